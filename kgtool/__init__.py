@@ -1,0 +1,37 @@
+"""Knowledge graph completion on DGL: train, evaluate and export, as on the command line.
+
+    data = kgtool.load_dataset("datasets/families")
+    config = kgtool.load_config("configs/families.toml")
+    run = kgtool.train(config, data, "runs/families")
+    print(kgtool.evaluate(run).mrr)
+    kgtool.export(run, "runs/families/export")
+"""
+
+import importlib.metadata
+
+from kgtool.api import evaluate, export
+from kgtool.config import Config, load_config
+from kgtool.errors import KGToolError
+from kgtool.evaluator import Evaluation, evaluate_model
+from kgtool.loaders import load_dataset
+from kgtool.run import Run
+from kgtool.trainer import train
+from kgtool.triples import KGDataset, Vocabulary
+
+__version__ = importlib.metadata.version("kgtool")
+
+__all__ = [
+    "Config",
+    "Evaluation",
+    "KGDataset",
+    "KGToolError",
+    "Run",
+    "Vocabulary",
+    "__version__",
+    "evaluate",
+    "evaluate_model",
+    "export",
+    "load_config",
+    "load_dataset",
+    "train",
+]

@@ -1,0 +1,137 @@
+"""The command line: train, evaluate, export, inspect."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from kgtool.errors import ConfigError, KGToolError
+
+app = typer.Typer(
+    name="kgtool",
+    help="Knowledge graph completion: train, evaluate and export.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Folder, .zip or .tar.gz with train, valid and test.", show_default=False),
+]
+RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
+
+
+@app.command()
+def train(
+    config: Annotated[
+        Path, typer.Argument(help="A TOML file, such as configs/families.toml.", show_default=False)
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value ...]",
+            help="Settings that replace the file's, as in training.epochs=20.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run's folder; runs/<name of CONFIG> by default.", show_default=False),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+) -> None:
+    """Train a model and leave a run folder.
+
+    Ctrl-C saves and stops; the same command with --resume goes on exactly where it stopped.
+    """
+    from kgtool.config import load_config
+    from kgtool.loaders import load_with_report
+    from kgtool.trainer import Interrupted
+    from kgtool.trainer import train as train_run
+
+    settings = load_config(config, overrides or ())
+    if data is not None:
+        settings = settings.model_copy(update={"data": str(data)})
+    if settings.data is None:
+        raise ConfigError(f"{config} names no data set. Remedy: pass --data PATH or set data=PATH")
+    out = out or Path("runs") / config.stem
+    dataset, report = load_with_report(settings.data)
+    console = Console()
+    console.print(report.render())
+    try:
+        run = train_run(settings, dataset, out, resume=resume, progress=_interactive())
+    except Interrupted:
+        Console(stderr=True).print(
+            f"Stopped and saved. Go on with the same command and --resume; the run is {out}",
+            soft_wrap=True,
+        )
+        raise typer.Exit(130) from None
+    best = max(run.history(), key=lambda row: row["valid_mrr"])
+    console.print(
+        f"Best valid MRR {best['valid_mrr']:.4f} after epoch {best['epoch']:.0f}; "
+        f"the run is {run.path}",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    data: Data = None,
+) -> None:
+    """Rank every head and tail of a split; print the metrics and write metrics.SPLIT.json."""
+    from kgtool.api import evaluate as evaluate_run
+    from kgtool.report import metrics_table
+    from kgtool.triples import SPLITS
+
+    if split not in SPLITS:
+        raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")
+    found = evaluate_run(run, split, data, progress=_interactive())
+    console = Console()
+    console.print(metrics_table(found))
+    console.print(f"Written to {run / f'metrics.{split}.json'}", soft_wrap=True)
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
+    data: Data = None,
+) -> None:
+    """Write embeddings as TSV, as a TensorBoard projector pair and as word2vec text."""
+    from kgtool.api import export as export_run
+
+    for path in export_run(run, out, data):
+        Console().print(f"Written to {path}", soft_wrap=True)
+
+
+@app.command()
+def inspect(
+    path: Annotated[
+        Path, typer.Argument(help="Folder, .zip or .tar.gz of triples.", show_default=False)
+    ],
+) -> None:
+    """Load a data set and print what it holds, and what is odd about it."""
+    from kgtool.loaders import load_with_report
+
+    Console().print(load_with_report(path)[1].render())
+
+
+def _interactive() -> bool:
+    return sys.stderr.isatty()
+
+
+def main() -> None:
+    """Run the command line; a user's error is one message and an exit code, not a traceback."""
+    try:
+        app()
+    except KGToolError as error:
+        Console(stderr=True).print(f"kgtool: {error}", style="red", soft_wrap=True, markup=False)
+        sys.exit(error.exit_code)

@@ -1,0 +1,167 @@
+"""The configuration: what a TOML file and `key=value` overrides may say, checked before any work."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kgtool.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class EncoderConfig(_Section):
+    """The R-GCN encoder. With 0 layers the states are the embeddings themselves."""
+
+    layers: int = Field(1, ge=0)
+    decomposition: Literal["basis", "block"] = "basis"
+    parts: int = Field(2, ge=1, description="bases, or diagonal blocks, of each relation matrix")
+    edge_dropout: float = Field(0.0, ge=0, lt=1)
+    feature_dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class DecoderConfig(_Section):
+    """The one-path GRU decoder."""
+
+    input_dropout: float = Field(0.3, ge=0, lt=1)
+    output_dropout: float = Field(0.3, ge=0, lt=1)
+
+
+class TrainingConfig(_Section):
+    """Losses, queries, optimiser and schedule."""
+
+    epochs: int = Field(100, ge=1, description="an epoch asks every (head, relation) query once")
+    batch_size: int = Field(1024, ge=1, description="queries a step")
+    loss: Literal["softmax", "bce"] = "softmax"
+    targets: Literal["1-vs-all", "k-vs-all"] = "1-vs-all"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    hide_targets: bool = Field(
+        True, description="take a step's target edges, and their inverses, out of the messages"
+    )
+    path_queries: float = Field(0.0, ge=0, description="path queries a step, as a share of batch")
+    max_path_length: int = Field(3, ge=2, description="relations in the longest path query")
+    optimizer: Literal["adam", "adamw", "adagrad"] = "adam"
+    learning_rate: float = Field(5e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup_steps: int = Field(200, ge=0)
+    decay: Literal["linear", "cosine", "none"] = "linear"
+    clip_norm: float | None = Field(None, gt=0, description="largest gradient norm; unset: any")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of matrix products in training; auto: bfloat16 where the CPU has it"
+    )
+    validate_every: int = Field(5, ge=1, description="epochs between validations")
+    patience: int | None = Field(
+        None, ge=1, description="validations without a better MRR before stopping; unset: never"
+    )
+
+
+class Config(_Section):
+    """Everything that a training run is told."""
+
+    data: str | None = Field(None, description="folder, .zip or .tar.gz with train, valid, test")
+    seed: int = Field(0, ge=0, lt=2**63)
+    dim: int = Field(256, ge=1, description="dims of entity states, relation states and the GRU")
+    encoder: EncoderConfig = EncoderConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _blocks_divide(self) -> Config:
+        encoder = self.encoder
+        if encoder.layers and encoder.decomposition == "block" and self.dim % encoder.parts:
+            raise ValueError(f"encoder.parts = {encoder.parts} blocks do not divide dim = {self.dim}")
+        return self
+
+    def to_toml(self) -> str:
+        """The resolved configuration, every key stated but the unset ones."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a TOML file, then apply overrides.
+
+    Args:
+        path: the file.
+        overrides: each `"key=value"`, nested keys with dots: `"training.epochs=10"`. The value is
+            read as TOML, and as a string where it is none.
+
+    Raises:
+        ConfigError: for a file that cannot be read, a key that does not exist (the nearest right
+            one is named), or a value that does not fit.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8. Remedy: save the file as UTF-8.") from error
+    try:
+        settings = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    for override in overrides:
+        _apply(settings, override)
+    return parse_config(settings, where=str(path))
+
+
+def parse_config(settings: dict[str, Any], where: str = "the configuration") -> Config:
+    """Check nested settings.
+
+    Raises:
+        ConfigError: as `load_config`; `where` names the settings in the message.
+    """
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{where}: {_explain(e)}" for e in error.errors())) from None
+
+
+def _apply(settings: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"{override!r} is no setting. Remedy: write key=value, as in dim=128")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    *sections, name = key.split(".")
+    for section in sections:
+        settings = settings.setdefault(section, {})
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{override!r}: {section} is a value, not a section")
+    settings[name] = parsed
+
+
+def _explain(error: Any) -> str:
+    """One line for one of pydantic's errors."""
+    names = [str(part) for part in error["loc"]]
+    key = ".".join(names)
+    if error["type"] != "extra_forbidden":
+        message = error["msg"].removeprefix("Value error, ")
+        return f"{key} = {error['input']!r}: {message}" if key else message
+    known = list(_keys(Config))
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0) or known
+    by_name = [k for k in known if k.split(".")[-1] == names[-1]]
+    return f"unknown key {key!r}; the nearest is {(by_name or near)[0]!r}"
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> Iterable[str]:
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name

@@ -1,0 +1,70 @@
+"""The one-path GRU decoder: reads a relation path from a head, scores every tail at once.
+
+Guu et al. 2015 ("Traversing Knowledge Graphs in Vector Space") and Das et al. 2017 ("Chains of
+Reasoning"): `s_0 = e_h`, `s_i = GRU(input = w_{r_i}, state = s_{i-1})`,
+`score(h, r_1 … r_k, t) = ⟨s_k, e_t⟩ + b_t`. Link prediction is `k = 1`.
+
+The cell is torch's, `s' = (1 - z) ∗ n + z ∗ s` with `n = tanh(W w + b + r ∗ (U s + c))`: `z` keeps
+the old state, and `r` gates after the product.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class GRUDecoder(nn.Module):
+    """A GRU over one relation path of any length.
+
+    Args:
+        num_entities: N.
+        dim: d, of entity states, relation states and the GRU's state.
+        input_dropout: dropout on the head's state and the relations' states.
+        output_dropout: dropout on the path's last state.
+    """
+
+    def __init__(
+        self, num_entities: int, dim: int, input_dropout: float = 0.0, output_dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.input_dropout = input_dropout
+        self.output_dropout = output_dropout
+        self.cell = nn.GRUCell(dim, dim)
+        self.bias = nn.Parameter(torch.zeros(num_entities))  # b_t
+
+    def forward(
+        self, head: Tensor, path: Tensor, length: Tensor, entities: Tensor, relations: Tensor
+    ) -> Tensor:
+        """The state that each path ends in; its product with a tail's state is the score.
+
+        Args:
+            head: `(q,)` int64 entity ids.
+            path: `(q, max_length)` int64 relation ids; what lies beyond a path's length is not
+                read, so any padding serves.
+            length: `(q,)` int64, 1 to `max_length`.
+            entities: `(N, d)` entity states.
+            relations: `(R, d)` relation states, inverses included.
+
+        Returns:
+            `(q, d)`.
+        """
+        # Longest first, so that the paths that still go on are the first rows of every step.
+        order = torch.argsort(length, descending=True, stable=True)
+        going = torch.bincount(length, minlength=path.shape[1] + 1).flip(0).cumsum(0).flip(0)
+        state = F.dropout(entities[head[order]], self.input_dropout, self.training)
+        ended = []
+        for step in range(path.shape[1]):
+            active = int(going[step + 1])
+            ended.append(state[active:])
+            state = state[:active]
+            if not active:
+                break
+            word = F.dropout(
+                relations[path[order[:active], step]], self.input_dropout, self.training
+            )
+            state = self.cell(word, state)
+        ended.append(state)
+        last = torch.cat(ended[::-1])[torch.argsort(order)]
+        return F.dropout(last, self.output_dropout, self.training)

@@ -1,0 +1,178 @@
+"""The R-GCN encoder: entity and relation states from messages over the train graph.
+
+Schlichtkrull et al. 2018, "Modeling Relational Data with Graph Convolutional Networks", eq. 2-4:
+
+    h_v' = σ(Σ_r Σ_{u ∈ N_r(v)} 1/c_{v,r} · h_u W_r + h_v W_0),   c_{v,r} = |N_r(v)|
+
+with `W_r = Σ_b a_{rb} V_b` (basis) or `W_r` block-diagonal. States are rows, so matrices multiply
+from the right. The basis sum is taken as `Σ_b (A_b H) V_b`, with `A_b` one weighted adjacency a
+basis: a sparse product for all bases at once and one dense product, and none per edge.
+
+Shapes: N entities, R relation ids with inverses, E edges, B bases, K blocks, d dims.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kgtool.graph import MessageGraph
+from kgtool.ops import block_sum, relational_sum
+
+Decomposition = Literal["basis", "block"]
+
+
+class RGCNLayer(nn.Module):
+    """One R-GCN layer, before its activation.
+
+    Args:
+        dim_in, dim_out: dims of the states that come in and go out.
+        num_relation_ids: R, inverses counted.
+        decomposition: `"basis"` (eq. 3) or `"block"` (eq. 4; `dim_in` = `dim_out`).
+        num_parts: B bases, or K blocks, which divide the dims.
+
+    Raises:
+        ValueError: when blocks do not fit the dims.
+    """
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        num_relation_ids: int,
+        decomposition: Decomposition = "basis",
+        num_parts: int = 2,
+    ) -> None:
+        super().__init__()
+        self.decomposition = decomposition
+        self.self_loop = nn.Parameter(torch.empty(dim_in, dim_out))  # W_0
+        if decomposition == "basis":
+            self.coefficients = nn.Parameter(torch.empty(num_relation_ids, num_parts))  # a_{rb}
+            self.bases = nn.Parameter(torch.empty(num_parts, dim_in, dim_out))  # V_b
+        else:
+            if dim_in != dim_out or dim_in % num_parts:
+                raise ValueError(f"{num_parts} blocks do not divide {dim_in} × {dim_out} dims")
+            size = dim_in // num_parts
+            self.blocks = nn.Parameter(torch.empty(num_relation_ids, num_parts, size, size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Glorot-uniform matrices, and basis coefficients of variance 1 / B."""
+        nn.init.xavier_uniform_(self.self_loop)
+        if self.decomposition == "basis":
+            nn.init.normal_(self.coefficients, std=1 / math.sqrt(self.coefficients.shape[1]))
+            for basis in self.bases:
+                nn.init.xavier_uniform_(basis)
+        else:
+            bound = math.sqrt(3 / self.blocks.shape[-1])
+            nn.init.uniform_(self.blocks, -bound, bound)
+
+    def forward(self, h: Tensor, graph: MessageGraph, scale: Tensor) -> Tensor:
+        """One step of message passing.
+
+        Args:
+            h: `(N, dim_in)` entity states, float32 or float64.
+            graph: the message graph.
+            scale: `(E,)` `1/c_{v,r}` of each edge, 0 where the edge is dropped; same dtype.
+
+        Returns:
+            `(N, dim_out)`, same dtype.
+        """
+        if self.decomposition == "basis":
+            neighbours = relational_sum(h, self.coefficients, scale, graph.incidence)  # (N, B, d)
+            out = neighbours.flatten(1) @ self.bases.flatten(0, 1)  # (N, B·d) (B·d, d')
+        else:
+            out = block_sum(h, self.blocks, scale, graph.incidence)
+        return (out + h @ self.self_loop).to(h.dtype)
+
+
+class RGCNEncoder(nn.Module):
+    """Entity and relation embeddings, refined by R-GCN layers.
+
+    Each layer adds its normalised, activated message to the states it read (a residual, so that a
+    layer can only add to what the embeddings hold). Relation states pass through one linear map a
+    layer, as in CompGCN (Vashishth et al. 2020, eq. 6). Without layers, the states are the
+    embeddings themselves.
+
+    Args:
+        num_entities: N.
+        num_relations: relations, inverses not counted.
+        dim: d.
+        num_layers: 0 or more.
+        decomposition, num_parts: of each layer's `W_r`.
+        edge_dropout: share of edges dropped in training, each with its inverse.
+        feature_dropout: dropout on the states that a layer reads.
+    """
+
+    def __init__(
+        self,
+        num_entities: int,
+        num_relations: int,
+        dim: int,
+        num_layers: int = 1,
+        decomposition: Decomposition = "basis",
+        num_parts: int = 2,
+        edge_dropout: float = 0.0,
+        feature_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.edge_dropout = edge_dropout
+        self.feature_dropout = feature_dropout
+        self.entities = nn.Parameter(torch.empty(num_entities, dim))
+        self.relations = nn.Parameter(torch.empty(2 * num_relations, dim))
+        self.layers = nn.ModuleList(
+            RGCNLayer(dim, dim, 2 * num_relations, decomposition, num_parts)
+            for _ in range(num_layers)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(num_layers))
+        self.relation_maps = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(num_layers))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Embeddings of standard deviation 0.1; messages start at that scale; identity maps."""
+        nn.init.normal_(self.entities, std=0.1)
+        nn.init.normal_(self.relations, std=0.1)
+        for norm in self.norms:
+            nn.init.constant_(norm.weight, 0.1)
+        for relation_map in self.relation_maps:
+            nn.init.eye_(relation_map.weight)
+
+    def forward(self, graph: MessageGraph, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The states of every entity and relation.
+
+        Args:
+            graph: the message graph.
+            hidden: `(k,)` int64 edges that must not carry messages, such as those that the loss
+                asks for. Their inverses are hidden with them.
+
+        Returns:
+            `(N, d)` entity states and `(R, d)` relation states, inverses included.
+        """
+        h, relations = self.entities, self.relations
+        if not len(self.layers):
+            return h, relations
+        scale = graph.scale(self._kept(graph, hidden), h.dtype)
+        for layer, norm, relation_map in zip(self.layers, self.norms, self.relation_maps, strict=True):
+            message = layer(F.dropout(h, self.feature_dropout, self.training), graph, scale)
+            h = h + torch.tanh(norm(message))
+            relations = relation_map(relations)
+        return h, relations
+
+    def _kept(self, graph: MessageGraph, hidden: Tensor | None) -> Tensor | None:
+        """`(E,)` bool: the edges that carry messages, or None for all."""
+        dropping = self.training and self.edge_dropout > 0
+        if hidden is None and not dropping:
+            return None
+        kept = torch.ones(graph.num_edges, dtype=torch.bool)
+        if dropping:
+            kept = torch.rand(graph.num_edges) >= self.edge_dropout
+            # An edge and its inverse say the same: the lower-numbered of the two decides.
+            kept = kept[torch.minimum(torch.arange(graph.num_edges), graph.inverse)]
+        if hidden is not None:
+            kept[hidden] = False
+            kept[graph.inverse[hidden]] = False
+        return kept

@@ -1,0 +1,137 @@
+"""Files that are whole or not there: written on a temporary name, then renamed into place."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, overload
+
+from kgtool.errors import KGToolError, RunError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+@overload
+def atomic_write(path: str | Path, mode: Literal["w"] = "w") -> AbstractContextManager[TextIO]: ...
+@overload
+def atomic_write(path: str | Path, mode: Literal["wb"]) -> AbstractContextManager[BinaryIO]: ...
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[Any]:
+    """Open a file that takes the place of `path` only once it is whole.
+
+    The `with` block writes to a hidden temporary file in the folder of `path`, which is made when
+    it is missing. At the end of the block the file is flushed to the disk and renamed over `path`.
+    Whatever ends the block early, Ctrl-C included, removes it and leaves `path` as it was. A link
+    is followed: the file that it points to is replaced. Permissions are those of a new file.
+
+    Args:
+        path: the file to write.
+        mode: `"w"` for text, in UTF-8 with `\\n` line ends everywhere; `"wb"` for bytes.
+
+    Raises:
+        KGToolError: when the file cannot be written: no room, no permission, not a regular file.
+            An OSError of the block's own, say from reading another file, passes unchanged.
+        ValueError: for any other mode.
+    """
+    if mode not in ("w", "wb"):
+        raise ValueError(f"no mode {mode!r}; the modes are w, wb")
+    path = Path(path)
+    with _told_of(path):
+        target = Path(os.path.realpath(path))
+        if target.exists() and not target.is_file():
+            kind = "a folder" if target.is_dir() else "not a regular file"
+            raise KGToolError(f"cannot write {path}: it is {kind}. Choose another name.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+    # Cut short, so that the temporary name is legal wherever the name is.
+    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.tmp")
+    try:
+        with _told_of(path):
+            file = _open(temporary, path, mode)
+        with file:
+            yield file
+            with _told_of(path):
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+        with _told_of(path):
+            temporary.replace(target)
+    finally:
+        with suppress(OSError):  # after the rename there is none left
+            temporary.unlink()
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write `data` to `path` as JSON, atomically: indented by 2, keys in the order they have.
+
+    Raises:
+        KGToolError: when the file cannot be written.
+        TypeError, ValueError: for data that JSON cannot hold, NaN and infinity included. The file
+            is then untouched.
+    """
+    text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
+    with atomic_write(path) as file:
+        file.write(text + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The data of a JSON file that belongs to a run.
+
+    Raises:
+        RunError: when the file is missing, cannot be read, or is not JSON in UTF-8.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RunError(
+            f"cannot read {path}: {error.strerror}. Check the name of the run folder."
+        ) from error
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line, reason = 1 + data.count(b"\n", 0, error.start), "not UTF-8"
+    except json.JSONDecodeError as error:
+        line, reason = error.lineno, error.msg
+    except (ValueError, RecursionError) as error:  # a number too long, lists too deep
+        line, reason = 1, str(error)
+    raise RunError(
+        f"{path}, line {line}: damaged JSON ({reason}). Restore the file or run the training again."
+    )
+
+
+class _NewFile(io.FileIO):
+    """A new file, with the permissions that the umask gives, whose errors name `path`."""
+
+    def __init__(self, temporary: Path, path: Path) -> None:
+        super().__init__(temporary, "x")
+        self._path = path
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        with _told_of(self._path):
+            return super().write(data)
+
+
+def _open(temporary: Path, path: Path, mode: str) -> IO[Any]:
+    binary = io.BufferedWriter(_NewFile(temporary, path))
+    return binary if mode == "wb" else io.TextIOWrapper(binary, encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Turn an OSError into a KGToolError that names `path`, not the temporary file."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            reason = f"a part of {path.parent} is a file, not a folder"
+        else:
+            reason = error.strerror or str(error)
+        raise KGToolError(
+            f"cannot write {path}: {reason}. Choose a place with room that you may write to."
+        ) from error

@@ -1,0 +1,156 @@
+"""From triples to graphs: a DGL heterograph, and the message graph that the encoder runs on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kgtool.ops import Incidence
+from kgtool.triples import KGDataset, with_inverses
+
+# DGL asks for a backend, and writes one to the home folder, unless this is set before its import.
+os.environ.setdefault("DGLBACKEND", "pytorch")
+
+if TYPE_CHECKING:
+    import dgl
+
+ENTITY = "entity"
+
+
+def edge_type(relation: int, num_relation_ids: int) -> str:
+    """The heterograph's name of a relation id, zero-padded: DGL sorts edge types as strings."""
+    return f"r{relation:0{len(str(max(num_relation_ids - 1, 0)))}d}"
+
+
+def to_heterograph(dataset: KGDataset) -> dgl.DGLHeteroGraph:
+    """The train triples as a DGL heterograph: one edge type a relation, inverses as their own.
+
+    The node type is `"entity"`; the edge type of relation id `r` (inverses: `r + num_relations`)
+    is `edge_type(r, 2 * num_relations)`, so that DGL's order of edge types is the order of ids.
+    Relations without a train edge keep an empty edge type.
+    """
+    import dgl
+
+    num_relation_ids = 2 * dataset.num_relations
+    triples = with_inverses(dataset.train, dataset.num_relations)
+    triples = triples[torch.argsort(triples[:, 1], stable=True)]
+    counts = torch.bincount(triples[:, 1], minlength=num_relation_ids).tolist()
+    edges = {
+        (ENTITY, edge_type(relation, num_relation_ids), ENTITY): (part[:, 0], part[:, 2])
+        for relation, part in enumerate(triples.split(counts))
+    }
+    return dgl.heterograph(edges, num_nodes_dict={ENTITY: dataset.num_entities})
+
+
+@dataclass(frozen=True, eq=False)
+class MessageGraph:
+    """The edges that messages travel, sorted by tail, then relation, then head.
+
+    A group is the set of edges with one tail and one relation: `N_r(v)` of R-GCN's equation 2.
+
+    Attributes:
+        num_entities: number of nodes.
+        num_relation_ids: number of relation ids, inverses counted.
+        head, relation, tail: `(e,)` int64.
+        group: `(e,)` int64, the group of each edge, ascending.
+    """
+
+    num_entities: int
+    num_relation_ids: int
+    head: Tensor
+    relation: Tensor
+    tail: Tensor
+    group: Tensor
+
+    @classmethod
+    def from_heterograph(cls, graph: dgl.DGLHeteroGraph) -> MessageGraph:
+        """The message graph of a heterograph whose edge types are relation ids in order.
+
+        Raises:
+            ValueError: when the edge types are not relation ids in order.
+        """
+        import dgl
+
+        num_relation_ids = len(graph.etypes)
+        names = [edge_type(relation, num_relation_ids) for relation in range(num_relation_ids)]
+        if graph.etypes != names:
+            raise ValueError("edge types are not relation ids in order; see to_heterograph")
+        flat = dgl.to_homogeneous(graph)
+        head, tail = (ids.long() for ids in flat.edges())
+        relation = flat.edata[dgl.ETYPE].long()
+        num_entities = graph.num_nodes(ENTITY)
+        order = torch.argsort((tail * num_relation_ids + relation) * num_entities + head)
+        head, relation, tail = head[order], relation[order], tail[order]
+        group = torch.unique_consecutive(tail * num_relation_ids + relation, return_inverse=True)[1]
+        return cls(num_entities, num_relation_ids, head, relation, tail, group)
+
+    @classmethod
+    def from_dataset(cls, dataset: KGDataset) -> MessageGraph:
+        """The message graph of the train triples and their inverses."""
+        return cls.from_heterograph(to_heterograph(dataset))
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges, inverses counted."""
+        return len(self.head)
+
+    @cached_property
+    def num_groups(self) -> int:
+        """Number of distinct (tail, relation) pairs."""
+        return int(self.group[-1]) + 1 if self.num_edges else 0
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """`(e,)` int64: the edge `(t, r⁻¹, h)` of each edge `(h, r, t)`.
+
+        Raises:
+            ValueError: when an edge lacks its inverse.
+        """
+        opposite = (self.relation + self.num_relation_ids // 2) % max(self.num_relation_ids, 1)
+        return self.find(torch.stack([self.tail, opposite, self.head], dim=1))
+
+    @cached_property
+    def incidence(self) -> Incidence:
+        """The edges from heads to tails, typed by relation."""
+        return Incidence.from_edges(
+            self.head, self.tail, self.relation, self.num_entities, self.num_entities
+        )
+
+    def find(self, triples: Tensor) -> Tensor:
+        """`(n,)` int64: the edge of each triple `(n, 3)`.
+
+        Raises:
+            ValueError: when a triple is no edge.
+        """
+        key = self._key(*triples.unbind(1))
+        edge = torch.searchsorted(self._keys, key).clamp_(max=max(self.num_edges - 1, 0))
+        if not torch.equal(self._keys[edge], key):
+            raise ValueError("a triple is no edge of the message graph")
+        return edge
+
+    @cached_property
+    def _keys(self) -> Tensor:
+        return self._key(self.head, self.relation, self.tail)
+
+    def _key(self, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
+        """One int64 an edge, ascending in the order of the edges."""
+        return (tail * self.num_relation_ids + relation) * self.num_entities + head
+
+    def scale(self, kept: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """`1 / c_{v,r}` of each kept edge, with `c_{v,r}` the kept edges of its group; else 0.
+
+        Args:
+            kept: `(e,)` bool, or None for all edges.
+            dtype: of the result.
+
+        Returns:
+            `(e,)` of `dtype`.
+        """
+        present = torch.ones(self.num_edges, dtype=dtype) if kept is None else kept.to(dtype)
+        count = torch.zeros(self.num_groups, dtype=dtype).index_add_(0, self.group, present)
+        return present / count.clamp_(min=1)[self.group]

@@ -1,0 +1,97 @@
+"""Loads triples from a folder, `.zip` or `.tar.gz`, and reports on what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kgtool.errors import DataError
+from kgtool.loaders.audit import audit
+from kgtool.loaders.faults import fault, nearest, quoted
+from kgtool.loaders.parse import TripleReader
+from kgtool.loaders.report import LoadReport
+from kgtool.loaders.sources import dataset_name, read_splits
+from kgtool.triples import SPLITS, KGDataset, Vocabulary
+
+__all__ = ["LoadReport", "load_dataset", "load_with_report"]
+
+
+def load_dataset(path: str | Path, vocabulary: Vocabulary | None = None) -> KGDataset:
+    """Loads the triples of a folder or archive; see `load_with_report`."""
+    return load_with_report(path, vocabulary)[0]
+
+
+def load_with_report(
+    path: str | Path, vocabulary: Vocabulary | None = None
+) -> tuple[KGDataset, LoadReport]:
+    """Loads the triples of a folder or archive, and reports on them.
+
+    Args:
+        path: a folder that holds `train`, `valid` and `test` as `.txt` or `.tsv`, or a `.zip`,
+            `.tar.gz` or `.tgz` that holds them at its root or in one folder. A line is
+            `head⇥relation⇥tail`, UTF-8, each label taken exactly as it stands.
+        vocabulary: the labels whose ids to use, such as a run's. By default the labels of all
+            three splits, sorted by code point, so that ids do not depend on the order of lines.
+
+    Returns:
+        The data set and its report. Each split has its distinct triples in file order: of
+        triples that occur twice in a split the first is kept.
+
+    Raises:
+        DataError: for a path, archive or file that cannot be used, or a label that the given
+            vocabulary lacks. The message names the file, the line and the remedy.
+    """
+    path = Path(path)
+    reader = TripleReader()
+    codes: dict[str, NDArray[np.int64]] = {}
+    members: dict[str, str] = {}
+    places: dict[str, str] = {}
+    files = read_splits(path)
+    for split in SPLITS:
+        # popped, so that its bytes go as soon as they are read
+        file = files.pop(split)
+        codes[split] = reader.read(file)
+        members[split], places[split] = file.member, file.place
+
+    if vocabulary is None:
+        vocabulary = Vocabulary(tuple(sorted(reader.entities)), tuple(sorted(reader.relations)))
+    entity_ids = _ids(reader.entities, vocabulary.entity_ids)
+    relation_ids = _ids(reader.relations, vocabulary.relation_ids)
+    lines = {
+        split: np.stack([entity_ids[head], relation_ids[relation], entity_ids[tail]], axis=1)
+        for split, (head, relation, tail) in ((split, codes[split].T) for split in SPLITS)
+    }
+    for split in SPLITS:
+        unknown = np.argwhere(lines[split] < 0)
+        if len(unknown):
+            row, column = unknown[0].tolist()
+            labels = reader.relations if column == 1 else reader.entities
+            label = labels[codes[split][row, column]]
+            raise _unknown(places[split], row + 1, column, label, vocabulary)
+
+    name = dataset_name(path)
+    triples, report = audit(name, path, members, lines, vocabulary)
+    tensors = {split: torch.from_numpy(triples[split]) for split in SPLITS}
+    return KGDataset(name=name, path=path, vocabulary=vocabulary, **tensors), report
+
+
+def _ids(labels: list[str], ids: Mapping[str, int]) -> NDArray[np.int64]:
+    """The id of each label, -1 for one that has none."""
+    return np.fromiter((ids.get(label, -1) for label in labels), np.int64, len(labels))
+
+
+def _unknown(place: str, line: int, column: int, label: str, vocabulary: Vocabulary) -> DataError:
+    kind = "relation" if column == 1 else "entity"
+    known = vocabulary.relations if column == 1 else vocabulary.entities
+    like = nearest(label, known)
+    hint = f" (is it {quoted(like)}?)" if like is not None else ""
+    return fault(
+        place,
+        f"the {kind} {quoted(label)} is not in the vocabulary",
+        f"use a label of the vocabulary{hint}, or train a new run on this data",
+        line,
+    )

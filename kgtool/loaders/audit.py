@@ -1,0 +1,159 @@
+"""Drops duplicates, and counts what a load report tells of the triples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kgtool.loaders.report import MOST_EXAMPLES, Lines, LoadReport, SplitReport, Unseen
+from kgtool.triples import SPLITS, Vocabulary
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+def audit(
+    name: str,
+    source: Path,
+    members: Mapping[str, str],
+    lines: Mapping[str, Ints],
+    vocabulary: Vocabulary,
+) -> tuple[dict[str, Ints], LoadReport]:
+    """Drops the duplicates of each split, keeping the first, and reports on the rest.
+
+    Args:
+        name: the name of the data set.
+        source: its folder or archive.
+        members: the path of each split's file in `source`, by split.
+        lines: `(n, 3)` ids by split, `n > 0`; row `i` is line `i + 1` of the file.
+        vocabulary: the labels of those ids.
+
+    Returns:
+        The `(m, 3)` distinct triples of each split, in file order, and the report.
+    """
+    train, valid, test = splits = _distinct(lines, vocabulary)
+    entities, relations = _seen(np.concatenate([split.hrt for split in splits]), vocabulary)
+    report = LoadReport(
+        name=name,
+        source=str(source),
+        entities=int(entities.sum()),
+        relations=int(relations.sum()),
+        train=_report_of(train, members["train"], vocabulary),
+        valid=_report_of(valid, members["valid"], vocabulary, train=train),
+        test=_report_of(test, members["test"], vocabulary, train=train, valid=valid),
+    )
+    return {"train": train.hrt, "valid": valid.hrt, "test": test.hrt}, report
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The `m` distinct triples of a split, in file order. Keys mean the same in every split.
+
+    Args:
+        rows: `(m,)` the rows of the file that they come from.
+        repeated: the rows of the file that repeat an earlier one.
+        hrt: `(m, 3)` ids.
+        key: `(m,)` one for each triple.
+        pair: `(m,)` one for each pair of head and tail, numbered from 0.
+        reverse: `(m,)` the key of the pair of tail and head, or -1 where no triple has it.
+    """
+
+    rows: Ints
+    repeated: Ints
+    hrt: Ints
+    key: Ints
+    pair: Ints
+    reverse: Ints
+
+
+def _distinct(lines: Mapping[str, Ints], vocabulary: Vocabulary) -> list[_Split]:
+    num_entities = len(vocabulary.entities)
+    hrt = np.concatenate([lines[split] for split in SPLITS])
+    head, relation, tail = hrt.T
+    # pairs are numbered first: entities² · relations may pass 2⁶³, lines · relations does not
+    pairs, pair = np.unique(head * num_entities + tail, return_inverse=True)
+    key = pair * len(vocabulary.relations) + relation
+    back = tail * num_entities + head
+    found = np.searchsorted(pairs, back).clip(max=len(pairs) - 1)
+    reverse = np.where(pairs[found] == back, found, -1)
+
+    splits = []
+    start = 0
+    for split in SPLITS:
+        stop = start + len(lines[split])
+        first = np.zeros(stop - start, dtype=np.bool_)
+        first[np.unique(key[start:stop], return_index=True)[1]] = True
+        rows = np.flatnonzero(first)
+        columns = (column[start:stop][rows] for column in (hrt, key, pair, reverse))
+        splits.append(_Split(rows, np.flatnonzero(~first), *columns))
+        start = stop
+    return splits
+
+
+def _report_of(
+    split: _Split,
+    file: str,
+    vocabulary: Vocabulary,
+    train: _Split | None = None,
+    valid: _Split | None = None,
+) -> SplitReport:
+    """The report of a split beside the splits that come before it."""
+    head, tail = split.hrt[:, 0], split.hrt[:, 2]
+    nothing = np.zeros(len(split.rows), dtype=np.bool_)
+    in_train = in_valid = reversed_in_train = same_pair = nothing
+    entities, relations = seen_entities, seen_relations = _seen(split.hrt, vocabulary)
+    if train is not None:
+        in_train = np.isin(split.key, train.key, assume_unique=True)
+        last_pair = max(split.pair.max(), split.reverse.max())
+        count = np.bincount(train.pair, minlength=last_pair + 1)  # train's triples by pair
+        same_pair = count[split.pair] - in_train > 0
+        reversed_in_train = (split.reverse >= 0) & (count[split.reverse] > 0) & (head != tail)
+        seen_entities, seen_relations = _seen(train.hrt, vocabulary)
+    if valid is not None:
+        in_valid = np.isin(split.key, valid.key, assume_unique=True)
+    return SplitReport(
+        file=file,
+        triples=len(split.rows),
+        entities=int(entities.sum()),
+        relations=int(relations.sum()),
+        duplicates=_lines(split.repeated),
+        self_loops=_lines(split.rows[head == tail]),
+        unseen_entities=_unseen(split, (0, 2), seen_entities, vocabulary.entities),
+        unseen_relations=_unseen(split, (1,), seen_relations, vocabulary.relations),
+        in_train=_lines(split.rows[in_train]),
+        in_valid=_lines(split.rows[in_valid]),
+        reversed_in_train=_lines(split.rows[reversed_in_train]),
+        same_pair_in_train=_lines(split.rows[same_pair]),
+    )
+
+
+def _lines(rows: Ints) -> Lines:
+    return Lines(len(rows), tuple((rows[:MOST_EXAMPLES] + 1).tolist()))
+
+
+def _unseen(
+    split: _Split, columns: tuple[int, ...], seen: Bools, labels: tuple[str, ...]
+) -> Unseen:
+    """What train has not `seen` of the ids in some columns of the split."""
+    ids = split.hrt[:, columns]
+    unseen = ~seen[ids]
+    distinct, first = np.unique(ids[unseen], return_index=True)
+    in_file_order = distinct[np.argsort(first)][:MOST_EXAMPLES]
+    return Unseen(
+        count=len(distinct),
+        first=tuple(labels[i] for i in in_file_order.tolist()),
+        triples=_lines(split.rows[unseen.any(axis=1)]),
+    )
+
+
+def _seen(hrt: Ints, vocabulary: Vocabulary) -> tuple[Bools, Bools]:
+    """`(num_entities,)` and `(num_relations,)`: which of them occur."""
+    entities = np.zeros(len(vocabulary.entities), dtype=np.bool_)
+    relations = np.zeros(len(vocabulary.relations), dtype=np.bool_)
+    entities[hrt[:, 0]] = entities[hrt[:, 2]] = True
+    relations[hrt[:, 1]] = True
+    return entities, relations

@@ -1,0 +1,214 @@
+"""The load report: what is in a data set, and what in it deserves a second look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from kgtool.loaders.faults import quoted
+from kgtool.triples import SPLITS
+
+MOST_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of a split file of which something is true.
+
+    Args:
+        count: how many.
+        first: the numbers of the first `MOST_EXAMPLES`, ascending, counted from 1.
+    """
+
+    count: int
+    first: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """The labels of a split that train lacks.
+
+    Args:
+        count: how many distinct ones.
+        first: the first `MOST_EXAMPLES`, in file order.
+        triples: the triples that hold one.
+    """
+
+    count: int
+    first: tuple[str, ...]
+    triples: Lines
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What is in a split. All but `duplicates` is about its distinct triples.
+
+    Args:
+        file: the path of its file inside the folder or archive.
+        triples: number of triples.
+        entities: number of entities.
+        relations: number of relations.
+        duplicates: lines that repeat an earlier line; they are dropped.
+        self_loops: triples whose head is their tail; they are kept, as is all that follows.
+        unseen_entities: entities that train lacks; none in train itself, nor in what follows.
+        unseen_relations: relations that train lacks.
+        in_train: triples of valid and test that train holds too.
+        in_valid: triples of test that valid holds too.
+        reversed_in_train: triples `(h, r, t)` of valid and test, self loops left out, for which
+            train holds `(t, r', h)` with any `r'`.
+        same_pair_in_train: triples `(h, r, t)` of valid and test for which train holds
+            `(h, r', t)` with another `r'`.
+    """
+
+    file: str
+    triples: int
+    entities: int
+    relations: int
+    duplicates: Lines
+    self_loops: Lines
+    unseen_entities: Unseen
+    unseen_relations: Unseen
+    in_train: Lines
+    in_valid: Lines
+    reversed_in_train: Lines
+    same_pair_in_train: Lines
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know of the file, a sentence each, with line numbers."""
+        findings = (
+            (_counted(self.duplicates, "duplicate line", " dropped"), self.duplicates),
+            (_counted(self.self_loops, "self loop"), self.self_loops),
+            _unseen(self.unseen_entities, "entity", "entities"),
+            _unseen(self.unseen_relations, "relation", "relations"),
+            (_counted(self.in_train, "triple", " also in train"), self.in_train),
+            (_counted(self.in_valid, "triple", " also in valid"), self.in_valid),
+            (
+                _counted(self.reversed_in_train, "triple", " reversed in train"),
+                self.reversed_in_train,
+            ),
+            (
+                _counted(
+                    self.same_pair_in_train, "triple", " whose pair is in train by another relation"
+                ),
+                self.same_pair_in_train,
+            ),
+        )
+        return tuple(
+            f"{self.file}: {text}: {'line' if lines.count == 1 else 'lines'} "
+            + _listed([str(number) for number in lines.first], lines.count)
+            for text, lines in findings
+            if lines.count
+        )
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What is in a data set.
+
+    Args:
+        name: the name of the data set.
+        source: its folder or archive.
+        entities: number of entities in any split.
+        relations: number of relations in any split.
+        train, valid, test: the splits.
+    """
+
+    name: str
+    source: str
+    entities: int
+    relations: int
+    train: SplitReport
+    valid: SplitReport
+    test: SplitReport
+
+    @property
+    def splits(self) -> tuple[SplitReport, SplitReport, SplitReport]:
+        """Train, valid and test."""
+        return self.train, self.valid, self.test
+
+    @property
+    def triples(self) -> int:
+        """Number of triples, over the splits."""
+        return sum(split.triples for split in self.splits)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know, a sentence each, with file and line numbers."""
+        return tuple(warning for split in self.splits for warning in split.warnings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report, its warnings included, as dicts, lists, strings and integers for JSON."""
+        report = {key: _plain(value) for key, value in asdict(self).items()}
+        return {**report, "triples": self.triples, "warnings": list(self.warnings)}
+
+    def table(self) -> Table:
+        """The counts, a column per split; 80 columns are enough."""
+        # labels and names are Text: a string would have its [brackets] read as markup
+        table = Table(title=Text(f"Load report of {self.name}"), title_justify="left")
+        table.add_column("", no_wrap=True)
+        for header in (*SPLITS, "all"):
+            table.add_column(header, justify="right", no_wrap=True)
+        totals = {
+            "triples": self.triples,
+            "entities": self.entities,
+            "relations": self.relations,
+            "entities unseen in train": self.entities - self.train.entities,
+            "relations unseen in train": self.relations - self.train.relations,
+        }
+        for name, first, count in _ROWS:
+            counts = [count(split) for split in self.splits[first:]]
+            total = totals.get(name, sum(counts))
+            blanks = [""] * first
+            table.add_row(name, *blanks, *(f"{number:,}" for number in (*counts, total)))
+        return table
+
+    def render(self) -> Group:
+        """The table with the warnings under it, for a rich console."""
+        lines = [f"- {warning}" for warning in self.warnings] or ["nothing to warn of"]
+        return Group(self.table(), *map(Text, lines))
+
+
+# Name, index of the first split that the row is about, count.
+_ROWS: tuple[tuple[str, int, Callable[[SplitReport], int]], ...] = (
+    ("triples", 0, lambda split: split.triples),
+    ("entities", 0, lambda split: split.entities),
+    ("relations", 0, lambda split: split.relations),
+    ("duplicate lines dropped", 0, lambda split: split.duplicates.count),
+    ("self loops", 0, lambda split: split.self_loops.count),
+    ("entities unseen in train", 1, lambda split: split.unseen_entities.count),
+    ("- triples with them", 1, lambda split: split.unseen_entities.triples.count),
+    ("relations unseen in train", 1, lambda split: split.unseen_relations.count),
+    ("- triples with them", 1, lambda split: split.unseen_relations.triples.count),
+    ("triples also in train", 1, lambda split: split.in_train.count),
+    ("triples also in valid", 2, lambda split: split.in_valid.count),
+    ("triples reversed in train", 1, lambda split: split.reversed_in_train.count),
+    ("pair in train, other relation", 1, lambda split: split.same_pair_in_train.count),
+)
+
+
+def _counted(lines: Lines, noun: str, what: str = "") -> str:
+    return f"{lines.count:,} {noun}{'' if lines.count == 1 else 's'}{what}"
+
+
+def _unseen(unseen: Unseen, singular: str, plural: str) -> tuple[str, Lines]:
+    labels = _listed([quoted(label) for label in unseen.first], unseen.count)
+    noun = singular if unseen.count == 1 else plural
+    text = _counted(unseen.triples, "triple", f" with {unseen.count:,} {noun} unseen in train")
+    return f"{text} ({labels})", unseen.triples
+
+
+def _listed(items: Sequence[str], count: int) -> str:
+    return ", ".join(items) + (", …" if count > len(items) else "")
+
+
+def _plain(value: Any) -> Any:
+    """The same with lists for tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value

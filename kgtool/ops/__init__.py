@@ -1,0 +1,10 @@
+"""Hand-written operations: what torch and DGL do too slowly, each with its own gradient."""
+
+from kgtool.ops.block_sum import block_sum
+from kgtool.ops.count_better import count_better
+from kgtool.ops.entity_loss import entity_loss
+from kgtool.ops.incidence import Incidence
+from kgtool.ops.memory import keep_large_blocks
+from kgtool.ops.relational_sum import relational_sum
+
+__all__ = ["Incidence", "block_sum", "count_better", "entity_loss", "keep_large_blocks", "relational_sum"]

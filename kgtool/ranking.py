@@ -1,0 +1,141 @@
+"""Ranks of true answers among all entities, under every tie policy, filtered and raw.
+
+Ranks are 1-based: optimistic counts better scores, pessimistic equal ones too, realistic is their
+mean. The true score is read from the same score matrix that it is ranked in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from kgtool.errors import ScoreError
+from kgtool.ops import count_better
+from kgtool.triples import AnswerIndex
+
+# Scores made at a time: this many bytes of float32, so that what reads them finds them cached.
+CHUNK_BYTES = 8 * 2**20
+
+
+class ScoresTails(Protocol):
+    """Anything that scores every tail of a batch of queries."""
+
+    def score_t(self, hr: Tensor) -> Tensor:
+        """`(n, num_entities)` float scores of the queries `hr` `(n, 2)` int64."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """Ranks of the answers of `n` queries.
+
+    Attributes:
+        better, equal: `(n,)` int64, candidates scored above the answer, and others level with it.
+        candidates: `(n,)` int64, entities ranked, the answer included.
+    """
+
+    better: Tensor
+    equal: Tensor
+    candidates: Tensor
+
+    @property
+    def optimistic(self) -> Tensor:
+        """`(n,)` float64: an answer comes first among its equals."""
+        return (self.better + 1).double()
+
+    @property
+    def pessimistic(self) -> Tensor:
+        """`(n,)` float64: an answer comes last among its equals."""
+        return (self.better + self.equal + 1).double()
+
+    @property
+    def realistic(self) -> Tensor:
+        """`(n,)` float64: the mean of the two."""
+        return (self.optimistic + self.pessimistic) / 2
+
+    @classmethod
+    def concatenate(cls, *parts: Ranks) -> Ranks:
+        """The ranks of several sets of queries, pooled."""
+        return cls(
+            better=torch.cat([part.better for part in parts]),
+            equal=torch.cat([part.equal for part in parts]),
+            candidates=torch.cat([part.candidates for part in parts]),
+        )
+
+    def __getitem__(self, index: Tensor | slice) -> Ranks:
+        """The ranks at a mask, at indices or in a slice."""
+        return Ranks(self.better[index], self.equal[index], self.candidates[index])
+
+
+def rank_tails(
+    model: ScoresTails,
+    triples: Tensor,
+    known: AnswerIndex,
+    num_entities: int,
+    chunk_size: int | None = None,
+    progress: str | None = None,
+) -> tuple[Ranks, Ranks]:
+    """Filtered and raw ranks of the tails of triples.
+
+    Memory is bounded by the chunk, whatever the number of triples.
+
+    Args:
+        model: gives the scores.
+        triples: `(n, 3)` int64 `(h, r, t)`; for head queries their inverses.
+        known: all answers that do not count against an answer, those of `triples` among them.
+        num_entities: number of candidates.
+        chunk_size: answers ranked at a time; by default what fits the cache.
+        progress: a label for a progress bar; None shows none.
+
+    Returns:
+        The filtered ranks and the raw ranks, in the order of the triples.
+
+    Raises:
+        ScoreError: when a score is NaN or infinite, naming the query.
+    """
+    chunk_size = chunk_size or max(1, CHUNK_BYTES // (4 * num_entities))
+    # Equal queries side by side, so that a chunk scores each once.
+    order = torch.argsort(triples[:, 1], stable=True)
+    order = order[torch.argsort(triples[order, 0], stable=True)]
+    counts = torch.zeros(4, len(triples), dtype=torch.long)
+    bar = tqdm(total=len(triples), desc=progress, unit="query", disable=progress is None)
+    with bar:
+        for chunk in order.split(chunk_size):
+            counts[:, chunk] = _count(model, triples[chunk], known, num_entities)
+            bar.update(len(chunk))
+    better, equal, known_better, known_equal = counts
+    everyone = torch.full_like(better, num_entities)
+    others = known.count(known.rows(triples[:, :2])) - 1
+    filtered = Ranks(better - known_better, equal - known_equal, everyone - others)
+    return filtered, Ranks(better, equal, everyone)
+
+
+def _count(
+    model: ScoresTails, triples: Tensor, known: AnswerIndex, num_entities: int
+) -> Tensor:
+    """`(4, n)`: candidates better and level, then the same among the other known answers."""
+    hr, row = torch.unique_consecutive(triples[:, :2], dim=0, return_inverse=True)
+    tail = triples[:, 2]
+    scores = model.score_t(hr)  # (unique queries, N)
+    if scores.shape != (len(hr), num_entities):
+        raise ValueError(f"score_t gave {tuple(scores.shape)} for {len(hr)} × {num_entities}")
+    better, equal, finite = count_better(scores, row, tail)
+    if not bool((finite == num_entities).all()):
+        head, relation = hr[row[finite < num_entities][0]].tolist()
+        raise ScoreError(
+            f"the model gave a score that is NaN or infinite for query (head {head}, relation "
+            f"{relation}, ?): such scores cannot be ranked. Remedy: train again with a lower "
+            "learning rate, or look at the weights."
+        )
+    position, slot = known.expand(known.rows(triples[:, :2]))
+    answer = known.tails[slot]
+    other = answer != tail[position]
+    position, answer = position[other], answer[other]
+    score, true = scores[row[position], answer], scores[row, tail][position]
+    known_better = torch.bincount(position[score > true], minlength=len(tail))
+    known_equal = torch.bincount(position[score == true], minlength=len(tail))
+    return torch.stack([better, equal - 1, known_better, known_equal])

@@ -1,0 +1,170 @@
+"""A run is a folder: configuration, vocabulary, weights, history, log and metrics.
+
+    config.toml            the resolved configuration
+    entities.tsv           id, label
+    relations.tsv          id, label
+    best.safetensors       weights of the best validation
+    last.safetensors       weights, optimiser and generators of the last one, for --resume
+    history.tsv            a row a validation
+    train.log              what happened when
+    run.json               data path and fingerprint, versions, sizes
+    metrics.<split>.json   what evaluate found
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kgtool.checkpoint import load_tensors, load_weights
+from kgtool.config import Config, load_config
+from kgtool.decoder import GRUDecoder
+from kgtool.encoder import RGCNEncoder
+from kgtool.errors import RunError
+from kgtool.files import atomic_write, read_json, write_json
+from kgtool.graph import MessageGraph
+from kgtool.loaders import load_dataset
+from kgtool.model import KGModel
+from kgtool.triples import KGDataset, Vocabulary
+
+BEST = "best.safetensors"
+LAST = "last.safetensors"
+HISTORY = "history.tsv"
+LOG = "train.log"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the numbers."""
+    names = ("kgtool", "torch", "dgl", "numpy", "numba", "pandas")
+    return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names}
+
+
+def build_model(config: Config, dataset: KGDataset) -> KGModel:
+    """A new model for a data set, its message graph made of the train triples."""
+    e, d = config.encoder, config.decoder
+    encoder = RGCNEncoder(
+        dataset.num_entities, dataset.num_relations, config.dim,
+        e.layers, e.decomposition, e.parts, e.edge_dropout, e.feature_dropout,
+    )  # fmt: skip
+    decoder = GRUDecoder(dataset.num_entities, config.dim, d.input_dropout, d.output_dropout)
+    return KGModel(encoder, decoder, MessageGraph.from_dataset(dataset))
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """An opened run folder.
+
+    Attributes:
+        path: the folder.
+        config: as resolved when the run began.
+        vocabulary: the labels by id that the weights belong to.
+    """
+
+    path: Path
+    config: Config
+    vocabulary: Vocabulary
+
+    @classmethod
+    def create(cls, path: Path, config: Config, dataset: KGDataset) -> Run:
+        """Begin a run.
+
+        Raises:
+            RunError: when the folder holds something already.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(
+                f"{path} exists already. Remedy: choose another --out, remove it, or go on with "
+                "--resume."
+            )
+        for name, labels in (
+            ("entities.tsv", dataset.vocabulary.entities),
+            ("relations.tsv", dataset.vocabulary.relations),
+        ):
+            with atomic_write(path / name) as file:
+                file.write("id\tlabel\n")
+                file.writelines(f"{i}\t{label}\n" for i, label in enumerate(labels))
+        write_json(
+            path / "run.json",
+            {
+                "data": str(dataset.path.resolve()) if dataset.path else None,
+                "fingerprint": dataset.fingerprint,
+                "entities": dataset.num_entities,
+                "relations": dataset.num_relations,
+                "versions": versions(),
+            },
+        )
+        # Last: a folder with a configuration is a run that can be opened.
+        with atomic_write(path / "config.toml") as file:
+            file.write(config.to_toml())
+        return cls(path, config, dataset.vocabulary)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Open a run folder.
+
+        Raises:
+            RunError: when it is no run, or its files are damaged.
+        """
+        path = Path(path)
+        if not (path / "config.toml").is_file():
+            raise RunError(f"{path} is no run: it has no config.toml. Remedy: check the name.")
+        labels = (_read_labels(path / "entities.tsv"), _read_labels(path / "relations.tsv"))
+        return cls(path, load_config(path / "config.toml"), Vocabulary(*labels))
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """`run.json`: data path, fingerprint, sizes and versions."""
+        info: dict[str, Any] = read_json(self.path / "run.json")
+        return info
+
+    def history(self) -> list[dict[str, float]]:
+        """The rows of `history.tsv`, one a validation."""
+        try:
+            rows: list[dict[str, float]] = pd.read_csv(self.path / HISTORY, sep="\t").to_dict("records")
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path / HISTORY}: damaged history ({error})") from error
+        return rows
+
+    def dataset(self, data: str | Path | None = None) -> KGDataset:
+        """The data, under the run's ids.
+
+        Args:
+            data: where it is; by default where it was when the run began.
+
+        Raises:
+            RunError: when no place is known or the recorded one is gone.
+            DataError: when it cannot be loaded or holds labels that the run does not know.
+        """
+        place = data if data is not None else self.info.get("data")
+        if place is None:
+            raise RunError(f"{self.path} records no data path. Remedy: pass --data PATH.")
+        if data is None and not Path(place).exists():
+            raise RunError(f"the run's data, {place}, is gone. Remedy: pass --data PATH.")
+        return load_dataset(place, vocabulary=self.vocabulary)
+
+    def model(self, dataset: KGDataset) -> KGModel:
+        """The model with the weights of the best validation, over the data's train graph.
+
+        Raises:
+            RunError: when the weights are missing, damaged or do not fit.
+        """
+        model = build_model(self.config, dataset)
+        load_weights(model, load_tensors(self.path / BEST)[0], self.path / BEST)
+        return model.eval()
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_bytes().decode().split("\n")
+        rows = [line.split("\t") for line in lines[1:-1]]
+        labels = tuple(label for i, (number, label) in enumerate(rows) if int(number) == i)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise RunError(f"{path}: damaged vocabulary ({error}). Remedy: restore the file.") from error
+    if len(labels) != len(rows) or lines[-1]:
+        raise RunError(f"{path}: ids do not count from 0. Remedy: restore the file.")
+    return labels

@@ -1,0 +1,330 @@
+"""Training: queries in, steps, validation, checkpoints; stops and goes on without loss."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from kgtool.checkpoint import (
+    load_tensors,
+    load_weights,
+    pack_optimizer,
+    save_tensors,
+    unpack_optimizer,
+)
+from kgtool.config import Config, TrainingConfig
+from kgtool.errors import RunError, TrainingError
+from kgtool.evaluator import Evaluation, evaluate_model
+from kgtool.files import atomic_write
+from kgtool.model import KGModel
+from kgtool.ops import entity_loss, keep_large_blocks
+from kgtool.queries import Batch, WalkSampler, epoch_order, link_queries
+from kgtool.run import BEST, HISTORY, LAST, LOG, Run, build_model
+from kgtool.triples import AnswerIndex, KGDataset, with_inverses
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM during training, after the checkpoint was written."""
+
+
+def train(
+    config: Config,
+    dataset: KGDataset,
+    out: str | Path,
+    resume: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Train a model and leave a run folder.
+
+    Interrupted by Ctrl-C or SIGTERM, it finishes the step, saves, and stops; resumed, it continues
+    exactly: the same numbers as a run that was never stopped, on the same machine and threads.
+
+    Args:
+        config: what to train and how.
+        dataset: the triples; train makes the messages and the loss, valid selects the model.
+        out: the run folder, which must not exist or be empty unless `resume`.
+        resume: go on from the last checkpoint of `out`; `config` must be the run's own.
+        progress: show a progress bar.
+
+    Returns:
+        The run, whose weights are those of the best validation.
+
+    Raises:
+        RunError: when the folder is taken, or there is nothing to resume.
+        TrainingError: when the loss is not finite; the step's update is not made.
+        Interrupted: after Ctrl-C or SIGTERM.
+    """
+    keep_large_blocks()
+    out = Path(out)
+    run = _reopen(out, config, dataset) if resume else Run.create(out, config, dataset)
+    with _log_to(out / LOG) as log:
+        trainer = _Trainer(run, dataset, log, progress)
+        if resume and (out / LAST).exists():
+            trainer.restore()
+        trainer.fit()
+    return run
+
+
+def _reopen(out: Path, config: Config, dataset: KGDataset) -> Run:
+    run = Run.open(out)
+    # The place of the data may change; its fingerprint may not.
+    if run.config.model_copy(update={"data": config.data}) != config:
+        raise RunError(
+            f"{out} was begun with another configuration. Remedy: resume with its own, "
+            f"{out / 'config.toml'}, or train into another folder."
+        )
+    if run.info["fingerprint"] != dataset.fingerprint:
+        raise RunError(f"{out} was begun on other data. Remedy: resume with the same files.")
+    return run
+
+
+class _Trainer:
+    """The state of a training run: everything that `last.safetensors` holds."""
+
+    def __init__(
+        self, run: Run, dataset: KGDataset, log: logging.Logger, progress: bool
+    ) -> None:
+        self.run, self.dataset, self.log, self.progress = run, dataset, log, progress
+        self.settings: TrainingConfig = run.config.training
+        torch.manual_seed(run.config.seed)
+        self.model: KGModel = build_model(run.config, dataset)
+        self.names, parameters = zip(*self.model.named_parameters(), strict=True)
+        self.optimizer = make_optimizer(self.settings, list(parameters))
+        num_relations = dataset.num_relations
+        self.answers = AnswerIndex(
+            with_inverses(dataset.train, num_relations), 2 * num_relations
+        )
+        self.edge_of_answer = self.model.graph.find(self.answers.triples())
+        self.walks = WalkSampler(self.model.graph, self.settings.max_path_length)
+        self.precision = training_dtype(self.settings.precision)
+        self.steps_an_epoch = math.ceil(len(self.answers) / self.settings.batch_size)
+        # What a checkpoint holds beside tensors.
+        self.epoch = self.step = self.stale = 0
+        self.loss_sum = self.seconds = 0.0
+        self.best_mrr = -1.0
+        self.history: list[dict[str, float]] = []
+
+    def fit(self) -> None:
+        """Train from where the state is to the last epoch or until patience ends."""
+        settings = self.settings
+        begun = time.perf_counter() - self.seconds
+        total = settings.epochs * self.steps_an_epoch
+        self.log.info(
+            "%d queries, %d steps an epoch, %d epochs, products in %s", len(self.answers),
+            self.steps_an_epoch, settings.epochs, self.precision,
+        )  # fmt: skip
+        bar = tqdm(
+            total=total, initial=self.step, desc="train", unit="step", disable=not self.progress
+        )
+        with bar, _stop_signals() as stopped:
+            while self.epoch < settings.epochs and not self._out_of_patience():
+                order = epoch_order(len(self.answers), self.run.config.seed, self.epoch)
+                batches = order.split(settings.batch_size)
+                for rows in batches[self.step - self.epoch * self.steps_an_epoch :]:
+                    self.loss_sum += self._step(rows, total)
+                    self.step += 1
+                    done = self.step - self.epoch * self.steps_an_epoch
+                    bar.update()
+                    bar.set_postfix(loss=f"{self.loss_sum / done:.3f}", **self._latest())
+                    if stopped():
+                        self.seconds = time.perf_counter() - begun
+                        self.save()
+                        self.log.info("stopped after step %d; saved", self.step)
+                        raise Interrupted
+                self.epoch += 1
+                self.seconds = time.perf_counter() - begun
+                if self.epoch % settings.validate_every == 0 or self.epoch == settings.epochs:
+                    self._validate()
+                    self.seconds = time.perf_counter() - begun
+                    bar.set_postfix(loss=f"{self.history[-1]['loss']:.3f}", **self._latest())
+                self.loss_sum = 0.0
+                if self.epoch % settings.validate_every == 0 or self.epoch == settings.epochs:
+                    self.save()
+        self.log.info("finished after %.0f s: best valid MRR %.4f", self.seconds, self.best_mrr)
+
+    def _step(self, rows: Tensor, total_steps: int) -> float:
+        """One update; returns the loss."""
+        self.model.train()
+        batch, slot = link_queries(self.answers, rows)
+        hidden = self.edge_of_answer[slot] if self.settings.hide_targets else None
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == torch.bfloat16):
+            entities, relations = self.model.states(hidden)
+            loss = self._loss(batch, entities, relations)
+            if self.settings.path_queries:
+                count = max(1, round(self.settings.path_queries * len(rows)))
+                paths = self.walks.sample(count)
+                loss = loss + self.settings.path_queries * self._loss(paths, entities, relations)
+        if not bool(torch.isfinite(loss)):
+            raise TrainingError(
+                f"the loss is {loss.item()} at step {self.step + 1} (epoch {self.epoch + 1}); the "
+                "update was not made. Remedy: lower training.learning_rate, set "
+                "training.clip_norm, or train with training.precision=float32"
+            )
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        rate = learning_rate(self.settings, self.step, total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        return loss.item()
+
+    def _loss(self, batch: Batch, entities: Tensor, relations: Tensor) -> Tensor:
+        s = self.settings
+        queries = self.model.decoder(batch.head, batch.path, batch.length, entities, relations)
+        return entity_loss(
+            queries.to(entities.dtype), entities, self.model.decoder.bias,
+            batch.position, batch.tail, s.loss, s.targets, s.label_smoothing,
+        )  # fmt: skip
+
+    def _validate(self) -> None:
+        found: Evaluation = evaluate_model(self.model.scorer(), self.dataset, "valid")
+        better = found.mrr > self.best_mrr
+        self.stale = 0 if better else self.stale + 1
+        metrics = found.filtered["both"]["realistic"]
+        self.history.append(
+            {
+                "epoch": self.epoch,
+                "step": self.step,
+                "seconds": round(self.seconds, 2),
+                "loss": self.loss_sum / self.steps_an_epoch,
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                **{f"valid_{name}": value for name, value in metrics.items()},
+            }
+        )
+        if better:
+            self.best_mrr = found.mrr
+            save_tensors(self.run.path / BEST, self.model.state_dict(), {"epoch": self.epoch})
+        with atomic_write(self.run.path / HISTORY) as file:
+            pd.DataFrame(self.history).to_csv(file, sep="\t", index=False)
+        self.log.info(
+            "epoch %d: loss %.4f, valid MRR %.4f, best %.4f, %.0f s", self.epoch,
+            self.history[-1]["loss"], found.mrr, self.best_mrr, self.seconds,
+        )  # fmt: skip
+
+    def _latest(self) -> dict[str, str]:
+        if not self.history:
+            return {}
+        return {"valid_mrr": f"{self.history[-1]['valid_mrr']:.4f}"}
+
+    def _out_of_patience(self) -> bool:
+        patience = self.settings.patience
+        return patience is not None and self.stale >= patience
+
+    def save(self) -> None:
+        """Write `last.safetensors`."""
+        tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
+        tensors |= pack_optimizer(self.optimizer, list(self.names))
+        tensors["generator"] = torch.get_rng_state()
+        state = {name: getattr(self, name) for name in _STATE}
+        save_tensors(self.run.path / LAST, tensors, state)
+
+    def restore(self) -> None:
+        """Read it back.
+
+        Raises:
+            RunError: when it is damaged or not of this run.
+        """
+        path = self.run.path / LAST
+        tensors, state = load_tensors(path)
+        try:
+            for name in _STATE:
+                setattr(self, name, state[name])
+            weights = {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
+            load_weights(self.model, weights, path)
+            unpack_optimizer(self.optimizer, list(self.names), tensors)
+            torch.set_rng_state(tensors["generator"])
+        except KeyError as error:
+            raise RunError(f"{path}: incomplete checkpoint, without {error}") from error
+        self.log.info("resumed at step %d", self.step)
+
+
+_STATE = ("epoch", "step", "stale", "loss_sum", "seconds", "best_mrr", "history")
+
+
+def make_optimizer(
+    settings: TrainingConfig, parameters: list[nn.Parameter]
+) -> torch.optim.Optimizer:
+    """Adam, AdamW or Adagrad over the parameters."""
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "adagrad":
+        return torch.optim.Adagrad(parameters, lr=rate, weight_decay=decay)
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=rate, weight_decay=decay)
+
+
+def learning_rate(settings: TrainingConfig, step: int, total_steps: int) -> float:
+    """The rate of a step, counted from 0: linear warm-up, then decay to 0 at `total_steps`."""
+    warm = min(1.0, (step + 1) / max(settings.warmup_steps, 1))
+    share = step / total_steps
+    if settings.decay == "linear":
+        warm *= 1 - share
+    elif settings.decay == "cosine":
+        warm *= (1 + math.cos(math.pi * share)) / 2
+    return settings.learning_rate * warm
+
+
+def training_dtype(precision: str) -> torch.dtype:
+    """The dtype of training's matrix products: bfloat16 only where it is asked for or gains."""
+    if precision == "auto":
+        precision = "bfloat16" if _has_bfloat16_units() else "float32"
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def _has_bfloat16_units() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware; without, it is slower than float32."""
+    capabilities: dict[str, Any] = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Any]:
+    """Turn SIGINT and SIGTERM into a flag that is read between steps; a second one is not held."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    received: list[int] = []
+    watched = (signal.SIGINT, signal.SIGTERM)
+
+    def note(number: int, _: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = [signal.signal(number, note) for number in watched]
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in zip(watched, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[logging.Logger]:
+    """A logger that appends to a file, and to nothing else."""
+    log = logging.Logger("kgtool.train", logging.INFO)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield log
+    except BaseException as error:
+        if not isinstance(error, Interrupted):
+            log.error("failed: %s: %s", type(error).__name__, error)
+        raise
+    finally:
+        handler.close()

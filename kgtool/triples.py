@@ -1,0 +1,168 @@
+"""Triples as tensors: the vocabulary, the data set, and the index of known answers.
+
+Shapes: triples are `(n, 3)` int64 in head, relation, tail order; a query batch `hr` is `(n, 2)`
+int64. The inverse of relation `r` is `r + num_relations`; `num_relations` never counts inverses,
+and the head query `(?, r, t)` is the tail query `(t, r + num_relations, ?)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Labels by id: `entities[i]` is the label of entity `i`, `relations[i]` of relation `i`."""
+
+    entities: tuple[str, ...]
+    relations: tuple[str, ...]
+
+    @cached_property
+    def entity_ids(self) -> dict[str, int]:
+        """Entity id by label."""
+        return {label: i for i, label in enumerate(self.entities)}
+
+    @cached_property
+    def relation_ids(self) -> dict[str, int]:
+        """Relation id by label."""
+        return {label: i for i, label in enumerate(self.relations)}
+
+
+@dataclass(frozen=True, eq=False)
+class KGDataset:
+    """A knowledge graph with its splits.
+
+    Args:
+        name: the name of the folder or archive that the triples came from.
+        path: that folder or archive; None for triples made in memory.
+        vocabulary: the labels of entities and relations, by id.
+        train, valid, test: `(n, 3)` int64, without duplicates inside a split.
+    """
+
+    name: str
+    path: Path | None
+    vocabulary: Vocabulary
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+
+    @property
+    def num_entities(self) -> int:
+        """Number of entities, in any split."""
+        return len(self.vocabulary.entities)
+
+    @property
+    def num_relations(self) -> int:
+        """Number of relations, in any split, inverses not counted."""
+        return len(self.vocabulary.relations)
+
+    def split(self, name: str) -> Tensor:
+        """The `(n, 3)` int64 triples of `"train"`, `"valid"` or `"test"`.
+
+        Raises:
+            ValueError: for any other name.
+        """
+        if name not in SPLITS:
+            raise ValueError(f"no split {name!r}; the splits are {', '.join(SPLITS)}")
+        triples: Tensor = getattr(self, name)
+        return triples
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the labels in id order and the triples of each split in file order."""
+        digest = hashlib.sha256()
+        for labels in (self.vocabulary.entities, self.vocabulary.relations):
+            digest.update("\n".join(labels).encode())
+            digest.update(b"\0")
+        for split in SPLITS:
+            triples = self.split(split)
+            digest.update(len(triples).to_bytes(8, "little"))
+            digest.update(triples.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def invert(triples: Tensor, num_relations: int) -> Tensor:
+    """The inverse triples `(t, r⁻¹, h)`, `(n, 3)` int64, of triples whose relations are direct."""
+    head, relation, tail = triples.unbind(1)
+    return torch.stack([tail, relation + num_relations, head], dim=1)
+
+
+def with_inverses(triples: Tensor, num_relations: int) -> Tensor:
+    """`(2n, 3)` int64: the triples, then their inverses in the same order."""
+    return torch.cat([triples, invert(triples, num_relations)])
+
+
+class AnswerIndex:
+    """The distinct queries `(h, r)` of a set of triples, each with its known tails.
+
+    Built once from all triples that count as known (inverses included where head queries are
+    asked), in compressed rows: the tails of query `i` are `tails[offsets[i]:offsets[i + 1]]`.
+
+    Args:
+        triples: `(n, 3)` int64, relation ids below `num_relation_ids`. Duplicates are dropped.
+        num_relation_ids: number of relation ids, inverses counted.
+
+    Attributes:
+        hr: `(q, 2)` int64, the distinct queries, sorted by head, then relation.
+        offsets: `(q + 1,)` int64.
+        tails: `(m,)` int64, ascending within a query.
+    """
+
+    def __init__(self, triples: Tensor, num_relation_ids: int) -> None:
+        self._num_relation_ids = num_relation_ids
+        triples = torch.unique(triples, dim=0) if len(triples) else triples
+        self._keys, counts = torch.unique_consecutive(
+            self._key(triples[:, :2]), return_counts=True
+        )
+        self.hr = torch.stack(
+            [self._keys // num_relation_ids, self._keys % num_relation_ids], dim=1
+        )
+        self.offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        self.tails = triples[:, 2].contiguous()
+
+    def _key(self, hr: Tensor) -> Tensor:
+        return hr[:, 0] * self._num_relation_ids + hr[:, 1]
+
+    def __len__(self) -> int:
+        return len(self.hr)
+
+    def triples(self) -> Tensor:
+        """`(m, 3)` int64: every query with each of its tails, in the order of `tails`."""
+        hr = self.hr.repeat_interleave(self.offsets.diff(), dim=0)
+        return torch.cat([hr, self.tails.unsqueeze(1)], dim=1)
+
+    def rows(self, hr: Tensor) -> Tensor:
+        """`(n,)` int64: the row of each query of `hr` `(n, 2)`, or -1 where it has no answer."""
+        if not len(self._keys):
+            return torch.full((len(hr),), -1)
+        key = self._key(hr)
+        row = torch.searchsorted(self._keys, key).clamp_(max=len(self._keys) - 1)
+        return torch.where(self._keys[row] == key, row, -1)
+
+    def count(self, rows: Tensor) -> Tensor:
+        """`(n,)` int64: the number of answers of each row; 0 for row -1."""
+        return torch.where(rows >= 0, self.offsets[rows + 1] - self.offsets[rows.clamp(min=0)], 0)
+
+    def expand(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """All answers of a batch of rows, as pairs.
+
+        Args:
+            rows: `(n,)` int64 rows of this index; -1 stands for a query without answers.
+
+        Returns:
+            `position` `(p,)`, ascending positions in `rows`, and `slot` `(p,)`, so that
+            `tails[slot]` are the tails of the queries at `rows[position]`.
+        """
+        start = self.offsets[rows.clamp(min=0)]
+        count = self.count(rows)
+        position = torch.repeat_interleave(count)
+        first = start - (count.cumsum(0) - count)
+        return position, first[position] + torch.arange(len(position))

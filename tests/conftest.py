@@ -1,0 +1,30 @@
+"""What tests of more than one file share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def benchmark_archive() -> Callable[[str], Path]:
+    """Finds a public benchmark, such as `benchmark_archive("FB15k-237.tar.gz")`, or skips.
+
+    The archives are no part of the project. They are looked for in the folder that the
+    environment variable KGTOOL_BENCHMARKS names, else in ../shared/datasets beside the repository.
+    """
+    named = os.environ.get("KGTOOL_BENCHMARKS")
+    folder = Path(named) if named else _ROOT.parent / "shared" / "datasets"
+
+    def find(name: str) -> Path:
+        path = folder / name
+        if not path.is_file():
+            pytest.skip(f"no {name} in {folder}; name its folder by KGTOOL_BENCHMARKS")
+        return path
+
+    return find
