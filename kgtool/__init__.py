@@ -8,7 +8,13 @@
 """
 
 import importlib.metadata
+import os
 
+# torch and the compiled kernels each keep a pool of threads; waiting ones must not spin on the
+# cores that the others need. It counts where kgtool is imported before torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# ruff: noqa: E402, the imports below read that variable
 from kgtool.api import evaluate, export
 from kgtool.config import Config, load_config
 from kgtool.errors import KGToolError

@@ -260,11 +260,14 @@ def make_optimizer(
     settings: TrainingConfig, parameters: list[nn.Parameter]
 ) -> torch.optim.Optimizer:
     """Adam, AdamW or Adagrad over the parameters."""
+    kind = {
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "adagrad": torch.optim.Adagrad,
+    }[settings.optimizer]
     rate, decay = settings.learning_rate, settings.weight_decay
-    if settings.optimizer == "adagrad":
-        return torch.optim.Adagrad(parameters, lr=rate, weight_decay=decay)
-    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=rate, weight_decay=decay)
+    # Fused: one reading of parameter, gradient and state an update.
+    return kind(parameters, lr=rate, weight_decay=decay, fused=True)
 
 
 def learning_rate(settings: TrainingConfig, step: int, total_steps: int) -> float:

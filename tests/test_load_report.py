@@ -207,20 +207,20 @@ def test_a_given_vocabulary_does_not_count_as_seen(tmp_path: Path) -> None:
 
 
 def test_the_printed_report(tmp_path: Path) -> None:
-    report = load(tmp_path / "kg", TRAIN, VALID, TEST)
+    report = load(tmp_path / "kg", TRAIN, VALID, f"{TEST}, y r z")
     rows = [
         [cell.strip() for cell in line.split("│")[1:-1]]
         for line in printed(report).splitlines()
         if line.startswith("│")
     ]
     assert rows == [
-        ["triples", "4", "6", "5", "15"],
-        ["entities", "3", "5", "5", "6"],
+        ["triples", "4", "6", "6", "16"],
+        ["entities", "3", "5", "6", "7"],
         ["relations", "2", "3", "1", "3"],
         ["duplicate lines dropped", "3", "0", "1", "4"],
         ["self loops", "1", "2", "2", "5"],
-        ["entities unseen in train", "", "2", "2", "3"],
-        ["- triples with them", "", "2", "2", "4"],
+        ["entities unseen in train", "", "2", "3", "4"],
+        ["- triples with them", "", "2", "3", "5"],
         ["relations unseen in train", "", "1", "0", "1"],
         ["- triples with them", "", "2", "0", "2"],
         ["triples also in train", "", "1", "1", "2"],

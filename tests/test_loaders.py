@@ -484,7 +484,7 @@ def test_two_files_for_a_split_are_refused(tmp_path: Path) -> None:
 
 def test_a_missing_split_is_named_with_what_is_there(tmp_path: Path) -> None:
     files = {"train.txt": b"a\tr\tb", "Valid.txt": b"a\tr\tb", "test.txt": b"a\tr\tb"}
-    folder = write_folder(tmp_path, files)
+    folder = write_folder(tmp_path, {**files, ".DS_Store": b""})
     assert refusal(folder) == (
         f"{folder}: no valid.txt or valid.tsv for the valid split; "
         "it holds 'Valid.txt', 'test.txt', 'train.txt'. Remedy: name the file of the valid split "
@@ -680,6 +680,26 @@ def test_a_tar_that_unfolds_too_far_before_its_files_is_refused(
     load_dataset(path)
     monkeypatch.setattr(archives, "MAX_BYTES", 2_000_000)
     assert "more than 2,000,000 bytes" in refusal(path)
+
+
+@each_archive
+def test_the_files_of_an_archive_count_together(
+    tmp_path: Path, name: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / name, dict.fromkeys(SOUND, b"a\tr\tb\n" * 10_000))
+    monkeypatch.setattr(archives, "MAX_BYTES", 150_000)
+    assert f"{path}: more than 150,000 bytes" in refusal(path)
+
+
+def test_the_checksum_at_the_end_of_a_tar_gz_is_read(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "kg.tar.gz", SOUND)
+    # far more padding than is read for the last member
+    data = bytearray(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(5_000_000)))
+    path.write_bytes(data)
+    load_dataset(path)
+    data[-6] ^= 1
+    path.write_bytes(data)
+    assert f"{path}: damaged, cut short or not a .tar.gz file (BadGzipFile: CRC" in refusal(path)
 
 
 def test_a_sparse_member_counts_by_its_full_size(

@@ -1,0 +1,261 @@
+"""What the benchmarks share: the data to run on, the description of the machine, timing, tables."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+# Before torch: kgtool says how OpenMP's threads wait, which counts only then.
+import kgtool
+
+# isort: split
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from kgtool import KGDataset, KGToolError, Vocabulary, load_dataset
+from kgtool.ops import keep_large_blocks
+from kgtool.ops.incidence import match_threads
+
+# FB15k-237: what --synthetic is as large as.
+ENTITIES, RELATIONS, TRAIN, HELD_OUT = 14_541, 237, 272_115, 20_466
+
+# Not wider than a README's code block; wide enough that no cell is cut in a log file.
+console = Console(width=110, highlight=False)
+
+T = TypeVar("T")
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Arguments for the triples to run on: a data set, or random ones of the same size."""
+    out = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    source = out.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--data", type=Path, metavar="PATH", help="a folder, .zip or .tar.gz of triples"
+    )
+    source.add_argument(
+        "--synthetic", action="store_true", help="random triples, by default as many as FB15k-237"
+    )
+    size = out.add_argument_group("with --synthetic")
+    size.add_argument("--entities", type=int, default=ENTITIES, metavar="N", help="%(default)s")
+    size.add_argument(
+        "--relations",
+        type=int,
+        default=RELATIONS,
+        metavar="N",
+        help="%(default)s, and as many inverses",
+    )
+    size.add_argument(
+        "--triples", type=int, default=TRAIN, metavar="N",
+        help="%(default)s train triples; each is two edges of the message graph",
+    )  # fmt: skip
+    size.add_argument(
+        "--held-out", type=int, default=HELD_OUT, metavar="N",
+        help="%(default)s triples in valid and in test each",
+    )  # fmt: skip
+    out.add_argument("--seed", type=int, default=1, metavar="N", help="%(default)s")
+    out.add_argument(
+        "--repeats",
+        type=positive,
+        default=5,
+        metavar="N",
+        help="runs of kgtool (%(default)s); the median counts",
+    )
+    out.epilog = "Threads: OMP_NUM_THREADS and NUMBA_NUM_THREADS; by default one a core."
+    return out
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number above 0."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return value
+
+
+def fail(message: str) -> NoReturn:
+    """Stop with a sentence."""
+    sys.exit(f"{Path(sys.argv[0]).name}: {message}")
+
+
+def dataset(args: argparse.Namespace) -> KGDataset:
+    """The triples that `parser`'s arguments ask for; stops with a sentence where there are none."""
+    if args.data is None:
+        try:
+            return synthetic(args.entities, args.relations, args.triples, args.held_out, args.seed)
+        except ValueError as error:
+            fail(f"{error}.")
+    try:
+        return load_dataset(args.data)
+    except KGToolError as error:
+        fail(f"{error}\nOr run on random triples of the same size: --synthetic")
+
+
+def synthetic(entities: int, relations: int, train: int, held_out: int, seed: int) -> KGDataset:
+    """Random triples with the skews that time depends on.
+
+    Relations and entities follow power laws, and a relation joins entities of a pool each side, so
+    that, at FB15k-237's size, about as many (tail, relation) pairs as there share their edges.
+
+    Args:
+        entities, relations: how many.
+        train: train triples.
+        held_out: triples in valid and in test each.
+        seed: of the random numbers.
+
+    Raises:
+        ValueError: for more triples than so few entities and relations allow.
+    """
+    total = train + 2 * held_out
+    if min(entities, relations, train, held_out) < 1:
+        raise ValueError("entities, relations, triples and held-out triples must be above 0")
+    if total * 8 > entities**2:
+        raise ValueError(f"{entities} entities are too few for {total} random triples")
+    rng = np.random.default_rng(seed)
+    share = np.arange(1, relations + 1) ** -0.7
+    counts = np.diff(np.rint(np.append(0, share.cumsum() / share.sum()) * total).astype(np.int64))
+    popularity = np.arange(1, entities + 1) ** -0.5
+    popularity = rng.permutation(popularity / popularity.sum())
+    parts = []
+    for relation, count in enumerate(counts.tolist()):
+        size = min(entities, 3 + int(1.8 * count**0.75))
+        pairs = np.empty(0, np.int64)
+        while len(pairs) < count:
+            heads, tails = (rng.choice(entities, size, False, popularity) for _ in range(2))
+            drawn = np.stack([_skewed(rng, pool, 2 * count) for pool in (heads, tails)])
+            pairs = np.union1d(pairs, drawn[0] * entities + drawn[1])
+            size = min(entities, 2 * size)
+        pairs = rng.choice(pairs, count, replace=False)
+        parts.append(np.stack([pairs // entities, np.full(count, relation), pairs % entities], 1))
+    triples = torch.from_numpy(rng.permutation(np.concatenate(parts)))
+    vocabulary = Vocabulary(
+        tuple(f"e{i}" for i in range(entities)), tuple(f"r{i}" for i in range(relations))
+    )
+    splits = [part.contiguous() for part in triples.split([train, held_out, held_out])]
+    return KGDataset("synthetic", None, vocabulary, *splits)
+
+
+def _skewed(rng: np.random.Generator, pool: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """`(count,)` draws from a pool, its first members more often."""
+    return pool[(len(pool) * rng.random(count) ** 1.5).astype(np.int64)]
+
+
+def installed(module: str) -> bool:
+    """Whether a peer is here to compare with; says so where it is not."""
+    if importlib.util.find_spec(module) is not None:
+        return True
+    console.print(f"{module} is not installed and left out: pip install -e '.\\[benchmarks]'")
+    return False
+
+
+def describe(data: KGDataset | None = None) -> None:
+    """Print what the figures depend on; keep large blocks, as training and evaluation do."""
+    keep_large_blocks()
+    packages = ("kgtool", "torch", "dgl", "torch-geometric", "pykeen", "numba", "numpy")
+    versions = [f"{name} {version}" for name in packages if (version := _version(name))]
+    console.print(f"[bold]versions[/]  {', '.join(versions)}, Python {platform.python_version()}")
+    match_threads()
+    threads = numba.get_num_threads()
+    busy = f"load average {os.getloadavg()[0]:.1f} at the start"
+    console.print(
+        f"[bold]machine[/]   {_cpu()}; {os.cpu_count()} cores; "
+        f"threads: torch {torch.get_num_threads()}, kgtool's kernels {threads}; {busy}"
+    )
+    if data is not None:
+        console.print(
+            f"[bold]data[/]      {data.name}: {data.num_entities:,} entities, "
+            f"{data.num_relations:,} relations, {len(data.train):,} / {len(data.valid):,} / "
+            f"{len(data.test):,} triples in train / valid / test"
+        )
+
+
+def _version(package: str) -> str | None:
+    if package == "kgtool":
+        return kgtool.__version__
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def median_seconds(call: Callable[[], T], repeats: int, warm_up: bool = True) -> tuple[float, T]:
+    """The median wall time of several calls, and what the last one gave.
+
+    Args:
+        call: what to time.
+        repeats: timed calls.
+        warm_up: call once before, untimed, to compile and to fill caches.
+    """
+    if warm_up:
+        call()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = call()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds), result
+
+
+def peak_growth(call: Callable[[], T]) -> tuple[int | None, T]:
+    """By how many bytes a call raised the process' resident memory at most, and what it gave.
+
+    None where the system does not tell (it is read from Linux' `/proc`).
+    """
+    clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    try:
+        clear.write_text("5")  # sets the peak back to what is resident now
+        before = _kilobytes(status, "VmHWM")
+    except OSError:
+        before = None
+    result = call()
+    if before is None:
+        return None, result
+    return 1024 * (_kilobytes(status, "VmHWM") - before), result
+
+
+def _kilobytes(status: Path, field: str) -> int:
+    lines = status.read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def peak_bytes() -> int:
+    """The most memory that the process has had resident."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def megabytes(count: float | None) -> str:
+    """Bytes as MB of 10⁶."""
+    return "not known here" if count is None else f"{count / 1e6:,.0f} MB"
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table whose first column is text and whose others are figures."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left", no_wrap=bool(i))
+    for row in rows:
+        table.add_row(*row)
+    console.print()
+    console.print(table)

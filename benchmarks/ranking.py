@@ -1,0 +1,267 @@
+"""Evaluation: both sides, filtered and raw, every tie policy, against the bare matrix products.
+
+The states are small whole numbers, so that a score is exact in float32 in whatever chunk it is
+made, and some scores tie: ranks can be compared one by one. Three ways to score are timed: the
+product of head and relation states (DistMult), the GRU decoder of `kgtool train`, and the bare
+products alone, which multiply ready queries with the candidates into a reused buffer.
+
+    python -m benchmarks.ranking --data FB15k-237.tar.gz --pykeen
+    python -m benchmarks.ranking --data datasets/families --pykeen --pykeen-triples 200
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+# First: kgtool is to be imported before torch.
+from benchmarks import common
+from benchmarks.common import console, megabytes
+
+# isort: split
+import torch
+from torch import Tensor, nn
+
+from kgtool import Evaluation, KGDataset, evaluate_model
+from kgtool.decoder import GRUDecoder
+from kgtool.evaluator import POLICIES, SIDES
+from kgtool.model import Scorer
+from kgtool.ranking import CHUNK_BYTES, Ranks, rank_tails
+from kgtool.triples import AnswerIndex, invert, with_inverses
+
+LARGEST_STATE = 8  # 8³ · 256 dims < 2²⁴: every score is exact in float32
+
+# Our name of a metric → PyKEEN's.
+PYKEEN_NAMES = {
+    "mrr": "inverse_harmonic_mean_rank",
+    "mr": "arithmetic_mean_rank",
+    "hits@1": "hits_at_1",
+    "hits@3": "hits_at_3",
+    "hits@10": "hits_at_10",
+}
+
+
+@dataclass(frozen=True)
+class Products:
+    """Scores `⟨e_h ⊙ w_r, e_t⟩` of `(N, d)` and `(2R, d)` states."""
+
+    entities: Tensor
+    relations: Tensor
+
+    def queries(self, hr: Tensor) -> Tensor:
+        """`(n, d)`, what the candidates are multiplied with."""
+        return self.entities[hr[:, 0]] * self.relations[hr[:, 1]]
+
+    def score_t(self, hr: Tensor) -> Tensor:
+        """`(n, N)` scores of the queries `hr` `(n, 2)`."""
+        return self.queries(hr) @ self.entities.t()
+
+
+class PyKEENModel(nn.Module):
+    """What PyKEEN's evaluator asks of a model, answered with our scores."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, scores: Products, num_relations: int) -> None:
+        super().__init__()
+        self.scores = scores
+        self.num_entities = len(scores.entities)
+        self.num_relations = num_relations
+
+    def predict(self, hrt_batch: Tensor, target: str, **_: object) -> Tensor:
+        """`(n, N)` scores of every tail, or of every head."""
+        triples = invert(hrt_batch, self.num_relations) if target == "head" else hrt_batch
+        return self.scores.score_t(triples[:, :2])
+
+
+def random_states(data: KGDataset, dim: int) -> Products:
+    """Whole numbers up to `LARGEST_STATE`, as float32."""
+    low, high = -LARGEST_STATE, LARGEST_STATE + 1
+    entities = torch.randint(low, high, (data.num_entities, dim)).float()
+    return Products(entities, torch.randint(low, high, (2 * data.num_relations, dim)).float())
+
+
+def bare_products(queries: Tensor, entities: Tensor, chunk_size: int) -> Callable[[], None]:
+    """The products of queries and candidates, a chunk at a time into one buffer."""
+    buffer = torch.empty(min(chunk_size, len(queries)), len(entities))
+
+    def run() -> None:
+        for chunk in queries.split(chunk_size):
+            torch.mm(chunk, entities.t(), out=buffer[: len(chunk)])
+
+    return run
+
+
+def first_triples(data: KGDataset, count: int) -> KGDataset:
+    """The data with only the first triples of test."""
+    return replace(data, test=data.test[:count])
+
+
+def ranks_of(scores: Products, data: KGDataset) -> dict[str, Ranks]:
+    """Our filtered ranks of test's tails and heads, in the order of the triples."""
+    everything = torch.cat([data.train, data.valid, data.test])
+    known = AnswerIndex(with_inverses(everything, data.num_relations), 2 * data.num_relations)
+    queries = {"tail": data.test, "head": invert(data.test, data.num_relations)}
+    return {
+        side: rank_tails(scores, triples, known, data.num_entities)[0]
+        for side, triples in queries.items()
+    }
+
+
+def compare_with_pykeen(
+    scores: Products, data: KGDataset, args: argparse.Namespace, ours: float
+) -> bool:
+    """Time PyKEEN's evaluator on the same scores; whether all ranks and metrics are the same."""
+    total = len(data.test)
+    part = first_triples(data, args.pykeen_triples or total)
+    count = len(part.test)
+    evaluator: Any = importlib.import_module("pykeen.evaluation").RankBasedEvaluator(
+        filtered=True, clear_on_finalize=False
+    )
+    start = time.perf_counter()
+    result = evaluator.evaluate(
+        PyKEENModel(scores, data.num_relations), part.test, batch_size=args.pykeen_batch,
+        additional_filter_triples=[data.train, data.valid], use_tqdm=False,
+    )  # fmt: skip
+    taken = time.perf_counter() - start
+    what = f"all {count:,} triples"
+    if count < total:
+        what = f"extrapolated from {count:,} triples, which took {taken:.1f} s"
+    rows = [
+        ["kgtool (filtered and raw)", f"{ours:.2f}", "1.0"],
+        [f"PyKEEN RankBasedEvaluator (filtered), {what}", f"{taken * total / count:.2f}",
+         f"{taken * total / count / ours:.0f}"],
+    ]  # fmt: skip
+    common.print_table("beside PyKEEN, the same scores", ["", "seconds", "times kgtool"], rows)
+
+    wrong = 0
+    ranks = ranks_of(scores, part)
+    for side, found in ranks.items():
+        for policy in POLICIES:
+            batches = [torch.as_tensor(batch) for batch in evaluator.ranks[side, policy]]
+            wrong += int((torch.cat(batches).double() != getattr(found, policy)).sum())
+        options = torch.cat([torch.as_tensor(batch) for batch in evaluator.num_candidates[side]])
+        wrong += int((options != found.candidates).sum())
+    ties = sum(int((found.equal > 0).sum()) for found in ranks.values())
+    console.print(
+        f"ranks that differ: {wrong} of {6 * count:,} (two sides, three tie policies; "
+        f"{ties:,} of {2 * count:,} answers have equals), or numbers of candidates"
+    )
+    metrics = evaluate_model(scores, part).filtered
+    apart = {}
+    for side, policy, name in product(SIDES, POLICIES, PYKEEN_NAMES):
+        mine = metrics[side][policy][name]
+        theirs = float(result.get_metric(f"{side}.{policy}.{PYKEEN_NAMES[name]}"))
+        apart[f"{side} {policy} {name}"] = abs(mine - theirs) / max(abs(mine), 1e-30)
+    worst = max(apart, key=apart.__getitem__)
+    console.print(
+        f"metrics: {len(apart)} compared (both, head, tail; realistic, optimistic, pessimistic; "
+        f"{', '.join(PYKEEN_NAMES)}); largest relative difference {apart[worst]:.1e} ({worst}). "
+        "PyKEEN takes the means of realistic ranks in float32."
+    )
+    return wrong == 0 and apart[worst] < 1e-5
+
+
+def compare_with_products(
+    scores: Products, data: KGDataset, args: argparse.Namespace
+) -> tuple[float, Evaluation]:
+    """Time evaluation and the products it contains, and its memory; our seconds and metrics."""
+    num_entities, dim = scores.entities.shape
+    chunk_size = args.chunk_size or max(1, CHUNK_BYTES // (4 * num_entities))
+    sides = [data.test[:, :2], invert(data.test, data.num_relations)[:, :2]]
+    every = scores.queries(torch.cat(sides))
+    distinct = scores.queries(torch.cat([torch.unique(hr, dim=0) for hr in sides]))
+    decoder = GRUDecoder(num_entities, dim).eval()
+    # Scaled, so that the cell works on ordinary values.
+    gru = Scorer(scores.entities / LARGEST_STATE, scores.relations / LARGEST_STATE, decoder)
+
+    # Compiles the kernels; what that takes is not evaluation's memory.
+    evaluate_model(scores, first_triples(data, 2), chunk_size=args.chunk_size)
+    growth, _ = common.peak_growth(lambda: evaluate_model(scores, data, chunk_size=args.chunk_size))
+    seconds, evaluation = common.median_seconds(
+        lambda: evaluate_model(scores, data, chunk_size=args.chunk_size),
+        args.repeats,
+        warm_up=False,
+    )
+    with_gru, _ = common.median_seconds(
+        lambda: evaluate_model(gru, data, chunk_size=args.chunk_size), args.repeats
+    )
+    rows = [
+        ["evaluate_model, product of states", f"{seconds:.3f}", "1.00"],
+        ["evaluate_model, GRU decoder", f"{with_gru:.3f}", f"{with_gru / seconds:.2f}"],
+    ]
+    lines = []
+    for name, queries, size in (
+        ("all queries", every, chunk_size),
+        ("all queries", every, 1024),
+        ("distinct queries", distinct, chunk_size),
+    ):
+        bare, _ = common.median_seconds(bare_products(queries, scores.entities, size), args.repeats)
+        speed = 2 * len(queries) * num_entities * dim / bare / 1e9
+        label = f"bare products, {len(queries):,} {name}, {size} at a time"
+        rows.append([label, f"{bare:.3f}", f"{bare / seconds:.2f}"])
+        lines.append(
+            f"evaluate_model takes {seconds / bare:.2f} times (GRU: {with_gru / bare:.2f}) the "
+            f"bare products of {name}, {size} at a time ({speed:.0f} GFLOP/s)"
+        )
+    common.print_table(
+        f"{len(data.test):,} test triples, both sides, filtered and raw, {dim} dims",
+        ["", "seconds", "times kgtool"],
+        rows,
+    )
+    for line in lines:
+        console.print(line)
+    console.print(
+        "It scores equal queries of a chunk once; the bare products of all queries do not."
+    )
+    console.print(
+        f"memory: evaluation raised the resident peak by {megabytes(growth)}, of which one chunk "
+        f"of scores is {megabytes(4 * chunk_size * num_entities)}; all scores at once would be "
+        f"{megabytes(4 * len(every) * num_entities)}"
+    )
+    return seconds, evaluation
+
+
+def main() -> int:
+    """Parse the arguments, time, and return the exit status: 1 where PyKEEN's figures differ."""
+    parser = common.parser(__doc__)
+    parser.add_argument("--dim", type=common.positive, default=256, help="d (%(default)s)")
+    parser.add_argument(
+        "--chunk-size", type=common.positive, metavar="N",
+        help="answers ranked at a time; by default what evaluate_model takes",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pykeen", action="store_true", help="compare with PyKEEN's evaluator (minutes)"
+    )
+    parser.add_argument(
+        "--pykeen-triples", type=common.positive, metavar="N",
+        help="only the first N test triples for PyKEEN; its time is extrapolated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pykeen-batch",
+        type=common.positive,
+        metavar="N",
+        help="its batch size; by default its own choice",
+    )
+    args = parser.parse_args()
+    if args.dim * LARGEST_STATE**3 >= 2**24:
+        parser.error(f"{args.dim} dims: scores would not be exact in float32")
+    data = common.dataset(args)
+    common.describe(data)
+    torch.manual_seed(args.seed)
+    scores = random_states(data, args.dim)
+    with torch.no_grad():
+        seconds, evaluation = compare_with_products(scores, data, args)
+        console.print(f"check: MRR of these random states {evaluation.mrr:.6f}")
+        if args.pykeen and common.installed("pykeen"):
+            return 0 if compare_with_pykeen(scores, data, args, seconds) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
