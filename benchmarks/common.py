@@ -129,16 +129,16 @@ def synthetic(entities: int, relations: int, train: int, held_out: int, seed: in
     rng = np.random.default_rng(seed)
     share = np.arange(1, relations + 1) ** -0.7
     counts = np.diff(np.rint(np.append(0, share.cumsum() / share.sum()) * total).astype(np.int64))
-    popularity = np.arange(1, entities + 1) ** -0.5
+    popularity = np.arange(1, entities + 1) ** -0.8
     popularity = rng.permutation(popularity / popularity.sum())
     parts = []
     for relation, count in enumerate(counts.tolist()):
-        size = min(entities, 3 + int(1.8 * count**0.75))
+        size = min(entities, 3 + int(1.3 * count**0.8))
         pairs = np.empty(0, np.int64)
         while len(pairs) < count:
             heads, tails = (rng.choice(entities, size, False, popularity) for _ in range(2))
-            drawn = np.stack([_skewed(rng, pool, 2 * count) for pool in (heads, tails)])
-            pairs = np.union1d(pairs, drawn[0] * entities + drawn[1])
+            head, tail = _skewed(rng, heads, 2 * count, 1.5), _skewed(rng, tails, 2 * count, 6)
+            pairs = np.union1d(pairs, head * entities + tail)
             size = min(entities, 2 * size)
         pairs = rng.choice(pairs, count, replace=False)
         parts.append(np.stack([pairs // entities, np.full(count, relation), pairs % entities], 1))
@@ -150,9 +150,11 @@ def synthetic(entities: int, relations: int, train: int, held_out: int, seed: in
     return KGDataset("synthetic", None, vocabulary, *splits)
 
 
-def _skewed(rng: np.random.Generator, pool: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def _skewed(
+    rng: np.random.Generator, pool: NDArray[np.int64], count: int, power: float
+) -> NDArray[np.int64]:
     """`(count,)` draws from a pool, its first members more often."""
-    return pool[(len(pool) * rng.random(count) ** 1.5).astype(np.int64)]
+    return pool[(len(pool) * rng.random(count) ** power).astype(np.int64)]
 
 
 def installed(module: str) -> bool:

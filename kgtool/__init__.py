@@ -1,10 +1,10 @@
 """Knowledge graph completion on DGL: train, evaluate and export, as on the command line.
 
-    data = kgtool.load_dataset("datasets/families")
-    config = kgtool.load_config("configs/families.toml")
-    run = kgtool.train(config, data, "runs/families")
-    print(kgtool.evaluate(run).mrr)
-    kgtool.export(run, "runs/families/export")
+data = kgtool.load_dataset("datasets/families")
+config = kgtool.load_config("configs/families.toml")
+run = kgtool.train(config, data, "runs/families")
+print(kgtool.evaluate(run).mrr)
+kgtool.export(run, "runs/families/export")
 """
 
 import importlib.metadata
@@ -14,7 +14,6 @@ import os
 # cores that the others need. It counts where kgtool is imported before torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-# ruff: noqa: E402, the imports below read that variable
 from kgtool.api import evaluate, export
 from kgtool.config import Config, load_config
 from kgtool.errors import KGToolError

@@ -66,9 +66,7 @@ def pack_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> Tensor
     return packed
 
 
-def unpack_optimizer(
-    optimizer: torch.optim.Optimizer, names: list[str], tensors: Tensors
-) -> None:
+def unpack_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: Tensors) -> None:
     """Put back what `pack_optimizer` took; the parameter groups keep their own settings."""
     number = {name: i for i, name in enumerate(names)}
     states: dict[int, Tensors] = {}

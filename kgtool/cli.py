@@ -42,9 +42,13 @@ def train(
     data: Data = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The run's folder; runs/<name of CONFIG> by default.", show_default=False),
+        typer.Option(
+            help="The run's folder; runs/<name of CONFIG> by default.", show_default=False
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint.")
+    ] = False,
 ) -> None:
     """Train a model and leave a run folder.
 

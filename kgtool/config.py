@@ -1,4 +1,4 @@
-"""The configuration: what a TOML file and `key=value` overrides may say, checked before any work."""
+"""The configuration: what a TOML file and `key=value` overrides may say, checked at once."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ class Config(_Section):
     def _blocks_divide(self) -> Config:
         encoder = self.encoder
         if encoder.layers and encoder.decomposition == "block" and self.dim % encoder.parts:
-            raise ValueError(f"encoder.parts = {encoder.parts} blocks do not divide dim = {self.dim}")
+            raise ValueError(
+                f"encoder.parts = {encoder.parts} blocks do not divide dim = {self.dim}"
+            )
         return self
 
     def to_toml(self) -> str:

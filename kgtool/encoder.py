@@ -129,17 +129,18 @@ class RGCNEncoder(nn.Module):
             for _ in range(num_layers)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(num_layers))
-        self.relation_maps = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(num_layers))
+        self.relation_maps = nn.ModuleList(
+            nn.Linear(dim, dim, bias=False) for _ in range(num_layers)
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Embeddings of standard deviation 0.1; messages start at that scale; identity maps."""
         nn.init.normal_(self.entities, std=0.1)
         nn.init.normal_(self.relations, std=0.1)
-        for norm in self.norms:
-            nn.init.constant_(norm.weight, 0.1)
-        for relation_map in self.relation_maps:
-            nn.init.eye_(relation_map.weight)
+        for norm, relation_map in zip(self.norms, self.relation_maps, strict=True):
+            nn.init.constant_(norm.get_parameter("weight"), 0.1)
+            nn.init.eye_(relation_map.get_parameter("weight"))
 
     def forward(self, graph: MessageGraph, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The states of every entity and relation.
@@ -152,11 +153,14 @@ class RGCNEncoder(nn.Module):
         Returns:
             `(N, d)` entity states and `(R, d)` relation states, inverses included.
         """
-        h, relations = self.entities, self.relations
+        h: Tensor = self.entities
+        relations: Tensor = self.relations
         if not len(self.layers):
             return h, relations
         scale = graph.scale(self._kept(graph, hidden), h.dtype)
-        for layer, norm, relation_map in zip(self.layers, self.norms, self.relation_maps, strict=True):
+        for layer, norm, relation_map in zip(
+            self.layers, self.norms, self.relation_maps, strict=True
+        ):
             message = layer(F.dropout(h, self.feature_dropout, self.training), graph, scale)
             h = h + torch.tanh(norm(message))
             relations = relation_map(relations)

@@ -114,9 +114,7 @@ def rank_tails(
     return filtered, Ranks(better, equal, everyone)
 
 
-def _count(
-    model: ScoresTails, triples: Tensor, known: AnswerIndex, num_entities: int
-) -> Tensor:
+def _count(model: ScoresTails, triples: Tensor, known: AnswerIndex, num_entities: int) -> Tensor:
     """`(4, n)`: candidates better and level, then the same among the other known answers."""
     hr, row = torch.unique_consecutive(triples[:, :2], dim=0, return_inverse=True)
     tail = triples[:, 2]

@@ -12,7 +12,9 @@ from kgtool.evaluator import HITS, Evaluation, Metrics
 def metrics_table(found: Evaluation) -> Group:
     """The table that `kgtool evaluate` prints."""
     counts = found.counts
-    table = Table(title=f"{found.split}: {counts['queries']:,} queries over {counts['entities']:,} entities")
+    table = Table(
+        title=f"{found.split}: {counts['queries']:,} queries over {counts['entities']:,} entities"
+    )
     table.add_column("side")
     table.add_column("ties")
     for name in ("MRR", "MR", "AMR", *(f"Hits@{k}" for k in HITS)):

@@ -1,14 +1,14 @@
 """A run is a folder: configuration, vocabulary, weights, history, log and metrics.
 
-    config.toml            the resolved configuration
-    entities.tsv           id, label
-    relations.tsv          id, label
-    best.safetensors       weights of the best validation
-    last.safetensors       weights, optimiser and generators of the last one, for --resume
-    history.tsv            a row a validation
-    train.log              what happened when
-    run.json               data path and fingerprint, versions, sizes
-    metrics.<split>.json   what evaluate found
+config.toml            the resolved configuration
+entities.tsv           id, label
+relations.tsv          id, label
+best.safetensors       weights of the best validation
+last.safetensors       weights, optimiser and generators of the last one, for --resume
+history.tsv            a row a validation
+train.log              what happened when
+run.json               data path and fingerprint, versions, sizes
+metrics.<split>.json   what evaluate found
 """
 
 from __future__ import annotations
@@ -125,7 +125,9 @@ class Run:
     def history(self) -> list[dict[str, float]]:
         """The rows of `history.tsv`, one a validation."""
         try:
-            rows: list[dict[str, float]] = pd.read_csv(self.path / HISTORY, sep="\t").to_dict("records")
+            rows: list[dict[str, float]] = pd.read_csv(self.path / HISTORY, sep="\t").to_dict(
+                "records"
+            )
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path / HISTORY}: damaged history ({error})") from error
         return rows
@@ -164,7 +166,9 @@ def _read_labels(path: Path) -> tuple[str, ...]:
         rows = [line.split("\t") for line in lines[1:-1]]
         labels = tuple(label for i, (number, label) in enumerate(rows) if int(number) == i)
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise RunError(f"{path}: damaged vocabulary ({error}). Remedy: restore the file.") from error
+        raise RunError(
+            f"{path}: damaged vocabulary ({error}). Remedy: restore the file."
+        ) from error
     if len(labels) != len(rows) or lines[-1]:
         raise RunError(f"{path}: ids do not count from 0. Remedy: restore the file.")
     return labels

@@ -94,9 +94,7 @@ def _reopen(out: Path, config: Config, dataset: KGDataset) -> Run:
 class _Trainer:
     """The state of a training run: everything that `last.safetensors` holds."""
 
-    def __init__(
-        self, run: Run, dataset: KGDataset, log: logging.Logger, progress: bool
-    ) -> None:
+    def __init__(self, run: Run, dataset: KGDataset, log: logging.Logger, progress: bool) -> None:
         self.run, self.dataset, self.log, self.progress = run, dataset, log, progress
         self.settings: TrainingConfig = run.config.training
         torch.manual_seed(run.config.seed)
@@ -104,9 +102,7 @@ class _Trainer:
         self.names, parameters = zip(*self.model.named_parameters(), strict=True)
         self.optimizer = make_optimizer(self.settings, list(parameters))
         num_relations = dataset.num_relations
-        self.answers = AnswerIndex(
-            with_inverses(dataset.train, num_relations), 2 * num_relations
-        )
+        self.answers = AnswerIndex(with_inverses(dataset.train, num_relations), 2 * num_relations)
         self.edge_of_answer = self.model.graph.find(self.answers.triples())
         self.walks = WalkSampler(self.model.graph, self.settings.max_path_length)
         self.precision = training_dtype(self.settings.precision)
@@ -174,7 +170,7 @@ class _Trainer:
                 "training.clip_norm, or train with training.precision=float32"
             )
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if self.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         rate = learning_rate(self.settings, self.step, total_steps)
@@ -290,7 +286,7 @@ def training_dtype(precision: str) -> torch.dtype:
 
 def _has_bfloat16_units() -> bool:
     """Whether the CPU multiplies bfloat16 in hardware; without, it is slower than float32."""
-    capabilities: dict[str, Any] = torch.cpu.get_capabilities()
+    capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

@@ -119,9 +119,7 @@ class AnswerIndex:
     def __init__(self, triples: Tensor, num_relation_ids: int) -> None:
         self._num_relation_ids = num_relation_ids
         triples = torch.unique(triples, dim=0) if len(triples) else triples
-        self._keys, counts = torch.unique_consecutive(
-            self._key(triples[:, :2]), return_counts=True
-        )
+        self._keys, counts = torch.unique_consecutive(self._key(triples[:, :2]), return_counts=True)
         self.hr = torch.stack(
             [self._keys // num_relation_ids, self._keys % num_relation_ids], dim=1
         )

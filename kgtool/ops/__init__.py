@@ -7,4 +7,11 @@ from kgtool.ops.incidence import Incidence
 from kgtool.ops.memory import keep_large_blocks
 from kgtool.ops.relational_sum import relational_sum
 
-__all__ = ["Incidence", "block_sum", "count_better", "entity_loss", "keep_large_blocks", "relational_sum"]
+__all__ = [
+    "Incidence",
+    "block_sum",
+    "count_better",
+    "entity_loss",
+    "keep_large_blocks",
+    "relational_sum",
+]

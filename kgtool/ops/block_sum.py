@@ -20,7 +20,7 @@ from kgtool.ops.incidence import FASTMATH, Incidence, match_threads
 NUM_COPIES = 8
 
 
-@numba.njit(fastmath=FASTMATH, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(fastmath=FASTMATH, cache=True)
 def _multiply(blocks, type_, total, out, row):  # type: ignore[no-untyped-def] # pragma: no cover
     """`out[row] += total · blocks[type_]`, block by block."""
     size = blocks.shape[2]
@@ -32,7 +32,7 @@ def _multiply(blocks, type_, total, out, row):  # type: ignore[no-untyped-def] #
                 out[row, first + j] += value * blocks[type_, block, i, j]
 
 
-@numba.njit(parallel=True, fastmath=FASTMATH, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(parallel=True, fastmath=FASTMATH, cache=True)
 def _forward(chunks, offsets, source, type_, scale, blocks, x, out):  # type: ignore[no-untyped-def] # pragma: no cover
     dims = x.shape[1]
     for chunk in numba.prange(len(chunks) - 1):
@@ -47,7 +47,7 @@ def _forward(chunks, offsets, source, type_, scale, blocks, x, out):  # type: ig
                     total[:] = 0
 
 
-@numba.njit(parallel=True, fastmath=FASTMATH, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(parallel=True, fastmath=FASTMATH, cache=True)
 def _backward(  # type: ignore[no-untyped-def] # pragma: no cover
     chunks, offsets, edge, destination, type_, scale, transposed, x, grad_out, grad_x, grad_blocks
 ):
@@ -121,5 +121,5 @@ def block_sum(x: Tensor, blocks: Tensor, scale: Tensor, edges: Incidence) -> Ten
     edges.check(x, scale, len(blocks))
     if x.shape[1] != blocks.shape[1] * blocks.shape[2] or x.dtype != blocks.dtype:
         raise ValueError(f"x {tuple(x.shape)} {x.dtype} does not fit blocks {tuple(blocks.shape)}")
-    out: Tensor = _BlockSum.apply(x.contiguous(), blocks.contiguous(), scale, edges)
+    out: Tensor = _BlockSum.apply(x.contiguous(), blocks.contiguous(), scale, edges)  # type: ignore[no-untyped-call]
     return out

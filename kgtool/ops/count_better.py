@@ -10,7 +10,7 @@ from torch import Tensor
 from kgtool.ops.incidence import match_threads
 
 
-@numba.njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(parallel=True, cache=True)
 def _count(scores, row, tail, better, equal, finite):  # type: ignore[no-untyped-def] # pragma: no cover
     num_candidates = scores.shape[1]
     for i in numba.prange(len(row)):

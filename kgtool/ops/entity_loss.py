@@ -154,7 +154,7 @@ def entity_loss(
         A scalar with gradients to `queries`, `entities` and `bias`. Under CPU autocast the three
         matrix products run in its dtype, the loss itself in the queries'.
     """
-    out: Tensor = _EntityLoss.apply(
+    out: Tensor = _EntityLoss.apply(  # type: ignore[no-untyped-call]
         queries, entities, bias, position, tail, loss, targets, smoothing
     )
     return out

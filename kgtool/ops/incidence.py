@@ -20,7 +20,8 @@ FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
 def match_threads() -> None:
     """Let the compiled kernels use as many threads as torch does."""
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    numba.set_num_threads(min(torch.get_num_threads(), limit))
 
 
 @dataclass(frozen=True, eq=False)

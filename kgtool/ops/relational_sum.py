@@ -17,7 +17,7 @@ from torch import Tensor
 from kgtool.ops.incidence import FASTMATH, Incidence, match_threads
 
 
-@numba.njit(parallel=True, fastmath=FASTMATH, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(parallel=True, fastmath=FASTMATH, cache=True)
 def _forward(chunks, offsets, source, type_, scale, coefficients, x, out):  # type: ignore[no-untyped-def] # pragma: no cover
     bases, dims = out.shape[1], out.shape[2]
     for chunk in numba.prange(len(chunks) - 1):
@@ -32,7 +32,7 @@ def _forward(chunks, offsets, source, type_, scale, coefficients, x, out):  # ty
                         out[v, b, d] += weight * x[u, d]
 
 
-@numba.njit(parallel=True, fastmath=FASTMATH, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(parallel=True, fastmath=FASTMATH, cache=True)
 def _backward(  # type: ignore[no-untyped-def] # pragma: no cover
     chunks, offsets, edge, destination, type_, scale, coefficients, x, grad_out, grad_x, grad_c
 ):
@@ -104,5 +104,5 @@ def relational_sum(x: Tensor, coefficients: Tensor, scale: Tensor, edges: Incide
     edges.check(x, scale, len(coefficients))
     if x.dtype != coefficients.dtype:
         raise ValueError(f"dtypes differ: {x.dtype}, {coefficients.dtype}")
-    out: Tensor = _RelationalSum.apply(x.contiguous(), coefficients.contiguous(), scale, edges)
+    out: Tensor = _RelationalSum.apply(x.contiguous(), coefficients.contiguous(), scale, edges)  # type: ignore[no-untyped-call]
     return out
