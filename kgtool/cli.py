@@ -66,21 +66,20 @@ def train(
         raise ConfigError(f"{config} names no data set. Remedy: pass --data PATH or set data=PATH")
     out = out or Path("runs") / config.stem
     dataset, report = load_with_report(settings.data)
-    console = Console()
-    console.print(report.render())
+    Console().print(report.render())
     try:
         run = train_run(settings, dataset, out, resume=resume, progress=_interactive())
     except Interrupted:
-        Console(stderr=True).print(
+        typer.echo(
             f"Stopped and saved. Go on with the same command and --resume; the run is {out}",
-            soft_wrap=True,
+            err=True,
         )
         raise typer.Exit(130) from None
     best = max(run.history(), key=lambda row: row["valid_mrr"])
-    console.print(
+    # Not rich's print, here and below: it would read the [brackets] of a path as markup.
+    typer.echo(
         f"Best valid MRR {best['valid_mrr']:.4f} after epoch {best['epoch']:.0f}; "
-        f"the run is {run.path}",
-        soft_wrap=True,
+        f"the run is {run.path}"
     )
 
 
@@ -98,9 +97,8 @@ def evaluate(
     if split not in SPLITS:
         raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")
     found = evaluate_run(run, split, data, progress=_interactive())
-    console = Console()
-    console.print(metrics_table(found))
-    console.print(f"Written to {run / f'metrics.{split}.json'}", soft_wrap=True)
+    Console().print(metrics_table(found))
+    typer.echo(f"Written to {run / f'metrics.{split}.json'}")
 
 
 @app.command()
@@ -113,7 +111,7 @@ def export(
     from kgtool.api import export as export_run
 
     for path in export_run(run, out, data):
-        Console().print(f"Written to {path}", soft_wrap=True)
+        typer.echo(f"Written to {path}")
 
 
 @app.command()
@@ -137,5 +135,5 @@ def main() -> None:
     try:
         app()
     except KGToolError as error:
-        Console(stderr=True).print(f"kgtool: {error}", style="red", soft_wrap=True, markup=False)
+        typer.secho(f"kgtool: {error}", fg="red", err=True)
         sys.exit(error.exit_code)

@@ -105,6 +105,8 @@ def evaluate_model(
         ValueError: for an unknown or empty split.
     """
     triples, num_relations = dataset.split(split), dataset.num_relations
+    if not len(triples):
+        raise ValueError(f"the {split} split holds no triples")
     parts = [dataset.train, dataset.valid] + ([dataset.test] if split == "test" else [])
     known = AnswerIndex(with_inverses(torch.cat(parts), num_relations), 2 * num_relations)
     ranks = {}

@@ -127,9 +127,10 @@ class MessageGraph:
         Raises:
             ValueError: when a triple is no edge.
         """
-        key = self._key(*triples.unbind(1))
-        edge = torch.searchsorted(self._keys, key).clamp_(max=max(self.num_edges - 1, 0))
-        if not torch.equal(self._keys[edge], key):
+        edge = torch.searchsorted(self._keys, self._key(*triples.unbind(1)))
+        # Ids out of range can share a key with an edge: the triples themselves are compared.
+        edges = torch.stack([self.head, self.relation, self.tail], dim=1)
+        if (edge == self.num_edges).any() or not torch.equal(edges[edge], triples):
             raise ValueError("a triple is no edge of the message graph")
         return edge
 

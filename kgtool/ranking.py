@@ -71,6 +71,7 @@ class Ranks:
         return Ranks(self.better[index], self.equal[index], self.candidates[index])
 
 
+@torch.no_grad()
 def rank_tails(
     model: ScoresTails,
     triples: Tensor,
@@ -86,7 +87,7 @@ def rank_tails(
     Args:
         model: gives the scores.
         triples: `(n, 3)` int64 `(h, r, t)`; for head queries their inverses.
-        known: all answers that do not count against an answer, those of `triples` among them.
+        known: all answers that do not count against an answer.
         num_entities: number of candidates.
         chunk_size: answers ranked at a time; by default what fits the cache.
         progress: a label for a progress bar; None shows none.
@@ -101,21 +102,20 @@ def rank_tails(
     # Equal queries side by side, so that a chunk scores each once.
     order = torch.argsort(triples[:, 1], stable=True)
     order = order[torch.argsort(triples[order, 0], stable=True)]
-    counts = torch.zeros(4, len(triples), dtype=torch.long)
+    counts = torch.zeros(5, len(triples), dtype=torch.long)
     bar = tqdm(total=len(triples), desc=progress, unit="query", disable=progress is None)
     with bar:
         for chunk in order.split(chunk_size):
             counts[:, chunk] = _count(model, triples[chunk], known, num_entities)
             bar.update(len(chunk))
-    better, equal, known_better, known_equal = counts
+    better, equal, known_better, known_equal, known_others = counts
     everyone = torch.full_like(better, num_entities)
-    others = known.count(known.rows(triples[:, :2])) - 1
-    filtered = Ranks(better - known_better, equal - known_equal, everyone - others)
+    filtered = Ranks(better - known_better, equal - known_equal, everyone - known_others)
     return filtered, Ranks(better, equal, everyone)
 
 
 def _count(model: ScoresTails, triples: Tensor, known: AnswerIndex, num_entities: int) -> Tensor:
-    """`(4, n)`: candidates better and level, then the same among the other known answers."""
+    """`(5, n)`: candidates better and level, both among other known answers, and those in all."""
     hr, row = torch.unique_consecutive(triples[:, :2], dim=0, return_inverse=True)
     tail = triples[:, 2]
     scores = model.score_t(hr)  # (unique queries, N)
@@ -136,4 +136,5 @@ def _count(model: ScoresTails, triples: Tensor, known: AnswerIndex, num_entities
     score, true = scores[row[position], answer], scores[row, tail][position]
     known_better = torch.bincount(position[score > true], minlength=len(tail))
     known_equal = torch.bincount(position[score == true], minlength=len(tail))
-    return torch.stack([better, equal - 1, known_better, known_equal])
+    known_others = torch.bincount(position, minlength=len(tail))
+    return torch.stack([better, equal - 1, known_better, known_equal, known_others])

@@ -25,7 +25,7 @@ from kgtool.checkpoint import load_tensors, load_weights
 from kgtool.config import Config, load_config
 from kgtool.decoder import GRUDecoder
 from kgtool.encoder import RGCNEncoder
-from kgtool.errors import RunError
+from kgtool.errors import DataError, RunError
 from kgtool.files import atomic_write, read_json, write_json
 from kgtool.graph import MessageGraph
 from kgtool.loaders import load_dataset
@@ -75,15 +75,20 @@ class Run:
 
         Raises:
             RunError: when the folder holds something already.
+            DataError: when a label holds a tab or line feed, which no file of triples can.
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(
                 f"{path} exists already. Remedy: choose another --out, remove it, or go on with "
                 "--resume."
             )
+        vocabulary = dataset.vocabulary
+        for label in (*vocabulary.entities, *vocabulary.relations):
+            if "\t" in label or "\n" in label:
+                raise DataError(f"the label {label!r} holds a tab or line feed. Remedy: rename it.")
         for name, labels in (
-            ("entities.tsv", dataset.vocabulary.entities),
-            ("relations.tsv", dataset.vocabulary.relations),
+            ("entities.tsv", vocabulary.entities),
+            ("relations.tsv", vocabulary.relations),
         ):
             with atomic_write(path / name) as file:
                 file.write("id\tlabel\n")
@@ -101,7 +106,7 @@ class Run:
         # Last: a folder with a configuration is a run that can be opened.
         with atomic_write(path / "config.toml") as file:
             file.write(config.to_toml())
-        return cls(path, config, dataset.vocabulary)
+        return cls(path, config, vocabulary)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -120,6 +125,8 @@ class Run:
     def info(self) -> dict[str, Any]:
         """`run.json`: data path, fingerprint, sizes and versions."""
         info: dict[str, Any] = read_json(self.path / "run.json")
+        if not isinstance(info, dict) or "fingerprint" not in info:
+            raise RunError(f"{self.path / 'run.json'}: not a run's. Remedy: restore the file.")
         return info
 
     def history(self) -> list[dict[str, float]]:
@@ -169,6 +176,6 @@ def _read_labels(path: Path) -> tuple[str, ...]:
         raise RunError(
             f"{path}: damaged vocabulary ({error}). Remedy: restore the file."
         ) from error
-    if len(labels) != len(rows) or lines[-1]:
+    if lines[0] != "id\tlabel" or len(labels) != len(rows) or lines[-1]:
         raise RunError(f"{path}: ids do not count from 0. Remedy: restore the file.")
     return labels

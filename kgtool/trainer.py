@@ -192,13 +192,17 @@ class _Trainer:
         better = found.mrr > self.best_mrr
         self.stale = 0 if better else self.stale + 1
         metrics = found.filtered["both"]["realistic"]
+        # Of the last step, which a resumed run may not have made itself.
+        rate = learning_rate(
+            self.settings, self.step - 1, self.settings.epochs * self.steps_an_epoch
+        )
         self.history.append(
             {
                 "epoch": self.epoch,
                 "step": self.step,
                 "seconds": round(self.seconds, 2),
                 "loss": self.loss_sum / self.steps_an_epoch,
-                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "learning_rate": rate,
                 **{f"valid_{name}": value for name, value in metrics.items()},
             }
         )

@@ -36,15 +36,17 @@ def _multiply(blocks, type_, total, out, row):  # type: ignore[no-untyped-def] #
 def _forward(chunks, offsets, source, type_, scale, blocks, x, out):  # type: ignore[no-untyped-def] # pragma: no cover
     dims = x.shape[1]
     for chunk in numba.prange(len(chunks) - 1):
-        total = np.zeros(dims, x.dtype)
+        total, summed = np.zeros(dims, x.dtype), 0
         for v in range(chunks[chunk], chunks[chunk + 1]):
             for e in range(offsets[v], offsets[v + 1]):
-                u = source[e]
-                for d in range(dims):
-                    total[d] += scale[e] * x[u, d]
-                if e + 1 == offsets[v + 1] or type_[e + 1] != type_[e]:
+                if scale[e] != 0:
+                    u = source[e]
+                    summed += 1
+                    for d in range(dims):
+                        total[d] += scale[e] * x[u, d]
+                if summed and (e + 1 == offsets[v + 1] or type_[e + 1] != type_[e]):
                     _multiply(blocks, type_[e], total, out, v)
-                    total[:] = 0
+                    total[:], summed = 0, 0
 
 
 @numba.njit(parallel=True, fastmath=FASTMATH, cache=True)
@@ -56,13 +58,15 @@ def _backward(  # type: ignore[no-untyped-def] # pragma: no cover
     for copy in numba.prange(copies):
         first_chunk = copy * (len(chunks) - 1) // copies
         last_chunk = (copy + 1) * (len(chunks) - 1) // copies
-        total = np.zeros(dims, x.dtype)
+        total, summed = np.zeros(dims, x.dtype), 0
         for u in range(chunks[first_chunk], chunks[last_chunk]):
             for j in range(offsets[u], offsets[u + 1]):
                 e, v = edge[j], destination[j]
-                for d in range(dims):
-                    total[d] += scale[e] * grad_out[v, d]
-                if j + 1 == offsets[u + 1] or type_[edge[j + 1]] != type_[e]:
+                if scale[e] != 0:
+                    summed += 1
+                    for d in range(dims):
+                        total[d] += scale[e] * grad_out[v, d]
+                if summed and (j + 1 == offsets[u + 1] or type_[edge[j + 1]] != type_[e]):
                     _multiply(transposed, type_[e], total, grad_x, u)
                     for block in range(transposed.shape[1]):
                         first = block * size
@@ -70,7 +74,7 @@ def _backward(  # type: ignore[no-untyped-def] # pragma: no cover
                             value = x[u, first + i]
                             for k in range(size):
                                 grad_blocks[copy, type_[e], block, i, k] += value * total[first + k]
-                    total[:] = 0
+                    total[:], summed = 0, 0
 
 
 class _BlockSum(torch.autograd.Function):
@@ -119,7 +123,10 @@ def block_sum(x: Tensor, blocks: Tensor, scale: Tensor, edges: Incidence) -> Ten
         ValueError: when shapes or dtypes do not fit.
     """
     edges.check(x, scale, len(blocks))
-    if x.shape[1] != blocks.shape[1] * blocks.shape[2] or x.dtype != blocks.dtype:
-        raise ValueError(f"x {tuple(x.shape)} {x.dtype} does not fit blocks {tuple(blocks.shape)}")
+    num_types, num_blocks, size = blocks.shape[:3]
+    if blocks.shape != (num_types, num_blocks, size, size) or x.shape[1] != num_blocks * size:
+        raise ValueError(f"x {tuple(x.shape)} does not fit blocks {tuple(blocks.shape)}")
+    if x.dtype != blocks.dtype:
+        raise ValueError(f"dtypes differ: {x.dtype}, {blocks.dtype}")
     out: Tensor = _BlockSum.apply(x.contiguous(), blocks.contiguous(), scale, edges)  # type: ignore[no-untyped-call]
     return out

@@ -70,7 +70,7 @@ class Incidence:
             num_sources, num_destinations: sizes of the two node sets.
 
         Raises:
-            ValueError: for ids out of range or destinations that do not ascend.
+            ValueError: for ids out of range, negative types or destinations that do not ascend.
         """
         head, tail = source.numpy(), destination.numpy()
         for ids, size in ((head, num_sources), (tail, num_destinations)):
@@ -79,6 +79,8 @@ class Incidence:
         if (np.diff(tail) < 0).any():
             raise ValueError("edges are not sorted by destination")
         kind = np.zeros(len(head), np.int32) if type_ is None else type_.numpy().astype(np.int32)
+        if kind.min(initial=0) < 0:
+            raise ValueError(f"edge type {kind.min()} is negative")
         order = np.lexsort((kind, head))
         offsets, reverse_offsets = _offsets(tail, num_destinations), _offsets(head, num_sources)
         return cls(

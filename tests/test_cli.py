@@ -1,0 +1,431 @@
+"""The command line: what a user types, what comes back, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from kgtool import cli, trainer
+from kgtool.checkpoint import load_tensors, save_tensors
+from kgtool.errors import KGToolError
+from kgtool.loaders import load_dataset
+from kgtool.ops import entity_loss
+from kgtool.run import BEST, Run, versions
+from tests.runs import ring, tiny_config, write_folder
+
+ROOT = Path(__file__).parent.parent
+FLAGS = {
+    "train": ["config", "overrides", "--data", "--out", "--resume"],
+    "evaluate": ["run", "--split", "--data"],
+    "export": ["run", "--out", "--data"],
+    "inspect": ["path"],
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+Kgtool = Callable[..., Result]
+
+
+@pytest.fixture
+def kgtool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Kgtool:
+    """Runs a command line in this process."""
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["kgtool", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        # Without a code the process ends with 0.
+        code = caught.value.code or 0
+        assert isinstance(code, int)
+        return Result(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with `ring/`, a data set, and `tiny.toml`, which names it."""
+    write_folder(ring(), tmp_path / "ring")
+    config = tiny_config(epochs=2).model_copy(update={"data": "ring"})
+    (tmp_path / "tiny.toml").write_text(config.to_toml())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; tests that change it take `run_copy`."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = write_folder(ring(), folder / "ring")
+    config = tiny_config(epochs=1).model_copy(update={"data": str(data)})
+    return trainer.train(config, load_dataset(data), folder / "run", progress=False).path
+
+
+@pytest.fixture
+def run_copy(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def refused(result: Result, code: int, *parts: str) -> None:
+    """It ended with the code and one message, which holds the parts."""
+    assert result.code == code, result
+    assert "Traceback" not in result.err + result.out
+    assert result.err.count("kgtool: ") == 1
+    assert result.err.startswith("kgtool: ")
+    for part in parts:
+        assert part in result.err
+
+
+# From end to end, in processes of their own.
+
+GUARD = """
+import os, sys
+written = []
+def guard(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        raise RuntimeError("the network was asked for")
+    if event == "open" and isinstance(args[0], str):
+        mode, flags = args[1], args[2]
+        if (mode and set("wax+") & set(mode)) or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            written.append(args[0])
+    elif event in ("os.mkdir", "os.rename", "os.remove"):
+        written.append(os.fspath(args[0]))
+sys.addaudithook(guard)
+from kgtool.cli import main
+try:
+    main()
+finally:
+    allowed = (os.getcwd() + os.sep, os.environ["TMPDIR"], os.devnull)  # torch looks for a TMPDIR
+    for path in written:
+        # Python and numba keep what they compiled beside the source.
+        if not os.path.abspath(path).startswith(allowed) and "__pycache__" not in path:
+            print("OUTSIDE", path, file=sys.stderr)
+"""
+
+
+def run_process(
+    *command: str, cwd: Path, home: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "80", "PYTHONWARNINGS": "default"}
+    if home is not None:
+        (home / "tmp").mkdir(exist_ok=True)
+        environment |= {"HOME": str(home), "TMPDIR": str(home / "tmp")}
+        for name in ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR"):
+            environment.pop(name, None)
+        environment.pop("DGLBACKEND", None)
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_train_evaluate_export(place, tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    guarded = (sys.executable, "-c", GUARD)
+
+    done = run_process(*guarded, "train", "tiny.toml", "dim=4", cwd=place, home=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Load report of ring" in done.stdout
+    assert re.search(r"Best valid MRR 0\.\d{4} after epoch [12]; the run is runs/tiny", done.stdout)
+    assert [path.name for path in home.iterdir()] == ["tmp"]
+    assert sorted(path.name for path in place.iterdir()) == ["ring", "runs", "tiny.toml"]
+    run = Run.open(place / "runs" / "tiny")
+    assert (run.config.dim, run.config.data) == (4, "ring")
+
+    done = run_process(*guarded, "evaluate", "runs/tiny", cwd=place, home=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    metrics = json.loads((run.path / "metrics.test.json").read_text())
+    assert f"{metrics['both']['realistic']['mrr']:.4f}" in done.stdout
+    assert "Written to runs/tiny/metrics.test.json" in done.stdout
+    assert [path.name for path in home.iterdir()] == ["tmp"]
+
+    done = run_process(
+        sys.executable, "-m", "kgtool", "export", "runs/tiny", "--out", "vectors", cwd=place
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    files = sorted(str(path.relative_to(place)) for path in (place / "vectors").iterdir())
+    assert sorted(re.findall("Written to (.*)", done.stdout)) == files
+
+
+def test_the_installed_command_stops_on_ctrl_c(place):
+    command = shutil.which("kgtool", path=str(Path(sys.executable).parent))
+    assert command is not None
+    environment = os.environ | {"COLUMNS": "80"}
+    process = subprocess.Popen(
+        [command, "train", "tiny.toml", "training.epochs=100000"],
+        cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    history = place / "runs" / "tiny" / "history.tsv"
+    while process.poll() is None and not history.exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (
+        err == "Stopped and saved. Go on with the same command and --resume; the run is runs/tiny\n"
+    )
+
+
+def test_importing_prints_nothing(tmp_path):
+    code = "import os; os.environ.pop('DGLBACKEND', None); import kgtool; kgtool.load_config"
+    done = run_process(sys.executable, "-c", code, cwd=tmp_path, home=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
+
+
+# In this process.
+
+
+def test_the_flags_are_frozen():
+    group: Any = typer.main.get_command(cli.app)
+    found = {
+        name: [
+            parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.name
+            for parameter in command.params
+        ]
+        for name, command in group.commands.items()
+    }
+    assert found == FLAGS
+
+
+@pytest.mark.parametrize("command", [None, *FLAGS])
+def test_help_shows_every_word(kgtool, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    result = kgtool(*([command] if command else []), "--help")
+    assert (result.code, result.err) == (0, "")
+    assert "Usage: " in result.out
+    words = [flag.removeprefix("-") for flag in FLAGS[command]] if command else list(FLAGS)
+    for word in words:
+        assert ("key=value" if word == "overrides" else word) in result.out
+    assert max(map(len, result.out.splitlines())) <= 80
+    assert len(result.out.splitlines()) > 8
+
+
+def test_without_a_command_the_help_shows(kgtool):
+    result = kgtool()
+    assert result.code == 2
+    assert "inspect" in result.out + result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "near"),
+    [
+        (["trian", "x.toml"], "train"),
+        (["evalute", "x"], "evaluate"),
+        (["train", "x.toml", "--otu", "y"], "--out"),
+        (["evaluate", "x", "--spilt", "valid"], "--split"),
+        (["export", "x", "--dta", "y"], "--data"),
+    ],
+)
+def test_an_unknown_word_names_the_nearest(kgtool, arguments, near):
+    result = kgtool(*arguments)
+    assert result.code == 2
+    assert result.out == ""
+    assert near in result.err.split("No such")[1]
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["evaluate"], ["export", "x"], ["inspect"]])
+def test_a_missing_word_is_named(kgtool, arguments):
+    result = kgtool(*arguments)
+    assert result.code == 2
+    assert "Missing" in result.err
+
+
+def test_the_run_goes_where_out_says(kgtool, place):
+    result = kgtool("train", "tiny.toml", "--out", "a/[b] :smile: [/c]", "--data", "ring")
+    assert result.code == 0, result
+    assert "the run is a/[b] :smile: [/c]\n" in result.out
+    assert not (place / "runs").exists()
+    found = kgtool("evaluate", "a/[b] :smile: [/c]", "--split", "valid")
+    assert found.code == 0
+    assert "Written to a/[b] :smile: [/c]/metrics.valid.json\n" in found.out
+    refused(kgtool("evaluate", "[/x] :smile:"), 2, "[/x] :smile: is no run")
+
+
+def test_overrides_and_data_count(kgtool, place):
+    config = tiny_config(epochs=1)
+    (place / "bare.toml").write_text(config.to_toml())
+    refused(kgtool("train", "bare.toml"), 2, "names no data set. Remedy: pass --data PATH")
+    assert kgtool("train", "bare.toml", "seed=5", "--data", "ring").code == 0
+    run = Run.open("runs/bare")
+    assert (run.config.seed, run.config.data) == (5, "ring")
+    shutil.rmtree("runs")
+    assert kgtool("train", "bare.toml", "data=ring", "training.optimizer=adagrad").code == 0
+    assert Run.open("runs/bare").config.training.optimizer == "adagrad"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["train", "none.toml"], ["none.toml", "No such file"]),
+        (["train", "tiny.toml", "epochs=3"], ["unknown key 'epochs'", "'training.epochs'"]),
+        (["train", "tiny.toml", "dim=0"], ["dim = 0"]),
+        (["train", "tiny.toml", "dim"], ["'dim' is no setting"]),
+        (["train", "tiny.toml", "--data", "rnig"], ["rnig", "ring"]),
+        (["train", "tiny.toml", "--resume"], ["runs/tiny is no run"]),
+        (["train", "tiny.toml", "--out", "ring"], ["ring exists already"]),
+        (["evaluate", "ring"], ["ring is no run"]),
+        (["export", "ring", "--out", "x"], ["ring is no run"]),
+        (["inspect", "none"], ["none"]),
+        (["inspect", "tiny.toml"], ["tiny.toml"]),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_a_mistake_is_one_message_and_code_2(kgtool, place, arguments, parts):
+    before = sorted(place.rglob("*"))
+    result = kgtool(*arguments)
+    refused(result, 2, *parts)
+    assert sorted(place.rglob("*")) == before
+
+
+def test_inspect_prints_the_load_report(kgtool, place):
+    with (place / "ring" / "valid.txt").open("a") as file:
+        file.write("e000\tr000\tstranger\n")
+    result = kgtool("inspect", "ring")
+    assert (result.code, result.err) == (0, "")
+    assert "Load report of ring" in result.out
+    assert "stranger" in result.out
+    assert max(map(len, result.out.splitlines())) <= 80
+
+
+def test_bad_data_names_file_and_line(kgtool, place):
+    with (place / "ring" / "valid.txt").open("a") as file:
+        file.write("one\ttwo\n")
+    for arguments in (["train", "tiny.toml"], ["inspect", "ring"]):
+        refused(kgtool(*arguments), 2, "valid.txt, line 9", "2 columns")
+    assert not (place / "runs").exists()
+
+
+def test_a_taken_folder_says_how_to_go_on(kgtool, place):
+    assert kgtool("train", "tiny.toml").code == 0
+    refused(kgtool("train", "tiny.toml"), 2, "runs/tiny exists already", "--resume")
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_metrics_of_each_split(kgtool, trained, split):
+    result = kgtool("evaluate", trained, "--split", split)
+    assert (result.code, result.err) == (0, "")
+    metrics = json.loads((trained / f"metrics.{split}.json").read_text())
+    assert list(metrics) == [
+        "split", "both", "head", "tail", "raw", "seen", "counts", "dataset", "versions",
+    ]  # fmt: skip
+    assert metrics["split"] == split
+    assert metrics["counts"]["triples"] == len(ring().split(split))
+    assert metrics["dataset"] == {"name": "ring", "fingerprint": ring().fingerprint}
+    assert metrics["versions"] == versions()
+    assert f"{metrics['both']['realistic']['mrr']:.4f}" in result.out
+
+
+def test_a_split_that_is_none(kgtool, trained):
+    refused(
+        kgtool("evaluate", trained, "--split", "tset"), 2,
+        "no split 'tset'", "train, valid, test",
+    )  # fmt: skip
+
+
+def test_data_elsewhere(kgtool, run_copy, tmp_path):
+    copy = run_copy
+    data = write_folder(ring(), tmp_path / "moved")
+    info = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(info | {"data": str(tmp_path / "gone")}))
+    refused(kgtool("evaluate", copy), 2, "gone, is gone. Remedy: pass --data PATH")
+    assert kgtool("evaluate", copy, "--data", data).code == 0
+    refused(kgtool("export", copy, "--out", tmp_path / "v"), 2, "is gone")
+    assert kgtool("export", copy, "--out", tmp_path / "v", "--data", data).code == 0
+    (data / "test.txt").write_text("e000\tr000\tstranger\n")
+    refused(kgtool("evaluate", copy, "--data", data), 2, "test.txt, line 1", "stranger")
+
+
+def test_a_damaged_run(kgtool, run_copy):
+    (run_copy / BEST).write_bytes(b"no")
+    refused(kgtool("evaluate", run_copy), 2, str(run_copy / BEST), "damaged")
+
+
+def test_a_failure_at_work_is_code_1(kgtool, place, monkeypatch):
+    monkeypatch.setattr(trainer, "entity_loss", lambda *args: entity_loss(*args) * float("nan"))
+    result = kgtool("train", "tiny.toml")
+    refused(result, 1, "the loss is nan at step 1 (epoch 1); the update was not made. Remedy: ")
+
+
+def test_scores_that_are_not_finite_are_code_1(kgtool, run_copy):
+    (run_copy / "metrics.test.json").unlink(missing_ok=True)
+    tensors, state = load_tensors(run_copy / BEST)
+    tensors["decoder.bias"][3] = float("nan")
+    save_tensors(run_copy / BEST, tensors, state)
+    refused(kgtool("evaluate", run_copy), 1, "NaN or infinite for query")
+    assert not (run_copy / "metrics.test.json").exists()
+
+
+def test_what_cannot_be_written_is_code_1(kgtool, trained, tmp_path):
+    (tmp_path / "file").touch()
+    refused(kgtool("export", trained, "--out", tmp_path / "file" / "x"), 1, "cannot write")
+
+
+def interrupt_in_step(monkeypatch: pytest.MonkeyPatch, number: int, times: int = 1) -> None:
+    original = trainer._Trainer._step
+
+    def step(self: Any, *args: Any) -> float:
+        if self.step + 1 == number:
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *args)
+
+    monkeypatch.setattr(trainer._Trainer, "_step", step)
+
+
+def test_ctrl_c_is_code_130_and_tells_how_to_go_on(kgtool, place):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_in_step(patch, 3)
+        result = kgtool("train", "tiny.toml")
+    assert result.code == 130
+    assert result.err == (
+        "Stopped and saved. Go on with the same command and --resume; the run is runs/tiny\n"
+    )
+    refused(kgtool("train", "tiny.toml"), 2, "--resume")
+    result = kgtool("train", "tiny.toml", "--resume")
+    assert result.code == 0
+    assert "Best valid MRR" in result.out
+    refused(kgtool("train", "tiny.toml", "dim=4", "--resume"), 2, "another configuration")
+    assert kgtool("train", "tiny.toml", "--resume").code == 0
+
+
+def test_a_second_ctrl_c_is_code_130_without_a_traceback(kgtool, place):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_in_step(patch, 3, times=2)
+        result = kgtool("train", "tiny.toml")
+    assert result.code == 130
+    assert "Traceback" not in result.err
+    assert "saved" not in result.err
+
+
+def test_every_error_of_the_package_is_caught(kgtool, monkeypatch):
+    for error in KGToolError.__subclasses__():
+
+        def fail(error: type[KGToolError] = error) -> None:
+            raise error("[bold]what[/wrong] and the remedy " + "x" * 100)
+
+        monkeypatch.setattr(cli, "app", fail)
+        result = kgtool()
+        refused(result, error.exit_code, "[bold]what[/wrong] and the remedy " + "x" * 100)
+        assert result.err.count("\n") == 1

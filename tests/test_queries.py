@@ -1,0 +1,148 @@
+"""Training queries, held against sets of triples and against walking the graph."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from itertools import pairwise
+
+import pytest
+import torch
+
+from kgtool.graph import MessageGraph
+from kgtool.queries import Batch, WalkSampler, epoch_order, link_queries
+from kgtool.triples import AnswerIndex, KGDataset, with_inverses
+from tests.graphs import edges_of, random_dataset, tuples_of
+from tests.runs import in_memory, ring
+
+
+@pytest.fixture(scope="module")
+def dataset() -> KGDataset:
+    return random_dataset(8)
+
+
+def test_link_queries_give_every_known_tail_once(dataset: KGDataset) -> None:
+    num_ids = 2 * dataset.num_relations
+    triples = with_inverses(dataset.train, dataset.num_relations)
+    answers = AnswerIndex(triples, num_ids)
+    graph = MessageGraph.from_dataset(dataset)
+    edges = edges_of(graph)
+    edge_of_answer = graph.find(answers.triples())
+    tails = defaultdict(set)
+    for head, relation, tail in tuples_of(triples):
+        tails[head, relation].add(tail)
+
+    order = torch.randperm(len(answers), generator=torch.Generator().manual_seed(9))
+    seen = Counter[tuple[int, int, int]]()
+    for rows in order.split(7):
+        batch, slot = link_queries(answers, rows)
+        assert batch.path.shape == (len(rows), 1)
+        assert batch.length.tolist() == [1] * len(rows)
+        assert batch.position.tolist() == sorted(batch.position.tolist())
+        queries = list(zip(batch.head.tolist(), batch.path[:, 0].tolist(), strict=True))
+        asked = [
+            (*queries[position], tail)
+            for position, tail in zip(batch.position.tolist(), batch.tail.tolist(), strict=True)
+        ]
+        for i, query in enumerate(queries):
+            mine = batch.tail[batch.position == i].tolist()
+            assert len(mine) == len(tails[query])
+            assert set(mine) == tails[query]
+        # The slot of an answer leads to the edge that says it.
+        assert [edges[edge] for edge in edge_of_answer[slot].tolist()] == asked
+        seen.update(asked)
+    # An epoch asks for each train triple from both of its ends, once.
+    assert seen == Counter(tuples_of(triples))
+
+
+def test_epoch_order_is_a_permutation_by_seed_and_epoch() -> None:
+    orders = {
+        (seed, epoch): epoch_order(50, seed, epoch) for seed in range(3) for epoch in range(4)
+    }
+    torch.manual_seed(123)
+    state = torch.get_rng_state()
+    for (seed, epoch), order in orders.items():
+        assert order.dtype == torch.long
+        assert sorted(order.tolist()) == list(range(50))
+        assert torch.equal(epoch_order(50, seed, epoch), order)
+    assert len({tuple(order.tolist()) for order in orders.values()}) == len(orders)
+    assert torch.equal(torch.get_rng_state(), state)  # it draws from no shared generator
+    assert sorted(epoch_order(5, 2**62, 10**6).tolist()) == list(range(5))
+
+
+def ends(graph: MessageGraph, head: int, path: list[int]) -> set[int]:
+    """The entities at the end of a path, by following every edge of each relation."""
+    reached = {head}
+    for relation in path:
+        reached = {t for h, r, t in edges_of(graph) if r == relation and h in reached}
+    return reached
+
+
+def paths_of(batch: Batch) -> list[list[int]]:
+    return [
+        path[:length]
+        for path, length in zip(batch.path.tolist(), batch.length.tolist(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("max_length", [2, 4])
+def test_walks_follow_edges(dataset: KGDataset, max_length: int) -> None:
+    graph = MessageGraph.from_dataset(dataset)
+    torch.manual_seed(10)
+    batch = WalkSampler(graph, max_length).sample(300)
+    assert batch.path.shape == (300, max_length)
+    assert batch.position.tolist() == list(range(300))  # one answer a walk
+    assert set(batch.length.tolist()) == set(range(2, max_length + 1))
+    beyond = torch.arange(max_length) >= batch.length.unsqueeze(1)
+    assert not batch.path[beyond].any()
+    for head, path, tail in zip(
+        batch.head.tolist(), paths_of(batch), batch.tail.tolist(), strict=True
+    ):
+        assert tail in ends(graph, head, path)
+
+
+def test_walks_start_at_every_edge_and_draw_from_the_default_generator(
+    dataset: KGDataset,
+) -> None:
+    graph = MessageGraph.from_dataset(dataset)
+    sampler = WalkSampler(graph, 3)
+    torch.manual_seed(11)
+    batch = sampler.sample(5000)
+    starts = set(zip(batch.head.tolist(), batch.path[:, 0].tolist(), strict=True))
+    assert starts == {(head, relation) for head, relation, _ in edges_of(graph)}
+    torch.manual_seed(11)
+    again = sampler.sample(5000)
+    assert torch.equal(again.path, batch.path)
+    assert torch.equal(again.tail, batch.tail)
+    assert not torch.equal(sampler.sample(5000).path, batch.path)
+
+
+def test_walks_seldom_turn_back() -> None:
+    dataset = ring()
+    # Every entity of the whole ring has six edges out, one of each relation id.
+    whole = torch.cat([dataset.train, dataset.valid, dataset.test]).tolist()
+    graph = MessageGraph.from_dataset(
+        in_memory(whole, [], [], dataset.num_entities, dataset.num_relations)
+    )
+    torch.manual_seed(12)
+    batch = WalkSampler(graph, 4).sample(4000)
+    half = dataset.num_relations
+    steps = Counter((b - a) % (2 * half) for path in paths_of(batch) for a, b in pairwise(path))
+    share = steps[half] / steps.total()  # r⁻¹ after r
+    # Two draws of six edges turn back once in 36, one draw once in 6. About 8,000 steps: the
+    # standard deviation is 0.2 points.
+    assert 0.018 < share < 0.038
+    # What does not turn back goes everywhere.
+    assert min(steps.values()) == steps[half]
+    followed = Counter(pair for path in paths_of(batch) for pair in pairwise(path))
+    assert len(followed) == (2 * half) ** 2
+
+
+def test_walks_turn_back_where_there_is_no_other_way() -> None:
+    graph = MessageGraph.from_dataset(in_memory([(0, 0, 1)], [], [], num_entities=2))
+    torch.manual_seed(13)
+    batch = WalkSampler(graph, 5).sample(50)
+    for head, path, tail in zip(
+        batch.head.tolist(), paths_of(batch), batch.tail.tolist(), strict=True
+    ):
+        assert path == [(head + step) % 2 for step in range(len(path))]
+        assert tail == (head + len(path)) % 2

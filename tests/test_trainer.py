@@ -1,0 +1,409 @@
+"""Training: the same numbers however it is stopped, nothing of test in them, and it learns."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from kgtool import trainer
+from kgtool.checkpoint import load_tensors
+from kgtool.config import Config, TrainingConfig
+from kgtool.errors import RunError, TrainingError
+from kgtool.evaluator import evaluate_model
+from kgtool.ops import entity_loss
+from kgtool.run import BEST, HISTORY, LAST, LOG, Run
+from kgtool.trainer import Interrupted, learning_rate, train
+from kgtool.triples import KGDataset
+from tests.runs import random_config, ring, tiny_config
+
+STEPS_AN_EPOCH = 4
+
+
+def fit(config: Config, out: Path, dataset: KGDataset | None = None, resume: bool = False) -> Run:
+    return train(config, dataset or ring(), out, resume=resume, progress=False)
+
+
+def weights(run: Run, name: str) -> dict[str, bytes]:
+    """The bytes of every tensor of a checkpoint, optimiser and generator included."""
+    return {key: t.numpy().tobytes() for key, t in load_tensors(run.path / name)[0].items()}
+
+
+def history(run: Run) -> pd.DataFrame:
+    """The history, but for the time it took."""
+    table = pd.read_csv(run.path / HISTORY, sep="\t", dtype=str)
+    return table.drop(columns="seconds").map(float)  # to the last bit
+
+
+def assert_same(left: Run, right: Run) -> None:
+    """Bit for bit."""
+    for name in (BEST, LAST):
+        assert weights(left, name) == weights(right, name)
+    pd.testing.assert_frame_equal(history(left), history(right), check_exact=True)
+    ours, theirs = (load_tensors(run.path / LAST)[1] for run in (left, right))
+    for name in ("epoch", "step", "stale", "best_mrr"):
+        assert ours[name] == theirs[name]
+
+
+def before_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[Any], None]) -> None:
+    """Do something as a step, counted from 1, begins."""
+    original = trainer._Trainer._step
+
+    def step(self: Any, rows: Tensor, total_steps: int) -> float:
+        if self.step + 1 == number:
+            act(self)
+        return original(self, rows, total_steps)
+
+    monkeypatch.setattr(trainer._Trainer, "_step", step)
+
+
+def interrupt(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def stop_and_go_on(
+    config: Config, out: Path, step: int, sent: signal.Signals = signal.SIGINT
+) -> Run:
+    """Interrupt a run in a step, then resume it with other random numbers about."""
+    with pytest.MonkeyPatch.context() as patch:
+        before_step(patch, step, lambda _: os.kill(os.getpid(), sent))
+        with pytest.raises(Interrupted):
+            fit(config, out)
+    assert load_tensors(out / LAST)[1]["step"] == step
+    torch.rand(3)
+    return fit(config, out, resume=True)
+
+
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    """A run that was never stopped, by optimiser."""
+    runs: dict[str, Run] = {}
+
+    def run(optimizer: str) -> Run:
+        if optimizer not in runs:
+            config = random_config(optimizer=optimizer, weight_decay=1e-3)
+            runs[optimizer] = fit(config, tmp_path_factory.mktemp("steady") / "run")
+        return runs[optimizer]
+
+    return run
+
+
+def test_the_ring_takes_four_steps_an_epoch(steady):
+    assert load_tensors(steady("adam").path / LAST)[1]["step"] == 4 * STEPS_AN_EPOCH
+
+
+def test_a_seed_gives_the_same_bits_and_another_does_not(steady, tmp_path):
+    run = steady("adam")
+    assert_same(fit(run.config, tmp_path / "again"), run)
+    other = fit(run.config.model_copy(update={"seed": 8}), tmp_path / "other")
+    assert weights(other, BEST) != weights(run, BEST)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "adagrad"])
+@pytest.mark.parametrize(
+    "step", [1, 6, 8, 16], ids=["first", "mid-epoch", "end of epoch", "end of run"]
+)
+def test_a_run_stopped_and_resumed_is_the_run_never_stopped(steady, tmp_path, optimizer, step):
+    run = steady(optimizer)
+    assert_same(stop_and_go_on(run.config, tmp_path / "run", step), run)
+
+
+def test_it_may_stop_often_and_by_sigterm(steady, tmp_path):
+    run = steady("adam")
+    with pytest.MonkeyPatch.context() as patch:
+        before_step(patch, 3, interrupt)
+        with pytest.raises(Interrupted):
+            fit(run.config, tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        before_step(patch, 4, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            fit(run.config, tmp_path / "run", resume=True)
+    assert_same(fit(run.config, tmp_path / "run", resume=True), run)
+
+
+def test_validations_apart_from_epochs_resume_too(tmp_path):
+    config = random_config(epochs=5, validate_every=2, patience=9, clip_norm=0.5)
+    whole = fit(config, tmp_path / "whole")
+    assert history(whole)["epoch"].tolist() == [2, 4, 5]
+    for step in (3, 4, 7, 8, 12, 19):
+        assert_same(stop_and_go_on(config, tmp_path / f"{step}", step), whole)
+
+
+def test_a_killed_run_goes_on_from_its_last_validation(steady, tmp_path):
+    run = steady("adam")
+
+    def kill(_: Any) -> None:
+        raise MemoryError
+
+    with pytest.MonkeyPatch.context() as patch:
+        before_step(patch, 11, kill)
+        with pytest.raises(MemoryError):
+            fit(run.config, tmp_path / "run")
+    assert load_tensors(tmp_path / "run" / LAST)[1]["step"] == 2 * STEPS_AN_EPOCH
+    assert "failed: MemoryError" in (tmp_path / "run" / LOG).read_text()
+    assert_same(fit(run.config, tmp_path / "run", resume=True), run)
+
+
+def test_a_run_begun_without_a_checkpoint_yet_resumes(steady, tmp_path):
+    run = steady("adam")
+    Run.create(tmp_path / "run", run.config, ring())
+    assert_same(fit(run.config, tmp_path / "run", resume=True), run)
+
+
+def test_resuming_a_finished_run_does_nothing(steady, tmp_path):
+    run = fit(steady("adam").config, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in run.path.iterdir() if path.name != LOG}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(trainer._Trainer, "_step")
+        again = fit(run.config, run.path, resume=True)
+    assert again.history() == run.history()
+    assert before == {path.name: (run.path / path.name).read_bytes() for path in run.path.iterdir()
+                      if path.name != LOG}  # fmt: skip
+
+
+def test_another_configuration_or_other_data_are_not_resumed(tmp_path):
+    config, dataset = tiny_config(epochs=1), ring()
+    fit(config, tmp_path / "run")
+    with pytest.raises(RunError, match=r"another configuration\. Remedy: resume with its own"):
+        fit(tiny_config(epochs=2), tmp_path / "run", resume=True)
+    other = replace(dataset, train=dataset.train[:-1])
+    with pytest.raises(RunError, match="begun on other data"):
+        fit(config, tmp_path / "run", other, resume=True)
+    # The place of the same data may change.
+    fit(config.model_copy(update={"data": "moved"}), tmp_path / "run", resume=True)
+
+
+def test_nothing_to_resume_and_a_taken_folder(tmp_path):
+    with pytest.raises(RunError, match="is no run"):
+        fit(tiny_config(), tmp_path / "none", resume=True)
+    assert not (tmp_path / "none").exists()
+    fit(tiny_config(epochs=1), tmp_path / "run")
+    with pytest.raises(RunError, match="exists already"):
+        fit(tiny_config(epochs=1), tmp_path / "run")
+
+
+def test_a_damaged_last_checkpoint_is_refused(tmp_path):
+    config = tiny_config(epochs=1)
+    run = fit(config, tmp_path / "run")
+    whole = (run.path / LAST).read_bytes()
+    for content in (whole[:-1], b"", (run.path / BEST).read_bytes()):
+        (run.path / LAST).write_bytes(content)
+        with pytest.raises(RunError, match=r"last\.safetensors: (damaged|incomplete)"):
+            fit(config, tmp_path / "run", resume=True)
+
+
+def test_a_second_signal_is_not_held_and_handlers_come_back(tmp_path):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    def twice(_: Any) -> None:
+        interrupt()
+        interrupt()
+
+    with pytest.MonkeyPatch.context() as patch:
+        before_step(patch, 6, twice)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            fit(tiny_config(), tmp_path / "run")
+    assert not isinstance(caught.value, Interrupted)
+    assert load_tensors(tmp_path / "run" / LAST)[1]["step"] == STEPS_AN_EPOCH
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_training_in_another_thread(steady, tmp_path):
+    run = steady("adam")
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            fit(run.config, tmp_path / "run")
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert failures == []
+    assert_same(Run.open(tmp_path / "run"), run)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_before_the_update(monkeypatch, tmp_path, value):
+    seen: list[tuple[trainer._Trainer, dict[str, Tensor]]] = []
+
+    def note(self: Any) -> None:
+        seen.append((self, {k: t.clone() for k, t in self.model.state_dict().items()}))
+        monkeypatch.setattr(trainer, "entity_loss", lambda *args: entity_loss(*args) * value)
+
+    before_step(monkeypatch, 7, note)
+    message = r"the loss is (nan|inf) at step 7 \(epoch 2\); the update was not made. Remedy: lower"
+    with pytest.raises(TrainingError, match=message):
+        fit(tiny_config(), tmp_path / "run")
+    [(caught, before)] = seen
+    after = caught.model.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert "failed: TrainingError: the loss is" in (tmp_path / "run" / LOG).read_text()
+    assert load_tensors(tmp_path / "run" / LAST)[1]["step"] == STEPS_AN_EPOCH
+
+
+def with_valid_mrrs(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
+    """Let the validations find these, one after another."""
+    coming = iter(values)
+
+    def found(*args: Any) -> Any:
+        result = evaluate_model(*args)
+        both = result.filtered["both"]
+        metrics = both["realistic"] | {"mrr": next(coming)}
+        filtered = result.filtered | {"both": both | {"realistic": metrics}}
+        return replace(result, filtered=filtered)
+
+    monkeypatch.setattr(trainer, "evaluate_model", found)
+
+
+def test_patience_stops_and_the_best_weights_stay(monkeypatch, tmp_path):
+    whole = fit(tiny_config(epochs=2, decay="none"), tmp_path / "two")
+    with_valid_mrrs(monkeypatch, [0.1, 0.4, 0.3, 0.4, 0.9])
+    run = fit(tiny_config(epochs=9, patience=2, decay="none"), tmp_path / "run")
+    assert [row["epoch"] for row in run.history()] == [1, 2, 3, 4]  # 0.4 again is no better
+    tensors, state = load_tensors(run.path / BEST)
+    assert state == {"epoch": 2}
+    expected = load_tensors(whole.path / LAST)[0]
+    assert all(torch.equal(t, expected[f"model.{name}"]) for name, t in tensors.items())
+    # Resumed, it stays stopped.
+    assert len(fit(run.config, run.path, resume=True).history()) == 4
+
+
+def test_patience_counts_from_the_last_best(monkeypatch, tmp_path):
+    with_valid_mrrs(monkeypatch, [0.1, 0.05, 0.2, 0.1, 0.3, 0.3, 0.3, 0.9])
+    run = fit(tiny_config(epochs=8, patience=2), tmp_path / "run")
+    assert len(run.history()) == 7
+
+
+def settings_of(**training: Any) -> TrainingConfig:
+    return tiny_config(**training).training
+
+
+def test_learning_rates():
+    linear = settings_of(learning_rate=0.1, warmup_steps=4, decay="linear")
+    assert [learning_rate(linear, step, 10) for step in range(10)] == pytest.approx(
+        [0.025, 0.045, 0.06, 0.07, 0.06, 0.05, 0.04, 0.03, 0.02, 0.01]
+    )
+    cosine = settings_of(learning_rate=0.1, warmup_steps=0, decay="cosine")
+    assert [learning_rate(cosine, step, 4) for step in range(4)] == pytest.approx(
+        [0.1, 0.05 * (1 + math.sqrt(0.5)), 0.05, 0.05 * (1 - math.sqrt(0.5))]
+    )
+    none = settings_of(learning_rate=0.1, warmup_steps=2, decay="none")
+    assert [learning_rate(none, step, 4) for step in range(4)] == [0.05, 0.1, 0.1, 0.1]
+
+
+def test_the_rate_of_each_step_is_the_schedules(monkeypatch, tmp_path):
+    config = tiny_config(decay="cosine", warmup_steps=3)
+    rates: list[float] = []
+    original = torch.optim.Adam.step
+
+    def step(self: torch.optim.Adam, *args: Any) -> Any:
+        rates.extend(group["lr"] for group in self.param_groups)
+        return original(self, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    run = fit(config, tmp_path / "run")
+    total = 4 * STEPS_AN_EPOCH
+    assert rates == [learning_rate(config.training, step, total) for step in range(total)]
+    assert history(run)["learning_rate"].tolist() == rates[STEPS_AN_EPOCH - 1 :: STEPS_AN_EPOCH]
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"loss": loss, "targets": targets}
+        for loss in ("softmax", "bce")
+        for targets in ("1-vs-all", "k-vs-all")
+    ]
+    + [
+        {"precision": "bfloat16"},
+        {"label_smoothing": 0.1},
+        {"path_queries": 1.0, "max_path_length": 4},
+        {"hide_targets": False},
+        {"optimizer": "adamw", "clip_norm": 1.0},
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_it_learns(tmp_path, training):
+    config = tiny_config(
+        dim=16, epochs=50, validate_every=10, learning_rate=0.03, decay="none",
+        decoder={"input_dropout": 0.0, "output_dropout": 0.0}, **training,
+    )  # fmt: skip
+    dataset = replace(ring(), valid=ring().train)  # so that the history is about train
+    run = fit(config, tmp_path / "run", dataset)
+    losses = history(run)["loss"].tolist()
+    assert losses[-1] < 0.8 * losses[0]
+    chance = sum(1 / rank for rank in range(1, dataset.num_entities + 1)) / dataset.num_entities
+    times = 2 if config.training.loss == "bce" else 3  # bce, of few targets, is slow to learn
+    assert history(run)["valid_mrr"].tolist()[-1] > times * chance
+    assert evaluate_model(run.model(dataset).scorer(), dataset, "train").mrr > times * chance
+
+
+@pytest.mark.parametrize(
+    "encoder", [{"layers": 0}, {"decomposition": "block", "parts": 4}, {"layers": 2}], ids=str
+)
+def test_every_encoder_trains_and_resumes(tmp_path, encoder):
+    config = tiny_config(encoder=encoder, epochs=2)
+    whole = fit(config, tmp_path / "whole")
+    assert_same(stop_and_go_on(config, tmp_path / "run", 3), whole)
+
+
+def test_nothing_of_test_is_in_the_weights(steady, tmp_path):
+    run, dataset = steady("adam"), ring()
+    moved = replace(dataset, test=dataset.test.flip(1))
+    other = fit(run.config, tmp_path / "run", moved)
+    assert_same(other, run)
+    assert other.info["fingerprint"] != run.info["fingerprint"]
+    valid_moved = replace(dataset, valid=dataset.valid.flip(0)[:4])
+    third = fit(run.config, tmp_path / "third", valid_moved)
+    assert history(third)["valid_mrr"].tolist() != history(run)["valid_mrr"].tolist()
+    assert history(third)["loss"].tolist() == history(run)["loss"].tolist()
+
+
+def test_what_a_run_leaves(steady):
+    run = steady("adam")
+    assert sorted(path.name for path in run.path.iterdir()) == [
+        "best.safetensors", "config.toml", "entities.tsv", "history.tsv", "last.safetensors",
+        "relations.tsv", "run.json", "train.log",
+    ]  # fmt: skip
+    table = pd.read_csv(run.path / HISTORY, sep="\t")
+    assert list(table) == [
+        "epoch", "step", "seconds", "loss", "learning_rate", "valid_mrr", "valid_mr", "valid_amr",
+        "valid_hits@1", "valid_hits@3", "valid_hits@10",
+    ]  # fmt: skip
+    assert table["epoch"].tolist() == [1, 2, 3, 4]
+    assert table["step"].tolist() == [4, 8, 12, 16]
+    assert bool(table["seconds"].is_monotonic_increasing)
+    assert [row["epoch"] for row in run.history()] == [1, 2, 3, 4]
+    log = (run.path / LOG).read_text()
+    assert "4 steps an epoch, 4 epochs, products in torch.float32" in log
+    assert "epoch 4: loss " in log
+    assert "finished after" in log
+
+
+def test_the_log_tells_of_a_stop(tmp_path):
+    run = stop_and_go_on(tiny_config(), tmp_path / "run", 6)
+    log = (run.path / LOG).read_text()
+    assert log.index("stopped after step 6; saved") < log.index("resumed at step 6")
+    assert "failed" not in log
+
+
+def test_training_prints_nothing_but_the_bar(tmp_path, capfd):
+    fit(tiny_config(epochs=1), tmp_path / "quiet")
+    assert capfd.readouterr() == ("", "")
+    train(tiny_config(epochs=1), ring(), tmp_path / "loud")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "valid_mrr=" in err
