@@ -31,6 +31,7 @@ from kgtool.evaluator import Evaluation, evaluate_model
 from kgtool.files import atomic_write
 from kgtool.model import KGModel
 from kgtool.ops import entity_loss, keep_large_blocks
+from kgtool.optimizer import learning_rate, make_optimizer, training_dtype
 from kgtool.queries import Batch, WalkSampler, epoch_order, link_queries
 from kgtool.run import BEST, HISTORY, LAST, LOG, Run, build_model
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
@@ -141,14 +142,14 @@ class _Trainer:
                         self.log.info("stopped after step %d; saved", self.step)
                         raise Interrupted
                 self.epoch += 1
+                mean_loss, self.loss_sum = self.loss_sum / self.steps_an_epoch, 0.0
+                if self.epoch % settings.validate_every and self.epoch < settings.epochs:
+                    continue
                 self.seconds = time.perf_counter() - begun
-                if self.epoch % settings.validate_every == 0 or self.epoch == settings.epochs:
-                    self._validate()
-                    self.seconds = time.perf_counter() - begun
-                    bar.set_postfix(loss=f"{self.history[-1]['loss']:.3f}", **self._latest())
-                self.loss_sum = 0.0
-                if self.epoch % settings.validate_every == 0 or self.epoch == settings.epochs:
-                    self.save()
+                self._validate(mean_loss)
+                self.seconds = time.perf_counter() - begun
+                bar.set_postfix(loss=f"{mean_loss:.3f}", **self._latest())
+                self.save()
         self.log.info("finished after %.0f s: best valid MRR %.4f", self.seconds, self.best_mrr)
 
     def _step(self, rows: Tensor, total_steps: int) -> float:
@@ -187,7 +188,8 @@ class _Trainer:
             batch.position, batch.tail, s.loss, s.targets, s.label_smoothing,
         )  # fmt: skip
 
-    def _validate(self) -> None:
+    def _validate(self, loss: float) -> None:
+        """Rank valid, note it, and keep the weights if they are the best so far."""
         found: Evaluation = evaluate_model(self.model.scorer(), self.dataset, "valid")
         better = found.mrr > self.best_mrr
         self.stale = 0 if better else self.stale + 1
@@ -201,7 +203,7 @@ class _Trainer:
                 "epoch": self.epoch,
                 "step": self.step,
                 "seconds": round(self.seconds, 2),
-                "loss": self.loss_sum / self.steps_an_epoch,
+                "loss": loss,
                 "learning_rate": rate,
                 **{f"valid_{name}": value for name, value in metrics.items()},
             }
@@ -254,44 +256,6 @@ class _Trainer:
 
 
 _STATE = ("epoch", "step", "stale", "loss_sum", "seconds", "best_mrr", "history")
-
-
-def make_optimizer(
-    settings: TrainingConfig, parameters: list[nn.Parameter]
-) -> torch.optim.Optimizer:
-    """Adam, AdamW or Adagrad over the parameters."""
-    kind = {
-        "adam": torch.optim.Adam,
-        "adamw": torch.optim.AdamW,
-        "adagrad": torch.optim.Adagrad,
-    }[settings.optimizer]
-    rate, decay = settings.learning_rate, settings.weight_decay
-    # Fused: one reading of parameter, gradient and state an update.
-    return kind(parameters, lr=rate, weight_decay=decay, fused=True)
-
-
-def learning_rate(settings: TrainingConfig, step: int, total_steps: int) -> float:
-    """The rate of a step, counted from 0: linear warm-up, then decay to 0 at `total_steps`."""
-    warm = min(1.0, (step + 1) / max(settings.warmup_steps, 1))
-    share = step / total_steps
-    if settings.decay == "linear":
-        warm *= 1 - share
-    elif settings.decay == "cosine":
-        warm *= (1 + math.cos(math.pi * share)) / 2
-    return settings.learning_rate * warm
-
-
-def training_dtype(precision: str) -> torch.dtype:
-    """The dtype of training's matrix products: bfloat16 only where it is asked for or gains."""
-    if precision == "auto":
-        precision = "bfloat16" if _has_bfloat16_units() else "float32"
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
-
-
-def _has_bfloat16_units() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware; without, it is slower than float32."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 @contextmanager

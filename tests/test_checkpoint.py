@@ -18,7 +18,7 @@ from kgtool.checkpoint import (
 )
 from kgtool.config import parse_config
 from kgtool.errors import RunError
-from kgtool.trainer import make_optimizer
+from kgtool.optimizer import make_optimizer
 
 TENSORS = {
     "float": torch.tensor([[0.1, -2.5], [1e-40, 3e38]]),

@@ -15,7 +15,7 @@ ORDER = [
     {"errors"},
     {"files", "triples", "config", "ops"},
     {"loaders", "graph"},
-    {"queries", "encoder", "decoder", "checkpoint"},
+    {"queries", "encoder", "decoder", "checkpoint", "optimizer"},
     {"model"},
     {"ranking"},
     {"evaluator"},

@@ -22,8 +22,9 @@ from kgtool.config import Config, TrainingConfig
 from kgtool.errors import RunError, TrainingError
 from kgtool.evaluator import evaluate_model
 from kgtool.ops import entity_loss
+from kgtool.optimizer import learning_rate
 from kgtool.run import BEST, HISTORY, LAST, LOG, Run
-from kgtool.trainer import Interrupted, learning_rate, train
+from kgtool.trainer import Interrupted, train
 from kgtool.triples import KGDataset
 from tests.runs import random_config, ring, tiny_config
 
