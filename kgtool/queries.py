@@ -64,6 +64,8 @@ class WalkSampler:
         degree = torch.bincount(graph.head, minlength=graph.num_entities)
         self._degree = degree
         self._first = degree.cumsum(0) - degree
+        # Where an edge stands among the out-edges of its head.
+        self._slot = torch.argsort(self._out) - self._first[graph.head]
 
     def sample(self, count: int) -> Batch:
         """Walks of 2 to `max_length` edges, lengths and first edges uniform.
@@ -78,15 +80,14 @@ class WalkSampler:
         path[:, 0] = graph.relation[edge]
         for step in range(1, steps):
             going = length > step
-            choice = self._next(edge)
-            back = choice == graph.inverse[edge]
-            choice[back] = self._next(edge[back])  # a second draw makes turning back rare
-            edge = torch.where(going, choice, edge)
+            edge = torch.where(going, self._next(edge), edge)
             path[:, step] = torch.where(going, graph.relation[edge], 0)
         return Batch(head, path, length, torch.arange(count), graph.tail[edge])
 
     def _next(self, edge: Tensor) -> Tensor:
-        """A uniform out-edge of the tail of each edge; every tail has one, the inverse."""
-        node = self.graph.tail[edge]
-        offset = (torch.rand(len(node), dtype=torch.double) * self._degree[node]).long()
+        """A uniform out-edge of each edge's tail; its inverse only if there is no other."""
+        node, back = self.graph.tail[edge], self._slot[self.graph.inverse[edge]]
+        others = (self._degree[node] - 1).clamp(min=1)
+        offset = (torch.rand(len(node), dtype=torch.double) * others).long()
+        offset += (self._degree[node] > 1) & (offset >= back)
         return self._out[self._first[node] + offset]

@@ -116,7 +116,7 @@ def test_walks_start_at_every_edge_and_draw_from_the_default_generator(
     assert not torch.equal(sampler.sample(5000).path, batch.path)
 
 
-def test_walks_seldom_turn_back() -> None:
+def test_walks_never_turn_back_where_there_is_another_way() -> None:
     dataset = ring()
     # Every entity of the whole ring has six edges out, one of each relation id.
     whole = torch.cat([dataset.train, dataset.valid, dataset.test]).tolist()
@@ -127,14 +127,11 @@ def test_walks_seldom_turn_back() -> None:
     batch = WalkSampler(graph, 4).sample(4000)
     half = dataset.num_relations
     steps = Counter((b - a) % (2 * half) for path in paths_of(batch) for a, b in pairwise(path))
-    share = steps[half] / steps.total()  # r⁻¹ after r
-    # Two draws of six edges turn back once in 36, one draw once in 6. About 8,000 steps: the
-    # standard deviation is 0.2 points.
-    assert 0.018 < share < 0.038
-    # What does not turn back goes everywhere.
-    assert min(steps.values()) == steps[half]
+    assert steps[half] == 0  # r⁻¹ after r
+    # All else is as likely: five of six edges, 8,000 steps, standard deviation 0.45 points.
+    assert all(abs(count / steps.total() - 0.2) < 0.02 for count in steps.values())
     followed = Counter(pair for path in paths_of(batch) for pair in pairwise(path))
-    assert len(followed) == (2 * half) ** 2
+    assert len(followed) == 2 * half * (2 * half - 1)
 
 
 def test_walks_turn_back_where_there_is_no_other_way() -> None:

@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 from kgtool.triples import AnswerIndex, Vocabulary, invert, with_inverses
 from tests.graphs import Triple, random_dataset, tensor_of, tuples_of
 
-NUM_ENTITIES, NUM_RELATIONS = 5, 4
+NUM_HEADS, NUM_RELATIONS, NUM_TAILS = 3, 2, 8  # few queries, so that some have many tails
 ids = st.tuples(
-    st.integers(0, NUM_ENTITIES - 1),
-    st.integers(0, NUM_RELATIONS - 1),
-    st.integers(0, NUM_ENTITIES - 1),
+    st.integers(0, NUM_HEADS - 1), st.integers(0, NUM_RELATIONS - 1), st.integers(0, NUM_TAILS - 1)
 )
 triple_lists = st.lists(ids, max_size=40)
-ALL_QUERIES = [(head, r) for head in range(NUM_ENTITIES) for r in range(NUM_RELATIONS)]
+# Among them the queries of a head that the index never sees.
+ALL_QUERIES = [(head, r) for head in range(NUM_HEADS + 1) for r in range(NUM_RELATIONS)]
 
 
 def answers_by_query(triples: list[Triple]) -> dict[tuple[int, int], list[int]]:
@@ -79,7 +78,7 @@ def test_answer_index_looks_up_any_batch(
 
 def test_empty_answer_index() -> None:
     index = AnswerIndex(tensor_of([]), NUM_RELATIONS)
-    rows = index.rows(torch.tensor([[0, 0], [4, 3]]))
+    rows = index.rows(torch.tensor([[0, 0], [4, 1]]))
     assert len(index) == 0
     assert rows.tolist() == [-1, -1]
     assert index.count(rows).tolist() == [0, 0]
@@ -114,6 +113,14 @@ def test_fingerprint_is_of_labels_and_triples_alone() -> None:
         replace(dataset, vocabulary=Vocabulary(entities, ("new", *relations[1:]))),
         # A label that moves from the relations to the entities.
         replace(dataset, vocabulary=Vocabulary((*entities, relations[0]), relations[1:])),
+        # The same letters, cut elsewhere between entities and relations.
+        replace(
+            dataset,
+            vocabulary=Vocabulary(
+                (*entities[:-1], entities[-1] + relations[0][0]),
+                (relations[0][1:], *relations[1:]),
+            ),
+        ),
         replace(dataset, train=swapped),
         replace(dataset, train=changed),
         replace(dataset, train=dataset.train[1:]),
