@@ -118,13 +118,15 @@ class AnswerIndex:
 
     def __init__(self, triples: Tensor, num_relation_ids: int) -> None:
         self._num_relation_ids = num_relation_ids
-        triples = torch.unique(triples, dim=0) if len(triples) else triples
-        self._keys, counts = torch.unique_consecutive(self._key(triples[:, :2]), return_counts=True)
+        # Sorted as one int64 a triple, which is several times faster than by rows.
+        stride = int(triples[:, 2].max()) + 1 if len(triples) else 1
+        code = torch.unique(self._key(triples[:, :2]) * stride + triples[:, 2])
+        self.tails = code % stride
+        self._keys, counts = torch.unique_consecutive(code // stride, return_counts=True)
         self.hr = torch.stack(
             [self._keys // num_relation_ids, self._keys % num_relation_ids], dim=1
         )
         self.offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        self.tails = triples[:, 2].contiguous()
 
     def _key(self, hr: Tensor) -> Tensor:
         return hr[:, 0] * self._num_relation_ids + hr[:, 1]
