@@ -215,7 +215,7 @@ class _Trainer:
             pd.DataFrame(self.history).to_csv(file, sep="\t", index=False)
         self.log.info(
             "epoch %d: loss %.4f, valid MRR %.4f, best %.4f, %.0f s", self.epoch,
-            self.history[-1]["loss"], found.mrr, self.best_mrr, self.seconds,
+            loss, found.mrr, self.best_mrr, self.seconds,
         )  # fmt: skip
 
     def _latest(self) -> dict[str, str]:

@@ -31,11 +31,11 @@ def _softmax(s: Tensor) -> Tensor:
 def _softmax_one(s: Tensor, row: Tensor, col: Tensor, smoothing: float) -> float:
     """1-vs-all: each target against all entities but the other targets of its query."""
     target = s[row, col]
-    s[row, col] = 0
+    candidates = s.shape[1] + 1 - torch.bincount(row, minlength=len(s))[row]
+    uniform = smoothing / candidates.to(s.dtype)
     loss = 0.0
     if smoothing:
-        candidates = s.shape[1] + 1 - torch.bincount(row, minlength=len(s))[row]
-        uniform = smoothing / candidates.to(s.dtype)
+        s[row, col] = 0
         loss -= float((uniform * (s.sum(1)[row] + target)).sum())
     s[row, col] = MASKED
     others = _softmax(s)[row]
@@ -46,9 +46,7 @@ def _softmax_one(s: Tensor, row: Tensor, col: Tensor, smoothing: float) -> float
     s.mul_(mass.unsqueeze(1))
     if smoothing:
         s.sub_(s.new_zeros(len(s)).index_add_(0, row, uniform).unsqueeze(1))
-        s[row, col] = (target - log_z).exp() - (1 - smoothing) - uniform
-    else:
-        s[row, col] = (target - log_z).exp() - 1
+    s[row, col] = (target - log_z).exp() - (1 - smoothing) - uniform
     return loss
 
 
