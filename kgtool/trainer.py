@@ -108,6 +108,7 @@ class _Trainer:
         self.walks = WalkSampler(self.model.graph, self.settings.max_path_length)
         self.precision = training_dtype(self.settings.precision)
         self.steps_an_epoch = math.ceil(len(self.answers) / self.settings.batch_size)
+        self.total_steps = self.settings.epochs * self.steps_an_epoch
         # What a checkpoint holds beside tensors.
         self.epoch = self.step = self.stale = 0
         self.loss_sum = self.seconds = 0.0
@@ -118,20 +119,23 @@ class _Trainer:
         """Train from where the state is to the last epoch or until patience ends."""
         settings = self.settings
         begun = time.perf_counter() - self.seconds
-        total = settings.epochs * self.steps_an_epoch
         self.log.info(
             "%d queries, %d steps an epoch, %d epochs, products in %s", len(self.answers),
             self.steps_an_epoch, settings.epochs, self.precision,
         )  # fmt: skip
         bar = tqdm(
-            total=total, initial=self.step, desc="train", unit="step", disable=not self.progress
+            total=self.total_steps,
+            initial=self.step,
+            desc="train",
+            unit="step",
+            disable=not self.progress,
         )
         with bar, _stop_signals() as stopped:
             while self.epoch < settings.epochs and not self._out_of_patience():
                 order = epoch_order(len(self.answers), self.run.config.seed, self.epoch)
                 batches = order.split(settings.batch_size)
                 for rows in batches[self.step - self.epoch * self.steps_an_epoch :]:
-                    self.loss_sum += self._step(rows, total)
+                    self.loss_sum += self._step(rows)
                     self.step += 1
                     done = self.step - self.epoch * self.steps_an_epoch
                     bar.update()
@@ -152,7 +156,7 @@ class _Trainer:
                 self.save()
         self.log.info("finished after %.0f s: best valid MRR %.4f", self.seconds, self.best_mrr)
 
-    def _step(self, rows: Tensor, total_steps: int) -> float:
+    def _step(self, rows: Tensor) -> float:
         """One update; returns the loss."""
         self.model.train()
         batch, slot = link_queries(self.answers, rows)
@@ -174,7 +178,7 @@ class _Trainer:
         loss.backward()
         if self.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        rate = learning_rate(self.settings, self.step, total_steps)
+        rate = learning_rate(self.settings, self.step, self.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -195,9 +199,7 @@ class _Trainer:
         self.stale = 0 if better else self.stale + 1
         metrics = found.filtered["both"]["realistic"]
         # Of the last step, which a resumed run may not have made itself.
-        rate = learning_rate(
-            self.settings, self.step - 1, self.settings.epochs * self.steps_an_epoch
-        )
+        rate = learning_rate(self.settings, self.step - 1, self.total_steps)
         self.history.append(
             {
                 "epoch": self.epoch,

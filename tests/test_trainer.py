@@ -60,10 +60,10 @@ def before_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[Any
     """Do something as a step, counted from 1, begins."""
     original = trainer._Trainer._step
 
-    def step(self: Any, rows: Tensor, total_steps: int) -> float:
+    def step(self: Any, rows: Tensor) -> float:
         if self.step + 1 == number:
             act(self)
-        return original(self, rows, total_steps)
+        return original(self, rows)
 
     monkeypatch.setattr(trainer._Trainer, "_step", step)
 
