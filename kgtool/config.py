@@ -48,6 +48,9 @@ class TrainingConfig(_Section):
     loss: Literal["softmax", "bce"] = "softmax"
     targets: Literal["1-vs-all", "k-vs-all"] = "1-vs-all"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    dura: float = Field(
+        0.0, ge=0, description="weight of the squared norms of a query and its answer (DURA)"
+    )
     hide_targets: bool = Field(
         True, description="take a step's target edges, and their inverses, out of the messages"
     )

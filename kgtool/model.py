@@ -66,6 +66,10 @@ class KGModel(nn.Module):
         self.decoder = decoder
         self.graph = graph
 
+    def embeddings(self) -> list[nn.Parameter]:
+        """The parameters with a row an entity or a relation; the others are weights."""
+        return [self.encoder.entities, self.encoder.relations, self.decoder.bias]
+
     def states(self, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Entity and relation states, with gradients; `hidden` edges carry no message."""
         entities, relations = self.encoder(self.graph, hidden)

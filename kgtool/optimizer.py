@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from kgtool.config import TrainingConfig
 
+# Adagrad's step is the rate times a sign at first, and shrinks with the squared gradients seen. An
+# embedding takes it when its entity is asked for, a weight matrix at every step and in every
+# entry at once: at the embeddings' rate, matrices burst.
+ADAGRAD_WEIGHTS = 0.1
+
 
 def make_optimizer(
-    settings: TrainingConfig, parameters: list[nn.Parameter]
+    settings: TrainingConfig,
+    parameters: Sequence[nn.Parameter],
+    embeddings: Sequence[nn.Parameter],
 ) -> torch.optim.Optimizer:
-    """Adam, AdamW or Adagrad over the parameters."""
+    """Adam, AdamW or Adagrad, with one group a parameter.
+
+    Args:
+        settings: kind, rate and decay.
+        parameters: all of them.
+        embeddings: those with a row an entity or a relation. Under Adagrad the others learn at a
+            tenth of the rate.
+
+    Returns:
+        The optimiser; a group's `share` is the part of the learning rate that it takes.
+    """
     kind = {
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
@@ -21,7 +39,22 @@ def make_optimizer(
     }[settings.optimizer]
     rate, decay = settings.learning_rate, settings.weight_decay
     # Fused: one reading of parameter, gradient and state an update.
-    return kind(parameters, lr=rate, weight_decay=decay, fused=True)
+    groups = [
+        {
+            "params": [parameter],
+            "share": ADAGRAD_WEIGHTS
+            if settings.optimizer == "adagrad" and not any(parameter is e for e in embeddings)
+            else 1.0,
+        }
+        for parameter in parameters
+    ]
+    return kind(groups, lr=rate, weight_decay=decay, fused=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group its share of the rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["share"]
 
 
 def learning_rate(settings: TrainingConfig, step: int, total_steps: int) -> float:

@@ -31,8 +31,9 @@ from kgtool.evaluator import Evaluation, evaluate_model
 from kgtool.files import atomic_write
 from kgtool.model import KGModel
 from kgtool.ops import entity_loss, keep_large_blocks
-from kgtool.optimizer import learning_rate, make_optimizer, training_dtype
+from kgtool.optimizer import learning_rate, make_optimizer, set_rate, training_dtype
 from kgtool.queries import Batch, WalkSampler, epoch_order, link_queries
+from kgtool.regularizer import dura
 from kgtool.run import BEST, HISTORY, LAST, LOG, Run, build_model
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 
@@ -101,7 +102,7 @@ class _Trainer:
         torch.manual_seed(run.config.seed)
         self.model: KGModel = build_model(run.config, dataset)
         self.names, parameters = zip(*self.model.named_parameters(), strict=True)
-        self.optimizer = make_optimizer(self.settings, list(parameters))
+        self.optimizer = make_optimizer(self.settings, parameters, self.model.embeddings())
         num_relations = dataset.num_relations
         self.answers = AnswerIndex(with_inverses(dataset.train, num_relations), 2 * num_relations)
         self.edge_of_answer = self.model.graph.find(self.answers.triples())
@@ -178,19 +179,21 @@ class _Trainer:
         loss.backward()
         if self.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        rate = learning_rate(self.settings, self.step, self.total_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, learning_rate(self.settings, self.step, self.total_steps))
         self.optimizer.step()
         return loss.item()
 
     def _loss(self, batch: Batch, entities: Tensor, relations: Tensor) -> Tensor:
         s = self.settings
         queries = self.model.decoder(batch.head, batch.path, batch.length, entities, relations)
-        return entity_loss(
-            queries.to(entities.dtype), entities, self.model.decoder.bias,
+        queries = queries.to(entities.dtype)
+        loss = entity_loss(
+            queries, entities, self.model.decoder.bias,
             batch.position, batch.tail, s.loss, s.targets, s.label_smoothing,
         )  # fmt: skip
+        if s.dura:
+            loss = loss + s.dura * dura(queries, entities, batch.position, batch.tail)
+        return loss
 
     def _validate(self, loss: float) -> None:
         """Rank valid, note it, and keep the weights if they are the best so far."""

@@ -135,7 +135,7 @@ def test_an_optimizer_goes_on_where_it_stopped(tmp_path, optimizer):
         torch.manual_seed(0)
         parameters = [nn.Parameter(torch.rand(3, 2)), nn.Parameter(torch.rand(2))]
         parameters.append(nn.Parameter(torch.rand(1)))  # without gradients
-        return parameters, make_optimizer(settings, parameters)
+        return parameters, make_optimizer(settings, parameters, parameters)
 
     def step(parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, i: int) -> None:
         optimizer.zero_grad()

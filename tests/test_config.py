@@ -34,6 +34,7 @@ batch_size = 16
 loss = "bce"
 targets = "k-vs-all"
 label_smoothing = 0.1
+dura = 0.05
 hide_targets = false
 path_queries = 0.5
 max_path_length = 4

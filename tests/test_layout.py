@@ -15,7 +15,7 @@ ORDER = [
     {"errors"},
     {"files", "triples", "config", "ops"},
     {"loaders", "graph"},
-    {"queries", "encoder", "decoder", "checkpoint", "optimizer"},
+    {"queries", "encoder", "decoder", "checkpoint", "optimizer", "regularizer"},
     {"model"},
     {"ranking"},
     {"evaluator"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from itertools import product
 
@@ -307,6 +308,32 @@ def test_loss_of_extreme_scores(loss: Loss, targets: Targets) -> None:
     torch.testing.assert_close(fast, slow)
     for grad in torch.autograd.grad(fast, large):
         assert grad.isfinite().all()
+
+
+@EACH_LOSS
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_score_that_is_not_finite_shows_in_the_loss(
+    loss: Loss, targets: Targets, value: float, dtype: torch.dtype
+) -> None:
+    floats, position, tail = loss_inputs(4)
+    queries, entities, bias = (f.detach().to(dtype) for f in floats)
+    bias[-1] = value
+    assert not entity_loss(queries, entities, bias, position, tail, loss, targets).isfinite()
+
+
+@EACH_LOSS
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_in_single_precision(loss: Loss, targets: Targets, smoothing: float) -> None:
+    floats, position, tail = loss_inputs(40, num_entities=3000, dims=16)
+    queries, entities, bias = single = [f.detach().float().requires_grad_() for f in floats]
+    low = entity_loss(queries, entities, bias, position, tail, loss, targets, smoothing)
+    high = entity_loss(*floats, position, tail, loss, targets, smoothing)
+    torch.testing.assert_close(low.double(), high, rtol=2e-6, atol=0)
+    for ours, theirs in zip(
+        torch.autograd.grad(low, single), torch.autograd.grad(high, floats), strict=True
+    ):
+        assert float((ours.double() - theirs).norm()) < 1e-5 * float(theirs.norm())
 
 
 @EACH_LOSS

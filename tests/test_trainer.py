@@ -311,7 +311,8 @@ def test_the_rate_of_each_step_is_the_schedules(monkeypatch, tmp_path):
     original = torch.optim.Adam.step
 
     def step(self: torch.optim.Adam, *args: Any) -> Any:
-        rates.extend(group["lr"] for group in self.param_groups)
+        (rate,) = {group["lr"] for group in self.param_groups}
+        rates.append(rate)
         return original(self, *args)
 
     monkeypatch.setattr(torch.optim.Adam, "step", step)

@@ -12,59 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kgtool.ops.softmax_rows import softmax_rows
+
 Loss = Literal["softmax", "bce"]
 Targets = Literal["1-vs-all", "k-vs-all"]
 
-# Queries a chunk: enough rows for the matrix product, few enough for the cache.
-CHUNK = 128
-# What a masked score is set to: no weight in a softmax, and finite.
-MASKED = -1e30
+# Queries a chunk: enough rows for the matrix products, few enough for the cache.
+CHUNK = 256
 
 
-def _softmax(s: Tensor) -> Tensor:
-    """Turn each row of scores into its softmax, in place; `(c,)` log-sum-exp of the scores."""
-    peak, at = s.max(1, keepdim=True)
-    torch.softmax(s, 1, out=s)  # torch fuses it, three times faster than exp and sum
-    return (peak - s.gather(1, at).log()).squeeze(1)
+def _bce(
+    scores: Tensor, bias: Tensor, row: Tensor, col: Tensor, smoothing: float, one: bool
+) -> tuple[float, Tensor]:
+    """As `softmax_rows`, for the binary cross-entropy of every entity.
 
-
-def _softmax_one(s: Tensor, row: Tensor, col: Tensor, smoothing: float) -> float:
-    """1-vs-all: each target against all entities but the other targets of its query."""
-    target = s[row, col]
-    candidates = s.shape[1] + 1 - torch.bincount(row, minlength=len(s))[row]
-    uniform = smoothing / candidates.to(s.dtype)
-    loss = 0.0
-    if smoothing:
-        s[row, col] = 0
-        loss -= float((uniform * (s.sum(1)[row] + target)).sum())
-    s[row, col] = MASKED
-    others = _softmax(s)[row]
-    log_z = torch.logaddexp(others, target)
-    loss += float((log_z - (1 - smoothing) * target).sum())
-    # Of each query's probability mass of the non-targets, summed over its targets.
-    mass = s.new_zeros(len(s)).index_add_(0, row, (others - log_z).exp())
-    s.mul_(mass.unsqueeze(1))
-    if smoothing:
-        s.sub_(s.new_zeros(len(s)).index_add_(0, row, uniform).unsqueeze(1))
-    s[row, col] = (target - log_z).exp() - (1 - smoothing) - uniform
-    return loss
-
-
-def _softmax_all(s: Tensor, row: Tensor, col: Tensor, smoothing: float) -> float:
-    """K-vs-all: the targets of a query share its probability mass."""
-    share = (1 - smoothing) / torch.bincount(row, minlength=len(s)).to(s.dtype)[row]
-    loss = -float((share * s[row, col]).sum())
-    if smoothing:
-        loss -= smoothing / s.shape[1] * float(s.sum())
-    loss += float(_softmax(s).sum())
-    if smoothing:
-        s.sub_(smoothing / s.shape[1])
-    s[row, col] -= share
-    return loss
-
-
-def _bce(s: Tensor, row: Tensor, col: Tensor, smoothing: float, one: bool) -> float:
-    """Binary cross-entropy of every entity; for 1-vs-all each target has the negatives anew."""
+    For 1-vs-all each target has the negatives anew. `row` is the row of each answer `col`.
+    """
+    s = scores + bias
     # Label smoothing as ConvE has it: y (1 - ε) + ε / N.
     uniform = smoothing / s.shape[1]
     target = s[row, col]
@@ -75,18 +39,8 @@ def _bce(s: Tensor, row: Tensor, col: Tensor, smoothing: float, one: bool) -> fl
     loss += float((F.softplus(target) - (1 - smoothing + uniform) * target).sum())
     s.sigmoid_().sub_(uniform).mul_(times.unsqueeze(1))
     s[row, col] = torch.sigmoid(target) - (1 - smoothing) - uniform
-    return loss
-
-
-def _loss_and_gradient(
-    s: Tensor, row: Tensor, col: Tensor, loss: Loss, targets: Targets, smoothing: float
-) -> float:
-    """The summed loss of scores `s` `(c, N)`, which its gradient overwrites."""
-    if loss == "bce":
-        return _bce(s, row, col, smoothing, one=targets == "1-vs-all")
-    if targets == "1-vs-all":
-        return _softmax_one(s, row, col, smoothing)
-    return _softmax_all(s, row, col, smoothing)
+    scores.copy_(s)
+    return loss, s.sum(0)
 
 
 class _EntityLoss(torch.autograd.Function):
@@ -98,30 +52,34 @@ class _EntityLoss(torch.autograd.Function):
         low = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if low else queries.dtype
         q, e = queries.to(dtype), entities.to(dtype)
-        count = len(tail) if targets == "1-vs-all" else len(q)
+        one = targets == "1-vs-all"
+        count = len(tail) if one else len(q)
         grad_q, grad_e = torch.empty_like(queries), torch.zeros_like(entities)
         grad_bias = torch.zeros_like(bias)
-        buffer = queries.new_empty(min(CHUNK, len(q)), len(e))
-        starts = range(0, len(q), CHUNK)
-        bounds = torch.searchsorted(position, torch.tensor([*starts, len(q)])).tolist()
+        buffer = q.new_empty(min(CHUNK, len(q)), len(e))
+        first = torch.searchsorted(position, torch.arange(len(q) + 1))
         total = 0.0
-        for i, start in enumerate(starts):
+        for start in range(0, len(q), CHUNK):
             chunk = q[start : start + CHUNK]
-            s = torch.add(chunk @ e.t(), bias, out=buffer[: len(chunk)])  # (c, N)
-            span = slice(bounds[i], bounds[i + 1])
-            total += _loss_and_gradient(
-                s, position[span] - start, tail[span], loss, targets, smoothing
-            )
-            grad_bias += s.sum(0)
-            s_low = s.to(dtype)
-            grad_q[start : start + CHUNK] = s_low @ e
-            grad_e += s_low.t() @ chunk
-        ctx.save_for_backward(grad_q / count, grad_e / count, grad_bias / count)
+            s = torch.mm(chunk, e.t(), out=buffer[: len(chunk)])  # (c, N)
+            rows = first[start : start + len(chunk) + 1]
+            answers = tail[rows[0] : rows[-1]]
+            if loss == "softmax":
+                part, grad = softmax_rows(s, bias, rows - rows[0], answers, smoothing, one)
+            else:
+                row = position[rows[0] : rows[-1]] - start
+                part, grad = _bce(s, bias, row, answers, smoothing, one)
+            total += part
+            grad_bias += grad
+            grad_q[start : start + CHUNK] = s @ e
+            grad_e += s.t() @ chunk
+        ctx.save_for_backward(grad_q, grad_e, grad_bias)
+        ctx.count = count
         return queries.new_tensor(total / count)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return *(grads[0] * grad for grad in ctx.saved_tensors), *[None] * 5
+        return *(grads[0] / ctx.count * grad for grad in ctx.saved_tensors), *[None] * 5
 
 
 def entity_loss(

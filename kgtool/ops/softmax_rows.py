@@ -1,0 +1,190 @@
+"""Softmax loss and gradient of rows of scores, in one reading of each row.
+
+A row of scores becomes its own gradient while it lies in the cache: scores may be bfloat16, as
+the matrix products before and after want them, and everything in between is float32.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numba.extending import overload
+from torch import Tensor
+
+from kgtool.ops.incidence import FASTMATH, match_threads
+
+# The gradient of the bias is summed in this many groups of rows, in order.
+NUM_GROUPS = 8
+# What a masked score is set to: no weight in a softmax, and finite.
+MASKED = -1e30
+
+
+def _read(x: Any) -> Any:
+    """A score as a float; bfloat16 comes as its 16 bits, the upper half of a float32."""
+
+
+@overload(_read)
+def _read_overload(x):  # type: ignore[no-untyped-def]
+    if x == numba.uint16:
+        return lambda x: np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
+    return lambda x: x
+
+
+def _as(like: Any, x: Any) -> Any:
+    """`x` as what `like` is; to bfloat16 by rounding to nearest, ties to even."""
+
+
+@overload(_as)
+def _as_overload(like, x):  # type: ignore[no-untyped-def]
+    if like != numba.uint16:
+        return lambda like, x: x
+
+    def round_to_bfloat16(like, x):  # type: ignore[no-untyped-def] # pragma: no cover
+        bits = np.float32(x).view(np.uint32)
+        odd = np.uint32(np.uint32(bits >> np.uint32(16)) & np.uint32(1))
+        rounded = np.uint32(np.uint32(bits + np.uint32(0x7FFF)) + odd)
+        return np.uint16(rounded >> np.uint32(16))
+
+    return round_to_bfloat16
+
+
+def _exp(x: Any) -> Any:
+    """`exp(x)` for `x <= 0`."""
+
+
+@overload(_exp)
+def _exp_overload(x):  # type: ignore[no-untyped-def]
+    if x == numba.float64:
+        return lambda x: math.exp(x)
+
+    # Cody & Waite: 2^n · 2^f with |f| <= 1/2. A polynomial, for the compiler to vectorise.
+    def exp32(x):  # type: ignore[no-untyped-def] # pragma: no cover
+        t = max(x * np.float32(1.4426950408889634), np.float32(-126))
+        n = np.floor(t + np.float32(0.5))
+        f = t - n
+        p = np.float32(0.000154035)
+        p = p * f + np.float32(0.0013333558)
+        p = p * f + np.float32(0.009618129)
+        p = p * f + np.float32(0.05550411)
+        p = p * f + np.float32(0.2402265)
+        p = p * f + np.float32(0.6931472)
+        p = p * f + np.float32(1)
+        power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+        return p * power
+
+    return exp32
+
+
+# Without NaN, which the sum of the row reports, the compiler vectorises the maximum.
+@numba.njit(fastmath=FASTMATH | {"nnan"}, cache=True)
+def _peak(row):  # type: ignore[no-untyped-def] # pragma: no cover
+    peak = row[0]
+    for j in range(len(row)):
+        peak = max(peak, row[j])
+    return peak
+
+
+@numba.njit(fastmath=FASTMATH, cache=True)
+def _softmax(row, peak):  # type: ignore[no-untyped-def] # pragma: no cover
+    """Turn a row into `exp(row - peak)`; its sum."""
+    total = row.dtype.type(0)
+    for j in range(len(row)):
+        value = _exp(row[j] - peak)
+        row[j] = value
+        total += value
+    return total
+
+
+@numba.njit(fastmath=FASTMATH, cache=True)
+def _loss_of_row(row, tails, smoothing, one):  # type: ignore[no-untyped-def] # pragma: no cover
+    """The loss of one query, its scores turned into their gradient."""
+    real = row.dtype.type
+    num_entities, num_answers = len(row), len(tails)
+    every = real(0)
+    for j in range(num_entities):
+        every += row[j]
+    answer = np.empty(num_answers, row.dtype)
+    told = real(0)
+    for k in range(num_answers):
+        answer[k] = row[tails[k]]
+        told += answer[k]
+    loss = every * real(0)  # 0, or NaN where a score is not finite
+    if one:
+        # Each answer against all entities but the other answers.
+        uniform = real(smoothing / (num_entities + 1 - num_answers))
+        for k in range(num_answers):
+            row[tails[k]] = real(MASKED)
+        peak = _peak(row)
+        total = _softmax(row, peak)
+        others = peak + np.log(total)
+        mass = real(0)
+        for k in range(num_answers):
+            high = max(others, answer[k])
+            log_z = high + np.log(_exp(others - high) + _exp(answer[k] - high))
+            loss += log_z - real(1 - smoothing) * answer[k]
+            loss -= uniform * (every - told + answer[k]) if smoothing else real(0)
+            mass += _exp(others - log_z)
+            answer[k] = _exp(answer[k] - log_z) - real(1 - smoothing) - uniform
+        factor, shift = mass / total, uniform * real(num_answers)
+    else:
+        # The answers share the mass of their query.
+        share, uniform = real((1 - smoothing) / num_answers), real(smoothing / num_entities)
+        peak = _peak(row)
+        total = _softmax(row, peak)
+        loss += peak + np.log(total) - share * told - uniform * every
+        factor, shift = real(1) / total, uniform
+        for k in range(num_answers):
+            answer[k] = row[tails[k]] * factor - shift - share
+    for j in range(num_entities):
+        row[j] = row[j] * factor - shift
+    for k in range(num_answers):
+        row[tails[k]] = answer[k]
+    return loss
+
+
+@numba.njit(parallel=True, fastmath=FASTMATH, cache=True)
+def _rows(scores, bias, first, tail, smoothing, one, losses, grad_bias):  # type: ignore[no-untyped-def] # pragma: no cover
+    num_rows, num_entities = scores.shape
+    groups = len(grad_bias)
+    for group in numba.prange(groups):
+        row = np.empty(num_entities, bias.dtype)
+        for i in range(group * num_rows // groups, (group + 1) * num_rows // groups):
+            for j in range(num_entities):
+                row[j] = _read(scores[i, j]) + bias[j]
+            losses[i] = _loss_of_row(row, tail[first[i] : first[i + 1]], smoothing, one)
+            for j in range(num_entities):
+                grad_bias[group, j] += row[j]
+                scores[i, j] = _as(scores[i, j], row[j])
+
+
+def softmax_rows(
+    scores: Tensor, bias: Tensor, first: Tensor, tail: Tensor, smoothing: float, one: bool
+) -> tuple[float, Tensor]:
+    """The softmax loss of each row, and its gradient in the row's place.
+
+    Args:
+        scores: `(q, num_entities)` bfloat16, float32 or float64, contiguous; overwritten by the
+            gradient of the summed loss.
+        bias: `(num_entities,)` float32, or float64 for float64 scores; added to every row.
+        first: `(q + 1,)` int64: row `i` is answered by `tail[first[i]:first[i + 1]]`, not empty.
+        tail: `(p,)` int64, no answer twice.
+        smoothing: label smoothing ε.
+        one: each answer alone, the others masked; else all answers of a row at once.
+
+    Returns:
+        The summed loss, NaN where a score is not finite, and `(num_entities,)`, the gradient of
+        the bias.
+    """
+    match_threads()
+    losses = bias.new_empty(len(scores))
+    grad_bias = bias.new_zeros(NUM_GROUPS, len(bias))
+    low = scores.dtype == torch.bfloat16
+    _rows(
+        scores.view(torch.uint16).numpy() if low else scores.numpy(), bias.numpy(),
+        first.numpy(), tail.numpy(), smoothing, one, losses.numpy(), grad_bias.numpy(),
+    )  # fmt: skip
+    return float(losses.double().sum()), grad_bias.sum(0)
