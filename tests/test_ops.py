@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kgtool.ops import Incidence, block_sum, count_better, entity_loss, relational_sum
+from kgtool.ops.bfloat16 import bits, read, store_as
 from kgtool.ops.entity_loss import CHUNK, Loss, Targets
 from kgtool.ops.incidence import NUM_CHUNKS
 
@@ -154,6 +155,42 @@ def test_the_number_of_threads_changes_no_bit(op: Op, dtype: torch.dtype) -> Non
         results.append([out, *torch.autograd.grad((out * out.detach()).sum(), [x, weights])])
     for one, two in zip(*results, strict=True):
         assert torch.equal(one, two)
+
+
+def test_basis_sum_under_autocast_is_close() -> None:
+    edges = Edges(8, 60, 50, 500)
+    x, weights = single = [
+        tensor.detach().float().requires_grad_() for tensor in edges.inputs(relational_sum, 16)
+    ]
+
+    def run() -> list[Tensor]:
+        out = relational_sum(x, weights, edges.scale.float(), edges.index)
+        return [out.detach(), *torch.autograd.grad((out * out.detach()).sum(), single)]
+
+    full = run()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = run()
+    assert half[0].dtype == torch.bfloat16
+    for low, high in zip(half, full, strict=True):
+        assert 0 < float((low - high).norm()) < 0.02 * float(high.norm())
+    assert half[1].dtype == half[2].dtype == torch.float32
+
+
+def test_bfloat16_is_read_and_rounded_as_torch_does() -> None:
+    @numba.njit
+    def copy(source, target):  # type: ignore[no-untyped-def]
+        for i in range(len(source)):
+            target[i] = store_as(target[i], read(source[i]))
+
+    torch.manual_seed(0)
+    wide = torch.cat([torch.randn(500) * 10 ** torch.randint(-30, 30, (500,)), torch.zeros(1)])
+    half = (1 + torch.arange(256) / 256).float()  # ties, to even
+    x = torch.cat([wide, half, torch.tensor([torch.inf, -torch.inf])])
+    rounded, back = torch.empty(len(x), dtype=torch.bfloat16), torch.empty(len(x))
+    copy(bits(x), bits(rounded))
+    assert torch.equal(rounded, x.bfloat16())
+    copy(bits(rounded), bits(back))
+    assert torch.equal(back, rounded.float())
 
 
 @OPS

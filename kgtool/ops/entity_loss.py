@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kgtool.ops.bfloat16 import product_dtype
 from kgtool.ops.softmax_rows import softmax_rows
 
 Loss = Literal["softmax", "bce"]
@@ -49,8 +50,7 @@ class _EntityLoss(torch.autograd.Function):
         ctx: Any, queries: Tensor, entities: Tensor, bias: Tensor, position: Tensor, tail: Tensor,
         loss: Loss, targets: Targets, smoothing: float,
     ) -> Tensor:  # fmt: skip
-        low = torch.is_autocast_enabled("cpu")
-        dtype = torch.get_autocast_dtype("cpu") if low else queries.dtype
+        dtype = product_dtype(queries)
         q, e = queries.to(dtype), entities.to(dtype)
         one = targets == "1-vs-all"
         count = len(tail) if one else len(q)

@@ -11,9 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 import numba
+import numpy as np
 import torch
 from torch import Tensor
 
+from kgtool.ops.bfloat16 import bits, product_dtype, read, store_as
 from kgtool.ops.incidence import FASTMATH, Incidence, match_threads
 
 
@@ -21,7 +23,9 @@ from kgtool.ops.incidence import FASTMATH, Incidence, match_threads
 def _forward(chunks, offsets, source, type_, scale, coefficients, x, out):  # type: ignore[no-untyped-def] # pragma: no cover
     bases, dims = out.shape[1], out.shape[2]
     for chunk in numba.prange(len(chunks) - 1):
+        total = np.empty((bases, dims), scale.dtype)
         for v in range(chunks[chunk], chunks[chunk + 1]):
+            total[:] = 0
             for e in range(offsets[v], offsets[v + 1]):
                 if scale[e] == 0:
                     continue
@@ -29,7 +33,10 @@ def _forward(chunks, offsets, source, type_, scale, coefficients, x, out):  # ty
                 for b in range(bases):
                     weight = scale[e] * coefficients[type_[e], b]
                     for d in range(dims):
-                        out[v, b, d] += weight * x[u, d]
+                        total[b, d] += weight * read(x[u, d])
+            for b in range(bases):
+                for d in range(dims):
+                    out[v, b, d] = store_as(out[v, b, d], total[b, d])
 
 
 @numba.njit(parallel=True, fastmath=FASTMATH, cache=True)
@@ -46,11 +53,11 @@ def _backward(  # type: ignore[no-untyped-def] # pragma: no cover
                 v = destination[j]
                 for b in range(bases):
                     weight = scale[e] * coefficients[type_[e], b]
-                    dot = x.dtype.type(0)
+                    dot = scale.dtype.type(0)
                     for d in range(dims):
-                        grad = grad_out[v, b, d]
+                        grad = read(grad_out[v, b, d])
                         grad_x[u, d] += weight * grad
-                        dot += grad * x[u, d]
+                        dot += grad * read(x[u, d])
                     grad_c[chunk, type_[e], b] += scale[e] * dot
 
 
@@ -60,10 +67,11 @@ class _RelationalSum(torch.autograd.Function):
         ctx: Any, x: Tensor, coefficients: Tensor, scale: Tensor, edges: Incidence
     ) -> Tensor:
         match_threads()
-        out = x.new_zeros(edges.num_destinations, coefficients.shape[1], x.shape[1])
+        x = x.to(product_dtype(x))
+        out = x.new_empty(edges.num_destinations, coefficients.shape[1], x.shape[1])
         _forward(
             edges.chunks, edges.offsets, edges.source, edges.type,
-            scale.numpy(), coefficients.detach().numpy(), x.detach().numpy(), out.numpy(),
+            scale.numpy(), coefficients.detach().numpy(), bits(x), bits(out),
         )  # fmt: skip
         ctx.edges = edges
         ctx.save_for_backward(x, coefficients, scale)
@@ -74,13 +82,12 @@ class _RelationalSum(torch.autograd.Function):
         x, coefficients, scale = ctx.saved_tensors
         edges: Incidence = ctx.edges
         match_threads()
-        grad_x = torch.zeros_like(x)
-        grad_coefficients = x.new_zeros(len(edges.reverse_chunks) - 1, *coefficients.shape)
+        grad_x = scale.new_zeros(x.shape)
+        grad_coefficients = scale.new_zeros(len(edges.reverse_chunks) - 1, *coefficients.shape)
         _backward(
             edges.reverse_chunks, edges.reverse_offsets, edges.reverse_edge,
             edges.reverse_destination, edges.type, scale.numpy(), coefficients.detach().numpy(),
-            x.detach().numpy(), grads[0].contiguous().numpy(), grad_x.numpy(),
-            grad_coefficients.numpy(),
+            bits(x), bits(grads[0].contiguous()), grad_x.numpy(), grad_coefficients.numpy(),
         )  # fmt: skip
         return grad_x, grad_coefficients.sum(0), None, None
 
@@ -97,6 +104,7 @@ def relational_sum(x: Tensor, coefficients: Tensor, scale: Tensor, edges: Incide
 
     Returns:
         `(num_destinations, num_bases, d)`: `Σ_{e: u→v} scale[e] · coefficients[type[e]] ⊗ x[u]`.
+        Under CPU autocast it and what is read of `x` are of autocast's dtype, the sums float32.
 
     Raises:
         ValueError: when shapes or dtypes do not fit the edges.

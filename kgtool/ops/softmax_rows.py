@@ -11,45 +11,16 @@ from typing import Any
 
 import numba
 import numpy as np
-import torch
 from numba.extending import overload
 from torch import Tensor
 
+from kgtool.ops.bfloat16 import bits, read, store_as
 from kgtool.ops.incidence import FASTMATH, match_threads
 
 # The gradient of the bias is summed in this many groups of rows, in order.
 NUM_GROUPS = 8
 # What a masked score is set to: no weight in a softmax, and finite.
 MASKED = -1e30
-
-
-def _read(x: Any) -> Any:
-    """A score as a float; bfloat16 comes as its 16 bits, the upper half of a float32."""
-
-
-@overload(_read)
-def _read_overload(x):  # type: ignore[no-untyped-def]
-    if x == numba.uint16:
-        return lambda x: np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
-    return lambda x: x
-
-
-def _as(like: Any, x: Any) -> Any:
-    """`x` as what `like` is; to bfloat16 by rounding to nearest, ties to even."""
-
-
-@overload(_as)
-def _as_overload(like, x):  # type: ignore[no-untyped-def]
-    if like != numba.uint16:
-        return lambda like, x: x
-
-    def round_to_bfloat16(like, x):  # type: ignore[no-untyped-def] # pragma: no cover
-        bits = np.float32(x).view(np.uint32)
-        odd = np.uint32(np.uint32(bits >> np.uint32(16)) & np.uint32(1))
-        rounded = np.uint32(np.uint32(bits + np.uint32(0x7FFF)) + odd)
-        return np.uint16(rounded >> np.uint32(16))
-
-    return round_to_bfloat16
 
 
 def _exp(x: Any) -> Any:
@@ -154,11 +125,11 @@ def _rows(scores, bias, first, tail, smoothing, one, losses, grad_bias):  # type
         row = np.empty(num_entities, bias.dtype)
         for i in range(group * num_rows // groups, (group + 1) * num_rows // groups):
             for j in range(num_entities):
-                row[j] = _read(scores[i, j]) + bias[j]
+                row[j] = read(scores[i, j]) + bias[j]
             losses[i] = _loss_of_row(row, tail[first[i] : first[i + 1]], smoothing, one)
             for j in range(num_entities):
                 grad_bias[group, j] += row[j]
-                scores[i, j] = _as(scores[i, j], row[j])
+                scores[i, j] = store_as(scores[i, j], row[j])
 
 
 def softmax_rows(
@@ -182,9 +153,8 @@ def softmax_rows(
     match_threads()
     losses = bias.new_empty(len(scores))
     grad_bias = bias.new_zeros(NUM_GROUPS, len(bias))
-    low = scores.dtype == torch.bfloat16
     _rows(
-        scores.view(torch.uint16).numpy() if low else scores.numpy(), bias.numpy(),
-        first.numpy(), tail.numpy(), smoothing, one, losses.numpy(), grad_bias.numpy(),
+        bits(scores), bias.numpy(), first.numpy(), tail.numpy(), smoothing, one,
+        losses.numpy(), grad_bias.numpy(),
     )  # fmt: skip
     return float(losses.double().sum()), grad_bias.sum(0)
