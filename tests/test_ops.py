@@ -178,7 +178,7 @@ def test_basis_sum_under_autocast_is_close() -> None:
 
 def test_bfloat16_is_read_and_rounded_as_torch_does() -> None:
     @numba.njit
-    def copy(source, target):  # type: ignore[no-untyped-def]
+    def copy(source, target):
         for i in range(len(source)):
             target[i] = store_as(target[i], read(source[i]))
 
