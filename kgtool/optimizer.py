@@ -38,16 +38,13 @@ def make_optimizer(
         "adagrad": torch.optim.Adagrad,
     }[settings.optimizer]
     rate, decay = settings.learning_rate, settings.weight_decay
-    # Fused: one reading of parameter, gradient and state an update.
+    weights_share = ADAGRAD_WEIGHTS if settings.optimizer == "adagrad" else 1.0
+    rows = {id(embedding) for embedding in embeddings}
     groups = [
-        {
-            "params": [parameter],
-            "share": ADAGRAD_WEIGHTS
-            if settings.optimizer == "adagrad" and not any(parameter is e for e in embeddings)
-            else 1.0,
-        }
+        {"params": [parameter], "share": 1.0 if id(parameter) in rows else weights_share}
         for parameter in parameters
     ]
+    # Fused: one reading of parameter, gradient and state an update.
     return kind(groups, lr=rate, weight_decay=decay, fused=True)
 
 

@@ -143,6 +143,8 @@ def test_every_mistake_is_told(tmp_path):
         ("training.learning_rate=0", "training.learning_rate", "0"),
         ("training.learning_rate=nan", "training.learning_rate", "nan"),
         ("training.learning_rate=inf", "training.learning_rate", "inf"),
+        ("training.dura=-0.1", "training.dura", "-0.1"),
+        ("training.dura=nan", "training.dura", "nan"),
         ("training.hide_targets=perhaps", "training.hide_targets", "'perhaps'"),
         ("encoder.edge_dropout=1", "encoder.edge_dropout", "1"),
         ("encoder=2", "encoder", "2"),

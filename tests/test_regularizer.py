@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
-from kgtool.config import parse_config
-from kgtool.errors import ConfigError
 from kgtool.regularizer import dura
 from kgtool.trainer import train
 from tests.runs import ring, tiny_config
@@ -40,9 +37,3 @@ def test_training_with_dura_keeps_states_small(tmp_path):
         return float(run.model(ring()).scorer().entities.square().mean())
 
     assert size(1.0) < 0.5 * size(0.0)
-
-
-@pytest.mark.parametrize("weight", [-0.1, float("nan")])
-def test_no_negative_weight(weight):
-    with pytest.raises(ConfigError, match="dura"):
-        parse_config({"training": {"dura": weight}})

@@ -60,14 +60,14 @@ def _peak(row):  # type: ignore[no-untyped-def] # pragma: no cover
 
 
 @numba.njit(fastmath=FASTMATH, cache=True)
-def _softmax(row, peak):  # type: ignore[no-untyped-def] # pragma: no cover
-    """Turn a row into `exp(row - peak)`; its sum."""
-    total = row.dtype.type(0)
+def _softmax(row):  # type: ignore[no-untyped-def] # pragma: no cover
+    """Turn a row into `exp(row - peak)`; that row's sum, and the log-sum-exp of the old one."""
+    peak, total = _peak(row), row.dtype.type(0)
     for j in range(len(row)):
         value = _exp(row[j] - peak)
         row[j] = value
         total += value
-    return total
+    return total, peak + np.log(total)
 
 
 @numba.njit(fastmath=FASTMATH, cache=True)
@@ -89,24 +89,21 @@ def _loss_of_row(row, tails, smoothing, one):  # type: ignore[no-untyped-def] # 
         uniform = real(smoothing / (num_entities + 1 - num_answers))
         for k in range(num_answers):
             row[tails[k]] = real(MASKED)
-        peak = _peak(row)
-        total = _softmax(row, peak)
-        others = peak + np.log(total)
+        total, others = _softmax(row)
         mass = real(0)
         for k in range(num_answers):
             high = max(others, answer[k])
             log_z = high + np.log(_exp(others - high) + _exp(answer[k] - high))
             loss += log_z - real(1 - smoothing) * answer[k]
-            loss -= uniform * (every - told + answer[k]) if smoothing else real(0)
+            loss -= uniform * (every - told + answer[k])
             mass += _exp(others - log_z)
             answer[k] = _exp(answer[k] - log_z) - real(1 - smoothing) - uniform
         factor, shift = mass / total, uniform * real(num_answers)
     else:
         # The answers share the mass of their query.
         share, uniform = real((1 - smoothing) / num_answers), real(smoothing / num_entities)
-        peak = _peak(row)
-        total = _softmax(row, peak)
-        loss += peak + np.log(total) - share * told - uniform * every
+        total, log_z = _softmax(row)
+        loss += log_z - share * told - uniform * every
         factor, shift = real(1) / total, uniform
         for k in range(num_answers):
             answer[k] = row[tails[k]] * factor - shift - share
