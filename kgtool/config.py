@@ -6,7 +6,7 @@ import difflib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -33,17 +33,11 @@ class EncoderConfig(_Section):
     feature_dropout: float = Field(0.0, ge=0, lt=1)
 
 
-class DecoderConfig(_Section):
-    """The one-path GRU decoder."""
+class OnePathConfig(_Section):
+    """The one-path GRU decoder, and the queries that train it: (head, relation) with all tails."""
 
     input_dropout: float = Field(0.3, ge=0, lt=1)
     output_dropout: float = Field(0.3, ge=0, lt=1)
-
-
-class TrainingConfig(_Section):
-    """Losses, queries, optimiser and schedule."""
-
-    epochs: int = Field(100, ge=1, description="an epoch asks every (head, relation) query once")
     batch_size: int = Field(1024, ge=1, description="queries a step")
     loss: Literal["softmax", "bce"] = "softmax"
     targets: Literal["1-vs-all", "k-vs-all"] = "1-vs-all"
@@ -56,6 +50,30 @@ class TrainingConfig(_Section):
     )
     path_queries: float = Field(0.0, ge=0, description="path queries a step, as a share of batch")
     max_path_length: int = Field(3, ge=2, description="relations in the longest path query")
+
+
+class AllPathsConfig(_Section):
+    """The all-paths GRU decoder, and the passes that train it: a head with some of its edges."""
+
+    steps: int = Field(4, ge=1, description="edges of the longest path")
+    readout: int = Field(64, ge=1, description="dims of the score's non-linear part")
+    batch_size: int = Field(16, ge=1, description="heads a step, one pass each")
+    targets: int = Field(16, ge=1, description="most edges of a head that one pass asks for")
+    target_share: float = Field(
+        1 / 3, gt=0, le=1, description="largest part of a head's edges that one pass asks for"
+    )
+    hide: Literal["edge", "pair"] = Field(
+        "edge",
+        description="what leaves the graph for a target: its edge, or all between its two entities",
+    )
+
+
+class TrainingConfig(_Section):
+    """Optimiser and schedule."""
+
+    epochs: int = Field(
+        100, ge=1, description="an epoch asks every query once, or draws as many heads as there are"
+    )
     optimizer: Literal["adam", "adamw", "adagrad"] = "adam"
     learning_rate: float = Field(5e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
@@ -72,19 +90,39 @@ class TrainingConfig(_Section):
 
 
 class Config(_Section):
-    """Everything that a training run is told."""
+    """Everything that a training run is told.
+
+    The decoder is the section that is there, `one_path` or `all_paths`; without either, it is
+    all-paths. The one-path decoder reads the states of the encoder.
+    """
 
     data: str | None = Field(None, description="folder, .zip or .tar.gz with train, valid, test")
     seed: int = Field(0, ge=0, lt=2**63)
-    dim: int = Field(256, ge=1, description="dims of entity states, relation states and the GRU")
-    encoder: EncoderConfig = EncoderConfig()
-    decoder: DecoderConfig = DecoderConfig()
+    dim: int = Field(32, ge=1, description="dims of the states")
+    encoder: EncoderConfig | None = None
+    one_path: OnePathConfig | None = None
+    all_paths: AllPathsConfig | None = None
     training: TrainingConfig = TrainingConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_decoder(cls, settings: Any) -> Any:
+        """State the sections that are not, so that a configuration is whole."""
+        if not isinstance(settings, dict):
+            return settings
+        if settings.get("one_path") is not None:
+            return settings if settings.get("encoder") is not None else {**settings, "encoder": {}}
+        return settings if settings.get("all_paths") is not None else {**settings, "all_paths": {}}
+
     @model_validator(mode="after")
-    def _blocks_divide(self) -> Config:
+    def _sections_fit(self) -> Config:
+        if self.one_path and self.all_paths:
+            raise ValueError("one_path and all_paths exclude each other: a model has one decoder")
+        if self.all_paths and self.encoder:
+            raise ValueError("all_paths reads no encoder: leave that section out, or use one_path")
         encoder = self.encoder
-        if encoder.layers and encoder.decomposition == "block" and self.dim % encoder.parts:
+        in_blocks = encoder and encoder.layers and encoder.decomposition == "block"
+        if encoder and in_blocks and self.dim % encoder.parts:
             raise ValueError(
                 f"encoder.parts = {encoder.parts} blocks do not divide dim = {self.dim}"
             )
@@ -166,7 +204,9 @@ def _explain(error: Any) -> str:
 
 def _keys(section: type[BaseModel], prefix: str = "") -> Iterable[str]:
     for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _keys(field.annotation, f"{prefix}{name}.")
+        kinds = (field.annotation, *get_args(field.annotation))
+        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if inner:
+            yield from _keys(inner[0], f"{prefix}{name}.")
         else:
             yield prefix + name

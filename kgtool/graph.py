@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kgtool.ops import Incidence
@@ -113,6 +115,11 @@ class MessageGraph:
         """
         opposite = (self.relation + self.num_relation_ids // 2) % max(self.num_relation_ids, 1)
         return self.find(torch.stack([self.tail, opposite, self.head], dim=1))
+
+    @cached_property
+    def opposite(self) -> NDArray[np.int32]:
+        """`(e,)` int32: `inverse`, for the kernels."""
+        return self.inverse.numpy().astype(np.int32)
 
     @cached_property
     def incidence(self) -> Incidence:

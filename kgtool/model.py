@@ -1,12 +1,14 @@
-"""The model: an encoder's states, read by a decoder."""
+"""The models: an encoder's states read along one path, or all paths read from a head."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from kgtool.all_paths import AllPathsDecoder
 from kgtool.decoder import GRUDecoder
 from kgtool.encoder import RGCNEncoder
 from kgtool.graph import MessageGraph
@@ -81,3 +83,84 @@ class KGModel(nn.Module):
         self.eval()
         entities, relations = self.states()
         return Scorer(entities, relations, self.decoder)
+
+
+# Heads a pass takes when no gradient is kept: enough for the threads, few enough for the cache.
+HEADS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class PathScorer:
+    """Scores by passes over a message graph, one for each distinct head that is asked.
+
+    Attributes:
+        decoder: in evaluation mode.
+        graph: the edges that paths take.
+    """
+
+    decoder: AllPathsDecoder
+    graph: MessageGraph
+
+    @torch.no_grad()
+    def score_t(self, hr: Tensor) -> Tensor:
+        """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
+        head, position = torch.unique(hr[:, 0], return_inverse=True)
+        queries = self.decoder.queries(hr[:, 1])
+        scores = queries.new_empty(len(hr), self.graph.num_entities)
+        for start in range(0, len(head), HEADS):
+            reached = self.decoder.reach(self.graph, head[start : start + HEADS])
+            features = self.decoder.features(self.decoder(reached))
+            nowhere = self.decoder.features(features.new_zeros(1, self.decoder.dim))[0]
+            rows = reached.rows_of_heads()
+            entities = reached.entities().split(rows)
+            for i, (found, entity) in enumerate(zip(features.split(rows), entities, strict=True)):
+                asked = torch.nonzero(position == start + i).squeeze(1)
+                row = (queries[asked] @ nowhere).unsqueeze(1).repeat(1, scores.shape[1])
+                row[:, entity] = queries[asked] @ found.t()
+                scores[asked] = row
+        return scores
+
+    def score_hrt(self, hrt: Tensor) -> Tensor:
+        """`(n,)` scores of triples `(n, 3)` int64."""
+        return self.score_t(hrt[:, :2]).gather(1, hrt[:, 2:]).squeeze(1)
+
+    @cached_property
+    def entities(self) -> Tensor:
+        """`(num_entities, d)`: the state that a pass from each entity leaves at that entity.
+
+        It tells what closed paths lead back to it, which is to say what surrounds it.
+        """
+        with torch.no_grad():
+            parts = []
+            for head in torch.arange(self.graph.num_entities).split(HEADS):
+                reached = self.decoder.reach(self.graph, head)
+                first = torch.from_numpy(reached.first[-1][:-1])
+                parts.append(self.decoder(reached)[first])
+            return torch.cat(parts)
+
+    @property
+    def relations(self) -> Tensor:
+        """`(2 · num_relations, d)`: the part of a query that is multiplied with states."""
+        return self.decoder.relations.detach()
+
+
+class PathModel(nn.Module):
+    """The all-paths decoder over one message graph.
+
+    Args:
+        decoder: reads the paths.
+        graph: the edges that paths take; not a parameter, not saved with the weights.
+    """
+
+    def __init__(self, decoder: AllPathsDecoder, graph: MessageGraph) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.graph = graph
+
+    def embeddings(self) -> list[nn.Parameter]:
+        """The parameters with a row a relation; the others are weights."""
+        return [self.decoder.relations, self.decoder.relations_hidden]
+
+    def scorer(self) -> PathScorer:
+        """What answers queries, in evaluation mode."""
+        return PathScorer(self.eval().decoder, self.graph)

@@ -1,8 +1,9 @@
-"""Training queries: every (head, relation) with all its tails, and paths sampled from the graph."""
+"""Training queries: (head, relation) with all tails, sampled paths, and heads with some edges."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -91,3 +92,71 @@ class WalkSampler:
         offset = (torch.rand(len(node), dtype=torch.double) * others).long()
         offset += (self._degree[node] > 1) & (offset >= back)
         return self._out[self._first[node] + offset]
+
+
+@dataclass(frozen=True, eq=False)
+class PassBatch:
+    """Heads, the edges that each one's pass is asked for, and those that it may not see.
+
+    Attributes:
+        head: `(b,)` int64.
+        hidden: bool, of the in-edges of each head, one head after the other.
+        position, relation, tail: `(q,)` int64, ascending in `position`: `(head[position], relation,
+            tail)` are the targets.
+    """
+
+    head: Tensor
+    hidden: Tensor
+    position: Tensor
+    relation: Tensor
+    tail: Tensor
+
+
+class PassSampler:
+    """Heads by the square root of their degree, each with some of its edges as targets.
+
+    Args:
+        graph: inverses included.
+        targets: most targets a head.
+        share: largest part of a head's edges that are targets, though always one.
+        hide: what a pass may not see: each target's edge and its inverse, or all edges between its
+            two entities.
+    """
+
+    def __init__(
+        self, graph: MessageGraph, targets: int, share: float, hide: Literal["edge", "pair"]
+    ) -> None:
+        self.graph, self.targets, self.share, self.hide = graph, targets, share, hide
+        self._degree = torch.bincount(graph.tail, minlength=graph.num_entities)
+        self._first = self._degree.cumsum(0) - self._degree
+        self._odds = self._degree.double().sqrt().cumsum(0)
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """The heads of an epoch, as many as have an edge: a function of seed and epoch alone."""
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+        count = int((self._degree > 0).sum())
+        drawn = torch.rand(count, dtype=torch.double, generator=generator) * self._odds[-1]
+        return torch.searchsorted(self._odds, drawn, right=True)
+
+    def batch(self, head: Tensor) -> PassBatch:
+        """The targets of heads `(b,)`, drawn from torch's default generator."""
+        graph, degree = self.graph, self._degree[head]
+        position = torch.repeat_interleave(degree)
+        before = degree.cumsum(0) - degree
+        edge = (self._first[head] - before)[position] + torch.arange(len(position))
+        # In an order at random, the first few of each head.
+        order = torch.argsort(position + torch.rand(len(position), dtype=torch.double))
+        count = (degree * self.share).long().clamp(min=1, max=self.targets)
+        place = torch.arange(len(position)) - before[position]
+        chosen = order[place < count[position]].sort().values
+        source = graph.head[edge]
+        if self.hide == "pair":
+            pair = position * graph.num_entities + source
+            hidden = torch.isin(pair, pair[chosen])
+        else:
+            # A loop's inverse is an in-edge of the head too.
+            own = position * graph.num_edges + edge
+            inverse = (position * graph.num_edges + graph.inverse[edge])[chosen]
+            hidden = torch.isin(own, torch.cat([own[chosen], inverse]))
+        relation = graph.relation[graph.inverse[edge[chosen]]]
+        return PassBatch(head, hidden, position[chosen], relation, source[chosen])

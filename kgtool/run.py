@@ -21,6 +21,7 @@ from typing import Any
 
 import pandas as pd
 
+from kgtool.all_paths import AllPathsDecoder
 from kgtool.checkpoint import load_tensors, load_weights
 from kgtool.config import Config, load_config
 from kgtool.decoder import GRUDecoder
@@ -29,7 +30,7 @@ from kgtool.errors import DataError, RunError
 from kgtool.files import atomic_write, read_json, write_json
 from kgtool.graph import MessageGraph
 from kgtool.loaders import load_dataset
-from kgtool.model import KGModel
+from kgtool.model import KGModel, PathModel
 from kgtool.triples import KGDataset, Vocabulary
 
 BEST = "best.safetensors"
@@ -44,15 +45,22 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names}
 
 
-def build_model(config: Config, dataset: KGDataset) -> KGModel:
+def build_model(config: Config, dataset: KGDataset) -> KGModel | PathModel:
     """A new model for a data set, its message graph made of the train triples."""
-    e, d = config.encoder, config.decoder
+    graph = MessageGraph.from_dataset(dataset)
+    if config.all_paths:
+        a = config.all_paths
+        decoder = AllPathsDecoder(dataset.num_relations, config.dim, a.steps, a.readout)
+        return PathModel(decoder, graph)
+    if not (config.one_path and config.encoder):
+        raise ValueError("the configuration has no decoder")
+    e, d = config.encoder, config.one_path
     encoder = RGCNEncoder(
         dataset.num_entities, dataset.num_relations, config.dim,
         e.layers, e.decomposition, e.parts, e.edge_dropout, e.feature_dropout,
     )  # fmt: skip
-    decoder = GRUDecoder(dataset.num_entities, config.dim, d.input_dropout, d.output_dropout)
-    return KGModel(encoder, decoder, MessageGraph.from_dataset(dataset))
+    gru = GRUDecoder(dataset.num_entities, config.dim, d.input_dropout, d.output_dropout)
+    return KGModel(encoder, gru, graph)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +164,7 @@ class Run:
             raise RunError(f"the run's data, {place}, is gone. Remedy: pass --data PATH.")
         return load_dataset(place, vocabulary=self.vocabulary)
 
-    def model(self, dataset: KGDataset) -> KGModel:
+    def model(self, dataset: KGDataset) -> KGModel | PathModel:
         """The model with the weights of the best validation, over the data's train graph.
 
         Raises:

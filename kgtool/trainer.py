@@ -29,13 +29,11 @@ from kgtool.config import Config, TrainingConfig
 from kgtool.errors import RunError, TrainingError
 from kgtool.evaluator import Evaluation, evaluate_model
 from kgtool.files import atomic_write
-from kgtool.model import KGModel
-from kgtool.ops import entity_loss, keep_large_blocks
+from kgtool.objective import make_objective
+from kgtool.ops import keep_large_blocks
 from kgtool.optimizer import learning_rate, make_optimizer, set_rate, training_dtype
-from kgtool.queries import Batch, WalkSampler, epoch_order, link_queries
-from kgtool.regularizer import dura
 from kgtool.run import BEST, HISTORY, LAST, LOG, Run, build_model
-from kgtool.triples import AnswerIndex, KGDataset, with_inverses
+from kgtool.triples import KGDataset
 
 
 class Interrupted(KeyboardInterrupt):
@@ -100,15 +98,13 @@ class _Trainer:
         self.run, self.dataset, self.log, self.progress = run, dataset, log, progress
         self.settings: TrainingConfig = run.config.training
         torch.manual_seed(run.config.seed)
-        self.model: KGModel = build_model(run.config, dataset)
+        self.model = build_model(run.config, dataset)
         self.names, parameters = zip(*self.model.named_parameters(), strict=True)
         self.optimizer = make_optimizer(self.settings, parameters, self.model.embeddings())
-        num_relations = dataset.num_relations
-        self.answers = AnswerIndex(with_inverses(dataset.train, num_relations), 2 * num_relations)
-        self.edge_of_answer = self.model.graph.find(self.answers.triples())
-        self.walks = WalkSampler(self.model.graph, self.settings.max_path_length)
+        self.objective = make_objective(run.config, self.model, dataset)
         self.precision = training_dtype(self.settings.precision)
-        self.steps_an_epoch = math.ceil(len(self.answers) / self.settings.batch_size)
+        rows = len(self.objective.order(run.config.seed, 0))
+        self.steps_an_epoch = math.ceil(rows / self.objective.batch_size)
         self.total_steps = self.settings.epochs * self.steps_an_epoch
         # What a checkpoint holds beside tensors.
         self.epoch = self.step = self.stale = 0
@@ -121,7 +117,7 @@ class _Trainer:
         settings = self.settings
         begun = time.perf_counter() - self.seconds
         self.log.info(
-            "%d queries, %d steps an epoch, %d epochs, products in %s", len(self.answers),
+            "%d steps an epoch, %d epochs, products in %s",
             self.steps_an_epoch, settings.epochs, self.precision,
         )  # fmt: skip
         bar = tqdm(
@@ -133,8 +129,8 @@ class _Trainer:
         )
         with bar, _stop_signals() as stopped:
             while self.epoch < settings.epochs and not self._out_of_patience():
-                order = epoch_order(len(self.answers), self.run.config.seed, self.epoch)
-                batches = order.split(settings.batch_size)
+                order = self.objective.order(self.run.config.seed, self.epoch)
+                batches = order.split(self.objective.batch_size)
                 for rows in batches[self.step - self.epoch * self.steps_an_epoch :]:
                     self.loss_sum += self._step(rows)
                     self.step += 1
@@ -160,15 +156,8 @@ class _Trainer:
     def _step(self, rows: Tensor) -> float:
         """One update; returns the loss."""
         self.model.train()
-        batch, slot = link_queries(self.answers, rows)
-        hidden = self.edge_of_answer[slot] if self.settings.hide_targets else None
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == torch.bfloat16):
-            entities, relations = self.model.states(hidden)
-            loss = self._loss(batch, entities, relations)
-            if self.settings.path_queries:
-                count = max(1, round(self.settings.path_queries * len(rows)))
-                paths = self.walks.sample(count)
-                loss = loss + self.settings.path_queries * self._loss(paths, entities, relations)
+            loss = self.objective.loss(rows)
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
                 f"the loss is {loss.item()} at step {self.step + 1} (epoch {self.epoch + 1}); the "
@@ -182,18 +171,6 @@ class _Trainer:
         set_rate(self.optimizer, learning_rate(self.settings, self.step, self.total_steps))
         self.optimizer.step()
         return loss.item()
-
-    def _loss(self, batch: Batch, entities: Tensor, relations: Tensor) -> Tensor:
-        s = self.settings
-        queries = self.model.decoder(batch.head, batch.path, batch.length, entities, relations)
-        queries = queries.to(entities.dtype)
-        loss = entity_loss(
-            queries, entities, self.model.decoder.bias,
-            batch.position, batch.tail, s.loss, s.targets, s.label_smoothing,
-        )  # fmt: skip
-        if s.dura:
-            loss = loss + s.dura * dura(queries, entities, batch.position, batch.tail)
-        return loss
 
     def _validate(self, loss: float) -> None:
         """Rank valid, note it, and keep the weights if they are the best so far."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kgtool.config import Config, parse_config
+from kgtool.config import AllPathsConfig, Config, OnePathConfig, parse_config
 from kgtool.triples import SPLITS, KGDataset, Vocabulary
 
 STEPS = (1, 2, 5)  # entity i has the relation r to entity i + STEPS[r], around a ring
@@ -64,24 +64,40 @@ def write_folder(dataset: KGDataset, folder: Path) -> Path:
     return folder
 
 
-def tiny_config(*, dim: int = 8, encoder: Any = (), decoder: Any = (), **training: Any) -> Config:
-    """A configuration whose runs take a fraction of a second: 4 epochs of 4 steps on `ring()`."""
-    quick = {
-        "epochs": 4,
-        "batch_size": 32,
-        "warmup_steps": 2,
-        "validate_every": 1,
-        "precision": "float32",
-    }
+ONE_PATH = set(OnePathConfig.model_fields)
+ALL_PATHS = set(AllPathsConfig.model_fields)
+QUICK = {
+    "epochs": 4,
+    "warmup_steps": 2,
+    "validate_every": 1,
+    "precision": "float32",
+}
+
+
+def tiny_config(*, dim: int = 8, encoder: Any = (), **settings: Any) -> Config:
+    """A configuration whose runs take a fraction of a second: 4 epochs of 4 steps on `ring()`.
+
+    Settings are of the one-path decoder or of training, whichever has them.
+    """
+    decoder = {"batch_size": 32} | {k: v for k, v in settings.items() if k in ONE_PATH}
+    training = QUICK | {k: v for k, v in settings.items() if k not in ONE_PATH}
     return parse_config(
         {
             "seed": 7,
             "dim": dim,
             "encoder": dict(encoder),
-            "decoder": dict(decoder),
-            "training": quick | training,
+            "one_path": decoder,
+            "training": training,
         }
     )
+
+
+def all_paths_config(*, dim: int = 8, **settings: Any) -> Config:
+    """As `tiny_config`, of the all-paths decoder: 4 epochs of 4 steps on `ring()` too."""
+    decoder = {"steps": 3, "readout": 8, "batch_size": 6, "targets": 2}
+    decoder |= {k: v for k, v in settings.items() if k in ALL_PATHS}
+    training = QUICK | {k: v for k, v in settings.items() if k not in ALL_PATHS}
+    return parse_config({"seed": 7, "dim": dim, "all_paths": decoder, "training": training})
 
 
 def random_config(**training: Any) -> Config:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from kgtool import cli, trainer
+from kgtool import cli, objective, trainer
 from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.errors import KGToolError
 from kgtool.loaders import load_dataset
@@ -363,7 +363,7 @@ def test_a_damaged_run(kgtool, run_copy):
 
 
 def test_a_failure_at_work_is_code_1(kgtool, place, monkeypatch):
-    monkeypatch.setattr(trainer, "entity_loss", lambda *args: entity_loss(*args) * float("nan"))
+    monkeypatch.setattr(objective, "entity_loss", lambda *args: entity_loss(*args) * float("nan"))
     result = kgtool("train", "tiny.toml")
     refused(result, 1, "the loss is nan at step 1 (epoch 1); the update was not made. Remedy: ")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from kgtool.config import Config, load_config, parse_config
+from kgtool.config import AllPathsConfig, Config, EncoderConfig, load_config, parse_config
 from kgtool.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 
-EVERY_KEY = """
+ONE_PATH = """
 data = "some/place"
 seed = 3
 dim = 12
@@ -24,12 +24,9 @@ parts = 4
 edge_dropout = 0.1
 feature_dropout = 0.2
 
-[decoder]
+[one_path]
 input_dropout = 0.0
 output_dropout = 0.4
-
-[training]
-epochs = 7
 batch_size = 16
 loss = "bce"
 targets = "k-vs-all"
@@ -38,6 +35,9 @@ dura = 0.05
 hide_targets = false
 path_queries = 0.5
 max_path_length = 4
+
+[training]
+epochs = 7
 optimizer = "adagrad"
 learning_rate = 0.1
 weight_decay = 1e-6
@@ -47,6 +47,15 @@ clip_norm = 1
 precision = "bfloat16"
 validate_every = 2
 patience = 3
+"""
+ALL_PATHS = """
+[all_paths]
+steps = 6
+readout = 16
+batch_size = 32
+targets = 4
+target_share = 0.5
+hide = "pair"
 """
 
 
@@ -85,8 +94,10 @@ def test_those_of_the_project_load(path):
 
 
 def test_every_key_can_be_set(tmp_path):
-    config, default = leaves(load(tmp_path, EVERY_KEY)), leaves(Config())
-    assert [key for key in default if config[key] == default[key]] == []
+    config, default = leaves(load(tmp_path, ONE_PATH)), leaves(load(tmp_path, "[one_path]"))
+    assert [k for k in default if config[k] == default[k]] == ["all_paths"]
+    paths = leaves(load(tmp_path, ALL_PATHS).all_paths or AllPathsConfig())
+    assert [k for k, value in leaves(AllPathsConfig()).items() if paths[k] == value] == []
     assert config["training.clip_norm"] == 1.0
     assert config["training.weight_decay"] == 1e-6
 
@@ -95,7 +106,9 @@ def test_an_empty_file_is_the_defaults(tmp_path):
     assert load(tmp_path) == Config()
 
 
-@pytest.mark.parametrize("text", ["", EVERY_KEY, 'data = "a \\"b\\" \\\\ é\\u2028"\nseed = 9'])
+@pytest.mark.parametrize(
+    "text", ["", "[one_path]", ONE_PATH, ALL_PATHS, 'data = "a \\"b\\" \\\\ é\\u2028"\nseed = 9']
+)
 def test_to_toml_and_back(tmp_path, text):
     config = load(tmp_path, text)
     again = load(tmp_path, config.to_toml())
@@ -139,13 +152,16 @@ def test_every_mistake_is_told(tmp_path):
         ("dim=1.5", "dim", "1.5"),
         ("seed=-1", "seed", "-1"),
         ("training.epochs=0", "training.epochs", "0"),
-        ("training.loss=sofmax", "training.loss", "'sofmax'"),
+        ("one_path.loss=sofmax", "one_path.loss", "'sofmax'"),
         ("training.learning_rate=0", "training.learning_rate", "0"),
         ("training.learning_rate=nan", "training.learning_rate", "nan"),
         ("training.learning_rate=inf", "training.learning_rate", "inf"),
-        ("training.dura=-0.1", "training.dura", "-0.1"),
-        ("training.dura=nan", "training.dura", "nan"),
-        ("training.hide_targets=perhaps", "training.hide_targets", "'perhaps'"),
+        ("one_path.dura=-0.1", "one_path.dura", "-0.1"),
+        ("one_path.dura=nan", "one_path.dura", "nan"),
+        ("one_path.hide_targets=perhaps", "one_path.hide_targets", "'perhaps'"),
+        ("all_paths.steps=0", "all_paths.steps", "0"),
+        ("all_paths.target_share=0", "all_paths.target_share", "0"),
+        ("all_paths.hide=node", "all_paths.hide", "'node'"),
         ("encoder.edge_dropout=1", "encoder.edge_dropout", "1"),
         ("encoder=2", "encoder", "2"),
         ("data=[1]", "data", "[1]"),
@@ -164,17 +180,19 @@ def test_overrides_replace_what_the_file_says(tmp_path):
         "dim=16",
         "training.epochs=3",
         "training.learning_rate=1e-2",
-        "training.hide_targets=false",
-        "training.loss=bce",
-        'training.targets="k-vs-all"',
+        "one_path.hide_targets=false",
+        "one_path.loss=bce",
+        'one_path.targets="k-vs-all"',
         "encoder.parts=1",
         "data=some folder/with=equals",
         "training.epochs=4",  # the last word counts
     )
+    assert config.encoder is not None
     assert (config.dim, config.training.epochs, config.encoder.parts) == (16, 4, 1)
     assert config.training.learning_rate == 0.01
-    assert config.training.hide_targets is False
-    assert (config.training.loss, config.training.targets) == ("bce", "k-vs-all")
+    assert config.one_path is not None
+    assert config.one_path.hide_targets is False
+    assert (config.one_path.loss, config.one_path.targets) == ("bce", "k-vs-all")
     assert config.data == "some folder/with=equals"
 
 
@@ -209,11 +227,25 @@ def test_a_file_with_a_byte_order_mark_loads(tmp_path):
 
 def test_blocks_must_divide_the_dims():
     block = {"decomposition": "block", "parts": 3}
+
+    def parts(dim, **encoder):
+        read = parse_config({"dim": dim, "one_path": {}, "encoder": encoder}).encoder
+        assert read is not None
+        return read.parts
+
     with pytest.raises(ConfigError, match=r"encoder.parts = 3 blocks do not divide dim = 8"):
-        parse_config({"dim": 8, "encoder": block})
-    assert parse_config({"dim": 9, "encoder": block}).encoder.parts == 3
-    assert parse_config({"dim": 8, "encoder": block | {"layers": 0}}).encoder.parts == 3
-    assert parse_config({"dim": 8, "encoder": {"parts": 3}}).encoder.parts == 3
+        parts(8, **block)
+    assert parts(9, **block) == parts(8, **block, layers=0) == parts(8, parts=3) == 3
+
+
+def test_a_model_has_one_decoder():
+    assert Config() == parse_config({"all_paths": {}}) == Config(all_paths=AllPathsConfig())
+    with pytest.raises(ConfigError, match="one_path and all_paths exclude each other"):
+        parse_config({"all_paths": {}, "one_path": {}})
+    with pytest.raises(ConfigError, match="all_paths reads no encoder"):
+        parse_config({"encoder": {"layers": 0}})
+    one = parse_config({"one_path": {}})
+    assert (one.all_paths, one.encoder) == (None, EncoderConfig())
 
 
 def test_a_configuration_does_not_change():

@@ -5,13 +5,20 @@ from kgtool.ops.count_better import count_better
 from kgtool.ops.entity_loss import entity_loss
 from kgtool.ops.incidence import Incidence
 from kgtool.ops.memory import keep_large_blocks
+from kgtool.ops.path_loss import path_loss
+from kgtool.ops.path_step import path_step
+from kgtool.ops.reach import Reach, reach
 from kgtool.ops.relational_sum import relational_sum
 
 __all__ = [
     "Incidence",
+    "Reach",
     "block_sum",
     "count_better",
     "entity_loss",
     "keep_large_blocks",
+    "path_loss",
+    "path_step",
+    "reach",
     "relational_sum",
 ]

@@ -23,11 +23,11 @@ NUM_GROUPS = 8
 MASKED = -1e30
 
 
-def _exp(x: Any) -> Any:
+def exp(x: Any) -> Any:
     """`exp(x)` for `x <= 0`."""
 
 
-@overload(_exp)
+@overload(exp)
 def _exp_overload(x):  # type: ignore[no-untyped-def]
     if x == numba.float64:
         return lambda x: math.exp(x)
@@ -60,11 +60,11 @@ def _peak(row):  # type: ignore[no-untyped-def] # pragma: no cover
 
 
 @numba.njit(fastmath=FASTMATH, cache=True)
-def _softmax(row):  # type: ignore[no-untyped-def] # pragma: no cover
+def softmax(row):  # type: ignore[no-untyped-def] # pragma: no cover
     """Turn a row into `exp(row - peak)`; that row's sum, and the log-sum-exp of the old one."""
     peak, total = _peak(row), row.dtype.type(0)
     for j in range(len(row)):
-        value = _exp(row[j] - peak)
+        value = exp(row[j] - peak)
         row[j] = value
         total += value
     return total, peak + np.log(total)
@@ -89,20 +89,20 @@ def _loss_of_row(row, tails, smoothing, one):  # type: ignore[no-untyped-def] # 
         uniform = real(smoothing / (num_entities + 1 - num_answers))
         for k in range(num_answers):
             row[tails[k]] = real(MASKED)
-        total, others = _softmax(row)
+        total, others = softmax(row)
         mass = real(0)
         for k in range(num_answers):
             high = max(others, answer[k])
-            log_z = high + np.log(_exp(others - high) + _exp(answer[k] - high))
+            log_z = high + np.log(exp(others - high) + exp(answer[k] - high))
             loss += log_z - real(1 - smoothing) * answer[k]
             loss -= uniform * (every - told + answer[k])
-            mass += _exp(others - log_z)
-            answer[k] = _exp(answer[k] - log_z) - real(1 - smoothing) - uniform
+            mass += exp(others - log_z)
+            answer[k] = exp(answer[k] - log_z) - real(1 - smoothing) - uniform
         factor, shift = mass / total, uniform * real(num_answers)
     else:
         # The answers share the mass of their query.
         share, uniform = real((1 - smoothing) / num_answers), real(smoothing / num_entities)
-        total, log_z = _softmax(row)
+        total, log_z = softmax(row)
         loss += log_z - share * told - uniform * every
         factor, shift = real(1) / total, uniform
         for k in range(num_answers):

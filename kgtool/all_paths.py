@@ -1,0 +1,108 @@
+"""The all-paths GRU decoder: one pass from a head reads every relation path that leaves it.
+
+The GRU's state lives on entities. From a head `h`, with `s_v^0 = [v = h] · init`,
+
+    m_v^i = AGG_{(u, r)→v} s_u^{i-1} ⊙ w_r^i,   s_v^i = GRU(m_v^i, s_v^{i-1}),   i = 1 … L,
+    score(h, r, t) = ⟨q_r, [s_t^L, relu(V s_t^L + b)]⟩,
+
+so that every path of at most L edges from h to t has its say, in time linear in the edges reached,
+and one pass serves all queries of its head. An entity that no path reaches has the state 0.
+
+Kin: NBFNet (Zhu et al. 2021), whose passes read the query relation too, RED-GNN (Zhang & Yao 2022),
+AdaProp (Zhang et al. 2023). Nothing here belongs to an entity: the weights serve any graph with the
+same relations.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from kgtool.graph import MessageGraph
+from kgtool.ops import Reach, path_step, reach
+
+
+class AllPathsDecoder(nn.Module):
+    """A GRU that reads all paths at once.
+
+    Its cell is torch's, `s' = (1 - z) ∗ n + z ∗ s`, its input the mean and the standard deviation
+    of the messages, see `kgtool.ops.path_step`. The cell is one for all steps; relation weights and
+    scalers are each step's own.
+
+    Args:
+        num_relations: relations, inverses not counted.
+        dim: d, of the states.
+        steps: L, edges of the longest path.
+        readout: m, dims of the non-linear part of the score.
+    """
+
+    def __init__(self, num_relations: int, dim: int, steps: int, readout: int) -> None:
+        super().__init__()
+        num_types = 2 * num_relations
+        self.dim = dim
+        self.init = nn.Parameter(torch.empty(dim))
+        self.weights = nn.Parameter(torch.empty(steps, num_types, dim))  # w_r^i
+        self.scalers = nn.Parameter(torch.empty(steps, 2, dim))
+        self.messages_in = nn.Parameter(torch.empty(2 * dim, 3 * dim))  # to z, r, n
+        self.state_in = nn.Parameter(torch.empty(dim, 3 * dim))
+        self.bias = nn.Parameter(torch.empty(4 * dim))  # of z, r, n, and of n's part of the state
+        self.hidden = nn.Linear(dim, readout)  # V, b
+        self.relations = nn.Parameter(torch.empty(num_types, dim))  # q_r, its part for the state
+        self.relations_hidden = nn.Parameter(torch.empty(num_types, readout))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Messages that at first pass states on, little changed by the relation."""
+        nn.init.normal_(self.init, std=0.5)
+        nn.init.normal_(self.weights, mean=1.0, std=0.3)
+        nn.init.zeros_(self.scalers)
+        nn.init.normal_(self.messages_in, std=1 / math.sqrt(2 * self.dim))
+        nn.init.normal_(self.state_in, std=1 / math.sqrt(self.dim))
+        nn.init.zeros_(self.bias)
+        nn.init.normal_(self.relations, std=0.1)
+        nn.init.normal_(self.relations_hidden, std=0.1)
+
+    @property
+    def steps(self) -> int:
+        """L."""
+        return len(self.weights)
+
+    def reach(self, graph: MessageGraph, head: Tensor, hidden: Tensor | None = None) -> Reach:
+        """What paths of at most L edges reach from each head.
+
+        Args:
+            graph: the message graph.
+            head: `(B,)` int64.
+            hidden: bool, of the in-edges of each head, one head after the other: whether it and its
+                inverse are not there for this head.
+        """
+        return reach(graph.incidence, graph.opposite, head, self.steps, hidden)
+
+    def forward(self, reached: Reach) -> Tensor:
+        """The last states of a pass from each head, `(rows(L), d)`."""
+        state = self.init.expand(reached.num_heads, -1)
+        context = torch.zeros(reached.num_heads, dtype=torch.long)
+        matrix = self._matrix()
+        for step in range(1, self.steps + 1):
+            state = path_step(
+                state, self.weights[step - 1 : step], self.scalers[step - 1], matrix, self.bias,
+                context, reached, step,
+            )  # fmt: skip
+        return state
+
+    def _matrix(self) -> Tensor:
+        """`(3d, 4d)`: from messages and state to z, r and the two parts of n."""
+        d, x, s = self.dim, self.messages_in, self.state_in
+        upper = torch.cat([x, x.new_zeros(2 * d, d)], dim=1)
+        lower = torch.cat([s[:, : 2 * d], s.new_zeros(d, d), s[:, 2 * d :]], dim=1)
+        return torch.cat([upper, lower])
+
+    def features(self, state: Tensor) -> Tensor:
+        """`(n, d + m)`: what a state is scored by, `[s, relu(V s + b)]`, of states `(n, d)`."""
+        return torch.cat([state, torch.relu(self.hidden(state)).to(state.dtype)], dim=1)
+
+    def queries(self, relation: Tensor) -> Tensor:
+        """`(n, d + m)`: `q_r` of relation ids `(n,)`, inverses included."""
+        return torch.cat([self.relations, self.relations_hidden], dim=1)[relation]

@@ -1,0 +1,127 @@
+"""What a training step minimises: the loss of a batch of queries, or of a batch of passes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from kgtool.config import AllPathsConfig, Config, OnePathConfig
+from kgtool.model import KGModel, PathModel
+from kgtool.ops import entity_loss, path_loss
+from kgtool.queries import Batch, PassSampler, WalkSampler, epoch_order, link_queries
+from kgtool.regularizer import dura
+from kgtool.triples import AnswerIndex, KGDataset, with_inverses
+
+
+class Objective(Protocol):
+    """The loss of a model on a data set, a batch at a time."""
+
+    batch_size: int
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """What an epoch asks, in its order: a function of seed and epoch alone."""
+        ...
+
+    def loss(self, rows: Tensor) -> Tensor:
+        """The mean loss of a part of an epoch's order."""
+        ...
+
+
+class OnePathObjective:
+    """Every (head, relation) with its tails, and paths sampled from the graph.
+
+    Args:
+        settings: of the decoder.
+        model: gives the states and reads the paths.
+        answers: the train triples, inverses included.
+    """
+
+    def __init__(self, settings: OnePathConfig, model: KGModel, answers: AnswerIndex) -> None:
+        self.settings, self.model, self.answers = settings, model, answers
+        self.batch_size = settings.batch_size
+        self._edge_of_answer = model.graph.find(answers.triples())
+        self._walks = WalkSampler(model.graph, settings.max_path_length)
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """The rows of the answers, each once."""
+        return epoch_order(len(self.answers), seed, epoch)
+
+    def loss(self, rows: Tensor) -> Tensor:
+        """The loss of queries, and of path queries where they are asked for."""
+        s = self.settings
+        batch, slot = link_queries(self.answers, rows)
+        hidden = self._edge_of_answer[slot] if s.hide_targets else None
+        entities, relations = self.model.states(hidden)
+        loss = self._loss(batch, entities, relations)
+        if s.path_queries:
+            paths = self._walks.sample(max(1, round(s.path_queries * len(rows))))
+            loss = loss + s.path_queries * self._loss(paths, entities, relations)
+        return loss
+
+    def _loss(self, batch: Batch, entities: Tensor, relations: Tensor) -> Tensor:
+        s = self.settings
+        queries = self.model.decoder(batch.head, batch.path, batch.length, entities, relations)
+        queries = queries.to(entities.dtype)
+        loss = entity_loss(
+            queries, entities, self.model.decoder.bias,
+            batch.position, batch.tail, s.loss, s.targets, s.label_smoothing,
+        )  # fmt: skip
+        if s.dura:
+            loss = loss + s.dura * dura(queries, entities, batch.position, batch.tail)
+        return loss
+
+
+class AllPathsObjective:
+    """Passes from heads, each asked for some of the head's edges, which it does not see.
+
+    Args:
+        settings: of the decoder.
+        model: makes the passes.
+        answers: the train triples, inverses included.
+    """
+
+    def __init__(self, settings: AllPathsConfig, model: PathModel, answers: AnswerIndex) -> None:
+        self.model, self.answers = model, answers
+        self.batch_size = settings.batch_size
+        self._passes = PassSampler(
+            model.graph, settings.targets, settings.target_share, settings.hide
+        )
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """Heads, drawn by the square root of their degree."""
+        return self._passes.order(seed, epoch)
+
+    def loss(self, rows: Tensor) -> Tensor:
+        """Each target against all entities but the head's other answers to its relation."""
+        batch = self._passes.batch(rows)
+        decoder, graph = self.model.decoder, self.model.graph
+        reached = decoder.reach(graph, batch.head, batch.hidden)
+        state = decoder(reached)
+        features = decoder.features(torch.cat([state, state.new_zeros(1, decoder.dim)]))
+        hr = torch.stack([batch.head[batch.position], batch.relation], dim=1)
+        query, slot = self.answers.expand(self.answers.rows(hr))
+        answer = self.answers.tails[slot]
+        other = answer != batch.tail[query]
+        query, answer = query[other], answer[other]
+        return path_loss(
+            features, decoder.queries(batch.relation),
+            rows=reached.rows_of_heads(),
+            counts=torch.bincount(batch.position, minlength=len(batch.head)).tolist(),
+            target=reached.slot_of(batch.position, batch.tail),
+            first=torch.searchsorted(query, torch.arange(len(hr) + 1)),
+            masked=reached.slot_of(batch.position[query], answer),
+            num_entities=graph.num_entities,
+        )  # fmt: skip
+
+
+def make_objective(config: Config, model: KGModel | PathModel, dataset: KGDataset) -> Objective:
+    """The objective of a configuration's decoder, which `model` must have."""
+    num_relations = dataset.num_relations
+    answers = AnswerIndex(with_inverses(dataset.train, num_relations), 2 * num_relations)
+    if config.all_paths and isinstance(model, PathModel):
+        return AllPathsObjective(config.all_paths, model, answers)
+    if config.one_path and isinstance(model, KGModel):
+        return OnePathObjective(config.one_path, model, answers)
+    raise ValueError("the model is not of the configuration's decoder")

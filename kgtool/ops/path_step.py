@@ -1,0 +1,125 @@
+"""One step of an all-paths pass: messages along every reached edge, then a GRU at every entity.
+
+    m_v = normalise([mean, deviation] of { s_u ⊙ w_r : (u, r)→v }),   s_v' = GRU(m_v, s_v)
+
+Messages and gates are compiled kernels, one reading of their rows each; between them stands one
+matrix product, which is torch's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kgtool.ops.bfloat16 import bits, product_dtype
+from kgtool.ops.gru_gates import NUM_GROUPS, gates, gates_backward
+from kgtool.ops.incidence import match_threads
+from kgtool.ops.lanes import lanes_of
+from kgtool.ops.path_messages import gather, scatter, spread
+from kgtool.ops.reach import Reach
+
+
+class _PathStep(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        state: Tensor,
+        weight: Tensor,
+        scaler: Tensor,
+        matrix: Tensor,
+        bias: Tensor,
+        context: Tensor,
+        reach: Reach,
+        step: int,
+    ) -> Tensor:
+        match_threads()
+        dims, num_rows = state.shape[1], reach.rows(step)
+        width = lanes_of(dims)
+        dtype = product_dtype(weight)
+        weight = weight.to(dtype)
+        rows = state.new_empty(num_rows, 3 * dims, dtype=dtype)
+        about = scaler.new_empty(num_rows, 4)
+        gather(
+            *reach.arrays(step), bits(weight), context.numpy(), bits(state), bits(scaler),
+            bits(rows), bits(about), width,
+        )  # fmt: skip
+        matrix = matrix.to(dtype)
+        products = rows @ matrix
+        new = state.new_empty(num_rows, dims, dtype=dtype)
+        gates(bits(rows), bits(products), bits(bias), bits(new), width)
+        ctx.reach, ctx.step = reach, step
+        ctx.save_for_backward(
+            state, weight, scaler, matrix, context, rows, about, products
+        )  # fmt: skip
+        return new
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        state, weight, scaler, matrix, context, rows, about, products = ctx.saved_tensors
+        reach: Reach = ctx.reach
+        match_threads()
+        dims, num_rows = state.shape[1], len(rows)
+        width = lanes_of(dims)
+        arrays = reach.arrays(ctx.step)
+        kept = torch.empty_like(rows[:, :dims])
+        grad_bias = scaler.new_empty(NUM_GROUPS, 4 * dims)
+        grad_products = torch.empty_like(products)
+        gates_backward(
+            bits(rows), bits(products), bits(grads[0].contiguous()), bits(grad_products),
+            bits(kept), bits(grad_bias), width,
+        )  # fmt: skip
+        grad_rows = grad_products @ matrix.t()
+        grad_matrix = rows.t() @ grad_products
+        grad_sums = rows.new_empty(num_rows, 2 * dims)
+        grad_state = torch.empty_like(state)
+        grad_scalers = scaler.new_empty(reach.num_heads, *scaler.shape)
+        spread(
+            *arrays[-2:], bits(rows), bits(grad_rows), bits(about), bits(scaler),
+            bits(kept), bits(grad_sums), bits(grad_state), bits(grad_scalers), width,
+        )  # fmt: skip
+        grad_weights = scaler.new_zeros(reach.num_heads, *weight.shape[1:])
+        scatter(
+            *arrays, bits(weight), context.numpy(), bits(state), bits(grad_sums),
+            bits(grad_state), bits(grad_weights), width,
+        )  # fmt: skip
+        grad_weight = scaler.new_zeros(weight.shape).index_add_(0, context, grad_weights)
+        return (
+            grad_state, grad_weight, grad_scalers.sum(0), grad_matrix.to(scaler.dtype),
+            grad_bias.sum(0), None, None, None,
+        )  # fmt: skip
+
+
+def path_step(
+    state: Tensor,
+    weight: Tensor,
+    scaler: Tensor,
+    matrix: Tensor,
+    bias: Tensor,
+    context: Tensor,
+    reach: Reach,
+    step: int,
+) -> Tensor:
+    """The states after one more step, with gradients to all five tensors of floats.
+
+    Args:
+        state: `(rows(step - 1), d)` float32 or float64, of the entities reached before.
+        weight: `(C, R, d)`, same dtype: `w_r`, inverses included, in C contexts.
+        scaler: `(2, d)`: α of the messages' mean and of their standard deviation.
+        matrix: `(3 · d, 4 · d)`: from `[mean, deviation, state]` to `[z, r, x, s]`; what of it
+            stands from messages to `s` and from the state to `x` should be zero for a GRU.
+        bias: `(4 · d,)`.
+        context: `(B,)` int64: the context of each head's pass.
+        reach: what is reached.
+        step: 1 to L.
+
+    Returns:
+        `(rows(step), d)`, same dtype. Under CPU autocast the matrix product and the rows that it
+        reads and writes are of autocast's dtype, all sums float32.
+    """
+    new: Tensor = _PathStep.apply(  # type: ignore[no-untyped-call]
+        state.contiguous(), weight.contiguous(), scaler.contiguous(), matrix.contiguous(),
+        bias.contiguous(), context, reach, step,
+    )  # fmt: skip
+    return new
