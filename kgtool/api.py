@@ -20,6 +20,9 @@ def evaluate(
 ) -> Evaluation:
     """Link prediction metrics of a run, also written to `metrics.<split>.json` in its folder.
 
+    On other data than the run's own, to `metrics.<name of the data>.<split>.json`: an all-paths
+    model answers on any graph of the same relations, whose train triples are the paths' edges.
+
     Args:
         run: a run or its folder.
         split: `"train"`, `"valid"` or `"test"`.
@@ -36,10 +39,16 @@ def evaluate(
     found = evaluate_model(run.model(dataset).scorer(), dataset, split, progress=progress)
     about = {"dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint}}
     write_json(
-        run.path / f"metrics.{split}.json",
+        metrics_path(run, split, dataset),
         found.to_dict() | about | {"versions": versions()},
     )
     return found
+
+
+def metrics_path(run: Run, split: str, dataset: KGDataset) -> Path:
+    """The file of a split's metrics: it names the data where they are not the run's own."""
+    own = dataset.fingerprint == run.info["fingerprint"]
+    return run.path / f"metrics.{'' if own else f'{dataset.name}.'}{split}.json"
 
 
 def export(
@@ -47,7 +56,9 @@ def export(
 ) -> list[Path]:
     """Write a run's entity and relation states to a folder: TSV, projector pair, word2vec.
 
-    The states are the encoder's, so they hold what the train graph says; inverses included.
+    The states are the encoder's, so they hold what the train graph says; inverses included. Of an
+    all-paths model, an entity's is the one that its own pass leaves at it, a relation's the part of
+    its query that such states are multiplied with.
 
     Args:
         run: a run or its folder.
@@ -62,8 +73,9 @@ def export(
         KGToolError: when a file cannot be written.
     """
     run = _opened(run)
-    scorer = run.model(_loaded(run, data)).scorer()
-    return export_embeddings(run.vocabulary, scorer.entities, scorer.relations, out)
+    dataset = _loaded(run, data)
+    scorer = run.model(dataset).scorer()
+    return export_embeddings(dataset.vocabulary, scorer.entities, scorer.relations, out)
 
 
 def _opened(run: Run | str | Path) -> Run:

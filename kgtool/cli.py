@@ -109,16 +109,24 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     data: Data = None,
 ) -> None:
-    """Rank every head and tail of a split; print the metrics and write metrics.SPLIT.json."""
+    """Rank every head and tail of a split; print the metrics and write metrics.SPLIT.json.
+
+    With --data, an all-paths run answers on another graph of the same relations: its train triples
+    are the graph, its entities its own.
+    """
     from kgtool.api import evaluate as evaluate_run
+    from kgtool.api import metrics_path
     from kgtool.report import metrics_table
+    from kgtool.run import Run
     from kgtool.triples import SPLITS
 
     if split not in SPLITS:
         raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")
-    found = evaluate_run(run, split, data, progress=_interactive())
+    opened = Run.open(run)
+    dataset = opened.dataset(data)
+    found = evaluate_run(opened, split, dataset, progress=_interactive())
     Console().print(metrics_table(found))
-    typer.echo(f"Written to {run / f'metrics.{split}.json'}")
+    typer.echo(f"Written to {metrics_path(opened, split, dataset)}")
 
 
 @app.command()

@@ -18,6 +18,8 @@ from kgtool.triples import AnswerIndex, KGDataset, invert, with_inverses
 POLICIES = ("realistic", "optimistic", "pessimistic")
 SIDES = ("both", "head", "tail")
 HITS = (1, 3, 10)
+# Random negatives of the sampled protocol (GraIL, Teru et al. 2020).
+NEGATIVES = 50
 
 Metrics = dict[str, float]
 
@@ -46,6 +48,44 @@ def metrics_of(ranks: Ranks) -> dict[str, Metrics]:
     return table
 
 
+def sampled_metrics_of(ranks: Ranks, negatives: int = NEGATIVES) -> Metrics:
+    """What ranking against a few random negatives would give: the mean over all their draws.
+
+    GraIL (Teru et al. 2020) and its followers rank an answer among 50 entities drawn at random.
+    Of `c` other candidates, `b` of them better, `n` drawn without replacement hold `k` better ones
+    with the hypergeometric probability `C(b, k) C(c - b, n - k) / C(c, n)`: no draw is needed.
+    These numbers are far above those of a full ranking, and not comparable to them.
+
+    Args:
+        ranks: of full rankings; ties count as the mean of winning and losing them all.
+        negatives: n, or all other candidates where they are fewer.
+
+    Returns:
+        `mrr`, `hits@1`, `hits@3`, `hits@10`.
+    """
+    others = (ranks.candidates - 1).double().unsqueeze(1)
+    drawn = others.clamp(max=negatives)
+    k = torch.arange(negatives + 1).double()
+    chances = []
+    for better in (ranks.better, ranks.better + ranks.equal):
+        b = better.double().unsqueeze(1)
+        log = _log_binomial(b, k) + _log_binomial(others - b, drawn - k)
+        chances.append((log - _log_binomial(others, drawn)).exp())
+    chance = (chances[0] + chances[1]) / 2  # (n, negatives + 1)
+    return {
+        "mrr": float((chance / (k + 1)).sum(1).mean()),
+        **{f"hits@{h}": float(chance[:, :h].sum(1).mean()) for h in HITS},
+    }
+
+
+def _log_binomial(n: Tensor, k: Tensor) -> Tensor:
+    """`log C(n, k)`, minus infinity where `k` is not from 0 to `n`."""
+    inside = (k >= 0) & (k <= n)
+    k = k.clamp(min=0).minimum(n)
+    log = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
+    return torch.where(inside, log, -torch.inf)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The metrics of one split.
@@ -55,6 +95,8 @@ class Evaluation:
         filtered, raw: side → policy → metric.
         seen: filtered, over triples whose entities and relation all occur in train; empty where
             no triple is so.
+        sampled: filtered, both sides, among `NEGATIVES` random candidates; see
+            `sampled_metrics_of`.
         counts: `triples`, `queries` (two a triple), `entities` (candidates), `unseen_entities` and
             `unseen_relations` (of the split, absent from train), `unseen_triples` (with any).
     """
@@ -63,6 +105,7 @@ class Evaluation:
     filtered: dict[str, dict[str, Metrics]]
     raw: dict[str, dict[str, Metrics]]
     seen: dict[str, dict[str, Metrics]]
+    sampled: Metrics
     counts: dict[str, int]
 
     @property
@@ -77,6 +120,7 @@ class Evaluation:
             **self.filtered,
             "raw": self.raw,
             "seen": self.seen,
+            "sampled": {"negatives": NEGATIVES, **self.sampled},
             "counts": self.counts,
         }
 
@@ -109,12 +153,13 @@ def evaluate_model(
         raise ValueError(f"the {split} split holds no triples")
     parts = [dataset.train, dataset.valid] + ([dataset.test] if split == "test" else [])
     known = AnswerIndex(with_inverses(torch.cat(parts), num_relations), 2 * num_relations)
-    ranks = {}
-    for side, queries in (("tail", triples), ("head", invert(triples, num_relations))):
-        label = f"{split}, {side}s" if progress else None
-        ranks[side] = rank_tails(
-            model, queries, known, dataset.num_entities, chunk_size, progress=label
-        )
+    # Both sides at once: an entity asked from either side is one pass of a model that makes passes.
+    queries = torch.cat([triples, invert(triples, num_relations)])
+    ranks = rank_tails(
+        model, queries, known, dataset.num_entities, chunk_size, split if progress else None
+    )
+    tail = [part[: len(triples)] for part in ranks]
+    head = [part[len(triples) :] for part in ranks]
     seen_entity = torch.zeros(dataset.num_entities, dtype=torch.bool)
     seen_entity[dataset.train[:, [0, 2]].flatten()] = True
     seen_relation = torch.zeros(num_relations, dtype=torch.bool)
@@ -123,9 +168,10 @@ def evaluate_model(
     everything = torch.ones_like(seen)
     return Evaluation(
         split=split,
-        filtered=_by_side(ranks["head"][0], ranks["tail"][0], everything),
-        raw=_by_side(ranks["head"][1], ranks["tail"][1], everything),
-        seen=_by_side(ranks["head"][0], ranks["tail"][0], seen) if bool(seen.any()) else {},
+        filtered=_by_side(head[0], tail[0], everything),
+        raw=_by_side(head[1], tail[1], everything),
+        seen=_by_side(head[0], tail[0], seen) if bool(seen.any()) else {},
+        sampled=sampled_metrics_of(Ranks.concatenate(head[0], tail[0])),
         counts={
             "triples": len(triples),
             "queries": 2 * len(triples),

@@ -151,7 +151,8 @@ class Run:
         """The data, under the run's ids.
 
         Args:
-            data: where it is; by default where it was when the run began.
+            data: where it is; by default where it was when the run began. A model that holds
+                nothing of entities takes another graph, of the same relations, with its entities.
 
         Raises:
             RunError: when no place is known or the recorded one is gone.
@@ -162,6 +163,8 @@ class Run:
             raise RunError(f"{self.path} records no data path. Remedy: pass --data PATH.")
         if data is None and not Path(place).exists():
             raise RunError(f"the run's data, {place}, is gone. Remedy: pass --data PATH.")
+        if data is not None and self.config.all_paths:
+            return load_dataset(place, relations=self.vocabulary.relations)
         return load_dataset(place, vocabulary=self.vocabulary)
 
     def model(self, dataset: KGDataset) -> KGModel | PathModel:

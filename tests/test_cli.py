@@ -328,7 +328,8 @@ def test_metrics_of_each_split(kgtool, trained, split):
     assert (result.code, result.err) == (0, "")
     metrics = json.loads((trained / f"metrics.{split}.json").read_text())
     assert list(metrics) == [
-        "split", "both", "head", "tail", "raw", "seen", "counts", "dataset", "versions",
+        "split", "both", "head", "tail", "raw", "seen", "sampled", "counts", "dataset",
+            "versions",
     ]  # fmt: skip
     assert metrics["split"] == split
     assert metrics["counts"]["triples"] == len(ring().split(split))

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from kgtool.errors import ScoreError
-from kgtool.evaluator import HITS, POLICIES, SIDES, Evaluation, evaluate_model, metrics_of
+from kgtool.evaluator import (
+    HITS,
+    POLICIES,
+    SIDES,
+    Evaluation,
+    evaluate_model,
+    metrics_of,
+    sampled_metrics_of,
+)
 from kgtool.ranking import Ranks
 from kgtool.report import metrics_table
 from kgtool.triples import KGDataset
@@ -180,7 +188,7 @@ def test_to_dict_is_json_with_the_filtered_sides_at_the_top():
     dataset = ring()
     found = evaluate_model(random(dataset), dataset)
     data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert list(data) == ["split", *SIDES, "raw", "seen", "counts"]
+    assert list(data) == ["split", *SIDES, "raw", "seen", "sampled", "counts"]
     assert data["both"]["realistic"]["mrr"] == found.mrr
     for table in (data, data["raw"], data["seen"]):
         for side in SIDES:
@@ -221,7 +229,7 @@ def test_the_chunk_size_and_the_bar_change_nothing(capsys):
     assert evaluate_model(model, dataset, chunk_size=3) == found
     assert capsys.readouterr() == ("", "")
     assert evaluate_model(model, dataset, progress=True) == found
-    assert "test, heads" in capsys.readouterr().err
+    assert "test: " in capsys.readouterr().err
 
 
 def rendered(found: Evaluation, width: int = 80) -> str:
@@ -276,3 +284,31 @@ def test_the_table_says_what_it_filtered_and_omits_an_idle_row():
     assert "valid: 16 queries over 24 entities" in text
     assert "Filtered of train + valid, but" in text
     assert "seen" not in text
+
+
+def test_sampled_metrics_are_the_mean_over_draws():
+    ranks = Ranks(
+        better=torch.tensor([0, 3, 40, 99]),
+        equal=torch.tensor([0, 2, 0, 0]),
+        candidates=torch.tensor([100, 100, 100, 100]),
+    )
+    generator = torch.Generator().manual_seed(0)
+    drawn: dict[str, list[float]] = {"mrr": [], "hits@10": []}
+    for better, equal in zip(ranks.better.tolist(), ranks.equal.tolist(), strict=True):
+        for _ in range(4000):
+            place = torch.randperm(99, generator=generator)[:20]
+            for above in (better, better + equal):
+                rank = 1 + int((place < above).sum())
+                drawn["mrr"].append(1 / rank)
+                drawn["hits@10"].append(float(rank <= 10))
+    found = sampled_metrics_of(ranks, negatives=20)
+    for name, values in drawn.items():
+        assert found[name] == pytest.approx(sum(values) / len(values), abs=0.01)
+
+
+def test_all_candidates_as_negatives_are_the_full_ranking():
+    dataset = ring()
+    found = evaluate_model(random(dataset), dataset)
+    both = found.filtered["both"]["realistic"]
+    assert dataset.num_entities <= 50
+    assert found.sampled == pytest.approx({name: both[name] for name in found.sampled})

@@ -19,7 +19,7 @@ from kgtool.loaders import load_dataset
 from kgtool.run import BEST, LAST, Run, build_model, versions
 from kgtool.trainer import train
 from kgtool.triples import KGDataset, Vocabulary
-from tests.runs import ring, tiny_config, write_folder
+from tests.runs import all_paths_config, ring, tiny_config, write_folder
 
 ODD = (
     " a ", "#x", "'", '"quoted', "1e5", "NA", "\\t", "a b", "form\x0cfeed", "id", "nan", "null",
@@ -243,3 +243,30 @@ def test_evaluate_and_export_take_a_run_a_folder_and_a_dataset(run_folder, tmp_p
     assert metrics["versions"] == versions()
     files = kgtool.export(run_folder, tmp_path / "out")
     assert sorted(files) == sorted((tmp_path / "out").iterdir())
+
+
+def test_an_all_paths_run_answers_on_another_graph(tmp_path):
+    own, other = write_folder(ring(), tmp_path / "ring"), tmp_path / "other"
+    write_folder(ring(), other)
+    for file in other.iterdir():  # other entities, the same relations
+        file.write_text(file.read_text().replace("e0", "x1"))
+    dataset = load_dataset(own)
+    run = train(all_paths_config(epochs=2), dataset, tmp_path / "run", progress=False)
+    found, elsewhere = kgtool.evaluate(run), kgtool.evaluate(run, data=other)
+    assert elsewhere == found
+    assert read_json(run.path / "metrics.other.test.json")["dataset"]["name"] == "other"
+    table, _ = (path.read_text() for path in kgtool.export(run, tmp_path / "out", other)[:2])
+    assert "\tx100\t" in table
+    assert "\te000\t" not in table
+    first = other / "train.txt"
+    first.write_text(first.read_text().replace("r002", "r003"))
+    with pytest.raises(DataError, match="the relation 'r003' is not in the vocabulary"):
+        kgtool.evaluate(run, data=other)
+
+
+def test_a_run_of_embeddings_refuses_other_entities(run_folder, tmp_path):
+    other = write_folder(ring(), tmp_path / "other")
+    train_file = other / "train.txt"
+    train_file.write_text(train_file.read_text().replace("e000", "new"))
+    with pytest.raises(DataError, match="the entity 'new' is not in the vocabulary"):
+        kgtool.evaluate(run_folder, data=other)

@@ -20,13 +20,19 @@ from kgtool.triples import SPLITS, KGDataset, Vocabulary
 __all__ = ["LoadReport", "load_dataset", "load_with_report"]
 
 
-def load_dataset(path: str | Path, vocabulary: Vocabulary | None = None) -> KGDataset:
+def load_dataset(
+    path: str | Path,
+    vocabulary: Vocabulary | None = None,
+    relations: tuple[str, ...] | None = None,
+) -> KGDataset:
     """Loads the triples of a folder or archive; see `load_with_report`."""
-    return load_with_report(path, vocabulary)[0]
+    return load_with_report(path, vocabulary, relations)[0]
 
 
 def load_with_report(
-    path: str | Path, vocabulary: Vocabulary | None = None
+    path: str | Path,
+    vocabulary: Vocabulary | None = None,
+    relations: tuple[str, ...] | None = None,
 ) -> tuple[KGDataset, LoadReport]:
     """Loads the triples of a folder or archive, and reports on them.
 
@@ -36,6 +42,7 @@ def load_with_report(
             `head⇥relation⇥tail`, UTF-8, each label taken exactly as it stands.
         vocabulary: the labels whose ids to use, such as a run's. By default the labels of all
             three splits, sorted by code point, so that ids do not depend on the order of lines.
+        relations: without a vocabulary, the relations whose ids to use; entities are the data's.
 
     Returns:
         The data set and its report. Each split has its distinct triples in file order: of
@@ -58,7 +65,8 @@ def load_with_report(
         members[split], places[split] = file.member, file.place
 
     if vocabulary is None:
-        vocabulary = Vocabulary(tuple(sorted(reader.entities)), tuple(sorted(reader.relations)))
+        known = relations or tuple(sorted(reader.relations))
+        vocabulary = Vocabulary(tuple(sorted(reader.entities)), known)
     entity_ids = _ids(reader.entities, vocabulary.entity_ids)
     relation_ids = _ids(reader.relations, vocabulary.relation_ids)
     lines = {
