@@ -82,17 +82,22 @@ class AllPathsDecoder(nn.Module):
 
     def forward(self, reached: Reach) -> Tensor:
         """The last states of a pass from each head, `(rows(L), d)`."""
-        state = self.init.expand(reached.num_heads, -1)
+        return self.states(reached)[-1]
+
+    def states(self, reached: Reach) -> list[Tensor]:
+        """The states after each step from 0 to L, `(rows(step), d)`."""
+        states = [self.init.expand(reached.num_heads, -1)]
         context = torch.zeros(reached.num_heads, dtype=torch.long)
-        matrix = self._matrix()
+        matrix = self.matrix()
         for step in range(1, self.steps + 1):
             state = path_step(
-                state, self.weights[step - 1 : step], self.scalers[step - 1], matrix, self.bias,
-                context, reached, step,
+                states[-1], self.weights[step - 1 : step], self.scalers[step - 1], matrix,
+                self.bias, context, reached, step,
             )  # fmt: skip
-        return state
+            states.append(state)
+        return states
 
-    def _matrix(self) -> Tensor:
+    def matrix(self) -> Tensor:
         """`(3d, 4d)`: from messages and state to z, r and the two parts of n."""
         d, x, s = self.dim, self.messages_in, self.state_in
         upper = torch.cat([x, x.new_zeros(2 * d, d)], dim=1)

@@ -1,12 +1,17 @@
-"""What a notebook does with a run: evaluate it, export it."""
+"""What a notebook does with a run: evaluate it, explain its answers, export it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from kgtool.errors import DataError, RunError
 from kgtool.evaluator import Evaluation, evaluate_model
+from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.export import export_embeddings
 from kgtool.files import write_json
+from kgtool.loaders.faults import nearest, quoted
+from kgtool.model import PathModel
 from kgtool.ops import keep_large_blocks
 from kgtool.run import Run, versions
 from kgtool.triples import KGDataset
@@ -76,6 +81,52 @@ def export(
     dataset = _loaded(run, data)
     scorer = run.model(dataset).scorer()
     return export_embeddings(dataset.vocabulary, scorer.entities, scorer.relations, out)
+
+
+def explain(
+    run: Run | str | Path,
+    head: str,
+    relation: str,
+    tail: str,
+    top: int = 10,
+    data: KGDataset | str | Path | None = None,
+) -> Explanation:
+    """The relation paths that carried the score of a triple, strongest first.
+
+    Args:
+        run: an all-paths run or its folder.
+        head, relation, tail: labels.
+        top: most paths to give.
+        data: the data set or its place; by default where it was when the run began.
+
+    Raises:
+        RunError, DataError: when run or data cannot be used, or a label is not known.
+    """
+    run = _opened(run)
+    dataset = _loaded(run, data)
+    model = run.model(dataset)
+    if not isinstance(model, PathModel):
+        raise RunError(
+            f"{run.path} reads one path at a time, its scores have no paths to show. Remedy: train "
+            "with an [all_paths] section."
+        )
+    words = dataset.vocabulary
+    triple = (
+        _id_of(head, words.entity_ids, "entity"),
+        _id_of(relation, words.relation_ids, "relation"),
+        _id_of(tail, words.entity_ids, "entity"),
+    )
+    scorer = model.scorer()
+    found = explain_triple(scorer.decoder, scorer.graph, triple)[:top]
+    return Explanation((head, relation, tail), tuple(name_path(path, words) for path in found))
+
+
+def _id_of(label: str, ids: Mapping[str, int], kind: str) -> int:
+    if label in ids:
+        return ids[label]
+    like = nearest(label, ids)
+    hint = f" (is it {quoted(like)}?)" if like else ""
+    raise DataError(f"no {kind} {quoted(label)}{hint}. Remedy: use a label of the data.")
 
 
 def _opened(run: Run | str | Path) -> Run:

@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, export, inspect."""
+"""The command line: train, evaluate, explain, export, inspect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kgtool.errors import ConfigError, KGToolError
 
 app = typer.Typer(
     name="kgtool",
-    help="Knowledge graph completion: train, evaluate and export.",
+    help="Knowledge graph completion: train, evaluate, explain and export.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -127,6 +127,34 @@ def evaluate(
     found = evaluate_run(opened, split, dataset, progress=_interactive())
     Console().print(metrics_table(found))
     typer.echo(f"Written to {metrics_path(opened, split, dataset)}")
+
+
+@app.command()
+def explain(
+    run: RunFolder,
+    head: Annotated[str, typer.Argument(help="An entity's label.", show_default=False)],
+    relation: Annotated[str, typer.Argument(help="A relation's label.", show_default=False)],
+    tail: Annotated[str, typer.Argument(help="An entity's label.", show_default=False)],
+    top: Annotated[int, typer.Option(min=1, help="Most paths to show.")] = 10,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="A file to write too.", show_default=False)
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Show the relation paths that carried the score of a triple, strongest first.
+
+    A triple that the graph holds is scored without its own edge. Weights are parts of the score,
+    from the gradients of the pass.
+    """
+    from kgtool.api import explain as explain_run
+    from kgtool.files import write_json
+    from kgtool.report import explanation_table
+
+    found = explain_run(run, head, relation, tail, top, data)
+    Console().print(explanation_table(found))
+    if json_file is not None:
+        write_json(json_file, found.to_dict())
+        typer.echo(f"Written to {json_file}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Metrics as a table for the terminal, with the numbers that papers print."""
+"""Tables for the terminal: metrics, with the numbers that papers print, and explanations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kgtool.evaluator import HITS, NEGATIVES, Evaluation, Metrics
+from kgtool.explain import Explanation
 
 
 def metrics_table(found: Evaluation) -> Group:
@@ -52,3 +53,18 @@ def metrics_table(found: Evaluation) -> Group:
             "others, and left out of the row “seen”."
         )
     return Group(table, *(Text(note) for note in notes))
+
+
+def explanation_table(found: Explanation) -> Table | Text:
+    """The table that `kgtool explain` prints."""
+    head, relation, tail = found.triple
+    if not found.paths:
+        return Text(f"No path that the model reads leads from {head} to {tail}.")
+    table = Table(
+        title=Text(f"{head} --{relation}--> {tail}"), box=box.SIMPLE, padding=(0, 1, 0, 0)
+    )
+    table.add_column("weight", justify="right")
+    table.add_column("path", overflow="fold")
+    for path in found.paths:
+        table.add_row(f"{path.weight:.3f}", Text(str(path)))
+    return table

@@ -17,7 +17,7 @@ ORDER = [
     {"loaders", "graph"},
     {"queries", "encoder", "decoder", "all_paths", "checkpoint", "optimizer", "regularizer"},
     {"model"},
-    {"objective", "ranking"},
+    {"objective", "explain", "ranking"},
     {"evaluator"},
     {"report", "export", "run"},
     {"trainer"},

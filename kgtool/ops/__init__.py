@@ -6,7 +6,7 @@ from kgtool.ops.entity_loss import entity_loss
 from kgtool.ops.incidence import Incidence
 from kgtool.ops.memory import keep_large_blocks
 from kgtool.ops.path_loss import path_loss
-from kgtool.ops.path_step import path_step
+from kgtool.ops.path_step import path_rows, path_step
 from kgtool.ops.reach import Reach, reach
 from kgtool.ops.relational_sum import relational_sum
 
@@ -18,6 +18,7 @@ __all__ = [
     "entity_loss",
     "keep_large_blocks",
     "path_loss",
+    "path_rows",
     "path_step",
     "reach",
     "relational_sum",

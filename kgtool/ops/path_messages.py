@@ -31,10 +31,11 @@ from kgtool.ops.lanes import (
     zero,
 )
 
-# Below this a variance counts as none.
-LEAST_VARIANCE = 1e-8
-# What keeps the normalisation of tiny messages finite.
-EPSILON = 1e-8
+# Below this a variance is rounding, and counts as this without a gradient: gradients of the two
+# sums, bfloat16 in training, are divided by the deviation and nearly cancel.
+LEAST_VARIANCE = 1e-6
+# Added to the variance that messages are normalised by: where nothing comes, little comes of it.
+EPSILON = 1e-5
 
 
 @kernel

@@ -1,0 +1,220 @@
+"""Explanations: the paths that carried a score, by the gradients of the pass that gave it.
+
+A score splits over the paths from head to tail. With `J_e` the derivative of an entity's new state
+by the state that edge `e` brings to it, a path of edges `e_1 … e_k` carries
+
+    ⟨∂score/∂s_t, J_{e_k} … J_{e_1} init⟩,
+
+added up over the steps at which the pass can take it: between its edges a state may wait. In these
+derivatives gates, divisors and slopes are held fixed (see `path_rows`), so that what all paths
+carry is the score itself, but for biases; a true gradient would say that a lone path carries
+nothing, since messages are normalised. Walked backwards from the tail, a path's gradient so far,
+times the state it stands at, is what all paths that end so carry together; a beam search keeps the
+strongest, as NBFNet's (Zhu et al. 2021, 4.3) does by the gradients of edges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kgtool.all_paths import AllPathsDecoder
+from kgtool.graph import MessageGraph
+from kgtool.ops import Reach, path_rows
+from kgtool.triples import Vocabulary
+
+# Ends of paths that each step of the search keeps.
+BEAM = 256
+
+
+@dataclass(frozen=True)
+class Path:
+    """A path and what it carried of a score.
+
+    Attributes:
+        weight: its part of the score; negative where it speaks against.
+        edges: `(head, relation, tail)` ids in the order walked, relations inverses included.
+    """
+
+    weight: float
+    edges: tuple[tuple[int, int, int], ...]
+
+
+def explain_triple(
+    decoder: AllPathsDecoder,
+    graph: MessageGraph,
+    triple: tuple[int, int, int],
+    beam: int = BEAM,
+) -> list[Path]:
+    """The paths from head to tail that carried the score of a triple, strongest first.
+
+    A triple that is an edge of the graph is scored without that edge and its inverse, as training
+    does: the question is what else speaks for it.
+
+    Args:
+        decoder: in evaluation mode.
+        graph: the edges that paths take.
+        triple: ids, the relation an inverse for a head query.
+        beam: ends of paths kept at each step.
+
+    Returns:
+        Distinct paths, none where no path of at most L edges leads from head to tail.
+    """
+    head, relation, tail = triple
+    first, end = graph.incidence.offsets[head], graph.incidence.offsets[head + 1]
+    into = torch.arange(int(first), int(end))
+    own = (graph.head[into] == tail) & (graph.relation[graph.inverse[into]] == relation)
+    if head == tail:
+        own |= torch.isin(into, graph.inverse[into[own]])
+    reached = decoder.reach(graph, torch.tensor([head]), own)
+    with torch.no_grad():
+        states = decoder.states(reached)
+    slot = int(reached.slot_of(torch.tensor([0]), torch.tensor([tail])))
+    if slot >= reached.rows(decoder.steps):
+        return []
+    last = states[-1][slot : slot + 1].requires_grad_()
+    score = decoder.features(last) @ decoder.queries(torch.tensor([relation])).t()
+    (gradient,) = torch.autograd.grad(score.sum(), last)
+    ends = _Ends(torch.tensor([slot]), gradient, [()])
+    gone = set(into[own].tolist()) | set(graph.inverse[into[own]].tolist())
+    for step in range(decoder.steps, 0, -1):
+        ends = _step_back(decoder, graph, reached, step, states[step - 1], ends, gone, beam)
+    carried = (ends.gradient @ states[0][0]).tolist()
+    weights: dict[tuple[int, ...], float] = {}
+    for path, weight in zip(ends.path, carried, strict=True):
+        weights[path] = weights.get(path, 0.0) + weight
+    edges = torch.stack([graph.head, graph.relation, graph.tail], dim=1)
+    return [
+        Path(weight, tuple((h, r, t) for h, r, t in edges[list(path)].tolist()))
+        for path, weight in sorted(weights.items(), key=lambda item: -item[1])
+        if path
+    ]
+
+
+@dataclass(frozen=True)
+class NamedPath:
+    """A path in labels.
+
+    Attributes:
+        weight: as of `Path`.
+        edges: `(head, relation, tail, inverse)` in the order walked: where `inverse`, the graph
+            holds `(tail, relation, head)`.
+    """
+
+    weight: float
+    edges: tuple[tuple[str, str, str, bool], ...]
+
+    def __str__(self) -> str:
+        """`Ada --mother_of--> Ben <--father_of-- Carl`."""
+        arrows = (f" <--{r}-- {t}" if back else f" --{r}--> {t}" for _, r, t, back in self.edges)
+        return self.edges[0][0] + "".join(arrows)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a triple has its score.
+
+    Attributes:
+        triple: labels of head, relation and tail.
+        paths: the strongest first; none where no path leads from head to tail.
+    """
+
+    triple: tuple[str, str, str]
+    paths: tuple[NamedPath, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        names = ("head", "relation", "tail", "inverse")
+        return {
+            **dict(zip(names, self.triple, strict=False)),
+            "paths": [
+                {
+                    "weight": path.weight,
+                    "edges": [dict(zip(names, edge, strict=True)) for edge in path.edges],
+                }
+                for path in self.paths
+            ],
+        }
+
+
+def name_path(path: Path, vocabulary: Vocabulary) -> NamedPath:
+    """A path with labels for ids."""
+    entities, relations = vocabulary.entities, vocabulary.relations
+    return NamedPath(
+        path.weight,
+        tuple(
+            (entities[h], relations[r % len(relations)], entities[t], r >= len(relations))
+            for h, r, t in path.edges
+        ),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Ends:
+    """Ends of paths to the tail: where each stands, its gradient, and its edges to the tail."""
+
+    slot: Tensor  # (n,) int64
+    gradient: Tensor  # (n, d)
+    path: list[tuple[int, ...]]
+
+
+def _step_back(
+    decoder: AllPathsDecoder,
+    graph: MessageGraph,
+    reached: Reach,
+    step: int,
+    before: Tensor,
+    ends: _Ends,
+    gone: set[int],
+    beam: int,
+) -> _Ends:
+    """One step towards the head: along each in-edge that brought something, or waiting."""
+    weights = decoder.weights[step - 1].detach()
+    # The in-edges of every place where an end stands, hidden ones left out.
+    places, which = torch.unique(ends.slot, return_inverse=True)
+    entity = torch.from_numpy(reached.node[0])[places].long()
+    offsets = torch.from_numpy(graph.incidence.offsets)
+    edges = [
+        torch.tensor([e for e in range(a, b) if e not in gone], dtype=torch.long)
+        for a, b in zip(offsets[entity].tolist(), offsets[entity + 1].tolist(), strict=True)
+    ]
+    count = torch.tensor([len(into) for into in edges])
+    edge, place = torch.cat(edges), torch.repeat_interleave(count)
+    source = reached.slot_of(torch.zeros_like(edge), graph.head[edge])
+    brings = source < len(before)
+    edge, place, source = edge[brings], place[brings], source[brings]
+    message = before[source] * weights[graph.relation[edge]]  # (e, d)
+    sums = before.new_zeros(len(places), decoder.dim).index_add_(0, place, message)
+    squares = torch.zeros_like(sums).index_add_(0, place, message.square())
+    waits = places < len(before)
+    old = torch.where(waits.unsqueeze(1), before[places.clamp(max=len(before) - 1)], 0)
+    # The gradient of every end, back through the entity's step.
+    rows = [t[which].requires_grad_() for t in (sums, squares, old)]
+    new = path_rows(
+        rows[0], rows[1], count[which], rows[2],
+        decoder.scalers[step - 1], decoder.matrix(), decoder.bias, held=True,
+    )  # fmt: skip
+    g_sums, g_squares, g_old = torch.autograd.grad(new, rows, ends.gradient)
+    # Ends that wait, then ends that walk back along an edge.
+    stay = torch.nonzero(waits[which]).squeeze(1)
+    order = torch.argsort(place, stable=True)
+    starts = torch.searchsorted(place[order], torch.arange(len(places) + 1))
+    spans = [order[starts[p] : starts[p + 1]] for p in which.tolist()]
+    walked = torch.cat(spans)
+    end = torch.repeat_interleave(torch.tensor([len(span) for span in spans]))
+    m = message[walked]
+    g_message = g_sums[end] + 2 * m * g_squares[end]
+    carried = torch.cat([(g_old[stay] * old[which[stay]]).sum(1), (g_message * m).sum(1)])
+    best = carried.topk(min(beam, len(carried))).indices
+    staying, walking = best[best < len(stay)], best[best >= len(stay)] - len(stay)
+    stayed, e = stay[staying], edge[walked[walking]]
+    back = g_message[walking] * weights[graph.relation[e]]
+    pairs = zip(e.tolist(), end[walking].tolist(), strict=True)
+    return _Ends(
+        torch.cat([ends.slot[stayed], source[walked[walking]]]),
+        torch.cat([g_old[stayed], back]),
+        [ends.path[i] for i in stayed.tolist()] + [(edge, *ends.path[i]) for edge, i in pairs],
+    )
