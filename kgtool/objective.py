@@ -10,7 +10,7 @@ from torch import Tensor
 from kgtool.config import AllPathsConfig, Config, OnePathConfig
 from kgtool.model import KGModel, PathModel
 from kgtool.ops import entity_loss, path_loss
-from kgtool.queries import Batch, PassSampler, WalkSampler, epoch_order, link_queries
+from kgtool.queries import Batch, PassBatch, PassSampler, WalkSampler, epoch_order, link_queries
 from kgtool.regularizer import dura
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 
@@ -93,9 +93,13 @@ class AllPathsObjective:
         """Heads, drawn by the square root of their degree."""
         return self._passes.order(seed, epoch)
 
+    def sample(self, heads: Tensor) -> PassBatch:
+        """Heads with their targets, drawn from torch's default generator."""
+        return self._passes.batch(heads)
+
     def loss(self, rows: Tensor) -> Tensor:
         """Each target against all entities but the head's other answers to its relation."""
-        batch = self._passes.batch(rows)
+        batch = self.sample(rows)
         decoder, graph = self.model.decoder, self.model.graph
         reached = decoder.reach(graph, batch.head, batch.hidden)
         state = decoder(reached)

@@ -1,0 +1,188 @@
+"""The all-paths pass, forward and backward: kgtool, its limit, and NBFNet's way.
+
+All run in one process on the same graph. The limit is the bare relational product
+`out[v] += s[u] ⊙ w[r]` over every edge, forward and backward, once a step: what a pass would take
+without a GRU, without deviations and without a search for what is reached. NBFNet's way is one
+message per edge by torch's indexing, and one pass a query.
+
+    python -m benchmarks.passes --data FB15k-237.tar.gz
+    python -m benchmarks.passes --synthetic --entities 1000 --triples 5000 --relations 20
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# First: kgtool is to be imported before torch.
+from benchmarks import common
+from benchmarks.common import console
+
+# isort: split
+import numba
+import torch
+from torch import Tensor, nn
+
+from kgtool.all_paths import AllPathsDecoder
+from kgtool.config import AllPathsConfig
+from kgtool.graph import MessageGraph
+from kgtool.model import PathModel
+from kgtool.objective import AllPathsObjective
+from kgtool.ops.incidence import match_threads
+from kgtool.ops.lanes import add, kernel, lanes_of, load, multiply, store, zero
+from kgtool.optimizer import training_dtype
+from kgtool.triples import AnswerIndex, KGDataset, with_inverses
+
+TOLERANCE = 1e-4
+
+
+@kernel
+def _product(offsets, source, type_, weight, states, out, width):  # type: ignore[no-untyped-def]
+    dims = states.shape[2]
+    for b in numba.prange(len(states)):
+        state, sums, w = states[b].reshape(-1), out[b].reshape(-1), weight.reshape(-1)
+        for v in range(len(offsets) - 1):
+            total = zero(w, width)
+            for e in range(offsets[v], offsets[v + 1]):
+                s, r = load(state, source[e] * dims, width), load(w, type_[e] * dims, width)
+                total = add(total, multiply(s, r))
+            store(sums, v * dims, total)
+
+
+@kernel
+def _product_backward(  # type: ignore[no-untyped-def]
+    offsets, destination, type_, weight, states, grads, grad_states, grad_weights, width
+):
+    dims = states.shape[2]
+    for b in numba.prange(len(states)):
+        state, grad, w = states[b].reshape(-1), grads[b].reshape(-1), weight.reshape(-1)
+        grad_state, grad_weight = grad_states[b].reshape(-1), grad_weights[b].reshape(-1)
+        for u in range(len(offsets) - 1):
+            s, total = load(state, u * dims, width), zero(w, width)
+            for e in range(offsets[u], offsets[u + 1]):
+                g, r = load(grad, destination[e] * dims, width), type_[e] * dims
+                total = add(total, multiply(g, load(w, r, width)))
+                store(grad_weight, r, add(load(grad_weight, r, width), multiply(g, s)))
+            store(grad_state, u * dims, total)
+
+
+class BareProduct:
+    """The relational product of states of B heads over the whole graph, and its gradient."""
+
+    def __init__(self, graph: MessageGraph, heads: int, dim: int) -> None:
+        self.graph, self.width = graph, lanes_of(dim)
+        self.weight = torch.rand(graph.num_relation_ids, dim)
+        self.states = torch.rand(heads, graph.num_entities, dim)
+        self.out, self.grads = torch.empty_like(self.states), torch.empty_like(self.states)
+        self.grad_weights = torch.zeros(heads, *self.weight.shape)
+        index = graph.incidence
+        self.reverse_type = index.type[index.reverse_edge]
+
+    def __call__(self) -> None:
+        match_threads()
+        index, w, s = self.graph.incidence, self.weight.numpy(), self.states.numpy()
+        out = self.out.numpy()
+        _product(index.offsets, index.source, index.type, w, s, out, self.width)
+        _product_backward(
+            index.reverse_offsets, index.reverse_destination, self.reverse_type, w, s, out,
+            self.grads.numpy(), self.grad_weights.numpy(), self.width,
+        )  # fmt: skip
+
+    def check(self) -> float:
+        """The largest difference of the first head's sums to torch's."""
+        g = self.graph
+        messages = self.states[0][g.head] * self.weight[g.relation]
+        expected = torch.zeros_like(self.states[0]).index_add_(0, g.tail, messages)
+        return float((self.out[0] - expected).abs().max() / expected.abs().max())
+
+
+class ByEdges(nn.Module):
+    """A pass as NBFNet makes it: a tensor of a message per edge, a linear layer, one query."""
+
+    def __init__(self, graph: MessageGraph, dim: int, steps: int) -> None:
+        super().__init__()
+        self.graph, self.dim = graph, dim
+        self.weights = nn.ParameterList(
+            torch.rand(graph.num_relation_ids, dim) for _ in range(steps)
+        )
+        self.layers = nn.ModuleList(nn.Linear(3 * dim, dim) for _ in range(steps))
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(steps))
+        degree = torch.bincount(graph.tail, minlength=graph.num_entities)
+        self.degree = degree.clamp(min=1).unsqueeze(1)
+
+    def forward(self, head: int) -> Tensor:
+        """`(N, d)`, the last states."""
+        g = self.graph
+        state = torch.zeros(g.num_entities, self.dim)
+        state[head] = 1
+        for weight, layer, norm in zip(self.weights, self.layers, self.norms, strict=True):
+            messages = state[g.head] * weight[g.relation]  # (E, d)
+            mean = torch.zeros_like(state).index_add(0, g.tail, messages) / self.degree
+            squares = torch.zeros_like(state).index_add(0, g.tail, messages.square()) / self.degree
+            deviation = (squares - mean.square()).clamp(min=1e-6).sqrt()
+            state = torch.relu(norm(layer(torch.cat([state, mean, deviation], 1)))) + state
+        return state
+
+
+def main() -> int:
+    """Parse the arguments, time, and return the exit status: 1 where the limit's sums differ."""
+    parser = common.parser(__doc__)
+    parser.add_argument("--dim", type=common.positive, default=32, help="d (%(default)s)")
+    parser.add_argument("--steps", type=common.positive, default=4, help="L (%(default)s)")
+    parser.add_argument("--heads", type=common.positive, default=16, help="a batch (%(default)s)")
+    args = parser.parse_args()
+    data: KGDataset = common.dataset(args)
+    common.describe(data)
+    torch.manual_seed(args.seed)
+    graph = MessageGraph.from_dataset(data)
+    decoder = AllPathsDecoder(data.num_relations, args.dim, args.steps, readout=64)
+    settings = AllPathsConfig(steps=args.steps, batch_size=args.heads, hide="pair")
+    answers = AnswerIndex(with_inverses(data.train, data.num_relations), 2 * data.num_relations)
+    objective = AllPathsObjective(settings, PathModel(decoder, graph), answers)
+    heads = objective.order(args.seed, 0)[: args.heads]
+    autocast: Any = torch.autocast(
+        "cpu", torch.bfloat16, enabled=training_dtype("auto") == torch.bfloat16
+    )
+
+    def one_pass() -> None:
+        with autocast:
+            state = decoder(decoder.reach(graph, heads))
+        state.backward(torch.ones_like(state))
+
+    def training() -> None:
+        with autocast:
+            loss = objective.loss(heads)
+        loss.backward()
+
+    bare, edges = BareProduct(graph, len(heads), args.dim), ByEdges(graph, args.dim, args.steps)
+    before = common.peak_bytes()
+    passes = common.median_seconds(one_pass, args.repeats)[0] / len(heads)
+    trained = common.median_seconds(training, args.repeats)[0] / len(heads)
+    peak = common.peak_bytes() - before
+    product = args.steps * common.median_seconds(bare, args.repeats)[0] / len(heads)
+    query = common.median_seconds(lambda: edges(int(heads[0])).sum().backward(), 1)[0]
+    asked = len(objective.sample(heads).tail) / len(heads)
+    rows = [
+        ["kgtool, a pass", f"{1e3 * passes:.1f}", f"{passes / product:.2f}", ""],
+        ["kgtool, with targets and loss", f"{1e3 * trained:.1f}", f"{trained / product:.2f}",
+         f"{asked / trained:.0f}"],
+        [f"bare relational product, {args.steps} times", f"{1e3 * product:.1f}", "1", ""],
+        ["NBFNet's way, a query", f"{1e3 * query:.0f}", f"{query / product:.0f}",
+         f"{1 / query:.2f}"],
+    ]  # fmt: skip
+    common.print_table(
+        f"{args.steps} steps, {args.dim} dims, forward and backward, {len(heads)} heads a batch",
+        ["", "ms a head", "times the limit", "training queries a second"],
+        rows,
+    )
+    console.print(
+        f"{asked:.1f} queries a head; {asked / trained * query:.0f} times as many a second as "
+        f"NBFNet's way. The peak rose by {common.megabytes(peak)}."
+    )
+    off = bare.check()
+    if off > TOLERANCE:
+        console.print(f"[bold red]The limit's sums differ by {off:.1e}.[/]")
+    return int(off > TOLERANCE)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
