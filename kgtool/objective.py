@@ -104,17 +104,15 @@ class AllPathsObjective:
         reached = decoder.reach(graph, batch.head, batch.hidden)
         state = decoder(reached)
         features = decoder.features(torch.cat([state, state.new_zeros(1, decoder.dim)]))
-        hr = torch.stack([batch.head[batch.position], batch.relation], dim=1)
-        query, slot = self.answers.expand(self.answers.rows(hr))
-        answer = self.answers.tails[slot]
-        other = answer != batch.tail[query]
-        query, answer = query[other], answer[other]
+        head = batch.head[batch.position]
+        targets = torch.stack([head, batch.relation, batch.tail], dim=1)
+        query, answer = self.answers.others(targets)
         return path_loss(
             features, decoder.queries(batch.relation),
             rows=reached.rows_of_heads(),
             counts=torch.bincount(batch.position, minlength=len(batch.head)).tolist(),
             target=reached.slot_of(batch.position, batch.tail),
-            first=torch.searchsorted(query, torch.arange(len(hr) + 1)),
+            first=torch.searchsorted(query, torch.arange(len(targets) + 1)),
             masked=reached.slot_of(batch.position[query], answer),
             num_entities=graph.num_entities,
         )  # fmt: skip

@@ -30,9 +30,14 @@ class Batch:
     tail: Tensor
 
 
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    """The random numbers of an epoch's order."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+
+
 def epoch_order(num_queries: int, seed: int, epoch: int) -> Tensor:
     """`(num_queries,)` int64: the order of an epoch, a function of seed and epoch alone."""
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    generator = _generator(seed, epoch)
     return torch.randperm(num_queries, generator=generator)
 
 
@@ -133,7 +138,7 @@ class PassSampler:
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """The heads of an epoch, as many as have an edge: a function of seed and epoch alone."""
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+        generator = _generator(seed, epoch)
         count = int((self._degree > 0).sum())
         drawn = torch.rand(count, dtype=torch.double, generator=generator) * self._odds[-1]
         return torch.searchsorted(self._odds, drawn, right=True)

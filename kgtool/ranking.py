@@ -129,10 +129,7 @@ def _count(model: ScoresTails, triples: Tensor, known: AnswerIndex, num_entities
             f"{relation}, ?): such scores cannot be ranked. Remedy: train again with a lower "
             "learning rate, or look at the weights."
         )
-    position, slot = known.expand(known.rows(triples[:, :2]))
-    answer = known.tails[slot]
-    other = answer != tail[position]
-    position, answer = position[other], answer[other]
+    position, answer = known.others(triples)
     score, true = scores[row[position], answer], scores[row, tail][position]
     known_better = torch.bincount(position[score > true], minlength=len(tail))
     known_equal = torch.bincount(position[score == true], minlength=len(tail))

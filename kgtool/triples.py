@@ -151,6 +151,17 @@ class AnswerIndex:
         """`(n,)` int64: the number of answers of each row; 0 for row -1."""
         return torch.where(rows >= 0, self.offsets[rows + 1] - self.offsets[rows.clamp(min=0)], 0)
 
+    def others(self, triples: Tensor) -> tuple[Tensor, Tensor]:
+        """The known answers to the queries of triples `(n, 3)`, each triple's own tail left out.
+
+        Returns:
+            `position` `(p,)`, ascending positions in `triples`, and `answer` `(p,)`, entities.
+        """
+        position, slot = self.expand(self.rows(triples[:, :2]))
+        answer = self.tails[slot]
+        other = answer != triples[position, 2]
+        return position[other], answer[other]
+
     def expand(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """All answers of a batch of rows, as pairs.
 

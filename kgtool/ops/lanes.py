@@ -52,10 +52,10 @@ def _scalar(lanes: _Lanes) -> Any:
     return ir.FloatType() if lanes.scalar == types.float32 else ir.DoubleType()
 
 
-def _called(builder: Any, name: str, result: Any, args: Any, flags: Any = ()) -> Any:
+def _called(builder: Any, name: str, result: Any, args: Any) -> Any:
     """A call of one of LLVM's own functions."""
     kind = ir.FunctionType(result, [a.type for a in args])
-    return builder.call(builder.module.declare_intrinsic(name, fnty=kind), args, fastmath=flags)
+    return builder.call(builder.module.declare_intrinsic(name, fnty=kind), args, fastmath=_FLAGS)
 
 
 def _suffix(lanes: _Lanes) -> str:
@@ -77,7 +77,7 @@ def _function(name: str) -> Any:
     @_instruction
     def operation(typing: Any, a: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return _called(builder, f"llvm.{name}.{_suffix(a)}", args[0].type, args, _FLAGS)
+            return _called(builder, f"llvm.{name}.{_suffix(a)}", args[0].type, args)
 
         return a(a), generate
 
@@ -113,7 +113,7 @@ def total(typing: Any, a: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         scalar = _scalar(a)
         args = [ir.Constant(scalar, 0.0), args[0]]
-        return _called(builder, f"llvm.vector.reduce.fadd.{_suffix(a)}", scalar, args, _FLAGS)
+        return _called(builder, f"llvm.vector.reduce.fadd.{_suffix(a)}", scalar, args)
 
     return a.scalar(a), generate
 
