@@ -139,15 +139,20 @@ def explain(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="A file to write too.", show_default=False)
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="A .png, .svg or .pdf to draw them in.", show_default=False),
+    ] = None,
     data: Data = None,
 ) -> None:
     """Show the relation paths that carried the score of a triple, strongest first.
 
     A triple that the graph holds is scored without its own edge. Weights are parts of the score,
-    from the gradients of the pass.
+    from the gradients of the pass; ^r is the relation r walked backwards.
     """
     from kgtool.api import explain as explain_run
     from kgtool.files import write_json
+    from kgtool.picture import save_picture
     from kgtool.report import explanation_table
 
     found = explain_run(run, head, relation, tail, top, data)
@@ -155,6 +160,9 @@ def explain(
     if json_file is not None:
         write_json(json_file, found.to_dict())
         typer.echo(f"Written to {json_file}")
+    if picture is not None:
+        save_picture(found, picture)
+        typer.echo(f"Written to {picture}")
 
 
 @app.command()

@@ -28,19 +28,27 @@ from kgtool.triples import Vocabulary
 
 # Ends of paths that each step of the search keeps.
 BEAM = 256
+# Relations of a step that are shown, of those that lie between the same two entities.
+MAIN_RELATIONS = 3
 
 
 @dataclass(frozen=True)
 class Path:
-    """A path and what it carried of a score.
+    """A path of entities and what it carried of a score, by whatever edges lie between them.
+
+    What parallel edges say, a model may read off any of them: "a sister" off `sister_of` or off
+    `sister_of` walked backwards. So paths by the same entities are one explanation.
 
     Attributes:
         weight: its part of the score; negative where it speaks against.
-        edges: `(head, relation, tail)` ids in the order walked, relations inverses included.
+        entities: ids in the order walked.
+        steps: for each step `(relation, weight)`, strongest first, relations inverses included: the
+            part of the path's weight that takes this edge.
     """
 
     weight: float
-    edges: tuple[tuple[int, int, int], ...]
+    entities: tuple[int, ...]
+    steps: tuple[tuple[tuple[int, float], ...], ...]
 
 
 def explain_triple(
@@ -61,7 +69,7 @@ def explain_triple(
         beam: ends of paths kept at each step.
 
     Returns:
-        Distinct paths, none where no path of at most L edges leads from head to tail.
+        Distinct paths of entities, none where no path of at most L edges leads from head to tail.
     """
     head, relation, tail = triple
     first, end = graph.incidence.offsets[head], graph.incidence.offsets[head + 1]
@@ -79,19 +87,35 @@ def explain_triple(
     score = decoder.features(last) @ decoder.queries(torch.tensor([relation])).t()
     (gradient,) = torch.autograd.grad(score.sum(), last)
     ends = _Ends(torch.tensor([slot]), gradient, [()])
-    gone = set(into[own].tolist()) | set(graph.inverse[into[own]].tolist())
+    gone = torch.zeros(graph.num_edges, dtype=torch.bool)
+    gone[torch.cat([into[own], graph.inverse[into[own]]])] = True
     for step in range(decoder.steps, 0, -1):
         ends = _step_back(decoder, graph, reached, step, states[step - 1], ends, gone, beam)
     carried = (ends.gradient @ states[0][0]).tolist()
     weights: dict[tuple[int, ...], float] = {}
     for path, weight in zip(ends.path, carried, strict=True):
         weights[path] = weights.get(path, 0.0) + weight
-    edges = torch.stack([graph.head, graph.relation, graph.tail], dim=1)
-    return [
-        Path(weight, tuple((h, r, t) for h, r, t in edges[list(path)].tolist()))
-        for path, weight in sorted(weights.items(), key=lambda item: -item[1])
-        if path
+    return _by_entities(graph, {path: weight for path, weight in weights.items() if path})
+
+
+def _by_entities(graph: MessageGraph, weights: dict[tuple[int, ...], float]) -> list[Path]:
+    """Paths of entities, strongest first, of the weights of paths of edges."""
+    relations: dict[tuple[int, ...], list[dict[int, float]]] = {}
+    for path, weight in weights.items():
+        edges = list(path)
+        entities = (int(graph.head[edges[0]]), *graph.tail[edges].tolist())
+        steps = relations.setdefault(entities, [{} for _ in edges])
+        for step, relation in zip(steps, graph.relation[edges].tolist(), strict=True):
+            step[relation] = step.get(relation, 0.0) + weight
+    paths = [
+        Path(sum(steps[0].values()), entities, tuple(_strongest_first(step) for step in steps))
+        for entities, steps in relations.items()
     ]
+    return sorted(paths, key=lambda path: -path.weight)
+
+
+def _strongest_first(weights: dict[int, float]) -> tuple[tuple[int, float], ...]:
+    return tuple(sorted(weights.items(), key=lambda item: -item[1]))
 
 
 @dataclass(frozen=True)
@@ -99,18 +123,26 @@ class NamedPath:
     """A path in labels.
 
     Attributes:
-        weight: as of `Path`.
-        edges: `(head, relation, tail, inverse)` in the order walked: where `inverse`, the graph
-            holds `(tail, relation, head)`.
+        weight, entities, steps: as of `Path`; `^r` is the inverse of the relation `r`, an edge
+            walked backwards.
     """
 
     weight: float
-    edges: tuple[tuple[str, str, str, bool], ...]
+    entities: tuple[str, ...]
+    steps: tuple[tuple[tuple[str, float], ...], ...]
 
     def __str__(self) -> str:
-        """`Ada --mother_of--> Ben <--father_of-- Carl`."""
-        arrows = (f" <--{r}-- {t}" if back else f" --{r}--> {t}" for _, r, t, back in self.edges)
-        return self.edges[0][0] + "".join(arrows)
+        """`Ada --mother_of--> Ben --^father_of, ^uncle_of--> Carl`."""
+        text = self.entities[0]
+        for step, entity in zip(self.steps, self.entities[1:], strict=True):
+            text += f" --{', '.join(main_relations(step))}--> {entity}"
+        return text
+
+
+def main_relations(step: tuple[tuple[str, float], ...]) -> list[str]:
+    """The few relations of a step that carry most, of those that carry a tenth of the strongest."""
+    least = step[0][1] / 10 if step[0][1] > 0 else -float("inf")
+    return [relation for relation, weight in step if weight >= least][:MAIN_RELATIONS]
 
 
 @dataclass(frozen=True)
@@ -127,13 +159,16 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        names = ("head", "relation", "tail", "inverse")
         return {
-            **dict(zip(names, self.triple, strict=False)),
+            **dict(zip(("head", "relation", "tail"), self.triple, strict=True)),
             "paths": [
                 {
                     "weight": path.weight,
-                    "edges": [dict(zip(names, edge, strict=True)) for edge in path.edges],
+                    "entities": list(path.entities),
+                    "steps": [
+                        [{"relation": name, "weight": weight} for name, weight in step]
+                        for step in path.steps
+                    ],
                 }
                 for path in self.paths
             ],
@@ -142,13 +177,11 @@ class Explanation:
 
 def name_path(path: Path, vocabulary: Vocabulary) -> NamedPath:
     """A path with labels for ids."""
-    entities, relations = vocabulary.entities, vocabulary.relations
+    names = (*vocabulary.relations, *(f"^{name}" for name in vocabulary.relations))
     return NamedPath(
         path.weight,
-        tuple(
-            (entities[h], relations[r % len(relations)], entities[t], r >= len(relations))
-            for h, r, t in path.edges
-        ),
+        tuple(vocabulary.entities[entity] for entity in path.entities),
+        tuple(tuple((names[r], weight) for r, weight in step) for step in path.steps),
     )
 
 
@@ -168,7 +201,7 @@ def _step_back(
     step: int,
     before: Tensor,
     ends: _Ends,
-    gone: set[int],
+    gone: Tensor,
     beam: int,
 ) -> _Ends:
     """One step towards the head: along each in-edge that brought something, or waiting."""
@@ -177,12 +210,12 @@ def _step_back(
     places, which = torch.unique(ends.slot, return_inverse=True)
     entity = torch.from_numpy(reached.node[0])[places].long()
     offsets = torch.from_numpy(graph.incidence.offsets)
-    edges = [
-        torch.tensor([e for e in range(a, b) if e not in gone], dtype=torch.long)
-        for a, b in zip(offsets[entity].tolist(), offsets[entity + 1].tolist(), strict=True)
-    ]
-    count = torch.tensor([len(into) for into in edges])
-    edge, place = torch.cat(edges), torch.repeat_interleave(count)
+    first, degree = offsets[entity], offsets[entity + 1] - offsets[entity]
+    place = torch.repeat_interleave(degree)
+    edge = torch.arange(len(place)) + (first - degree.cumsum(0) + degree)[place]
+    there = ~gone[edge]
+    edge, place = edge[there], place[there]
+    count = torch.bincount(place, minlength=len(places))
     source = reached.slot_of(torch.zeros_like(edge), graph.head[edge])
     brings = source < len(before)
     edge, place, source = edge[brings], place[brings], source[brings]

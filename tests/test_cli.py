@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 FLAGS = {
     "train": ["config", "overrides", "--data", "--out", "--resume"],
     "evaluate": ["run", "--split", "--data"],
-    "explain": ["run", "head", "relation", "tail", "--top", "--json", "--data"],
+    "explain": ["run", "head", "relation", "tail", "--top", "--json", "--picture", "--data"],
     "export": ["run", "--out", "--data"],
     "inspect": ["path"],
 }

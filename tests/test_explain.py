@@ -10,12 +10,14 @@ from typer.testing import CliRunner
 
 import kgtool
 from kgtool.cli import app
-from kgtool.errors import DataError, RunError
-from kgtool.explain import explain_triple
+from kgtool.errors import ConfigError, DataError, RunError
+from kgtool.explain import Explanation, Path, explain_triple, name_path
 from kgtool.graph import MessageGraph
 from kgtool.ops import path_rows
+from kgtool.picture import save_picture
 from kgtool.run import Run
 from kgtool.trainer import train
+from kgtool.triples import Vocabulary
 from tests.graphs import random_dataset
 from tests.runs import all_paths_config, ring, tiny_config, write_folder
 from tests.test_all_paths import edges_without, make_decoder
@@ -43,12 +45,13 @@ def test_all_paths_together_are_the_score(seed):
     assert [p.weight for p in paths] == sorted((p.weight for p in paths), reverse=True)
     edges = set(edges_without(graph, set()))
     for path in paths:
-        assert set(path.edges) <= edges
-        places = [head, *(t for _, _, t in path.edges)]
-        assert [h for h, _, _ in path.edges] == places[:-1]
-        assert places[-1] == tail
-        assert len(path.edges) <= decoder.steps
-    assert len({path.edges for path in paths}) == len(paths)
+        assert (path.entities[0], path.entities[-1]) == (head, tail)
+        assert len(path.steps) == len(path.entities) - 1 <= decoder.steps
+        for u, step, v in zip(path.entities, path.steps, path.entities[1:], strict=False):
+            assert {(u, r, v) for r, _ in step} <= edges
+            assert sum(weight for _, weight in step) == pytest.approx(path.weight, rel=1e-5)
+            assert [w for _, w in step] == sorted((w for _, w in step), reverse=True)
+    assert len({path.entities for path in paths}) == len(paths)
 
 
 def test_a_beam_keeps_the_strongest():
@@ -59,9 +62,9 @@ def test_a_beam_keeps_the_strongest():
     triple = tuple(dataset.test[0].tolist())
     assert len(triple) == 3
     whole = explain_triple(decoder, graph, triple, beam=1_000_000)
-    narrow = explain_triple(decoder, graph, triple, beam=64)
+    narrow = explain_triple(decoder, graph, triple, beam=8)
     assert 0 < len(narrow) < len(whole)
-    assert narrow[0].edges in {path.edges for path in whole[:5]}
+    assert narrow[0].entities in {path.entities for path in whole[:5]}
 
 
 def test_an_edge_does_not_explain_itself():
@@ -71,8 +74,10 @@ def test_an_edge_does_not_explain_itself():
     decoder = make_decoder(dataset)
     for head, relation, tail in dataset.train.tolist()[:8]:
         for path in explain_triple(decoder, graph, (head, relation, tail)):
-            assert (head, relation, tail) not in path.edges
-            assert (tail, relation + dataset.num_relations, head) not in path.edges
+            for u, step, v in zip(path.entities, path.steps, path.entities[1:], strict=False):
+                relations = {r for r, _ in step}
+                assert (u, v) != (head, tail) or relation not in relations
+                assert (u, v) != (tail, head) or relation + dataset.num_relations not in relations
 
 
 def test_rows_of_torch_are_those_of_the_kernels():
@@ -111,7 +116,7 @@ def test_explain_by_label(run):
     assert found.triple == ("e000", "r002", "e005")
     assert 0 < len(found.paths) <= 3
     for path in found.paths:
-        assert (path.edges[0][0], path.edges[-1][2]) == ("e000", "e005")
+        assert (path.entities[0], path.entities[-1]) == ("e000", "e005")
         assert str(path).startswith("e000 ")
     assert kgtool.explain(str(run.path), "e000", "r002", "e005", top=3) == found
     with pytest.raises(DataError, match=r"no entity 'e00x' \(is it 'e\d+'\?\)"):
@@ -129,7 +134,40 @@ def test_explain_on_the_command_line(run, tmp_path):
     written = json.loads(file.read_text())
     assert (written["head"], written["relation"], written["tail"]) == ("e000", "r002", "e005")
     assert len(written["paths"]) == 2
-    assert {"head", "relation", "tail", "inverse"} == set(written["paths"][0]["edges"][0])
+    path = written["paths"][0]
+    assert set(path) == {"weight", "entities", "steps"}
+    assert set(path["steps"][0][0]) == {"relation", "weight"}
+
+
+def test_inverses_and_parallel_edges_by_name():
+    words = Vocabulary(("Ada", "Ben", "Cleo"), ("likes", "knows"))
+    steps = (((0, 1.5), (3, 0.5), (1, 0.1)), ((2, 2.1),))
+    path = name_path(Path(2.1, (0, 1, 2), steps), words)
+    # What carries less than a tenth of the strongest is in the data, not in the line.
+    assert path.steps[0] == (("likes", 1.5), ("^knows", 0.5), ("knows", 0.1))
+    assert str(path) == "Ada --likes, ^knows--> Ben --^likes--> Cleo"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "begins"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")]
+)
+def test_a_picture(run, tmp_path, suffix, begins):
+    file = tmp_path / f"why{suffix}"
+    found = kgtool.explain(run, "e000", "r002", "e005", top=4)
+    save_picture(found, file)
+    assert file.read_bytes().startswith(begins)
+    if suffix == ".svg":
+        drawn = file.read_text()
+        assert all(label in drawn for label in ("e000", "e005", f"{found.paths[0].weight:.2f}"))
+
+
+def test_a_picture_without_paths_and_of_no_kind(run, tmp_path):
+    save_picture(Explanation(("a", "r", "b"), ()), tmp_path / "none.svg")
+    assert "No path that the model reads." in (tmp_path / "none.svg").read_text()
+    command = ["explain", str(run.path), "e000", "r002", "e005", "--picture", "why.bmp"]
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, ConfigError)
+    assert "why.bmp: no kind of picture. Remedy: one of .png, .svg, .pdf" in str(result.exception)
 
 
 def test_one_path_has_no_paths_to_show(tmp_path):

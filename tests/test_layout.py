@@ -19,7 +19,7 @@ ORDER = [
     {"model"},
     {"objective", "explain", "ranking"},
     {"evaluator"},
-    {"report", "export", "run"},
+    {"report", "picture", "export", "run"},
     {"trainer"},
     {"api"},
     {"cli"},

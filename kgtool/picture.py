@@ -1,0 +1,84 @@
+"""Pictures of explanations: the paths that carried a score, from head to tail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kgtool.errors import ConfigError
+from kgtool.explain import Explanation, main_relations
+from kgtool.files import atomic_write
+
+SUFFIXES = (".png", ".svg", ".pdf")
+_FOR, _AGAINST = "#2a6fbb", "#c8553d"  # what carried for and against
+_ENTITY, _ENDS, _EDGE = "#f3f5f7", "#dbe8f6", "#8a97a5"
+_LABEL = 22  # characters of a label that are shown
+_STEP, _ROW = 3.0, 0.6  # inches between entities, and between paths
+
+
+def save_picture(found: Explanation, file: Path) -> None:
+    """Draw paths from head to tail, each in a row, strongest on top; wider lines carried more.
+
+    Args:
+        found: the explanation.
+        file: to write; its suffix, .png, .svg or .pdf, says what.
+
+    Raises:
+        ConfigError: for another suffix.
+        KGToolError: when the file cannot be written.
+    """
+    if file.suffix not in SUFFIXES:
+        raise ConfigError(f"{file}: no kind of picture. Remedy: one of {', '.join(SUFFIXES)}")
+    figure = _draw(found)
+    with atomic_write(file, "wb") as stream:
+        figure.savefig(stream, format=file.suffix[1:], dpi=150)
+
+
+def _draw(found: Explanation) -> Figure:
+    longest = max((len(path.steps) for path in found.paths), default=1)
+    rows = max(len(found.paths), 1)
+    figure = Figure(figsize=(_STEP * longest + 2.8, _ROW * rows + 0.7), layout="constrained")
+    axes: Axes = figure.add_subplot()
+    axes.set_axis_off()
+    axes.set(xlim=(-0.35, longest + 0.6), ylim=(0.5 - rows, 0.5))
+    head, relation, tail = found.triple
+    axes.set_title(f"{head}  —{relation}→  {tail}", fontsize=11)
+    if not found.paths:
+        axes.text(longest / 2, 0, "No path that the model reads.", ha="center")
+    most = max((abs(path.weight) for path in found.paths), default=1.0) or 1.0
+    for row, path in enumerate(found.paths):
+        color = _FOR if path.weight >= 0 else _AGAINST
+        width = 0.8 + 4.2 * abs(path.weight) / most
+        places = [longest * i / len(path.steps) for i in range(len(path.entities))]
+        boxes = []
+        for i, (place, entity) in enumerate(zip(places, path.entities, strict=True)):
+            fill = _ENDS if i in (0, len(places) - 1) else _ENTITY
+            box = {"boxstyle": "round,pad=0.35", "edgecolor": _EDGE, "facecolor": fill}
+            text = axes.text(
+                place, -row, _short(entity), fontsize=9, ha="center", va="center", bbox=box
+            )
+            boxes.append(text.get_bbox_patch())
+        for i, step in enumerate(path.steps):
+            begin, end = places[i], places[i + 1]
+            arrow = {
+                "arrowstyle": "-|>", "color": color, "linewidth": width,
+                "shrinkA": 0, "shrinkB": 0, "patchA": boxes[i], "patchB": boxes[i + 1],
+            }  # fmt: skip
+            axes.annotate("", (end, -row), (begin, -row), arrowprops=arrow)
+            axes.text(
+                (begin + end) / 2, -row, _said(step), color=color, fontsize=8, linespacing=1.05,
+                ha="center", va="center", zorder=4,
+                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
+            )  # fmt: skip
+        axes.text(longest + 0.58, -row, f"{path.weight:.2f}", color=color, ha="right", va="center")
+    return figure
+
+
+def _said(step: tuple[tuple[str, float], ...]) -> str:
+    return "\n".join(_short(relation) for relation in main_relations(step))
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= _LABEL else label[: _LABEL // 2] + "…" + label[-_LABEL // 2 :]
