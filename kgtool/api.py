@@ -116,7 +116,7 @@ def explain(
         _id_of(relation, words.relation_ids, "relation"),
         _id_of(tail, words.entity_ids, "entity"),
     )
-    scorer = model.scorer()
+    scorer = model.cpu().scorer()
     found = explain_triple(scorer.decoder, scorer.graph, triple)[:top]
     return Explanation((head, relation, tail), tuple(name_path(path, words) for path in found))
 

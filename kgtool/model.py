@@ -106,7 +106,7 @@ class PathScorer:
         """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
         head, position = torch.unique(hr[:, 0], return_inverse=True)
         queries = self.decoder.queries(hr[:, 1])
-        scores = queries.new_empty(len(hr), self.graph.num_entities)
+        scores = torch.empty(len(hr), self.graph.num_entities, dtype=queries.dtype)
         for start in range(0, len(head), HEADS):
             reached = self.decoder.reach(self.graph, head[start : start + HEADS])
             features = self.decoder.features(self.decoder(reached))
@@ -117,7 +117,7 @@ class PathScorer:
                 asked = torch.nonzero(position == start + i).squeeze(1)
                 row = (queries[asked] @ nowhere).unsqueeze(1).repeat(1, scores.shape[1])
                 row[:, entity] = queries[asked] @ found.t()
-                scores[asked] = row
+                scores[asked] = row.cpu()
         return scores
 
     def score_hrt(self, hrt: Tensor) -> Tensor:
@@ -135,13 +135,21 @@ class PathScorer:
             for head in torch.arange(self.graph.num_entities).split(HEADS):
                 reached = self.decoder.reach(self.graph, head)
                 first = torch.from_numpy(reached.first[-1][:-1])
-                parts.append(self.decoder(reached)[first])
+                parts.append(self.decoder(reached)[first].cpu())
             return torch.cat(parts)
 
     @property
     def relations(self) -> Tensor:
         """`(2 · num_relations, d)`: the part of a query that is multiplied with states."""
-        return self.decoder.relations.detach()
+        return self.decoder.relations.detach().cpu()
+
+
+def path_device() -> torch.device:
+    """Where all-paths models run: on a GPU where torch has one.
+
+    The one-path model stays on the CPU, which its kernels and DGL's are written for.
+    """
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class PathModel(nn.Module):

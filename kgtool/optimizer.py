@@ -65,10 +65,14 @@ def learning_rate(settings: TrainingConfig, step: int, total_steps: int) -> floa
     return settings.learning_rate * warm
 
 
-def training_dtype(precision: str) -> torch.dtype:
-    """The dtype of training's matrix products: bfloat16 only where it is asked for or gains."""
+def training_dtype(precision: str, device: str = "cpu") -> torch.dtype:
+    """The dtype of training's matrix products: bfloat16 only where it is asked for or gains.
+
+    On a GPU, where messages bound a pass and not its products, it does not.
+    """
     if precision == "auto":
-        precision = "bfloat16" if _has_bfloat16_units() else "float32"
+        gains = device == "cpu" and _has_bfloat16_units()
+        precision = "bfloat16" if gains else "float32"
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 

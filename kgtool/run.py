@@ -30,7 +30,7 @@ from kgtool.errors import DataError, RunError
 from kgtool.files import atomic_write, read_json, write_json
 from kgtool.graph import MessageGraph
 from kgtool.loaders import load_dataset
-from kgtool.model import KGModel, PathModel
+from kgtool.model import KGModel, PathModel, path_device
 from kgtool.triples import KGDataset, Vocabulary
 
 BEST = "best.safetensors"
@@ -51,7 +51,7 @@ def build_model(config: Config, dataset: KGDataset) -> KGModel | PathModel:
     if config.all_paths:
         a = config.all_paths
         decoder = AllPathsDecoder(dataset.num_relations, config.dim, a.steps, a.readout)
-        return PathModel(decoder, graph)
+        return PathModel(decoder, graph).to(path_device())
     if not (config.one_path and config.encoder):
         raise ValueError("the configuration has no decoder")
     e, d = config.encoder, config.one_path

@@ -102,7 +102,8 @@ class _Trainer:
         self.names, parameters = zip(*self.model.named_parameters(), strict=True)
         self.optimizer = make_optimizer(self.settings, parameters, self.model.embeddings())
         self.objective = make_objective(run.config, self.model, dataset)
-        self.precision = training_dtype(self.settings.precision)
+        self.device = next(self.model.parameters()).device.type
+        self.precision = training_dtype(self.settings.precision, self.device)
         rows = len(self.objective.order(run.config.seed, 0))
         self.steps_an_epoch = math.ceil(rows / self.objective.batch_size)
         self.total_steps = self.settings.epochs * self.steps_an_epoch
@@ -117,8 +118,8 @@ class _Trainer:
         settings = self.settings
         begun = time.perf_counter() - self.seconds
         self.log.info(
-            "%d steps an epoch, %d epochs, products in %s",
-            self.steps_an_epoch, settings.epochs, self.precision,
+            "%d steps an epoch, %d epochs, products in %s on %s",
+            self.steps_an_epoch, settings.epochs, self.precision, self.device,
         )  # fmt: skip
         bar = tqdm(
             total=self.total_steps,
@@ -156,7 +157,8 @@ class _Trainer:
     def _step(self, rows: Tensor) -> float:
         """One update; returns the loss."""
         self.model.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == torch.bfloat16):
+        half = self.precision == torch.bfloat16
+        with torch.autocast(self.device, torch.bfloat16, enabled=half):
             loss = self.objective.loss(rows)
         if not bool(torch.isfinite(loss)):
             raise TrainingError(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,3 +29,10 @@ def benchmark_archive() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train on the CPU, where a seed gives the same bits, but in tests marked `on_device`."""
+    if "on_device" not in request.keywords:
+        monkeypatch.setattr("kgtool.run.path_device", lambda: torch.device("cpu"))

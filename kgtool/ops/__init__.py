@@ -6,7 +6,8 @@ from kgtool.ops.entity_loss import entity_loss
 from kgtool.ops.incidence import Incidence
 from kgtool.ops.memory import keep_large_blocks
 from kgtool.ops.path_loss import path_loss
-from kgtool.ops.path_step import path_rows, path_step
+from kgtool.ops.path_step import path_step
+from kgtool.ops.path_step_torch import path_rows
 from kgtool.ops.reach import Reach, reach
 from kgtool.ops.relational_sum import relational_sum
 

@@ -118,8 +118,45 @@ def path_loss(
         A scalar with gradients to `features` and `queries`. Under CPU autocast products run in its
         dtype, the loss in float32.
     """
+    if features.device.type != "cpu":
+        return torch_path_loss(features, queries, rows, counts, target, first, masked, num_entities)
     loss: Tensor = _PathLoss.apply(  # type: ignore[no-untyped-call]
         features.contiguous(), queries.contiguous(), rows, counts, target, first, masked,
         num_entities,
     )  # fmt: skip
     return loss
+
+
+def torch_path_loss(
+    features: Tensor,
+    queries: Tensor,
+    rows: list[int],
+    counts: list[int],
+    target: Tensor,
+    first: Tensor,
+    masked: Tensor,
+    num_entities: int,
+) -> Tensor:
+    """`path_loss` in torch's operations, on whatever device its floats are."""
+    outside = queries @ features[-1]
+    position = torch.repeat_interleave(first.diff())  # the query that each masked row is of
+    losses, query = [], 0
+    parts = zip(features[:-1].split(rows), queries.split(counts), strict=True)
+    for (states, asked), size in zip(parts, rows, strict=True):
+        scores = asked @ states.t()
+        here = slice(query, query + len(asked))
+        mine = (position >= here.start) & (position < here.stop)
+        i, known = position[mine] - query, masked[mine]
+        inside = known < size
+        others = num_entities - size - torch.bincount(i[~inside], minlength=len(asked))
+        told = target[here].to(scores.device)
+        reached = (told < size).unsqueeze(1)
+        own = scores.gather(1, told.clamp(max=size - 1).unsqueeze(1))
+        own = torch.where(reached, own, outside[here].unsqueeze(1))
+        where = (i[inside].to(scores.device), known[inside].to(scores.device))
+        scores = scores.index_put(where, scores.new_tensor(MASKED))
+        rest = outside[here] + others.to(scores).log()
+        total = torch.logsumexp(torch.cat([scores, rest.unsqueeze(1)], dim=1), dim=1)
+        losses.append(total - own.squeeze(1))
+        query += len(asked)
+    return torch.cat(losses).mean()

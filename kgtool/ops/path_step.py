@@ -17,7 +17,8 @@ from kgtool.ops.bfloat16 import bits, product_dtype
 from kgtool.ops.gru_gates import NUM_GROUPS, gates, gates_backward
 from kgtool.ops.incidence import match_threads
 from kgtool.ops.lanes import lanes_of
-from kgtool.ops.path_messages import EPSILON, LEAST_VARIANCE, gather, scatter, spread
+from kgtool.ops.path_messages import gather, scatter, spread
+from kgtool.ops.path_step_torch import torch_path_step
 from kgtool.ops.reach import Reach
 
 
@@ -103,6 +104,8 @@ def path_step(
 ) -> Tensor:
     """The states after one more step, with gradients to all five tensors of floats.
 
+    On the CPU by compiled kernels, elsewhere by torch's own operations.
+
     Args:
         state: `(rows(step - 1), d)` float32 or float64, of the entities reached before.
         weight: `(C, R, d)`, same dtype: `w_r`, inverses included, in C contexts.
@@ -118,53 +121,10 @@ def path_step(
         `(rows(step), d)`, same dtype. Under CPU autocast the matrix product and the rows that it
         reads and writes are of autocast's dtype, all sums float32.
     """
+    if state.device.type != "cpu":
+        return torch_path_step(state, weight, scaler, matrix, bias, context, reach, step)
     new: Tensor = _PathStep.apply(  # type: ignore[no-untyped-call]
         state.contiguous(), weight.contiguous(), scaler.contiguous(), matrix.contiguous(),
         bias.contiguous(), context, reach, step,
     )  # fmt: skip
     return new
-
-
-def path_rows(
-    sums: Tensor,
-    squares: Tensor,
-    degree: Tensor,
-    state: Tensor,
-    scaler: Tensor,
-    matrix: Tensor,
-    bias: Tensor,
-    held: bool = False,
-) -> Tensor:
-    """What `path_step` does at an entity once its messages are added up, in torch's operations.
-
-    Args:
-        sums, squares: `(n, d)` float, of the messages and of their squares.
-        degree: `(n,)`, in-edges.
-        state: `(n, d)`, before the step.
-        scaler, matrix, bias: as of `path_step`.
-        held: let gradients take the gates, the normalisation's divisor and the slope of tanh (as
-            `tanh(a) / a`) for constants. A result is then its gradient times what it is made of,
-            but for biases, where a true gradient says that nothing scales it: see Ali et al. 2022,
-            "XAI for Transformers", and Arras et al. 2017 for gates.
-
-    Returns:
-        `(n, d)`.
-    """
-    hold = Tensor.detach if held else _as_it_is
-    count = degree.unsqueeze(1).to(sums.dtype)
-    mean = sums / count.clamp(min=1)
-    variance = squares / count.clamp(min=1) - mean.square()
-    deviation = variance.clamp(min=LEAST_VARIANCE).sqrt()
-    both = torch.cat([mean, deviation], dim=1) * torch.exp(scaler.flatten() * count.log1p())
-    both = both - both.mean(1, keepdim=True)
-    divisor = hold(torch.sqrt(both.square().mean(1, keepdim=True) + EPSILON))
-    products = torch.cat([both / divisor, state], dim=1) @ matrix + bias
-    z, r, x, s = products.chunk(4, dim=1)
-    z, r = hold(torch.sigmoid(z)), hold(torch.sigmoid(r))
-    before = x + r * s
-    new = before * (torch.tanh(before) / before).detach() if held else torch.tanh(before)
-    return (1 - z) * new + z * state
-
-
-def _as_it_is(x: Tensor) -> Tensor:
-    return x
