@@ -11,14 +11,11 @@ message per edge by torch's indexing, and one pass a query.
 
 from __future__ import annotations
 
-from typing import Any
-
 # First: kgtool is to be imported before torch.
 from benchmarks import common
 from benchmarks.common import console
 
 # isort: split
-import numba
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +24,7 @@ from kgtool.config import AllPathsConfig
 from kgtool.graph import MessageGraph
 from kgtool.model import PathModel
 from kgtool.objective import AllPathsObjective
-from kgtool.ops.incidence import match_threads
+from kgtool.ops import in_threads
 from kgtool.ops.lanes import add, kernel, lanes_of, load, multiply, store, zero
 from kgtool.optimizer import training_dtype
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
@@ -38,7 +35,7 @@ TOLERANCE = 1e-4
 @kernel
 def _product(offsets, source, type_, weight, states, out, width):  # type: ignore[no-untyped-def]
     dims = states.shape[2]
-    for b in numba.prange(len(states)):
+    for b in range(len(states)):
         state, sums, w = states[b].reshape(-1), out[b].reshape(-1), weight.reshape(-1)
         for v in range(len(offsets) - 1):
             total = zero(w, width)
@@ -53,7 +50,7 @@ def _product_backward(  # type: ignore[no-untyped-def]
     offsets, destination, type_, weight, states, grads, grad_states, grad_weights, width
 ):
     dims = states.shape[2]
-    for b in numba.prange(len(states)):
+    for b in range(len(states)):
         state, grad, w = states[b].reshape(-1), grads[b].reshape(-1), weight.reshape(-1)
         grad_state, grad_weight = grad_states[b].reshape(-1), grad_weights[b].reshape(-1)
         for u in range(len(offsets) - 1):
@@ -78,13 +75,15 @@ class BareProduct:
         self.reverse_type = index.type[index.reverse_edge]
 
     def __call__(self) -> None:
-        match_threads()
-        index, w, s = self.graph.incidence, self.weight.numpy(), self.states.numpy()
-        out = self.out.numpy()
+        in_threads(self._one, range(len(self.states)))
+
+    def _one(self, b: int) -> None:
+        index, w, part = self.graph.incidence, self.weight.numpy(), slice(b, b + 1)
+        s, out = self.states[part].numpy(), self.out[part].numpy()
         _product(index.offsets, index.source, index.type, w, s, out, self.width)
         _product_backward(
             index.reverse_offsets, index.reverse_destination, self.reverse_type, w, s, out,
-            self.grads.numpy(), self.grad_weights.numpy(), self.width,
+            self.grads[part].numpy(), self.grad_weights[part].numpy(), self.width,
         )  # fmt: skip
 
     def check(self) -> float:
@@ -139,28 +138,33 @@ def main() -> int:
     answers = AnswerIndex(with_inverses(data.train, data.num_relations), 2 * data.num_relations)
     objective = AllPathsObjective(settings, PathModel(decoder, graph), answers)
     heads = objective.order(args.seed, 0)[: args.heads]
-    autocast: Any = torch.autocast(
-        "cpu", torch.bfloat16, enabled=training_dtype("auto") == torch.bfloat16
-    )
+    dtype = training_dtype("auto")
+    parameters = list(decoder.parameters())
 
-    def one_pass() -> None:
-        with autocast:
-            state = decoder(decoder.reach(graph, heads))
-        state.backward(torch.ones_like(state))
+    def one_pass(part: Tensor) -> None:
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+            state = decoder(decoder.reach(graph, part))
+        torch.autograd.grad(state, parameters, torch.ones_like(state), allow_unused=True)
+
+    def all_passes() -> None:
+        in_threads(one_pass, decoder.split(graph, heads))
+
+    def train_part(part: tuple[Tensor, int]) -> None:
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+            loss, _ = objective.loss(part)
+        torch.autograd.grad(loss, parameters)
 
     def training() -> None:
-        with autocast:
-            loss = objective.loss(heads)
-        loss.backward()
+        in_threads(train_part, objective.parts(heads))
 
     bare, edges = BareProduct(graph, len(heads), args.dim), ByEdges(graph, args.dim, args.steps)
     before = common.peak_bytes()
-    passes = common.median_seconds(one_pass, args.repeats)[0] / len(heads)
+    passes = common.median_seconds(all_passes, args.repeats)[0] / len(heads)
     trained = common.median_seconds(training, args.repeats)[0] / len(heads)
     peak = common.peak_bytes() - before
     product = args.steps * common.median_seconds(bare, args.repeats)[0] / len(heads)
     query = common.median_seconds(lambda: edges(int(heads[0])).sum().backward(), 1)[0]
-    asked = len(objective.sample(heads).tail) / len(heads)
+    asked = sum(len(objective.sample(part).tail) for part in objective.parts(heads)) / len(heads)
     rows = [
         ["kgtool, a pass", f"{1e3 * passes:.1f}", f"{passes / product:.2f}", ""],
         ["kgtool, with targets and loss", f"{1e3 * trained:.1f}", f"{trained / product:.2f}",

@@ -23,6 +23,10 @@ from torch import Tensor, nn
 from kgtool.graph import MessageGraph
 from kgtool.ops import Reach, path_step, reach
 
+# Edges that a part of a batch reads in all its steps: below it, what Python does between kernels
+# counts, and threads wait for it.
+EDGES_A_PART = 1 << 21
+
 
 class AllPathsDecoder(nn.Module):
     """A GRU that reads all paths at once.
@@ -69,6 +73,13 @@ class AllPathsDecoder(nn.Module):
         """L."""
         return len(self.weights)
 
+    def split(self, graph: MessageGraph, head: Tensor) -> tuple[Tensor, ...]:
+        """Heads in parts that threads can work on side by side, `(b,)` each: a rule of the graph.
+
+        The same on every machine, so that a seed gives the same numbers whatever the threads.
+        """
+        return head.split(max(1, EDGES_A_PART // max(1, self.steps * graph.num_edges)))
+
     def reach(self, graph: MessageGraph, head: Tensor, hidden: Tensor | None = None) -> Reach:
         """What paths of at most L edges reach from each head.
 
@@ -81,11 +92,14 @@ class AllPathsDecoder(nn.Module):
         return reach(graph.incidence, graph.opposite, head, self.steps, hidden)
 
     def forward(self, reached: Reach) -> Tensor:
-        """The last states of a pass from each head, `(rows(L), d)`."""
+        """The last states of a pass from each head, as of `states`."""
         return self.states(reached)[-1]
 
     def states(self, reached: Reach) -> list[Tensor]:
-        """The states after each step from 0 to L, `(rows(step), d)`."""
+        """The states after each step from 0 to L, `(rows(step), d)` and more.
+
+        The rows beyond, one at least but at step 0, are zero: the state of what no path reaches.
+        """
         states = [self.init.expand(reached.num_heads, -1)]
         context = torch.zeros(reached.num_heads, dtype=torch.long)
         matrix = self.matrix()

@@ -79,7 +79,7 @@ def explain_triple(
         own |= torch.isin(into, graph.inverse[into[own]])
     reached = decoder.reach(graph, torch.tensor([head]), own)
     with torch.no_grad():
-        states = decoder.states(reached)
+        states = [s[: reached.rows(i)] for i, s in enumerate(decoder.states(reached))]
     slot = int(reached.slot_of(torch.tensor([0]), torch.tensor([tail])))
     if slot >= reached.rows(decoder.steps):
         return []

@@ -12,6 +12,7 @@ from kgtool.all_paths import AllPathsDecoder
 from kgtool.decoder import GRUDecoder
 from kgtool.encoder import RGCNEncoder
 from kgtool.graph import MessageGraph
+from kgtool.ops import in_threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +86,6 @@ class KGModel(nn.Module):
         return Scorer(entities, relations, self.decoder)
 
 
-# Heads a pass takes when no gradient is kept: enough for the threads, few enough for the cache.
-HEADS = 8
-
-
 @dataclass(frozen=True, eq=False)
 class PathScorer:
     """Scores by passes over a message graph, one for each distinct head that is asked.
@@ -101,23 +98,27 @@ class PathScorer:
     decoder: AllPathsDecoder
     graph: MessageGraph
 
-    @torch.no_grad()
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
         head, position = torch.unique(hr[:, 0], return_inverse=True)
-        queries = self.decoder.queries(hr[:, 1])
-        scores = torch.empty(len(hr), self.graph.num_entities, dtype=queries.dtype)
-        for start in range(0, len(head), HEADS):
-            reached = self.decoder.reach(self.graph, head[start : start + HEADS])
+        scores = torch.empty(len(hr), self.graph.num_entities, dtype=self.decoder.init.dtype)
+
+        @torch.no_grad()
+        def fill(part: Tensor) -> None:
+            """Score the queries of some heads, given by their places among them all."""
+            reached = self.decoder.reach(self.graph, head[part])
             features = self.decoder.features(self.decoder(reached))
-            nowhere = self.decoder.features(features.new_zeros(1, self.decoder.dim))[0]
-            rows = reached.rows_of_heads()
+            nowhere, rows = features[-1], reached.rows_of_heads()
+            found_of = features[: reached.rows(self.decoder.steps)].split(rows)
             entities = reached.entities().split(rows)
-            for i, (found, entity) in enumerate(zip(features.split(rows), entities, strict=True)):
-                asked = torch.nonzero(position == start + i).squeeze(1)
-                row = (queries[asked] @ nowhere).unsqueeze(1).repeat(1, scores.shape[1])
-                row[:, entity] = queries[asked] @ found.t()
+            for i, found, entity in zip(part.tolist(), found_of, entities, strict=True):
+                asked = torch.nonzero(position == i).squeeze(1)
+                queries = self.decoder.queries(hr[asked, 1])
+                row = (queries @ nowhere).unsqueeze(1).repeat(1, scores.shape[1])
+                row[:, entity] = queries @ found.t()
                 scores[asked] = row.cpu()
+
+        in_threads(fill, self.decoder.split(self.graph, torch.arange(len(head))))
         return scores
 
     def score_hrt(self, hrt: Tensor) -> Tensor:
@@ -130,13 +131,14 @@ class PathScorer:
 
         It tells what closed paths lead back to it, which is to say what surrounds it.
         """
-        with torch.no_grad():
-            parts = []
-            for head in torch.arange(self.graph.num_entities).split(HEADS):
-                reached = self.decoder.reach(self.graph, head)
-                first = torch.from_numpy(reached.first[-1][:-1])
-                parts.append(self.decoder(reached)[first].cpu())
-            return torch.cat(parts)
+
+        @torch.no_grad()
+        def own(head: Tensor) -> Tensor:
+            reached = self.decoder.reach(self.graph, head)
+            return self.decoder(reached)[torch.from_numpy(reached.first[-1][:-1])].cpu()
+
+        everyone = torch.arange(self.graph.num_entities)
+        return torch.cat(in_threads(own, self.decoder.split(self.graph, everyone)))
 
     @property
     def relations(self) -> Tensor:

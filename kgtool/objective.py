@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,8 +25,15 @@ class Objective(Protocol):
         """What an epoch asks, in its order: a function of seed and epoch alone."""
         ...
 
-    def loss(self, rows: Tensor) -> Tensor:
-        """The mean loss of a part of an epoch's order."""
+    def parts(self, rows: Tensor) -> Sequence[Any]:
+        """A batch, rows of an epoch's order, in parts that threads can work on side by side.
+
+        What is random is drawn here, from torch's default generator, or by a seed that is.
+        """
+        ...
+
+    def loss(self, part: Any) -> tuple[Tensor, int]:
+        """The summed loss of a part, and how many the sum is of."""
         ...
 
 
@@ -48,8 +56,12 @@ class OnePathObjective:
         """The rows of the answers, each once."""
         return epoch_order(len(self.answers), seed, epoch)
 
-    def loss(self, rows: Tensor) -> Tensor:
-        """The loss of queries, and of path queries where they are asked for."""
+    def parts(self, rows: Tensor) -> list[Tensor]:
+        """The rows in one part: all read the states of one encoder's pass."""
+        return [rows]
+
+    def loss(self, rows: Tensor) -> tuple[Tensor, int]:
+        """The mean loss of queries, and of path queries where they are asked for; as one."""
         s = self.settings
         batch, slot = link_queries(self.answers, rows)
         hidden = self._edge_of_answer[slot] if s.hide_targets else None
@@ -58,7 +70,7 @@ class OnePathObjective:
         if s.path_queries:
             paths = self._walks.sample(max(1, round(s.path_queries * len(rows))))
             loss = loss + s.path_queries * self._loss(paths, entities, relations)
-        return loss
+        return loss, 1
 
     def _loss(self, batch: Batch, entities: Tensor, relations: Tensor) -> Tensor:
         s = self.settings
@@ -93,29 +105,36 @@ class AllPathsObjective:
         """Heads, drawn by the square root of their degree."""
         return self._passes.order(seed, epoch)
 
-    def sample(self, heads: Tensor) -> PassBatch:
-        """Heads with their targets, drawn from torch's default generator."""
-        return self._passes.batch(heads)
+    def parts(self, rows: Tensor) -> list[tuple[Tensor, int]]:
+        """Some heads each, with a seed for their targets."""
+        heads = self.model.decoder.split(self.model.graph, rows)
+        seeds = torch.randint(2**62, (len(heads),)).tolist()
+        return list(zip(heads, seeds, strict=True))
 
-    def loss(self, rows: Tensor) -> Tensor:
+    def sample(self, part: tuple[Tensor, int]) -> PassBatch:
+        """The heads of a part with their targets."""
+        heads, seed = part
+        return self._passes.batch(heads, torch.Generator().manual_seed(seed))
+
+    def loss(self, part: tuple[Tensor, int]) -> tuple[Tensor, int]:
         """Each target against all entities but the head's other answers to its relation."""
-        batch = self.sample(rows)
+        batch = self.sample(part)
         decoder, graph = self.model.decoder, self.model.graph
         reached = decoder.reach(graph, batch.head, batch.hidden)
-        state = decoder(reached)
-        features = decoder.features(torch.cat([state, state.new_zeros(1, decoder.dim)]))
         head = batch.head[batch.position]
         targets = torch.stack([head, batch.relation, batch.tail], dim=1)
         query, answer = self.answers.others(targets)
-        return path_loss(
-            features, decoder.queries(batch.relation),
-            rows=reached.rows_of_heads(),
-            counts=torch.bincount(batch.position, minlength=len(batch.head)).tolist(),
+        loss = path_loss(
+            decoder(reached), decoder.hidden.weight, decoder.hidden.bias,
+            decoder.queries(batch.relation),
+            rows=torch.tensor(reached.rows_of_heads()),
+            counts=torch.bincount(batch.position, minlength=len(batch.head)),
             target=reached.slot_of(batch.position, batch.tail),
             first=torch.searchsorted(query, torch.arange(len(targets) + 1)),
             masked=reached.slot_of(batch.position[query], answer),
             num_entities=graph.num_entities,
         )  # fmt: skip
+        return loss, len(targets)
 
 
 def make_objective(config: Config, model: KGModel | PathModel, dataset: KGDataset) -> Objective:

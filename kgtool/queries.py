@@ -143,14 +143,15 @@ class PassSampler:
         drawn = torch.rand(count, dtype=torch.double, generator=generator) * self._odds[-1]
         return torch.searchsorted(self._odds, drawn, right=True)
 
-    def batch(self, head: Tensor) -> PassBatch:
-        """The targets of heads `(b,)`, drawn from torch's default generator."""
+    def batch(self, head: Tensor, generator: torch.Generator | None = None) -> PassBatch:
+        """The targets of heads `(b,)`, drawn from a generator, torch's default where None."""
         graph, degree = self.graph, self._degree[head]
         position = torch.repeat_interleave(degree)
         before = degree.cumsum(0) - degree
         edge = (self._first[head] - before)[position] + torch.arange(len(position))
         # In an order at random, the first few of each head.
-        order = torch.argsort(position + torch.rand(len(position), dtype=torch.double))
+        drawn = torch.rand(len(position), dtype=torch.double, generator=generator)
+        order = torch.argsort(position + drawn)
         count = (degree * self.share).long().clamp(min=1, max=self.targets)
         place = torch.arange(len(position)) - before[position]
         chosen = order[place < count[position]].sort().values

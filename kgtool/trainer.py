@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,7 +31,7 @@ from kgtool.errors import RunError, TrainingError
 from kgtool.evaluator import Evaluation, evaluate_model
 from kgtool.files import atomic_write
 from kgtool.objective import make_objective
-from kgtool.ops import keep_large_blocks
+from kgtool.ops import in_threads, keep_large_blocks
 from kgtool.optimizer import learning_rate, make_optimizer, set_rate, training_dtype
 from kgtool.run import BEST, HISTORY, LAST, LOG, Run, build_model
 from kgtool.triples import KGDataset
@@ -91,6 +92,15 @@ def _reopen(out: Path, config: Config, dataset: KGDataset) -> Run:
     return run
 
 
+@dataclass(frozen=True, eq=False)
+class _Worked:
+    """A part of a step: its summed loss, of how many, and the gradients by parameter."""
+
+    loss: float
+    count: int
+    gradients: tuple[Tensor | None, ...]
+
+
 class _Trainer:
     """The state of a training run: everything that `last.safetensors` holds."""
 
@@ -99,8 +109,8 @@ class _Trainer:
         self.settings: TrainingConfig = run.config.training
         torch.manual_seed(run.config.seed)
         self.model = build_model(run.config, dataset)
-        self.names, parameters = zip(*self.model.named_parameters(), strict=True)
-        self.optimizer = make_optimizer(self.settings, parameters, self.model.embeddings())
+        self.names, self.parameters = zip(*self.model.named_parameters(), strict=True)
+        self.optimizer = make_optimizer(self.settings, self.parameters, self.model.embeddings())
         self.objective = make_objective(run.config, self.model, dataset)
         self.device = next(self.model.parameters()).device.type
         self.precision = training_dtype(self.settings.precision, self.device)
@@ -157,22 +167,32 @@ class _Trainer:
     def _step(self, rows: Tensor) -> float:
         """One update; returns the loss."""
         self.model.train()
-        half = self.precision == torch.bfloat16
-        with torch.autocast(self.device, torch.bfloat16, enabled=half):
-            loss = self.objective.loss(rows)
-        if not bool(torch.isfinite(loss)):
+        worked = in_threads(self._gradients, self.objective.parts(rows))
+        count = sum(part.count for part in worked)
+        loss = sum(part.loss for part in worked) / count
+        if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss is {loss.item()} at step {self.step + 1} (epoch {self.epoch + 1}); the "
+                f"the loss is {loss} at step {self.step + 1} (epoch {self.epoch + 1}); the "
                 "update was not made. Remedy: lower training.learning_rate, set "
                 "training.clip_norm, or train with training.precision=float32"
             )
-        self.optimizer.zero_grad()
-        loss.backward()
+        for i, parameter in enumerate(self.parameters):
+            # In the order of the parts, whichever was done first.
+            told = [grad for part in worked if (grad := part.gradients[i]) is not None]
+            parameter.grad = sum(told[1:], told[0]).div_(count) if told else None
         if self.settings.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+            nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         set_rate(self.optimizer, learning_rate(self.settings, self.step, self.total_steps))
         self.optimizer.step()
-        return loss.item()
+        return loss
+
+    def _gradients(self, part: Any) -> _Worked:
+        """What a part of a batch adds to the step."""
+        half = self.precision == torch.bfloat16
+        with torch.autocast(self.device, torch.bfloat16, enabled=half):
+            loss, count = self.objective.loss(part)
+        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        return _Worked(loss.item(), count, gradients)
 
     def _validate(self, loss: float) -> None:
         """Rank valid, note it, and keep the weights if they are the best so far."""

@@ -111,7 +111,10 @@ def test_states_are_those_of_the_definition(seed):
     mask, gone = hide(graph, heads)
     reached = decoder.reach(graph, heads, mask)
     rows = reached.rows_of_heads()
-    states = decoder(reached).split(rows)
+    last = decoder(reached)
+    assert len(last) > sum(rows)
+    assert not last[sum(rows) :].any()
+    states = last[: sum(rows)].split(rows)
     entities = reached.entities().split(rows)
     for b, head in enumerate(heads.tolist()):
         expected = by_definition(decoder, edges_without(graph, gone[b]), head)
@@ -267,29 +270,41 @@ def test_threads_change_nothing():
 
 def test_the_loss_is_a_softmax_over_all_entities():
     torch.manual_seed(6)
-    rows, counts, num_entities = [5, 9], [2, 3], 20
-    features = torch.randn(15, 4).double().requires_grad_()
-    queries = torch.randn(5, 4).double().requires_grad_()
+    rows, counts, num_entities = torch.tensor([5, 9]), torch.tensor([2, 3]), 20
+    state = torch.randn(16, 4).double()
+    state[14:] = 0
     # Ids from a head's number of rows on stand for what it does not reach.
     target = torch.tensor([2, 20, 0, 8, 20])
     first, masked = torch.tensor([0, 2, 2, 4, 4, 5]), torch.tensor([1, 20, 3, 4, 20])
+    floats = [state, *(torch.randn(*shape).double() for shape in ((3, 4), (3,), (5, 7)))]
+    floats = [t.requires_grad_() for t in floats]
 
-    def loss(features: Tensor, queries: Tensor) -> Tensor:
-        return path_loss(features, queries, rows, counts, target, first, masked, num_entities)
+    def loss(state: Tensor, weight: Tensor, bias: Tensor, queries: Tensor) -> Tensor:
+        where = (rows, counts, target, first, masked, num_entities)
+        return path_loss(state, weight, bias, queries, *where)
 
-    total = torch.zeros(()).double()
-    for i, b in enumerate([0, 0, 1, 1, 1]):
-        reached = features[:5] if b == 0 else features[5:14]
-        others = features[-1:].expand(num_entities - len(reached), -1)
-        scores = torch.cat([reached, others]) @ queries[i]
-        gone, beyond = [], len(reached) + 1
-        for k in masked[first[i] : first[i + 1]].tolist():
-            gone.append(k if k < len(reached) else beyond)
-            beyond += k >= len(reached)
-        kept = [j for j in range(num_entities) if j not in gone]
-        total = total + torch.logsumexp(scores[kept], 0) - scores[min(int(target[i]), len(reached))]
-    torch.testing.assert_close(loss(features, queries), total / 5)
-    assert torch.autograd.gradcheck(loss, (features, queries))
+    def by_definition(state: Tensor, weight: Tensor, bias: Tensor, queries: Tensor) -> Tensor:
+        features = torch.cat([state, torch.relu(state @ weight.t() + bias)], dim=1)
+        losses = []
+        for i, b in enumerate([0, 0, 1, 1, 1]):
+            reached = features[:5] if b == 0 else features[5:14]
+            others = features[-1:].expand(num_entities - len(reached), -1)
+            scores = torch.cat([reached, others]) @ queries[i]
+            gone, beyond = [], len(reached) + 1
+            for k in masked[first[i] : first[i + 1]].tolist():
+                gone.append(k if k < len(reached) else beyond)
+                beyond += k >= len(reached)
+            kept = [j for j in range(num_entities) if j not in gone]
+            told = scores[min(int(target[i]), len(reached))]
+            losses.append(torch.logsumexp(scores[kept], 0) - told)
+        return torch.stack(losses).sum()
+
+    mine, theirs = loss(*floats), by_definition(*floats)
+    torch.testing.assert_close(mine, theirs)
+    grads = [torch.autograd.grad(3 * value, floats) for value in (mine, theirs)]
+    torch.testing.assert_close(grads[0][0][:14], grads[1][0][:14])
+    for one, other in zip(grads[0][1:], grads[1][1:], strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def scorer_of(dataset: KGDataset) -> PathScorer:
@@ -308,10 +323,10 @@ def test_scores_are_of_the_query_alone():
         torch.testing.assert_close(scorer.score_t(hr[i : i + 1])[0], scores[i])
     hrt = torch.cat([hr, torch.randint(30, (40, 1))], dim=1)
     torch.testing.assert_close(scorer.score_hrt(hrt), scores[torch.arange(40), hrt[:, 2]])
-    state = scorer.decoder(scorer.decoder.reach(scorer.graph, torch.tensor([3])))
-    features = scorer.decoder.features(state)
+    reached = scorer.decoder.reach(scorer.graph, torch.tensor([3]))
+    entity = reached.entities()
+    features = scorer.decoder.features(scorer.decoder(reached)[: len(entity)])
     query = scorer.decoder.queries(torch.tensor([1]))[0]
-    entity = scorer.decoder.reach(scorer.graph, torch.tensor([3])).entities()
     score = scorer.score_t(torch.tensor([[3, 1]]))[0]
     torch.testing.assert_close(score[entity], features @ query)
 

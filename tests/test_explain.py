@@ -87,6 +87,7 @@ def test_rows_of_torch_are_those_of_the_kernels():
     decoder = make_decoder(dataset)
     reached = decoder.reach(graph, torch.tensor([2]))
     before, after = decoder.states(reached)[:2]
+    after = after[: reached.rows(1)]
     entity = reached.entities()[: len(after)]
     sums, squares = torch.zeros(2, len(after), decoder.dim).double().unbind()
     degree = torch.bincount(graph.tail, minlength=graph.num_entities)[entity]

@@ -10,6 +10,7 @@ from kgtool.ops.path_step import path_step
 from kgtool.ops.path_step_torch import path_rows
 from kgtool.ops.reach import Reach, reach
 from kgtool.ops.relational_sum import relational_sum
+from kgtool.ops.threads import in_threads
 
 __all__ = [
     "Incidence",
@@ -17,6 +18,7 @@ __all__ = [
     "block_sum",
     "count_better",
     "entity_loss",
+    "in_threads",
     "keep_large_blocks",
     "path_loss",
     "path_rows",

@@ -6,71 +6,62 @@ of products is `[z, r, x, s]` before its activations.
 
 from __future__ import annotations
 
-import numba
-
 from kgtool.ops.lanes import add, fill, kernel, load, multiply, sigmoid, store, subtract, zero
-
-# The gradient of the bias is summed in this many groups of rows, in order.
-NUM_GROUPS = 64
 
 
 @kernel
 def gates(rows, products, bias, states, width):  # type: ignore[no-untyped-def] # pragma: no cover
     """Make new states, and leave `[z, r, n, s]` in the place of the products."""
     dims = states.shape[1]
-    num_rows = len(states)
-    for group in numba.prange(NUM_GROUPS):
-        row, gate, state = rows.reshape(-1), products.reshape(-1), states.reshape(-1)
-        b_z, b_r = load(bias, 0, width), load(bias, dims, width)
-        b_x, b_s = load(bias, 2 * dims, width), load(bias, 3 * dims, width)
-        nothing = zero(bias, width)
-        one = fill(nothing, 1)
-        for i in range(group * num_rows // NUM_GROUPS, (group + 1) * num_rows // NUM_GROUPS):
-            place = i * 4 * dims
-            z = sigmoid(add(load(gate, place, width), b_z))
-            r = sigmoid(add(load(gate, place + dims, width), b_r))
-            s = add(load(gate, place + 3 * dims, width), b_s)
-            n = add(add(load(gate, place + 2 * dims, width), b_x), multiply(r, s))
-            n = sigmoid(add(n, n))
-            n = subtract(add(n, n), one)  # tanh
-            h = load(row, (i * 3 + 2) * dims, width)
-            store(gate, place, z)
-            store(gate, place + dims, r)
-            store(gate, place + 2 * dims, n)
-            store(gate, place + 3 * dims, s)
-            store(state, i * dims, add(n, multiply(z, subtract(h, n))))
+    row, gate, state = rows.reshape(-1), products.reshape(-1), states.reshape(-1)
+    b_z, b_r = load(bias, 0, width), load(bias, dims, width)
+    b_x, b_s = load(bias, 2 * dims, width), load(bias, 3 * dims, width)
+    nothing = zero(bias, width)
+    one = fill(nothing, 1)
+    for i in range(len(states)):
+        place = i * 4 * dims
+        z = sigmoid(add(load(gate, place, width), b_z))
+        r = sigmoid(add(load(gate, place + dims, width), b_r))
+        s = add(load(gate, place + 3 * dims, width), b_s)
+        n = add(add(load(gate, place + 2 * dims, width), b_x), multiply(r, s))
+        n = sigmoid(add(n, n))
+        n = subtract(add(n, n), one)  # tanh
+        h = load(row, (i * 3 + 2) * dims, width)
+        store(gate, place, z)
+        store(gate, place + dims, r)
+        store(gate, place + 2 * dims, n)
+        store(gate, place + 3 * dims, s)
+        store(state, i * dims, add(n, multiply(z, subtract(h, n))))
 
 
 @kernel
 def gates_backward(rows, products, grad_states, grad_products, kept, grad_bias, width):  # type: ignore[no-untyped-def] # pragma: no cover
     """From `[z, r, n, s]`, the products' gradient; `kept` is the old state's, through z."""
     dims = grad_states.shape[1]
-    num_rows = len(grad_states)
-    for group in numba.prange(NUM_GROUPS):
-        row, gate, grad = rows.reshape(-1), products.reshape(-1), grad_states.reshape(-1)
-        grad_gate = grad_products.reshape(-1)
-        direct, grad_b = kept.reshape(-1), grad_bias.reshape(-1)
-        nothing = zero(grad_b, width)
-        one = fill(nothing, 1)
-        b_z, b_r, b_x, b_s = nothing, nothing, nothing, nothing
-        for i in range(group * num_rows // NUM_GROUPS, (group + 1) * num_rows // NUM_GROUPS):
-            place = i * 4 * dims
-            z, r = load(gate, place, width), load(gate, place + dims, width)
-            n, s = load(gate, place + 2 * dims, width), load(gate, place + 3 * dims, width)
-            h, g = load(row, (i * 3 + 2) * dims, width), load(grad, i * dims, width)
-            keeps = multiply(g, z)
-            store(direct, i * dims, keeps)
-            g_n = multiply(subtract(g, keeps), subtract(one, multiply(n, n)))
-            g_z = multiply(multiply(keeps, subtract(one, z)), subtract(h, n))
-            g_s = multiply(g_n, r)
-            g_r = multiply(multiply(g_s, s), subtract(one, r))
-            b_z, b_r = add(b_z, g_z), add(b_r, g_r)
-            b_x, b_s = add(b_x, g_n), add(b_s, g_s)
-            store(grad_gate, place, g_z)
-            store(grad_gate, place + dims, g_r)
-            store(grad_gate, place + 2 * dims, g_n)
-            store(grad_gate, place + 3 * dims, g_s)
-        store(grad_b, group * 4 * dims, b_z)
-        store(grad_b, (group * 4 + 1) * dims, b_r)
-        store(grad_b, (group * 4 + 2) * dims, b_x)
-        store(grad_b, (group * 4 + 3) * dims, b_s)
+    row, gate, grad = rows.reshape(-1), products.reshape(-1), grad_states.reshape(-1)
+    grad_gate = grad_products.reshape(-1)
+    direct, grad_b = kept.reshape(-1), grad_bias.reshape(-1)
+    nothing = zero(grad_b, width)
+    one = fill(nothing, 1)
+    b_z, b_r, b_x, b_s = nothing, nothing, nothing, nothing
+    for i in range(len(grad_states)):
+        place = i * 4 * dims
+        z, r = load(gate, place, width), load(gate, place + dims, width)
+        n, s = load(gate, place + 2 * dims, width), load(gate, place + 3 * dims, width)
+        h, g = load(row, (i * 3 + 2) * dims, width), load(grad, i * dims, width)
+        keeps = multiply(g, z)
+        store(direct, i * dims, keeps)
+        g_n = multiply(subtract(g, keeps), subtract(one, multiply(n, n)))
+        g_z = multiply(multiply(keeps, subtract(one, z)), subtract(h, n))
+        g_s = multiply(g_n, r)
+        g_r = multiply(multiply(g_s, s), subtract(one, r))
+        b_z, b_r = add(b_z, g_z), add(b_r, g_r)
+        b_x, b_s = add(b_x, g_n), add(b_s, g_s)
+        store(grad_gate, place, g_z)
+        store(grad_gate, place + dims, g_r)
+        store(grad_gate, place + 2 * dims, g_n)
+        store(grad_gate, place + 3 * dims, g_s)
+    store(grad_b, 0, b_z)
+    store(grad_b, dims, b_r)
+    store(grad_b, 2 * dims, b_x)
+    store(grad_b, 3 * dims, b_s)

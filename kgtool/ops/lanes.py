@@ -20,8 +20,8 @@ _FLAGS = ("reassoc", "contract", "nsz", "arcp")
 
 
 def kernel(function: Any) -> Any:
-    """Compile a function whose `numba.prange` loops run on all threads; cached on disk."""
-    return numba.njit(parallel=True, error_model="numpy", cache=True)(function)
+    """Compile a function for one thread, which lets others run beside it; cached on disk."""
+    return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
 
 
 def _instruction(function: Any) -> Any:

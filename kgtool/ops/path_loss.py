@@ -1,7 +1,10 @@
 """The softmax loss of an all-paths pass: each target against every entity, reached or not.
 
+    score(s, q) = ⟨s, q_1⟩ + ⟨relu(V s + b), q_2⟩
+
 Entities that no path reaches share one state, zero, and so one score a query: they are counted, not
-listed. A row of scores becomes its own gradient while it lies in the cache.
+listed. But for the product with `V`, which is torch's, a compiled kernel reads the states twice:
+once for the scores, once for the gradients; no tensor of (entities × features) is made.
 """
 
 from __future__ import annotations
@@ -13,100 +16,168 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.bfloat16 import bits, product_dtype, read, store_as
-from kgtool.ops.incidence import FASTMATH, match_threads
+from kgtool.ops.bfloat16 import bits, product_dtype
+from kgtool.ops.incidence import FASTMATH
+from kgtool.ops.lanes import (
+    add,
+    fill,
+    greater,
+    kernel,
+    lanes_of,
+    load,
+    multiply,
+    store,
+    total,
+    where_greater,
+    zero,
+)
 from kgtool.ops.softmax_rows import MASKED, exp, softmax
 
 
-@numba.njit(parallel=True, fastmath=FASTMATH, cache=True)
-def _rows(scores, outside, target, first, masked, unreached, losses, grad_outside):  # type: ignore[no-untyped-def] # pragma: no cover
-    num_rows, size = scores.shape
-    for i in numba.prange(num_rows):
-        real = losses.dtype.type
-        row = np.empty(size, losses.dtype)
-        for j in range(size):
-            row[j] = read(scores[i, j])
-        reached = target[i] < size
-        told = row[target[i]] if reached else outside[i]
-        others = unreached
-        for k in range(first[i], first[i + 1]):
-            if masked[k] < size:
-                row[masked[k]] = real(MASKED)
-            else:
-                others -= 1
-        total, inside = softmax(row)
-        high = max(inside, outside[i])
-        mass = real(others) * exp(outside[i] - high)
-        log_z = high + np.log(exp(inside - high) + mass)
-        losses[i] = log_z - told
-        factor = exp(inside - log_z) / total
-        for j in range(size):
-            row[j] *= factor
-        grad_outside[i] = mass * exp(high - log_z)
-        if reached:
-            row[target[i]] -= real(1)
+@numba.njit(nogil=True, fastmath=FASTMATH, cache=True)
+def _loss_of_row(row, outside, target, masked, others):  # type: ignore[no-untyped-def] # pragma: no cover
+    """The loss of a query, its scores turned into their gradient; and that of `outside`."""
+    real, size = row.dtype.type, len(row)
+    told = row[target] if target < size else outside
+    for k in masked:
+        if k < size:
+            row[k] = real(MASKED)
         else:
-            grad_outside[i] -= real(1)
+            others -= 1
+    sum_, inside = softmax(row)
+    high = max(inside, outside)
+    mass = real(others) * exp(outside - high)
+    log_z = high + np.log(exp(inside - high) + mass)
+    factor = exp(inside - log_z) / sum_
+    for j in range(size):
+        row[j] *= factor
+    grad_outside = mass * exp(high - log_z)
+    if target < size:
+        row[target] -= real(1)
+    else:
+        grad_outside -= real(1)
+    return log_z - told, grad_outside
+
+
+@kernel
+def _losses(  # type: ignore[no-untyped-def] # pragma: no cover
+    states, hiddens, bias, queries, rows, counts, target, first, masked, num_entities,
+    losses, grad_states, grad_hiddens, grad_bias, grad_queries, width, width_hidden
+):  # fmt: skip
+    """The loss of each query, and the gradients of their sum."""
+    dims, m = states.shape[1], hiddens.shape[1]
+    state, hidden, query = states.reshape(-1), hiddens.reshape(-1), queries.reshape(-1)
+    grad_state, grad_hidden = grad_states.reshape(-1), grad_hiddens.reshape(-1)
+    grad_query = grad_queries.reshape(-1)
+    b, nothing, nothing_hidden = (
+        load(bias, 0, width_hidden), zero(bias, width), zero(bias, width_hidden)
+    )  # fmt: skip
+    nowhere, sum_b = greater(b, nothing_hidden), nothing_hidden
+    begin = start = 0
+    for head in range(len(rows)):
+        size, count = rows[head], counts[head]
+        scores = np.empty((count, size), losses.dtype)
         for j in range(size):
-            scores[i, j] = store_as(scores[i, j], row[j])
+            s = load(state, (begin + j) * dims, width)
+            h = add(load(hidden, (begin + j) * m, width_hidden), b)
+            h = greater(h, nothing_hidden)
+            for i in range(count):
+                place = (start + i) * (dims + m)
+                score = total(multiply(s, load(query, place, width)))
+                score += total(multiply(h, load(query, place + dims, width_hidden)))
+                scores[i, j] = score
+        for i in range(count):
+            place = (start + i) * (dims + m) + dims
+            q = load(query, place, width_hidden)
+            known = masked[first[start + i] : first[start + i + 1]]
+            losses[start + i], g = _loss_of_row(
+                scores[i], total(multiply(nowhere, q)), target[start + i], known,
+                num_entities - size,
+            )  # fmt: skip
+            gs = fill(nothing_hidden, g)
+            sum_b = add(sum_b, where_greater(b, nothing_hidden, multiply(gs, q)))
+            store(grad_query, place - dims, nothing)
+            store(grad_query, place, multiply(gs, nowhere))
+        for j in range(size):
+            s = load(state, (begin + j) * dims, width)
+            h = add(load(hidden, (begin + j) * m, width_hidden), b)
+            h = greater(h, nothing_hidden)
+            g_s, g_h = nothing, nothing_hidden
+            for i in range(count):
+                place = (start + i) * (dims + m)
+                g = fill(nothing, scores[i, j])
+                g_s = add(g_s, multiply(g, load(query, place, width)))
+                store(grad_query, place, add(load(grad_query, place, width), multiply(g, s)))
+                place += dims
+                g = fill(nothing_hidden, scores[i, j])
+                g_h = add(g_h, multiply(g, load(query, place, width_hidden)))
+                g_q = add(load(grad_query, place, width_hidden), multiply(g, h))
+                store(grad_query, place, g_q)
+            g_h = where_greater(h, nothing_hidden, g_h)
+            sum_b = add(sum_b, g_h)
+            store(grad_state, (begin + j) * dims, g_s)
+            store(grad_hidden, (begin + j) * m, g_h)
+        begin += size
+        start += count
+    store(grad_bias, 0, sum_b)
 
 
 class _PathLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, queries: Tensor, rows: list[int], counts: list[int],
-        target: Tensor, first: Tensor, masked: Tensor, num_entities: int,
+        ctx: Any, state: Tensor, weight: Tensor, bias: Tensor, queries: Tensor, rows: Tensor,
+        counts: Tensor, target: Tensor, first: Tensor, masked: Tensor, num_entities: int,
     ) -> Tensor:  # fmt: skip
-        match_threads()
-        dtype = product_dtype(features)
-        f, q = features.to(dtype), queries.to(dtype)
-        real = torch.float64 if dtype == torch.float64 else torch.float32
-        outside = (q @ f[-1]).to(real)
-        grad_f, grad_q = torch.empty_like(f), torch.empty_like(queries)
-        grad_outside, losses = torch.empty_like(outside), torch.empty_like(outside)
-        row = query = 0
-        for size, count in zip(rows, counts, strict=True):
-            states, asked = f[row : row + size], q[query : query + count]
-            scores = asked @ states.t()  # (count, size)
-            part = slice(query, query + count)
-            _rows(
-                bits(scores), bits(outside[part]), target[part].numpy(),
-                first[query : query + count + 1].numpy(), masked.numpy(), num_entities - size,
-                bits(losses[part]), bits(grad_outside[part]),
-            )  # fmt: skip
-            torch.mm(scores.t(), asked, out=grad_f[row : row + size])
-            grad_q[part] = scores @ states
-            row, query = row + size, query + count
-        grad_f[-1] = (grad_outside.unsqueeze(1) * q).sum(0)
-        grad_q += grad_outside.unsqueeze(1) * f[-1]
-        ctx.save_for_backward(grad_f, grad_q)
-        ctx.count, ctx.dtype = len(queries), features.dtype
-        return losses.mean().to(queries.dtype)
+        weight = weight.to(product_dtype(state))
+        hidden = state @ weight.t()
+        losses, grad_queries = queries.new_empty(len(queries)), torch.empty_like(queries)
+        grad_state, grad_hidden = torch.empty_like(state), torch.empty_like(hidden)
+        grad_bias = torch.empty_like(bias)
+        reached = int(rows.sum())
+        grad_state[reached:], grad_hidden[reached:] = 0, 0
+        _losses(
+            bits(state), bits(hidden), bits(bias), bits(queries), rows.numpy(), counts.numpy(),
+            target.numpy(), first.numpy(), masked.numpy(), num_entities, bits(losses),
+            bits(grad_state), bits(grad_hidden), bits(grad_bias), bits(grad_queries),
+            lanes_of(state.shape[1]), lanes_of(len(bias)),
+        )  # fmt: skip
+        ctx.save_for_backward(state, weight, grad_state, grad_hidden, grad_bias, grad_queries)
+        return losses.sum()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_f, grad_q = ctx.saved_tensors
-        scale = grads[0] / ctx.count
-        return (grad_f * scale).to(ctx.dtype), grad_q * scale, *[None] * 6
+        state, weight, grad_state, grad_hidden, grad_bias, grad_queries = ctx.saved_tensors
+        scale = grads[0]
+        if float(scale) != 1:
+            grad_state, grad_hidden = grad_state * scale, grad_hidden * scale
+            grad_bias, grad_queries = grad_bias * scale, grad_queries * scale
+        grad_weight = (grad_hidden.t() @ state).to(grad_bias.dtype)
+        grad_state = torch.addmm(grad_state, grad_hidden, weight)
+        return grad_state, grad_weight, grad_bias, grad_queries, *[None] * 6
 
 
 def path_loss(
-    features: Tensor,
+    state: Tensor,
+    weight: Tensor,
+    bias: Tensor,
     queries: Tensor,
-    rows: list[int],
-    counts: list[int],
+    rows: Tensor,
+    counts: Tensor,
     target: Tensor,
     first: Tensor,
     masked: Tensor,
     num_entities: int,
 ) -> Tensor:
-    """Mean over queries of `log Σ_t exp(⟨features[t], query⟩) - ⟨features[target], query⟩`.
+    """Sum over queries of `log Σ_t exp(score(s_t, q)) - score(s_target, q)`.
+
+    On the CPU by a compiled kernel, elsewhere by torch's own operations.
 
     Args:
-        features: `(T + 1, m)` float: of the entities reached from each head, one head after the
-            other; the last row is that of every entity not reached.
-        queries: `(q, m)` float, one head after the other.
-        rows, counts: rows and queries of each head.
+        state: `(T, d)` float: of the entities reached from each head, one head after the other;
+            beyond them, at least one row of zeros.
+        weight, bias: `(m, d)` and `(m,)`: V and b.
+        queries: `(q, d + m)` float, `[q_1, q_2]`, one head after the other.
+        rows, counts: `(B,)` int64, states and queries of each head.
         target: `(q,)` int64: the target's row among its head's, or at least that head's number of
             rows where it is not reached.
         first: `(q + 1,)` int64 into `masked`.
@@ -115,48 +186,51 @@ def path_loss(
         num_entities: N.
 
     Returns:
-        A scalar with gradients to `features` and `queries`. Under CPU autocast products run in its
-        dtype, the loss in float32.
+        A scalar with gradients to the four tensors of floats. Under CPU autocast products run in
+        its dtype, the loss in float32.
     """
-    if features.device.type != "cpu":
-        return torch_path_loss(features, queries, rows, counts, target, first, masked, num_entities)
-    loss: Tensor = _PathLoss.apply(  # type: ignore[no-untyped-call]
-        features.contiguous(), queries.contiguous(), rows, counts, target, first, masked,
-        num_entities,
+    arguments = (
+        state.contiguous(), weight, bias, queries.contiguous(), rows, counts, target, first,
+        masked, num_entities,
     )  # fmt: skip
+    if state.device.type != "cpu":
+        return torch_path_loss(*arguments)
+    loss: Tensor = _PathLoss.apply(*arguments)  # type: ignore[no-untyped-call]
     return loss
 
 
 def torch_path_loss(
-    features: Tensor,
+    state: Tensor,
+    weight: Tensor,
+    bias: Tensor,
     queries: Tensor,
-    rows: list[int],
-    counts: list[int],
+    rows: Tensor,
+    counts: Tensor,
     target: Tensor,
     first: Tensor,
     masked: Tensor,
     num_entities: int,
 ) -> Tensor:
     """`path_loss` in torch's operations, on whatever device its floats are."""
+    features = torch.cat([state, torch.relu(state @ weight.t() + bias)], dim=1)
     outside = queries @ features[-1]
     position = torch.repeat_interleave(first.diff())  # the query that each masked row is of
     losses, query = [], 0
-    parts = zip(features[:-1].split(rows), queries.split(counts), strict=True)
-    for (states, asked), size in zip(parts, rows, strict=True):
-        scores = asked @ states.t()
+    reached = features[: int(rows.sum())].split(rows.tolist())
+    for found, asked in zip(reached, queries.split(counts.tolist()), strict=True):
+        size, scores = len(found), asked @ found.t()
         here = slice(query, query + len(asked))
         mine = (position >= here.start) & (position < here.stop)
         i, known = position[mine] - query, masked[mine]
         inside = known < size
         others = num_entities - size - torch.bincount(i[~inside], minlength=len(asked))
         told = target[here].to(scores.device)
-        reached = (told < size).unsqueeze(1)
-        own = scores.gather(1, told.clamp(max=size - 1).unsqueeze(1))
-        own = torch.where(reached, own, outside[here].unsqueeze(1))
+        own = scores.gather(1, told.clamp(max=size - 1).unsqueeze(1)).squeeze(1)
+        own = torch.where(told < size, own, outside[here])
         where = (i[inside].to(scores.device), known[inside].to(scores.device))
         scores = scores.index_put(where, scores.new_tensor(MASKED))
         rest = outside[here] + others.to(scores).log()
-        total = torch.logsumexp(torch.cat([scores, rest.unsqueeze(1)], dim=1), dim=1)
-        losses.append(total - own.squeeze(1))
+        log_z = torch.logsumexp(torch.cat([scores, rest.unsqueeze(1)], dim=1), dim=1)
+        losses.append((log_z - own).sum())
         query += len(asked)
-    return torch.cat(losses).mean()
+    return torch.stack(losses).sum()

@@ -5,13 +5,12 @@ An entity `v` receives `m = s[u] ⊙ w[r]` along each edge `(u, r)→v`, zero wh
 to mean 0 and variance 1. A power α that is learned goes from the mean (0) to the sum (1), and
 stands for the degree scalers of Corso et al. 2020 (PNA).
 
-Each head is one thread's work, so that its states stay in that core's cache and no thread waits
-for another; no tensor of (edges × dims) is made, and sums run in a fixed order.
+A call is one thread's work, others run beside it; see `kgtool.ops.threads`. No tensor of
+(edges × dims) is made, and sums run in a fixed order.
 """
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from kgtool.ops.lanes import (
@@ -49,7 +48,7 @@ def gather(  # type: ignore[no-untyped-def] # pragma: no cover
     log(1 + in-degree) and 1 / in-degree.
     """
     dims = states.shape[1]
-    for b in numba.prange(len(head)):
+    for b in range(len(head)):
         node, slot = nodes[b], slots[b]
         weight, state, scaler = weights.reshape(-1), states.reshape(-1), scalers.reshape(-1)
         row, about = rows.reshape(-1), abouts.reshape(-1)
@@ -112,7 +111,7 @@ def spread(  # type: ignore[no-untyped-def] # pragma: no cover
 ):  # fmt: skip
     """Gradients of rows become those of sums and of sums of squares, and of older states."""
     dims = grad_states.shape[1]
-    for b in numba.prange(len(first_in) - 1):
+    for b in range(len(first_in) - 1):
         row, grad_row, about = rows.reshape(-1), grad_rows.reshape(-1), abouts.reshape(-1)
         grad_state, direct = grad_states.reshape(-1), kept.reshape(-1)
         grad_sum, scaler = grad_sums.reshape(-1), scalers.reshape(-1)
@@ -170,7 +169,7 @@ def scatter(  # type: ignore[no-untyped-def] # pragma: no cover
     dims = states.shape[1]
     num_types = weights.shape[1]
     half = num_types // 2
-    for b in numba.prange(len(head)):
+    for b in range(len(head)):
         node, slot = nodes[b], slots[b]
         weight, state, grad = weights.reshape(-1), states.reshape(-1), grad_sums.reshape(-1)
         grad_state, grad_weight = grad_states.reshape(-1), grad_weights.reshape(-1)

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from kgtool.ops.bfloat16 import bits, product_dtype
-from kgtool.ops.gru_gates import NUM_GROUPS, gates, gates_backward
-from kgtool.ops.incidence import match_threads
+from kgtool.ops.gru_gates import gates, gates_backward
 from kgtool.ops.lanes import lanes_of
 from kgtool.ops.path_messages import gather, scatter, spread
 from kgtool.ops.path_step_torch import torch_path_step
@@ -35,12 +34,12 @@ class _PathStep(torch.autograd.Function):
         reach: Reach,
         step: int,
     ) -> Tensor:
-        match_threads()
-        dims, num_rows = state.shape[1], reach.rows(step)
+        dims, num_rows, padded = state.shape[1], reach.rows(step), reach.padded_rows(step)
         width = lanes_of(dims)
         dtype = product_dtype(weight)
         weight = weight.to(dtype)
-        rows = state.new_empty(num_rows, 3 * dims, dtype=dtype)
+        rows = state.new_empty(padded, 3 * dims, dtype=dtype)
+        rows[num_rows:] = 0
         about = scaler.new_empty(num_rows, 4)
         gather(
             *reach.arrays(step), bits(weight), context.numpy(), bits(state), bits(scaler),
@@ -48,8 +47,9 @@ class _PathStep(torch.autograd.Function):
         )  # fmt: skip
         matrix = matrix.to(dtype)
         products = rows @ matrix
-        new = state.new_empty(num_rows, dims, dtype=dtype)
-        gates(bits(rows), bits(products), bits(bias), bits(new), width)
+        new = state.new_empty(padded, dims, dtype=dtype)
+        new[num_rows:] = 0
+        gates(bits(rows), bits(products), bits(bias), bits(new[:num_rows]), width)
         ctx.reach, ctx.step = reach, step
         ctx.save_for_backward(
             state, weight, scaler, matrix, context, rows, about, products
@@ -60,21 +60,22 @@ class _PathStep(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         state, weight, scaler, matrix, context, rows, about, products = ctx.saved_tensors
         reach: Reach = ctx.reach
-        match_threads()
-        dims, num_rows = state.shape[1], len(rows)
+        dims, num_rows, padded = state.shape[1], reach.rows(ctx.step), len(rows)
         width = lanes_of(dims)
         arrays = reach.arrays(ctx.step)
-        kept = torch.empty_like(rows[:, :dims])
-        grad_bias = scaler.new_empty(NUM_GROUPS, 4 * dims)
-        grad_products = torch.empty_like(products)
+        kept = rows.new_empty(num_rows, dims)
+        grad_bias = scaler.new_empty(4 * dims)
+        grad_products = products.new_empty(padded, 4 * dims)
+        grad_products[num_rows:] = 0
         gates_backward(
-            bits(rows), bits(products), bits(grads[0].contiguous()), bits(grad_products),
-            bits(kept), bits(grad_bias), width,
+            bits(rows), bits(products), bits(grads[0][:num_rows].contiguous()),
+            bits(grad_products), bits(kept), bits(grad_bias), width,
         )  # fmt: skip
         grad_rows = grad_products @ matrix.t()
         grad_matrix = rows.t() @ grad_products
         grad_sums = rows.new_empty(num_rows, 2 * dims)
         grad_state = torch.empty_like(state)
+        grad_state[reach.rows(ctx.step - 1) :] = 0
         grad_scalers = scaler.new_empty(reach.num_heads, *scaler.shape)
         spread(
             *arrays[-2:], bits(rows), bits(grad_rows), bits(about), bits(scaler),
@@ -88,7 +89,7 @@ class _PathStep(torch.autograd.Function):
         grad_weight = scaler.new_zeros(weight.shape).index_add_(0, context, grad_weights)
         return (
             grad_state, grad_weight, grad_scalers.sum(0), grad_matrix.to(scaler.dtype),
-            grad_bias.sum(0), None, None, None,
+            grad_bias, None, None, None,
         )  # fmt: skip
 
 
@@ -107,7 +108,8 @@ def path_step(
     On the CPU by compiled kernels, elsewhere by torch's own operations.
 
     Args:
-        state: `(rows(step - 1), d)` float32 or float64, of the entities reached before.
+        state: `(rows(step - 1), d)` float32 or float64, of the entities reached before; rows beyond
+            them are not read.
         weight: `(C, R, d)`, same dtype: `w_r`, inverses included, in C contexts.
         scaler: `(2, d)`: α of the messages' mean and of their standard deviation.
         matrix: `(3 · d, 4 · d)`: from `[mean, deviation, state]` to `[z, r, x, s]`; what of it
@@ -118,8 +120,9 @@ def path_step(
         step: 1 to L.
 
     Returns:
-        `(rows(step), d)`, same dtype. Under CPU autocast the matrix product and the rows that it
-        reads and writes are of autocast's dtype, all sums float32.
+        `(padded_rows(step), d)`, same dtype, zero beyond `rows(step)`. Under CPU autocast
+        the matrix product and the rows that it reads and writes are of autocast's dtype, all sums
+        float32.
     """
     if state.device.type != "cpu":
         return torch_path_step(state, weight, scaler, matrix, bias, context, reach, step)

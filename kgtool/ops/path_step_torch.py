@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kgtool.ops.incidence import Incidence
 from kgtool.ops.path_messages import EPSILON, LEAST_VARIANCE
@@ -74,8 +74,10 @@ def torch_path_step(
     sums, squares = _Moments.apply(  # type: ignore[no-untyped-call]
         state, weight.flatten(0, 1), source, kind, row, len(degree)
     )
-    old = state.new_zeros(len(degree), state.shape[1]).index_copy(0, old_row, state)
-    return path_rows(sums, squares, degree, old, scaler, matrix, bias)
+    before = state[: reach.rows(step - 1)]
+    old = state.new_zeros(len(degree), state.shape[1]).index_copy(0, old_row, before)
+    new = path_rows(sums, squares, degree, old, scaler, matrix, bias)
+    return nn.functional.pad(new, (0, 0, 0, reach.padded_rows(step) - len(new)))
 
 
 def _position_of_rows(reach: Reach, step: int, device: torch.device) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.ops.incidence import Incidence, match_threads
+from kgtool.ops.incidence import Incidence
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +62,16 @@ class Reach:
         """How many states there are after `step` steps."""
         return int(self.first[step, -1])
 
+    def padded_rows(self, step: int) -> int:
+        """More rows than that, at least one: a size that many passes share.
+
+        Libraries of matrix products compile a program for each shape they meet, which takes longer
+        than to run it.
+        """
+        rows = self.rows(step)
+        grid = max(16, 1 << max(0, rows.bit_length() - 5))
+        return (rows // grid + 1) * grid
+
     def arrays(self, step: int) -> tuple[NDArray[Any], ...]:
         """What the kernels of a step read, in the order of their arguments."""
         # As unsigned numbers, so that no kernel asks whether an index counts from the end.
@@ -91,10 +101,10 @@ class Reach:
         return torch.from_numpy(self.slot[position.numpy(), entity.numpy()]).long()
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(nogil=True, cache=True)
 def _search(offsets, source, head, hidden, hidden_first, node, slot, sizes):  # type: ignore[no-untyped-def] # pragma: no cover
     num_steps, num_entities = sizes.shape[0] - 1, slot.shape[1]
-    for b in numba.prange(len(head)):
+    for b in range(len(head)):
         slot[b, :] = num_entities
         h = head[b]
         node[b, 0], slot[b, h] = h, 0
@@ -136,7 +146,6 @@ def reach(
     Raises:
         ValueError: when `hidden` has not one value an in-edge.
     """
-    match_threads()
     h = head.numpy()
     degree = edges.offsets[h + 1] - edges.offsets[h]
     hidden_first = np.concatenate([[0], degree.cumsum()])
