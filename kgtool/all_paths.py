@@ -8,20 +8,38 @@ The GRU's state lives on entities. From a head `h`, with `s_v^0 = [v = h] · ini
 so that every path of at most L edges from h to t has its say, in time linear in the edges reached,
 and one pass serves all queries of its head. An entity that no path reaches has the state 0.
 
+Where there is an encoder, with states x_v and z_r, the pass starts from `init + x_h`, and the score
+reads `s_t^L + x_t` and `q_r + z_r`.
+
 Kin: NBFNet (Zhu et al. 2021), whose passes read the query relation too, RED-GNN (Zhang & Yao 2022),
-AdaProp (Zhang et al. 2023). Nothing here belongs to an entity: the weights serve any graph with the
-same relations.
+AdaProp (Zhang et al. 2023). Nothing here belongs to an entity: without an encoder's embeddings, the
+weights serve any graph with the same relations.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from kgtool.graph import MessageGraph
 from kgtool.ops import Reach, path_step, reach
+
+
+class Feed(NamedTuple):
+    """States of an encoder that a pass is given.
+
+    Attributes:
+        entities: `(N, d)` float: what the head starts from beside `init`, and what is added to an
+            entity's last state.
+        relations: `(2 · num_relations, d)` float: what is added to `q_r`.
+    """
+
+    entities: Tensor
+    relations: Tensor
+
 
 # Edges that a part of a batch reads in all its steps: below it, what Python does between kernels
 # counts, and threads wait for it.
@@ -91,16 +109,22 @@ class AllPathsDecoder(nn.Module):
         """
         return reach(graph.incidence, graph.opposite, head, self.steps, hidden)
 
-    def forward(self, reached: Reach) -> Tensor:
-        """The last states of a pass from each head, as of `states`."""
-        return self.states(reached)[-1]
+    def forward(self, reached: Reach, feed: Feed | None = None) -> Tensor:
+        """What entities are scored by after a pass from each head, as the last of `states`."""
+        last = self.states(reached, feed)[-1]
+        if feed is None:
+            return last
+        given = feed.entities[reached.entities()]
+        return last + nn.functional.pad(given, (0, 0, 0, len(last) - len(given))).to(last.dtype)
 
-    def states(self, reached: Reach) -> list[Tensor]:
+    def states(self, reached: Reach, feed: Feed | None = None) -> list[Tensor]:
         """The states after each step from 0 to L, `(rows(step), d)` and more.
 
         The rows beyond, one at least but at step 0, are zero: the state of what no path reaches.
         """
         states = [self.init.expand(reached.num_heads, -1)]
+        if feed is not None:
+            states = [states[0] + feed.entities[torch.from_numpy(reached.head)]]
         context = torch.zeros(reached.num_heads, dtype=torch.long)
         matrix = self.matrix()
         for step in range(1, self.steps + 1):
@@ -122,6 +146,7 @@ class AllPathsDecoder(nn.Module):
         """`(n, d + m)`: what a state is scored by, `[s, relu(V s + b)]`, of states `(n, d)`."""
         return torch.cat([state, torch.relu(self.hidden(state)).to(state.dtype)], dim=1)
 
-    def queries(self, relation: Tensor) -> Tensor:
+    def queries(self, relation: Tensor, feed: Feed | None = None) -> Tensor:
         """`(n, d + m)`: `q_r` of relation ids `(n,)`, inverses included."""
-        return torch.cat([self.relations, self.relations_hidden], dim=1)[relation]
+        linear = self.relations if feed is None else self.relations + feed.relations
+        return torch.cat([linear, self.relations_hidden], dim=1)[relation]

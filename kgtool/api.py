@@ -117,7 +117,7 @@ def explain(
         _id_of(tail, words.entity_ids, "entity"),
     )
     scorer = model.cpu().scorer()
-    found = explain_triple(scorer.decoder, scorer.graph, triple)[:top]
+    found = explain_triple(scorer.decoder, scorer.graph, triple, feed=scorer.feed)[:top]
     return Explanation((head, relation, tail), tuple(name_path(path, words) for path in found))
 
 

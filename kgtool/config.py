@@ -31,6 +31,10 @@ class EncoderConfig(_Section):
     parts: int = Field(2, ge=1, description="bases, or diagonal blocks, of each relation matrix")
     edge_dropout: float = Field(0.0, ge=0, lt=1)
     feature_dropout: float = Field(0.0, ge=0, lt=1)
+    start: Literal["embedding", "relations"] = Field(
+        "embedding",
+        description="what an entity's state starts from: its own embedding, or its relations",
+    )
 
 
 class OnePathConfig(_Section):
@@ -93,7 +97,8 @@ class Config(_Section):
     """Everything that a training run is told.
 
     The decoder is the section that is there, `one_path` or `all_paths`; without either, it is
-    all-paths. The one-path decoder reads the states of the encoder.
+    all-paths. The one-path decoder reads the states of the encoder; passes start from them, and end
+    with them, where there is an encoder section.
     """
 
     data: str | None = Field(None, description="folder, .zip or .tar.gz with train, valid, test")
@@ -118,15 +123,20 @@ class Config(_Section):
     def _sections_fit(self) -> Config:
         if self.one_path and self.all_paths:
             raise ValueError("one_path and all_paths exclude each other: a model has one decoder")
-        if self.all_paths and self.encoder:
-            raise ValueError("all_paths reads no encoder: leave that section out, or use one_path")
         encoder = self.encoder
+        if self.all_paths and encoder and (encoder.edge_dropout or encoder.feature_dropout):
+            raise ValueError("an encoder that feeds all_paths has no dropout: leave it at 0")
         in_blocks = encoder and encoder.layers and encoder.decomposition == "block"
         if encoder and in_blocks and self.dim % encoder.parts:
             raise ValueError(
                 f"encoder.parts = {encoder.parts} blocks do not divide dim = {self.dim}"
             )
         return self
+
+    @property
+    def inductive(self) -> bool:
+        """Whether the model holds nothing of an entity, and serves other graphs."""
+        return bool(self.all_paths) and not (self.encoder and self.encoder.start == "embedding")
 
     def to_toml(self) -> str:
         """The resolved configuration, every key stated but the unset ones."""

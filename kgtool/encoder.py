@@ -8,6 +8,11 @@ with `W_r = Σ_b a_{rb} V_b` (basis) or `W_r` block-diagonal. States are rows, s
 from the right. The basis sum is taken as `Σ_b (A_b H) V_b`, with `A_b` one weighted adjacency a
 basis: a sparse product for all bases at once and one dense product, and none per edge.
 
+Entities start from an embedding each, or from the relations around them, as in NodePiece (Galkin et
+al. 2022), which serves entities that training never saw:
+
+    h_v = mean of { u_r : N_r(v) not empty }
+
 Shapes: N entities, R relation ids with inverses, E edges, B bases, K blocks, d dims.
 """
 
@@ -24,6 +29,7 @@ from kgtool.graph import MessageGraph
 from kgtool.ops import block_sum, relational_sum
 
 Decomposition = Literal["basis", "block"]
+Start = Literal["embedding", "relations"]
 
 
 class RGCNLayer(nn.Module):
@@ -106,6 +112,7 @@ class RGCNEncoder(nn.Module):
         decomposition, num_parts: of each layer's `W_r`.
         edge_dropout: share of edges dropped in training, each with its inverse.
         feature_dropout: dropout on the states that a layer reads.
+        start: what an entity's state starts from. From `"relations"`, nothing belongs to an entity.
     """
 
     def __init__(
@@ -118,11 +125,15 @@ class RGCNEncoder(nn.Module):
         num_parts: int = 2,
         edge_dropout: float = 0.0,
         feature_dropout: float = 0.0,
+        start: Start = "embedding",
     ) -> None:
         super().__init__()
         self.edge_dropout = edge_dropout
         self.feature_dropout = feature_dropout
-        self.entities = nn.Parameter(torch.empty(num_entities, dim))
+        self.start = start
+        # An embedding of each entity, or u_r of each relation id.
+        rows = num_entities if start == "embedding" else 2 * num_relations
+        self.entities = nn.Parameter(torch.empty(rows, dim))
         self.relations = nn.Parameter(torch.empty(2 * num_relations, dim))
         self.layers = nn.ModuleList(
             RGCNLayer(dim, dim, 2 * num_relations, decomposition, num_parts)
@@ -155,9 +166,11 @@ class RGCNEncoder(nn.Module):
         """
         h: Tensor = self.entities
         relations: Tensor = self.relations
-        if not len(self.layers):
+        if not len(self.layers) and self.start == "embedding":
             return h, relations
         scale = graph.scale(self._kept(graph, hidden), h.dtype)
+        if self.start == "relations":
+            h = self._surroundings(graph, scale)
         for layer, norm, relation_map in zip(
             self.layers, self.norms, self.relation_maps, strict=True
         ):
@@ -165,6 +178,18 @@ class RGCNEncoder(nn.Module):
             h = h + torch.tanh(norm(message))
             relations = relation_map(relations)
         return h, relations
+
+    def _surroundings(self, graph: MessageGraph, scale: Tensor) -> Tensor:
+        """`(N, d)`: the mean of `u_r` over the relations of each entity's edges."""
+        # 1 where an edge of a group is there: it adds up 1 / c of each of c edges.
+        present = scale.new_zeros(graph.num_groups).index_add_(0, graph.group, scale).round_()
+        tail, relation = graph.groups.t().contiguous()
+        count = torch.zeros(graph.num_entities, dtype=scale.dtype).index_add_(0, tail, present)
+        offsets = torch.searchsorted(tail, torch.arange(graph.num_entities))
+        return F.embedding_bag(
+            relation, self.entities, offsets, mode="sum",
+            per_sample_weights=present / count.clamp(min=1)[tail],
+        )  # fmt: skip
 
     def _kept(self, graph: MessageGraph, hidden: Tensor | None) -> Tensor | None:
         """`(E,)` bool: the edges that carry messages, or None for all."""

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kgtool.all_paths import AllPathsDecoder
+from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.graph import MessageGraph
 from kgtool.ops import Reach, path_rows
 from kgtool.triples import Vocabulary
@@ -56,6 +56,7 @@ def explain_triple(
     graph: MessageGraph,
     triple: tuple[int, int, int],
     beam: int = BEAM,
+    feed: Feed | None = None,
 ) -> list[Path]:
     """The paths from head to tail that carried the score of a triple, strongest first.
 
@@ -67,6 +68,7 @@ def explain_triple(
         graph: the edges that paths take.
         triple: ids, the relation an inverse for a head query.
         beam: ends of paths kept at each step.
+        feed: an encoder's states, where there is one; what they carry of the score is no path's.
 
     Returns:
         Distinct paths of entities, none where no path of at most L edges leads from head to tail.
@@ -79,12 +81,15 @@ def explain_triple(
         own |= torch.isin(into, graph.inverse[into[own]])
     reached = decoder.reach(graph, torch.tensor([head]), own)
     with torch.no_grad():
-        states = [s[: reached.rows(i)] for i, s in enumerate(decoder.states(reached))]
+        states = [s[: reached.rows(i)] for i, s in enumerate(decoder.states(reached, feed))]
     slot = int(reached.slot_of(torch.tensor([0]), torch.tensor([tail])))
     if slot >= reached.rows(decoder.steps):
         return []
-    last = states[-1][slot : slot + 1].requires_grad_()
-    score = decoder.features(last) @ decoder.queries(torch.tensor([relation])).t()
+    last = states[-1][slot : slot + 1]
+    if feed is not None:
+        last = last + feed.entities[tail]
+    last = last.detach().requires_grad_()
+    score = decoder.features(last) @ decoder.queries(torch.tensor([relation]), feed).t()
     (gradient,) = torch.autograd.grad(score.sum(), last)
     ends = _Ends(torch.tensor([slot]), gradient, [()])
     gone = torch.zeros(graph.num_edges, dtype=torch.bool)

@@ -107,6 +107,12 @@ class MessageGraph:
         return int(self.group[-1]) + 1 if self.num_edges else 0
 
     @cached_property
+    def groups(self) -> Tensor:
+        """`(num_groups, 2)` int64: tail and relation of each group."""
+        pairs = torch.stack([self.tail, self.relation], dim=1)
+        return torch.unique_consecutive(pairs, dim=0)
+
+    @cached_property
     def inverse(self) -> Tensor:
         """`(e,)` int64: the edge `(t, r⁻¹, h)` of each edge `(h, r, t)`.
 

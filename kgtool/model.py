@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from kgtool.all_paths import AllPathsDecoder
+from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.decoder import GRUDecoder
 from kgtool.encoder import RGCNEncoder
 from kgtool.graph import MessageGraph
@@ -93,10 +93,12 @@ class PathScorer:
     Attributes:
         decoder: in evaluation mode.
         graph: the edges that paths take.
+        feed: an encoder's states, where there is one.
     """
 
     decoder: AllPathsDecoder
     graph: MessageGraph
+    feed: Feed | None = None
 
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
@@ -107,13 +109,13 @@ class PathScorer:
         def fill(part: Tensor) -> None:
             """Score the queries of some heads, given by their places among them all."""
             reached = self.decoder.reach(self.graph, head[part])
-            features = self.decoder.features(self.decoder(reached))
+            features = self.decoder.features(self.decoder(reached, self.feed))
             nowhere, rows = features[-1], reached.rows_of_heads()
             found_of = features[: reached.rows(self.decoder.steps)].split(rows)
             entities = reached.entities().split(rows)
             for i, found, entity in zip(part.tolist(), found_of, entities, strict=True):
                 asked = torch.nonzero(position == i).squeeze(1)
-                queries = self.decoder.queries(hr[asked, 1])
+                queries = self.decoder.queries(hr[asked, 1], self.feed)
                 row = (queries @ nowhere).unsqueeze(1).repeat(1, scores.shape[1])
                 row[:, entity] = queries @ found.t()
                 scores[asked] = row.cpu()
@@ -135,7 +137,8 @@ class PathScorer:
         @torch.no_grad()
         def own(head: Tensor) -> Tensor:
             reached = self.decoder.reach(self.graph, head)
-            return self.decoder(reached)[torch.from_numpy(reached.first[-1][:-1])].cpu()
+            own_row = torch.from_numpy(reached.first[-1][:-1])
+            return self.decoder(reached, self.feed)[own_row].cpu()
 
         everyone = torch.arange(self.graph.num_entities)
         return torch.cat(in_threads(own, self.decoder.split(self.graph, everyone)))
@@ -143,7 +146,9 @@ class PathScorer:
     @property
     def relations(self) -> Tensor:
         """`(2 · num_relations, d)`: the part of a query that is multiplied with states."""
-        return self.decoder.relations.detach().cpu()
+        relation = torch.arange(len(self.decoder.relations))
+        queries = self.decoder.queries(relation, self.feed)
+        return queries.detach()[:, : self.decoder.dim].cpu()
 
 
 def path_device() -> torch.device:
@@ -160,17 +165,28 @@ class PathModel(nn.Module):
     Args:
         decoder: reads the paths.
         graph: the edges that paths take; not a parameter, not saved with the weights.
+        encoder: gives entity and relation states that feed the decoder; None for none.
     """
 
-    def __init__(self, decoder: AllPathsDecoder, graph: MessageGraph) -> None:
+    def __init__(
+        self, decoder: AllPathsDecoder, graph: MessageGraph, encoder: RGCNEncoder | None = None
+    ) -> None:
         super().__init__()
         self.decoder = decoder
+        self.encoder = encoder
         self.graph = graph
+
+    def feed(self, hidden: Tensor | None = None) -> Feed | None:
+        """The encoder's states, with gradients; `hidden` edges carry no message."""
+        return Feed(*self.encoder(self.graph, hidden)) if self.encoder else None
 
     def embeddings(self) -> list[nn.Parameter]:
         """The parameters with a row a relation; the others are weights."""
-        return [self.decoder.relations, self.decoder.relations_hidden]
+        own = [self.decoder.relations, self.decoder.relations_hidden]
+        return own + ([self.encoder.entities, self.encoder.relations] if self.encoder else [])
 
+    @torch.no_grad()
     def scorer(self) -> PathScorer:
         """What answers queries, in evaluation mode."""
-        return PathScorer(self.eval().decoder, self.graph)
+        self.eval()
+        return PathScorer(self.decoder, self.graph, self.feed())

@@ -121,12 +121,13 @@ class AllPathsObjective:
         batch = self.sample(part)
         decoder, graph = self.model.decoder, self.model.graph
         reached = decoder.reach(graph, batch.head, batch.hidden)
+        feed = self.model.feed(batch.gone)
         head = batch.head[batch.position]
         targets = torch.stack([head, batch.relation, batch.tail], dim=1)
         query, answer = self.answers.others(targets)
         loss = path_loss(
-            decoder(reached), decoder.hidden.weight, decoder.hidden.bias,
-            decoder.queries(batch.relation),
+            decoder(reached, feed), decoder.hidden.weight, decoder.hidden.bias,
+            decoder.queries(batch.relation, feed),
             rows=torch.tensor(reached.rows_of_heads()),
             counts=torch.bincount(batch.position, minlength=len(batch.head)),
             target=reached.slot_of(batch.position, batch.tail),

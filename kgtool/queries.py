@@ -106,12 +106,14 @@ class PassBatch:
     Attributes:
         head: `(b,)` int64.
         hidden: bool, of the in-edges of each head, one head after the other.
+        gone: int64, the edges that are hidden.
         position, relation, tail: `(q,)` int64, ascending in `position`: `(head[position], relation,
             tail)` are the targets.
     """
 
     head: Tensor
     hidden: Tensor
+    gone: Tensor
     position: Tensor
     relation: Tensor
     tail: Tensor
@@ -165,4 +167,4 @@ class PassSampler:
             inverse = (position * graph.num_edges + graph.inverse[edge])[chosen]
             hidden = torch.isin(own, torch.cat([own[chosen], inverse]))
         relation = graph.relation[graph.inverse[edge[chosen]]]
-        return PassBatch(head, hidden, position[chosen], relation, source[chosen])
+        return PassBatch(head, hidden, edge[hidden], position[chosen], relation, source[chosen])

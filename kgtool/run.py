@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from kgtool.all_paths import AllPathsDecoder
 from kgtool.checkpoint import load_tensors, load_weights
-from kgtool.config import Config, load_config
+from kgtool.config import Config, EncoderConfig, load_config
 from kgtool.decoder import GRUDecoder
 from kgtool.encoder import RGCNEncoder
 from kgtool.errors import DataError, RunError
@@ -48,19 +49,25 @@ def versions() -> dict[str, str]:
 def build_model(config: Config, dataset: KGDataset) -> KGModel | PathModel:
     """A new model for a data set, its message graph made of the train triples."""
     graph = MessageGraph.from_dataset(dataset)
+    encoder = _build_encoder(config.encoder, config.dim, dataset) if config.encoder else None
     if config.all_paths:
         a = config.all_paths
-        decoder = AllPathsDecoder(dataset.num_relations, config.dim, a.steps, a.readout)
-        return PathModel(decoder, graph).to(path_device())
-    if not (config.one_path and config.encoder):
+        paths = AllPathsDecoder(dataset.num_relations, config.dim, a.steps, a.readout)
+        # The encoder's kernels are the CPU's.
+        device = torch.device("cpu") if encoder else path_device()
+        return PathModel(paths, graph, encoder).to(device)
+    d = config.one_path
+    if not (d and encoder):
         raise ValueError("the configuration has no decoder")
-    e, d = config.encoder, config.one_path
-    encoder = RGCNEncoder(
-        dataset.num_entities, dataset.num_relations, config.dim,
-        e.layers, e.decomposition, e.parts, e.edge_dropout, e.feature_dropout,
-    )  # fmt: skip
     gru = GRUDecoder(dataset.num_entities, config.dim, d.input_dropout, d.output_dropout)
     return KGModel(encoder, gru, graph)
+
+
+def _build_encoder(e: EncoderConfig, dim: int, dataset: KGDataset) -> RGCNEncoder:
+    return RGCNEncoder(
+        dataset.num_entities, dataset.num_relations, dim,
+        e.layers, e.decomposition, e.parts, e.edge_dropout, e.feature_dropout, e.start,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +170,7 @@ class Run:
             raise RunError(f"{self.path} records no data path. Remedy: pass --data PATH.")
         if data is None and not Path(place).exists():
             raise RunError(f"the run's data, {place}, is gone. Remedy: pass --data PATH.")
-        if data is not None and self.config.all_paths:
+        if data is not None and self.config.inductive:
             return load_dataset(place, relations=self.vocabulary.relations)
         return load_dataset(place, vocabulary=self.vocabulary)
 

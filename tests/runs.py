@@ -92,12 +92,17 @@ def tiny_config(*, dim: int = 8, encoder: Any = (), **settings: Any) -> Config:
     )
 
 
-def all_paths_config(*, dim: int = 8, **settings: Any) -> Config:
+def all_paths_config(
+    *, dim: int = 8, encoder: dict[str, Any] | None = None, **settings: Any
+) -> Config:
     """As `tiny_config`, of the all-paths decoder: 4 epochs of 4 steps on `ring()` too."""
     decoder = {"steps": 3, "readout": 8, "batch_size": 6, "targets": 2}
     decoder |= {k: v for k, v in settings.items() if k in ALL_PATHS}
     training = QUICK | {k: v for k, v in settings.items() if k not in ALL_PATHS}
-    return parse_config({"seed": 7, "dim": dim, "all_paths": decoder, "training": training})
+    parts = {"all_paths": decoder, "training": training}
+    return parse_config(
+        {"seed": 7, "dim": dim, **parts, **({} if encoder is None else {"encoder": encoder})}
+    )
 
 
 def random_config(**training: Any) -> Config:

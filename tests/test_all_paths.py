@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kgtool.all_paths import AllPathsDecoder
+from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.graph import MessageGraph
 from kgtool.model import PathModel, PathScorer
 from kgtool.ops import path_loss, path_step
@@ -124,6 +124,33 @@ def test_states_are_those_of_the_definition(seed):
         everyone = torch.arange(dataset.num_entities)
         slots = reached.slot_of(torch.full_like(everyone, b), everyone)
         assert {v for v, slot in enumerate(slots.tolist()) if slot < rows[b]} == set(expected)
+
+
+def test_an_encoder_feeds_the_start_the_end_and_the_queries():
+    torch.manual_seed(12)
+    dataset = random_dataset(12)
+    graph = MessageGraph.from_dataset(dataset)
+    decoder = make_decoder(dataset)
+    feed = Feed(
+        torch.randn(dataset.num_entities, DIM).double(),
+        torch.randn(2 * dataset.num_relations, DIM).double(),
+    )
+    heads = torch.tensor([4, 0])
+    reached = decoder.reach(graph, heads)
+    fed, plain = decoder(reached, feed), []
+    for b, head in enumerate(heads.tolist()):
+        alone = decoder.reach(graph, heads[b : b + 1])
+        with torch.no_grad():
+            init = decoder.init.clone()
+            decoder.init.add_(feed.entities[head])
+            plain.append(decoder(alone)[: len(alone.entities())] + feed.entities[alone.entities()])
+            decoder.init.copy_(init)
+    torch.testing.assert_close(fed[: reached.rows(3)], torch.cat(plain))
+    assert not fed[reached.rows(3) :].any()
+    relation = torch.tensor([1, 0])
+    more = decoder.queries(relation, feed) - decoder.queries(relation)
+    torch.testing.assert_close(more[:, :DIM], feed.relations[relation])
+    assert not more[:, DIM:].any()
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])

@@ -23,6 +23,7 @@ decomposition = "block"
 parts = 4
 edge_dropout = 0.1
 feature_dropout = 0.2
+start = "relations"
 
 [one_path]
 input_dropout = 0.0
@@ -242,8 +243,11 @@ def test_a_model_has_one_decoder():
     assert Config() == parse_config({"all_paths": {}}) == Config(all_paths=AllPathsConfig())
     with pytest.raises(ConfigError, match="one_path and all_paths exclude each other"):
         parse_config({"all_paths": {}, "one_path": {}})
-    with pytest.raises(ConfigError, match="all_paths reads no encoder"):
-        parse_config({"encoder": {"layers": 0}})
+    both = parse_config({"encoder": {"layers": 0}})
+    assert (both.all_paths, both.inductive) == (AllPathsConfig(), False)
+    assert parse_config({"encoder": {"start": "relations"}}).inductive
+    with pytest.raises(ConfigError, match="an encoder that feeds all_paths has no dropout"):
+        parse_config({"encoder": {"feature_dropout": 0.1}})
     one = parse_config({"one_path": {}})
     assert (one.all_paths, one.encoder) == (None, EncoderConfig())
 

@@ -11,13 +11,14 @@ import torch
 from dgl.nn.pytorch import RelGraphConv
 from torch import Tensor, nn
 
-from kgtool.encoder import Decomposition, RGCNEncoder, RGCNLayer
+from kgtool.encoder import Decomposition, RGCNEncoder, RGCNLayer, Start
 from kgtool.graph import MessageGraph
 from kgtool.triples import KGDataset, invert
 from tests.graphs import edges_of, random_dataset, tensor_of
 from tests.runs import in_memory
 
 DECOMPOSITIONS: list[Decomposition] = ["basis", "block"]
+STARTS: list[Start] = ["embedding", "relations"]
 EACH_DECOMPOSITION = pytest.mark.parametrize("decomposition", DECOMPOSITIONS)
 
 
@@ -184,11 +185,12 @@ def test_encoder_stacks_layers_with_residuals(
     )
 
 
+@pytest.mark.parametrize("start", STARTS)
 @EACH_DECOMPOSITION
 def test_hidden_edges_and_their_inverses_carry_no_message(
-    decomposition: Decomposition, dataset: KGDataset, graph: MessageGraph
+    decomposition: Decomposition, start: Start, dataset: KGDataset, graph: MessageGraph
 ) -> None:
-    encoder = make_encoder(dataset, decomposition=decomposition)
+    encoder = make_encoder(dataset, decomposition=decomposition, start=start)
     part, rest = dataset.train[:15], dataset.train[15:]
     smaller = MessageGraph.from_dataset(
         in_memory(rest.tolist(), [], [], dataset.num_entities, dataset.num_relations)
@@ -247,6 +249,25 @@ def test_edge_dropout_drops_edges_with_their_inverses(
         in_memory(triples.tolist(), [], [], dataset.num_entities, dataset.num_relations)
     )
     torch.testing.assert_close(outputs[0], encoder.eval()(smaller)[0])
+
+
+def test_entities_start_from_the_relations_around_them(
+    dataset: KGDataset, graph: MessageGraph
+) -> None:
+    encoder = make_encoder(dataset, num_layers=0, start="relations")
+    assert len(encoder.entities) == 2 * dataset.num_relations
+    around: list[set[int]] = [set() for _ in range(graph.num_entities)]
+    hidden = {5, int(graph.inverse[5])}
+    for e, (relation, tail) in enumerate(zip(graph.relation.tolist(), graph.tail, strict=True)):
+        if e not in hidden:
+            around[tail].add(relation)
+    states, _ = encoder(graph, torch.tensor([5]))
+    for state, relations in zip(states, around, strict=True):
+        expected = encoder.entities[sorted(relations)].mean(0) if relations else torch.zeros(6)
+        torch.testing.assert_close(state, expected.to(state.dtype))
+    states.square().sum().backward()
+    assert encoder.entities.grad is not None
+    assert encoder.entities.grad.any()
 
 
 def test_dropout_is_for_training_alone(dataset: KGDataset, graph: MessageGraph) -> None:

@@ -245,13 +245,16 @@ def test_evaluate_and_export_take_a_run_a_folder_and_a_dataset(run_folder, tmp_p
     assert sorted(files) == sorted((tmp_path / "out").iterdir())
 
 
-def test_an_all_paths_run_answers_on_another_graph(tmp_path):
+@pytest.mark.parametrize("encoder", [None, {"start": "relations"}])
+def test_an_all_paths_run_answers_on_another_graph(tmp_path, encoder):
     own, other = write_folder(ring(), tmp_path / "ring"), tmp_path / "other"
     write_folder(ring(), other)
     for file in other.iterdir():  # other entities, the same relations
         file.write_text(file.read_text().replace("e0", "x1"))
     dataset = load_dataset(own)
-    run = train(all_paths_config(epochs=2), dataset, tmp_path / "run", progress=False)
+    config = all_paths_config(epochs=2, encoder=encoder)
+    run = train(config, dataset, tmp_path / "run", progress=False)
+    assert kgtool.explain(run, "x100", "r002", "x105", data=other).paths
     found, elsewhere = kgtool.evaluate(run), kgtool.evaluate(run, data=other)
     assert elsewhere == found
     assert read_json(run.path / "metrics.other.test.json")["dataset"]["name"] == "other"
@@ -261,6 +264,17 @@ def test_an_all_paths_run_answers_on_another_graph(tmp_path):
     first = other / "train.txt"
     first.write_text(first.read_text().replace("r002", "r003"))
     with pytest.raises(DataError, match="the relation 'r003' is not in the vocabulary"):
+        kgtool.evaluate(run, data=other)
+
+
+def test_passes_fed_with_embeddings_refuse_other_entities(tmp_path):
+    dataset = load_dataset(write_folder(ring(), tmp_path / "ring"))
+    config = all_paths_config(epochs=1, encoder={"layers": 1})
+    run = train(config, dataset, tmp_path / "run", progress=False)
+    other = write_folder(ring(), tmp_path / "other")
+    train_file = other / "train.txt"
+    train_file.write_text(train_file.read_text().replace("e000", "new"))
+    with pytest.raises(DataError, match="the entity 'new' is not in the vocabulary"):
         kgtool.evaluate(run, data=other)
 
 

@@ -420,6 +420,13 @@ def test_all_paths_train_and_resume(tmp_path, hide):
         assert_same(stop_and_go_on(config, tmp_path / f"{step}", step), whole)
 
 
+@pytest.mark.parametrize("start", ["embedding", "relations"])
+def test_all_paths_with_an_encoder_train_and_resume(tmp_path, start):
+    config = all_paths_config(encoder={"start": start})
+    whole = fit(config, tmp_path / "whole")
+    assert_same(stop_and_go_on(config, tmp_path / "again", 6), whole)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_all_paths_learn_a_rule(tmp_path, precision):
     config = all_paths_config(
