@@ -100,24 +100,28 @@ class PathScorer:
     graph: MessageGraph
     feed: Feed | None = None
 
+    @torch.no_grad()
     def score_t(self, hr: Tensor) -> Tensor:
-        """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
+        """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64.
+
+        Under CPU autocast passes are of its dtype, scores float32: rounded, they would be ties.
+        """
         head, position = torch.unique(hr[:, 0], return_inverse=True)
         scores = torch.empty(len(hr), self.graph.num_entities, dtype=self.decoder.init.dtype)
 
-        @torch.no_grad()
         def fill(part: Tensor) -> None:
             """Score the queries of some heads, given by their places among them all."""
             reached = self.decoder.reach(self.graph, head[part])
-            features = self.decoder.features(self.decoder(reached, self.feed))
+            features = self.decoder.features(self.decoder(reached, self.feed)).to(scores.dtype)
             nowhere, rows = features[-1], reached.rows_of_heads()
             found_of = features[: reached.rows(self.decoder.steps)].split(rows)
             entities = reached.entities().split(rows)
             for i, found, entity in zip(part.tolist(), found_of, entities, strict=True):
                 asked = torch.nonzero(position == i).squeeze(1)
                 queries = self.decoder.queries(hr[asked, 1], self.feed)
-                row = (queries @ nowhere).unsqueeze(1).repeat(1, scores.shape[1])
-                row[:, entity] = queries @ found.t()
+                with torch.autocast(features.device.type, enabled=False):
+                    row = (queries @ nowhere).unsqueeze(1).repeat(1, scores.shape[1])
+                    row[:, entity] = queries @ found.t()
                 scores[asked] = row.cpu()
 
         in_threads(fill, self.decoder.split(self.graph, torch.arange(len(head))))
@@ -134,14 +138,14 @@ class PathScorer:
         It tells what closed paths lead back to it, which is to say what surrounds it.
         """
 
-        @torch.no_grad()
         def own(head: Tensor) -> Tensor:
             reached = self.decoder.reach(self.graph, head)
             own_row = torch.from_numpy(reached.first[-1][:-1])
             return self.decoder(reached, self.feed)[own_row].cpu()
 
         everyone = torch.arange(self.graph.num_entities)
-        return torch.cat(in_threads(own, self.decoder.split(self.graph, everyone)))
+        with torch.no_grad():
+            return torch.cat(in_threads(own, self.decoder.split(self.graph, everyone)))
 
     @property
     def relations(self) -> Tensor:

@@ -358,6 +358,21 @@ def test_scores_are_of_the_query_alone():
     torch.testing.assert_close(score[entity], features @ query)
 
 
+def test_scores_of_bfloat16_passes_are_float32_and_near():
+    torch.manual_seed(7)
+    dataset = random_dataset(7, num_entities=30)
+    decoder = make_decoder(dataset, steps=2, dim=16).float()
+    scorer = PathModel(decoder, MessageGraph.from_dataset(dataset)).scorer()
+    hr = torch.cartesian_prod(torch.arange(30), torch.arange(2))
+    exact = scorer.score_t(hr)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = scorer.score_t(hr)
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, exact)
+    assert not torch.equal(half, half.bfloat16().float())
+    assert float((half - exact).norm() / exact.norm()) < 0.05
+
+
 def test_what_is_not_reached_scores_alike():
     dataset = random_dataset(8)
     bare = dataset.num_entities - 1

@@ -17,15 +17,21 @@ def in_threads(function: Callable[[Part], Result], parts: Sequence[Part]) -> lis
 
     Each thread works alone: one that computes from beginning to end on one core keeps its data in
     that core's cache and waits for no other. What the results are does not depend on the number of
-    threads. Thread-local settings of torch, such as autocast and gradient mode, are the function's
-    to make.
+    threads. Autocast on the CPU and gradient mode are the caller's.
     """
     threads = torch.get_num_threads()
     if min(threads, len(parts)) <= 1:
         return [function(part) for part in parts]
+    grad, half = torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")
+    dtype = torch.get_autocast_dtype("cpu")
+
+    def work(part: Part) -> Result:
+        with torch.set_grad_enabled(grad), torch.autocast("cpu", dtype, enabled=half):
+            return function(part)
+
     torch.set_num_threads(1)  # in this thread, in new ones, and in MKL everywhere
     try:
         with ThreadPoolExecutor(min(threads, len(parts))) as pool:
-            return list(pool.map(function, parts))
+            return list(pool.map(work, parts))
     finally:
         torch.set_num_threads(threads)
