@@ -178,9 +178,10 @@ class _Trainer:
                 "training.clip_norm, or train with training.precision=float32"
             )
         for i, parameter in enumerate(self.parameters):
-            # In the order of the parts, whichever was done first.
+            # In the order of the parts, whichever was done first. Contiguous, though a gradient may
+            # be a slice of another: a fused optimiser reads the memory as it lies.
             told = [grad for part in worked if (grad := part.gradients[i]) is not None]
-            parameter.grad = sum(told[1:], told[0]).div_(count) if told else None
+            parameter.grad = sum(told[1:], told[0].contiguous()).div_(count) if told else None
         if self.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         set_rate(self.optimizer, learning_rate(self.settings, self.step, self.total_steps))

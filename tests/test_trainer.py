@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -418,6 +419,34 @@ def test_all_paths_train_and_resume(tmp_path, hide):
     assert load_tensors(whole.path / LAST)[1]["step"] == 4 * STEPS_AN_EPOCH
     for step in (1, 6, 16):
         assert_same(stop_and_go_on(config, tmp_path / f"{step}", step), whole)
+
+
+@pytest.mark.parametrize("edges_a_part", [1, 1 << 21])
+@pytest.mark.parametrize("make", [all_paths_config, tiny_config])
+def test_a_step_is_the_optimisers_on_the_mean_loss(tmp_path, monkeypatch, make, edges_a_part):
+    """Whatever the number of parts, and however their gradients lie in memory."""
+    monkeypatch.setattr("kgtool.all_paths.EDGES_A_PART", edges_a_part)
+    dataset, config = ring(), make(optimizer="adamw", decay="none", warmup_steps=1)
+    run = Run(tmp_path, config, dataset.vocabulary)
+    mine, plain = (
+        trainer._Trainer(run, dataset, logging.Logger("test"), progress=False) for _ in range(2)
+    )
+    optimizer = torch.optim.AdamW(
+        plain.parameters, lr=config.training.learning_rate, weight_decay=0, fused=False
+    )
+    for seed in range(3):
+        rows = mine.objective.order(seed, 0)[: mine.objective.batch_size]
+        torch.manual_seed(seed)
+        loss = mine._step(rows)
+        torch.manual_seed(seed)
+        losses = [plain.objective.loss(part) for part in plain.objective.parts(rows)]
+        mean = torch.stack([loss for loss, _ in losses]).sum() / sum(n for _, n in losses)
+        optimizer.zero_grad()
+        mean.backward()
+        optimizer.step()
+        assert loss == pytest.approx(mean.item(), rel=1e-4)
+    for one, other in zip(mine.parameters, plain.parameters, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("start", ["embedding", "relations"])
