@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from kgtool.blend import Blend, fit_blend
 from kgtool.errors import DataError, RunError
 from kgtool.evaluator import Evaluation, evaluate_model
 from kgtool.explain import Explanation, explain_triple, name_path
@@ -13,6 +15,7 @@ from kgtool.files import write_json
 from kgtool.loaders.faults import nearest, quoted
 from kgtool.model import PathModel
 from kgtool.ops import keep_large_blocks
+from kgtool.ranking import ScoresTails
 from kgtool.run import Run, versions
 from kgtool.triples import KGDataset
 
@@ -22,6 +25,7 @@ def evaluate(
     split: str = "test",
     data: KGDataset | str | Path | None = None,
     progress: bool = False,
+    beside: Run | str | Path | None = None,
 ) -> Evaluation:
     """Link prediction metrics of a run, also written to `metrics.<split>.json` in its folder.
 
@@ -33,27 +37,48 @@ def evaluate(
         split: `"train"`, `"valid"` or `"test"`.
         data: the data set or its place; by default where it was when the run began.
         progress: show a progress bar.
+        beside: a second run of the same labels, whose scores are added by the weight that ranks
+            valid best; see `kgtool.blend`. The file then is `metrics.with-<folder>.<split>.json`.
 
     Raises:
-        RunError, DataError: when run or data cannot be used.
-        ScoreError: when the model gives a score that is not finite.
+        RunError, DataError: when a run or the data cannot be used.
+        ScoreError: when a model gives a score that is not finite.
     """
     keep_large_blocks()
     run = _opened(run)
     dataset = _loaded(run, data)
-    found = evaluate_model(run.model(dataset).scorer(), dataset, split, progress=progress)
-    about = {"dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint}}
+    model: ScoresTails = run.model(dataset).scorer()
+    about: dict[str, Any] = {"dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint}}
+    if beside is not None:
+        beside = _opened(beside)
+        model = _blend(model, beside, dataset, progress)
+        tried = {f"{weight:g}": mrr for weight, mrr in model.mrr.items()}
+        about["with"] = {"run": str(beside.path), "weight": model.weight, "valid_mrr": tried}
+    found = evaluate_model(model, dataset, split, progress=progress)
     write_json(
-        metrics_path(run, split, dataset),
+        metrics_path(run, split, dataset, beside),
         found.to_dict() | about | {"versions": versions()},
     )
     return found
 
 
-def metrics_path(run: Run, split: str, dataset: KGDataset) -> Path:
-    """The file of a split's metrics: it names the data where they are not the run's own."""
+def _blend(model: ScoresTails, beside: Run, dataset: KGDataset, progress: bool) -> Blend:
+    if not beside.config.inductive and beside.vocabulary != dataset.vocabulary:
+        raise RunError(
+            f"{beside.path} has other labels, or other ids for them. Remedy: train it on the same "
+            "files."
+        )
+    if not len(dataset.valid):
+        raise DataError("the data hold no valid triples to choose the weight of a second run by")
+    return fit_blend(model, beside.model(dataset).scorer(), dataset, progress)
+
+
+def metrics_path(run: Run, split: str, dataset: KGDataset, beside: Run | None = None) -> Path:
+    """The file of a split's metrics: it names other data than the run's own, and a second run."""
     own = dataset.fingerprint == run.info["fingerprint"]
-    return run.path / f"metrics.{'' if own else f'{dataset.name}.'}{split}.json"
+    names = ["metrics", *([] if own else [dataset.name])]
+    names += [f"with-{beside.path.name}"] if beside else []
+    return run.path / ".".join([*names, split, "json"])
 
 
 def export(

@@ -108,14 +108,20 @@ def evaluate(
     run: RunFolder,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     data: Data = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option("--with", help="A second run, whose scores are added.", show_default=False),
+    ] = None,
 ) -> None:
     """Rank every head and tail of a split; print the metrics and write metrics.SPLIT.json.
 
     With --data, an all-paths run answers on another graph of the same relations: its train triples
-    are the graph, its entities its own.
+    are the graph, its entities its own. With --with RUN2, RUN2's scores are added by the weight
+    that ranks valid best.
     """
     from kgtool.api import evaluate as evaluate_run
     from kgtool.api import metrics_path
+    from kgtool.files import read_json
     from kgtool.report import metrics_table
     from kgtool.run import Run
     from kgtool.triples import SPLITS
@@ -124,9 +130,18 @@ def evaluate(
         raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")
     opened = Run.open(run)
     dataset = opened.dataset(data)
-    found = evaluate_run(opened, split, dataset, progress=_interactive())
+    second = None if beside is None else Run.open(beside)
+    found = evaluate_run(opened, split, dataset, _interactive(), second)
     Console().print(metrics_table(found))
-    typer.echo(f"Written to {metrics_path(opened, split, dataset)}")
+    file = metrics_path(opened, split, dataset, second)
+    if second is not None:
+        chosen = read_json(file)["with"]
+        valid = chosen["valid_mrr"]
+        typer.echo(
+            f"With {chosen['weight']:g} times the scores of {second.path}: valid MRR "
+            f"{valid[format(chosen['weight'], 'g')]:.4f}, without {valid['0']:.4f}."
+        )
+    typer.echo(f"Written to {file}")
 
 
 @app.command()

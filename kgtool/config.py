@@ -61,7 +61,7 @@ class AllPathsConfig(_Section):
 
     steps: int = Field(4, ge=1, description="edges of the longest path")
     readout: int = Field(64, ge=1, description="dims of the score's non-linear part")
-    batch_size: int = Field(16, ge=1, description="heads a step, one pass each")
+    batch_size: int = Field(8, ge=1, description="heads a step, one pass each")
     targets: int = Field(16, ge=1, description="most edges of a head that one pass asks for")
     target_share: float = Field(
         1 / 3, gt=0, le=1, description="largest part of a head's edges that one pass asks for"

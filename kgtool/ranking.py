@@ -6,6 +6,7 @@ mean. The true score is read from the same score matrix that it is ranked in.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,7 +72,6 @@ class Ranks:
         return Ranks(self.better[index], self.equal[index], self.candidates[index])
 
 
-@torch.no_grad()
 def rank_tails(
     model: ScoresTails,
     triples: Tensor,
@@ -98,27 +98,63 @@ def rank_tails(
     Raises:
         ScoreError: when a score is NaN or infinite, naming the query.
     """
+
+    def score(hr: Tensor) -> tuple[Tensor]:
+        return (model.score_t(hr),)
+
+    return rank_scores(score, 1, triples, known, num_entities, chunk_size, progress)[0]
+
+
+@torch.no_grad()
+def rank_scores(
+    score: Callable[[Tensor], Iterable[Tensor]],
+    num_models: int,
+    triples: Tensor,
+    known: AnswerIndex,
+    num_entities: int,
+    chunk_size: int | None = None,
+    progress: str | None = None,
+) -> list[tuple[Ranks, Ranks]]:
+    """`rank_tails` of several models whose scores are made together.
+
+    Args:
+        score: gives each model's `(q, num_entities)` scores of queries `(q, 2)`, one after the
+            other.
+        num_models: how many.
+        triples, known, num_entities, chunk_size, progress: as of `rank_tails`.
+    """
     chunk_size = chunk_size or max(1, CHUNK_BYTES // (4 * num_entities))
     # Equal queries side by side, so that a chunk scores each once.
     order = torch.argsort(triples[:, 1], stable=True)
     order = order[torch.argsort(triples[order, 0], stable=True)]
-    counts = torch.zeros(5, len(triples), dtype=torch.long)
+    counts = torch.zeros(num_models, 5, len(triples), dtype=torch.long)
     bar = tqdm(total=len(triples), desc=progress, unit="query", disable=progress is None)
     with bar:
         for chunk in order.split(chunk_size):
-            counts[:, chunk] = _count(model, triples[chunk], known, num_entities)
+            hr, row = torch.unique_consecutive(triples[chunk, :2], dim=0, return_inverse=True)
+            for i, scores in enumerate(score(hr)):
+                counts[i, :, chunk] = _count(scores, hr, row, triples[chunk], known, num_entities)
             bar.update(len(chunk))
-    better, equal, known_better, known_equal, known_others = counts
-    everyone = torch.full_like(better, num_entities)
-    filtered = Ranks(better - known_better, equal - known_equal, everyone - known_others)
-    return filtered, Ranks(better, equal, everyone)
+    everyone = torch.full((len(triples),), num_entities)
+    return [
+        (
+            Ranks(better - known_better, equal - known_equal, everyone - known_others),
+            Ranks(better, equal, everyone),
+        )
+        for better, equal, known_better, known_equal, known_others in counts
+    ]
 
 
-def _count(model: ScoresTails, triples: Tensor, known: AnswerIndex, num_entities: int) -> Tensor:
+def _count(
+    scores: Tensor,
+    hr: Tensor,
+    row: Tensor,
+    triples: Tensor,
+    known: AnswerIndex,
+    num_entities: int,
+) -> Tensor:
     """`(5, n)`: candidates better and level, both among other known answers, and those in all."""
-    hr, row = torch.unique_consecutive(triples[:, :2], dim=0, return_inverse=True)
     tail = triples[:, 2]
-    scores = model.score_t(hr)  # (unique queries, N)
     if scores.shape != (len(hr), num_entities):
         raise ValueError(f"score_t gave {tuple(scores.shape)} for {len(hr)} × {num_entities}")
     better, equal, finite = count_better(scores, row, tail)

@@ -29,7 +29,7 @@ from tests.runs import ring, tiny_config, write_folder
 ROOT = Path(__file__).parent.parent
 FLAGS = {
     "train": ["config", "overrides", "--data", "--out", "--resume"],
-    "evaluate": ["run", "--split", "--data"],
+    "evaluate": ["run", "--split", "--data", "--with"],
     "explain": ["run", "head", "relation", "tail", "--top", "--json", "--picture", "--data"],
     "export": ["run", "--out", "--data"],
     "inspect": ["path"],

@@ -18,7 +18,7 @@ ORDER = [
     {"queries", "encoder", "decoder", "all_paths", "checkpoint", "optimizer", "regularizer"},
     {"model"},
     {"objective", "explain", "ranking"},
-    {"evaluator"},
+    {"evaluator", "blend"},
     {"report", "picture", "export", "run"},
     {"trainer"},
     {"api"},

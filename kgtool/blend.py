@@ -1,0 +1,69 @@
+"""Two models trained apart, their scores added: what one has not learned, the other may have.
+
+    score(h, r, t) = score_1(h, r, t) + λ · score_2(h, r, t)
+
+λ is the one that ranks valid best. An embedding trained within an all-paths model hurts it, since
+it has seen the edges that the paths may not; trained apart it cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kgtool.ranking import Ranks, ScoresTails, rank_scores
+from kgtool.triples import AnswerIndex, KGDataset, invert, with_inverses
+
+WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """The sum of two models' scores.
+
+    Attributes:
+        first, second: score the same entities under the same ids.
+        weight: λ.
+        mrr: what each weight that was tried gives on valid: filtered, both sides, realistic.
+    """
+
+    first: ScoresTails
+    second: ScoresTails
+    weight: float
+    mrr: dict[float, float]
+
+    def score_t(self, hr: Tensor) -> Tensor:
+        """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
+        return self.first.score_t(hr) + self.weight * self.second.score_t(hr)
+
+
+def fit_blend(
+    first: ScoresTails, second: ScoresTails, dataset: KGDataset, progress: bool = False
+) -> Blend:
+    """Choose the weight on valid, filtered of train and valid; where two are level, the less.
+
+    Raises:
+        ValueError: when valid holds no triples.
+    """
+    if not len(dataset.valid):
+        raise ValueError("the valid split holds no triples")
+    num_relations = dataset.num_relations
+    queries = torch.cat([dataset.valid, invert(dataset.valid, num_relations)])
+    triples = with_inverses(torch.cat([dataset.train, dataset.valid]), num_relations)
+
+    def scores(hr: Tensor) -> Iterator[Tensor]:
+        one, other = first.score_t(hr), second.score_t(hr)
+        return (one + weight * other for weight in WEIGHTS)
+
+    ranks: list[tuple[Ranks, Ranks]] = rank_scores(
+        scores, len(WEIGHTS), queries, AnswerIndex(triples, 2 * num_relations),
+        dataset.num_entities, progress="weights on valid" if progress else None,
+    )  # fmt: skip
+    mrr = {
+        weight: float((1 / filtered.realistic).mean())
+        for weight, (filtered, _) in zip(WEIGHTS, ranks, strict=True)
+    }
+    return Blend(first, second, max(mrr, key=lambda weight: mrr[weight]), mrr)

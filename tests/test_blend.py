@@ -1,0 +1,88 @@
+"""Two models' scores added: the weight that ranks valid best, on the command line and in Python."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+import kgtool
+from kgtool.blend import WEIGHTS, Blend, fit_blend
+from kgtool.cli import app
+from kgtool.errors import RunError
+from kgtool.evaluator import evaluate_model
+from kgtool.files import read_json
+from kgtool.loaders import load_dataset
+from kgtool.trainer import train
+from kgtool.triples import KGDataset
+from tests.graphs import random_dataset
+from tests.runs import all_paths_config, ring, tiny_config, write_folder
+
+
+class Table:
+    """Scores of every (head, relation), at random."""
+
+    def __init__(self, dataset: KGDataset, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        n, r = dataset.num_entities, 2 * dataset.num_relations
+        self.scores = torch.rand(n, r, n, generator=generator)
+
+    def score_t(self, hr: Tensor) -> Tensor:
+        return self.scores[hr[:, 0], hr[:, 1]]
+
+
+def test_the_weight_is_the_best_on_valid():
+    dataset = random_dataset(1, num_entities=12)
+    first, second = Table(dataset, 0), Table(dataset, 1)
+    second.scores[tuple(dataset.valid.t())] += 5  # it knows the answers to one side
+    found = fit_blend(first, second, dataset)
+    by_hand = {
+        weight: evaluate_model(Blend(first, second, weight, {}), dataset, "valid").mrr
+        for weight in WEIGHTS
+    }
+    assert found.mrr == pytest.approx(by_hand)
+    assert found.mrr[found.weight] == max(found.mrr.values())
+    assert found.weight > 0
+    hr = dataset.valid[:3, :2]
+    expected = first.score_t(hr) + found.weight * second.score_t(hr)
+    assert torch.equal(found.score_t(hr), expected)
+
+
+def test_a_second_model_that_says_nothing_has_no_weight():
+    dataset = random_dataset(2)
+    first, flat = Table(dataset, 0), Table(dataset, 1)
+    flat.scores.fill_(0.5)
+    assert fit_blend(first, flat, dataset).weight == 0
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("blend")
+    data = load_dataset(write_folder(ring(), folder / "ring"))
+    train(all_paths_config(epochs=2), data, folder / "paths", progress=False)
+    train(tiny_config(epochs=2), data, folder / "embeddings", progress=False)
+    return folder
+
+
+def test_two_runs(runs):
+    paths, embeddings = str(runs / "paths"), str(runs / "embeddings")
+    alone = kgtool.evaluate(paths, "valid").mrr
+    result = CliRunner().invoke(app, ["evaluate", paths, "--with", embeddings, "--split", "valid"])
+    assert result.exit_code == 0, result.output
+    metrics = read_json(runs / "paths" / "metrics.with-embeddings.valid.json")
+    told = metrics["with"]
+    assert told["run"] == embeddings
+    assert told["valid_mrr"]["0"] == pytest.approx(alone)
+    best = told["valid_mrr"][f"{told['weight']:g}"]
+    assert metrics["both"]["realistic"]["mrr"] == pytest.approx(best)
+    assert f"valid MRR {best:.4f}, without {alone:.4f}" in " ".join(result.output.split())
+
+
+def test_runs_of_other_labels_are_refused(runs, tmp_path):
+    other = write_folder(ring(), tmp_path / "other")
+    for file in other.iterdir():
+        file.write_text(file.read_text().replace("e0", "x1"))
+    run = train(tiny_config(epochs=1), load_dataset(other), tmp_path / "run", progress=False)
+    with pytest.raises(RunError, match="has other labels, or other ids for them"):
+        kgtool.evaluate(runs / "paths", beside=run)
