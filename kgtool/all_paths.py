@@ -27,6 +27,10 @@ from torch import Tensor, nn
 from kgtool.graph import MessageGraph
 from kgtool.ops import Reach, path_step, reach
 
+# Edges that a part of a batch reads in all its steps: below it, what Python does between kernels
+# counts, and threads wait for it.
+EDGES_A_PART = 1 << 21
+
 
 class Feed(NamedTuple):
     """States of an encoder that a pass is given.
@@ -39,11 +43,6 @@ class Feed(NamedTuple):
 
     entities: Tensor
     relations: Tensor
-
-
-# Edges that a part of a batch reads in all its steps: below it, what Python does between kernels
-# counts, and threads wait for it.
-EDGES_A_PART = 1 << 21
 
 
 class AllPathsDecoder(nn.Module):

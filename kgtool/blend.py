@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kgtool.ranking import Ranks, ScoresTails, rank_scores
-from kgtool.triples import AnswerIndex, KGDataset, invert, with_inverses
+from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 
@@ -51,7 +51,7 @@ def fit_blend(
     if not len(dataset.valid):
         raise ValueError("the valid split holds no triples")
     num_relations = dataset.num_relations
-    queries = torch.cat([dataset.valid, invert(dataset.valid, num_relations)])
+    queries = with_inverses(dataset.valid, num_relations)
     triples = with_inverses(torch.cat([dataset.train, dataset.valid]), num_relations)
 
     def scores(hr: Tensor) -> Iterator[Tensor]:

@@ -167,7 +167,6 @@ def explain(
     """
     from kgtool.api import explain as explain_run
     from kgtool.files import write_json
-    from kgtool.picture import save_picture
     from kgtool.report import explanation_table
 
     found = explain_run(run, head, relation, tail, top, data)
@@ -176,6 +175,8 @@ def explain(
         write_json(json_file, found.to_dict())
         typer.echo(f"Written to {json_file}")
     if picture is not None:
+        from kgtool.picture import save_picture  # not before: it imports matplotlib
+
         save_picture(found, picture)
         typer.echo(f"Written to {picture}")
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kgtool.ranking import Ranks, ScoresTails, rank_tails
-from kgtool.triples import AnswerIndex, KGDataset, invert, with_inverses
+from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 
 POLICIES = ("realistic", "optimistic", "pessimistic")
 SIDES = ("both", "head", "tail")
@@ -154,7 +154,7 @@ def evaluate_model(
     parts = [dataset.train, dataset.valid] + ([dataset.test] if split == "test" else [])
     known = AnswerIndex(with_inverses(torch.cat(parts), num_relations), 2 * num_relations)
     # Both sides at once: an entity asked from either side is one pass of a model that makes passes.
-    queries = torch.cat([triples, invert(triples, num_relations)])
+    queries = with_inverses(triples, num_relations)
     ranks = rank_tails(
         model, queries, known, dataset.num_entities, chunk_size, split if progress else None
     )

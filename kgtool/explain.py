@@ -23,7 +23,7 @@ from torch import Tensor
 
 from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.graph import MessageGraph
-from kgtool.ops import Reach, path_rows
+from kgtool.ops import Reach, in_edges, path_rows
 from kgtool.triples import Vocabulary
 
 # Ends of paths that each step of the search keeps.
@@ -215,9 +215,7 @@ def _step_back(
     places, which = torch.unique(ends.slot, return_inverse=True)
     entity = torch.from_numpy(reached.node[0])[places].long()
     offsets = torch.from_numpy(graph.incidence.offsets)
-    first, degree = offsets[entity], offsets[entity + 1] - offsets[entity]
-    place = torch.repeat_interleave(degree)
-    edge = torch.arange(len(place)) + (first - degree.cumsum(0) + degree)[place]
+    place, edge = in_edges(offsets, entity)
     there = ~gone[edge]
     edge, place = edge[there], place[there]
     count = torch.bincount(place, minlength=len(places))

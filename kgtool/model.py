@@ -107,7 +107,8 @@ class PathScorer:
         Under CPU autocast passes are of its dtype, scores float32: rounded, they would be ties.
         """
         head, position = torch.unique(hr[:, 0], return_inverse=True)
-        scores = torch.empty(len(hr), self.graph.num_entities, dtype=self.decoder.init.dtype)
+        queries = self.decoder.queries(hr[:, 1], self.feed)
+        scores = torch.empty(len(hr), self.graph.num_entities, dtype=queries.dtype)
 
         def fill(part: Tensor) -> None:
             """Score the queries of some heads, given by their places among them all."""
@@ -118,10 +119,9 @@ class PathScorer:
             entities = reached.entities().split(rows)
             for i, found, entity in zip(part.tolist(), found_of, entities, strict=True):
                 asked = torch.nonzero(position == i).squeeze(1)
-                queries = self.decoder.queries(hr[asked, 1], self.feed)
                 with torch.autocast(features.device.type, enabled=False):
-                    row = (queries @ nowhere).unsqueeze(1).repeat(1, scores.shape[1])
-                    row[:, entity] = queries @ found.t()
+                    row = (queries[asked] @ nowhere).unsqueeze(1).repeat(1, scores.shape[1])
+                    row[:, entity] = queries[asked] @ found.t()
                 scores[asked] = row.cpu()
 
         in_threads(fill, self.decoder.split(self.graph, torch.arange(len(head))))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kgtool.graph import MessageGraph
+from kgtool.ops import in_edges
 from kgtool.triples import AnswerIndex
 
 
@@ -135,7 +136,7 @@ class PassSampler:
     ) -> None:
         self.graph, self.targets, self.share, self.hide = graph, targets, share, hide
         self._degree = torch.bincount(graph.tail, minlength=graph.num_entities)
-        self._first = self._degree.cumsum(0) - self._degree
+        self._offsets = torch.from_numpy(graph.incidence.offsets)
         self._odds = self._degree.double().sqrt().cumsum(0)
 
     def order(self, seed: int, epoch: int) -> Tensor:
@@ -148,13 +149,12 @@ class PassSampler:
     def batch(self, head: Tensor, generator: torch.Generator | None = None) -> PassBatch:
         """The targets of heads `(b,)`, drawn from a generator, torch's default where None."""
         graph, degree = self.graph, self._degree[head]
-        position = torch.repeat_interleave(degree)
-        before = degree.cumsum(0) - degree
-        edge = (self._first[head] - before)[position] + torch.arange(len(position))
+        position, edge = in_edges(self._offsets, head)
         # In an order at random, the first few of each head.
         drawn = torch.rand(len(position), dtype=torch.double, generator=generator)
         order = torch.argsort(position + drawn)
         count = (degree * self.share).long().clamp(min=1, max=self.targets)
+        before = degree.cumsum(0) - degree
         place = torch.arange(len(position)) - before[position]
         chosen = order[place < count[position]].sort().values
         source = graph.head[edge]

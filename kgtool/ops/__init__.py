@@ -3,7 +3,7 @@
 from kgtool.ops.block_sum import block_sum
 from kgtool.ops.count_better import count_better
 from kgtool.ops.entity_loss import entity_loss
-from kgtool.ops.incidence import Incidence
+from kgtool.ops.incidence import Incidence, in_edges
 from kgtool.ops.memory import keep_large_blocks
 from kgtool.ops.path_loss import path_loss
 from kgtool.ops.path_step import path_step
@@ -18,6 +18,7 @@ __all__ = [
     "block_sum",
     "count_better",
     "entity_loss",
+    "in_edges",
     "in_threads",
     "keep_large_blocks",
     "path_loss",

@@ -24,6 +24,22 @@ def match_threads() -> None:
     numba.set_num_threads(min(torch.get_num_threads(), limit))
 
 
+def in_edges(offsets: Tensor, node: Tensor) -> tuple[Tensor, Tensor]:
+    """The in-edges of nodes, one node after the other.
+
+    Args:
+        offsets: `(num_destinations + 1,)` int64, as of `Incidence`.
+        node: `(n,)` int.
+
+    Returns:
+        `position` `(e,)`, ascending positions in `node`, and `edge` `(e,)`, int64.
+    """
+    first, degree = offsets[node], offsets[node + 1] - offsets[node]
+    position = torch.repeat_interleave(degree)
+    before = degree.cumsum(0) - degree
+    return position, (first - before)[position] + torch.arange(len(position), device=node.device)
+
+
 @dataclass(frozen=True, eq=False)
 class Incidence:
     """Typed edges from sources to destinations, sorted by destination, with the reverse order.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kgtool.ops.incidence import Incidence
+from kgtool.ops.incidence import Incidence, in_edges
 from kgtool.ops.path_messages import EPSILON, LEAST_VARIANCE
 from kgtool.ops.reach import Reach
 
@@ -68,9 +68,8 @@ def torch_path_step(
     Beside the states it keeps three numbers an edge for the gradient. On a GPU sums have no fixed
     order, so that two runs differ in the last digits.
     """
-    source, row, kind, degree, old_row = _edges(reach, step, state.device)
-    table = context.to(state.device)[_position_of_rows(reach, step, state.device)]
-    kind = kind + table[row] * weight.shape[1]
+    source, row, kind, position, degree, old_row = _edges(reach, step, state.device)
+    kind = kind + context.to(state.device)[position] * weight.shape[1]
     sums, squares = _Moments.apply(  # type: ignore[no-untyped-call]
         state, weight.flatten(0, 1), source, kind, row, len(degree)
     )
@@ -98,8 +97,8 @@ def _edges(reach: Reach, step: int, device: torch.device) -> tuple[Tensor, ...]:
     """The edges that bring something at a step.
 
     Returns:
-        Each edge's source row, row and type; each row's in-degree without hidden edges; the row
-        that each row of the step before has now.
+        Each edge's source row, row, type and head's place in the batch; each row's in-degree
+        without hidden edges; the row that each row of the step before has now.
     """
     offsets, source, type_ = _on(device, reach.edges)
     position = _position_of_rows(reach, step, device)
@@ -108,18 +107,16 @@ def _edges(reach: Reach, step: int, device: torch.device) -> tuple[Tensor, ...]:
     place = torch.arange(len(position), device=device) - after[position]
     node = torch.from_numpy(reach.node).to(device)[position, place]
     slot = torch.from_numpy(reach.slot).to(device)
-    degree = offsets[node + 1] - offsets[node]
-    row = torch.repeat_interleave(degree)
-    edge = torch.arange(len(row), device=device) + (offsets[node] - degree.cumsum(0) + degree)[row]
+    row, edge = in_edges(offsets, node)
     b = position[row]
     there = ~_hidden(reach, device)[b, edge]
-    degree = torch.zeros_like(degree).index_add_(0, row, there.long())
+    degree = torch.zeros_like(position).index_add_(0, row, there.long())
     from_slot = slot[b, source[edge]]
     brings = there & (from_slot < before.diff()[b])
-    edge, row = edge[brings], row[brings]
+    edge, row, b, from_slot = edge[brings], row[brings], b[brings], from_slot[brings]
     old_position = _position_of_rows(reach, step - 1, device)
     old_row = torch.arange(len(old_position), device=device) + (after - before)[old_position]
-    return from_slot[brings] + before[b[brings]], row, type_[edge].long(), degree, old_row
+    return from_slot + before[b], row, type_[edge].long(), b, degree, old_row
 
 
 def _hidden(reach: Reach, device: torch.device) -> Tensor:
