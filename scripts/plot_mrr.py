@@ -1,10 +1,10 @@
 """Draw MRR against minutes of training, from the histories of runs, beside published figures.
 
-    cp runs/fb15k-237/history.tsv docs/runs/fb15k-237.tsv
-    python scripts/plot_mrr.py --runs docs/runs --out docs/mrr.png
+    cp runs/fb15k-237/history.tsv docs/history/fb15k-237.tsv
+    python scripts/plot_mrr.py --runs docs/history --out docs/mrr.png
 
 A run's curve is its MRR on valid, filtered of train and valid, by the clock of its training,
-validations included. Its test MRR, which `docs/runs/test.tsv` holds, is a point where it ended.
+validations included. Its test MRR, which `docs/history/test.tsv` holds, is a point where it ended.
 Published figures are on test, and say nothing of time.
 """
 
@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=Path, default=Path("docs/runs"), help="%(default)s")
+    parser.add_argument("--runs", type=Path, default=Path("docs/history"), help="%(default)s")
     parser.add_argument("--out", type=Path, default=Path("docs/mrr.png"), help="%(default)s")
     args = parser.parse_args()
     test = pd.read_csv(args.runs / "test.tsv", sep="\t", index_col="run")["mrr"].to_dict()
