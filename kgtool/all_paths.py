@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from kgtool.graph import MessageGraph
 from kgtool.ops import Reach, path_step, reach
 
-# Edges that a part of a batch reads in all its steps: below it, what Python does between kernels
-# counts, and threads wait for it.
-EDGES_A_PART = 1 << 21
+# Edges that a part of a batch reads in all its steps. With fewer than the least, threads wait for
+# Python's lock more than they gain; more than the most only take memory.
+LEAST_EDGES, MOST_EDGES = 1 << 21, 1 << 23
 
 
 class Feed(NamedTuple):
@@ -91,11 +91,10 @@ class AllPathsDecoder(nn.Module):
         return len(self.weights)
 
     def split(self, graph: MessageGraph, head: Tensor) -> tuple[Tensor, ...]:
-        """Heads in parts that threads can work on side by side, `(b,)` each: a rule of the graph.
-
-        The same on every machine, so that a seed gives the same numbers whatever the threads.
-        """
-        return head.split(max(1, EDGES_A_PART // max(1, self.steps * graph.num_edges)))
+        """Heads in parts of even size, `(b,)` each: one a thread, if that is work enough."""
+        edges = len(head) * self.steps * graph.num_edges
+        parts = min(max(torch.get_num_threads(), edges // MOST_EDGES), edges // LEAST_EDGES)
+        return head.tensor_split(max(1, min(parts, len(head))))
 
     def reach(self, graph: MessageGraph, head: Tensor, hidden: Tensor | None = None) -> Reach:
         """What paths of at most L edges reach from each head.

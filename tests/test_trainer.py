@@ -425,7 +425,8 @@ def test_all_paths_train_and_resume(tmp_path, hide):
 @pytest.mark.parametrize("make", [all_paths_config, tiny_config])
 def test_a_step_is_the_optimisers_on_the_mean_loss(tmp_path, monkeypatch, make, edges_a_part):
     """Whatever the number of parts, and however their gradients lie in memory."""
-    monkeypatch.setattr("kgtool.all_paths.EDGES_A_PART", edges_a_part)
+    monkeypatch.setattr("kgtool.all_paths.LEAST_EDGES", edges_a_part)
+    monkeypatch.setattr("kgtool.all_paths.MOST_EDGES", edges_a_part)
     dataset, config = ring(), make(optimizer="adamw", decay="none", warmup_steps=1)
     run = Run(tmp_path, config, dataset.vocabulary)
     mine, plain = (
