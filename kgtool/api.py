@@ -63,7 +63,9 @@ def evaluate(
 
 
 def _blend(model: ScoresTails, beside: Run, dataset: KGDataset, progress: bool) -> Blend:
-    if not beside.config.inductive and beside.vocabulary != dataset.vocabulary:
+    own, words = beside.vocabulary, dataset.vocabulary
+    same_entities = beside.config.inductive or own.entities == words.entities
+    if own.relations != words.relations or not same_entities:
         raise RunError(
             f"{beside.path} has other labels, or other ids for them. Remedy: train it on the same "
             "files."

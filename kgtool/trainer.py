@@ -156,12 +156,11 @@ class _Trainer:
                         raise Interrupted
                 self.epoch += 1
                 mean_loss, self.loss_sum = self.loss_sum / self.steps_an_epoch, 0.0
-                if self.epoch % settings.validate_every and self.epoch < settings.epochs:
-                    continue
+                if self.epoch % settings.validate_every == 0 or self.epoch == settings.epochs:
+                    self.seconds = time.perf_counter() - begun
+                    self._validate(mean_loss)
+                    bar.set_postfix(loss=f"{mean_loss:.3f}", **self._latest())
                 self.seconds = time.perf_counter() - begun
-                self._validate(mean_loss)
-                self.seconds = time.perf_counter() - begun
-                bar.set_postfix(loss=f"{mean_loss:.3f}", **self._latest())
                 self.save()
         self.log.info("finished after %.0f s: best valid MRR %.4f", self.seconds, self.best_mrr)
 

@@ -79,10 +79,14 @@ def test_two_runs(runs):
     assert f"valid MRR {best:.4f}, without {alone:.4f}" in " ".join(result.output.split())
 
 
-def test_runs_of_other_labels_are_refused(runs, tmp_path):
+@pytest.mark.parametrize(
+    ("config", "label"),
+    [(tiny_config, "e0"), (tiny_config, "r000"), (all_paths_config, "r000")],
+)
+def test_runs_of_other_labels_are_refused(runs, tmp_path, config, label):
     other = write_folder(ring(), tmp_path / "other")
     for file in other.iterdir():
-        file.write_text(file.read_text().replace("e0", "x1"))
-    run = train(tiny_config(epochs=1), load_dataset(other), tmp_path / "run", progress=False)
+        file.write_text(file.read_text().replace(label, "x1"))
+    run = train(config(epochs=1), load_dataset(other), tmp_path / "run", progress=False)
     with pytest.raises(RunError, match="has other labels, or other ids for them"):
         kgtool.evaluate(runs / "paths", beside=run)
