@@ -38,15 +38,18 @@ def draw(axes: Axes, name: str, runs: dict[str, pd.DataFrame], test: dict[str, f
                 f"{test[run]:.3f}", (end, test[run]), (-8, 8), textcoords="offset points",
                 color=color, fontsize=9, ha="right",
             )  # fmt: skip
-    for i, (model, mrr) in enumerate(sorted(PUBLISHED[name].items(), key=lambda item: item[1])):
+    best = max(PUBLISHED[name].values())
+    for model, mrr in PUBLISHED[name].items():
+        above = 3 if mrr == best else -10
         axes.axhline(mrr, color="#8a97a5", linewidth=0.9, linestyle="--")
         axes.annotate(
-            f"{model} {mrr:g}", (1, mrr), (-4, 2 if i else -9), textcoords="offset points",
+            f"{model} {mrr:g}", (1, mrr), (-4, above), textcoords="offset points",
             xycoords=("axes fraction", "data"), fontsize=8, color="#5c6873", ha="right",
         )  # fmt: skip
     axes.set(title=name, xlabel="minutes of training on two cores", ylabel="MRR", xlim=(0, None))
+    axes.margins(y=0.1)
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=8, frameon=False)
 
 
 def main() -> None:
