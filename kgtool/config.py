@@ -70,6 +70,9 @@ class AllPathsConfig(_Section):
         "edge",
         description="what leaves the graph for a target: its edge, or all between its two entities",
     )
+    edge_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of the other edges that training's passes do not take"
+    )
 
 
 class TrainingConfig(_Section):

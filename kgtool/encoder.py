@@ -198,9 +198,7 @@ class RGCNEncoder(nn.Module):
             return None
         kept = torch.ones(graph.num_edges, dtype=torch.bool)
         if dropping:
-            kept = torch.rand(graph.num_edges) >= self.edge_dropout
-            # An edge and its inverse say the same: the lower-numbered of the two decides.
-            kept = kept[torch.minimum(torch.arange(graph.num_edges), graph.inverse)]
+            kept = ~graph.draw(self.edge_dropout)
         if hidden is not None:
             kept[hidden] = False
             kept[graph.inverse[hidden]] = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -133,6 +133,23 @@ class MessageGraph:
         return Incidence.from_edges(
             self.head, self.tail, self.relation, self.num_entities, self.num_entities
         )
+
+    def draw(self, share: float, generator: torch.Generator | None = None) -> Tensor:
+        """`(e,)` bool: edges at random, each with its inverse, each with probability `share`.
+
+        Draws from a generator, torch's default where None.
+        """
+        # The two say the same: the lower-numbered decides.
+        drawn = torch.rand(self.num_edges, generator=generator) < share
+        return drawn[torch.minimum(torch.arange(self.num_edges), self.inverse)]
+
+    def subgraph(self, kept: Tensor) -> MessageGraph:
+        """The same nodes with the edges where `kept` `(e,)` bool holds, in the same order."""
+        group = torch.unique_consecutive(self.group[kept], return_inverse=True)[1]
+        return replace(
+            self,
+            head=self.head[kept], relation=self.relation[kept], tail=self.tail[kept], group=group,
+        )  # fmt: skip
 
     def find(self, triples: Tensor) -> Tensor:
         """`(n,)` int64: the edge of each triple `(n, 3)`.

@@ -98,8 +98,9 @@ class AllPathsObjective:
         self.model, self.answers = model, answers
         self.batch_size = settings.batch_size
         self._passes = PassSampler(
-            model.graph, settings.targets, settings.target_share, settings.hide
-        )
+            model.graph, settings.targets, settings.target_share, settings.hide,
+            settings.edge_dropout,
+        )  # fmt: skip
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """Heads, drawn by the square root of their degree."""
@@ -119,8 +120,8 @@ class AllPathsObjective:
     def loss(self, part: tuple[Tensor, int]) -> tuple[Tensor, int]:
         """Each target against all entities but the head's other answers to its relation."""
         batch = self.sample(part)
-        decoder, graph = self.model.decoder, self.model.graph
-        reached = decoder.reach(graph, batch.head, batch.hidden)
+        decoder = self.model.decoder
+        reached = decoder.reach(batch.graph, batch.head, batch.hidden)
         feed = self.model.feed(batch.gone)
         head = batch.head[batch.position]
         targets = torch.stack([head, batch.relation, batch.tail], dim=1)
@@ -133,7 +134,7 @@ class AllPathsObjective:
             target=reached.slot_of(batch.position, batch.tail),
             first=torch.searchsorted(query, torch.arange(len(targets) + 1)),
             masked=reached.slot_of(batch.position[query], answer),
-            num_entities=graph.num_entities,
+            num_entities=batch.graph.num_entities,
         )  # fmt: skip
         return loss, len(targets)
 

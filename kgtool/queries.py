@@ -105,13 +105,15 @@ class PassBatch:
     """Heads, the edges that each one's pass is asked for, and those that it may not see.
 
     Attributes:
+        graph: the edges that the passes take.
         head: `(b,)` int64.
         hidden: bool, of the in-edges of each head, one head after the other.
-        gone: int64, the edges that are hidden.
+        gone: int64, the edges that are hidden, as the whole graph numbers them.
         position, relation, tail: `(q,)` int64, ascending in `position`: `(head[position], relation,
             tail)` are the targets.
     """
 
+    graph: MessageGraph
     head: Tensor
     hidden: Tensor
     gone: Tensor
@@ -129,12 +131,20 @@ class PassSampler:
         share: largest part of a head's edges that are targets, though always one.
         hide: what a pass may not see: each target's edge and its inverse, or all edges between its
             two entities.
+        edge_dropout: share of the edges away from a batch's heads that none of its passes take,
+            drawn anew for each batch. Fewer paths to learn by heart.
     """
 
     def __init__(
-        self, graph: MessageGraph, targets: int, share: float, hide: Literal["edge", "pair"]
+        self,
+        graph: MessageGraph,
+        targets: int,
+        share: float,
+        hide: Literal["edge", "pair"],
+        edge_dropout: float = 0.0,
     ) -> None:
         self.graph, self.targets, self.share, self.hide = graph, targets, share, hide
+        self.edge_dropout = edge_dropout
         self._degree = torch.bincount(graph.tail, minlength=graph.num_entities)
         self._offsets = torch.from_numpy(graph.incidence.offsets)
         self._odds = self._degree.double().sqrt().cumsum(0)
@@ -167,4 +177,16 @@ class PassSampler:
             inverse = (position * graph.num_edges + graph.inverse[edge])[chosen]
             hidden = torch.isin(own, torch.cat([own[chosen], inverse]))
         relation = graph.relation[graph.inverse[edge[chosen]]]
-        return PassBatch(head, hidden, edge[hidden], position[chosen], relation, source[chosen])
+        return PassBatch(
+            self._thinned(head, generator), head, hidden, edge[hidden],
+            position[chosen], relation, source[chosen],
+        )  # fmt: skip
+
+    def _thinned(self, head: Tensor, generator: torch.Generator | None) -> MessageGraph:
+        """The graph without the edges that drop out; those of heads stay, in their order."""
+        if not self.edge_dropout:
+            return self.graph
+        at_head = torch.zeros(self.graph.num_entities, dtype=torch.bool)
+        at_head[head] = True
+        dropped = self.graph.draw(self.edge_dropout, generator)
+        return self.graph.subgraph(~dropped | at_head[self.graph.head] | at_head[self.graph.tail])

@@ -17,7 +17,7 @@ from kgtool.ops import path_loss, path_step
 from kgtool.ops.path_messages import EPSILON, LEAST_VARIANCE
 from kgtool.queries import PassSampler
 from kgtool.triples import KGDataset
-from tests.graphs import random_dataset
+from tests.graphs import edges_of, random_dataset
 from tests.runs import in_memory
 
 DIM = 6
@@ -190,16 +190,18 @@ def test_a_hidden_edge_is_an_edge_that_is_not_there():
     assert not torch.equal(decoder(hidden)[0], decoder(whole)[0])
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("kind", ["edge", "pair"])
-def test_targets_do_not_show_in_their_own_pass(kind):
+def test_targets_do_not_show_in_their_own_pass(kind, dropout):
     """Flipping the presence of any target edge changes no state, so no score."""
     torch.manual_seed(1)
     dataset = random_dataset(2)
-    graph = MessageGraph.from_dataset(dataset)
+    whole = MessageGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
-    sampler = PassSampler(graph, targets=2, share=0.5, hide=kind)
+    sampler = PassSampler(whole, targets=2, share=0.5, hide=kind, edge_dropout=dropout)
     for head in torch.unique(dataset.train[:, [0, 2]]).tolist():
         batch = sampler.batch(torch.tensor([head]))
+        graph = batch.graph
         heads = torch.full_like(batch.tail, head)
         triples = torch.stack([heads, batch.relation, batch.tail], dim=1)
         asked = graph.find(triples)
@@ -213,6 +215,7 @@ def test_targets_do_not_show_in_their_own_pass(kind):
         kept = [(h, k, t) for h, k, t in edges_without(graph, gone) if k < r]
         without = MessageGraph.from_dataset(in_memory(kept, [], [], n, r))
         seen = decoder(decoder.reach(graph, batch.head, batch.hidden))
+        assert (graph is whole) == (dropout == 0)
         assert torch.equal(seen, decoder(decoder.reach(without, batch.head)))
 
 
@@ -418,6 +421,28 @@ def test_sampled_targets(kind):
         else:
             tails = set(graph.tail[own].tolist())
             assert gone == {e for e in into if int(graph.head[e]) in tails}
+
+
+def test_edges_drop_out_with_their_inverses_but_at_heads():
+    graph = MessageGraph.from_dataset(random_dataset(3, num_entities=40, num_train=200))
+    sampler = PassSampler(graph, targets=3, share=0.34, hide="edge", edge_dropout=0.4)
+    plain = PassSampler(graph, targets=3, share=0.34, hide="edge")
+    heads = torch.tensor([5, 9])
+    at_heads = {e for e in edges_of(graph) if {e[0], e[2]} & {5, 9}}
+    half, away = graph.num_relation_ids // 2, graph.num_edges - len(at_heads)
+    kept = []
+    for seed in range(100):
+        batch = sampler.batch(heads, torch.Generator().manual_seed(seed))
+        whole = plain.batch(heads, torch.Generator().manual_seed(seed))
+        assert torch.equal(batch.hidden, whole.hidden)  # it fits both: heads keep their edges
+        assert torch.equal(batch.gone, whole.gone)
+        edges = edges_of(batch.graph)
+        assert edges == [e for e in edges_of(graph) if e in set(edges)]
+        assert at_heads <= set(edges)
+        assert {(t, (r + half) % (2 * half), h) for h, r, t in edges} == set(edges)
+        kept.append(len(edges) - len(at_heads))
+    assert len(set(kept)) > 10
+    assert abs(sum(kept) / len(kept) / away - 0.6) < 0.02
 
 
 def test_heads_are_drawn_by_the_square_root_of_their_degree():

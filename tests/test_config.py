@@ -57,6 +57,7 @@ batch_size = 32
 targets = 4
 target_share = 0.5
 hide = "pair"
+edge_dropout = 0.25
 """
 
 
@@ -162,6 +163,7 @@ def test_every_mistake_is_told(tmp_path):
         ("one_path.hide_targets=perhaps", "one_path.hide_targets", "'perhaps'"),
         ("all_paths.steps=0", "all_paths.steps", "0"),
         ("all_paths.target_share=0", "all_paths.target_share", "0"),
+        ("all_paths.edge_dropout=1", "all_paths.edge_dropout", "1"),
         ("all_paths.hide=node", "all_paths.hide", "'node'"),
         ("encoder.edge_dropout=1", "encoder.edge_dropout", "1"),
         ("encoder=2", "encoder", "2"),

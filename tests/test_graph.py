@@ -11,6 +11,7 @@ import torch
 from kgtool.graph import ENTITY, MessageGraph, edge_type, to_heterograph
 from kgtool.triples import KGDataset, invert, with_inverses
 from tests.graphs import Triple, edges_of, random_dataset, tensor_of, tuples_of
+from tests.runs import in_memory
 
 # 3 relations give ids of one digit, 12 of two (24 ids), 60 of three (120 ids).
 SIZES = [(12, 3, 50), (15, 12, 60), (20, 60, 90)]
@@ -89,6 +90,20 @@ def test_groups_are_numbered_by_tail_and_relation(dataset: KGDataset) -> None:
     number = {pair: i for i, pair in enumerate(sorted(set(pairs)))}
     assert graph.group.tolist() == [number[pair] for pair in pairs]
     assert graph.num_groups == len(number)
+
+
+def test_a_subgraph_is_the_graph_of_some_triples(dataset: KGDataset) -> None:
+    graph = MessageGraph.from_dataset(dataset)
+    kept = graph.draw(0.5, torch.Generator().manual_seed(0))
+    part = graph.subgraph(kept)
+    train = [t for t in edges_of(part) if t[1] < dataset.num_relations]
+    assert 0 < len(train) < len(dataset.train)
+    same = MessageGraph.from_dataset(
+        in_memory(train, [], [], dataset.num_entities, dataset.num_relations)
+    )
+    assert edges_of(part) == edges_of(same)
+    assert torch.equal(part.group, same.group)
+    assert torch.equal(part.inverse, same.inverse)
 
 
 def test_find_and_inverse(dataset: KGDataset) -> None:

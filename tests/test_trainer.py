@@ -412,9 +412,9 @@ def test_training_prints_nothing_but_the_bar(tmp_path, capfd):
     assert "valid_mrr=" in err
 
 
-@pytest.mark.parametrize("hide", ["edge", "pair"])
-def test_all_paths_train_and_resume(tmp_path, hide):
-    config = all_paths_config(hide=hide)
+@pytest.mark.parametrize(("hide", "dropout"), [("edge", 0.0), ("edge", 0.3), ("pair", 0.0)])
+def test_all_paths_train_and_resume(tmp_path, hide, dropout):
+    config = all_paths_config(hide=hide, edge_dropout=dropout)
     whole = fit(config, tmp_path / "whole")
     assert load_tensors(whole.path / LAST)[1]["step"] == 4 * STEPS_AN_EPOCH
     for step in (1, 6, 16):
