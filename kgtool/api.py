@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def evaluate(
     split: str = "test",
     data: KGDataset | str | Path | None = None,
     progress: bool = False,
-    beside: Run | str | Path | None = None,
+    beside: Sequence[Run | str | Path] = (),
 ) -> Evaluation:
     """Link prediction metrics of a run, also written to `metrics.<split>.json` in its folder.
 
@@ -37,8 +37,9 @@ def evaluate(
         split: `"train"`, `"valid"` or `"test"`.
         data: the data set or its place; by default where it was when the run began.
         progress: show a progress bar.
-        beside: a second run of the same labels, whose scores are added by the weight that ranks
-            valid best; see `kgtool.blend`. The file then is `metrics.with-<folder>.<split>.json`.
+        beside: further runs of the same labels, whose scores are added one after the other, each
+            by the weight that ranks valid best; see `kgtool.blend`. Their folders then stand in
+            the file's name, as in `metrics.with-<folder>.<split>.json`.
 
     Raises:
         RunError, DataError: when a run or the data cannot be used.
@@ -49,14 +50,15 @@ def evaluate(
     dataset = _loaded(run, data)
     model: ScoresTails = run.model(dataset).scorer()
     about: dict[str, Any] = {"dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint}}
-    if beside is not None:
-        beside = _opened(beside)
-        model = _blend(model, beside, dataset, progress)
+    others = [_opened(other) for other in beside]
+    for other in others:
+        model = _blend(model, other, dataset, progress)
         tried = {f"{weight:g}": mrr for weight, mrr in model.mrr.items()}
-        about["with"] = {"run": str(beside.path), "weight": model.weight, "valid_mrr": tried}
+        told = {"run": str(other.path), "weight": model.weight, "valid_mrr": tried}
+        about.setdefault("with", []).append(told)
     found = evaluate_model(model, dataset, split, progress=progress)
     write_json(
-        metrics_path(run, split, dataset, beside),
+        metrics_path(run, split, dataset, others),
         found.to_dict() | about | {"versions": versions()},
     )
     return found
@@ -71,15 +73,15 @@ def _blend(model: ScoresTails, beside: Run, dataset: KGDataset, progress: bool) 
             "files."
         )
     if not len(dataset.valid):
-        raise DataError("the data hold no valid triples to choose the weight of a second run by")
+        raise DataError("the data hold no valid triples to choose the weight of another run by")
     return fit_blend(model, beside.model(dataset).scorer(), dataset, progress)
 
 
-def metrics_path(run: Run, split: str, dataset: KGDataset, beside: Run | None = None) -> Path:
-    """The file of a split's metrics: it names other data than the run's own, and a second run."""
+def metrics_path(run: Run, split: str, dataset: KGDataset, beside: Sequence[Run] = ()) -> Path:
+    """The file of a split's metrics: it names other data than the run's own, and further runs."""
     own = dataset.fingerprint == run.info["fingerprint"]
     names = ["metrics", *([] if own else [dataset.name])]
-    names += [f"with-{beside.path.name}"] if beside else []
+    names += [f"with-{other.path.name}" for other in beside]
     return run.path / ".".join([*names, split, "json"])
 
 

@@ -1,9 +1,10 @@
-"""Two models trained apart, their scores added: what one has not learned, the other may have.
+"""Models trained apart, their scores added: what one has not learned, another may have.
 
     score(h, r, t) = score_1(h, r, t) + λ · score_2(h, r, t)
 
-λ is the one that ranks valid best. An embedding trained within an all-paths model hurts it, since
-it has seen the edges that the paths may not; trained apart it cannot.
+λ is the one that ranks valid best; a third model is added to the sum of two. An embedding trained
+within an all-paths model hurts it, since it has seen the edges that the paths may not; trained
+apart it cannot.
 """
 
 from __future__ import annotations

@@ -109,15 +109,19 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     data: Data = None,
     beside: Annotated[
-        Path | None,
-        typer.Option("--with", help="A second run, whose scores are added.", show_default=False),
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            help="Another run, whose scores are added; may be given again.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Rank every head and tail of a split; print the metrics and write metrics.SPLIT.json.
 
     With --data, an all-paths run answers on another graph of the same relations: its train triples
     are the graph, its entities its own. With --with RUN2, RUN2's scores are added by the weight
-    that ranks valid best.
+    that ranks valid best; with several, one after the other.
     """
     from kgtool.api import evaluate as evaluate_run
     from kgtool.api import metrics_path
@@ -130,15 +134,14 @@ def evaluate(
         raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")
     opened = Run.open(run)
     dataset = opened.dataset(data)
-    second = None if beside is None else Run.open(beside)
-    found = evaluate_run(opened, split, dataset, _interactive(), second)
+    others = [Run.open(other) for other in beside or ()]
+    found = evaluate_run(opened, split, dataset, _interactive(), others)
     Console().print(metrics_table(found))
-    file = metrics_path(opened, split, dataset, second)
-    if second is not None:
-        chosen = read_json(file)["with"]
+    file = metrics_path(opened, split, dataset, others)
+    for chosen in read_json(file).get("with", ()):
         valid = chosen["valid_mrr"]
         typer.echo(
-            f"With {chosen['weight']:g} times the scores of {second.path}: valid MRR "
+            f"With {chosen['weight']:g} times the scores of {chosen['run']}: valid MRR "
             f"{valid[format(chosen['weight'], 'g')]:.4f}, without {valid['0']:.4f}."
         )
     typer.echo(f"Written to {file}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from kgtool.errors import RunError
 from kgtool.evaluator import evaluate_model
 from kgtool.files import read_json
 from kgtool.loaders import load_dataset
+from kgtool.run import Run
 from kgtool.trainer import train
 from kgtool.triples import KGDataset
 from tests.graphs import random_dataset
@@ -71,12 +74,26 @@ def test_two_runs(runs):
     result = CliRunner().invoke(app, ["evaluate", paths, "--with", embeddings, "--split", "valid"])
     assert result.exit_code == 0, result.output
     metrics = read_json(runs / "paths" / "metrics.with-embeddings.valid.json")
-    told = metrics["with"]
+    (told,) = metrics["with"]
     assert told["run"] == embeddings
     assert told["valid_mrr"]["0"] == pytest.approx(alone)
     best = told["valid_mrr"][f"{told['weight']:g}"]
     assert metrics["both"]["realistic"]["mrr"] == pytest.approx(best)
     assert f"valid MRR {best:.4f}, without {alone:.4f}" in " ".join(result.output.split())
+
+
+def test_a_third_run_is_added_to_the_sum_of_two(runs):
+    data = load_dataset(runs / "ring")
+    paths, embeddings = runs / "paths", runs / "embeddings"
+    kgtool.evaluate(paths, "valid", beside=[embeddings, paths])
+    metrics = read_json(paths / "metrics.with-embeddings.with-paths.valid.json")
+    first, second = metrics["with"]
+    assert [Path(told["run"]) for told in (first, second)] == [embeddings, paths]
+    assert second["valid_mrr"]["0"] == first["valid_mrr"][f"{first['weight']:g}"]
+    one, other = (Run.open(path).model(data).scorer() for path in (paths, embeddings))
+    both = Blend(one, other, first["weight"], {})
+    expected = evaluate_model(Blend(both, one, second["weight"], {}), data, "valid").mrr
+    assert metrics["both"]["realistic"]["mrr"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -89,4 +106,4 @@ def test_runs_of_other_labels_are_refused(runs, tmp_path, config, label):
         file.write_text(file.read_text().replace(label, "x1"))
     run = train(config(epochs=1), load_dataset(other), tmp_path / "run", progress=False)
     with pytest.raises(RunError, match="has other labels, or other ids for them"):
-        kgtool.evaluate(runs / "paths", beside=run)
+        kgtool.evaluate(runs / "paths", beside=[run])
