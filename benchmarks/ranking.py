@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from kgtool import Evaluation, KGDataset, evaluate_model
 from kgtool.decoder import GRUDecoder
-from kgtool.evaluator import POLICIES, SIDES
+from kgtool.evaluator import SIDES
+from kgtool.metrics import POLICIES
 from kgtool.model import Scorer
 from kgtool.ranking import CHUNK_BYTES, Ranks, rank_tails
 from kgtool.triples import AnswerIndex, invert, with_inverses
@@ -108,7 +109,7 @@ def ranks_of(scores: Products, data: KGDataset) -> dict[str, Ranks]:
     known = AnswerIndex(with_inverses(everything, data.num_relations), 2 * data.num_relations)
     queries = {"tail": data.test, "head": invert(data.test, data.num_relations)}
     return {
-        side: rank_tails(scores, triples, known, data.num_entities)[0]
+        side: rank_tails(scores, triples, known, data.num_entities).filtered
         for side, triples in queries.items()
     }
 

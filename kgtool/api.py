@@ -8,14 +8,15 @@ from typing import Any
 
 from kgtool.blend import Blend, fit_blend
 from kgtool.errors import DataError, RunError
-from kgtool.evaluator import Evaluation, evaluate_model
+from kgtool.evaluator import evaluate_model
 from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.export import export_embeddings
-from kgtool.files import write_json
 from kgtool.loaders.faults import nearest, quoted
+from kgtool.metrics import HITS
 from kgtool.model import PathModel
 from kgtool.ops import keep_large_blocks
 from kgtool.ranking import ScoresTails
+from kgtool.results import Results
 from kgtool.run import Run, versions
 from kgtool.triples import KGDataset
 
@@ -26,11 +27,13 @@ def evaluate(
     data: KGDataset | str | Path | None = None,
     progress: bool = False,
     beside: Sequence[Run | str | Path] = (),
-) -> Evaluation:
-    """Link prediction metrics of a run, also written to `metrics.<split>.json` in its folder.
+    hits: Sequence[int] = HITS,
+) -> Results:
+    """Link prediction metrics of a run, also written into its folder.
 
-    On other data than the run's own, to `metrics.<name of the data>.<split>.json`: an all-paths
-    model answers on any graph of the same relations, whose train triples are the paths' edges.
+    The files are `metrics.<split>.json`, `breakdown.<split>.tsv` and `ranks.<split>.tsv`; on other
+    data than the run's own, `metrics.<name of the data>.<split>.json` and so on: an all-paths model
+    answers on any graph of the same relations, whose train triples are the paths' edges.
 
     Args:
         run: a run or its folder.
@@ -39,7 +42,8 @@ def evaluate(
         progress: show a progress bar.
         beside: further runs of the same labels, whose scores are added one after the other, each
             by the weight that ranks valid best; see `kgtool.blend`. Their folders then stand in
-            the file's name, as in `metrics.with-<folder>.<split>.json`.
+            the files' names, as in `metrics.with-<folder>.<split>.json`.
+        hits: the k of Hits@k.
 
     Raises:
         RunError, DataError: when a run or the data cannot be used.
@@ -56,12 +60,17 @@ def evaluate(
         tried = {f"{weight:g}": mrr for weight, mrr in model.mrr.items()}
         told = {"run": str(other.path), "weight": model.weight, "valid_mrr": tried}
         about.setdefault("with", []).append(told)
-    found = evaluate_model(model, dataset, split, progress=progress)
-    write_json(
-        metrics_path(run, split, dataset, others),
-        found.to_dict() | about | {"versions": versions()},
+    results = Results(
+        evaluate_model(model, dataset, split, progress=progress, hits=hits),
+        dataset,
+        about | {"versions": versions()},
+        *(
+            _result_file(run, kind, split, dataset, others)
+            for kind in ("metrics.json", "breakdown.tsv", "ranks.tsv")
+        ),
     )
-    return found
+    results.write()
+    return results
 
 
 def _blend(model: ScoresTails, beside: Run, dataset: KGDataset, progress: bool) -> Blend:
@@ -77,12 +86,15 @@ def _blend(model: ScoresTails, beside: Run, dataset: KGDataset, progress: bool) 
     return fit_blend(model, beside.model(dataset).scorer(), dataset, progress)
 
 
-def metrics_path(run: Run, split: str, dataset: KGDataset, beside: Sequence[Run] = ()) -> Path:
-    """The file of a split's metrics: it names other data than the run's own, and further runs."""
+def _result_file(
+    run: Run, kind: str, split: str, dataset: KGDataset, beside: Sequence[Run]
+) -> Path:
+    """A file of a split's results: it names other data than the run's own, and further runs."""
     own = dataset.fingerprint == run.info["fingerprint"]
-    names = ["metrics", *([] if own else [dataset.name])]
+    name, ending = kind.split(".")
+    names = [name, *([] if own else [dataset.name])]
     names += [f"with-{other.path.name}" for other in beside]
-    return run.path / ".".join([*names, split, "json"])
+    return run.path / ".".join([*names, split, ending])
 
 
 def export(

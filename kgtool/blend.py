@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kgtool.ranking import Ranks, ScoresTails, rank_scores
+from kgtool.ranking import ScoresTails, rank_scores
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
@@ -59,12 +59,12 @@ def fit_blend(
         one, other = first.score_t(hr), second.score_t(hr)
         return (one + weight * other for weight in WEIGHTS)
 
-    ranks: list[tuple[Ranks, Ranks]] = rank_scores(
+    rankings = rank_scores(
         scores, len(WEIGHTS), queries, AnswerIndex(triples, 2 * num_relations),
         dataset.num_entities, progress="weights on valid" if progress else None,
     )  # fmt: skip
     mrr = {
-        weight: float((1 / filtered.realistic).mean())
-        for weight, (filtered, _) in zip(WEIGHTS, ranks, strict=True)
+        weight: float((1 / ranking.filtered.realistic).mean())
+        for weight, ranking in zip(WEIGHTS, rankings, strict=True)
     }
     return Blend(first, second, max(mrr, key=lambda weight: mrr[weight]), mrr)

@@ -43,6 +43,7 @@ Data = Annotated[
     Path | None,
     typer.Option(help="Folder, .zip or .tar.gz with train, valid and test.", show_default=False),
 ]
+Hits = Annotated[str, typer.Option(help="The k of Hits@k.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
 
 
@@ -116,35 +117,90 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    hits: Hits = "1,3,10",
 ) -> None:
-    """Rank every head and tail of a split; print the metrics and write metrics.SPLIT.json.
+    """Rank every head and tail of a split; print the metrics and write them into the run's folder.
+
+    There, metrics.SPLIT.json holds what is printed, breakdown.SPLIT.tsv the metrics by relation,
+    cardinality, degree of the answer, distance and so on, ranks.SPLIT.tsv a row a query.
 
     With --data, an all-paths run answers on another graph of the same relations: its train triples
     are the graph, its entities its own. With --with RUN2, RUN2's scores are added by the weight
     that ranks valid best; with several, one after the other.
     """
     from kgtool.api import evaluate as evaluate_run
-    from kgtool.api import metrics_path
-    from kgtool.files import read_json
-    from kgtool.report import metrics_table
+    from kgtool.report import breakdown_table, metrics_table
     from kgtool.run import Run
     from kgtool.triples import SPLITS
 
     if split not in SPLITS:
         raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")
+    cut = _hits(hits)
     opened = Run.open(run)
-    dataset = opened.dataset(data)
-    others = [Run.open(other) for other in beside or ()]
-    found = evaluate_run(opened, split, dataset, _interactive(), others)
-    Console().print(metrics_table(found))
-    file = metrics_path(opened, split, dataset, others)
-    for chosen in read_json(file).get("with", ()):
+    results = evaluate_run(opened, split, opened.dataset(data), _interactive(), beside or (), cut)
+    console = Console()
+    console.print(metrics_table(results.evaluation))
+    console.print(breakdown_table(results.breakdown, "category", cut))
+    for chosen in results.about.get("with", ()):
         valid = chosen["valid_mrr"]
         typer.echo(
             f"With {chosen['weight']:g} times the scores of {chosen['run']}: valid MRR "
             f"{valid[format(chosen['weight'], 'g')]:.4f}, without {valid['0']:.4f}."
         )
-    typer.echo(f"Written to {file}")
+    for file in (results.metrics_file, results.breakdown_file, results.ranks_file):
+        typer.echo(f"Written to {file}")
+
+
+@app.command()
+def metrics(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A .tsv or .parquet with head, relation, tail, side, rank.", show_default=False
+        ),
+    ],
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Show a table by relation, category, degree, ..., or by a column of your own; may "
+            "be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .tsv or .parquet for the whole table.", show_default=False),
+    ] = None,
+    hits: Hits = "1,3,10",
+) -> None:
+    """Metrics of ranks that stand in a file, of evaluate or of another tool.
+
+    Every column that is not one of a ranks file's own groups the queries.
+    """
+    from kgtool.breakdown import breakdown
+    from kgtool.rank_files import read_ranks
+    from kgtool.report import breakdown_table
+    from kgtool.tables import save_table
+
+    cut = _hits(hits)
+    queries, groups = read_ranks(file)
+    for name in by or ():
+        if name not in groups:
+            raise ConfigError(f"{file} groups by {', '.join(groups)}, not by {name!r}.")
+    table = breakdown(queries, groups, cut)
+    console = Console()
+    for name in ("all", *(by or ())):
+        console.print(breakdown_table(table, name, cut))
+    if out is not None:
+        save_table(table, out)
+        typer.echo(f"Written to {out}")
+
+
+def _hits(text: str) -> tuple[int, ...]:
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(number.isdecimal() and int(number) for number in numbers):
+        raise ConfigError(f"--hits {text}: no ranks. Remedy: whole numbers, as in 1,3,10")
+    return tuple(dict.fromkeys(map(int, numbers)))
 
 
 @app.command()

@@ -72,6 +72,21 @@ class Ranks:
         return Ranks(self.better[index], self.equal[index], self.candidates[index])
 
 
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Answers of `n` queries among all entities.
+
+    Attributes:
+        filtered: among those not known as answers to the same query.
+        raw: among all.
+        score: `(n,)` float, of each answer.
+    """
+
+    filtered: Ranks
+    raw: Ranks
+    score: Tensor
+
+
 def rank_tails(
     model: ScoresTails,
     triples: Tensor,
@@ -79,7 +94,7 @@ def rank_tails(
     num_entities: int,
     chunk_size: int | None = None,
     progress: str | None = None,
-) -> tuple[Ranks, Ranks]:
+) -> Ranking:
     """Filtered and raw ranks of the tails of triples.
 
     Memory is bounded by the chunk, whatever the number of triples.
@@ -93,7 +108,7 @@ def rank_tails(
         progress: a label for a progress bar; None shows none.
 
     Returns:
-        The filtered ranks and the raw ranks, in the order of the triples.
+        Ranks and scores, in the order of the triples.
 
     Raises:
         ScoreError: when a score is NaN or infinite, naming the query.
@@ -114,7 +129,7 @@ def rank_scores(
     num_entities: int,
     chunk_size: int | None = None,
     progress: str | None = None,
-) -> list[tuple[Ranks, Ranks]]:
+) -> list[Ranking]:
     """`rank_tails` of several models whose scores are made together.
 
     Args:
@@ -128,20 +143,25 @@ def rank_scores(
     order = torch.argsort(triples[:, 1], stable=True)
     order = order[torch.argsort(triples[order, 0], stable=True)]
     counts = torch.zeros(num_models, 5, len(triples), dtype=torch.long)
+    answers = torch.zeros(num_models, len(triples))
     bar = tqdm(total=len(triples), desc=progress, unit="query", disable=progress is None)
     with bar:
         for chunk in order.split(chunk_size):
             hr, row = torch.unique_consecutive(triples[chunk, :2], dim=0, return_inverse=True)
             for i, scores in enumerate(score(hr)):
                 counts[i, :, chunk] = _count(scores, hr, row, triples[chunk], known, num_entities)
+                answers[i, chunk] = scores[row, triples[chunk, 2]].float()
             bar.update(len(chunk))
     everyone = torch.full((len(triples),), num_entities)
     return [
-        (
+        Ranking(
             Ranks(better - known_better, equal - known_equal, everyone - known_others),
             Ranks(better, equal, everyone),
+            answer,
         )
-        for better, equal, known_better, known_equal, known_others in counts
+        for (better, equal, known_better, known_equal, known_others), answer in zip(
+            counts, answers, strict=True
+        )
     ]
 
 

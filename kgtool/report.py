@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pandas as pd
 from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from kgtool.evaluator import HITS, NEGATIVES, Evaluation, Metrics
+from kgtool.evaluator import Evaluation
 from kgtool.explain import Explanation
+from kgtool.metrics import LEVEL, NEGATIVES, Metrics
+
+# Groups that a table shows, of those with most queries.
+MOST_GROUPS = 20
 
 
 def metrics_table(found: Evaluation) -> Group:
@@ -22,11 +29,11 @@ def metrics_table(found: Evaluation) -> Group:
     )
     table.add_column("side")
     table.add_column("ties")
-    for name in ("MRR", "MR", "AMR", *(f"Hits@{k}" for k in HITS)):
+    for name in ("MRR", "MR", "AMR", *(f"Hits@{k}" for k in found.hits)):
         table.add_column(name, justify="right")
 
     def row(side: str, ties: str, m: Metrics, end: bool = False) -> None:
-        hits = (f"{m[f'hits@{k}']:.3f}" for k in HITS)
+        hits = (f"{m[f'hits@{k}']:.3f}" for k in found.hits)
         table.add_row(
             side, ties, f"{m['mrr']:.4f}", f"{m['mr']:,.1f}", f"{m['amr']:.4f}", *hits,
             end_section=end,
@@ -44,7 +51,9 @@ def metrics_table(found: Evaluation) -> Group:
     sampled = found.sampled
     notes.append(
         f"Among {NEGATIVES} random negatives instead of all entities, the mean over all draws: "
-        f"MRR {sampled['mrr']:.4f}, Hits@10 {sampled['hits@10']:.3f}."
+        f"MRR {sampled['mrr']:.4f}"
+        + "".join(f", Hits@{k} {sampled[f'hits@{k}']:.3f}" for k in found.hits[-1:])
+        + "."
     )
     if counts["unseen_triples"]:
         notes.append(
@@ -53,6 +62,47 @@ def metrics_table(found: Evaluation) -> Group:
             "others, and left out of the row “seen”."
         )
     return Group(table, *(Text(note) for note in notes))
+
+
+def breakdown_table(frame: pd.DataFrame, by: str, hits: Sequence[int]) -> Group:
+    """The groups of one kind: filtered, realistic ties; MRR with its interval.
+
+    Args:
+        frame: of `kgtool.breakdown`.
+        by: what to group by.
+        hits: the k of Hits@k.
+    """
+    rows = frame[
+        (frame["by"] == by) & (frame["filter"] == "filtered") & (frame["ties"] == "realistic")
+    ]
+    both = rows[rows["side"] == "both"]
+    names = both.loc[both["metric"] == "mrr", "group"].tolist()
+    size = both[both["metric"] == "mrr"].set_index("group")["queries"]
+    shown = names if len(names) <= MOST_GROUPS else size.nlargest(MOST_GROUPS).index.tolist()
+    value = rows.set_index(["side", "metric", "group"])["value"]
+    ends = both[both["metric"] == "mrr"].set_index("group")[["low", "high"]]
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column(by, overflow="fold")
+    percent = f"{100 * LEVEL:g} %"
+    columns = ("queries", "MRR", percent, "head", "tail", *(f"Hits@{k}" for k in hits))
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in shown:
+        low, high = ends.loc[name]
+        table.add_row(
+            Text(name), f"{size[name]:,}", f"{value['both', 'mrr', name]:.4f}",
+            f"{low:.3f}-{high:.3f}",
+            *(_three(value.get((side, "mrr", name))) for side in ("head", "tail")),
+            *(f"{value['both', f'hits@{k}', name]:.3f}" for k in hits),
+        )  # fmt: skip
+    notes = []
+    if len(shown) < len(names):
+        notes.append(f"The {len(shown)} of {len(names):,} with most queries.")
+    return Group(table, *(Text(note) for note in notes))
+
+
+def _three(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def explanation_table(found: Explanation) -> Table | Text:

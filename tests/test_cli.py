@@ -24,12 +24,14 @@ from kgtool.errors import KGToolError
 from kgtool.loaders import load_dataset
 from kgtool.ops import entity_loss
 from kgtool.run import BEST, Run, versions
+from kgtool.tables import load_table
 from tests.runs import ring, tiny_config, write_folder
 
 ROOT = Path(__file__).parent.parent
 FLAGS = {
     "train": ["config", "overrides", "--data", "--out", "--resume"],
-    "evaluate": ["run", "--split", "--data", "--with"],
+    "evaluate": ["run", "--split", "--data", "--with", "--hits"],
+    "metrics": ["file", "--by", "--out", "--hits"],
     "explain": ["run", "head", "relation", "tail", "--top", "--json", "--picture", "--data"],
     "export": ["run", "--out", "--data"],
     "inspect": ["path"],
@@ -262,6 +264,34 @@ def test_the_run_goes_where_out_says(kgtool, place):
     assert found.code == 0
     assert "Written to a/[b] :smile: [/c]/metrics.valid.json\n" in found.out
     refused(kgtool("evaluate", "[/x] :smile:"), 2, "[/x] :smile: is no run")
+
+
+def test_metrics_of_a_file_are_those_of_the_evaluation(kgtool, run_copy, tmp_path):
+    found = kgtool("evaluate", run_copy, "--hits", "2,5")
+    assert found.code == 0, found
+    assert "Hits@2  Hits@5" in found.out
+    ranks = run_copy / "ranks.test.tsv"
+    again = kgtool(
+        "metrics", ranks, "--hits", "2,5", "--by", "relation", "--out", tmp_path / "t.parquet"
+    )
+    assert again.code == 0, again
+    mrr = json.loads((run_copy / "metrics.test.json").read_text())["both"]["realistic"]["mrr"]
+    assert f"{mrr:.4f}" in again.out
+    for relation in Run.open(run_copy).vocabulary.relations:
+        assert relation in again.out
+    ours, theirs = load_table(run_copy / "breakdown.test.tsv"), load_table(tmp_path / "t.parquet")
+    assert ours["value"].astype(float).tolist() == pytest.approx(theirs["value"].tolist())
+    assert ours["group"].tolist() == theirs["group"].tolist()
+
+
+def test_metrics_refuse_what_they_cannot_count(kgtool, run_copy, tmp_path):
+    refused(kgtool("metrics", tmp_path / "gone.tsv"), 2, "gone.tsv: no such file")
+    kgtool("evaluate", run_copy)
+    ranks = run_copy / "ranks.test.tsv"
+    refused(kgtool("metrics", ranks, "--by", "colour"), 2, "relation, category", "not by 'colour'")
+    refused(kgtool("metrics", ranks, "--hits", "1,x"), 2, "--hits 1,x: no ranks")
+    refused(kgtool("evaluate", run_copy, "--hits", "0"), 2, "--hits 0: no ranks")
+    refused(kgtool("metrics", ranks, "--out", tmp_path / "t.csv"), 2, "end it in .tsv or .parquet")
 
 
 def test_overrides_and_data_count(kgtool, place):

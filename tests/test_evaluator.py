@@ -15,21 +15,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from kgtool.errors import ScoreError
-from kgtool.evaluator import (
-    HITS,
-    POLICIES,
-    SIDES,
-    Evaluation,
-    evaluate_model,
-    metrics_of,
-    sampled_metrics_of,
-)
+from kgtool.evaluator import SIDES, Evaluation, evaluate_model
+from kgtool.metrics import HITS, POLICIES, metrics_of, sampled_metrics_of
 from kgtool.ranking import Ranks
 from kgtool.report import metrics_table
 from kgtool.triples import KGDataset
 from tests.runs import Table, in_memory, ring, write_folder
 
-METRICS = ["mrr", "mr", "amr", *(f"hits@{k}" for k in HITS)]
+METRICS = ["mrr", "mr", "gmr", "amr", "amri", *(f"hits@{k}" for k in HITS)]
 
 
 def constant(dataset: KGDataset) -> Table:

@@ -2,6 +2,7 @@
 
 from kgtool.ops.block_sum import block_sum
 from kgtool.ops.count_better import count_better
+from kgtool.ops.distance import distance
 from kgtool.ops.entity_loss import entity_loss
 from kgtool.ops.incidence import Incidence, in_edges
 from kgtool.ops.memory import keep_large_blocks
@@ -17,6 +18,7 @@ __all__ = [
     "Reach",
     "block_sum",
     "count_better",
+    "distance",
     "entity_loss",
     "in_edges",
     "in_threads",

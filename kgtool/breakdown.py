@@ -1,0 +1,228 @@
+"""Where a model is right and where wrong: metrics by groups of queries, in one tidy table.
+
+A row is one metric of one group, side and tie policy:
+
+by          what the queries are grouped by: all, relation, category, degree, distance, entities
+group       the group's name
+side        both, head, tail
+filter      filtered; of all queries also raw
+ties        realistic, optimistic, pessimistic
+metric      mrr, mr, gmr, amr, amri, hits@k
+value       its value
+low, high   the ends of its 95 % bootstrap interval, over triples; of realistic ties only
+queries     how many the group has on that side
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from kgtool.evaluator import SIDES, Evaluation
+from kgtool.metrics import (
+    HITS,
+    POLICIES,
+    Grouping,
+    addends,
+    interval,
+    metrics_from,
+    resampled_sums,
+)
+from kgtool.ops import distance
+from kgtool.triples import KGDataset
+
+COLUMNS = (
+    "by", "group", "side", "filter", "ties", "metric", "value", "low", "high", "queries",
+)  # fmt: skip
+# A relation has many heads a tail, or tails a head, from this mean on (Bordes et al. 2013).
+MANY = 1.5
+CATEGORIES = ("1-1", "1-N", "N-1", "N-N", "unseen")
+DEGREES = (0, 1, 3, 10, 30, 100, 300, 1000)  # the greatest of each bucket but the last
+DISTANCES = 5  # the greatest told apart
+ENTITIES = ("seen", "answer unseen", "question unseen", "both unseen")
+
+
+@dataclass(frozen=True, eq=False)
+class RankedQueries:
+    """Ranks of queries, whoever made them.
+
+    Attributes:
+        triple: `(q,)` int64, which triple a query asks for; drawn together by the bootstrap.
+        head_side: `(q,)` bool, whether it asks for the head.
+        ranks: tie policy → `(q,)` float64, filtered.
+        raw: tie policy → `(q,)` float64; empty where they are not known.
+        candidates, raw_candidates: `(q,)`, entities ranked; NaN where it is not known.
+    """
+
+    triple: Tensor
+    head_side: Tensor
+    ranks: Mapping[str, Tensor]
+    raw: Mapping[str, Tensor]
+    candidates: Tensor
+    raw_candidates: Tensor
+
+
+def ranked_queries(found: Evaluation) -> RankedQueries:
+    """The queries of an evaluation."""
+    n = len(found.queries) // 2
+    filtered, raw = found.ranking.filtered, found.ranking.raw
+    return RankedQueries(
+        triple=torch.arange(n).repeat(2),
+        head_side=torch.arange(2 * n) >= n,
+        ranks={policy: getattr(filtered, policy) for policy in POLICIES},
+        raw={policy: getattr(raw, policy) for policy in POLICIES},
+        candidates=filtered.candidates,
+        raw_candidates=raw.candidates,
+    )
+
+
+def groupings(dataset: KGDataset, queries: Tensor) -> dict[str, Grouping]:
+    """What the train triples say of queries.
+
+    - `relation`: its label.
+    - `category`: 1-1, 1-N, N-1 or N-N: more than 1.5 heads a tail, or tails a head, in train.
+    - `degree`: train triples of the answer.
+    - `distance`: edges between head and tail in the train graph, walked either way. A triple of
+      train is an edge itself.
+    - `entities`: whether the asked entity and the answer occur in train.
+
+    Args:
+        dataset: gives the train triples.
+        queries: `(q, 3)` int64 `(h, r, t)`, head queries as the inverses of their triples.
+    """
+    head, relation, tail = queries.unbind(1)
+    relation = relation % dataset.num_relations
+    degree = torch.bincount(dataset.train[:, [0, 2]].flatten(), minlength=dataset.num_entities)
+    of_answer = degree[tail]
+    return {
+        "relation": Grouping(dataset.vocabulary.relations, relation),
+        "category": Grouping(CATEGORIES, categories(dataset)[relation]),
+        "degree": Grouping(degree_names(), torch.bucketize(of_answer, torch.tensor(DEGREES))),
+        "distance": _distances(dataset, queries),
+        "entities": Grouping(ENTITIES, (of_answer == 0).long() + 2 * (degree[head] == 0).long()),
+    }
+
+
+def categories(dataset: KGDataset) -> Tensor:
+    """`(num_relations,)` int64: the place in `CATEGORIES` of each relation, counted on train."""
+    head, relation, tail = dataset.train.unbind(1)
+    n = dataset.num_entities
+    heads, tails, triples = (
+        torch.bincount(relations, minlength=dataset.num_relations)
+        for relations in (
+            torch.unique(relation * n + head) // n,
+            torch.unique(relation * n + tail) // n,
+            relation,
+        )
+    )
+    many_tails, many_heads = triples >= MANY * heads, triples >= MANY * tails
+    category = many_tails.long() + 2 * many_heads.long()
+    return torch.where(triples == 0, CATEGORIES.index("unseen"), category)
+
+
+def degree_names() -> tuple[str, ...]:
+    """The groups of `degree`: 0, 1, 2-3, 4-10, …"""
+    first = [0, *(last + 1 for last in DEGREES[:-1])]
+    spans = zip(first, DEGREES, strict=True)
+    return (*(f"{a}" if a == b else f"{a}-{b}" for a, b in spans), f"more than {DEGREES[-1]}")
+
+
+def distance_names() -> tuple[str, ...]:
+    """The groups of `distance`: 0, 1, …, none where no path leads."""
+    return (*map(str, range(DISTANCES + 1)), f"more than {DISTANCES}", "none")
+
+
+def _distances(dataset: KGDataset, queries: Tensor) -> Grouping:
+    # Both ways of walking are one: so are a triple and its inverse.
+    n = dataset.num_entities
+    low, high = queries[:, [0, 2]].sort(dim=1)[0].unbind(1)
+    pair, row = torch.unique(low * n + high, return_inverse=True)
+    pairs = torch.stack([pair // n, pair % n], dim=1)
+    steps = distance(dataset.train[:, [0, 2]], pairs, n)[row]
+    far = DISTANCES + 1
+    return Grouping(distance_names(), torch.where(steps < 0, far + 1, steps.clamp(max=far)))
+
+
+def breakdown(
+    queries: RankedQueries, groups: Mapping[str, Grouping], hits: Sequence[int] = HITS
+) -> pd.DataFrame:
+    """The tidy table: all queries first, then each grouping's groups in order, empty ones left out.
+
+    Args:
+        queries: with their ranks.
+        groups: name → grouping of the same queries.
+        hits: the k of Hits@k.
+    """
+    everything = Grouping(("all",), torch.zeros_like(queries.triple))
+    parts = [
+        _tables(queries, "filtered", queries.ranks, queries.candidates, {"all": everything}, hits),
+        _tables(queries, "raw", queries.raw, queries.raw_candidates, {"all": everything}, hits),
+        _tables(queries, "filtered", queries.ranks, queries.candidates, groups, hits),
+    ]
+    return pd.concat([table for part in parts for table in part], ignore_index=True)
+
+
+def _tables(
+    queries: RankedQueries,
+    filter_: str,
+    ranks: Mapping[str, Tensor],
+    candidates: Tensor,
+    groups: Mapping[str, Grouping],
+    hits: Sequence[int],
+) -> list[pd.DataFrame]:
+    """A table for each grouping."""
+    if not ranks:
+        return []
+    used = {}
+    for by, grouping in groups.items():
+        names, group = torch.unique(grouping.of, return_inverse=True)
+        used[by] = Grouping(tuple(grouping.names[i] for i in names.tolist()), group)
+    rows = {
+        policy: _by_side(addends(rank, candidates, hits), queries.head_side)
+        for policy, rank in ranks.items()
+    }
+    # One policy's, which is enough to see how sure the numbers are.
+    drawn = resampled_sums(rows[POLICIES[0]], queries.triple, [*used.values()])
+    tables = []
+    for (by, grouping), resampled in zip(used.items(), drawn, strict=True):
+        values = metrics_from(_sides(resampled.transpose(1, 2)), hits)  # (groups, sides, resamples)
+        ends = {metric: interval(value) for metric, value in values.items()}
+        for policy, row in rows.items():
+            sums = torch.zeros(len(grouping.names), row.shape[1], dtype=row.dtype)
+            sums = _sides(sums.index_add_(0, grouping.of, row))
+            value = metrics_from(sums, hits)
+            columns = {
+                "value": torch.stack([*value.values()], dim=-1),  # (groups, sides, metrics)
+                "low": torch.stack([ends[metric][0] for metric in value], dim=-1),
+                "high": torch.stack([ends[metric][1] for metric in value], dim=-1),
+                "queries": sums[..., :1].expand(-1, -1, len(value)).long(),
+            }
+            if policy != POLICIES[0]:
+                columns["low"] = columns["high"] = torch.full_like(columns["low"], torch.nan)
+            index = pd.MultiIndex.from_product(
+                [[by], grouping.names, SIDES, [filter_], [policy], [*value]], names=COLUMNS[:6]
+            )
+            flat = {name: column.flatten().numpy() for name, column in columns.items()}
+            table = pd.DataFrame(flat, index)
+            tables.append(table[table["queries"] > 0].reset_index())
+    return tables
+
+
+def _by_side(rows: Tensor, head_side: Tensor) -> Tensor:
+    """`(q, 2 · width)`: rows `(q, width)`, those of head queries in the second half."""
+    on_head = head_side.to(rows.dtype).unsqueeze(1)
+    return torch.cat([rows * (1 - on_head), rows * on_head], dim=1)
+
+
+def _sides(sums: Tensor) -> Tensor:
+    """`(groups, sides, ..., width)` sums of sides in the order of `SIDES`.
+
+    Args:
+        sums: `(groups, ..., 2 · width)`, of tail queries, then of head queries.
+    """
+    tail, head = sums.chunk(2, dim=-1)
+    return torch.stack([tail + head, head, tail], dim=1)

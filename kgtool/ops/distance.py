@@ -1,0 +1,79 @@
+"""Numbers of edges between pairs of nodes, by searches from both ends that stop where they meet."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from kgtool.ops.incidence import match_threads
+
+BLOCKS = 64  # of pairs, each with queues of its own
+
+
+@numba.njit(parallel=True, cache=True)
+def _search(offsets, neighbour, source, target, distance):  # type: ignore[no-untyped-def] # pragma: no cover
+    num_nodes, num_pairs = len(offsets) - 1, len(source)
+    for block in numba.prange(BLOCKS):
+        first, last = num_pairs * block // BLOCKS, num_pairs * (block + 1) // BLOCKS
+        if first == last:
+            continue
+        # Side 0 searches from the source, side 1 from the target.
+        mark = np.full((2, num_nodes), -1, np.int32)  # the last pair that reached a node
+        queue = np.empty((2, num_nodes), np.int32)
+        begin, end = np.zeros(2, np.int64), np.zeros(2, np.int64)  # a side's frontier in its queue
+        edges = np.zeros(2, np.int64)  # that leave it
+        for i in range(first, last):
+            distance[i] = 0 if source[i] == target[i] else -1
+            if source[i] == target[i]:
+                continue
+            for side, node in enumerate((source[i], target[i])):
+                queue[side, 0] = node
+                mark[side, node] = i
+                begin[side], end[side] = 0, 1
+                edges[side] = offsets[node + 1] - offsets[node]
+            steps = 0
+            while distance[i] < 0 and edges[0] > 0 and edges[1] > 0:
+                side = 0 if edges[0] <= edges[1] else 1
+                other = 1 - side
+                steps += 1
+                filled, ahead = end[side], 0
+                for place in range(begin[side], end[side]):
+                    node = queue[side, place]
+                    for edge in range(offsets[node], offsets[node + 1]):
+                        found = neighbour[edge]
+                        if mark[other, found] == i:
+                            distance[i] = steps
+                            break
+                        if mark[side, found] != i:
+                            mark[side, found] = i
+                            queue[side, filled] = found
+                            filled += 1
+                            ahead += offsets[found + 1] - offsets[found]
+                    if distance[i] >= 0:
+                        break
+                begin[side], end[side], edges[side] = end[side], filled, ahead
+
+
+def distance(edges: Tensor, pairs: Tensor, num_nodes: int) -> Tensor:
+    """The number of edges on a shortest path between two nodes, whatever their direction.
+
+    Args:
+        edges: `(e, 2)` int64, walked both ways.
+        pairs: `(n, 2)` int64.
+        num_nodes: all ids are below it.
+
+    Returns:
+        `(n,)` int64; 0 for a node and itself, -1 where no path leads.
+    """
+    first, second = torch.cat([edges, edges.flip(1)]).unbind(1)
+    both = torch.unique(first * num_nodes + second)
+    degree = torch.bincount(both // num_nodes, minlength=num_nodes)
+    offsets = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
+    neighbour = (both % num_nodes).int()
+    found = torch.empty(len(pairs), dtype=torch.long)
+    source, target = pairs.t().contiguous().numpy()
+    match_threads()
+    _search(offsets.numpy(), neighbour.numpy(), source, target, found.numpy())
+    return found

@@ -1,0 +1,150 @@
+"""Ranks as a table, one row a query, so that anybody can count again.
+
+head, relation, tail          labels of the triple
+side                          which of them was asked for: head or tail
+rank                          filtered, realistic: the mean of the next two
+optimistic, pessimistic       filtered, before and behind the candidates level with the answer
+candidates                    entities ranked, the answer included
+raw, raw_optimistic, raw_pessimistic, raw_candidates    the same, unfiltered
+score                         the answer's
+relation, category, degree, … what the breakdown groups queries by
+
+Of another tool's table, head, relation, tail, side and rank are enough; every column that is none
+of these is taken for groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from kgtool.breakdown import (
+    CATEGORIES,
+    ENTITIES,
+    RankedQueries,
+    degree_names,
+    distance_names,
+    ranked_queries,
+)
+from kgtool.errors import DataError
+from kgtool.evaluator import Evaluation
+from kgtool.metrics import Grouping
+from kgtool.tables import load_table
+from kgtool.triples import Vocabulary
+
+TRIPLE = ("head", "relation", "tail")
+FILTERED = {"realistic": "rank", "optimistic": "optimistic", "pessimistic": "pessimistic"}
+RAW = {"realistic": "raw", "optimistic": "raw_optimistic", "pessimistic": "raw_pessimistic"}
+OTHERS = ("side", "candidates", "raw_candidates", "score")
+KNOWN = {*TRIPLE, *FILTERED.values(), *RAW.values(), *OTHERS}
+# The order in which groups are shown; those of other columns are sorted.
+ORDER = {
+    "category": CATEGORIES,
+    "degree": degree_names(),
+    "distance": distance_names(),
+    "entities": ENTITIES,
+}
+
+
+def ranks_frame(
+    found: Evaluation, groups: Mapping[str, Grouping], vocabulary: Vocabulary
+) -> pd.DataFrame:
+    """The table of an evaluation."""
+    queries = ranked_queries(found)
+    triples = found.queries[: len(found.queries) // 2].repeat(2, 1)
+    labels = (vocabulary.entities, vocabulary.relations, vocabulary.entities)
+    columns: dict[str, object] = {
+        name: _named(words, ids)
+        for name, words, ids in zip(TRIPLE, labels, triples.unbind(1), strict=True)
+    }
+    columns["side"] = _named(("tail", "head"), queries.head_side.long())
+    for names, ranks, candidates in (
+        (FILTERED, queries.ranks, ("candidates", queries.candidates)),
+        (RAW, queries.raw, ("raw_candidates", queries.raw_candidates)),
+    ):
+        for policy, column in names.items():
+            ranked = ranks[policy]
+            columns[column] = (ranked if policy == "realistic" else ranked.long()).numpy()
+        columns[candidates[0]] = candidates[1].numpy()
+    columns["score"] = found.ranking.score.numpy()
+    columns |= {
+        by: _named(grouping.names, grouping.of)
+        for by, grouping in groups.items()
+        if by != "relation"
+    }
+    return pd.DataFrame(columns)
+
+
+def _named(names: tuple[str, ...], ids: Tensor) -> np.ndarray:
+    return np.array(names, dtype=object)[ids.numpy()]
+
+
+def read_ranks(path: str | Path) -> tuple[RankedQueries, dict[str, Grouping]]:
+    """Ranks and groups of a table, ours or another tool's.
+
+    Raises:
+        DataError: when a column is missing or a cell does not fit, naming file, line and remedy.
+    """
+    frame = load_table(path)
+    missing = [name for name in (*TRIPLE, "side", "rank") if name not in frame]
+    if missing:
+        raise DataError(
+            f"{path}: no column {', '.join(missing)}. Remedy: name the columns in the first row: "
+            "head, relation, tail, side and rank at least."
+        )
+    if frame.empty:
+        raise DataError(f"{path}: no ranks. Remedy: a row a query below the header.")
+    side = frame["side"].astype(str).to_numpy()
+    _refuse(path, ~np.isin(side, ("head", "tail")), frame["side"], "is no side", "head or tail")
+    candidates = _numbers(path, frame, "candidates", 1)
+    ranks = {
+        policy: _numbers(path, frame, column, 1)
+        for policy, column in FILTERED.items()
+        if column in frame
+    }
+    for policy, rank in ranks.items():
+        column = FILTERED[policy]
+        _refuse(
+            path, (rank > candidates).numpy(), frame[column],
+            f"is a {column} beyond its candidates", "count the answer among the candidates",
+        )  # fmt: skip
+    raw = {
+        policy: _numbers(path, frame, column, 1)
+        for policy, column in RAW.items()
+        if column in frame
+    }
+    triple = torch.from_numpy(frame.groupby([*TRIPLE], sort=False).ngroup().to_numpy(copy=True))
+    queries = RankedQueries(
+        triple, torch.from_numpy(side == "head"), ranks, raw, candidates,
+        _numbers(path, frame, "raw_candidates", 1),
+    )  # fmt: skip
+    by = ["relation", *(name for name in frame if name not in KNOWN)]
+    return queries, {name: _grouping(frame[name].astype(str), ORDER.get(name, ())) for name in by}
+
+
+def _numbers(path: str | Path, frame: pd.DataFrame, column: str, least: float) -> Tensor:
+    """`(q,)` float64; NaN where there is no such column."""
+    if column not in frame:
+        return torch.full((len(frame),), torch.nan, dtype=torch.double)
+    values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64, copy=True)
+    fits = np.isfinite(values) & (values >= least)
+    _refuse(path, ~fits, frame[column], f"is no {column}", f"a number of {least:g} or more")
+    return torch.from_numpy(values)
+
+
+def _refuse(path: str | Path, wrong: np.ndarray, cells: pd.Series, what: str, want: str) -> None:
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(f"{path}, line {row + 2}: {cells.iloc[row]!r} {what}. Remedy: {want}.")
+
+
+def _grouping(labels: pd.Series, order: tuple[str, ...]) -> Grouping:
+    used = set(labels.unique())
+    names = tuple(order) if used <= set(order) else tuple(sorted(used))
+    place = {name: i for i, name in enumerate(names)}
+    return Grouping(names, torch.from_numpy(labels.map(place).to_numpy(dtype=np.int64, copy=True)))

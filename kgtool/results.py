@@ -1,0 +1,68 @@
+"""What an evaluation leaves: the metrics, the breakdown and the ranks, each a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kgtool.breakdown import breakdown, groupings, ranked_queries
+from kgtool.evaluator import Evaluation
+from kgtool.files import write_json
+from kgtool.metrics import Grouping
+from kgtool.rank_files import ranks_frame
+from kgtool.tables import save_table
+from kgtool.triples import KGDataset
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """An evaluation with its tables.
+
+    Attributes:
+        evaluation: the ranks and the metrics of all of them.
+        dataset: what was asked.
+        about: JSON-ready: of what model and data.
+        metrics_file, breakdown_file, ranks_file: where `write` puts them.
+    """
+
+    evaluation: Evaluation
+    dataset: KGDataset
+    about: Mapping[str, Any]
+    metrics_file: Path
+    breakdown_file: Path
+    ranks_file: Path
+
+    @property
+    def mrr(self) -> float:
+        """Filtered, both sides, realistic: the number that papers print."""
+        return self.evaluation.mrr
+
+    @cached_property
+    def groups(self) -> dict[str, Grouping]:
+        """What the breakdown groups queries by, see `kgtool.breakdown.groupings`."""
+        return groupings(self.dataset, self.evaluation.queries)
+
+    @cached_property
+    def breakdown(self) -> pd.DataFrame:
+        """Metrics by group, side and tie policy with their intervals, see `kgtool.breakdown`."""
+        return breakdown(ranked_queries(self.evaluation), self.groups, self.evaluation.hits)
+
+    @cached_property
+    def ranks(self) -> pd.DataFrame:
+        """A row a query, see `kgtool.rank_files`."""
+        return ranks_frame(self.evaluation, self.groups, self.dataset.vocabulary)
+
+    def write(self) -> None:
+        """Write the three files.
+
+        Raises:
+            KGToolError: when one cannot be written.
+        """
+        save_table(self.ranks, self.ranks_file)
+        save_table(self.breakdown, self.breakdown_file)
+        write_json(self.metrics_file, self.evaluation.to_dict() | dict(self.about))

@@ -1,0 +1,73 @@
+"""Tables of results as files: TSV to read, Parquet to keep types; the ending says which."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pandas as pd
+
+from kgtool.errors import DataError, KGToolError
+from kgtool.files import atomic_write
+
+ENDINGS = (".tsv", ".parquet")
+
+
+def save_table(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a table, whole or not at all. TSV has a header, no quotes, and nothing for NaN.
+
+    Raises:
+        DataError: for another ending, or a text that a TSV cannot hold.
+        KGToolError: when the file cannot be written.
+    """
+    path = _known(path)
+    if path.suffix == ".parquet":
+        with atomic_write(path, "wb") as file:
+            frame.to_parquet(file, index=False)
+        return
+    text = frame.select_dtypes(exclude=["number", "bool"])
+    for name in text.columns:
+        unfit = text[name].astype(str).str.contains("[\t\n\r]")
+        if unfit.any():
+            raise DataError(
+                f"{path}: the {name} {text[name][unfit].iloc[0]!r} holds a tab or a line break, "
+                "which a TSV cannot. Remedy: write a .parquet file."
+            )
+    with atomic_write(path) as file:
+        frame.to_csv(file, sep="\t", index=False, quoting=csv.QUOTE_NONE, lineterminator="\n")
+
+
+def load_table(path: str | Path) -> pd.DataFrame:
+    """Read a table: of a TSV, every cell as text, none taken for missing.
+
+    Raises:
+        DataError: when there is no such file, or it is no table.
+    """
+    path = _known(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file. Remedy: check the name.")
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        frame = pd.read_csv(
+            path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE,
+            encoding="utf-8-sig", skip_blank_lines=False,
+        )  # fmt: skip
+    except OSError as error:
+        raise KGToolError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, UnicodeDecodeError) as error:  # pandas' and Arrow's errors are ValueErrors
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: no table ({reason}). Remedy: write it again.") from error
+    if not isinstance(frame.index, pd.RangeIndex):  # made of what the header does not name
+        raise DataError(
+            f"{path}, line 2: more cells than the header has. Remedy: a tab between two cells, "
+            "none inside one."
+        )
+    return frame
+
+
+def _known(path: str | Path) -> Path:
+    path = Path(path)
+    if path.suffix not in ENDINGS:
+        raise DataError(f"{path}: no table's name. Remedy: end it in {' or '.join(ENDINGS)}.")
+    return path

@@ -1,0 +1,129 @@
+"""Ranks in files: written, read back to the same numbers, and taken from other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from kgtool.breakdown import breakdown, groupings, ranked_queries
+from kgtool.errors import DataError, KGToolError
+from kgtool.evaluator import evaluate_model
+from kgtool.rank_files import ranks_frame, read_ranks
+from kgtool.tables import load_table, save_table
+from kgtool.triples import KGDataset, Vocabulary
+from tests.runs import Table, ring
+
+
+def awkward() -> KGDataset:
+    """The ring with labels that readers of tables like to change."""
+    data = ring()
+    labels = ['"quoted', "NA", "null", "1e5", "", " space ", "é", "#", "None", "-", "true", "'"]
+    entities = (*labels, *data.vocabulary.entities[len(labels) :])
+    return KGDataset("awkward", None, Vocabulary(entities, ("NA", '"', "r")), *data_splits(data))
+
+
+def data_splits(data: KGDataset) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return data.train, data.valid, data.test
+
+
+@pytest.mark.parametrize("ending", ["tsv", "parquet"])
+def test_what_is_read_back_gives_the_same_breakdown(tmp_path, ending):
+    dataset = awkward()
+    n = dataset.num_entities
+    scores = torch.rand(n, 6, n, generator=torch.Generator().manual_seed(3)).mul(8).round()
+    found = evaluate_model(Table(scores), dataset)
+    groups = groupings(dataset, found.queries)
+    frame = ranks_frame(found, groups, dataset.vocabulary)
+    assert len(frame) == found.counts["queries"]
+    place = tmp_path / f"ranks.{ending}"
+    save_table(frame, place)
+    pd.testing.assert_frame_equal(
+        load_table(place).astype(str), frame.astype(str), check_dtype=False
+    )
+    ours = breakdown(ranked_queries(found), groups)
+    theirs = breakdown(*read_ranks(place))
+    order = ["by", "group", "side", "filter", "ties", "metric"]
+    compared = ["value", "queries"]  # the bootstrap numbers triples in another order
+    pd.testing.assert_frame_equal(
+        ours.set_index(order)[compared].sort_index(), theirs.set_index(order)[compared].sort_index()
+    )
+    assert list(theirs["by"].unique()) == list(ours["by"].unique())
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_ranks_of_another_tool(tmp_path):
+    file = write(
+        tmp_path / "theirs.tsv",
+        "rank\thead\trelation\ttail\tside\tdomain",
+        "1\ta\tr\tb\ttail\tfilm",
+        "4\ta\tr\tb\thead\tfilm",
+        "2.5\tc\tr\td\ttail\tmusic",
+    )
+    table = breakdown(*read_ranks(file))
+    assert set(table["by"]) == {"all", "relation", "domain"}
+    assert set(table["ties"]) == {"realistic"}
+    assert set(table["filter"]) == {"filtered"}
+    value = table.set_index(["by", "group", "side", "metric"])["value"]
+    assert value["all", "all", "both", "mrr"] == pytest.approx((1 + 1 / 4 + 1 / 2.5) / 3)
+    assert value["domain", "music", "tail", "mr"] == 2.5
+    assert pd.isna(value["all", "all", "both", "amr"])  # how many candidates, it does not say
+
+
+HEADER = "head\trelation\ttail\tside\trank\tcandidates"
+
+
+@pytest.mark.parametrize(
+    ("lines", "parts"),
+    [
+        (["head\ttail\trank", "a\tb\t1"], ["no column relation, side", "Remedy"]),
+        ([HEADER], ["no ranks"]),
+        ([HEADER, "a\tr\tb\ttail\t1\t5", "a\tr\tb\tleft\t1\t5"], ["line 3", "'left' is no side"]),
+        ([HEADER, "a\tr\tb\ttail\t0\t5"], ["line 2", "'0' is no rank", "1 or more"]),
+        ([HEADER, "a\tr\tb\ttail\tnan\t5"], ["line 2", "'nan' is no rank"]),
+        ([HEADER, "a\tr\tb\ttail\t\t5"], ["line 2", "'' is no rank"]),
+        ([HEADER, "a\tr\tb\ttail\t6\t5"], ["line 2", "'6' is a rank beyond its candidates"]),
+        ([HEADER, "a\tr\tb\ttail\t1\tx"], ["line 2", "'x' is no candidates"]),
+        ([HEADER, "a\tr\tb\ttail\t1\t5\t7"], ["line 2", "more cells"]),
+        ([HEADER, "a\tr\tb\ttail\t1\t5", "a\tr\tb\ttail\t1"], ["line 3", "'' is no candidates"]),
+        ([HEADER, "a\tr\tb\ttail\t1\t5", "a\tr\tb\ttail\t1\t5\t7"], ["line 3"]),
+        ([""], ["no table"]),
+    ],
+)
+def test_tables_that_are_no_ranks(tmp_path, lines, parts):
+    file = write(tmp_path / "ranks.tsv", *lines)
+    with pytest.raises(DataError) as caught:
+        read_ranks(file)
+    for part in (str(file), *parts):
+        assert part in str(caught.value)
+
+
+def test_files_that_are_no_tables(tmp_path):
+    for name, content, part in (
+        ("empty.tsv", b"", "no table"),
+        ("latin.tsv", b"head\ttail\n\xe9\tb\n", "no table"),
+        ("text.parquet", b"head\ttail\n", "no table"),
+        ("ranks.csv", b"head,tail\n", "Remedy: end it in .tsv or .parquet"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=part):
+            read_ranks(tmp_path / name)
+    with pytest.raises(DataError, match="no such file"):
+        read_ranks(tmp_path / "gone.tsv")
+    with pytest.raises(KGToolError):
+        save_table(pd.DataFrame({"a": [1]}), tmp_path / "empty.tsv" / "x.tsv")
+
+
+def test_a_tab_in_a_label_is_refused_as_tsv_and_kept_as_parquet(tmp_path):
+    frame = pd.DataFrame({"head": ["a\tb"], "rank": [1.0]})
+    with pytest.raises(DataError, match=r"the head 'a\\tb' holds a tab"):
+        save_table(frame, tmp_path / "x.tsv")
+    assert not (tmp_path / "x.tsv").exists()
+    save_table(frame, tmp_path / "x.parquet")
+    assert load_table(tmp_path / "x.parquet")["head"].tolist() == ["a\tb"]
