@@ -1,0 +1,61 @@
+"""What a run says and why: explanations, embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from kgtool.cli.app import Data, RunFolder, app
+
+
+@app.command()
+def explain(
+    run: RunFolder,
+    head: Annotated[str, typer.Argument(help="An entity's label.", show_default=False)],
+    relation: Annotated[str, typer.Argument(help="A relation's label.", show_default=False)],
+    tail: Annotated[str, typer.Argument(help="An entity's label.", show_default=False)],
+    top: Annotated[int, typer.Option(min=1, help="Most paths to show.")] = 10,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="A file to write too.", show_default=False)
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="A .png, .svg or .pdf to draw them in.", show_default=False),
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Show the relation paths that carried the score of a triple, strongest first.
+
+    A triple that the graph holds is scored without its own edge. Weights are parts of the score,
+    from the gradients of the pass; ^r is the relation r walked backwards.
+    """
+    from kgtool.api import explain as explain_run
+    from kgtool.files import write_json
+    from kgtool.report import explanation_table
+
+    found = explain_run(run, head, relation, tail, top, data)
+    Console().print(explanation_table(found))
+    if json_file is not None:
+        write_json(json_file, found.to_dict())
+        typer.echo(f"Written to {json_file}")
+    if picture is not None:
+        from kgtool.picture import save_picture  # not before: it imports matplotlib
+
+        save_picture(found, picture)
+        typer.echo(f"Written to {picture}")
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
+    data: Data = None,
+) -> None:
+    """Write embeddings as TSV, as a TensorBoard projector pair and as word2vec text."""
+    from kgtool.api import export as export_run
+
+    for path in export_run(run, out, data):
+        typer.echo(f"Written to {path}")

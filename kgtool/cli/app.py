@@ -1,0 +1,59 @@
+"""The command line's app, and the words that its commands share."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kgtool.errors import ConfigError
+
+app = typer.Typer(
+    name="kgtool",
+    help="Knowledge graph completion: train, evaluate, explain and export.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kgtool {importlib.metadata.version('kgtool')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Folder, .zip or .tar.gz with train, valid and test.", show_default=False),
+]
+Hits = Annotated[str, typer.Option(help="The k of Hits@k.")]
+RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
+
+
+def cut_offs(text: str) -> tuple[int, ...]:
+    """The k of Hits@k that an option `1,3,10` says."""
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(number.isdecimal() and int(number) for number in numbers):
+        raise ConfigError(f"--hits {text}: no ranks. Remedy: whole numbers, as in 1,3,10")
+    return tuple(dict.fromkeys(map(int, numbers)))
+
+
+def interactive() -> bool:
+    """Whether a person may be watching, who wants a progress bar."""
+    return sys.stderr.isatty()

@@ -1,0 +1,69 @@
+"""Train a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from kgtool.cli.app import Data, app, interactive
+from kgtool.errors import ConfigError
+
+
+@app.command()
+def train(
+    config: Annotated[
+        Path, typer.Argument(help="A TOML file, such as configs/families.toml.", show_default=False)
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value ...]",
+            help="Settings that replace the file's, as in training.epochs=20.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The run's folder; runs/<name of CONFIG> by default.", show_default=False
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint.")
+    ] = False,
+) -> None:
+    """Train a model and leave a run folder.
+
+    Ctrl-C saves and stops; the same command with --resume goes on exactly where it stopped.
+    """
+    from kgtool.config import load_config
+    from kgtool.loaders import load_with_report
+    from kgtool.trainer import Interrupted
+    from kgtool.trainer import train as train_run
+
+    settings = load_config(config, overrides or ())
+    if data is not None:
+        settings = settings.model_copy(update={"data": str(data)})
+    if settings.data is None:
+        raise ConfigError(f"{config} names no data set. Remedy: pass --data PATH or set data=PATH")
+    out = out or Path("runs") / config.stem
+    dataset, report = load_with_report(settings.data)
+    Console().print(report.render())
+    try:
+        run = train_run(settings, dataset, out, resume=resume, progress=interactive())
+    except Interrupted:
+        typer.echo(
+            f"Stopped and saved. Go on with the same command and --resume; the run is {out}",
+            err=True,
+        )
+        raise typer.Exit(130) from None
+    best = max(run.history(), key=lambda row: row["valid_mrr"])
+    # Not rich's print, here and below: it would read the [brackets] of a path as markup.
+    typer.echo(
+        f"Best valid MRR {best['valid_mrr']:.4f} after epoch {best['epoch']:.0f}; "
+        f"the run is {run.path}"
+    )
