@@ -11,13 +11,17 @@ from kgtool.errors import DataError, RunError
 from kgtool.evaluator import evaluate_model
 from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.export import export_embeddings
+from kgtool.files import write_json
 from kgtool.loaders.faults import nearest, quoted
 from kgtool.metrics import HITS
 from kgtool.model import PathModel
 from kgtool.ops import keep_large_blocks
 from kgtool.ranking import ScoresTails
+from kgtool.relation_prediction import RelationEvaluation
+from kgtool.relation_prediction import evaluate_relations as find_relations
 from kgtool.results import Results
 from kgtool.run import Run, versions
+from kgtool.tables import save_table
 from kgtool.triples import KGDataset
 
 
@@ -53,7 +57,7 @@ def evaluate(
     run = _opened(run)
     dataset = _loaded(run, data)
     model: ScoresTails = run.model(dataset).scorer()
-    about: dict[str, Any] = {"dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint}}
+    about = _about(dataset)
     others = [_opened(other) for other in beside]
     for other in others:
         model = _blend(model, other, dataset, progress)
@@ -63,9 +67,9 @@ def evaluate(
     results = Results(
         evaluate_model(model, dataset, split, progress=progress, hits=hits),
         dataset,
-        about | {"versions": versions()},
+        about,
         *(
-            _result_file(run, kind, split, dataset, others)
+            result_file(run, kind, split, dataset, others)
             for kind in ("metrics.json", "breakdown.tsv", "ranks.tsv")
         ),
     )
@@ -73,7 +77,52 @@ def evaluate(
     return results
 
 
-def _blend(model: ScoresTails, beside: Run, dataset: KGDataset, progress: bool) -> Blend:
+def evaluate_relations(
+    run: Run | str | Path,
+    split: str = "test",
+    data: KGDataset | str | Path | None = None,
+    progress: bool = False,
+    beside: Sequence[Run | str | Path] = (),
+    hits: Sequence[int] = HITS,
+) -> RelationEvaluation:
+    """Relation prediction `(h, ?, t)` by a run, see `kgtool.relation_prediction`.
+
+    Also written into its folder, to `relations.<split>.json` and, a row a triple, to
+    `relations.<split>.tsv`.
+
+    Args:
+        run, split, data, progress, hits: as of `evaluate`.
+        beside: further runs of the same labels, whose scores count too.
+
+    Raises:
+        RunError, DataError: when a run or the data cannot be used.
+        ScoreError: when a model gives a score that is not finite.
+    """
+    keep_large_blocks()
+    run = _opened(run)
+    dataset = _loaded(run, data)
+    others = [_opened(other) for other in beside]
+    models = [run.model(dataset).scorer()]
+    models += [_fitting(other, dataset).model(dataset).scorer() for other in others]
+    found = find_relations(models, dataset, split, tuple(hits), progress)
+    about = _about(dataset) | {"with": [str(other.path) for other in others]}
+    save_table(
+        found.ranks(dataset.vocabulary),
+        result_file(run, "relations.tsv", split, dataset, others),
+    )
+    write_json(result_file(run, "relations.json", split, dataset, others), found.to_dict() | about)
+    return found
+
+
+def _about(dataset: KGDataset) -> dict[str, Any]:
+    return {
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "versions": versions(),
+    }
+
+
+def _fitting(beside: Run, dataset: KGDataset) -> Run:
+    """A run that is asked beside another: it must know the same labels by the same ids."""
     own, words = beside.vocabulary, dataset.vocabulary
     same_entities = beside.config.inductive or own.entities == words.entities
     if own.relations != words.relations or not same_entities:
@@ -81,14 +130,17 @@ def _blend(model: ScoresTails, beside: Run, dataset: KGDataset, progress: bool) 
             f"{beside.path} has other labels, or other ids for them. Remedy: train it on the same "
             "files."
         )
+    return beside
+
+
+def _blend(model: ScoresTails, beside: Run, dataset: KGDataset, progress: bool) -> Blend:
     if not len(dataset.valid):
         raise DataError("the data hold no valid triples to choose the weight of another run by")
-    return fit_blend(model, beside.model(dataset).scorer(), dataset, progress)
+    second = _fitting(beside, dataset).model(dataset).scorer()
+    return fit_blend(model, second, dataset, progress)
 
 
-def _result_file(
-    run: Run, kind: str, split: str, dataset: KGDataset, beside: Sequence[Run]
-) -> Path:
+def result_file(run: Run, kind: str, split: str, dataset: KGDataset, beside: Sequence[Run]) -> Path:
     """A file of a split's results: it names other data than the run's own, and further runs."""
     own = dataset.fingerprint == run.info["fingerprint"]
     name, ending = kind.split(".")

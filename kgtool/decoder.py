@@ -68,3 +68,22 @@ class GRUDecoder(nn.Module):
         ended.append(state)
         last = torch.cat(ended[::-1])[torch.argsort(order)]
         return F.dropout(last, self.output_dropout, self.training)
+
+    def first_steps(self, heads: Tensor, words: Tensor) -> Tensor:
+        """What the cell makes of every head by every relation, without dropout.
+
+        A product is made once a head and once a relation; a pair costs its gates alone.
+
+        Args:
+            heads: `(b, d)` entity states.
+            words: `(k, d)` relation states.
+
+        Returns:
+            `(b, k, d)`.
+        """
+        cell = self.cell
+        of_word = F.linear(words, cell.weight_ih, cell.bias_ih).chunk(3, dim=1)
+        of_head = F.linear(heads, cell.weight_hh, cell.bias_hh).unsqueeze(1).chunk(3, dim=2)
+        reset, keep = (torch.sigmoid(w + h) for w, h in zip(of_word[:2], of_head[:2], strict=True))
+        new = torch.tanh(of_word[2] + reset * of_head[2])
+        return torch.lerp(new, heads.unsqueeze(1), keep)

@@ -14,6 +14,9 @@ from kgtool.encoder import RGCNEncoder
 from kgtool.graph import MessageGraph
 from kgtool.ops import in_threads
 
+# Queries that a head's pairs are scored by at a time: their states are a few megabytes.
+QUERY_ROWS = 4096
+
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
@@ -44,6 +47,25 @@ class Scorer:
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
         return self.score_paths(hr[:, 0], hr[:, 1:], torch.ones(len(hr), dtype=torch.long))
+
+    @torch.no_grad()
+    def score_r(self, ht: Tensor, relation: Tensor) -> Tensor:
+        """`(n, k)` scores of pairs `(n, 2)` int64 with each relation `(k,)` int64 between them."""
+        head, position = torch.unique(ht[:, 0], return_inverse=True)
+        scores = torch.empty(len(ht), len(relation), dtype=self.entities.dtype)
+        order = torch.argsort(position)
+        first = torch.searchsorted(position[order], torch.arange(len(head) + 1))
+        many = max(1, QUERY_ROWS // len(relation))  # heads at a time
+        for start in range(0, len(head), many):
+            heads = self.entities[head[start : start + many]]
+            of_head = self.decoder.first_steps(heads, self.relations[relation])
+            for i, query in enumerate(of_head, start):
+                asked = order[first[i] : first[i + 1]]
+                tail = ht[asked, 1]
+                scores[asked] = torch.addmm(
+                    self.decoder.bias[tail].unsqueeze(1), self.entities[tail], query.t()
+                )
+        return scores
 
     @torch.no_grad()
     def score_hrt(self, hrt: Tensor) -> Tensor:
@@ -127,9 +149,39 @@ class PathScorer:
         in_threads(fill, self.decoder.split(self.graph, torch.arange(len(head))))
         return scores
 
+    def features(self, ht: Tensor) -> Tensor:
+        """`(n, d + m)`: what a pass from the head leaves at the tail, of pairs `(n, 2)` int64."""
+        head, position = torch.unique(ht[:, 0], return_inverse=True)
+        size = self.decoder.dim + self.decoder.hidden.out_features
+        found = torch.empty(len(ht), size, dtype=self.decoder.relations.dtype)
+        order = torch.argsort(position)
+        first = torch.searchsorted(position[order], torch.arange(len(head) + 1))
+
+        def fill(part: Tensor) -> None:
+            """Pass from some heads, given by their places, which are neighbours."""
+            asked = order[first[part[0]] : first[part[-1] + 1]]
+            place = position[asked] - part[0]
+            reached = self.decoder.reach(self.graph, head[part])
+            slot = reached.slot_of(place, ht[asked, 1])
+            rows = torch.tensor([0, *reached.rows_of_heads()]).cumsum(0)
+            # The row beyond all is the state of what no path reaches.
+            row = torch.where(slot < self.graph.num_entities, rows[place] + slot, rows[-1])
+            last = self.decoder(reached, self.feed)
+            found[asked] = self.decoder.features(last[row.to(last.device)]).to(found.dtype).cpu()
+
+        in_threads(fill, self.decoder.split(self.graph, torch.arange(len(head))))
+        return found
+
+    @torch.no_grad()
+    def score_r(self, ht: Tensor, relation: Tensor) -> Tensor:
+        """`(n, k)` scores of pairs `(n, 2)` int64 with each relation `(k,)` int64 between them."""
+        return self.features(ht) @ self.decoder.queries(relation, self.feed).t().cpu()
+
+    @torch.no_grad()
     def score_hrt(self, hrt: Tensor) -> Tensor:
         """`(n,)` scores of triples `(n, 3)` int64."""
-        return self.score_t(hrt[:, :2]).gather(1, hrt[:, 2:]).squeeze(1)
+        queries = self.decoder.queries(hrt[:, 1], self.feed).cpu()
+        return (self.features(hrt[:, [0, 2]]) * queries).sum(1)
 
     @cached_property
     def entities(self) -> Tensor:

@@ -13,6 +13,7 @@ from rich.text import Text
 from kgtool.evaluator import Evaluation
 from kgtool.explain import Explanation
 from kgtool.metrics import LEVEL, NEGATIVES, Metrics
+from kgtool.relation_prediction import RelationEvaluation
 
 # Groups that a table shows, of those with most queries.
 MOST_GROUPS = 20
@@ -62,6 +63,27 @@ def metrics_table(found: Evaluation) -> Group:
             "others, and left out of the row “seen”."
         )
     return Group(table, *(Text(note) for note in notes))
+
+
+def relations_table(found: RelationEvaluation) -> Group:
+    """The table that `kgtool relations` prints."""
+    table = Table(
+        title=f"{found.split}: the relation of {len(found.triples):,} pairs",
+        box=box.SIMPLE, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    table.add_column("relations by")
+    table.add_column("ties")
+    rows = [("scores and counts", policy, m) for policy, m in found.filtered.items()]
+    rows += [("the same, raw", "realistic", found.raw["realistic"])]
+    rows += [("counts alone", "realistic", found.counted["realistic"])]
+    names = ["mrr", "mr", *(name for name in rows[0][2] if name.startswith("hits@"))]
+    for name in names:
+        table.add_column(name.upper() if "@" not in name else name.capitalize(), justify="right")
+    for by, policy, m in rows:
+        table.add_row(by, policy, f"{m['mrr']:.4f}", *(f"{m[name]:.3f}" for name in names[1:]))
+    note = "Filtered of other known relations of the pair. Weights fitted on valid"
+    note += ", which flatters it here." if found.split == "valid" else "."
+    return Group(table, Text(note))
 
 
 def breakdown_table(frame: pd.DataFrame, by: str, hits: Sequence[int]) -> Group:

@@ -353,6 +353,13 @@ def test_scores_are_of_the_query_alone():
         torch.testing.assert_close(scorer.score_t(hr[i : i + 1])[0], scores[i])
     hrt = torch.cat([hr, torch.randint(30, (40, 1))], dim=1)
     torch.testing.assert_close(scorer.score_hrt(hrt), scores[torch.arange(40), hrt[:, 2]])
+    relation = torch.tensor([3, 0])
+    asked = torch.cartesian_prod(torch.arange(30), relation)
+    by_tails = scorer.score_t(asked).view(30, 2, 30)
+    pairs = torch.randint(30, (50, 2))
+    torch.testing.assert_close(
+        scorer.score_r(pairs, relation), by_tails[pairs[:, 0], :, pairs[:, 1]]
+    )
     reached = scorer.decoder.reach(scorer.graph, torch.tensor([3]))
     entity = reached.entities()
     features = scorer.decoder.features(scorer.decoder(reached)[: len(entity)])

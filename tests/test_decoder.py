@@ -151,6 +151,12 @@ def test_all_scoring_routes_agree(seed: int, num_layers: int) -> None:
     by_paths = scorer.score_paths(hr[:, 0], path, torch.ones(len(hr), dtype=torch.long))
     torch.testing.assert_close(by_paths, by_tails)
 
+    pairs = torch.cartesian_prod(torch.arange(num_entities), torch.arange(num_entities))
+    pairs = pairs[torch.randperm(len(pairs))]
+    relation = torch.randperm(num_ids)[:3]
+    by_relations = by_tails.view(num_entities, num_ids, num_entities)[pairs[:, 0], :, pairs[:, 1]]
+    torch.testing.assert_close(scorer.score_r(pairs, relation), by_relations[:, relation])
+
     # And with ⟨s_1, e_t⟩ + b_t by hand, from the states in evaluation mode.
     entities, relations = model.eval().states()
     for head, relation, tail in everything[::41].tolist():

@@ -19,7 +19,7 @@ ORDER = [
     {"model"},
     {"objective", "explain", "ranking"},
     {"metrics"},
-    {"evaluator", "blend"},
+    {"evaluator", "blend", "relation_prediction"},
     {"breakdown", "tables"},
     {"rank_files"},
     {"results"},

@@ -43,7 +43,25 @@ Data = Annotated[
     typer.Option(help="Folder, .zip or .tar.gz with train, valid and test.", show_default=False),
 ]
 Hits = Annotated[str, typer.Option(help="The k of Hits@k.")]
+Split = Annotated[str, typer.Option(help="train, valid or test.")]
+Beside = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--with",
+        help="Another run, whose scores are added; may be given again.",
+        show_default=False,
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
+
+
+def known_split(split: str) -> str:
+    """A split's name, if it is one."""
+    from kgtool.triples import SPLITS  # not before: it imports torch
+
+    if split not in SPLITS:
+        raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")
+    return split
 
 
 def cut_offs(text: str) -> tuple[int, ...]:

@@ -8,23 +8,26 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from kgtool.cli.app import Data, Hits, RunFolder, app, cut_offs, interactive
+from kgtool.cli.app import (
+    Beside,
+    Data,
+    Hits,
+    RunFolder,
+    Split,
+    app,
+    cut_offs,
+    interactive,
+    known_split,
+)
 from kgtool.errors import ConfigError
 
 
 @app.command()
 def evaluate(
     run: RunFolder,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    split: Split = "test",
     data: Data = None,
-    beside: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--with",
-            help="Another run, whose scores are added; may be given again.",
-            show_default=False,
-        ),
-    ] = None,
+    beside: Beside = None,
     hits: Hits = "1,3,10",
 ) -> None:
     """Rank every head and tail of a split; print the metrics and write them into the run's folder.
@@ -39,10 +42,8 @@ def evaluate(
     from kgtool.api import evaluate as evaluate_run
     from kgtool.report import breakdown_table, metrics_table
     from kgtool.run import Run
-    from kgtool.triples import SPLITS
 
-    if split not in SPLITS:
-        raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")
+    known_split(split)
     cut = cut_offs(hits)
     opened = Run.open(run)
     results = evaluate_run(opened, split, opened.dataset(data), interactive(), beside or (), cut)
@@ -57,6 +58,33 @@ def evaluate(
         )
     for file in (results.metrics_file, results.breakdown_file, results.ranks_file):
         typer.echo(f"Written to {file}")
+
+
+@app.command()
+def relations(
+    run: RunFolder,
+    split: Split = "test",
+    data: Data = None,
+    beside: Beside = None,
+    hits: Hits = "1,3,10",
+) -> None:
+    """Rank the relation of every triple of a split, (head, ?, tail), among all relations.
+
+    Scores of either direction and counts on train are weighed by what fits valid best. Written into
+    the run's folder, as relations.SPLIT.json and relations.SPLIT.tsv.
+    """
+    from kgtool.api import evaluate_relations, result_file
+    from kgtool.report import relations_table
+    from kgtool.run import Run
+
+    opened = Run.open(run)
+    dataset, others = opened.dataset(data), [Run.open(other) for other in beside or ()]
+    found = evaluate_relations(
+        opened, known_split(split), dataset, interactive(), others, cut_offs(hits)
+    )
+    Console().print(relations_table(found))
+    for kind in ("relations.json", "relations.tsv"):
+        typer.echo(f"Written to {result_file(opened, kind, split, dataset, others)}")
 
 
 @app.command()

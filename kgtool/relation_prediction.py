@@ -1,0 +1,260 @@
+"""Relation prediction `(h, ?, t)` by a model that scores triples.
+
+A score is made to be compared among the tails of one query, not among the relations of a pair; how
+often a relation leaves the head, or enters the tail, says as much. By Bayes' rule, from either end,
+
+    P(r | h, t) ∝ P(t | h, r) P(r | h),    P(r | h, t) ∝ P(h | t, r⁻¹) P(r⁻¹ | t),
+
+and what each of these is worth is fitted on valid, as a conditional logit (McFadden 1974):
+
+    P(r | h, t) = softmax_r(⟨w, x(h, r, t)⟩ + b_r),
+    x = [score(h, r, t), score(t, r⁻¹, h), log n(h, r), log n(r, t), log n(r)],
+
+with n counted on train. Several models bring two scores each. Without valid triples the scores
+weigh 1, the counts and b nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kgtool.errors import ScoreError
+from kgtool.metrics import HITS, Metrics, metrics_of
+from kgtool.ranking import Ranking, rank_tails
+from kgtool.triples import AnswerIndex, KGDataset, Vocabulary
+
+COUNTS = ("count with head", "count with tail", "count")
+# Half a triple more than were counted: what never was is unlikely, not impossible.
+PRIOR = 0.5
+# The squared norm's weight in the fit, beside the mean log-likelihood: without it, relations that
+# are told perfectly would have no finite optimum, and rare ones any bias.
+PENALTY = 1e-3
+# Pairs whose relations are ranked at a time: the entities of a chunk are one pass each.
+CHUNK_BYTES = 64 * 2**20
+
+
+class ScoresRelations(Protocol):
+    """Anything that scores the relations between pairs."""
+
+    def score_r(self, ht: Tensor, relation: Tensor) -> Tensor:
+        """`(n, k)` scores of pairs `(n, 2)` int64 with each relation `(k,)` int64 between them."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class RelationModel:
+    """The conditional logit over relations.
+
+    Attributes:
+        models: score triples; none where the counts alone are to say.
+        weights: `(2 · models + 3,)` float, of the scores from head and from tail of each model,
+            then of `COUNTS`.
+        bias: `(R,)` float.
+        with_head, with_tail: `(N, R)` float, logarithms of counts on train.
+        count: `(R,)` float, likewise.
+    """
+
+    models: Sequence[ScoresRelations]
+    weights: Tensor
+    bias: Tensor
+    with_head: Tensor
+    with_tail: Tensor
+    count: Tensor
+
+    def features(self, pairs: Tensor) -> Tensor:
+        """`(n, R, 2 · models + 3)` float, of pairs `(n, 2)` int64.
+
+        Raises:
+            ScoreError: when a score is NaN or infinite, naming the pair.
+        """
+        head, tail = pairs.unbind(1)
+        count = self.count.expand(len(pairs), -1)
+        counts = torch.stack([self.with_head[head], self.with_tail[tail], count], dim=2)
+        relation = torch.arange(len(self.count))
+        scores = [
+            model.score_r(ends, direction).float().unsqueeze(2)
+            for model in self.models
+            for ends, direction in ((pairs, relation), (pairs.flip(1), relation + len(relation)))
+        ]
+        features = torch.cat([*scores, counts], dim=2)
+        finite = features.isfinite().flatten(1).all(1)
+        if not bool(finite.all()):
+            h, t = pairs[~finite][0].tolist()
+            raise ScoreError(
+                f"the model gave a score that is NaN or infinite for the pair (head {h}, ?, tail "
+                f"{t}): such scores cannot be ranked. Remedy: train again with a lower learning "
+                "rate, or look at the weights."
+            )
+        return features
+
+    def score_t(self, pairs: Tensor) -> Tensor:
+        """`(n, R)` float scores of every relation; their softmax is `P(r | h, t)`."""
+        return self.features(pairs) @ self.weights + self.bias
+
+
+def fit_relations(models: Sequence[ScoresRelations], dataset: KGDataset) -> RelationModel:
+    """Count on train, then fit the weights on valid by maximum likelihood.
+
+    Other known relations of a pair do not count against the one that is asked for.
+
+    Args:
+        models: score triples; none for a model of the counts alone.
+        dataset: gives train and valid.
+    """
+    n, num_relations = dataset.num_entities, dataset.num_relations
+    head, relation, tail = dataset.train.unbind(1)
+    with_head, with_tail = (
+        torch.zeros(n, num_relations).index_put_(
+            (entity, relation), torch.ones(len(relation)), accumulate=True
+        )
+        for entity in (head, tail)
+    )
+    count = torch.bincount(relation, minlength=num_relations).float()
+    weights = torch.tensor([1.0] * 2 * len(models) + [0.0] * len(COUNTS))
+    counts = [(c + PRIOR).log() for c in (with_head, with_tail, count)]
+    unfitted = RelationModel(models, weights, torch.zeros(num_relations), *counts)
+    if not len(dataset.valid):
+        return unfitted
+    others = _known_relations(dataset, test=False).others(dataset.valid[:, [0, 2, 1]])
+    features = unfitted.features(dataset.valid[:, [0, 2]])
+    weights, bias = _fit(features, dataset.valid[:, 1], others)
+    return replace(unfitted, weights=weights, bias=bias)
+
+
+def _fit(
+    features: Tensor, relation: Tensor, others: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Weights `(k,)` and biases `(R,)` under which relations `(n,)` are likeliest.
+
+    Args:
+        features: `(n, R, k)`.
+        relation: `(n,)` int64.
+        others: rows and relations that are no candidates.
+    """
+    # In units of their spread, so that the search has one scale; a constant one is worth nothing.
+    spread = features.std(dim=(0, 1)).clamp(min=1e-6)
+    scaled = features / spread
+    weights = torch.zeros(features.shape[2], requires_grad=True)
+    bias = torch.zeros(features.shape[1], requires_grad=True)
+    search = torch.optim.LBFGS([weights, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        scores = (scaled @ weights + bias).index_put(others, torch.tensor(-torch.inf))
+        size = weights.square().sum() + bias.square().sum()
+        value = F.cross_entropy(scores, relation) + PENALTY * size
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        search.step(loss)
+    return weights.detach() / spread, bias.detach()
+
+
+def _known_relations(dataset: KGDataset, test: bool) -> AnswerIndex:
+    """The relations of each pair; rows of triples are `(h, t, r)`."""
+    parts = [dataset.train, dataset.valid] + ([dataset.test] if test else [])
+    return AnswerIndex(torch.cat(parts)[:, [0, 2, 1]], dataset.num_entities)
+
+
+@dataclass(frozen=True, eq=False)
+class RelationEvaluation:
+    """Ranks of a split's relations, by the model and by what is counted on train alone.
+
+    Attributes:
+        split: the split.
+        weights: of the fit, see `RelationModel`.
+        filtered, raw: tie policy → metric.
+        counted: as `filtered`, of the counts alone, their weights fitted on valid too: what no
+            model is needed for.
+        ranking: of the relations of `triples`.
+        triples: `(n, 3)` int64.
+    """
+
+    split: str
+    weights: list[float]
+    filtered: dict[str, Metrics]
+    raw: dict[str, Metrics]
+    counted: dict[str, Metrics]
+    ranking: Ranking
+    triples: Tensor
+
+    def ranks(self, vocabulary: Vocabulary) -> pd.DataFrame:
+        """A row a triple: labels, its relation's filtered ranks and score."""
+        head, relation, tail = self.triples.T.tolist()
+        filtered = self.ranking.filtered
+        return pd.DataFrame(
+            {
+                "head": [vocabulary.entities[i] for i in head],
+                "relation": [vocabulary.relations[i] for i in relation],
+                "tail": [vocabulary.entities[i] for i in tail],
+                "rank": filtered.realistic.numpy(),
+                "optimistic": filtered.optimistic.long().numpy(),
+                "pessimistic": filtered.pessimistic.long().numpy(),
+                "candidates": filtered.candidates.numpy(),
+                "score": self.ranking.score.numpy(),
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "split": self.split,
+            "queries": len(self.triples),
+            **self.filtered,
+            "raw": self.raw,
+            "counts alone": self.counted,
+            "weights": self.weights,
+        }
+
+
+def evaluate_relations(
+    models: Sequence[ScoresRelations],
+    dataset: KGDataset,
+    split: str = "test",
+    hits: tuple[int, ...] = HITS,
+    progress: bool = False,
+) -> RelationEvaluation:
+    """Rank the relation of every triple of a split among all relations.
+
+    Filtered of train and valid, and for test of test, as entities are.
+
+    Args:
+        models: score triples.
+        dataset: gives counts, what the fit is made on, and the questions.
+        split: `"train"`, `"valid"` or `"test"`. The fit is made on valid, which flatters it there.
+        hits: the k of Hits@k.
+        progress: show a progress bar.
+
+    Raises:
+        ScoreError: when a score is NaN or infinite.
+        ValueError: when the split holds no triples.
+    """
+    triples = dataset.split(split)
+    if not len(triples):
+        raise ValueError(f"the {split} split holds no triples")
+    known = _known_relations(dataset, test=split == "test")
+    chunk = max(1, CHUNK_BYTES // (4 * dataset.num_relations))
+
+    def ranked(fitted: RelationModel, label: str | None = None) -> Ranking:
+        pairs_first = triples[:, [0, 2, 1]]
+        return rank_tails(fitted, pairs_first, known, dataset.num_relations, chunk, label)
+
+    fitted = fit_relations(models, dataset)
+    ranking = ranked(fitted, f"relations of {split}" if progress else None)
+    return RelationEvaluation(
+        split,
+        fitted.weights.tolist(),
+        metrics_of(ranking.filtered, hits),
+        metrics_of(ranking.raw, hits),
+        metrics_of(ranked(fit_relations((), dataset)).filtered, hits),
+        ranking,
+        triples,
+    )
