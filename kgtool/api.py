@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from kgtool.blend import Blend, fit_blend
+from kgtool.classification import TripleEvaluation
+from kgtool.classification import evaluate_triples as tell_triples
 from kgtool.errors import DataError, RunError
 from kgtool.evaluator import evaluate_model
 from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.export import export_embeddings
 from kgtool.files import write_json
+from kgtool.loaders import load_negatives
 from kgtool.loaders.faults import nearest, quoted
 from kgtool.metrics import HITS
 from kgtool.model import PathModel
@@ -111,6 +114,52 @@ def evaluate_relations(
         result_file(run, "relations.tsv", split, dataset, others),
     )
     write_json(result_file(run, "relations.json", split, dataset, others), found.to_dict() | about)
+    return found
+
+
+def evaluate_triples(
+    run: Run | str | Path,
+    split: str = "test",
+    data: KGDataset | str | Path | None = None,
+    beside: Sequence[Run | str | Path] = (),
+    sampled: bool = False,
+    seed: int = 0,
+) -> TripleEvaluation:
+    """Triple classification by a run, see `kgtool.classification`.
+
+    Also written into its folder, to `triples.<split>.json`, `calibration.<split>.tsv` and, a row a
+    triple, to `triples.<split>.tsv`.
+
+    Args:
+        run, split, data: as of `evaluate`; the split is not `"train"`.
+        beside: further runs of the same labels, which are asked too.
+        sampled: draw negatives also where the data have some for valid and the split.
+        seed: of the draws.
+
+    Raises:
+        RunError, DataError: when a run or the data cannot be used.
+        ScoreError: when a model gives a score that is not finite.
+    """
+    keep_large_blocks()
+    run = _opened(run)
+    dataset = _loaded(run, data)
+    for name in ("valid", split):
+        if not len(dataset.split(name)):
+            raise DataError(f"the {name} split of {dataset.name} holds no triples to classify")
+    given = load_negatives(dataset.path, dataset.vocabulary) if dataset.path else {}
+    has_all = not sampled and {"valid", split} <= given.keys()
+    others = [_opened(other) for other in beside]
+    models = [run.model(dataset).scorer()]
+    models += [_fitting(other, dataset).model(dataset).scorer() for other in others]
+    found = tell_triples(models, dataset, split, given if has_all else None, seed)
+    about = _about(dataset) | {"with": [str(other.path) for other in others]}
+
+    def file(kind: str) -> Path:
+        return result_file(run, kind, split, dataset, others)
+
+    save_table(found.predictions(dataset.vocabulary), file("triples.tsv"))
+    save_table(found.calibration, file("calibration.tsv"))
+    write_json(file("triples.json"), found.to_dict() | about)
     return found
 
 

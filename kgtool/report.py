@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kgtool.classification import TripleEvaluation
 from kgtool.evaluator import Evaluation
 from kgtool.explain import Explanation
 from kgtool.metrics import LEVEL, NEGATIVES, Metrics
@@ -84,6 +85,32 @@ def relations_table(found: RelationEvaluation) -> Group:
     note = "Filtered of other known relations of the pair. Weights fitted on valid"
     note += ", which flatters it here." if found.split == "valid" else "."
     return Group(table, Text(note))
+
+
+def triples_table(found: TripleEvaluation) -> Group:
+    """The table that `kgtool classify` prints: the metrics, and what probabilities are worth."""
+    counts = found.to_dict()["counts"]
+    kind = "the data's own" if found.negatives == "given" else "drawn"
+    title = f"{found.split}: {counts['hold']:,} triples, {counts['do not']:,} negatives, {kind}"
+    names = {
+        "accuracy": "accuracy", "f1": "F1", "precision": "precision", "recall": "recall",
+        "roc_auc": "ROC-AUC", "average_precision": "AP", "ece": "ECE",
+    }  # fmt: skip
+    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for name in names.values():
+        table.add_column(name, justify="right")
+    table.add_row(*(f"{found.metrics[name]:.4f}" for name in names))
+    bins = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("probability", "observed", "95 %", "triples"):
+        bins.add_column(name, justify="right")
+    for row in found.calibration.itertuples():
+        bins.add_row(
+            f"{row.probability:.3f}", f"{row.observed:.3f}", f"{row.low:.3f}-{row.high:.3f}",
+            f"{row.count:,}",
+        )  # fmt: skip
+    note = "A threshold a relation, and the probabilities, fitted on valid"
+    note += ", which flatters it here." if found.split == "valid" else "."
+    return Group(table, bins, Text(note))
 
 
 def breakdown_table(frame: pd.DataFrame, by: str, hits: Sequence[int]) -> Group:

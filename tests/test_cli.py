@@ -32,6 +32,7 @@ FLAGS = {
     "train": ["config", "overrides", "--data", "--out", "--resume"],
     "evaluate": ["run", "--split", "--data", "--with", "--hits"],
     "relations": ["run", "--split", "--data", "--with", "--hits"],
+    "classify": ["run", "--split", "--data", "--with", "--sampled", "--seed"],
     "metrics": ["file", "--by", "--out", "--hits"],
     "explain": ["run", "head", "relation", "tail", "--top", "--json", "--picture", "--data"],
     "export": ["run", "--out", "--data"],
@@ -293,6 +294,42 @@ def test_metrics_refuse_what_they_cannot_count(kgtool, run_copy, tmp_path):
     refused(kgtool("metrics", ranks, "--hits", "1,x"), 2, "--hits 1,x: no ranks")
     refused(kgtool("evaluate", run_copy, "--hits", "0"), 2, "--hits 0: no ranks")
     refused(kgtool("metrics", ranks, "--out", tmp_path / "t.csv"), 2, "end it in .tsv or .parquet")
+
+
+def test_relations_and_triples_of_a_run(kgtool, run_copy, tmp_path):
+    found = kgtool("relations", run_copy, "--hits", "1,2")
+    assert found.code == 0, found
+    mrr = json.loads((run_copy / "relations.test.json").read_text())["realistic"]["mrr"]
+    assert f"{mrr:.4f}" in found.out
+    assert f"Written to {run_copy / 'relations.test.tsv'}\n" in found.out
+    assert len(load_table(run_copy / "relations.test.tsv")) == 8
+
+    found = kgtool("classify", run_copy)
+    assert found.code == 0, found
+    assert "8 triples, 8 negatives, drawn" in found.out
+    told = json.loads((run_copy / "triples.test.json").read_text())
+    assert f"{told['accuracy']:.4f}" in found.out
+    table = load_table(run_copy / "triples.test.tsv")
+    right = (table["holds"] == table["taken"]).mean()
+    assert right == pytest.approx(told["accuracy"])
+    assert load_table(run_copy / "calibration.test.tsv")["count"].astype(int).sum() == 16
+    refused(kgtool("classify", run_copy, "--split", "train"), 2, "no split 'train' to classify")
+    refused(kgtool("relations", run_copy, "--split", "tset"), 2, "no split 'tset'")
+
+
+def test_negatives_of_the_data_are_taken(kgtool, place):
+    kgtool("train", "tiny.toml", "--out", "run")
+    for split in ("valid", "test"):
+        text = (place / "ring" / f"{split}.txt").read_text()
+        lines = [line.split("\t") for line in text.splitlines()]
+        swapped = "".join(f"{tail}\t{relation}\t{head}\n" for head, relation, tail in lines)
+        (place / "ring" / f"{split}_negatives.txt").write_text(swapped)
+    found = kgtool("classify", "run")
+    assert "8 negatives, the data's own" in " ".join(found.out.split()), found
+    assert "8 negatives, drawn" in kgtool("classify", "run", "--sampled").out
+    (place / "ring" / "test_negatives.txt").write_text("e000\tr000\te999\n")
+    result = kgtool("classify", "run")
+    refused(result, 2, "test_negatives.txt", "line 1", "the entity 'e999' is not in the vocabulary")
 
 
 def test_overrides_and_data_count(kgtool, place):

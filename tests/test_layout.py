@@ -19,7 +19,7 @@ ORDER = [
     {"model"},
     {"objective", "explain", "ranking"},
     {"metrics"},
-    {"evaluator", "blend", "relation_prediction"},
+    {"evaluator", "blend", "relation_prediction", "classification"},
     {"breakdown", "tables"},
     {"rank_files"},
     {"results"},

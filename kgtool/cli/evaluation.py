@@ -88,6 +88,37 @@ def relations(
 
 
 @app.command()
+def classify(
+    run: RunFolder,
+    split: Annotated[str, typer.Option(help="valid or test.")] = "test",
+    data: Data = None,
+    beside: Beside = None,
+    sampled: Annotated[
+        bool, typer.Option("--sampled", help="Draw negatives even where the data have some.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+) -> None:
+    """Tell the triples of a split from negatives, the data's own or drawn ones.
+
+    Where the data have valid_negatives and test_negatives, as .txt or .tsv, those are told.
+    Thresholds for each relation and probabilities are fitted on valid. Written into the run's
+    folder, as triples.SPLIT.json, calibration.SPLIT.tsv and triples.SPLIT.tsv.
+    """
+    from kgtool.api import evaluate_triples, result_file
+    from kgtool.report import triples_table
+    from kgtool.run import Run
+
+    if split not in ("valid", "test"):
+        raise ConfigError(f"no split {split!r} to classify. Remedy: valid or test")
+    opened = Run.open(run)
+    dataset, others = opened.dataset(data), [Run.open(other) for other in beside or ()]
+    found = evaluate_triples(opened, split, dataset, others, sampled, seed)
+    Console().print(triples_table(found))
+    for kind in ("triples.json", "calibration.tsv", "triples.tsv"):
+        typer.echo(f"Written to {result_file(opened, kind, split, dataset, others)}")
+
+
+@app.command()
 def metrics(
     file: Annotated[
         Path,

@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kgtool.errors import DataError
 from kgtool.loaders.audit import audit
 from kgtool.loaders.faults import fault, nearest, quoted
 from kgtool.loaders.parse import TripleReader
 from kgtool.loaders.report import LoadReport
-from kgtool.loaders.sources import dataset_name, read_splits
+from kgtool.loaders.sources import dataset_name, read_negatives, read_splits
 from kgtool.triples import SPLITS, KGDataset, Vocabulary
 
-__all__ = ["LoadReport", "load_dataset", "load_with_report"]
+__all__ = ["LoadReport", "load_dataset", "load_negatives", "load_with_report"]
 
 
 def load_dataset(
@@ -67,24 +68,57 @@ def load_with_report(
     if vocabulary is None:
         known = relations or tuple(sorted(reader.relations))
         vocabulary = Vocabulary(tuple(sorted(reader.entities)), known)
+    lines = _to_ids(reader, codes, places, vocabulary)
+    name = dataset_name(path)
+    triples, report = audit(name, path, members, lines, vocabulary)
+    tensors = {split: torch.from_numpy(triples[split]) for split in SPLITS}
+    return KGDataset(name=name, path=path, vocabulary=vocabulary, **tensors), report
+
+
+def load_negatives(path: str | Path, vocabulary: Vocabulary) -> dict[str, Tensor]:
+    """Loads the triples that a data set says do not hold, of `valid` and `test`.
+
+    They stand in `valid_negatives` and `test_negatives`, beside the splits and like them.
+
+    Args:
+        path: the folder or archive.
+        vocabulary: the labels whose ids to use.
+
+    Returns:
+        Split → `(n, 3)` int64; of those splits that have such a file.
+
+    Raises:
+        DataError: for a file that cannot be used, or a label that the vocabulary lacks.
+    """
+    reader = TripleReader()
+    files = read_negatives(Path(path))
+    codes = {split: reader.read(file) for split, file in files.items()}
+    places = {split: file.place for split, file in files.items()}
+    found = _to_ids(reader, codes, places, vocabulary)
+    return {split: torch.from_numpy(ids) for split, ids in found.items()}
+
+
+def _to_ids(
+    reader: TripleReader,
+    codes: Mapping[str, NDArray[np.int64]],
+    places: Mapping[str, str],
+    vocabulary: Vocabulary,
+) -> dict[str, NDArray[np.int64]]:
+    """Ids of a vocabulary for a reader's codes, by split."""
     entity_ids = _ids(reader.entities, vocabulary.entity_ids)
     relation_ids = _ids(reader.relations, vocabulary.relation_ids)
-    lines = {
+    found = {
         split: np.stack([entity_ids[head], relation_ids[relation], entity_ids[tail]], axis=1)
-        for split, (head, relation, tail) in ((split, codes[split].T) for split in SPLITS)
+        for split, (head, relation, tail) in ((split, code.T) for split, code in codes.items())
     }
-    for split in SPLITS:
-        unknown = np.argwhere(lines[split] < 0)
+    for split, ids in found.items():
+        unknown = np.argwhere(ids < 0)
         if len(unknown):
             row, column = unknown[0].tolist()
             labels = reader.relations if column == 1 else reader.entities
             label = labels[codes[split][row, column]]
             raise _unknown(places[split], row + 1, column, label, vocabulary)
-
-    name = dataset_name(path)
-    triples, report = audit(name, path, members, lines, vocabulary)
-    tensors = {split: torch.from_numpy(triples[split]) for split in SPLITS}
-    return KGDataset(name=name, path=path, vocabulary=vocabulary, **tensors), report
+    return found
 
 
 def _ids(labels: list[str], ids: Mapping[str, int]) -> NDArray[np.int64]:
