@@ -271,7 +271,8 @@ def routes(
     run = _opened(run)
     dataset = _loaded(run, data)
     model, longest = _walking(run, dataset)
-    if length is not None and length > longest:
+    length = longest if length is None else length
+    if length > longest:
         raise RunError(
             f"{run.path} has learned from walks of at most {longest} relations. Remedy: ask for no "
             f"more, or train with one_path.max_path_length={length}."
@@ -279,7 +280,7 @@ def routes(
     words = dataset.vocabulary
     ids = [_id_of(label, words.entity_ids, "entity") for label in (head, tail) if label is not None]
     goal = ids[1] if tail is not None else None
-    found = likeliest_routes(model.reader(), model.graph, ids[0], goal, length or longest, top)
+    found = likeliest_routes(model.reader(), model.graph, ids[0], goal, length, top)
     table = pd.DataFrame(
         [
             (tuple(words.steps[r] for r in route.relations), route.probability, route.ends)

@@ -14,6 +14,9 @@ queries. After each step it goes on or ends, wherever it may lead or bound for a
 
     P(r_1 … r_k | h) = ∏_i P(r_i | s_{i-1}) · P(end | s_k),
     P(r_1 … r_k | h, t) = ∏_i P(r_i | s_{i-1}, e_t) · P(end | s_k, e_t).
+
+The probabilities of all paths of one step or more sum to 1. They are of random walks as long as
+those of training: of 1 to `max_path_length` steps, each length as likely.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -140,7 +141,7 @@ def likeliest_routes(
     for value, relations in found:
         ends = walk_ends(graph, head, relations)
         arrives = None if tail is None else bool(ends[tail])
-        probability = float(torch.tensor(value).exp())
+        probability = math.exp(value)
         routes.append(Route(relations, probability, int(ends.sum()), arrives))
     return routes
 
