@@ -14,7 +14,16 @@ import os
 # cores that the others need. It counts where kgtool is imported before torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from kgtool.api import evaluate, evaluate_relations, evaluate_triples, explain, export
+from kgtool.api import (
+    evaluate,
+    evaluate_relations,
+    evaluate_triples,
+    explain,
+    export,
+    next_step,
+    routes,
+    walks,
+)
 from kgtool.config import Config, load_config
 from kgtool.errors import KGToolError
 from kgtool.evaluator import Evaluation, evaluate_model
@@ -41,5 +50,8 @@ __all__ = [
     "export",
     "load_config",
     "load_dataset",
+    "next_step",
+    "routes",
     "train",
+    "walks",
 ]

@@ -53,7 +53,10 @@ class OnePathConfig(_Section):
         True, description="take a step's target edges, and their inverses, out of the messages"
     )
     path_queries: float = Field(0.0, ge=0, description="path queries a step, as a share of batch")
-    max_path_length: int = Field(3, ge=2, description="relations in the longest path query")
+    walks: float = Field(
+        0.0, ge=0, description="walks a step, asked for every next step, as a share of batch"
+    )
+    max_path_length: int = Field(3, ge=2, description="relations in the longest path query or walk")
 
 
 class AllPathsConfig(_Section):

@@ -1,5 +1,7 @@
 """The one-path GRU decoder: reads a relation path from a head, scores every tail at once.
 
+Where it is asked to, it also reads whole walks, see `kgtool.walk_reader`.
+
 Guu et al. 2015 ("Traversing Knowledge Graphs in Vector Space") and Das et al. 2017 ("Chains of
 Reasoning"): `s_0 = e_h`, `s_i = GRU(input = w_{r_i}, state = s_{i-1})`,
 `score(h, r_1 … r_k, t) = ⟨s_k, e_t⟩ + b_t`. Link prediction is `k = 1`.
@@ -15,6 +17,43 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class WalkReadout(nn.Module):
+    """What walks need beside the GRU: to read an entity passed, and to tell the next relation.
+
+    An entity's state is read by a GRU cell of its own, as relations' are by the decoder's. From the
+    state `s` and, where the walk is bound for a tail t, `e = e_t`, else `e = 0`,
+
+        P(a | s, e) = softmax_a(⟨v_a, tanh(A s + B e + C (s ∗ e) + b)⟩ + c_a),
+
+    with a row `v_a` for each relation id and, last, one for the end of the walk. `s ∗ e` holds the
+    parts of the tail's score: how near it is.
+
+    Args:
+        num_relation_ids: R, inverses counted.
+        dim: d.
+    """
+
+    def __init__(self, num_relation_ids: int, dim: int) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(dim, dim)
+        self.state = nn.Linear(dim, dim)  # A, b
+        self.tail = nn.Linear(2 * dim, dim, bias=False)  # B, C
+        self.steps = nn.Linear(dim, num_relation_ids + 1)  # v, c
+
+    def forward(self, state: Tensor, tail: Tensor | None = None) -> Tensor:
+        """`(q, R + 1)` logits, the end's last.
+
+        Args:
+            state: `(q, d)` states of walks.
+            tail: `(q, d)` states of the tails that they are bound for.
+        """
+        hidden = self.state(state)
+        if tail is not None:
+            hidden = hidden + self.tail(torch.cat([tail, state * tail], dim=1))
+        logits: Tensor = self.steps(torch.tanh(hidden))
+        return logits
+
+
 class GRUDecoder(nn.Module):
     """A GRU over one relation path of any length.
 
@@ -23,16 +62,23 @@ class GRUDecoder(nn.Module):
         dim: d, of entity states, relation states and the GRU's state.
         input_dropout: dropout on the head's state and the relations' states.
         output_dropout: dropout on the path's last state.
+        walks: what reads whole walks; None where none are read.
     """
 
     def __init__(
-        self, num_entities: int, dim: int, input_dropout: float = 0.0, output_dropout: float = 0.0
+        self,
+        num_entities: int,
+        dim: int,
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+        walks: WalkReadout | None = None,
     ) -> None:
         super().__init__()
         self.input_dropout = input_dropout
         self.output_dropout = output_dropout
         self.cell = nn.GRUCell(dim, dim)
         self.bias = nn.Parameter(torch.zeros(num_entities))  # b_t
+        self.walks = walks
 
     def forward(
         self, head: Tensor, path: Tensor, length: Tensor, entities: Tensor, relations: Tensor

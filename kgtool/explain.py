@@ -182,7 +182,7 @@ class Explanation:
 
 def name_path(path: Path, vocabulary: Vocabulary) -> NamedPath:
     """A path with labels for ids."""
-    names = (*vocabulary.relations, *(f"^{name}" for name in vocabulary.relations))
+    names = vocabulary.steps
     return NamedPath(
         path.weight,
         tuple(vocabulary.entities[entity] for entity in path.entities),

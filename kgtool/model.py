@@ -13,6 +13,7 @@ from kgtool.decoder import GRUDecoder
 from kgtool.encoder import RGCNEncoder
 from kgtool.graph import MessageGraph
 from kgtool.ops import in_threads
+from kgtool.walk_reader import WalkReader
 
 # Queries that a head's pairs are scored by at a time: their states are a few megabytes.
 QUERY_ROWS = 4096
@@ -106,6 +107,11 @@ class KGModel(nn.Module):
         self.eval()
         entities, relations = self.states()
         return Scorer(entities, relations, self.decoder)
+
+    def reader(self) -> WalkReader:
+        """What reads walks, in evaluation mode."""
+        scorer = self.scorer()
+        return WalkReader(self.decoder, scorer.entities, scorer.relations)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from kgtool.ops import entity_loss, path_loss
 from kgtool.queries import Batch, PassBatch, PassSampler, WalkSampler, epoch_order, link_queries
 from kgtool.regularizer import dura
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
+from kgtool.walk_reader import WalkReader
 
 
 class Objective(Protocol):
@@ -64,12 +65,18 @@ class OnePathObjective:
         """The mean loss of queries, and of path queries where they are asked for; as one."""
         s = self.settings
         batch, slot = link_queries(self.answers, rows)
-        hidden = self._edge_of_answer[slot] if s.hide_targets else None
-        entities, relations = self.model.states(hidden)
+        walks = self._walks.walks(max(1, round(s.walks * len(rows)))) if s.walks else None
+        hidden = self._edge_of_answer[slot]
+        if walks is not None:
+            hidden = torch.cat([hidden, walks.edge[walks.taken]])
+        entities, relations = self.model.states(hidden if s.hide_targets else None)
         loss = self._loss(batch, entities, relations)
         if s.path_queries:
             paths = self._walks.sample(max(1, round(s.path_queries * len(rows))))
             loss = loss + s.path_queries * self._loss(paths, entities, relations)
+        if walks is not None:
+            reader = WalkReader(self.model.decoder, entities, relations)
+            loss = loss + s.walks * reader.loss(walks)
         return loss, 1
 
     def _loss(self, batch: Batch, entities: Tensor, relations: Tensor) -> Tensor:

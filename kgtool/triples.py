@@ -35,6 +35,16 @@ class Vocabulary:
         """Relation id by label."""
         return {label: i for i, label in enumerate(self.relations)}
 
+    @cached_property
+    def steps(self) -> tuple[str, ...]:
+        """The relations by id, inverses included: `^r` is the relation `r` walked backwards."""
+        return (*self.relations, *(f"^{label}" for label in self.relations))
+
+    @cached_property
+    def step_ids(self) -> dict[str, int]:
+        """Relation id by the name of the step; a label that begins with ^ is itself."""
+        return {name: i for i, name in enumerate(self.steps)} | self.relation_ids
+
 
 @dataclass(frozen=True, eq=False)
 class KGDataset:

@@ -108,5 +108,8 @@ def all_paths_config(
 def random_config(**training: Any) -> Config:
     """As `tiny_config`, with everything on that draws random numbers in a step."""
     return tiny_config(
-        encoder={"edge_dropout": 0.2, "feature_dropout": 0.1}, path_queries=0.5, **training
+        encoder={"edge_dropout": 0.2, "feature_dropout": 0.1},
+        path_queries=0.5,
+        walks=0.5,
+        **training,
     )

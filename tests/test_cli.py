@@ -19,6 +19,7 @@ import pytest
 import typer.main
 
 from kgtool import cli, objective, trainer
+from kgtool.api import next_step, routes, walks
 from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.errors import KGToolError
 from kgtool.loaders import load_dataset
@@ -36,6 +37,9 @@ FLAGS = {
     "metrics": ["file", "--by", "--out", "--hits"],
     "explain": ["run", "head", "relation", "tail", "--top", "--json", "--picture", "--data"],
     "export": ["run", "--out", "--data"],
+    "walks": ["run", "--split", "--walks", "--seed", "--data"],
+    "next": ["run", "walk", "--top", "--data"],
+    "routes": ["run", "head", "tail", "--length", "--top", "--data"],
     "inspect": ["path"],
 }
 
@@ -450,6 +454,80 @@ def test_scores_that_are_not_finite_are_code_1(kgtool, run_copy):
 def test_what_cannot_be_written_is_code_1(kgtool, trained, tmp_path):
     (tmp_path / "file").touch()
     refused(kgtool("export", trained, "--out", tmp_path / "file" / "x"), 1, "cannot write")
+
+
+@pytest.fixture(scope="module")
+def walker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that reads walks."""
+    folder = tmp_path_factory.mktemp("walker")
+    data = write_folder(ring(), folder / "ring")
+    config = tiny_config(epochs=1, walks=0.5).model_copy(update={"data": str(data)})
+    return trainer.train(config, load_dataset(data), folder / "run", progress=False).path
+
+
+def test_perplexity_of_walks(kgtool, walker):
+    result = kgtool("walks", walker, "--split", "valid", "--walks", "40", "--seed", "3")
+    assert (result.code, result.err) == (0, "")
+    assert f"Written to {walker}/walks.valid.json" in result.out
+    found = json.loads((walker / "walks.valid.json").read_text())
+    assert [found[name] for name in ("split", "walks", "seed", "max_length")] == ["valid", 40, 3, 3]
+    assert found["dataset"]["fingerprint"] == ring().fingerprint
+    assert len(found["perplexity"]) == 10
+    for row in found["perplexity"]:
+        assert f"{row['both']:,.2f}" in result.out
+    again = walks(walker, "valid", count=40, seed=3)
+    assert again.table.to_dict("records") == found["perplexity"]
+    assert kgtool("walks", walker).code == 0
+    assert (walker / "walks.test.json").exists()
+
+
+def test_next_steps_of_a_walk(kgtool, walker):
+    result = kgtool("next", walker, "e003", "^r002", "e001", "--top", "5")
+    assert (result.code, result.err) == (0, "")
+    table = next_step(walker, ["e003", "^r002", "e001"], top=1000)
+    assert len(table) == 6 * 24
+    assert table["probability"].sum() == pytest.approx(1, abs=1e-5)
+    for row in table.head(5).itertuples():
+        assert re.search(
+            rf"{row.probability:.4f} .*{re.escape(row.relation)} +{row.entity}", result.out
+        )
+    known = {
+        step for head, r, tail in ring().train.tolist() for step in
+        ((head, f"r{r:03}", f"e{tail:03}"), (tail, f"^r{r:03}", f"e{head:03}"))
+    }  # fmt: skip
+    for row in table.itertuples():
+        assert row.known == ((1, row.relation, row.entity) in known)
+    assert kgtool("next", walker, "e003").code == 0
+
+
+def test_routes(kgtool, walker):
+    for tail in (None, "e005"):
+        result = kgtool(
+            "routes", walker, "e000", *([tail] if tail else []), "--length", "2", "--top", "4"
+        )
+        assert (result.code, result.err) == (0, "")
+        table = routes(walker, "e000", tail, length=2, top=100)
+        assert len(table) == 6 + 36
+        assert table["probability"].is_monotonic_decreasing
+        for row in table.head(4).itertuples():
+            assert re.search(
+                rf"{row.probability:.4f} +{re.escape(' / '.join(row.path))} ", result.out
+            )
+        assert ("arrives" in table) == bool(tail)
+    assert max(map(len, routes(walker, "e000", top=300)["path"])) == 3
+
+
+def test_walks_that_cannot_be_read(kgtool, walker, trained):
+    for command in (["walks"], ["next", "e001"], ["routes", "e001"]):
+        command.insert(1, str(trained))
+        refused(kgtool(*command), 2, "has not learned to read walks. Remedy: train with")
+    refused(kgtool("walks", walker, "--split", "tset"), 2, "no split 'tset'")
+    refused(kgtool("next", walker, "e01"), 2, "no entity 'e01' (is it 'e0", "Remedy: use a label")
+    refused(kgtool("next", walker, "e001", "^r1", "e002"), 2, "no relation '^r1' (is it '^r001'?)")
+    refused(kgtool("next", walker, "e001", "r001"), 2, "a walk of 2 labels does not end at an")
+    refused(kgtool("routes", walker, "e001", "x"), 2, "no entity 'x'")
+    refused(kgtool("routes", walker, "e001", "--length", "4"), 2, "one_path.max_path_length=4")
+    assert kgtool("routes", walker, "e001", "--length", "0").code == 2
 
 
 def interrupt_in_step(monkeypatch: pytest.MonkeyPatch, number: int, times: int = 1) -> None:

@@ -35,6 +35,7 @@ label_smoothing = 0.1
 dura = 0.05
 hide_targets = false
 path_queries = 0.5
+walks = 0.25
 max_path_length = 4
 
 [training]
@@ -160,6 +161,7 @@ def test_every_mistake_is_told(tmp_path):
         ("training.learning_rate=inf", "training.learning_rate", "inf"),
         ("one_path.dura=-0.1", "one_path.dura", "-0.1"),
         ("one_path.dura=nan", "one_path.dura", "nan"),
+        ("one_path.walks=-1", "one_path.walks", "-1"),
         ("one_path.hide_targets=perhaps", "one_path.hide_targets", "'perhaps'"),
         ("all_paths.steps=0", "all_paths.steps", "0"),
         ("all_paths.target_share=0", "all_paths.target_share", "0"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -114,7 +116,8 @@ def test_the_order_of_the_batch_is_irrelevant(wanted: list[int]) -> None:
 def test_dropout_is_for_training_alone() -> None:
     case = Case([1, 2, 3, 4])
     plain = case.fast()
-    for options in ({"input_dropout": 0.5}, {"output_dropout": 0.5}):
+    for name in ("input_dropout", "output_dropout"):
+        options: dict[str, Any] = {name: 0.5}
         decoder = GRUDecoder(N, DIM, **options).double().eval()
         decoder.load_state_dict(case.decoder.state_dict())
         case.decoder = decoder

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kgtool.graph import MessageGraph
-from kgtool.queries import Batch, WalkSampler, epoch_order, link_queries
+from kgtool.queries import Batch, Walks, WalkSampler, epoch_order, link_queries
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 from tests.graphs import edges_of, random_dataset, tuples_of
 from tests.runs import in_memory, ring
@@ -143,3 +143,77 @@ def test_walks_turn_back_where_there_is_no_other_way() -> None:
     ):
         assert path == [(head + step) % 2 for step in range(len(path))]
         assert tail == (head + len(path)) % 2
+
+
+def test_walks_tell_their_entities_and_edges(dataset: KGDataset) -> None:
+    graph = MessageGraph.from_dataset(dataset)
+    torch.manual_seed(14)
+    walks = WalkSampler(graph, 3).walks(300)
+    assert set(walks.length.tolist()) == {1, 2, 3}
+    edges, lengths = edges_of(graph), walks.length.tolist()
+    for i, length in enumerate(lengths):
+        assert walks.taken[i].tolist() == [step < length for step in range(3)]
+        assert walks.end[i] == walks.entity[i, length]
+        for step in range(length):
+            head, relation, tail = edges[walks.edge[i, step]]
+            assert head == walks.entity[i, step]
+            assert relation == walks.relation[i, step]
+            assert tail == walks.entity[i, step + 1]
+    some = walks[torch.tensor([7, 2])]
+    assert torch.equal(some.entity, walks.entity[[7, 2]])
+    assert some.length.tolist() == [lengths[7], lengths[2]]
+
+
+def test_walks_with_a_generator_leave_the_default_alone(dataset: KGDataset) -> None:
+    graph = MessageGraph.from_dataset(dataset)
+    state = torch.get_rng_state()
+    first, again, other = (
+        WalkSampler(graph, 3, torch.Generator().manual_seed(seed)).walks(50) for seed in (1, 1, 2)
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first.edge, again.edge)
+    assert not torch.equal(first.edge, other.edge)
+
+
+def test_walks_through_edges_take_one_of_them_anywhere() -> None:
+    dataset = ring()
+    graph = MessageGraph.from_dataset(dataset)
+    wanted = torch.tensor([3, 40])
+    sampler = WalkSampler(graph, 3, torch.Generator().manual_seed(15))
+    walks = sampler.walks_through(wanted, 6000)
+    edges = edges_of(graph)
+    places: dict[int, Counter[int]] = {1: Counter(), 2: Counter(), 3: Counter()}
+    for i, length in enumerate(walks.length.tolist()):
+        path = walks.edge[i, :length].tolist()
+        assert all(edges[a][2] == edges[b][0] for a, b in pairwise(path))
+        assert all(graph.inverse[a] != b for a, b in pairwise(path))  # of several ways on
+        assert walks.entity[i, : length + 1].tolist() == [
+            edges[path[0]][0],
+            *(edges[e][2] for e in path),
+        ]
+        assert set(path) & set(wanted.tolist())
+        places[length].update([place for place, edge in enumerate(path) if edge in wanted][:1])
+    for length, counted in places.items():
+        assert abs(counted.total() / 6000 - 1 / 3) < 0.03
+        # As likely at each place; standard deviation 1 point.
+        assert all(abs(n / counted.total() - 1 / length) < 0.05 for n in counted.values())
+
+
+def test_walks_conditioned_on_an_edge_are_walks_through_it() -> None:
+    """Drawn from the middle, both ways, a walk is as likely as among all that have the edge."""
+    graph = MessageGraph.from_dataset(in_memory(
+        [(0, 0, 1), (1, 0, 2), (1, 0, 3), (3, 0, 4), (3, 0, 0)], [], [], num_entities=5
+    ))  # fmt: skip
+    edge = 2
+    sampler = WalkSampler(graph, 3, torch.Generator().manual_seed(16))
+    through = sampler.walks_through(torch.tensor([edge]), 10_000)
+    whole = sampler.walks(60_000)
+
+    def counted(walks: Walks) -> Counter[tuple[int, ...]]:
+        paths = walks.edge[(walks.length == 3) & (walks.edge[:, 1] == edge)].tolist()
+        return Counter(map(tuple, paths))
+
+    mine, expected = counted(through), counted(whole)
+    assert mine.keys() == expected.keys()
+    for path, count in expected.items():
+        assert abs(mine[path] / mine.total() - count / expected.total()) < 0.06

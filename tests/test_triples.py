@@ -134,3 +134,10 @@ def test_fingerprint_is_of_labels_and_triples_alone() -> None:
     ]
     prints = [dataset.fingerprint, *(other.fingerprint for other in others)]
     assert len(set(prints)) == len(prints)
+
+
+def test_names_of_steps() -> None:
+    words = Vocabulary(("a",), ("r", "^r", "s"))
+    assert words.steps == ("r", "^r", "s", "^r", "^^r", "^s")
+    # A label of the data is itself.
+    assert words.step_ids == {"r": 0, "^r": 1, "s": 2, "^^r": 4, "^s": 5}
