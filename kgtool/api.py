@@ -295,7 +295,7 @@ def walks(
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "versions": versions(),
     }
-    file = _result_file(run, "walks.json", split, dataset, ())
+    file = result_file(run, "walks.json", split, dataset, ())
     write_json(file, found.to_dict() | about)
     return replace(found, file=file)
 
