@@ -16,7 +16,7 @@ the first two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,18 @@ class PathEvaluation:
         t = self.table
         is_it = (t["answers"] == answers) & (t["length"] == str(length)) & (t["metric"] == metric)
         return float(t.loc[is_it, "value"].iloc[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: answers → length → metric, with its counts; and how the queries were drawn.
+
+        Of a part without queries there is nothing.
+        """
+        metrics: dict[str, dict[str, dict[str, Any]]] = {}
+        for answers, length, metric, *row in self.table.itertuples(index=False):
+            cells = metrics.setdefault(answers, {}).setdefault(length, {})
+            cells[metric] = dict(zip(COLUMNS[3:], row, strict=True))
+        drawn = [asdict(one) for one in self.queries.drawn]
+        return {"split": self.split, **metrics, "drawn": drawn}
 
 
 def evaluate_path_queries(

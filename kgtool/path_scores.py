@@ -67,7 +67,7 @@ class ComposedSteps:
         """
         scores = torch.empty(len(head), self.num_entities)
         single = torch.nonzero(length == 1).squeeze(1)
-        for part in single.split(self._chunk):
+        for part in single.split(self._chunk) if len(single) else ():
             scores[part] = self._answer(torch.stack([head[part], path[part, 0]], dim=1))
         kept = min(self.beam, self.num_entities)
         for step in range(path.shape[1]):

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
+import kgtool
 from kgtool import path_evaluator
-from kgtool.errors import ScoreError
+from kgtool.cli import app
+from kgtool.errors import ConfigError, DataError, ScoreError
 from kgtool.evaluator import evaluate_model
-from kgtool.path_evaluator import METRICS, PathEvaluation, evaluate_path_queries
+from kgtool.files import read_json
+from kgtool.loaders import load_dataset
+from kgtool.model import Scorer
+from kgtool.path_evaluator import COLUMNS, METRICS, PathEvaluation, evaluate_path_queries
 from kgtool.path_queries import PARTS, PathQueries, sample_path_queries, whole_graph
 from kgtool.path_scores import ComposedSteps
+from kgtool.run import Run
+from kgtool.tables import load_table
+from kgtool.trainer import train
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 from tests.graphs import random_dataset, tuples_of
-from tests.runs import Table, in_memory
+from tests.runs import Table, all_paths_config, in_memory, ring, tiny_config, write_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,3 +225,73 @@ def test_scores_of_another_shape_and_no_queries():
     none = sample_path_queries(dataset, "test", (2,), count=3, max_answers=0)
     with pytest.raises(ValueError, match="no path queries"):
         evaluate_path_queries(Always(torch.zeros(12)), dataset, "test", none)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("path-runs")
+    data = load_dataset(write_folder(ring(), folder / "ring"))
+    train(all_paths_config(epochs=1), data, folder / "all", progress=False)
+    train(tiny_config(epochs=1), data, folder / "one", progress=False)
+    return folder
+
+
+QUICK = ["--lengths", "2,3", "--queries", "15"]
+
+
+@pytest.mark.parametrize(
+    ("run", "flags", "kind", "how"),
+    [
+        ("one", [], "paths", "path read"),
+        ("one", ["--compose"], "paths.composed", "steps composed"),
+        ("all", [], "paths", "steps composed"),
+    ],
+)
+def test_the_command(runs, monkeypatch, run, flags, kind, how):
+    monkeypatch.setenv("COLUMNS", "80")
+    result = CliRunner().invoke(app, ["paths", str(runs / run), "--split", "valid", *QUICK, *flags])
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    table = lines[: next(i for i, line in enumerate(lines) if line.startswith("Written"))]
+    assert max(map(len, table)) <= 80
+    assert f"valid: 60 path queries, {how}" in result.output
+    told = read_json(runs / run / f"{kind}.valid.json")
+    assert told["answered"] == how
+    assert [told["seed"], told["max_answers"], told["split"]] == [0, 1000, "valid"]
+    assert sum(drawn["queries"] for drawn in told["drawn"]) == 60
+    frame = load_table(runs / run / f"{kind}.valid.tsv")
+    assert tuple(frame) == COLUMNS
+    for row in frame.to_dict("records"):
+        cell = told[row["answers"]][row["length"]][row["metric"]]
+        assert float(row["value"]) == pytest.approx(cell["value"])
+        assert int(row["ranked"]) == cell["ranked"]
+    mrr = told["held-out"]["3"]["mrr"]["value"]
+    assert f"{mrr:.4f}" in result.output
+
+
+def test_the_notebooks_function_says_the_same(runs):
+    data = load_dataset(runs / "ring")
+    run = Run.open(runs / "one")
+    results = kgtool.evaluate_paths(run, "valid", lengths=(2, 3), queries=15)
+    queries = sample_path_queries(data, "valid", (2, 3), 15)
+    scorer = run.model(data).scorer()
+    assert isinstance(scorer, Scorer)
+    expected = evaluate_path_queries(scorer, data, "valid", queries)
+    pd.testing.assert_frame_equal(results.table, expected.table)
+    steps = kgtool.evaluate_paths(run, "valid", lengths=(1,), queries=15, compose=True)
+    whole = kgtool.evaluate_paths(run, "valid", lengths=(1,), queries=15)
+    pd.testing.assert_frame_equal(steps.table, whole.table)
+
+
+def test_mistakes(runs, tmp_path):
+    refused = CliRunner().invoke(app, ["paths", str(runs / "one"), "--split", "train"])
+    assert isinstance(refused.exception, ConfigError)
+    assert "--split train: holds nothing out. Remedy: valid or test" in str(refused.exception)
+    refused = CliRunner().invoke(app, ["paths", str(runs / "one"), "--lengths", "2,0"])
+    assert "--lengths 2,0: no lengths" in str(refused.exception)
+    bare = in_memory(ring().train.tolist(), [], [], 24, 3)
+    star = in_memory([(0, 0, 2), (1, 0, 2), (0, 0, 3), (1, 0, 3)], [], [(4, 0, 2)], 24, 3)
+    with pytest.raises(DataError, match="ring: test holds no triples"):
+        kgtool.evaluate_paths(runs / "one", data=replace(bare, name="ring"))
+    with pytest.raises(DataError, match="no path query of at most 1 answers"):
+        kgtool.evaluate_paths(runs / "one", data=star, lengths=(2,), queries=3, max_answers=1)
