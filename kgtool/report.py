@@ -113,7 +113,7 @@ def paths_table(results: PathResults) -> Group:
     )  # fmt: skip
     table.add_column("answers", no_wrap=True)
     for name in (
-        "length", "queries", "ranked", "MQ", "H@10", "MRR", f"{100 * LEVEL:g} %", "Hits@10"
+        "hops", "queries", "ranked", "MQ", "H@10", "MRR", f"{100 * LEVEL:g} %", "Hits@10"
     ):  # fmt: skip
         table.add_column(name, justify="right", no_wrap=True)
     rows = found.table.set_index(["answers", "length", "metric"])
