@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -53,6 +53,7 @@ def queries_of(found: PathQueries) -> list[tuple[int, list[int], set[int], set[i
     return rows
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 50), st.integers(1, 5), st.sampled_from([1, 3, 256]))
 def test_answers_are_those_of_enumeration(seed, length, chunk):
     dataset = random_dataset(seed)
@@ -137,6 +138,7 @@ def test_by_hand():
         assert drawn.repeated > 0
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 30), st.integers(1, 5))
 def test_walks_take_a_held_out_edge_and_only_edges(seed, length):
     dataset = random_dataset(seed)
