@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from kgtool.api import (
     evaluate,
+    evaluate_paths,
     evaluate_relations,
     evaluate_triples,
     explain,
@@ -44,6 +45,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "evaluate_model",
+    "evaluate_paths",
     "evaluate_relations",
     "evaluate_triples",
     "explain",

@@ -20,16 +20,19 @@ from kgtool.files import write_json
 from kgtool.loaders import load_negatives
 from kgtool.loaders.faults import nearest, quoted
 from kgtool.metrics import HITS
-from kgtool.model import KGModel, PathModel
+from kgtool.model import KGModel, PathModel, Scorer
 from kgtool.ops import keep_large_blocks
+from kgtool.path_evaluator import evaluate_path_queries
+from kgtool.path_queries import LENGTHS, MAX_ANSWERS, QUERIES, sample_path_queries
+from kgtool.path_scores import ComposedSteps, ScoresPaths
 from kgtool.perplexity import WalkPerplexity, perplexity
 from kgtool.ranking import ScoresTails
 from kgtool.relation_prediction import RelationEvaluation
 from kgtool.relation_prediction import evaluate_relations as find_relations
-from kgtool.results import Results
+from kgtool.results import PathResults, Results
 from kgtool.run import Run, versions
 from kgtool.tables import save_table
-from kgtool.triples import KGDataset
+from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 from kgtool.walk_search import likeliest_routes, next_steps
 
 
@@ -197,10 +200,80 @@ def _blend(model: ScoresTails, beside: Run, dataset: KGDataset, progress: bool) 
 def result_file(run: Run, kind: str, split: str, dataset: KGDataset, beside: Sequence[Run]) -> Path:
     """A file of a split's results: it names other data than the run's own, and further runs."""
     own = dataset.fingerprint == run.info["fingerprint"]
-    name, ending = kind.split(".")
+    name, ending = kind.rsplit(".", 1)
     names = [name, *([] if own else [dataset.name])]
     names += [f"with-{other.path.name}" for other in beside]
     return run.path / ".".join([*names, split, ending])
+
+
+def evaluate_paths(
+    run: Run | str | Path,
+    split: str = "test",
+    data: KGDataset | str | Path | None = None,
+    lengths: Sequence[int] = LENGTHS,
+    queries: int = QUERIES,
+    max_answers: int = MAX_ANSWERS,
+    seed: int = 0,
+    compose: bool = False,
+    progress: bool = False,
+) -> PathResults:
+    """Answer path queries `(h, r_1/…/r_k, ?)` drawn from the data; also written into the folder.
+
+    A one-path run reads a path as a whole; an all-paths run answers its steps one after the other
+    (see `kgtool.path_scores`). The files are `paths.<split>.tsv` and `.json`, of composed steps
+    where the run could read the path `paths.composed.<split>.tsv`; other data are named in them.
+
+    Args:
+        run: a run or its folder.
+        split: `"valid"` or `"test"`, whose edges are held out.
+        data: the data set or its place; by default where it was when the run began.
+        lengths: relations in a path.
+        queries: how many of each length, of those that need held-out edges and of those that do
+            not.
+        max_answers: queries of more answers in the whole graph are not asked.
+        seed: of the walks that draw the queries.
+        compose: also let a one-path run answer step by step.
+        progress: show a progress bar.
+
+    Raises:
+        RunError, DataError: when the run or the data cannot be used, or no query can be drawn.
+        ScoreError: when the model gives a score that is not finite.
+        ValueError: for another split.
+    """
+    keep_large_blocks()
+    run = _opened(run)
+    dataset = _loaded(run, data)
+    if split in ("valid", "test") and not len(dataset.split(split)):
+        raise DataError(f"{dataset.name}: {split} holds no triples. Remedy: choose another split.")
+    scorer = run.model(dataset).scorer()
+    asked = sample_path_queries(dataset, split, lengths, queries, max_answers, seed)
+    if not len(asked):
+        raise DataError(
+            f"{dataset.name}: no path query of at most {max_answers} answers was found. Remedy: "
+            "allow more answers, or other lengths."
+        )
+    model: ScoresPaths
+    if isinstance(scorer, Scorer) and not compose:
+        model = scorer
+    else:
+        num_relations = dataset.num_relations
+        known = AnswerIndex(with_inverses(dataset.train, num_relations), 2 * num_relations)
+        model = ComposedSteps(scorer, known, dataset.num_entities)
+    composed = model is not scorer
+    kind = "paths.composed" if composed and isinstance(scorer, Scorer) else "paths"
+    results = PathResults(
+        evaluate_path_queries(model, dataset, split, asked, progress),
+        composed,
+        {
+            "seed": seed,
+            "max_answers": max_answers,
+            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+            "versions": versions(),
+        },
+        *(result_file(run, f"{kind}.{ending}", split, dataset, ()) for ending in ("tsv", "json")),
+    )
+    results.write()
+    return results
 
 
 def export(

@@ -87,6 +87,14 @@ class Ranking:
     score: Tensor
 
 
+def not_finite(query: str) -> ScoreError:
+    """The error for a query that has a score which cannot be ranked."""
+    return ScoreError(
+        f"the model gave a score that is NaN or infinite for {query}: such scores cannot be "
+        "ranked. Remedy: train again with a lower learning rate, or look at the weights."
+    )
+
+
 def rank_tails(
     model: ScoresTails,
     triples: Tensor,
@@ -180,11 +188,7 @@ def _count(
     better, equal, finite = count_better(scores, row, tail)
     if not bool((finite == num_entities).all()):
         head, relation = hr[row[finite < num_entities][0]].tolist()
-        raise ScoreError(
-            f"the model gave a score that is NaN or infinite for query (head {head}, relation "
-            f"{relation}, ?): such scores cannot be ranked. Remedy: train again with a lower "
-            "learning rate, or look at the weights."
-        )
+        raise not_finite(f"query (head {head}, relation {relation}, ?)")
     position, answer = known.others(triples)
     score, true = scores[row[position], answer], scores[row, tail][position]
     known_better = torch.bincount(position[score > true], minlength=len(tail))

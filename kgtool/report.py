@@ -14,8 +14,10 @@ from kgtool.classification import TripleEvaluation
 from kgtool.evaluator import Evaluation
 from kgtool.explain import Explanation
 from kgtool.metrics import LEVEL, NEGATIVES, Metrics
+from kgtool.path_evaluator import METRICS
 from kgtool.perplexity import WalkPerplexity
 from kgtool.relation_prediction import RelationEvaluation
+from kgtool.results import PathResults
 
 # Groups that a table shows, of those with most queries.
 MOST_GROUPS = 20
@@ -148,6 +150,46 @@ def breakdown_table(frame: pd.DataFrame, by: str, hits: Sequence[int]) -> Group:
     notes = []
     if len(shown) < len(names):
         notes.append(f"The {len(shown)} of {len(names):,} with most queries.")
+    return Group(table, *(Text(note) for note in notes))
+
+
+def paths_table(results: PathResults) -> Group:
+    """The table that `kgtool paths` prints."""
+    found = results.evaluation
+    how = "steps composed" if results.composed else "path read"
+    table = Table(
+        title=f"{found.split}: {len(found.queries):,} path queries, {how}",
+        box=box.SIMPLE, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    table.add_column("answers", no_wrap=True)
+    for name in (
+        "hops", "queries", "ranked", "MQ", "H@10", "MRR", f"{100 * LEVEL:g} %", "Hits@10"
+    ):  # fmt: skip
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = found.table.set_index(["answers", "length", "metric"])
+    quantile, typed, mrr, *hits = METRICS
+    groups = list(dict.fromkeys(zip(found.table["answers"], found.table["length"], strict=True)))
+    groups.sort(key=lambda group: group[0] == "train")  # stable: each part's lengths, then all
+    for i, group in enumerate(groups):
+        answers, length = group
+        row, value = rows.loc[(answers, length, mrr)], rows["value"]
+        table.add_row(
+            answers, length, f"{row['queries']:,.0f}", f"{row['ranked']:,.0f}",
+            *(_three(value.get((answers, length, metric))) for metric in (quantile, typed)),
+            f"{row['value']:.4f}", f"{row['low']:.3f}-{row['high']:.3f}",
+            _three(value.get((answers, length, hits[-1]))),
+            end_section=groups[i + 1 : i + 2] != [] and groups[i + 1][0] != group[0],
+        )  # fmt: skip
+    drawn = found.queries.drawn
+    too_many, walks = sum(d.too_many for d in drawn), sum(d.walks for d in drawn)
+    notes = [
+        "Each query counts as one, the mean of its ranked answers. Other answers do not count "
+        "against one. Held-out answers need an edge that train lacks, train answers do not.",
+        "MQ, the mean quantile, and H@10: among the wrong entities that the path's last "
+        "relation leads to somewhere (Guu et al. 2015). MRR and Hits@10: among all entities.",
+        f"Of {walks:,} walks, {too_many:,} asked for more than {results.about['max_answers']:,} "
+        "answers, and were left out.",
+    ]
     return Group(table, *(Text(note) for note in notes))
 
 

@@ -14,6 +14,7 @@ from kgtool.breakdown import breakdown, groupings, ranked_queries
 from kgtool.evaluator import Evaluation
 from kgtool.files import write_json
 from kgtool.metrics import Grouping
+from kgtool.path_evaluator import PathEvaluation
 from kgtool.rank_files import ranks_frame
 from kgtool.tables import save_table
 from kgtool.triples import KGDataset
@@ -66,3 +67,37 @@ class Results:
         save_table(self.ranks, self.ranks_file)
         save_table(self.breakdown, self.breakdown_file)
         write_json(self.metrics_file, self.evaluation.to_dict() | dict(self.about))
+
+
+@dataclass(frozen=True, eq=False)
+class PathResults:
+    """An evaluation of path queries with its files.
+
+    Attributes:
+        evaluation: the ranks and their metrics.
+        composed: whether steps were answered one after the other, or the path as a whole.
+        about: JSON-ready: of what model, data and queries.
+        table_file, metrics_file: where `write` puts them.
+    """
+
+    evaluation: PathEvaluation
+    composed: bool
+    about: Mapping[str, Any]
+    table_file: Path
+    metrics_file: Path
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a metric, part and length, see `kgtool.path_evaluator`."""
+        return self.evaluation.table
+
+    def write(self) -> None:
+        """Write the two files.
+
+        Raises:
+            KGToolError: when one cannot be written.
+        """
+        save_table(self.table, self.table_file)
+        how = "steps composed" if self.composed else "path read"
+        metrics = self.evaluation.to_dict() | {"answered": how} | dict(self.about)
+        write_json(self.metrics_file, metrics)

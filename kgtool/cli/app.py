@@ -66,9 +66,14 @@ def known_split(split: str) -> str:
 
 def cut_offs(text: str) -> tuple[int, ...]:
     """The k of Hits@k that an option `1,3,10` says."""
+    return whole_numbers("--hits", text, "ranks", "1,3,10")
+
+
+def whole_numbers(option: str, text: str, what: str, example: str) -> tuple[int, ...]:
+    """The positive numbers that an option like `1,3,10` lists, each once."""
     numbers = [number.strip() for number in text.split(",")]
     if not all(number.isdecimal() and int(number) for number in numbers):
-        raise ConfigError(f"--hits {text}: no ranks. Remedy: whole numbers, as in 1,3,10")
+        raise ConfigError(f"{option} {text}: no {what}. Remedy: whole numbers, as in {example}")
     return tuple(dict.fromkeys(map(int, numbers)))
 
 
