@@ -1,4 +1,4 @@
-"""What a notebook does with a run: evaluate it, explain its answers, export it."""
+"""What a notebook does with a run: evaluate it, compare it, explain its answers, export it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from kgtool.blend import Blend, fit_blend
+from kgtool.compare import compare as compare_ranks
 from kgtool.errors import DataError, RunError
 from kgtool.evaluator import evaluate_model
 from kgtool.explain import Explanation, explain_triple, name_path
@@ -15,6 +18,7 @@ from kgtool.loaders.faults import nearest, quoted
 from kgtool.metrics import HITS
 from kgtool.model import PathModel
 from kgtool.ops import keep_large_blocks
+from kgtool.rank_files import read_matched
 from kgtool.ranking import ScoresTails
 from kgtool.results import Results
 from kgtool.run import Run, versions
@@ -95,6 +99,60 @@ def _result_file(
     names = [name, *([] if own else [dataset.name])]
     names += [f"with-{other.path.name}" for other in beside]
     return run.path / ".".join([*names, split, ending])
+
+
+def compare(
+    runs: Sequence[Run | str | Path], split: str = "test", hits: Sequence[int] = HITS
+) -> pd.DataFrame:
+    """Metrics of several runs side by side, with what a paired bootstrap says of each difference.
+
+    Args:
+        runs: two or more, all asked the same queries: runs or their folders, which `evaluate` has
+            left the ranks of the split in, or files of ranks, ours or another tool's.
+        split: whose ranks of a folder.
+        hits: the k of Hits@k.
+
+    Returns:
+        The table of `kgtool.compare`; the runs' names are those of `compared_names`.
+
+    Raises:
+        DataError: when ranks are missing, or cannot be compared.
+    """
+    places = [Path(run.path if isinstance(run, Run) else run) for run in runs]
+    names = compared_names(places)
+    queries, groups = read_matched([ranks_file(place, split) for place in places])
+    return compare_ranks(dict(zip(names, queries, strict=True)), groups, hits)
+
+
+def ranks_file(place: Path, split: str) -> Path:
+    """The file of a split's ranks in a folder, or the file that `place` is.
+
+    Raises:
+        DataError: when the folder has none.
+    """
+    if not place.is_dir():
+        return place
+    file = place / f"ranks.{split}.tsv"
+    if not file.is_file():
+        raise DataError(
+            f"{place} holds no ranks.{split}.tsv. Remedy: kgtool evaluate {place} --split {split}"
+        )
+    return file
+
+
+def compared_names(places: Sequence[Path]) -> list[str]:
+    """The name of each folder or file, or the whole place where two share one.
+
+    Raises:
+        DataError: for fewer than two places, or one that comes twice.
+    """
+    if len(places) < 2:
+        raise DataError("one run alone cannot be compared. Remedy: name two or more.")
+    for place in places:
+        if places.count(place) > 1:
+            raise DataError(f"{place} is named twice. Remedy: name each run once.")
+    names = [place.name if place.is_dir() else place.stem for place in places]
+    return names if len(set(names)) == len(names) else [str(place) for place in places]
 
 
 def export(

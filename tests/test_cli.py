@@ -24,7 +24,7 @@ from kgtool.errors import KGToolError
 from kgtool.loaders import load_dataset
 from kgtool.ops import entity_loss
 from kgtool.run import BEST, Run, versions
-from kgtool.tables import load_table
+from kgtool.tables import load_table, save_table
 from tests.runs import ring, tiny_config, write_folder
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +32,7 @@ FLAGS = {
     "train": ["config", "overrides", "--data", "--out", "--resume"],
     "evaluate": ["run", "--split", "--data", "--with", "--hits"],
     "metrics": ["file", "--by", "--out", "--hits"],
+    "compare": ["runs", "--split", "--by", "--out", "--hits"],
     "explain": ["run", "head", "relation", "tail", "--top", "--json", "--picture", "--data"],
     "export": ["run", "--out", "--data"],
     "inspect": ["path"],
@@ -292,6 +293,42 @@ def test_metrics_refuse_what_they_cannot_count(kgtool, run_copy, tmp_path):
     refused(kgtool("metrics", ranks, "--hits", "1,x"), 2, "--hits 1,x: no ranks")
     refused(kgtool("evaluate", run_copy, "--hits", "0"), 2, "--hits 0: no ranks")
     refused(kgtool("metrics", ranks, "--out", tmp_path / "t.csv"), 2, "end it in .tsv or .parquet")
+
+
+def test_runs_side_by_side(kgtool, run_copy, tmp_path):
+    refused(kgtool("compare", run_copy), 2, "one run alone", "name two or more")
+    refused(kgtool("compare", run_copy, run_copy), 2, f"{run_copy} is named twice")
+    other = Path(shutil.copytree(run_copy, tmp_path / "other"))
+    for file in run_copy.glob("ranks.*"):
+        file.unlink()
+    words = f"{run_copy} holds no ranks.test.tsv. Remedy: kgtool evaluate {run_copy} --split test"
+    refused(kgtool("compare", run_copy, other), 2, words)
+    assert kgtool("evaluate", run_copy).code == 0
+    better = load_table(run_copy / "ranks.test.tsv")
+    better["rank"] = "1"
+    save_table(better.sample(frac=1, random_state=0), tmp_path / "best.tsv")
+    shutil.copy(run_copy / "ranks.test.tsv", other)
+    result = kgtool(
+        "compare", run_copy, other, tmp_path / "best.tsv", "--by", "relation", "--hits", "1,4",
+        "--out", tmp_path / "table.tsv",
+    )  # fmt: skip
+    assert (result.code, result.err) == (0, "")
+    told = " ".join(result.out.split())
+    every = "MRR, MR, AMRI, Hits@1, Hits@4"
+    assert f"other beside run: no difference that this test set shows: {every}." in told
+    assert re.search(r"best beside run: better: MRR, MR.*Hits@1", told)
+    assert "Of 3 groups 0 gain, 0 lose" in told
+    assert max(map(len, result.out.splitlines())) <= 80
+    table = load_table(tmp_path / "table.tsv")
+    assert set(table["run"]) == {"run", "other", "best"}
+    assert {"all", "relation", "degree"} <= set(table["by"])
+    refused(
+        kgtool("compare", run_copy, other, "--by", "colour"), 2,
+        "group by relation, category", "not by 'colour'",
+    )  # fmt: skip
+    first = Path(shutil.copytree(run_copy, tmp_path / "deep" / "run"))
+    result = kgtool("compare", run_copy, first)  # of the same name
+    assert f"{first} beside {run_copy}".replace("\n", "") in result.out.replace("\n", "")
 
 
 def test_overrides_and_data_count(kgtool, place):

@@ -102,3 +102,52 @@ def metrics(
     if out is not None:
         save_table(table, out)
         typer.echo(f"Written to {out}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run folders that were evaluated, or files of ranks; the others are compared "
+            "with the first.",
+            show_default=False,
+        ),
+    ],
+    split: Annotated[str, typer.Option(help="Whose ranks of a folder.")] = "test",
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Show which groups gain and lose: relation, category, degree, ..., or a column of "
+            "your own; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .tsv or .parquet for the whole table.", show_default=False),
+    ] = None,
+    hits: Hits = "1,3,10",
+) -> None:
+    """Metrics side by side, and whether the differences are noise.
+
+    Runs that answered the same queries are resampled together: a paired bootstrap over triples
+    gives each difference to the first run an interval and a p-value.
+    """
+    from kgtool.api import compare as compare_runs
+    from kgtool.report_compare import comparison_table, group_comparison_table
+    from kgtool.tables import save_table
+
+    cut = cut_offs(hits)
+    table = compare_runs(runs, split, cut)
+    groups = table["by"].unique()[1:]
+    for name in by or ():
+        if name not in groups:
+            raise ConfigError(f"the ranks group by {', '.join(groups)}, not by {name!r}.")
+    console = Console()
+    console.print(comparison_table(table, cut))
+    for name in by or ():
+        console.print(group_comparison_table(table, name))
+    if out is not None:
+        save_table(table, out)
+        typer.echo(f"Written to {out}")
