@@ -14,7 +14,7 @@ import os
 # cores that the others need. It counts where kgtool is imported before torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from kgtool.api import compare, evaluate, explain, export
+from kgtool.api import compare, evaluate, evaluate_baselines, explain, export
 from kgtool.config import Config, load_config
 from kgtool.errors import KGToolError
 from kgtool.evaluator import Evaluation, evaluate_model
@@ -35,6 +35,7 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "evaluate_baselines",
     "evaluate_model",
     "explain",
     "export",

@@ -8,12 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from kgtool.baselines import BASELINES
 from kgtool.blend import Blend, fit_blend
 from kgtool.compare import compare as compare_ranks
 from kgtool.errors import DataError, RunError
 from kgtool.evaluator import evaluate_model
 from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.export import export_embeddings
+from kgtool.loaders import load_dataset
 from kgtool.loaders.faults import nearest, quoted
 from kgtool.metrics import HITS
 from kgtool.model import PathModel
@@ -75,6 +77,48 @@ def evaluate(
     )
     results.write()
     return results
+
+
+def evaluate_baselines(
+    data: KGDataset | str | Path,
+    split: str = "test",
+    out: str | Path | None = None,
+    progress: bool = False,
+    hits: Sequence[int] = HITS,
+) -> dict[str, Results]:
+    """Link prediction metrics of what is trivial, to see what a model's are worth.
+
+    Args:
+        data: the data set or its place.
+        split: `"train"`, `"valid"` or `"test"`.
+        out: a folder to write a folder to for each baseline, with the files that `evaluate` leaves
+            in a run's, so that `compare` takes them beside a run.
+        progress: show a progress bar.
+        hits: the k of Hits@k.
+
+    Returns:
+        Name → results, of `kgtool.baselines.BASELINES`.
+
+    Raises:
+        DataError: when the data cannot be used.
+        KGToolError: when a file cannot be written.
+    """
+    keep_large_blocks()
+    dataset = data if isinstance(data, KGDataset) else load_dataset(data)
+    about = {"dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint}}
+    found = {}
+    for name, baseline in BASELINES.items():
+        place = Path(out or "baselines") / name
+        kinds = (f"metrics.{split}.json", f"breakdown.{split}.tsv", f"ranks.{split}.tsv")
+        found[name] = Results(
+            evaluate_model(baseline(dataset), dataset, split, progress=progress, hits=hits),
+            dataset,
+            {"baseline": name, **about, "versions": versions()},
+            *(place / kind for kind in kinds),
+        )
+        if out is not None:
+            found[name].write()
+    return found
 
 
 def _blend(model: ScoresTails, beside: Run, dataset: KGDataset, progress: bool) -> Blend:

@@ -30,7 +30,7 @@ from tests.runs import ring, tiny_config, write_folder
 ROOT = Path(__file__).parent.parent
 FLAGS = {
     "train": ["config", "overrides", "--data", "--out", "--resume"],
-    "evaluate": ["run", "--split", "--data", "--with", "--hits"],
+    "evaluate": ["run", "--split", "--data", "--with", "--hits", "--out"],
     "metrics": ["file", "--by", "--out", "--hits"],
     "compare": ["runs", "--split", "--by", "--out", "--hits"],
     "explain": ["run", "head", "relation", "tail", "--top", "--json", "--picture", "--data"],
@@ -249,7 +249,7 @@ def test_an_unknown_word_names_the_nearest(kgtool, arguments, near):
     assert "Traceback" not in result.err
 
 
-@pytest.mark.parametrize("arguments", [["train"], ["evaluate"], ["export", "x"], ["inspect"]])
+@pytest.mark.parametrize("arguments", [["train"], ["compare"], ["export", "x"], ["inspect"]])
 def test_a_missing_word_is_named(kgtool, arguments):
     result = kgtool(*arguments)
     assert result.code == 2
@@ -329,6 +329,31 @@ def test_runs_side_by_side(kgtool, run_copy, tmp_path):
     first = Path(shutil.copytree(run_copy, tmp_path / "deep" / "run"))
     result = kgtool("compare", run_copy, first)  # of the same name
     assert f"{first} beside {run_copy}".replace("\n", "") in result.out.replace("\n", "")
+
+
+def test_baselines_beside_a_run(kgtool, run_copy, tmp_path):
+    data = Run.open(run_copy).config.data
+    result = kgtool("evaluate", "--data", data, "--out", tmp_path / "trivial", "--hits", "2")
+    assert (result.code, result.err) == (0, "")
+    assert max(map(len, result.out.replace(str(tmp_path), "").splitlines())) <= 80
+    for name in ("frequency", "inverse", "pagerank", "pagerank-frequency"):
+        folder = tmp_path / "trivial" / name
+        assert f"Written to {folder}\n" in result.out
+        metrics = json.loads((folder / "metrics.test.json").read_text())
+        assert metrics["baseline"] == name
+        assert f"{metrics['both']['realistic']['mrr']:.4f}" in result.out
+        assert (folder / "breakdown.test.tsv").is_file()
+    assert kgtool("evaluate", run_copy).code == 0
+    result = kgtool("compare", tmp_path / "trivial" / "inverse", run_copy)
+    assert (result.code, result.err) == (0, "")
+    assert "run beside inverse" in result.out
+    result = kgtool("evaluate", "--data", data, "--split", "valid")
+    assert result.code == 0
+    assert "Written" not in result.out
+    refused(kgtool("evaluate"), 2, "without a run", "--data PLACE")
+    refused(kgtool("evaluate", "--data", data, "--with", run_copy), 2, "nothing --with them")
+    refused(kgtool("evaluate", run_copy, "--out", "x"), 2, "--out is for baselines")
+    refused(kgtool("evaluate", "--data", tmp_path / "gone"), 2, "gone")
 
 
 def test_overrides_and_data_count(kgtool, place):

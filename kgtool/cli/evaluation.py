@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from kgtool.cli.app import Data, Hits, RunFolder, app, cut_offs, interactive
+from kgtool.cli.app import Data, Hits, app, cut_offs, interactive
 from kgtool.errors import ConfigError
 
 
 @app.command()
 def evaluate(
-    run: RunFolder,
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="A run's folder; without one, baselines.", show_default=False),
+    ] = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     data: Data = None,
     beside: Annotated[
@@ -26,6 +29,10 @@ def evaluate(
         ),
     ] = None,
     hits: Hits = "1,3,10",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A folder for the baselines' results.", show_default=False),
+    ] = None,
 ) -> None:
     """Rank every head and tail of a split; print the metrics and write them into the run's folder.
 
@@ -35,18 +42,36 @@ def evaluate(
     With --data, an all-paths run answers on another graph of the same relations: its train triples
     are the graph, its entities its own. With --with RUN2, RUN2's scores are added by the weight
     that ranks valid best; with several, one after the other.
+
+    Without a run, what is trivial is ranked on --data: the relation's frequent answers, edges of
+    inverse and duplicate relations, personalised PageRank. Each leaves a folder in --out that
+    compare takes.
     """
     from kgtool.api import evaluate as evaluate_run
-    from kgtool.report import breakdown_table, metrics_table
+    from kgtool.api import evaluate_baselines
+    from kgtool.report import baselines_table, breakdown_table, metrics_table
     from kgtool.run import Run
     from kgtool.triples import SPLITS
 
     if split not in SPLITS:
         raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")
     cut = cut_offs(hits)
+    console = Console()
+    if run is None:
+        if data is None or beside:
+            raise ConfigError(
+                "without a run, evaluate ranks baselines on --data PLACE, and nothing --with them."
+            )
+        baselines = evaluate_baselines(data, split, out, interactive(), cut)
+        console.print(baselines_table({n: found.evaluation for n, found in baselines.items()}))
+        if out is not None:
+            for found in baselines.values():
+                typer.echo(f"Written to {found.metrics_file.parent}")
+        return
+    if out is not None:
+        raise ConfigError("--out is for baselines: a run's results go into its folder.")
     opened = Run.open(run)
     results = evaluate_run(opened, split, opened.dataset(data), interactive(), beside or (), cut)
-    console = Console()
     console.print(metrics_table(results.evaluation))
     console.print(breakdown_table(results.breakdown, "category", cut))
     for chosen in results.about.get("with", ()):
