@@ -10,6 +10,7 @@ import pandas as pd
 
 from kgtool.baselines import BASELINES
 from kgtool.blend import Blend, fit_blend
+from kgtool.candidates import parse_candidates
 from kgtool.compare import compare as compare_ranks
 from kgtool.errors import DataError, RunError
 from kgtool.evaluator import evaluate_model
@@ -21,7 +22,7 @@ from kgtool.metrics import HITS
 from kgtool.model import PathModel
 from kgtool.ops import keep_large_blocks
 from kgtool.rank_files import read_matched
-from kgtool.ranking import ScoresTails
+from kgtool.ranking import Candidates, ScoresTails
 from kgtool.results import Results
 from kgtool.run import Run, versions
 from kgtool.triples import KGDataset
@@ -34,6 +35,7 @@ def evaluate(
     progress: bool = False,
     beside: Sequence[Run | str | Path] = (),
     hits: Sequence[int] = HITS,
+    candidates: str = "all",
 ) -> Results:
     """Link prediction metrics of a run, also written into its folder.
 
@@ -50,6 +52,9 @@ def evaluate(
             by the weight that ranks valid best; see `kgtool.blend`. Their folders then stand in
             the files' names, as in `metrics.with-<folder>.<split>.json`.
         hits: the k of Hits@k.
+        candidates: what answers are ranked among: `all` entities; `sampled:500`, so many drawn at
+            random for each; `types`, those that train has on that side of the relation. It then
+            stands in the files' names, as in `metrics.sampled-500.<split>.json`.
 
     Raises:
         RunError, DataError: when a run or the data cannot be used.
@@ -58,6 +63,7 @@ def evaluate(
     keep_large_blocks()
     run = _opened(run)
     dataset = _loaded(run, data)
+    among = parse_candidates(candidates, dataset)
     model: ScoresTails = run.model(dataset).scorer()
     about: dict[str, Any] = {"dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint}}
     others = [_opened(other) for other in beside]
@@ -67,11 +73,11 @@ def evaluate(
         told = {"run": str(other.path), "weight": model.weight, "valid_mrr": tried}
         about.setdefault("with", []).append(told)
     results = Results(
-        evaluate_model(model, dataset, split, progress=progress, hits=hits),
+        evaluate_model(model, dataset, split, None, progress, hits, among),
         dataset,
         about | {"versions": versions()},
         *(
-            _result_file(run, kind, split, dataset, others)
+            _result_file(run, kind, split, dataset, others, among)
             for kind in ("metrics.json", "breakdown.tsv", "ranks.tsv")
         ),
     )
@@ -85,6 +91,7 @@ def evaluate_baselines(
     out: str | Path | None = None,
     progress: bool = False,
     hits: Sequence[int] = HITS,
+    candidates: str = "all",
 ) -> dict[str, Results]:
     """Link prediction metrics of what is trivial, to see what a model's are worth.
 
@@ -95,6 +102,7 @@ def evaluate_baselines(
             in a run's, so that `compare` takes them beside a run.
         progress: show a progress bar.
         hits: the k of Hits@k.
+        candidates: as of `evaluate`.
 
     Returns:
         Name → results, of `kgtool.baselines.BASELINES`.
@@ -106,12 +114,14 @@ def evaluate_baselines(
     keep_large_blocks()
     dataset = data if isinstance(data, KGDataset) else load_dataset(data)
     about = {"dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint}}
+    among = parse_candidates(candidates, dataset)
+    part = f"{among.name}.{split}" if among else split
     found = {}
     for name, baseline in BASELINES.items():
         place = Path(out or "baselines") / name
-        kinds = (f"metrics.{split}.json", f"breakdown.{split}.tsv", f"ranks.{split}.tsv")
+        kinds = (f"metrics.{part}.json", f"breakdown.{part}.tsv", f"ranks.{part}.tsv")
         found[name] = Results(
-            evaluate_model(baseline(dataset), dataset, split, progress=progress, hits=hits),
+            evaluate_model(baseline(dataset), dataset, split, None, progress, hits, among),
             dataset,
             {"baseline": name, **about, "versions": versions()},
             *(place / kind for kind in kinds),
@@ -135,13 +145,19 @@ def _blend(model: ScoresTails, beside: Run, dataset: KGDataset, progress: bool) 
 
 
 def _result_file(
-    run: Run, kind: str, split: str, dataset: KGDataset, beside: Sequence[Run]
+    run: Run,
+    kind: str,
+    split: str,
+    dataset: KGDataset,
+    beside: Sequence[Run],
+    among: Candidates | None,
 ) -> Path:
-    """A file of a split's results: it names other data than the run's own, and further runs."""
+    """A file of a split's results: it names other data than the run's, further runs, candidates."""
     own = dataset.fingerprint == run.info["fingerprint"]
     name, ending = kind.split(".")
     names = [name, *([] if own else [dataset.name])]
     names += [f"with-{other.path.name}" for other in beside]
+    names += [among.name] if among else []
     return run.path / ".".join([*names, split, ending])
 
 

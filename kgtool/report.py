@@ -22,7 +22,7 @@ def metrics_table(found: Evaluation) -> Group:
     """The table that `kgtool evaluate` prints."""
     counts = found.counts
     table = Table(
-        title=f"{found.split}: {counts['queries']:,} queries over {counts['entities']:,} entities",
+        title=_title(found),
         # Without rules between columns, so that 80 hold a mean rank of six digits.
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
@@ -48,12 +48,15 @@ def metrics_table(found: Evaluation) -> Group:
         row("both, seen", "realistic", found.seen["both"]["realistic"])
     notes = [f"Filtered of {_filter(found)}, but for the raw row. AMR: 1 is chance, 0 is best."]
     sampled = found.sampled
-    notes.append(
-        f"Among {NEGATIVES} random negatives instead of all entities, the mean over all draws: "
-        f"MRR {sampled['mrr']:.4f}"
-        + "".join(f", Hits@{k} {sampled[f'hits@{k}']:.3f}" for k in found.hits[-1:])
-        + "."
-    )
+    if sampled:
+        notes.append(
+            f"Among {NEGATIVES} random negatives instead of all entities, the mean over all draws: "
+            f"MRR {sampled['mrr']:.4f}"
+            + "".join(f", Hits@{k} {sampled[f'hits@{k}']:.3f}" for k in found.hits[-1:])
+            + "."
+        )
+    else:
+        notes.append(f"Ranks among {found.candidates} candidates stand above those among all.")
     if counts["unseen_triples"]:
         notes.append(
             f"{counts['unseen_triples']} triples hold {counts['unseen_entities']} entities or "
@@ -70,11 +73,7 @@ def baselines_table(found: Mapping[str, Evaluation]) -> Group:
         found: name → evaluation, all of one split.
     """
     first = next(iter(found.values()))
-    table = Table(
-        title=f"{first.split}: {first.counts['queries']:,} queries over "
-        f"{first.counts['entities']:,} entities",
-        box=box.SIMPLE, padding=(0, 1, 0, 0),
-    )  # fmt: skip
+    table = Table(title=_title(first), box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("baseline")
     for name in ("MRR", "head", "tail", "MR", "AMRI", *(f"Hits@{k}" for k in first.hits)):
         table.add_column(name, justify="right")
@@ -93,6 +92,14 @@ def baselines_table(found: Mapping[str, Evaluation]) -> Group:
         "of other relations between the two, pagerank walks from the head whatever the relation."
     )
     return Group(table, Text(note))
+
+
+def _title(found: Evaluation) -> str:
+    """What was asked, and among what."""
+    among = f"over {found.counts['entities']:,} entities"
+    if found.candidates != "all":
+        among = f"among {found.candidates} candidates, not all entities"
+    return f"{found.split}: {found.counts['queries']:,} queries {among}"
 
 
 def _filter(found: Evaluation) -> str:

@@ -30,7 +30,7 @@ from tests.runs import ring, tiny_config, write_folder
 ROOT = Path(__file__).parent.parent
 FLAGS = {
     "train": ["config", "overrides", "--data", "--out", "--resume"],
-    "evaluate": ["run", "--split", "--data", "--with", "--hits", "--out"],
+    "evaluate": ["run", "--split", "--data", "--with", "--hits", "--out", "--candidates"],
     "metrics": ["file", "--by", "--out", "--hits"],
     "compare": ["runs", "--split", "--by", "--out", "--hits"],
     "explain": ["run", "head", "relation", "tail", "--top", "--json", "--picture", "--data"],
@@ -356,6 +356,31 @@ def test_baselines_beside_a_run(kgtool, run_copy, tmp_path):
     refused(kgtool("evaluate", "--data", tmp_path / "gone"), 2, "gone")
 
 
+def test_fewer_candidates_are_named_wherever_they_stand(kgtool, run_copy, tmp_path):
+    for words, name in (("sampled:4", "sampled-4"), ("types", "types")):
+        result = kgtool("evaluate", run_copy, "--candidates", words)
+        assert (result.code, result.err) == (0, "")
+        assert f"queries among {name} candidates, not all" in " ".join(result.out.split())
+        assert f"Ranks among {name} candidates" in result.out
+        assert f"Written to {run_copy}/ranks.{name}.test.tsv\n" in result.out
+        metrics = json.loads((run_copy / f"metrics.{name}.test.json").read_text())
+        assert metrics["candidates"] == name
+        assert metrics["sampled"] == {}
+    assert set(load_table(run_copy / "ranks.sampled-4.test.tsv")["candidates"]) == {"5"}
+    assert not (run_copy / "metrics.test.json").exists()
+    refused(
+        kgtool("compare", *run_copy.glob("ranks.*.test.tsv")), 2, "other protocols", "candidates"
+    )
+    for wrong in ("sampled", "sampled:0", "sampled:x", "type"):
+        words = f"no candidates {wrong!r}. Remedy: all, types, or sampled:NUMBER"
+        refused(kgtool("evaluate", run_copy, "--candidates", wrong), 2, words)
+    data, out = Run.open(run_copy).config.data, tmp_path / "trivial"
+    result = kgtool("evaluate", "--data", data, "--candidates", "types", "--out", out)
+    assert result.code == 0
+    assert "among types candidates" in result.out
+    assert (out / "inverse" / "metrics.types.test.json").is_file()
+
+
 def test_overrides_and_data_count(kgtool, place):
     config = tiny_config(epochs=1)
     (place / "bare.toml").write_text(config.to_toml())
@@ -421,8 +446,8 @@ def test_metrics_of_each_split(kgtool, trained, split):
     assert (result.code, result.err) == (0, "")
     metrics = json.loads((trained / f"metrics.{split}.json").read_text())
     assert list(metrics) == [
-        "split", "both", "head", "tail", "raw", "seen", "sampled", "counts", "dataset",
-            "versions",
+        "split", "candidates", "both", "head", "tail", "raw", "seen", "sampled", "counts",
+        "dataset", "versions",
     ]  # fmt: skip
     assert metrics["split"] == split
     assert metrics["counts"]["triples"] == len(ring().split(split))

@@ -18,7 +18,7 @@ ORDER = [
     {"queries", "encoder", "decoder", "all_paths", "checkpoint", "optimizer", "regularizer"},
     {"model"},
     {"objective", "explain", "ranking"},
-    {"metrics", "baselines"},
+    {"metrics", "baselines", "candidates"},
     {"evaluator", "blend"},
     {"breakdown", "tables"},
     {"rank_files", "compare"},

@@ -33,6 +33,9 @@ def evaluate(
         Path | None,
         typer.Option(help="A folder for the baselines' results.", show_default=False),
     ] = None,
+    candidates: Annotated[
+        str, typer.Option(help="What answers are ranked among: all, types, sampled:NUMBER.")
+    ] = "all",
 ) -> None:
     """Rank every head and tail of a split; print the metrics and write them into the run's folder.
 
@@ -42,6 +45,10 @@ def evaluate(
     With --data, an all-paths run answers on another graph of the same relations: its train triples
     are the graph, its entities its own. With --with RUN2, RUN2's scores are added by the weight
     that ranks valid best; with several, one after the other.
+
+    With --candidates sampled:500, each answer is ranked among so many entities drawn at random,
+    with types among those that train has on that side of the relation. Neither is a full ranking;
+    the files say so, as in metrics.sampled-500.SPLIT.json.
 
     Without a run, what is trivial is ranked on --data: the relation's frequent answers, edges of
     inverse and duplicate relations, personalised PageRank. Each leaves a folder in --out that
@@ -62,7 +69,7 @@ def evaluate(
             raise ConfigError(
                 "without a run, evaluate ranks baselines on --data PLACE, and nothing --with them."
             )
-        baselines = evaluate_baselines(data, split, out, interactive(), cut)
+        baselines = evaluate_baselines(data, split, out, interactive(), cut, candidates)
         console.print(baselines_table({n: found.evaluation for n, found in baselines.items()}))
         if out is not None:
             for found in baselines.values():
@@ -71,7 +78,9 @@ def evaluate(
     if out is not None:
         raise ConfigError("--out is for baselines: a run's results go into its folder.")
     opened = Run.open(run)
-    results = evaluate_run(opened, split, opened.dataset(data), interactive(), beside or (), cut)
+    results = evaluate_run(
+        opened, split, opened.dataset(data), interactive(), beside or (), cut, candidates
+    )
     console.print(metrics_table(results.evaluation))
     console.print(breakdown_table(results.breakdown, "category", cut))
     for chosen in results.about.get("with", ()):
