@@ -15,7 +15,9 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from kgtool.api import (
+    compare,
     evaluate,
+    evaluate_baselines,
     evaluate_paths,
     evaluate_relations,
     evaluate_triples,
@@ -43,7 +45,9 @@ __all__ = [
     "Run",
     "Vocabulary",
     "__version__",
+    "compare",
     "evaluate",
+    "evaluate_baselines",
     "evaluate_model",
     "evaluate_paths",
     "evaluate_relations",

@@ -177,23 +177,22 @@ def _tables(
     """A table for each grouping."""
     if not ranks:
         return []
-    used = {}
-    for by, grouping in groups.items():
-        names, group = torch.unique(grouping.of, return_inverse=True)
-        used[by] = Grouping(tuple(grouping.names[i] for i in names.tolist()), group)
+    used = {by: in_use(grouping) for by, grouping in groups.items()}
     rows = {
-        policy: _by_side(addends(rank, candidates, hits), queries.head_side)
+        policy: by_side(addends(rank, candidates, hits), queries.head_side)
         for policy, rank in ranks.items()
     }
     # One policy's, which is enough to see how sure the numbers are.
     drawn = resampled_sums(rows[POLICIES[0]], queries.triple, [*used.values()])
     tables = []
     for (by, grouping), resampled in zip(used.items(), drawn, strict=True):
-        values = metrics_from(_sides(resampled.transpose(1, 2)), hits)  # (groups, sides, resamples)
+        values = metrics_from(
+            sum_sides(resampled.transpose(1, 2)), hits
+        )  # (groups, sides, resamples)
         ends = {metric: interval(value) for metric, value in values.items()}
         for policy, row in rows.items():
             sums = torch.zeros(len(grouping.names), row.shape[1], dtype=row.dtype)
-            sums = _sides(sums.index_add_(0, grouping.of, row))
+            sums = sum_sides(sums.index_add_(0, grouping.of, row))
             value = metrics_from(sums, hits)
             columns = {
                 "value": torch.stack([*value.values()], dim=-1),  # (groups, sides, metrics)
@@ -212,13 +211,19 @@ def _tables(
     return tables
 
 
-def _by_side(rows: Tensor, head_side: Tensor) -> Tensor:
+def in_use(grouping: Grouping) -> Grouping:
+    """The same groups of queries, those without any left out."""
+    names, group = torch.unique(grouping.of, return_inverse=True)
+    return Grouping(tuple(grouping.names[i] for i in names.tolist()), group)
+
+
+def by_side(rows: Tensor, head_side: Tensor) -> Tensor:
     """`(q, 2 · width)`: rows `(q, width)`, those of head queries in the second half."""
     on_head = head_side.to(rows.dtype).unsqueeze(1)
     return torch.cat([rows * (1 - on_head), rows * on_head], dim=1)
 
 
-def _sides(sums: Tensor) -> Tensor:
+def sum_sides(sums: Tensor) -> Tensor:
     """`(groups, sides, ..., width)` sums of sides in the order of `SIDES`.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kgtool.metrics import HITS, NEGATIVES, Metrics, metrics_of, sampled_metrics_of
-from kgtool.ranking import Ranking, Ranks, ScoresTails, rank_tails
+from kgtool.ranking import Candidates, Ranking, Ranks, ScoresTails, rank_tails
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 
 SIDES = ("both", "head", "tail")
@@ -30,12 +30,13 @@ class Evaluation:
         seen: filtered, over triples whose entities and relation all occur in train; empty where
             no triple is so.
         sampled: filtered, both sides, among `NEGATIVES` random candidates; see
-            `sampled_metrics_of`.
+            `sampled_metrics_of`. Empty where not all entities are ranked.
         counts: `triples`, `queries` (two a triple), `entities` (candidates), `unseen_entities` and
             `unseen_relations` (of the split, absent from train), `unseen_triples` (with any).
         hits: the k of Hits@k.
         queries: `(2n, 3)` int64, the split's triples, then their inverses.
         ranking: of their tails.
+        candidates: what the answers were ranked among, such as `sampled-500`; `all` entities else.
     """
 
     split: str
@@ -47,6 +48,7 @@ class Evaluation:
     hits: tuple[int, ...]
     queries: Tensor = field(compare=False, repr=False)
     ranking: Ranking = field(compare=False, repr=False)
+    candidates: str = "all"
 
     @property
     def mrr(self) -> float:
@@ -57,10 +59,11 @@ class Evaluation:
         """JSON-ready: the filtered sides at the top, as in `["both"]["realistic"]["mrr"]`."""
         return {
             "split": self.split,
+            "candidates": self.candidates,
             **self.filtered,
             "raw": self.raw,
             "seen": self.seen,
-            "sampled": {"negatives": NEGATIVES, **self.sampled},
+            "sampled": {"negatives": NEGATIVES, **self.sampled} if self.sampled else {},
             "counts": self.counts,
         }
 
@@ -72,8 +75,9 @@ def evaluate_model(
     chunk_size: int | None = None,
     progress: bool = False,
     hits: Sequence[int] = HITS,
+    candidates: Candidates | None = None,
 ) -> Evaluation:
-    """Rank the head and the tail of every triple of a split among all entities.
+    """Rank the head and the tail of every triple of a split among all entities, or chosen ones.
 
     The filter holds train and valid when `split` is train or valid, so that selecting a model by
     it uses nothing of test; it holds all three when `split` is test.
@@ -85,6 +89,7 @@ def evaluate_model(
         chunk_size: answers ranked at a time; the default fits the cache.
         progress: show a progress bar.
         hits: the k of Hits@k.
+        candidates: what answers are ranked among; None for all entities.
 
     Raises:
         ScoreError: when a score is NaN or infinite.
@@ -98,8 +103,9 @@ def evaluate_model(
     # Both sides at once: an entity asked from either side is one pass of a model that makes passes.
     queries = with_inverses(triples, num_relations)
     ranking = rank_tails(
-        model, queries, known, dataset.num_entities, chunk_size, split if progress else None
-    )
+        model, queries, known, dataset.num_entities, chunk_size, split if progress else None,
+        candidates,
+    )  # fmt: skip
     seen_entity = torch.zeros(dataset.num_entities, dtype=torch.bool)
     seen_entity[dataset.train[:, [0, 2]].flatten()] = True
     seen_relation = torch.zeros(num_relations, dtype=torch.bool)
@@ -111,7 +117,7 @@ def evaluate_model(
         filtered=_by_side(ranking.filtered, hits),
         raw=_by_side(ranking.raw, hits),
         seen=_by_side(ranking.filtered[both_seen], hits) if bool(seen.any()) else {},
-        sampled=sampled_metrics_of(ranking.filtered, hits=hits),
+        sampled={} if candidates else sampled_metrics_of(ranking.filtered, hits=hits),
         counts={
             "triples": len(triples),
             "queries": 2 * len(triples),
@@ -123,6 +129,7 @@ def evaluate_model(
         hits=tuple(hits),
         queries=queries,
         ranking=ranking,
+        candidates=candidates.name if candidates else "all",
     )
 
 

@@ -15,7 +15,7 @@ of these is taken for groups.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +90,69 @@ def read_ranks(path: str | Path) -> tuple[RankedQueries, dict[str, Grouping]]:
     Raises:
         DataError: when a column is missing or a cell does not fit, naming file, line and remedy.
     """
+    return _read(path)[:2]
+
+
+def read_matched(paths: Sequence[str | Path]) -> tuple[list[RankedQueries], dict[str, Grouping]]:
+    """Ranks that several files hold of the same queries, in the order of the first file's.
+
+    A column of groups is taken from the first file that has it.
+
+    Raises:
+        DataError: when a file holds no ranks, holds a query twice, holds other queries than the
+            first, or ranks one among another number of candidates: by another protocol.
+    """
+    read = [_read(path) for path in paths]
+    for path, (_, _, keys) in zip(paths, read, strict=True):
+        again = keys.duplicated()
+        if again.any():
+            raise DataError(f"{_asked(path, keys, again)} a second time. Remedy: one row a query.")
+    (first, groupings, keys), *others = read
+    matched = [first]
+    for path, (queries, groups, own_keys) in zip(paths[1:], others, strict=True):
+        order = own_keys.get_indexer(keys)
+        for one, of_one, other, lacking in (
+            (paths[0], keys, path, order < 0),
+            (path, own_keys, paths[0], keys.get_indexer(own_keys) < 0),
+        ):
+            if lacking.any():
+                raise DataError(
+                    f"{_asked(one, of_one, lacking)}, which {other} lacks. Remedy: compare ranks "
+                    "of the same queries: one data set, one split."
+                )
+        rows = torch.from_numpy(order)
+        here, there = queries.candidates[rows], first.candidates
+        differ = ((here - there).nan_to_num() != 0).numpy()  # NaN where a file does not tell
+        if differ.any():
+            row = int(differ.argmax())
+            raise DataError(
+                f"{_asked(path, own_keys, np.arange(len(keys)) == order[row])} ranked among "
+                f"{here[row]:.0f} candidates, in {paths[0]} among {there[row]:.0f}: other "
+                "protocols cannot be compared. Remedy: rank both with the same data, filter and "
+                "candidates."
+            )
+        ranks, raw = (
+            {policy: rank[rows] for policy, rank in part.items()}
+            for part in (queries.ranks, queries.raw)
+        )
+        raw_candidates = queries.raw_candidates[rows]
+        matched.append(
+            RankedQueries(first.triple, first.head_side, ranks, raw, here, raw_candidates)
+        )
+        for name, grouping in groups.items():
+            groupings.setdefault(name, Grouping(grouping.names, grouping.of[rows]))
+    return matched, groupings
+
+
+def _asked(path: str | Path, keys: pd.MultiIndex, wanted: np.ndarray) -> str:
+    """Names the first query where `wanted` holds, by its file and line."""
+    row = int(wanted.argmax())
+    head, relation, tail, side = keys[row]
+    return f"{path}, line {row + 2}: the {side} of ({head}, {relation}, {tail})"
+
+
+def _read(path: str | Path) -> tuple[RankedQueries, dict[str, Grouping], pd.MultiIndex]:
+    """Ranks, groups, and the key of each query: head, relation, tail, side."""
     frame = load_table(path)
     missing = [name for name in (*TRIPLE, "side", "rank") if name not in frame]
     if missing:
@@ -124,7 +187,8 @@ def read_ranks(path: str | Path) -> tuple[RankedQueries, dict[str, Grouping]]:
         _numbers(path, frame, "raw_candidates", 1),
     )  # fmt: skip
     by = ["relation", *(name for name in frame if name not in KNOWN)]
-    return queries, {name: _grouping(frame[name].astype(str), ORDER.get(name, ())) for name in by}
+    groups = {name: _grouping(frame[name].astype(str), ORDER.get(name, ())) for name in by}
+    return queries, groups, pd.MultiIndex.from_frame(frame[[*TRIPLE, "side"]].astype(str))
 
 
 def _numbers(path: str | Path, frame: pd.DataFrame, column: str, least: float) -> Tensor:

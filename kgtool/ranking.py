@@ -1,4 +1,4 @@
-"""Ranks of true answers among all entities, under every tie policy, filtered and raw.
+"""Ranks of true answers among entities, under every tie policy, filtered and raw.
 
 Ranks are 1-based: optimistic counts better scores, pessimistic equal ones too, realistic is their
 mean. The true score is read from the same score matrix that it is ranked in.
@@ -27,6 +27,25 @@ class ScoresTails(Protocol):
 
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` float scores of the queries `hr` `(n, 2)` int64."""
+        ...
+
+
+class Candidates(Protocol):
+    """Anything that says which entities an answer is ranked among."""
+
+    @property
+    def name(self) -> str:
+        """Names the protocol, also in file names."""
+        ...
+
+    def mask(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Tensor:
+        """`(n, num_entities)` bool for triples `(n, 3)` int64; an answer is always a candidate.
+
+        Args:
+            triples: `(h, r, t)`, t the answer; head queries as inverses.
+            known: all answers that do not count against an answer.
+            num_entities: number of entities.
+        """
         ...
 
 
@@ -74,11 +93,11 @@ class Ranks:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Answers of `n` queries among all entities.
+    """Answers of `n` queries among all entities, or among chosen candidates.
 
     Attributes:
         filtered: among those not known as answers to the same query.
-        raw: among all.
+        raw: among all of them.
         score: `(n,)` float, of each answer.
     """
 
@@ -102,6 +121,7 @@ def rank_tails(
     num_entities: int,
     chunk_size: int | None = None,
     progress: str | None = None,
+    candidates: Candidates | None = None,
 ) -> Ranking:
     """Filtered and raw ranks of the tails of triples.
 
@@ -114,6 +134,7 @@ def rank_tails(
         num_entities: number of candidates.
         chunk_size: answers ranked at a time; by default what fits the cache.
         progress: a label for a progress bar; None shows none.
+        candidates: what answers are ranked among; None for all entities.
 
     Returns:
         Ranks and scores, in the order of the triples.
@@ -125,7 +146,8 @@ def rank_tails(
     def score(hr: Tensor) -> tuple[Tensor]:
         return (model.score_t(hr),)
 
-    return rank_scores(score, 1, triples, known, num_entities, chunk_size, progress)[0]
+    found = rank_scores(score, 1, triples, known, num_entities, chunk_size, progress, candidates)
+    return found[0]
 
 
 @torch.no_grad()
@@ -137,6 +159,7 @@ def rank_scores(
     num_entities: int,
     chunk_size: int | None = None,
     progress: str | None = None,
+    candidates: Candidates | None = None,
 ) -> list[Ranking]:
     """`rank_tails` of several models whose scores are made together.
 
@@ -144,30 +167,34 @@ def rank_scores(
         score: gives each model's `(q, num_entities)` scores of queries `(q, 2)`, one after the
             other.
         num_models: how many.
-        triples, known, num_entities, chunk_size, progress: as of `rank_tails`.
+        triples, known, num_entities, chunk_size, progress, candidates: as of `rank_tails`.
     """
     chunk_size = chunk_size or max(1, CHUNK_BYTES // (4 * num_entities))
     # Equal queries side by side, so that a chunk scores each once.
     order = torch.argsort(triples[:, 1], stable=True)
     order = order[torch.argsort(triples[order, 0], stable=True)]
-    counts = torch.zeros(num_models, 5, len(triples), dtype=torch.long)
+    counts = torch.zeros(num_models, 6, len(triples), dtype=torch.long)
     answers = torch.zeros(num_models, len(triples))
     bar = tqdm(total=len(triples), desc=progress, unit="query", disable=progress is None)
     with bar:
         for chunk in order.split(chunk_size):
             hr, row = torch.unique_consecutive(triples[chunk, :2], dim=0, return_inverse=True)
+            among = None
+            if candidates is not None:
+                among = _among(candidates, triples[chunk], known, num_entities)
             for i, scores in enumerate(score(hr)):
-                counts[i, :, chunk] = _count(scores, hr, row, triples[chunk], known, num_entities)
+                counts[i, :, chunk] = _count(
+                    scores, hr, row, triples[chunk], known, num_entities, among
+                )
                 answers[i, chunk] = scores[row, triples[chunk, 2]].float()
             bar.update(len(chunk))
-    everyone = torch.full((len(triples),), num_entities)
     return [
         Ranking(
-            Ranks(better - known_better, equal - known_equal, everyone - known_others),
-            Ranks(better, equal, everyone),
+            Ranks(better - known_better, equal - known_equal, total - known_others),
+            Ranks(better, equal, total),
             answer,
         )
-        for (better, equal, known_better, known_equal, known_others), answer in zip(
+        for (better, equal, total, known_better, known_equal, known_others), answer in zip(
             counts, answers, strict=True
         )
     ]
@@ -180,8 +207,15 @@ def _count(
     triples: Tensor,
     known: AnswerIndex,
     num_entities: int,
+    among: Tensor | None,
 ) -> Tensor:
-    """`(5, n)`: candidates better and level, both among other known answers, and those in all."""
+    """`(6, n)`: candidates better, level, in all, and the same of other known answers.
+
+    Args:
+        scores: of the queries `hr`; `row` is that of each triple's.
+        hr, row, triples, known, num_entities: the chunk.
+        among: `(n, num_entities)` bool, the candidates; None for all.
+    """
     tail = triples[:, 2]
     if scores.shape != (len(hr), num_entities):
         raise ValueError(f"score_t gave {tuple(scores.shape)} for {len(hr)} × {num_entities}")
@@ -190,8 +224,25 @@ def _count(
         head, relation = hr[row[finite < num_entities][0]].tolist()
         raise not_finite(f"query (head {head}, relation {relation}, ?)")
     position, answer = known.others(triples)
+    total = torch.full_like(tail, num_entities)
+    if among is not None:
+        of_answer = scores[row, tail].unsqueeze(1)
+        better = ((scores[row] > of_answer) & among).sum(1)
+        equal = ((scores[row] == of_answer) & among).sum(1)
+        total = among.sum(1)
+        inside = among[position, answer]
+        position, answer = position[inside], answer[inside]
     score, true = scores[row[position], answer], scores[row, tail][position]
     known_better = torch.bincount(position[score > true], minlength=len(tail))
     known_equal = torch.bincount(position[score == true], minlength=len(tail))
     known_others = torch.bincount(position, minlength=len(tail))
-    return torch.stack([better, equal - 1, known_better, known_equal, known_others])
+    return torch.stack([better, equal - 1, total, known_better, known_equal, known_others])
+
+
+def _among(
+    candidates: Candidates, triples: Tensor, known: AnswerIndex, num_entities: int
+) -> Tensor:
+    """`(n, num_entities)` bool: the candidates of each triple, its answer among them."""
+    mask = candidates.mask(triples, known, num_entities)
+    mask[torch.arange(len(triples)), triples[:, 2]] = True
+    return mask

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from rich import box
@@ -27,7 +27,7 @@ def metrics_table(found: Evaluation) -> Group:
     """The table that `kgtool evaluate` prints."""
     counts = found.counts
     table = Table(
-        title=f"{found.split}: {counts['queries']:,} queries over {counts['entities']:,} entities",
+        title=_title(found),
         # Without rules between columns, so that 80 hold a mean rank of six digits.
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
@@ -51,15 +51,17 @@ def metrics_table(found: Evaluation) -> Group:
     row("both, raw", "realistic", found.raw["both"]["realistic"])
     if found.seen and counts["unseen_triples"]:
         row("both, seen", "realistic", found.seen["both"]["realistic"])
-    known = "train + valid + test" if found.split == "test" else "train + valid"
-    notes = [f"Filtered of {known}, but for the raw row. AMR: 1 is chance, 0 is best."]
+    notes = [f"Filtered of {_filter(found)}, but for the raw row. AMR: 1 is chance, 0 is best."]
     sampled = found.sampled
-    notes.append(
-        f"Among {NEGATIVES} random negatives instead of all entities, the mean over all draws: "
-        f"MRR {sampled['mrr']:.4f}"
-        + "".join(f", Hits@{k} {sampled[f'hits@{k}']:.3f}" for k in found.hits[-1:])
-        + "."
-    )
+    if sampled:
+        notes.append(
+            f"Among {NEGATIVES} random negatives instead of all entities, the mean over all draws: "
+            f"MRR {sampled['mrr']:.4f}"
+            + "".join(f", Hits@{k} {sampled[f'hits@{k}']:.3f}" for k in found.hits[-1:])
+            + "."
+        )
+    else:
+        notes.append(f"Ranks among {found.candidates} candidates stand above those among all.")
     if counts["unseen_triples"]:
         notes.append(
             f"{counts['unseen_triples']} triples hold {counts['unseen_entities']} entities or "
@@ -114,6 +116,47 @@ def triples_table(found: TripleEvaluation) -> Group:
     note = "A threshold a relation, and the probabilities, fitted on valid"
     note += ", which flatters it here." if found.split == "valid" else "."
     return Group(table, bins, Text(note))
+
+
+def baselines_table(found: Mapping[str, Evaluation]) -> Group:
+    """The table that `kgtool evaluate` prints without a run: a row a baseline.
+
+    Args:
+        found: name → evaluation, all of one split.
+    """
+    first = next(iter(found.values()))
+    table = Table(title=_title(first), box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("baseline")
+    for name in ("MRR", "head", "tail", "MR", "AMRI", *(f"Hits@{k}" for k in first.hits)):
+        table.add_column(name, justify="right")
+    for name, evaluation in found.items():
+        both, head, tail = (
+            evaluation.filtered[side]["realistic"] for side in ("both", "head", "tail")
+        )
+        hits = (f"{both[f'hits@{k}']:.3f}" for k in first.hits)
+        table.add_row(
+            name, f"{both['mrr']:.4f}", f"{head['mrr']:.3f}", f"{tail['mrr']:.3f}",
+            f"{both['mr']:,.1f}", f"{both['amri']:.4f}", *hits,
+        )  # fmt: skip
+    note = (
+        f"Filtered of {_filter(first)}, realistic ties, MRR also by side. They learn nothing: "
+        "frequency is how often an entity is a tail of the relation in train, inverse trusts edges "
+        "of other relations between the two, pagerank walks from the head whatever the relation."
+    )
+    return Group(table, Text(note))
+
+
+def _title(found: Evaluation) -> str:
+    """What was asked, and among what."""
+    among = f"over {found.counts['entities']:,} entities"
+    if found.candidates != "all":
+        among = f"among {found.candidates} candidates, not all entities"
+    return f"{found.split}: {found.counts['queries']:,} queries {among}"
+
+
+def _filter(found: Evaluation) -> str:
+    """The splits whose triples were left out of rankings."""
+    return "train + valid + test" if found.split == "test" else "train + valid"
 
 
 def breakdown_table(frame: pd.DataFrame, by: str, hits: Sequence[int]) -> Group:

@@ -25,13 +25,13 @@ from kgtool.errors import KGToolError
 from kgtool.loaders import load_dataset
 from kgtool.ops import entity_loss
 from kgtool.run import BEST, Run, versions
-from kgtool.tables import load_table
+from kgtool.tables import load_table, save_table
 from tests.runs import ring, tiny_config, write_folder
 
 ROOT = Path(__file__).parent.parent
 FLAGS = {
     "train": ["config", "overrides", "--data", "--out", "--resume"],
-    "evaluate": ["run", "--split", "--data", "--with", "--hits"],
+    "evaluate": ["run", "--split", "--data", "--with", "--hits", "--out", "--candidates"],
     "relations": ["run", "--split", "--data", "--with", "--hits"],
     "classify": ["run", "--split", "--data", "--with", "--sampled", "--seed"],
     "metrics": ["file", "--by", "--out", "--hits"],
@@ -45,6 +45,7 @@ FLAGS = {
         "--seed",
         "--compose",
     ],
+    "compare": ["runs", "--split", "--by", "--out", "--hits"],
     "explain": ["run", "head", "relation", "tail", "--top", "--json", "--picture", "--data"],
     "export": ["run", "--out", "--data"],
     "walks": ["run", "--split", "--walks", "--seed", "--data"],
@@ -264,7 +265,7 @@ def test_an_unknown_word_names_the_nearest(kgtool, arguments, near):
     assert "Traceback" not in result.err
 
 
-@pytest.mark.parametrize("arguments", [["train"], ["evaluate"], ["export", "x"], ["inspect"]])
+@pytest.mark.parametrize("arguments", [["train"], ["compare"], ["export", "x"], ["inspect"]])
 def test_a_missing_word_is_named(kgtool, arguments):
     result = kgtool(*arguments)
     assert result.code == 2
@@ -346,6 +347,92 @@ def test_negatives_of_the_data_are_taken(kgtool, place):
     refused(result, 2, "test_negatives.txt", "line 1", "the entity 'e999' is not in the vocabulary")
 
 
+def test_runs_side_by_side(kgtool, run_copy, tmp_path):
+    refused(kgtool("compare", run_copy), 2, "one run alone", "name two or more")
+    refused(kgtool("compare", run_copy, run_copy), 2, f"{run_copy} is named twice")
+    other = Path(shutil.copytree(run_copy, tmp_path / "other"))
+    for file in run_copy.glob("ranks.*"):
+        file.unlink()
+    words = f"{run_copy} holds no ranks.test.tsv. Remedy: kgtool evaluate {run_copy} --split test"
+    refused(kgtool("compare", run_copy, other), 2, words)
+    assert kgtool("evaluate", run_copy).code == 0
+    better = load_table(run_copy / "ranks.test.tsv")
+    better["rank"] = "1"
+    save_table(better.sample(frac=1, random_state=0), tmp_path / "best.tsv")
+    shutil.copy(run_copy / "ranks.test.tsv", other)
+    result = kgtool(
+        "compare", run_copy, other, tmp_path / "best.tsv", "--by", "relation", "--hits", "1,4",
+        "--out", tmp_path / "table.tsv",
+    )  # fmt: skip
+    assert (result.code, result.err) == (0, "")
+    told = " ".join(result.out.split())
+    every = "MRR, MR, AMRI, Hits@1, Hits@4"
+    assert f"other beside run: no difference that this test set shows: {every}." in told
+    assert re.search(r"best beside run: better: MRR, MR.*Hits@1", told)
+    assert "Of 3 groups 0 gain, 0 lose" in told
+    assert max(map(len, result.out.splitlines())) <= 80
+    table = load_table(tmp_path / "table.tsv")
+    assert set(table["run"]) == {"run", "other", "best"}
+    assert {"all", "relation", "degree"} <= set(table["by"])
+    refused(
+        kgtool("compare", run_copy, other, "--by", "colour"), 2,
+        "group by relation, category", "not by 'colour'",
+    )  # fmt: skip
+    first = Path(shutil.copytree(run_copy, tmp_path / "deep" / "run"))
+    result = kgtool("compare", run_copy, first)  # of the same name
+    assert f"{first} beside {run_copy}".replace("\n", "") in result.out.replace("\n", "")
+
+
+def test_baselines_beside_a_run(kgtool, run_copy, tmp_path):
+    data = Run.open(run_copy).config.data
+    result = kgtool("evaluate", "--data", data, "--out", tmp_path / "trivial", "--hits", "2")
+    assert (result.code, result.err) == (0, "")
+    assert max(map(len, result.out.replace(str(tmp_path), "").splitlines())) <= 80
+    for name in ("frequency", "inverse", "pagerank", "pagerank-frequency"):
+        folder = tmp_path / "trivial" / name
+        assert f"Written to {folder}\n" in result.out
+        metrics = json.loads((folder / "metrics.test.json").read_text())
+        assert metrics["baseline"] == name
+        assert f"{metrics['both']['realistic']['mrr']:.4f}" in result.out
+        assert (folder / "breakdown.test.tsv").is_file()
+    assert kgtool("evaluate", run_copy).code == 0
+    result = kgtool("compare", tmp_path / "trivial" / "inverse", run_copy)
+    assert (result.code, result.err) == (0, "")
+    assert "run beside inverse" in result.out
+    result = kgtool("evaluate", "--data", data, "--split", "valid")
+    assert result.code == 0
+    assert "Written" not in result.out
+    refused(kgtool("evaluate"), 2, "without a run", "--data PLACE")
+    refused(kgtool("evaluate", "--data", data, "--with", run_copy), 2, "nothing --with them")
+    refused(kgtool("evaluate", run_copy, "--out", "x"), 2, "--out is for baselines")
+    refused(kgtool("evaluate", "--data", tmp_path / "gone"), 2, "gone")
+
+
+def test_fewer_candidates_are_named_wherever_they_stand(kgtool, run_copy, tmp_path):
+    for words, name in (("sampled:4", "sampled-4"), ("types", "types")):
+        result = kgtool("evaluate", run_copy, "--candidates", words)
+        assert (result.code, result.err) == (0, "")
+        assert f"queries among {name} candidates, not all" in " ".join(result.out.split())
+        assert f"Ranks among {name} candidates" in result.out
+        assert f"Written to {run_copy}/ranks.{name}.test.tsv\n" in result.out
+        metrics = json.loads((run_copy / f"metrics.{name}.test.json").read_text())
+        assert metrics["candidates"] == name
+        assert metrics["sampled"] == {}
+    assert set(load_table(run_copy / "ranks.sampled-4.test.tsv")["candidates"]) == {"5"}
+    assert not (run_copy / "metrics.test.json").exists()
+    refused(
+        kgtool("compare", *run_copy.glob("ranks.*.test.tsv")), 2, "other protocols", "candidates"
+    )
+    for wrong in ("sampled", "sampled:0", "sampled:x", "type"):
+        words = f"no candidates {wrong!r}. Remedy: all, types, or sampled:NUMBER"
+        refused(kgtool("evaluate", run_copy, "--candidates", wrong), 2, words)
+    data, out = Run.open(run_copy).config.data, tmp_path / "trivial"
+    result = kgtool("evaluate", "--data", data, "--candidates", "types", "--out", out)
+    assert result.code == 0
+    assert "among types candidates" in result.out
+    assert (out / "inverse" / "metrics.types.test.json").is_file()
+
+
 def test_overrides_and_data_count(kgtool, place):
     config = tiny_config(epochs=1)
     (place / "bare.toml").write_text(config.to_toml())
@@ -411,8 +498,8 @@ def test_metrics_of_each_split(kgtool, trained, split):
     assert (result.code, result.err) == (0, "")
     metrics = json.loads((trained / f"metrics.{split}.json").read_text())
     assert list(metrics) == [
-        "split", "both", "head", "tail", "raw", "seen", "sampled", "counts", "dataset",
-            "versions",
+        "split", "candidates", "both", "head", "tail", "raw", "seen", "sampled", "counts",
+        "dataset", "versions",
     ]  # fmt: skip
     assert metrics["split"] == split
     assert metrics["counts"]["triples"] == len(ring().split(split))

@@ -181,7 +181,9 @@ def test_to_dict_is_json_with_the_filtered_sides_at_the_top():
     dataset = ring()
     found = evaluate_model(random(dataset), dataset)
     data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert list(data) == ["split", *SIDES, "raw", "seen", "sampled", "counts"]
+    order = ["split", "candidates", *SIDES, "raw", "seen", "sampled", "counts"]
+    assert list(data) == order
+    assert data["candidates"] == "all"
     assert data["both"]["realistic"]["mrr"] == found.mrr
     for table in (data, data["raw"], data["seen"]):
         for side in SIDES:

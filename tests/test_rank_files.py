@@ -11,7 +11,7 @@ import torch
 from kgtool.breakdown import breakdown, groupings, ranked_queries
 from kgtool.errors import DataError, KGToolError
 from kgtool.evaluator import evaluate_model
-from kgtool.rank_files import ranks_frame, read_ranks
+from kgtool.rank_files import ranks_frame, read_matched, read_ranks
 from kgtool.tables import load_table, save_table
 from kgtool.triples import KGDataset, Vocabulary
 from tests.runs import Table, ring
@@ -127,3 +127,67 @@ def test_a_tab_in_a_label_is_refused_as_tsv_and_kept_as_parquet(tmp_path):
     assert not (tmp_path / "x.tsv").exists()
     save_table(frame, tmp_path / "x.parquet")
     assert load_table(tmp_path / "x.parquet")["head"].tolist() == ["a\tb"]
+
+
+def rows_of(seed: int, shuffle: int | None = None) -> pd.DataFrame:
+    """Ranks of the ring by random scores, rows in another order where asked."""
+    dataset = awkward()
+    n = dataset.num_entities
+    scores = torch.rand(n, 6, n, generator=torch.Generator().manual_seed(seed))
+    found = evaluate_model(Table(scores), dataset)
+    frame = ranks_frame(found, groupings(dataset, found.queries), dataset.vocabulary)
+    return frame if shuffle is None else frame.sample(frac=1, random_state=shuffle)
+
+
+def test_files_are_matched_by_their_queries(tmp_path):
+    files = [tmp_path / "one.tsv", tmp_path / "two.parquet", tmp_path / "again.tsv"]
+    for file, frame in zip(files, (rows_of(1), rows_of(2, 5), rows_of(1, 6)), strict=True):
+        save_table(frame, file)
+    (one, two, again), groups = read_matched(files)
+    assert set(groups) == {"relation", "category", "degree", "distance", "entities"}
+    assert torch.equal(one.ranks["realistic"], again.ranks["realistic"])
+    assert torch.equal(one.raw["pessimistic"], again.raw["pessimistic"])
+    assert torch.equal(one.triple, again.triple)
+    assert torch.equal(one.raw_candidates, two.raw_candidates)
+    assert two.ranks["realistic"].tolist() == rows_of(2)["rank"].tolist()
+
+
+def test_groups_come_from_the_first_file_that_has_them(tmp_path):
+    frame = rows_of(1)
+    bare = frame[["head", "relation", "tail", "side", "rank"]]
+    save_table(bare, tmp_path / "bare.tsv")
+    save_table(rows_of(2, 5), tmp_path / "whole.tsv")
+    (one, two), groups = read_matched([tmp_path / "bare.tsv", tmp_path / "whole.tsv"])
+    degree = groups["degree"]
+    assert [degree.names[i] for i in degree.of.tolist()] == frame["degree"].tolist()
+    assert bool(one.candidates.isnan().all())  # so that they do not contradict
+    assert two.ranks["realistic"].tolist() == rows_of(2)["rank"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "parts"),
+    [
+        (["a\tr\tb\ttail\t1\t9"], ["one.tsv, line 3: the head of (a, r, b)", "two.tsv lacks"]),
+        (
+            ["c\tr\tb\ttail\t1\t9", "a\tr\tb\ttail\t1\t9", "a\tr\tb\thead\t1\t9"],
+            ["two.tsv, line 2: the tail of (c, r, b)", "one.tsv lacks", "one data set, one split"],
+        ),
+        (
+            ["a\tr\tb\ttail\t1\t9", "a\tr\tb\thead\t1\t9", "a\tr\tb\ttail\t2\t9"],
+            ["two.tsv, line 4: the tail of (a, r, b) a second time", "Remedy: one row a query"],
+        ),
+        (
+            ["a\tr\tb\thead\t1\t8", "a\tr\tb\ttail\t1\t9"],
+            ["two.tsv, line 2: the head of (a, r, b) ranked among 8", "one.tsv among 9",
+             "other protocols"],
+        ),
+    ],
+)  # fmt: skip
+def test_files_that_do_not_match(tmp_path, theirs, parts):
+    ours = ["a\tr\tb\ttail\t2\t9", "a\tr\tb\thead\t3\t9"]
+    one = write(tmp_path / "one.tsv", HEADER, *ours)
+    two = write(tmp_path / "two.tsv", HEADER, *theirs)
+    with pytest.raises(DataError) as caught:
+        read_matched([one, two])
+    for part in parts:
+        assert part in str(caught.value)

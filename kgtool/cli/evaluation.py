@@ -24,11 +24,21 @@ from kgtool.errors import ConfigError
 
 @app.command()
 def evaluate(
-    run: RunFolder,
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="A run's folder; without one, baselines.", show_default=False),
+    ] = None,
     split: Split = "test",
     data: Data = None,
     beside: Beside = None,
     hits: Hits = "1,3,10",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A folder for the baselines' results.", show_default=False),
+    ] = None,
+    candidates: Annotated[
+        str, typer.Option(help="What answers are ranked among: all, types, sampled:NUMBER.")
+    ] = "all",
 ) -> None:
     """Rank every head and tail of a split; print the metrics and write them into the run's folder.
 
@@ -38,16 +48,40 @@ def evaluate(
     With --data, an all-paths run answers on another graph of the same relations: its train triples
     are the graph, its entities its own. With --with RUN2, RUN2's scores are added by the weight
     that ranks valid best; with several, one after the other.
+
+    With --candidates sampled:500, each answer is ranked among so many entities drawn at random,
+    with types among those that train has on that side of the relation. Neither is a full ranking;
+    the files say so, as in metrics.sampled-500.SPLIT.json.
+
+    Without a run, what is trivial is ranked on --data: the relation's frequent answers, edges of
+    inverse and duplicate relations, personalised PageRank. Each leaves a folder in --out that
+    compare takes.
     """
     from kgtool.api import evaluate as evaluate_run
-    from kgtool.report import breakdown_table, metrics_table
+    from kgtool.api import evaluate_baselines
+    from kgtool.report import baselines_table, breakdown_table, metrics_table
     from kgtool.run import Run
 
     known_split(split)
     cut = cut_offs(hits)
-    opened = Run.open(run)
-    results = evaluate_run(opened, split, opened.dataset(data), interactive(), beside or (), cut)
     console = Console()
+    if run is None:
+        if data is None or beside:
+            raise ConfigError(
+                "without a run, evaluate ranks baselines on --data PLACE, and nothing --with them."
+            )
+        baselines = evaluate_baselines(data, split, out, interactive(), cut, candidates)
+        console.print(baselines_table({n: found.evaluation for n, found in baselines.items()}))
+        if out is not None:
+            for found in baselines.values():
+                typer.echo(f"Written to {found.metrics_file.parent}")
+        return
+    if out is not None:
+        raise ConfigError("--out is for baselines: a run's results go into its folder.")
+    opened = Run.open(run)
+    results = evaluate_run(
+        opened, split, opened.dataset(data), interactive(), beside or (), cut, candidates
+    )
     console.print(metrics_table(results.evaluation))
     console.print(breakdown_table(results.breakdown, "category", cut))
     for chosen in results.about.get("with", ()):
@@ -73,7 +107,8 @@ def relations(
     Scores of either direction and counts on train are weighed by what fits valid best. Written into
     the run's folder, as relations.SPLIT.json and relations.SPLIT.tsv.
     """
-    from kgtool.api import evaluate_relations, result_file
+    from kgtool.api import evaluate_relations
+    from kgtool.api.runs import result_file
     from kgtool.report import relations_table
     from kgtool.run import Run
 
@@ -104,7 +139,8 @@ def classify(
     Thresholds for each relation and probabilities are fitted on valid. Written into the run's
     folder, as triples.SPLIT.json, calibration.SPLIT.tsv and triples.SPLIT.tsv.
     """
-    from kgtool.api import evaluate_triples, result_file
+    from kgtool.api import evaluate_triples
+    from kgtool.api.runs import result_file
     from kgtool.report import triples_table
     from kgtool.run import Run
 
@@ -158,6 +194,55 @@ def metrics(
     console = Console()
     for name in ("all", *(by or ())):
         console.print(breakdown_table(table, name, cut))
+    if out is not None:
+        save_table(table, out)
+        typer.echo(f"Written to {out}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run folders that were evaluated, or files of ranks; the others are compared "
+            "with the first.",
+            show_default=False,
+        ),
+    ],
+    split: Annotated[str, typer.Option(help="Whose ranks of a folder.")] = "test",
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Show which groups gain and lose: relation, category, degree, ..., or a column of "
+            "your own; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .tsv or .parquet for the whole table.", show_default=False),
+    ] = None,
+    hits: Hits = "1,3,10",
+) -> None:
+    """Metrics side by side, and whether the differences are noise.
+
+    Runs that answered the same queries are resampled together: a paired bootstrap over triples
+    gives each difference to the first run an interval and a p-value.
+    """
+    from kgtool.api import compare as compare_runs
+    from kgtool.report_compare import comparison_table, group_comparison_table
+    from kgtool.tables import save_table
+
+    cut = cut_offs(hits)
+    table = compare_runs(runs, split, cut)
+    groups = table["by"].unique()[1:]
+    for name in by or ():
+        if name not in groups:
+            raise ConfigError(f"the ranks group by {', '.join(groups)}, not by {name!r}.")
+    console = Console()
+    console.print(comparison_table(table, cut))
+    for name in by or ():
+        console.print(group_comparison_table(table, name))
     if out is not None:
         save_table(table, out)
         typer.echo(f"Written to {out}")

@@ -1,0 +1,20 @@
+"""What a notebook does with a run: ask it, compare it, explain its answers, export it."""
+
+from kgtool.api.answers import explain, export
+from kgtool.api.evaluation import compare, evaluate, evaluate_baselines
+from kgtool.api.questions import evaluate_paths, evaluate_relations, evaluate_triples
+from kgtool.api.walking import next_step, routes, walks
+
+__all__ = [
+    "compare",
+    "evaluate",
+    "evaluate_baselines",
+    "evaluate_paths",
+    "evaluate_relations",
+    "evaluate_triples",
+    "explain",
+    "export",
+    "next_step",
+    "routes",
+    "walks",
+]

@@ -1,0 +1,69 @@
+"""Runs and data as callers name them, and where results go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kgtool.errors import DataError, RunError
+from kgtool.loaders.faults import nearest, quoted
+from kgtool.ranking import Candidates
+from kgtool.run import Run, versions
+from kgtool.triples import KGDataset
+
+
+def opened(run: Run | str | Path) -> Run:
+    """A run, or the run of a folder."""
+    return run if isinstance(run, Run) else Run.open(run)
+
+
+def loaded(run: Run, data: KGDataset | str | Path | None) -> KGDataset:
+    """A data set, or the one at a place; by default where it was when the run began."""
+    return data if isinstance(data, KGDataset) else run.dataset(data)
+
+
+def fitting(beside: Run, dataset: KGDataset) -> Run:
+    """A run that is asked beside another: it must know the same labels by the same ids."""
+    own, words = beside.vocabulary, dataset.vocabulary
+    same_entities = beside.config.inductive or own.entities == words.entities
+    if own.relations != words.relations or not same_entities:
+        raise RunError(
+            f"{beside.path} has other labels, or other ids for them. Remedy: train it on the same "
+            "files."
+        )
+    return beside
+
+
+def id_of(label: str, ids: Mapping[str, int], kind: str) -> int:
+    """The id of a label; one that is not known is an error that names the nearest."""
+    if label in ids:
+        return ids[label]
+    like = nearest(label, ids)
+    hint = f" (is it {quoted(like)}?)" if like else ""
+    raise DataError(f"no {kind} {quoted(label)}{hint}. Remedy: use a label of the data.")
+
+
+def about_data(dataset: KGDataset) -> dict[str, Any]:
+    """What files of results say of what made them."""
+    return {
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "versions": versions(),
+    }
+
+
+def result_file(
+    run: Run,
+    kind: str,
+    split: str,
+    dataset: KGDataset,
+    beside: Sequence[Run] = (),
+    among: Candidates | None = None,
+) -> Path:
+    """A file of a split's results: it names other data than the run's, further runs, candidates."""
+    own = dataset.fingerprint == run.info["fingerprint"]
+    name, ending = kind.rsplit(".", 1)
+    names = [name, *([] if own else [dataset.name])]
+    names += [f"with-{other.path.name}" for other in beside]
+    names += [among.name] if among else []
+    return run.path / ".".join([*names, split, ending])

@@ -1,0 +1,192 @@
+"""Whether one run ranks better than another, or the test set was kind: the paired bootstrap.
+
+Runs that answered the same queries are resampled together, triple by triple, so that what makes a
+triple hard for all of them cancels (Efron & Tibshirani 1993; for rankings Sakai 2006). A row is
+one metric of one run, group and side; ranks are filtered, ties realistic:
+
+by, group, side, metric   as in the breakdown
+run                       its name
+value, low, high          the metric and its 95 % bootstrap interval
+difference                to the first run, whose own row has none
+difference_low, difference_high    its 95 % bootstrap interval
+p                         two-sided: how likely so large a difference is by chance
+verdict                   better, worse, or no difference that this test set shows
+queries                   how many the group has on that side
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from kgtool.breakdown import RankedQueries, by_side, in_use, sum_sides
+from kgtool.evaluator import SIDES
+from kgtool.metrics import (
+    HITS,
+    LEVEL,
+    RESAMPLES,
+    Grouping,
+    addends,
+    interval,
+    metrics_from,
+    resampled_sums,
+)
+
+BETTER, WORSE, NOISE = "better", "worse", "no difference that this test set shows"
+NUMBERS = ("value", "low", "high", "difference", "difference_low", "difference_high", "p")
+COLUMNS = ("by", "group", "side", "metric", "run", *NUMBERS, "verdict", "queries")
+# The column of `addends` that a metric is made of, but for Hits@k.
+ADDEND = {"mrr": 1, "gmr": 2, "mr": 3, "amr": 3, "amri": 3}
+TINY = 1e-12  # what rounding leaves of a sum that is zero
+LESS_IS_BETTER = ("mr", "gmr", "amr")
+
+
+def compare(
+    runs: Mapping[str, RankedQueries],
+    groups: Mapping[str, Grouping],
+    hits: Sequence[int] = HITS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Each run's metrics beside the first run's: all queries, then each grouping's groups.
+
+    Args:
+        runs: name → its ranks; the same queries in the same order, as `read_matched` gives them.
+        groups: name → grouping of those queries.
+        hits: the k of Hits@k.
+        resamples: of the bootstrap.
+        seed: of its draws.
+
+    Returns:
+        The table of this module's head, runs in the order they came.
+
+    Raises:
+        ValueError: for fewer than two runs, or runs of different queries.
+    """
+    all_queries = [*runs.values()]
+    if len(runs) < 2:
+        raise ValueError("nothing to compare: fewer than two runs")
+    queries = all_queries[0]
+    for other in all_queries[1:]:
+        if not (
+            torch.equal(other.triple, queries.triple)
+            and torch.equal(other.head_side, queries.head_side)
+        ):
+            raise ValueError("the runs answered different queries")
+    rows = [
+        by_side(addends(run.ranks["realistic"], run.candidates, hits), run.head_side)
+        for run in all_queries
+    ]
+    # Differences are what is summed, so that where there is none there is none in any resample.
+    values = torch.cat([rows[0], *(row - rows[0] for row in rows[1:])], dim=1)
+    everything = Grouping(("all",), torch.zeros_like(queries.triple))
+    used = {by: in_use(grouping) for by, grouping in ({"all": everything} | dict(groups)).items()}
+    drawn = resampled_sums(values, queries.triple, [*used.values()], resamples, seed)
+    tables = [
+        _table([*runs], by, grouping, values, queries.triple, resampled, hits)
+        for (by, grouping), resampled in zip(used.items(), drawn, strict=True)
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def p_value(differences: Tensor, differing: Tensor) -> Tensor:
+    """How likely chance alone makes a difference as large: two-sided, of a paired bootstrap.
+
+    Twice the share of resamples on the rarer side of zero, counted as if one more lay there
+    (Davison & Hinkley 1997, chapter 4). The bootstrap of a few triples is too sure of itself, so
+    that p is never below what the sign test gives where all that differ agree, `2 / 2^n`: it takes
+    six to show anything.
+
+    Args:
+        differences: `(..., b)`, one a resample; NaN where it drew nothing.
+        differing: `(...)`, how many triples differ.
+
+    Returns:
+        `(...)` float64; 1 where nothing differs, NaN where the difference is not known.
+    """
+    below, above = ((side).sum(-1) for side in (differences <= 0, differences >= 0))
+    drawn = (~differences.isnan()).sum(-1)
+    p = 2 * (torch.minimum(below, above) + 1).double() / (drawn + 1)
+    p = p.maximum(2 * torch.exp2(-differing.double())).clamp(max=1)
+    return torch.where(drawn > 0, p, torch.nan)
+
+
+def _table(
+    names: Sequence[str],
+    by: str,
+    grouping: Grouping,
+    values: Tensor,
+    triple: Tensor,
+    resampled: Tensor,
+    hits: Sequence[int],
+) -> pd.DataFrame:
+    """The rows of a grouping.
+
+    Args:
+        names: of the r runs.
+        by: what it groups by.
+        grouping: g groups, none empty.
+        values: `(q, r · w)` float64: the first run's addends by side, then the others' less those.
+        triple: `(q,)` int64.
+        resampled: `(g, r · w, b)`, sums of them.
+        hits: the k of Hits@k.
+    """
+    width = values.shape[1] // len(names)
+    sums = values.new_zeros(len(grouping.names), values.shape[1])
+    sums = sums.index_add_(0, grouping.of, values)
+    first, *others = sums.split(width, dim=1)
+    first_drawn, *others_drawn = resampled.transpose(1, 2).split(width, dim=2)
+    changes = values.split(width, dim=1)[1:]
+    metrics = [*metrics_from(sum_sides(first), hits)]
+    # A metric differs where this column of `addends` does: a cut-off's own stands at its place.
+    column = [ADDEND.get(metric, place) for place, metric in enumerate(metrics)]
+    value, value_drawn = _metrics(first, hits), _metrics(first_drawn, hits)
+    unknown = torch.full_like(value, torch.nan)
+    found = [(value, *interval(value_drawn), *[unknown] * 4)]
+    for change, sum_, drawn in zip(changes, others, others_drawn, strict=True):
+        ours, ours_drawn = _metrics(first + sum_, hits), _metrics(first_drawn + drawn, hits)
+        differences = ours_drawn - value_drawn
+        p = p_value(differences, _differing(change, grouping, triple)[..., column])
+        found.append((ours, *interval(ours_drawn), ours - value, *interval(differences), p))
+    index = pd.MultiIndex.from_product(
+        [[by], grouping.names, SIDES, metrics, names], names=COLUMNS[:5]
+    )
+    table = pd.DataFrame(
+        {  # (groups, sides, metrics, runs)
+            name: torch.stack(numbers, dim=-1).flatten().numpy()
+            for name, numbers in zip(NUMBERS, zip(*found, strict=True), strict=True)
+        },
+        index,
+    ).reset_index()
+    gain = table["difference"].where(~table["metric"].isin(LESS_IS_BETTER), -table["difference"])
+    shown = table["p"] < 1 - LEVEL
+    table["verdict"] = np.select(
+        [table["p"].isna(), shown & (gain > 0), shown & (gain < 0)], ["", BETTER, WORSE], NOISE
+    )
+    size = sum_sides(first)[..., 0].long()  # (groups, sides)
+    table["queries"] = size.flatten().repeat_interleave(len(metrics) * len(names)).numpy()
+    return table[table["queries"] > 0]
+
+
+def _metrics(sums: Tensor, hits: Sequence[int]) -> Tensor:
+    """Metrics `(g, sides, m, …)` from sums `(g, …, w)`."""
+    return torch.stack([*metrics_from(sum_sides(sums), hits).values()], dim=2)
+
+
+def _differing(change: Tensor, grouping: Grouping, triple: Tensor) -> Tensor:
+    """`(g, sides, w)`: in how many triples of a group the addends of two runs differ.
+
+    Args:
+        change: `(q, 2 · w)`, by how much, by side.
+        grouping: g groups.
+        triple: `(q,)` int64.
+    """
+    stride = int(triple.max()) + 1
+    key, row = torch.unique(grouping.of * stride + triple, return_inverse=True)
+    sums = sum_sides(change.new_zeros(len(key), change.shape[1]).index_add_(0, row, change))
+    count = torch.zeros(len(grouping.names), *sums.shape[1:], dtype=torch.long)
+    return count.index_add_(0, key // stride, (sums.abs() > TINY).long())

@@ -1,0 +1,120 @@
+"""Tables for the terminal: runs side by side, and which groups of queries made the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from kgtool.compare import BETTER, NOISE, WORSE
+from kgtool.metrics import LEVEL, RESAMPLES
+from kgtool.report import MOST_GROUPS
+
+TITLES = {"mrr": "MRR", "mr": "MR", "amri": "AMRI"}
+
+
+def comparison_table(frame: pd.DataFrame, hits: Sequence[int]) -> Group:
+    """All queries of both sides: each metric of each run, then in words what differs.
+
+    Args:
+        frame: of `kgtool.compare`.
+        hits: the k of Hits@k.
+    """
+    rows = frame[(frame["by"] == "all") & (frame["side"] == "both")]
+    titles = TITLES | {f"hits@{k}": f"Hits@{k}" for k in hits}
+    queries = int(rows["queries"].iloc[0])
+    first, *others = rows["run"].unique()
+    table = Table(
+        title=Text(f"{queries:,} queries; differences are to {first}"),
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("metric", no_wrap=True)
+    table.add_column("run", overflow="fold")
+    percent = f"{100 * LEVEL:g} %"
+    for name in ("value", percent, "difference", percent, "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for metric, title in titles.items():
+        of_metric = rows[rows["metric"] == metric]
+        for row in of_metric.itertuples():
+            form = ",.1f" if metric == "mr" else ".4f"
+            short = ",.1f" if metric == "mr" else ".3f"
+            table.add_row(
+                title if row.run == first else "", Text(row.run), _number(row.value, form),
+                _span(row.low, row.high, short), *_difference(row, form),
+                end_section=row.run == of_metric["run"].iloc[-1],
+            )  # fmt: skip
+    notes = []
+    for run in others:
+        verdict = rows[rows["run"] == run].set_index("metric")["verdict"]
+        said = [
+            f"{words}: {', '.join(found)}"
+            for words in (BETTER, WORSE, NOISE)
+            if (found := [title for metric, title in titles.items() if verdict[metric] == words])
+        ]
+        notes.append(f"{run} beside {first}: {'; '.join(said)}.")
+    notes.append(
+        "Filtered, both sides, realistic ties. Differences, their intervals and two-sided p are "
+        f"of a paired bootstrap over triples, {RESAMPLES:,} resamples; below "
+        f"{1 - LEVEL:.2f}, p is called a difference."
+    )
+    return Group(table, *(Text(note) for note in notes))
+
+
+def group_comparison_table(frame: pd.DataFrame, by: str) -> Group:
+    """Which groups of one kind gain and which lose: MRR, both sides.
+
+    Args:
+        frame: of `kgtool.compare`.
+        by: what to group by.
+    """
+    rows = frame[(frame["by"] == by) & (frame["side"] == "both") & (frame["metric"] == "mrr")]
+    first, *others = rows["run"].unique()
+    base = rows[rows["run"] == first].set_index("group")["value"]
+    parts: list[Table | Text] = []
+    for run in others:
+        of_run = rows[rows["run"] == run]
+        moved = (of_run["difference"].abs() * of_run["queries"]).nlargest(MOST_GROUPS).index
+        table = Table(
+            title=Text(f"MRR of {run} beside {first}"), box=box.SIMPLE, padding=(0, 1, 0, 0)
+        )
+        table.add_column(by, overflow="fold")
+        for name in ("queries", "first", "here", "difference", f"{100 * LEVEL:g} %", "p"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in of_run[of_run.index.isin(moved)].itertuples():
+            style = {BETTER: "green", WORSE: "red"}.get(row.verdict, "")
+            table.add_row(
+                Text(row.group), f"{row.queries:,}", f"{base[row.group]:.4f}", f"{row.value:.4f}",
+                *_difference(row, ".4f"), style=style,
+            )  # fmt: skip
+        parts.append(table)
+        counts = of_run["verdict"].value_counts()
+        note = (
+            f"Of {len(of_run):,} groups {counts.get(BETTER, 0)} gain, {counts.get(WORSE, 0)} lose; "
+            f"of groups that do not differ, {1 - LEVEL:.0%} seem to."
+        )
+        if len(moved) < len(of_run):
+            note += f" Shown are the {len(moved)} that move the whole most."
+        parts.append(Text(note))
+    return Group(*parts)
+
+
+def _number(value: float, form: str) -> str:
+    return "" if pd.isna(value) else format(value, form)
+
+
+def _span(low: float, high: float, form: str) -> str:
+    return "" if pd.isna(low) else f"{low:{form}}-{high:{form}}"
+
+
+def _difference(row: Any, form: str) -> tuple[str, str, str]:
+    """The difference of a row, its interval and p; nothing where there is none."""
+    if pd.isna(row.difference):
+        return "", "", ""
+    low, high = (f"{end:+{form}}" for end in (row.difference_low, row.difference_high))
+    return f"{row.difference:+{form}}", f"{low} to {high}", f"{row.p:.3f}"
