@@ -20,7 +20,7 @@ from kgtool.path_scores import ComposedSteps, ScoresPaths
 from kgtool.relation_prediction import RelationEvaluation
 from kgtool.relation_prediction import evaluate_relations as find_relations
 from kgtool.results import PathResults
-from kgtool.run import Run, versions
+from kgtool.run import Run
 from kgtool.tables import save_table
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 
@@ -166,12 +166,7 @@ def evaluate_paths(
     results = PathResults(
         evaluate_path_queries(model, dataset, split, asked, progress),
         composed,
-        {
-            "seed": seed,
-            "max_answers": max_answers,
-            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-            "versions": versions(),
-        },
+        {"seed": seed, "max_answers": max_answers, **about_data(dataset)},
         *(result_file(run, f"{kind}.{ending}", split, dataset, ()) for ending in ("tsv", "json")),
     )
     results.write()

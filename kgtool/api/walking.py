@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from kgtool.api.runs import id_of, loaded, opened, result_file
+from kgtool.api.runs import about_data, id_of, loaded, opened, result_file
 from kgtool.errors import DataError, RunError
 from kgtool.files import write_json
 from kgtool.model import KGModel
 from kgtool.perplexity import WalkPerplexity, perplexity
-from kgtool.run import Run, versions
+from kgtool.run import Run
 from kgtool.triples import KGDataset
 from kgtool.walk_search import likeliest_routes, next_steps
 
@@ -41,12 +41,8 @@ def walks(
     dataset = loaded(run, data)
     model, length = _walking(run, dataset)
     found = perplexity(model.reader(), dataset, split, length, count, seed)
-    about = {
-        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-        "versions": versions(),
-    }
     file = result_file(run, "walks.json", split, dataset, ())
-    write_json(file, found.to_dict() | about)
+    write_json(file, found.to_dict() | about_data(dataset))
     return replace(found, file=file)
 
 
