@@ -14,7 +14,7 @@ import os
 # cores that the others need. It counts where kgtool is imported before torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from kgtool.api import evaluate, explain, export
+from kgtool.api import evaluate, explain, export, write_report
 from kgtool.config import Config, load_config
 from kgtool.errors import KGToolError
 from kgtool.evaluator import Evaluation, evaluate_model
@@ -40,4 +40,5 @@ __all__ = [
     "load_config",
     "load_dataset",
     "train",
+    "write_report",
 ]

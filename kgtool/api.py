@@ -1,4 +1,4 @@
-"""What a notebook does with a run: evaluate it, explain its answers, export it."""
+"""What a notebook does with a run: evaluate it, report on it, explain its answers, export it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from kgtool.errors import DataError, RunError
 from kgtool.evaluator import evaluate_model
 from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.export import export_embeddings
+from kgtool.files import atomic_write
 from kgtool.loaders.faults import nearest, quoted
+from kgtool.loaders.labels import read_labels
 from kgtool.metrics import HITS
 from kgtool.model import PathModel
 from kgtool.ops import keep_large_blocks
@@ -95,6 +97,50 @@ def _result_file(
     names = [name, *([] if own else [dataset.name])]
     names += [f"with-{other.path.name}" for other in beside]
     return run.path / ".".join([*names, split, ending])
+
+
+def write_report(
+    run: Run | str | Path,
+    split: str = "test",
+    data: KGDataset | str | Path | None = None,
+    labels: str | Path | None = None,
+    out: str | Path | None = None,
+    progress: bool = False,
+) -> Path:
+    """Write one HTML page about a run that `evaluate` was asked of; see `kgtool.page`.
+
+    Args:
+        run: a run or its folder.
+        split: the one evaluated.
+        data: the data set or its place; by default where it was when the run began.
+        labels: a file of `id⇥label` lines: what to show for entities and relations.
+        out: the page; by default `report.<split>.html` beside the evaluation's files.
+        progress: show a progress bar.
+
+    Returns:
+        The file written.
+
+    Raises:
+        RunError, DataError: when run, data, evaluation or labels cannot be used.
+        KGToolError: when the file cannot be written.
+    """
+    from kgtool.page.content import render_page  # not before: it imports matplotlib
+    from kgtool.page.stored import KINDS, read_stored
+
+    keep_large_blocks()
+    run = _opened(run)
+    command = f"kgtool evaluate {run.path}" + ("" if split == "test" else f" --split {split}")
+    if isinstance(data, (str, Path)):
+        command += f" --data {data}"
+    dataset = _loaded(run, data)
+    files = {kind: _result_file(run, kind, split, dataset, ()) for kind in KINDS}
+    stored = read_stored(files, dataset, command)
+    named = None if labels is None else read_labels(labels)
+    page = render_page(run, dataset, stored, named, progress)
+    out = _result_file(run, "report.html", split, dataset, ()) if out is None else Path(out)
+    with atomic_write(out) as file:
+        file.write(page)
+    return out
 
 
 def export(

@@ -31,6 +31,7 @@ ROOT = Path(__file__).parent.parent
 FLAGS = {
     "train": ["config", "overrides", "--data", "--out", "--resume"],
     "evaluate": ["run", "--split", "--data", "--with", "--hits"],
+    "report": ["run", "--split", "--data", "--labels", "--out"],
     "metrics": ["file", "--by", "--out", "--hits"],
     "explain": ["run", "head", "relation", "tail", "--top", "--json", "--picture", "--data"],
     "export": ["run", "--out", "--data"],

@@ -24,7 +24,7 @@ ORDER = [
     {"rank_files"},
     {"results"},
     {"report", "picture", "export", "run"},
-    {"trainer"},
+    {"trainer", "page"},
     {"api"},
     {"cli"},
 ]
@@ -105,7 +105,7 @@ def test_imports_flow_one_way(module):
             assert LEVEL[room(name)] < LEVEL[here], f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("package", ["ops", "loaders", "cli"])
+@pytest.mark.parametrize("package", ["ops", "loaders", "page", "cli"])
 def test_imports_inside_a_package_make_no_circle(package):
     for module in MODULES:
         if module.startswith(f"kgtool.{package}."):

@@ -10,6 +10,7 @@ from kgtool.errors import KGToolError
 # isort: off
 from kgtool.cli import training  # noqa: F401
 from kgtool.cli import evaluation  # noqa: F401
+from kgtool.cli import report  # noqa: F401
 from kgtool.cli import answers  # noqa: F401
 from kgtool.cli import data  # noqa: F401
 # isort: on
