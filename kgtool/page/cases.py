@@ -9,11 +9,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from kgtool.breakdown import ENTITIES
 from kgtool.errors import RunError
 from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.model import PathScorer, Scorer
 from kgtool.triples import KGDataset, with_inverses
 
+SEEN = ENTITIES[0]
 CASES = 5  # of each kind
 ANSWERS = 5
 PATHS = 5
@@ -105,7 +107,8 @@ def choose(
     """The rows of the best and of the worst predictions, at most one a relation and side.
 
     Best are first places, without a tie, of the answers that counting (`count_ranks`) places last;
-    worst are the answers placed last.
+    worst are the answers placed last, of queries whose entities train has seen, where any are:
+    of others a model can know nothing.
 
     Args:
         ranks: a row a query, see `kgtool.rank_files`.
@@ -115,6 +118,8 @@ def choose(
     frame = ranks.assign(by_count=by_count.numpy()).reset_index(drop=True)
     won = frame[frame["pessimistic"] == 1].sort_values("by_count", ascending=False, kind="stable")
     lost = frame[frame["rank"] > 1].sort_values("rank", ascending=False, kind="stable")
+    if "entities" in lost and (lost["entities"] == SEEN).any():
+        lost = lost[lost["entities"] == SEEN]
     best, worst = (
         rows.drop_duplicates(["relation", "side"]).index[:cases].tolist() for rows in (won, lost)
     )

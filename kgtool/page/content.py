@@ -18,7 +18,7 @@ from kgtool.page import charts
 from kgtool.page.cases import choose, count_ranks, describe, queries_of
 from kgtool.page.embedding_map import embedding_map
 from kgtool.page.graphs import draw
-from kgtool.page.names import Names
+from kgtool.page.names import Names, clean
 from kgtool.page.stored import Stored
 from kgtool.page.tables import by_queries, groups_of, metric_rows
 from kgtool.picture import short
@@ -79,7 +79,7 @@ def render_page(
         metrics=stored.metrics,
         hits=stored.hits,
         rows=metric_rows(stored),
-        level=f"{100 * LEVEL:g} %",
+        level=f"{100 * LEVEL:g}\u00a0%",
         negatives=NEGATIVES,
         many=MANY,
         model=model_in_words(run.config),
@@ -126,7 +126,7 @@ def _environment(names: Names) -> jinja2.Environment:
     )
     environment.filters |= {
         "named": names,
-        "brief": lambda label: short(names(label)),
+        "cleaned": clean,
         "places": places,
         "count": lambda value: f"{value:,}",
         "drawn": lambda why: draw(why, names),
@@ -141,7 +141,7 @@ def places(value: float | None, digits: int = 3) -> str:
 
 def clean_title(name: str, split: str) -> str:
     """The page's title."""
-    return f"{Names()(name)}: {split}"
+    return f"{clean(name)}: {split}"
 
 
 def model_in_words(config: Config) -> str:

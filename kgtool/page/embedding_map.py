@@ -82,18 +82,19 @@ def project(states: Tensor) -> np.ndarray:
 
     One thread, so that sums are added up in one order and the same states give the same map.
     """
-    from sklearn.decomposition import PCA  # here: it takes a second to import
-    from sklearn.manifold import TSNE
+    from sklearn.manifold import TSNE  # here: it takes a second to import
 
     vectors = states.detach().double().numpy()
-    dims = min(DIMS, *vectors.shape)
     with threadpool_limits(limits=1):
-        vectors = PCA(dims, svd_solver="full").fit_transform(vectors)
-        perplexity = min(30.0, (len(vectors) - 1) / 3)
-        start = vectors[:, :2] if dims > 1 else np.repeat(vectors, 2, axis=1)
+        left, size, _ = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
+        parts = (left * size)[:, :DIMS]  # principal components
+        start = parts[:, [0, min(1, parts.shape[1] - 1)]]
         spread = start[:, 0].std()
+        # Small, as t-SNE wants it, to move freely at first.
         start = start / spread * 1e-4 if spread > 0 else start
         place: np.ndarray = TSNE(
-            perplexity=perplexity, init=start.astype(np.float32), random_state=0
-        ).fit_transform(vectors.astype(np.float32))
+            perplexity=min(30.0, (len(parts) - 1) / 3),
+            init=start.astype(np.float32),
+            random_state=0,
+        ).fit_transform(parts.astype(np.float32))
     return place
