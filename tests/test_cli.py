@@ -295,6 +295,22 @@ def test_metrics_refuse_what_they_cannot_count(kgtool, run_copy, tmp_path):
     refused(kgtool("metrics", ranks, "--out", tmp_path / "t.csv"), 2, "end it in .tsv or .parquet")
 
 
+def test_a_report_takes_an_evaluation(kgtool, run_copy, tmp_path):
+    for file in run_copy.glob("*.test.*"):
+        file.unlink()
+    refused(kgtool("report", run_copy), 2, f"Remedy: run `kgtool evaluate {run_copy}` first")
+    refused(kgtool("report", run_copy, "--split", "tset"), 2, "no split 'tset'")
+    kgtool("evaluate", run_copy)
+    refused(kgtool("report", run_copy, "--labels", tmp_path / "gone"), 2, "cannot read")
+    done = kgtool("report", run_copy)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"Written to {run_copy / 'report.test.html'}\n"
+    mrr = json.loads((run_copy / "metrics.test.json").read_text())["both"]["realistic"]["mrr"]
+    assert f"{mrr:.4f}" in (run_copy / "report.test.html").read_text()
+    assert kgtool("report", run_copy, "--out", tmp_path / "a" / "page.html").code == 0
+    assert (tmp_path / "a" / "page.html").is_file()
+
+
 def test_overrides_and_data_count(kgtool, place):
     config = tiny_config(epochs=1)
     (place / "bare.toml").write_text(config.to_toml())

@@ -12,10 +12,11 @@ import pytest
 import kgtool
 from kgtool.errors import DataError, RunError
 from kgtool.page.content import duration, model_in_words
+from kgtool.page.names import clean
 from kgtool.run import Run
 from kgtool.tables import load_table
 from tests.pages import NASTY, SECTIONS, Page, evaluated, nasty_ring
-from tests.runs import all_paths_config, tiny_config
+from tests.runs import all_paths_config, ring, tiny_config, write_folder
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def test_labels_from_a_file_are_shown(copy, tmp_path):
     page = Page(kgtool.write_report(copy, labels=file).read_text(encoding="utf-8"))
     assert "thing <b> 1" in page.text
     assert not re.search(r"\be0\d\d\b", page.text)
-    assert {"$r^2$", *words.entities} >= set(page.values("title")) > {"$r^2$"}
+    assert {"$r^2$", *map(clean, words.entities)} >= set(page.values("title")) > {"$r^2$"}
     assert "square" in {row[0] for row in page.tables["Metrics by relation"]}
     file.write_text("x\ty\n")
     with pytest.raises(DataError, match="no label is of an entity or relation"):
@@ -202,6 +203,21 @@ def test_another_split_names_itself_in_the_remedy(copy):
     page = Page(kgtool.write_report(copy, "valid").read_text(encoding="utf-8"))
     assert "valid split" in page.text
     assert "train + valid hold" in page.text
+
+
+def test_another_graph_has_a_page_of_its_own(all_paths, tmp_path):
+    other = write_folder(ring(), tmp_path / "elsewhere")
+    for file in other.iterdir():
+        text = file.read_text()
+        for i, relation in enumerate(sorted(all_paths.vocabulary.relations)):
+            text = text.replace(f"r{i:03}", relation)
+        file.write_text(text, encoding="utf-8")
+    with pytest.raises(RunError, match=rf"elsewhere.test.json is not there.*--data {other}`"):
+        kgtool.write_report(all_paths, data=other)
+    kgtool.evaluate(all_paths, data=other)
+    file = kgtool.write_report(all_paths, data=other)
+    assert file.name == "report.elsewhere.test.html"
+    assert "Trained on another graph of the same relations in" in Page(file.read_text("utf-8")).text
 
 
 def test_damaged_files_are_refused(copy):

@@ -74,6 +74,7 @@ def render_page(
     return _environment(names).get_template("template.html").render(
         title=clean_title(dataset.name, split),
         dataset=dataset,
+        elsewhere=dataset.fingerprint != run.info["fingerprint"],
         split=split,
         filter=" + ".join(splits),
         metrics=stored.metrics,
