@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kgtool.explain import Explanation, main_relations
 from kgtool.page.names import Names
 
-WIDTH = 860.0  # of the drawing, in its own units, which are pixels where there is room
+WIDTH = 1000.0  # of the drawing, in its own units, which are pixels where there is room
 ROW = 46.0  # between paths
 MARGIN = 64.0  # from the border to the middle of the first and last entity
 LINE = 15  # columns of a line of a label; two lines are shown
