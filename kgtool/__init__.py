@@ -26,6 +26,7 @@ from kgtool.api import (
     next_step,
     routes,
     walks,
+    write_report,
 )
 from kgtool.config import Config, load_config
 from kgtool.errors import KGToolError
@@ -60,4 +61,5 @@ __all__ = [
     "routes",
     "train",
     "walks",
+    "write_report",
 ]

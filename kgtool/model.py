@@ -189,9 +189,9 @@ class PathScorer:
         queries = self.decoder.queries(hrt[:, 1], self.feed).cpu()
         return (self.features(hrt[:, [0, 2]]) * queries).sum(1)
 
-    @cached_property
-    def entities(self) -> Tensor:
-        """`(num_entities, d)`: the state that a pass from each entity leaves at that entity.
+    @torch.no_grad()
+    def own_states(self, entity: Tensor) -> Tensor:
+        """`(n, d)`: the state that a pass from each of the entities `(n,)` leaves at itself.
 
         It tells what closed paths lead back to it, which is to say what surrounds it.
         """
@@ -201,9 +201,12 @@ class PathScorer:
             own_row = torch.from_numpy(reached.first[-1][:-1])
             return self.decoder(reached, self.feed)[own_row].cpu()
 
-        everyone = torch.arange(self.graph.num_entities)
-        with torch.no_grad():
-            return torch.cat(in_threads(own, self.decoder.split(self.graph, everyone)))
+        return torch.cat(in_threads(own, self.decoder.split(self.graph, entity)))
+
+    @cached_property
+    def entities(self) -> Tensor:
+        """`(num_entities, d)`: `own_states` of them all."""
+        return self.own_states(torch.arange(self.graph.num_entities))
 
     @property
     def relations(self) -> Tensor:

@@ -57,7 +57,7 @@ def _draw(found: Explanation) -> Figure:
             fill = _ENDS if i in (0, len(places) - 1) else _ENTITY
             box = {"boxstyle": "round,pad=0.35", "edgecolor": _EDGE, "facecolor": fill}
             text = axes.text(
-                place, -row, _short(entity), fontsize=9, ha="center", va="center", bbox=box
+                place, -row, short(entity), fontsize=9, ha="center", va="center", bbox=box
             )
             boxes.append(text.get_bbox_patch())
         for i, step in enumerate(path.steps):
@@ -77,8 +77,9 @@ def _draw(found: Explanation) -> Figure:
 
 
 def _said(step: tuple[tuple[str, float], ...]) -> str:
-    return "\n".join(_short(relation) for relation in main_relations(step))
+    return "\n".join(short(relation) for relation in main_relations(step))
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= _LABEL else label[: _LABEL // 2] + "…" + label[-_LABEL // 2 :]
+def short(label: str, most: int = _LABEL) -> str:
+    """The label, its middle left out where it has more characters than `most`."""
+    return label if len(label) <= most else label[: most // 2] + "…" + label[-most // 2 :]

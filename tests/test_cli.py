@@ -34,6 +34,7 @@ FLAGS = {
     "evaluate": ["run", "--split", "--data", "--with", "--hits", "--out", "--candidates"],
     "relations": ["run", "--split", "--data", "--with", "--hits"],
     "classify": ["run", "--split", "--data", "--with", "--sampled", "--seed"],
+    "report": ["run", "--split", "--data", "--labels", "--out"],
     "metrics": ["file", "--by", "--out", "--hits"],
     "paths": [
         "run",
@@ -431,6 +432,22 @@ def test_fewer_candidates_are_named_wherever_they_stand(kgtool, run_copy, tmp_pa
     assert result.code == 0
     assert "among types candidates" in result.out
     assert (out / "inverse" / "metrics.types.test.json").is_file()
+
+
+def test_a_report_takes_an_evaluation(kgtool, run_copy, tmp_path):
+    for file in run_copy.glob("*.test.*"):
+        file.unlink()
+    refused(kgtool("report", run_copy), 2, f"Remedy: run `kgtool evaluate {run_copy}` first")
+    refused(kgtool("report", run_copy, "--split", "tset"), 2, "no split 'tset'")
+    kgtool("evaluate", run_copy)
+    refused(kgtool("report", run_copy, "--labels", tmp_path / "gone"), 2, "cannot read")
+    done = kgtool("report", run_copy)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"Written to {run_copy / 'report.test.html'}\n"
+    mrr = json.loads((run_copy / "metrics.test.json").read_text())["both"]["realistic"]["mrr"]
+    assert f"{mrr:.4f}" in (run_copy / "report.test.html").read_text()
+    assert kgtool("report", run_copy, "--out", tmp_path / "a" / "page.html").code == 0
+    assert (tmp_path / "a" / "page.html").is_file()
 
 
 def test_overrides_and_data_count(kgtool, place):

@@ -3,6 +3,7 @@
 from kgtool.api.answers import explain, export
 from kgtool.api.evaluation import compare, evaluate, evaluate_baselines
 from kgtool.api.questions import evaluate_paths, evaluate_relations, evaluate_triples
+from kgtool.api.reporting import write_report
 from kgtool.api.walking import next_step, routes, walks
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "next_step",
     "routes",
     "walks",
+    "write_report",
 ]

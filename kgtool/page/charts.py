@@ -1,0 +1,258 @@
+"""The page's plots by matplotlib, as SVG whose text is text; the same data, the same bytes."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from kgtool.page.embedding_map import EmbeddingMap
+from kgtool.page.names import Names
+from kgtool.page.tables import Group
+from kgtool.picture import short
+
+BLUE, RED, GREY, INK = "#2a6fbb", "#c8553d", "#8a97a5", "#2b3440"
+# Of groups: apart also to most who do not tell red from green (Okabe & Ito 2008).
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a5fa8", "#8c6d31")
+SIDE_COLORS = {"both": INK, "head": RED, "tail": BLUE}
+WIDTH = 4.6  # inches: as wide as a phone, half of a desktop's page
+MOST_RELATIONS = 25
+MOST_NAMED = 14  # entities with their names on the map
+_STYLE: dict[Any, Any] = {
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.axisbelow": True,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # matplotlib's own, so that every machine measures alike
+    "font.size": 8,
+    "grid.color": "#e6eaee",
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+_NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
+
+
+@contextmanager
+def _drawing(salt: str) -> Iterator[None]:
+    """The style; `salt` keeps the ids of one plot from those of the page's others."""
+    with rc_context(_STYLE | {"svg.hashsalt": salt}), warnings.catch_warnings():
+        # The reader's fonts count, not those that the text is measured with.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        yield
+
+
+def _svg(figure: Figure, title: str) -> str:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata=_NO_METADATA)
+    text = stream.getvalue()
+    text = re.sub(r'<g id="[^"]*">', "<g>", text[text.index("<svg") :])
+    text = re.sub(r"<style[^>]*>.*?</style>", "", text, count=1, flags=re.DOTALL)
+    sized = re.compile(r' (?:width|height)="[\d.]+pt"')
+    head, body = text.split(">", 1)
+    head = sized.sub("", head) + f' role="img" aria-label="{html.escape(title)}"'
+    return f"{head}>{body}"
+
+
+def learning_curve(history: Sequence[dict[str, float]]) -> str:
+    """MRR on valid and the loss, against minutes."""
+    minutes = [row["seconds"] / 60 for row in history]
+    mrr = [row["valid_mrr"] for row in history]
+    best = int(np.argmax(mrr))
+    with _drawing("learning-curve"):
+        figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        upper.plot(minutes, mrr, color=BLUE, marker="o", markersize=3)
+        upper.plot(minutes[best], mrr[best], "o", color=RED, markersize=6)
+        late = minutes[best] > (minutes[0] + minutes[-1]) / 2
+        upper.annotate(
+            f"{mrr[best]:.4f}", (minutes[best], mrr[best]), (4 if late else -4, 5),
+            textcoords="offset points", color=RED, ha="right" if late else "left",
+        )  # fmt: skip
+        upper.margins(y=0.15)
+        upper.set_ylabel("MRR on valid")
+        lower.plot(minutes, [row["loss"] for row in history], color=GREY, marker="o", markersize=3)
+        lower.set(ylabel="loss", xlabel="minutes of training")
+        lower.set_xlim(left=0)
+        figure.align_ylabels()
+        return _svg(figure, "MRR on valid and the loss, against minutes of training")
+
+
+def by_relation(groups: Sequence[Group], names: Names) -> str:
+    """MRR of the relations with most queries, with intervals."""
+    shown = groups[:MOST_RELATIONS]
+    with _drawing("by-relation"):
+        figure = Figure(figsize=(WIDTH + 1, 0.23 * len(shown) + 0.7), layout="constrained")
+        axes: Axes = figure.add_subplot()
+        y = np.arange(len(shown))
+        mrr = np.array([group.metrics["both"]["mrr"] for group in shown])
+        low = np.array([group.low["both"] for group in shown])
+        high = np.array([group.high["both"] for group in shown])
+        axes.barh(y, mrr, color="#c9dcf0", height=0.68)
+        axes.hlines(y, low, high, color=BLUE, linewidth=1.6)
+        axes.plot(mrr, y, "o", color=BLUE, markersize=3.5, clip_on=False)
+        axes.set_yticks(y)
+        axes.set_yticklabels([short(names(group.name), 34) for group in shown], parse_math=False)
+        axes.tick_params("y", length=0)
+        axes.grid(axis="y", visible=False)
+        axes.set(xlim=(0, 1), ylim=(len(shown) - 0.4, -0.6), xlabel="MRR")
+        return _svg(figure, "MRR by relation, with 95 % intervals")
+
+
+def by_category(groups: Sequence[Group]) -> str:
+    """MRR by cardinality category and side, with intervals."""
+    with _drawing("by-category"):
+        figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
+        axes: Axes = figure.add_subplot()
+        for shift, (side, color) in zip((-0.2, 0.0, 0.2), SIDE_COLORS.items(), strict=True):
+            found = [(i, group) for i, group in enumerate(groups) if side in group.metrics]
+            x = np.array([i for i, _ in found]) + shift
+            mrr = np.array([group.metrics[side]["mrr"] for _, group in found])
+            low = np.array([group.low[side] for _, group in found])
+            high = np.array([group.high[side] for _, group in found])
+            axes.vlines(x, low, high, color=color, linewidth=1.8)
+            axes.plot(x, mrr, "o", color=color, markersize=5, label=side, clip_on=False)
+        axes.set_xticks(range(len(groups)))
+        axes.set_xticklabels(
+            [f"{group.name}\n{group.queries['both']:,} queries" for group in groups]
+        )
+        axes.grid(axis="x", visible=False)
+        axes.set(ylim=(0, 1), xlim=(-0.5, len(groups) - 0.5), ylabel="MRR")
+        figure.legend(loc="outside upper right", ncols=3, handletextpad=0.2)
+        return _svg(figure, "MRR by cardinality category and side, with 95 % intervals")
+
+
+def rank_histogram(ranks: pd.DataFrame) -> str:
+    """Where answers are placed: shares of queries in bins that double, and Hits@k of every k."""
+    rank = ranks["rank"].to_numpy()
+    doublings = int(np.ceil(np.log2(max(rank.max(), 2) + 1)))
+    edges = 2.0 ** np.arange(doublings + 1)
+    with _drawing("ranks"):
+        figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+        axes: Axes = figure.add_subplot()
+        middle, step = edges[:-1], edges[1:] - edges[:-1]
+        for i, side in enumerate(("head", "tail")):
+            own = rank[(ranks["side"] == side).to_numpy()]
+            share = np.histogram(own, edges)[0] / max(len(own), 1)
+            width = step * 0.42
+            axes.bar(
+                middle + step * (0.06 + 0.44 * i), share, width, align="edge",
+                color=SIDE_COLORS[side], alpha=0.75, label=f"{side} queries",
+            )  # fmt: skip
+        k, count = np.unique(rank, return_counts=True)
+        hits = count.cumsum() / len(rank)
+        axes.step(np.append(k, edges[-1]), np.append(hits, 1.0), where="post", color=INK,
+                  linewidth=1.2, label="Hits@k")  # fmt: skip
+        axes.set_xscale("log", base=10)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+        axes.set(xlim=(1, edges[-1]), ylim=(0, 1), xlabel="rank, k", ylabel="queries")
+        axes.grid(axis="x", visible=False)
+        figure.legend(loc="outside upper right", ncols=3)
+        return _svg(figure, "Histogram of ranks, and Hits@k of every k")
+
+
+def calibration_curve(table: pd.DataFrame) -> str:
+    """The share that is true among answers of a predicted probability, above how many there are."""
+    with _drawing("calibration"):
+        figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+        x, y = table["probability"].to_numpy(), table["observed"].to_numpy()
+        upper.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+        upper.vlines(x, table["low"], table["high"], color=BLUE, linewidth=1.6)
+        upper.plot(x, y, "o-", color=BLUE, markersize=4, linewidth=1)
+        upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is true")
+        lower.vlines(x, 0, table["count"], color=GREY, linewidth=6)
+        lower.set(xlabel="predicted probability", ylabel="answers")
+        lower.set_ylim(bottom=0)
+        lower.yaxis.set_major_locator(MaxNLocator(2))
+        lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        figure.align_ylabels()
+        return _svg(figure, "Observed share of true answers against predicted probability")
+
+
+def calibration_error(table: pd.DataFrame) -> float:
+    """The expected calibration error: the mean distance of bins, weighted by their counts."""
+    gap = (table["probability"] - table["observed"]).abs()
+    return float((gap * table["count"]).sum() / table["count"].sum())
+
+
+def map_plot(found: EmbeddingMap, role_name: Callable[[int], str], labels: Sequence[str]) -> str:
+    """The map, coloured by role, the entities with most triples named.
+
+    Args:
+        found: the map.
+        role_name: what to say of a role.
+        labels: of the entities shown.
+    """
+    kinds, count = np.unique(found.role.numpy(), return_counts=True)
+    often = [int(kinds[i]) for i in np.argsort(-count, kind="stable") if kinds[i] >= 0]
+    often = often[: len(COLORS)]
+    place = found.place
+    with _drawing("map"):
+        figure = Figure(figsize=(6.6, 6.2 + 0.17 * ((len(often) + 2) // 2)), layout="constrained")
+        axes: Axes = figure.add_subplot()
+        axes.set_axis_off()
+        role = found.role.numpy()
+        rest = ~np.isin(role, often)
+        size = 7 if len(place) > 500 else 16
+        if rest.any():
+            axes.scatter(
+                place[rest, 0],
+                place[rest, 1],
+                s=size * 0.7,
+                color="#c3cad2",
+                linewidths=0,
+                label="other",
+            )
+        for kind, color in zip(often, COLORS, strict=False):
+            own = place[role == kind]
+            axes.scatter(
+                own[:, 0], own[:, 1], s=size, color=color, linewidths=0, label=role_name(kind)
+            )
+        spread = np.ptp(place, axis=0).max() or 1.0
+        axes.set_aspect("equal", "datalim")
+        named: list[np.ndarray] = []
+        for i in np.argsort(-found.degree.numpy(), kind="stable"):
+            x, y = place[i]
+            # Names are wide and low: none over another.
+            if any(abs(x - a) < 0.24 * spread and abs(y - b) < 0.03 * spread for a, b in named):
+                continue
+            named.append(place[i])
+            axes.annotate(
+                short(labels[int(i)]), (x, y), (0, 4), textcoords="offset points", fontsize=7.5,
+                ha="center", va="bottom", parse_math=False,
+                bbox={"boxstyle": "round,pad=0.1", "facecolor": "#ffffffcc", "edgecolor": "none"},
+            )  # fmt: skip
+            axes.plot(
+                x, y, "o", markersize=4, markerfacecolor="none", color=INK, markeredgewidth=0.7
+            )
+            if len(named) == MOST_NAMED:
+                break
+        handles, said = axes.get_legend_handles_labels()
+        order = [*range(1, len(said)), 0] if rest.any() else [*range(len(said))]
+        legend = figure.legend(
+            [handles[i] for i in order], [said[i] for i in order],
+            loc="outside lower center", ncols=2, markerscale=1.6, handletextpad=0.2,
+        )  # fmt: skip
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        return _svg(figure, "Map of entity states")

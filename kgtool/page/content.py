@@ -1,0 +1,225 @@
+"""The page put together: what a run's folder, its data and its model say, in one template."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+
+from kgtool.breakdown import MANY
+from kgtool.config import Config
+from kgtool.errors import DataError
+from kgtool.metrics import LEVEL, NEGATIVES
+from kgtool.model import PathScorer, Scorer
+from kgtool.page import charts
+from kgtool.page.cases import choose, count_ranks, describe, queries_of
+from kgtool.page.embedding_map import embedding_map
+from kgtool.page.graphs import draw
+from kgtool.page.names import Names, clean
+from kgtool.page.stored import Stored
+from kgtool.page.tables import by_queries, groups_of, metric_rows
+from kgtool.picture import short
+from kgtool.run import LOG, Run
+from kgtool.triples import SPLITS, KGDataset
+
+# What the queries are grouped by, besides relations, with how to read it.
+BREAKDOWNS = {
+    "category": "Cardinality",
+    "degree": "Degree of the answer",
+    "distance": "Distance",
+    "entities": "Seen and unseen entities",
+}
+
+
+def render_page(
+    run: Run,
+    dataset: KGDataset,
+    stored: Stored,
+    labels: Mapping[str, str] | None = None,
+    progress: bool = False,
+) -> str:
+    """The whole page.
+
+    Args:
+        run: the run.
+        dataset: what it was evaluated on.
+        stored: its evaluation.
+        labels: readable labels for some entities and relations.
+        progress: show a progress bar.
+
+    Raises:
+        RunError: when the evaluation does not fit the run's weights.
+        DataError: when no label is of the data.
+    """
+    words = dataset.vocabulary
+    if labels and not any(word in labels for word in (*words.entities, *words.relations)):
+        raise DataError("no label is of an entity or relation of the data. Remedy: check the file.")
+    names = Names(labels or {})
+    model = run.model(dataset).cpu()
+    scorer = model.scorer()
+    split = stored.metrics["split"]
+    splits = SPLITS if split == "test" else SPLITS[:2]
+    by_count = count_ranks(dataset, queries_of(stored.ranks, dataset))
+    best, worst = (
+        describe(rows, stored.ranks, by_count, scorer, dataset, splits)
+        for rows in choose(stored.ranks, by_count)
+    )
+    relations = by_queries(groups_of(stored.breakdown, "relation"))
+    categories = groups_of(stored.breakdown, "category")
+    history = run.history()
+    seconds = history[-1]["seconds"] if history else None
+    return _environment(names).get_template("template.html").render(
+        title=clean_title(dataset.name, split),
+        dataset=dataset,
+        elsewhere=dataset.fingerprint != run.info["fingerprint"],
+        split=split,
+        filter=" + ".join(splits),
+        metrics=stored.metrics,
+        hits=stored.hits,
+        rows=metric_rows(stored),
+        level=f"{100 * LEVEL:g}\u00a0%",
+        negatives=NEGATIVES,
+        many=MANY,
+        model=model_in_words(run.config),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        config=run.config.to_toml(),
+        versions=run.info.get("versions", {}),
+        date=date_of(run),
+        training=None if seconds is None else duration(seconds),
+        history=history,
+        best_validation=max(history, key=lambda row: row["valid_mrr"]) if history else None,
+        data_rows=data_rows(dataset),
+        breakdowns={
+            name: (title, groups)
+            for name, title in BREAKDOWNS.items()
+            if (groups := groups_of(stored.breakdown, name))
+        },
+        relations=relations,
+        most_relations=charts.MOST_RELATIONS,
+        curve=charts.learning_curve(history) if history else None,
+        relation_chart=charts.by_relation(relations, names),
+        category_chart=charts.by_category(categories) if categories else None,
+        rank_chart=charts.rank_histogram(stored.ranks),
+        calibration=stored.calibration,
+        calibration_chart=(
+            None if stored.calibration is None else charts.calibration_curve(stored.calibration)
+        ),
+        calibration_error=(
+            None if stored.calibration is None else charts.calibration_error(stored.calibration)
+        ),
+        best=best,
+        worst=worst,
+        reads_paths=isinstance(scorer, PathScorer),
+        map=_map(scorer, dataset, names, progress),
+    )  # fmt: skip
+
+
+def _environment(names: Names) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("kgtool", "page"),
+        autoescape=True,  # labels are a stranger's
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "named": names,
+        "cleaned": clean,
+        "places": places,
+        "count": lambda value: f"{value:,}",
+        "drawn": lambda why: draw(why, names),
+    }
+    return environment
+
+
+def places(value: float | None, digits: int = 3) -> str:
+    """A number with its digits; a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def clean_title(name: str, split: str) -> str:
+    """The page's title."""
+    return f"{clean(name)}: {split}"
+
+
+def model_in_words(config: Config) -> str:
+    """What kind of model a configuration makes."""
+    encoder, paths = config.encoder, config.all_paths
+    layers = 0 if encoder is None else encoder.layers
+    fed = "entity embeddings"
+    if encoder is not None and layers:
+        kind = "bases" if encoder.decomposition == "basis" else "blocks"
+        many = "one layer" if layers == 1 else f"{layers} layers"
+        fed = f"an R-GCN encoder of {many} ({encoder.parts} {kind})"
+    if paths is not None:
+        text = f"A GRU that reads all paths of up to {paths.steps} edges from a head"
+        return (
+            f"{text}, fed by {fed}; {config.dim} dims" if encoder else f"{text}; {config.dim} dims"
+        )
+    return f"A GRU that reads one path over {fed}; {config.dim} dims"
+
+
+def date_of(run: Run) -> str | None:
+    """The day that training began, as its log says."""
+    try:
+        with (run.path / LOG).open(encoding="utf-8") as file:
+            line = file.readline()
+    except (OSError, UnicodeDecodeError):
+        return None
+    found = re.match(r"\d{4}-\d\d-\d\d", line)
+    return found.group() if found else None
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `3.5 min`, `47 min`, `2 h 5 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 600:
+        return f"{seconds / 60:.1f} min"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def data_rows(dataset: KGDataset) -> list[dict[str, Any]]:
+    """Each split's triples, and its entities and relations, with those that train lacks."""
+    seen = {"entities": dataset.train[:, [0, 2]], "relations": dataset.train[:, 1]}
+    known = {name: set(ids.flatten().tolist()) for name, ids in seen.items()}
+    rows = []
+    for split in SPLITS:
+        triples = dataset.split(split)
+        entities = set(triples[:, [0, 2]].flatten().tolist())
+        relations = set(triples[:, 1].tolist())
+        rows.append(
+            {
+                "split": split,
+                "triples": len(triples),
+                "entities": len(entities),
+                "relations": len(relations),
+                "unseen_entities": len(entities - known["entities"]),
+                "unseen_relations": len(relations - known["relations"]),
+            }
+        )
+    return rows
+
+
+def _map(
+    scorer: Scorer | PathScorer, dataset: KGDataset, names: Names, progress: bool
+) -> dict[str, Any] | None:
+    found = embedding_map(scorer, dataset, progress)
+    if found is None:
+        return None
+    words, n = dataset.vocabulary, dataset.num_relations
+
+    def role(kind: int) -> str:
+        relation = short(names(words.relations[kind % n]))
+        return f"{'head' if kind < n else 'tail'} of {relation}"
+
+    labels = [names(words.entities[i]) for i in found.entity.tolist()]
+    return {
+        "chart": charts.map_plot(found, role, labels),
+        "shown": len(found.entity),
+        "everyone": found.everyone,
+    }

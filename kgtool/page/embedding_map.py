@@ -1,0 +1,100 @@
+"""The embedding map: entity states on a plane, near where they are near, by t-SNE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from kgtool.model import PathScorer, Scorer
+from kgtool.triples import KGDataset
+
+# Most entities shown: states that are there, and states that cost a pass each.
+SHOWN, PASSES = 2000, 1000
+FEWEST = 10
+BATCH = 50  # passes between two marks of a progress bar
+DIMS = 50  # principal components that t-SNE starts from
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingMap:
+    """Entities on a plane.
+
+    Attributes:
+        entity: `(n,)` int64, ids.
+        place: `(n, 2)`.
+        role: `(n,)` int64, what the entity is most often in train: the head of relation `r` is `r`,
+            its tail `r + num_relations`; -1 for an entity that train lacks.
+        degree: `(n,)` int64, its train triples.
+        everyone: number of entities, shown or not.
+    """
+
+    entity: Tensor
+    place: np.ndarray
+    role: Tensor
+    degree: Tensor
+    everyone: int
+
+
+def embedding_map(
+    scorer: Scorer | PathScorer, dataset: KGDataset, progress: bool = False
+) -> EmbeddingMap | None:
+    """Lay entities out; a sample where they are many, the same every time.
+
+    Returns:
+        None for fewer than `FEWEST` entities.
+    """
+    everyone = dataset.num_entities
+    if everyone < FEWEST:
+        return None
+    most = SHOWN if isinstance(scorer, Scorer) else PASSES
+    generator = torch.Generator().manual_seed(0)
+    entity = torch.randperm(everyone, generator=generator)[:most].sort()[0]
+    if isinstance(scorer, Scorer):
+        states = scorer.entities[entity]
+    else:
+        parts = tqdm(entity.split(BATCH), desc="map", unit="part", disable=not progress)
+        states = torch.cat([scorer.own_states(part) for part in parts])
+    role, degree = roles(dataset)
+    return EmbeddingMap(entity, project(states), role[entity], degree[entity], everyone)
+
+
+def roles(dataset: KGDataset) -> tuple[Tensor, Tensor]:
+    """`(num_entities,)` each: what an entity is most often in train, and its number of triples."""
+    n, types = dataset.num_entities, 2 * dataset.num_relations
+    head, relation, tail = dataset.train.unbind(1)
+    as_head, as_tail = head * types + relation, tail * types + relation + dataset.num_relations
+    key, count = torch.unique(torch.cat([as_head, as_tail]), return_counts=True)
+    # Rarest first, so that the most frequent is written last; of equals the first relation.
+    order = torch.argsort(count * types - key % types, stable=True)
+    role = np.full(n, -1)
+    role[(key[order] // types).numpy()] = (key[order] % types).numpy()
+    degree = torch.bincount(dataset.train[:, [0, 2]].flatten(), minlength=n)
+    return torch.from_numpy(role), degree
+
+
+def project(states: Tensor) -> np.ndarray:
+    """`(n, 2)`: t-SNE (van der Maaten & Hinton 2008) of states `(n, d)`, n at least `FEWEST`.
+
+    One thread, so that sums are added up in one order and the same states give the same map.
+    """
+    from sklearn.manifold import TSNE  # here: it takes a second to import
+
+    vectors = states.detach().double().numpy()
+    with threadpool_limits(limits=1):
+        left, size, _ = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
+        parts = (left * size)[:, :DIMS]  # principal components
+        start = parts[:, [0, min(1, parts.shape[1] - 1)]]
+        spread = start[:, 0].std()
+        # Small, as t-SNE wants it, to move freely at first.
+        start = start / spread * 1e-4 if spread > 0 else start
+        place: np.ndarray = TSNE(
+            perplexity=min(30.0, (len(parts) - 1) / 3),
+            init=start.astype(np.float32),
+            random_state=0,
+        ).fit_transform(parts.astype(np.float32))
+    return place

@@ -1,0 +1,107 @@
+"""What `kgtool evaluate` left in a run's folder, read back for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kgtool.breakdown import COLUMNS
+from kgtool.errors import DataError, RunError
+from kgtool.evaluator import SIDES
+from kgtool.files import read_json
+from kgtool.metrics import POLICIES
+from kgtool.rank_files import TRIPLE
+from kgtool.tables import load_table
+from kgtool.triples import KGDataset
+
+# The files of an evaluation, as kind and ending. The last is there where calibration was asked for.
+KINDS = ("metrics.json", "breakdown.tsv", "ranks.tsv", "calibration.tsv")
+CALIBRATION = ("probability", "observed", "count", "low", "high")
+_RANK_NUMBERS = ("rank", "optimistic", "pessimistic", "candidates", "score")
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """An evaluation as its files hold it.
+
+    Attributes:
+        metrics: of `metrics.json`, see `kgtool.evaluator.Evaluation.to_dict`.
+        breakdown: see `kgtool.breakdown`.
+        ranks: see `kgtool.rank_files`.
+        calibration: a row a bin of predicted probability: `probability` (their mean), `observed`
+            (the share that are true) between `low` and `high`, and `count`; None without the file.
+    """
+
+    metrics: Mapping[str, Any]
+    breakdown: pd.DataFrame
+    ranks: pd.DataFrame
+    calibration: pd.DataFrame | None
+
+    @property
+    def hits(self) -> tuple[int, ...]:
+        """The k of Hits@k."""
+        names = self.metrics["both"]["realistic"]
+        return tuple(int(name[5:]) for name in names if name.startswith("hits@"))
+
+
+def read_stored(files: Mapping[str, Path], dataset: KGDataset, command: str) -> Stored:
+    """Read the files of an evaluation.
+
+    Args:
+        files: kind, of `KINDS`, → file.
+        dataset: what they must be of.
+        command: what makes them; the remedy of every error.
+
+    Raises:
+        RunError: when one is missing, damaged, or of other data.
+    """
+    metrics_file, breakdown_file, ranks_file, calibration_file = (files[kind] for kind in KINDS)
+    for file in (metrics_file, breakdown_file, ranks_file):
+        if not file.is_file():
+            raise RunError(f"{file} is not there. Remedy: run `{command}` first.")
+    metrics = read_json(metrics_file)
+    try:
+        whole = all(metrics[side][ties]["mrr"] >= 0 for side in SIDES for ties in POLICIES)
+        fingerprint, queries = metrics["dataset"]["fingerprint"], metrics["counts"]["queries"]
+    except (KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise RunError(f"{metrics_file}: not an evaluation's. Remedy: run `{command}` again.")
+    if fingerprint != dataset.fingerprint:
+        raise RunError(f"{metrics_file} is of other data. Remedy: run `{command}` again.")
+    breakdown = _table(breakdown_file, COLUMNS, ("value", "queries"), command)
+    breakdown[["low", "high"]] = breakdown[["low", "high"]].apply(pd.to_numeric, errors="coerce")
+    ranks = _table(ranks_file, (*TRIPLE, "side", *_RANK_NUMBERS), _RANK_NUMBERS, command)
+    if len(ranks) != queries:
+        raise RunError(
+            f"{ranks_file} has {len(ranks)} queries, {metrics_file.name} {queries}. Remedy: run "
+            f"`{command}` again."
+        )
+    calibration = None
+    if calibration_file.is_file():
+        calibration = _table(calibration_file, CALIBRATION, CALIBRATION, command)
+    return Stored(metrics, breakdown, ranks, calibration)
+
+
+def _table(
+    file: Path, columns: Sequence[str], numbers: Sequence[str], command: str
+) -> pd.DataFrame:
+    try:
+        frame = load_table(file)
+    except DataError as error:
+        raise RunError(str(error)) from error
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise RunError(f"{file}: no column {', '.join(missing)}. Remedy: run `{command}` again.")
+    for name in numbers:
+        frame[name] = pd.to_numeric(frame[name], errors="coerce")
+        if frame[name].isna().any():
+            line = int(frame[name].isna().to_numpy().argmax()) + 2
+            raise RunError(
+                f"{file}, line {line}: the {name} is no number. Remedy: run `{command}` again."
+            )
+    return frame
