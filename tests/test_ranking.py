@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -265,3 +266,24 @@ def test_metrics_are_pykeens(case):
             if chance > 1:
                 amri = theirs.get_metric("tail.realistic.adjusted_arithmetic_mean_rank_index")
                 assert ours["amri"] == pytest.approx(amri)
+
+
+@settings(max_examples=50, deadline=None)
+@given(case=cases())
+def test_ranks_are_libkges(case):
+    """LibKGE's evaluator, transcribed: ranks from 0, `num_ties` with the answer itself.
+
+    `EntityRankingJob._get_ranks_and_num_ties` and `_get_ranks`, with what is filtered set to minus
+    infinity. Its default, `rounded_mean_rank`, is the realistic rank rounded up.
+    """
+    filtered = case.ranks()[0]
+    for i, (head, relation, tail) in enumerate(case.triples):
+        scores = case.scores[head, relation].clone()
+        true = scores[tail].clone()
+        for other in range(len(scores)):
+            if other != tail and (head, relation, other) in case.known:
+                scores[other] = -torch.inf
+        rank, num_ties = int((scores > true).sum()), int((scores == true).sum())
+        assert int(filtered.optimistic[i]) == rank + 1  # best_rank
+        assert int(filtered.pessimistic[i]) == rank + num_ties - 1 + 1  # worst_rank
+        assert math.ceil(float(filtered.realistic[i])) == rank + num_ties // 2 + 1
