@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kgtool.api.runs import about_data, fitting, loaded, opened, result_file
+from kgtool.api.runs import about_data, loaded, opened, result_file, scorers
 from kgtool.classification import TripleEvaluation
 from kgtool.classification import evaluate_triples as tell_triples
 from kgtool.errors import DataError
@@ -50,8 +50,7 @@ def evaluate_relations(
     run = opened(run)
     dataset = loaded(run, data)
     others = [opened(other) for other in beside]
-    models = [run.model(dataset).scorer()]
-    models += [fitting(other, dataset).model(dataset).scorer() for other in others]
+    models = scorers(run, others, dataset)
     found = find_relations(models, dataset, split, tuple(hits), progress)
     about = about_data(dataset) | {"with": [str(other.path) for other in others]}
     save_table(
@@ -94,8 +93,7 @@ def evaluate_triples(
     given = load_negatives(dataset.path, dataset.vocabulary) if dataset.path else {}
     has_all = not sampled and {"valid", split} <= given.keys()
     others = [opened(other) for other in beside]
-    models = [run.model(dataset).scorer()]
-    models += [fitting(other, dataset).model(dataset).scorer() for other in others]
+    models = scorers(run, others, dataset)
     found = tell_triples(models, dataset, split, given if has_all else None, seed)
     about = about_data(dataset) | {"with": [str(other.path) for other in others]}
 

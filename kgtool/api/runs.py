@@ -8,6 +8,7 @@ from typing import Any
 
 from kgtool.errors import DataError, RunError
 from kgtool.loaders.faults import nearest, quoted
+from kgtool.model import PathScorer, Scorer
 from kgtool.ranking import Candidates
 from kgtool.run import Run, versions
 from kgtool.triples import KGDataset
@@ -33,6 +34,12 @@ def fitting(beside: Run, dataset: KGDataset) -> Run:
             "files."
         )
     return beside
+
+
+def scorers(run: Run, beside: Sequence[Run], dataset: KGDataset) -> list[Scorer | PathScorer]:
+    """What answers queries of a run and of those asked beside it."""
+    runs = [run, *(fitting(other, dataset) for other in beside)]
+    return [each.model(dataset).scorer() for each in runs]
 
 
 def id_of(label: str, ids: Mapping[str, int], kind: str) -> int:
