@@ -378,7 +378,7 @@ def test_without_walks_nothing_of_them_is_in_the_weights(tmp_path):
 
 def test_walks_are_learned(tmp_path):
     config = tiny_config(
-        dim=16, epochs=60, validate_every=60, learning_rate=0.03, decay="none", walks=1.0,
+        dim=16, epochs=20, validate_every=20, learning_rate=0.01, decay="none", walks=1.0,
         input_dropout=0.0, output_dropout=0.0,
     )  # fmt: skip
     run = fit(config, tmp_path / "run")
@@ -386,9 +386,9 @@ def test_walks_are_learned(tmp_path):
     assert isinstance(model, KGModel)
     table = perplexity(model.reader(), ring(), "valid", 3, 300, 0).table
     found = table[table["steps"] == "all"].set_index("by")
-    # A walk never turns back, which the GRU alone can know: one of five relations, not of six.
-    assert found["relation"]["model"] < 0.92 * found["relation"]["uniform"]
-    assert found["entity"]["model"] < 0.3 * found["entity"]["frequency"]
+    # Around the ring a relation tells the next entity, and all relations are as likely.
+    assert found["entity"]["model"] < 0.4 * found["entity"]["uniform"]
+    assert found["both"]["model"] < 0.4 * found["both"]["uniform"]
 
 
 @pytest.mark.parametrize("hide", [True, False])
@@ -438,8 +438,8 @@ def test_what_a_run_leaves(steady):
     ]  # fmt: skip
     table = pd.read_csv(run.path / HISTORY, sep="\t")
     assert list(table) == [
-        "epoch", "step", "seconds", "loss", "learning_rate", "valid_mrr", "valid_mr", "valid_amr",
-        "valid_hits@1", "valid_hits@3", "valid_hits@10",
+        "epoch", "step", "seconds", "loss", "learning_rate", "valid_mrr", "valid_mr", "valid_gmr",
+        "valid_amr", "valid_amri", "valid_hits@1", "valid_hits@3", "valid_hits@10",
     ]  # fmt: skip
     assert table["epoch"].tolist() == [1, 2, 3, 4]
     assert table["step"].tolist() == [4, 8, 12, 16]
