@@ -35,7 +35,7 @@ def draw(axes: Axes, name: str, runs: dict[str, pd.DataFrame], test: dict[str, f
             end = float(minutes.iloc[-1])
             axes.plot([end], [test[run]], "*", ms=12, color=color, label=f"{run}, test")
             axes.annotate(
-                f"{test[run]:.3f}", (end, test[run]), (-8, 8), textcoords="offset points",
+                f"{test[run]:.3f}", (end, test[run]), (-9, -12), textcoords="offset points",
                 color=color, fontsize=9, ha="right",
             )  # fmt: skip
     best = max(PUBLISHED[name].values())
@@ -43,8 +43,8 @@ def draw(axes: Axes, name: str, runs: dict[str, pd.DataFrame], test: dict[str, f
         above = 3 if mrr == best else -10
         axes.axhline(mrr, color="#8a97a5", linewidth=0.9, linestyle="--")
         axes.annotate(
-            f"{model} {mrr:g}", (1, mrr), (-4, above), textcoords="offset points",
-            xycoords=("axes fraction", "data"), fontsize=8, color="#5c6873", ha="right",
+            f"{model} {mrr:g}", (0, mrr), (4, above), textcoords="offset points",
+            xycoords=("axes fraction", "data"), fontsize=8, color="#5c6873", ha="left",
         )  # fmt: skip
     axes.set(title=name, xlabel="minutes of training on two cores", ylabel="MRR", xlim=(0, None))
     axes.margins(y=0.1)
