@@ -34,8 +34,7 @@ from sklearn.metrics import (
 )
 from torch import Tensor
 
-from kgtool.errors import ScoreError
-from kgtool.ranking import CHUNK_BYTES, ScoresTails
+from kgtool.ranking import CHUNK_BYTES, ScoresTails, not_finite
 from kgtool.triples import KGDataset, Vocabulary, invert
 
 Floats = NDArray[np.float64]
@@ -77,11 +76,7 @@ def triple_features(
                 norm = scores.double().logsumexp(1)
                 if not bool(norm.isfinite().all()):
                     head, relation = hr[~norm.isfinite()][0].tolist()
-                    raise ScoreError(
-                        f"the model gave a score that is NaN or infinite for query (head {head}, "
-                        f"relation {relation}, ?): no probability follows from it. Remedy: train "
-                        "again with a lower learning rate, or look at the weights."
-                    )
+                    raise not_finite(f"query (head {head}, relation {relation}, ?)")
                 score = scores[row, asked[chunk, 2]].double()
                 column[chunk] = torch.stack([score, score - norm[row]], dim=1)
             columns.append(column)
@@ -110,13 +105,13 @@ def sample_negatives(dataset: KGDataset, split: str, seed: int = 0) -> Tensor:
     place = 2 * torch.randint(2, (len(positives),), generator=generator)  # 0 head, 2 tail
     negatives = positives.clone()
     left = torch.arange(len(positives))
+    # The train triples of each relation, one of which lends its entity.
+    order = torch.argsort(dataset.train[:, 1], stable=True)
+    count = torch.bincount(dataset.train[:, 1], minlength=num_relations)
+    first = count.cumsum(0) - count
     for attempt in range(TRIES):
         for side in (0, 2):
             rows = left[place[left] == side]
-            # The relation's train triples, one of which lends its entity.
-            order = torch.argsort(dataset.train[:, 1], stable=True)
-            count = torch.bincount(dataset.train[:, 1], minlength=num_relations)
-            first = count.cumsum(0) - count
             relation = positives[rows, 1]
             drawn = torch.rand(len(rows), dtype=torch.double, generator=generator)
             lender = first[relation] + (drawn * count[relation]).long()

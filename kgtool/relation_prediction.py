@@ -25,9 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kgtool.errors import ScoreError
 from kgtool.metrics import HITS, Metrics, metrics_of
-from kgtool.ranking import Ranking, rank_tails
+from kgtool.ranking import Ranking, not_finite, rank_tails
 from kgtool.triples import AnswerIndex, KGDataset, Vocabulary
 
 COUNTS = ("count with head", "count with tail", "count")
@@ -87,11 +86,7 @@ class RelationModel:
         finite = features.isfinite().flatten(1).all(1)
         if not bool(finite.all()):
             h, t = pairs[~finite][0].tolist()
-            raise ScoreError(
-                f"the model gave a score that is NaN or infinite for the pair (head {h}, ?, tail "
-                f"{t}): such scores cannot be ranked. Remedy: train again with a lower learning "
-                "rate, or look at the weights."
-            )
+            raise not_finite(f"the pair (head {h}, ?, tail {t})")
         return features
 
     def score_t(self, pairs: Tensor) -> Tensor:
