@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from kgtool import Evaluation, KGDataset, evaluate_model
-from kgtool.decoder import GRUDecoder
+from kgtool.decoder import OnePathDecoder
 from kgtool.evaluator import SIDES
 from kgtool.metrics import POLICIES
 from kgtool.model import Scorer
@@ -179,7 +179,7 @@ def compare_with_products(
     sides = [data.test[:, :2], invert(data.test, data.num_relations)[:, :2]]
     every = scores.queries(torch.cat(sides))
     distinct = scores.queries(torch.cat([torch.unique(hr, dim=0) for hr in sides]))
-    decoder = GRUDecoder(num_entities, dim).eval()
+    decoder = OnePathDecoder(num_entities, dim).eval()
     # Scaled, so that the cell works on ordinary values.
     gru = Scorer(scores.entities / LARGEST_STATE, scores.relations / LARGEST_STATE, decoder)
 

@@ -38,8 +38,11 @@ class EncoderConfig(_Section):
 
 
 class OnePathConfig(_Section):
-    """The one-path GRU decoder, and the queries that train it: (head, relation) with all tails."""
+    """The one-path decoder, and the queries that train it: (head, relation) with all tails."""
 
+    cell: Literal["gru", "product"] = Field(
+        "gru", description="what reads a relation: a GRU, or the product that DistMult is made of"
+    )
     input_dropout: float = Field(0.3, ge=0, lt=1)
     output_dropout: float = Field(0.3, ge=0, lt=1)
     batch_size: int = Field(1024, ge=1, description="queries a step")

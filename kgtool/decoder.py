@@ -1,4 +1,4 @@
-"""The one-path GRU decoder: reads a relation path from a head, scores every tail at once.
+"""The one-path decoder: a GRU reads a relation path from a head and scores every tail at once.
 
 Where it is asked to, it also reads whole walks, see `kgtool.walk_reader`.
 
@@ -7,7 +7,9 @@ Reasoning"): `s_0 = e_h`, `s_i = GRU(input = w_{r_i}, state = s_{i-1})`,
 `score(h, r_1 … r_k, t) = ⟨s_k, e_t⟩ + b_t`. Link prediction is `k = 1`.
 
 The cell is torch's, `s' = (1 - z) ∗ n + z ∗ s` with `n = tanh(W w + b + r ∗ (U s + c))`: `z` keeps
-the old state, and `r` gates after the product.
+the old state, and `r` gates after the product. In its place may stand the product alone,
+`s_i = w_{r_i} ∗ s_{i-1}`: of one relation DistMult (Yang et al. 2015), which R-GCN was published
+with, of a path the bilinear-diagonal model of Guu et al.
 """
 
 from __future__ import annotations
@@ -15,6 +17,38 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class GRUCell(nn.GRUCell):
+    """torch's cell, which also reads every word from every state at once."""
+
+    def of_pairs(self, words: Tensor, states: Tensor) -> Tensor:
+        """What it makes of each state by each word: its products once a state and once a word.
+
+        Args:
+            words: `(k, d)`.
+            states: `(b, d)`.
+
+        Returns:
+            `(b, k, d)`.
+        """
+        of_word = F.linear(words, self.weight_ih, self.bias_ih).chunk(3, dim=1)
+        of_state = F.linear(states, self.weight_hh, self.bias_hh).unsqueeze(1).chunk(3, dim=2)
+        reset, keep = (torch.sigmoid(w + s) for w, s in zip(of_word[:2], of_state[:2], strict=True))
+        new = torch.tanh(of_word[2] + reset * of_state[2])
+        return torch.lerp(new, states.unsqueeze(1), keep)
+
+
+class ProductCell(nn.Module):
+    """`s' = w ∗ s`, with `GRUCell`'s two ways to call it."""
+
+    def forward(self, word: Tensor, state: Tensor) -> Tensor:
+        """`(q, d)`, of words and states `(q, d)`."""
+        return word * state
+
+    def of_pairs(self, words: Tensor, states: Tensor) -> Tensor:
+        """`(b, k, d)`, of words `(k, d)` and states `(b, d)`."""
+        return words * states.unsqueeze(1)
 
 
 class WalkReadout(nn.Module):
@@ -54,14 +88,15 @@ class WalkReadout(nn.Module):
         return logits
 
 
-class GRUDecoder(nn.Module):
-    """A GRU over one relation path of any length.
+class OnePathDecoder(nn.Module):
+    """A GRU, or another cell, over one relation path of any length.
 
     Args:
         num_entities: N.
-        dim: d, of entity states, relation states and the GRU's state.
+        dim: d, of entity states, relation states and the cell's state.
         input_dropout: dropout on the head's state and the relations' states.
         output_dropout: dropout on the path's last state.
+        product: the cell is the product of state and relation, not a GRU.
         walks: what reads whole walks; None where none are read.
     """
 
@@ -71,12 +106,13 @@ class GRUDecoder(nn.Module):
         dim: int,
         input_dropout: float = 0.0,
         output_dropout: float = 0.0,
+        product: bool = False,
         walks: WalkReadout | None = None,
     ) -> None:
         super().__init__()
         self.input_dropout = input_dropout
         self.output_dropout = output_dropout
-        self.cell = nn.GRUCell(dim, dim)
+        self.cell: GRUCell | ProductCell = ProductCell() if product else GRUCell(dim, dim)
         self.bias = nn.Parameter(torch.zeros(num_entities))  # b_t
         self.walks = walks
 
@@ -114,22 +150,3 @@ class GRUDecoder(nn.Module):
         ended.append(state)
         last = torch.cat(ended[::-1])[torch.argsort(order)]
         return F.dropout(last, self.output_dropout, self.training)
-
-    def first_steps(self, heads: Tensor, words: Tensor) -> Tensor:
-        """What the cell makes of every head by every relation, without dropout.
-
-        A product is made once a head and once a relation; a pair costs its gates alone.
-
-        Args:
-            heads: `(b, d)` entity states.
-            words: `(k, d)` relation states.
-
-        Returns:
-            `(b, k, d)`.
-        """
-        cell = self.cell
-        of_word = F.linear(words, cell.weight_ih, cell.bias_ih).chunk(3, dim=1)
-        of_head = F.linear(heads, cell.weight_hh, cell.bias_hh).unsqueeze(1).chunk(3, dim=2)
-        reset, keep = (torch.sigmoid(w + h) for w, h in zip(of_word[:2], of_head[:2], strict=True))
-        new = torch.tanh(of_word[2] + reset * of_head[2])
-        return torch.lerp(new, heads.unsqueeze(1), keep)

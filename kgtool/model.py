@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kgtool.all_paths import AllPathsDecoder, Feed
-from kgtool.decoder import GRUDecoder
+from kgtool.decoder import OnePathDecoder
 from kgtool.encoder import RGCNEncoder
 from kgtool.graph import MessageGraph
 from kgtool.ops import in_threads
@@ -31,7 +31,7 @@ class Scorer:
 
     entities: Tensor
     relations: Tensor
-    decoder: GRUDecoder
+    decoder: OnePathDecoder
 
     @torch.no_grad()
     def score_paths(self, head: Tensor, path: Tensor, length: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class Scorer:
         many = max(1, QUERY_ROWS // len(relation))  # heads at a time
         for start in range(0, len(head), many):
             heads = self.entities[head[start : start + many]]
-            of_head = self.decoder.first_steps(heads, self.relations[relation])
+            of_head = self.decoder.cell.of_pairs(self.relations[relation], heads)
             for i, query in enumerate(of_head, start):
                 asked = order[first[i] : first[i + 1]]
                 tail = ht[asked, 1]
@@ -86,7 +86,7 @@ class KGModel(nn.Module):
         graph: the edges that messages travel; not a parameter, not saved with the weights.
     """
 
-    def __init__(self, encoder: RGCNEncoder, decoder: GRUDecoder, graph: MessageGraph) -> None:
+    def __init__(self, encoder: RGCNEncoder, decoder: OnePathDecoder, graph: MessageGraph) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder

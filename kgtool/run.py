@@ -25,7 +25,7 @@ import torch
 from kgtool.all_paths import AllPathsDecoder
 from kgtool.checkpoint import load_tensors, load_weights
 from kgtool.config import Config, EncoderConfig, load_config
-from kgtool.decoder import GRUDecoder, WalkReadout
+from kgtool.decoder import OnePathDecoder, WalkReadout
 from kgtool.encoder import RGCNEncoder
 from kgtool.errors import DataError, RunError
 from kgtool.files import atomic_write, read_json, write_json
@@ -60,8 +60,11 @@ def build_model(config: Config, dataset: KGDataset) -> KGModel | PathModel:
     if not (d and encoder):
         raise ValueError("the configuration has no decoder")
     walks = WalkReadout(2 * dataset.num_relations, config.dim) if d.walks else None
-    gru = GRUDecoder(dataset.num_entities, config.dim, d.input_dropout, d.output_dropout, walks)
-    return KGModel(encoder, gru, graph)
+    decoder = OnePathDecoder(
+        dataset.num_entities, config.dim, d.input_dropout, d.output_dropout, d.cell == "product",
+        walks,
+    )  # fmt: skip
+    return KGModel(encoder, decoder, graph)
 
 
 def _build_encoder(e: EncoderConfig, dim: int, dataset: KGDataset) -> RGCNEncoder:

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kgtool.decoder import GRUDecoder, WalkReadout
+from kgtool.decoder import OnePathDecoder, WalkReadout
 from kgtool.ops import entity_loss
 from kgtool.queries import Walks
 
@@ -57,7 +57,7 @@ class WalkReader:
         relations: `(R, d)` relation states, inverses included.
     """
 
-    decoder: GRUDecoder
+    decoder: OnePathDecoder
     entities: Tensor
     relations: Tensor
 

@@ -6,6 +6,7 @@ import networkx
 import pytest
 import torch
 
+from kgtool import baselines
 from kgtool.baselines import (
     BASELINES,
     DAMPING,
@@ -95,7 +96,8 @@ def test_the_rule_is_that_of_a_loop(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_walks_are_networkxs(seed):
+def test_walks_are_networkxs(seed, monkeypatch):
+    monkeypatch.setattr(baselines, "STEPS", 60)  # to the end
     dataset = random_dataset(seed)
     graph = networkx.MultiDiGraph()
     graph.add_nodes_from(range(dataset.num_entities))
@@ -110,7 +112,8 @@ def test_walks_are_networkxs(seed):
         assert float(row.sum()) == pytest.approx(1, abs=1e-5)
 
 
-def test_walks_worked_by_hand():
+def test_walks_worked_by_hand(monkeypatch):
+    monkeypatch.setattr(baselines, "STEPS", 60)
     # Between two entities: p_0 = 0.15 + 0.85 p_1 and p_1 = 0.85 p_0.
     dataset = in_memory([(0, 0, 1)], [], [], 3)
     rank = PageRank.of(dataset)

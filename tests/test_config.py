@@ -26,6 +26,7 @@ feature_dropout = 0.2
 start = "relations"
 
 [one_path]
+cell = "product"
 input_dropout = 0.0
 output_dropout = 0.4
 batch_size = 16

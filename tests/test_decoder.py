@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from kgtool.decoder import GRUDecoder
+from kgtool.decoder import GRUCell, OnePathDecoder
 from kgtool.encoder import RGCNEncoder
 from kgtool.graph import MessageGraph
 from kgtool.model import KGModel
@@ -25,7 +25,7 @@ class Case:
 
     def __init__(self, wanted: list[int], max_length: int = MAX_LENGTH) -> None:
         torch.manual_seed(len(wanted))
-        self.decoder = GRUDecoder(N, DIM).double().eval()
+        self.decoder = OnePathDecoder(N, DIM).double().eval()
         self.entities = torch.randn(N, DIM, dtype=torch.float64, requires_grad=True)
         self.relations = torch.randn(R, DIM, dtype=torch.float64, requires_grad=True)
         self.head = torch.randint(N, (len(wanted),))
@@ -82,6 +82,7 @@ def test_paths_of_one_length(max_length: int) -> None:
 def test_the_cell_is_the_one_of_the_docstring() -> None:
     case = Case([1])
     cell = case.decoder.cell
+    assert isinstance(cell, GRUCell)
     w_r, w_z, w_n = cell.weight_ih.chunk(3)
     u_r, u_z, u_n = cell.weight_hh.chunk(3)
     b_r, b_z, b_n = cell.bias_ih.chunk(3)
@@ -118,7 +119,7 @@ def test_dropout_is_for_training_alone() -> None:
     plain = case.fast()
     for name in ("input_dropout", "output_dropout"):
         options: dict[str, Any] = {name: 0.5}
-        decoder = GRUDecoder(N, DIM, **options).double().eval()
+        decoder = OnePathDecoder(N, DIM, **options).double().eval()
         decoder.load_state_dict(case.decoder.state_dict())
         case.decoder = decoder
         assert torch.equal(case.fast(), plain)
@@ -126,21 +127,33 @@ def test_dropout_is_for_training_alone() -> None:
         assert not torch.allclose(case.fast(), case.fast())
 
 
-def random_model(seed: int, num_layers: int) -> KGModel:
+def random_model(seed: int, num_layers: int, product: bool = False) -> KGModel:
     dataset = random_dataset(seed)
     torch.manual_seed(seed)
     encoder = RGCNEncoder(
         dataset.num_entities, dataset.num_relations, 6, num_layers, "basis", 2, 0.3, 0.3
     )
-    decoder = GRUDecoder(dataset.num_entities, 6, 0.3, 0.3)
+    decoder = OnePathDecoder(dataset.num_entities, 6, 0.3, 0.3, product)
     nn.init.normal_(decoder.bias)
     return KGModel(encoder, decoder, MessageGraph.from_dataset(dataset)).double()
 
 
+def test_the_product_is_distmult_and_a_path_its_composition() -> None:
+    model = random_model(1, 0, product=True)
+    scorer = model.scorer()
+    e, w, b = scorer.entities, scorer.relations, model.decoder.bias.detach()
+    head, path, length = torch.tensor([2, 5]), torch.tensor([[1, 0], [4, 3]]), torch.tensor([1, 2])
+    scores = scorer.score_paths(head, path, length)
+    torch.testing.assert_close(scores[0], (e[2] * w[1] * e).sum(1) + b)
+    torch.testing.assert_close(scores[1], (e[5] * w[4] * w[3] * e).sum(1) + b)
+    assert not list(model.decoder.cell.parameters())
+
+
+@pytest.mark.parametrize("product", [False, True])
 @pytest.mark.parametrize("num_layers", [0, 2])
 @pytest.mark.parametrize("seed", range(3))
-def test_all_scoring_routes_agree(seed: int, num_layers: int) -> None:
-    model = random_model(seed, num_layers)
+def test_all_scoring_routes_agree(seed: int, num_layers: int, product: bool) -> None:
+    model = random_model(seed, num_layers, product)
     scorer = model.train().scorer()
     num_entities, num_ids = len(scorer.entities), len(scorer.relations)
     everything = torch.cartesian_prod(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kgtool.decoder import GRUDecoder, WalkReadout
+from kgtool.decoder import OnePathDecoder, WalkReadout
 from kgtool.graph import MessageGraph
 from kgtool.queries import Walks, WalkSampler
 from kgtool.walk_reader import WalkReader
@@ -20,12 +20,12 @@ R, DIM, MAX_LENGTH = 6, 5, 3
 
 
 def make_reader(
-    seed: int = 0, num_entities: int = 12, num_relation_ids: int = R, **dropout: float
+    seed: int = 0, num_entities: int = 12, num_relation_ids: int = R, **dropout: Any
 ) -> WalkReader:
     """A reader at random, in double precision, as a trained one is: in evaluation mode."""
     torch.manual_seed(seed)
     readout = WalkReadout(num_relation_ids, DIM)
-    decoder = GRUDecoder(num_entities, DIM, **dropout, walks=readout).double().eval()
+    decoder = OnePathDecoder(num_entities, DIM, **dropout, walks=readout).double().eval()
     nn.init.normal_(decoder.bias)
     for parameter in readout.parameters():
         nn.init.normal_(parameter)
@@ -221,7 +221,7 @@ def test_dropout_is_for_training_alone(dropout: str) -> None:
 
 
 def test_a_decoder_without_a_readout_reads_no_walks() -> None:
-    decoder = GRUDecoder(12, DIM)
+    decoder = OnePathDecoder(12, DIM)
     reader = WalkReader(decoder, torch.zeros(12, DIM), torch.zeros(R, DIM))
     with pytest.raises(ValueError, match="reads no walks"):
         reader.loss(some_walks())
