@@ -1,0 +1,352 @@
+"""Make a table of the README again: train what it takes, ask it, print the table as Markdown.
+
+    python scripts/results.py links --data PLACE --runs runs/results
+
+PLACE holds the data sets by their names: FB15k-237.tar.gz, umls.tar.gz and so on, or folders, as of
+GraIL's fb237_v1 and fb237_v1_ind. Rows of data that are not there are left out, and said to be.
+What RUNS holds already is not made again: a training that was stopped goes on, results are read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import kgtool
+from kgtool.errors import KGToolError
+from kgtool.files import read_json
+
+ROOT = Path(__file__).resolve().parent.parent
+BASELINES = ("frequency", "inverse", "pagerank", "pagerank-frequency")
+# Settings that rows have of their own.
+NO_ENCODER = ("encoder.layers=0",)
+FEWEST_PARTS = (*NO_ENCODER, "one_path.path_queries=0.0")
+PATH_QUERIES = (*NO_ENCODER, "one_path.path_queries=0.25", "one_path.max_path_length=5")
+FEW_EDGES = ("all_paths.edge_dropout=0.0", "training.epochs=20", "training.validate_every=2")
+ONE_EPOCH = ("training.epochs=1",)
+FED = (*ONE_EPOCH, "encoder.layers=1")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A preset, with settings of its own, on a data set."""
+
+    data: str
+    preset: str
+    settings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of its run's folder."""
+        return ",".join((f"{self.data}.{self.preset}", *self.settings))
+
+    @property
+    def told(self) -> str:
+        """As the table names it."""
+        return " ".join((f"`{self.preset}`", *(f"`{setting}`" for setting in self.settings)))
+
+
+UMLS, CODEX = Model("umls", "umls"), Model("codex-s", "codex-s")
+FB, FB_LARGE = Model("FB15k-237", "fb15k-237"), Model("FB15k-237", "fb15k-237-large")
+FB_ONE_PATH = Model("FB15k-237", "fb15k-237-one-path")
+FB_GRU = Model("FB15k-237", "fb15k-237-one-path", NO_ENCODER)
+FB_PATHS = Model("FB15k-237", "fb15k-237-one-path", PATH_QUERIES)
+WN, WN_ONE_PATH = Model("WN18RR", "wn18rr"), Model("WN18RR", "wn18rr-one-path")
+WALKS = Model("umls", "umls-one-path", ("one_path.walks=1.0", "training.epochs=60"))
+
+
+class Missing(Exception):
+    """Data that are not in the place that was given."""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Where data come from and runs go."""
+
+    data: Path | None
+    runs: Path
+
+    def place(self, name: str) -> Path:
+        """Of a data set."""
+        folders = (self.data, ROOT / "datasets")
+        for folder in (folder for folder in folders if folder):
+            for place in (folder / name, folder / f"{name}.tar.gz", folder / f"{name}.zip"):
+                if place.exists():
+                    return place
+        raise Missing(name)
+
+    def trained(self, model: Model) -> kgtool.Run:
+        """Its run, trained to the end."""
+        config = kgtool.load_config(ROOT / "configs" / f"{model.preset}.toml", model.settings)
+        out, data = self.runs / model.name, self.place(model.data)
+        run = kgtool.Run.open(out) if (out / "config.toml").exists() else None
+        if run is None or not _ended(run):
+            print(f"trains {out}", file=sys.stderr)
+            run = kgtool.train(config, kgtool.load_dataset(data), out, resume=run is not None)
+        return run
+
+    def results(self, kind: str, run: kgtool.Run, ask: Callable[[], object]) -> dict[str, Any]:
+        """What a file of a run holds, after asking where it is not there."""
+        file = run.path / kind
+        if not file.exists():
+            print(f"makes {file}", file=sys.stderr)
+            ask()
+        found: dict[str, Any] = read_json(file)
+        return found
+
+    def ranked(self, run: kgtool.Run, beside: kgtool.Run | None, split: str) -> dict[str, Any]:
+        """Of link prediction."""
+        others = (beside,) if beside else ()
+        name = "".join(f"with-{other.path.name}." for other in others)
+        return self.results(
+            f"metrics.{name}{split}.json",
+            run,
+            lambda: kgtool.evaluate(run, split, progress=True, beside=others),
+        )
+
+    def valid_mrr(self, run: kgtool.Run, beside: kgtool.Run | None) -> str:
+        """Of the best validation, or with another's scores added."""
+        if beside:
+            return f"{self.ranked(run, beside, 'valid')['both']['realistic']['mrr']:.3f}"
+        return f"{max(row['valid_mrr'] for row in run.history()):.3f}"
+
+
+def _ended(run: kgtool.Run) -> bool:
+    """Whether its training came to its last epoch; none of the presets stops before."""
+    if not (run.path / "history.tsv").exists():
+        return False
+    return int(run.history()[-1]["epoch"]) == run.config.training.epochs
+
+
+def minutes(*runs: kgtool.Run | None) -> str:
+    """Of training, validations included."""
+    return " + ".join(f"{run.history()[-1]['seconds'] / 60:.1f}" for run in runs if run)
+
+
+def link_row(lab: Lab, model: Model, other: Model | None = None) -> Sequence[str]:
+    """Of a model, and of one whose scores are added."""
+    run, beside = lab.trained(model), lab.trained(other) if other else None
+    found = lab.ranked(run, beside, "test")["both"]["realistic"]
+    return (
+        model.data, f"{model.told} with {other.told}" if other else model.told,
+        lab.valid_mrr(run, beside),
+        *(f"{found[name]:.3f}" for name in ("mrr", "hits@1", "hits@10")), minutes(run, beside),
+    )  # fmt: skip
+
+
+def inductive_row(lab: Lab, model: Model) -> Sequence[str]:
+    """Trained on one graph, asked on another."""
+    other = f"{model.data}_ind"
+    place, run = lab.place(other), lab.trained(model)
+    found = lab.results(
+        f"metrics.{other}.test.json", run, lambda: kgtool.evaluate(run, "test", run.dataset(place))
+    )
+    best, of_50 = found["both"]["realistic"], found["sampled"]["hits@10"]
+    return (
+        f"{model.data}, {other}", f"{best['mrr']:.3f}", f"{best['hits@10']:.3f}", f"{of_50:.3f}",
+        minutes(run),
+    )  # fmt: skip
+
+
+def part_row(lab: Lab, part: str, model: Model, other: Model | None = None) -> Sequence[str]:
+    """What a part of the model is worth."""
+    run, beside = lab.trained(model), lab.trained(other) if other else None
+    return part, model.data, lab.valid_mrr(run, beside), minutes(run, beside)
+
+
+def relations_row(lab: Lab, model: Model) -> Sequence[str]:
+    """Relation prediction."""
+    run = lab.trained(model)
+    found = lab.results(
+        "relations.test.json", run, lambda: kgtool.evaluate_relations(run, progress=True)
+    )
+    best, counts = found["realistic"], found["counts alone"]["realistic"]
+    return (
+        "`relations`", model.data, model.told,
+        f"Hits@1 {best['hits@1']:.3f}, MRR {best['mrr']:.3f} (counts alone: "
+        f"{counts['hits@1']:.3f}, {counts['mrr']:.3f})",
+    )  # fmt: skip
+
+
+def classify_row(lab: Lab, model: Model) -> Sequence[str]:
+    """Triple classification."""
+    run = lab.trained(model)
+    found = lab.results("triples.test.json", run, lambda: kgtool.evaluate_triples(run))
+    told = {"accuracy": "accuracy", "f1": "F1", "roc_auc": "ROC-AUC", "ece": "ECE"}
+    return (
+        f"`classify`, {found['negatives']} negatives", model.data, model.told,
+        ", ".join(f"{name} {found[key]:.3f}" for key, name in told.items()),
+    )  # fmt: skip
+
+
+def baselines_row(lab: Lab, model: Model) -> Sequence[str]:
+    """What is trivial."""
+    out, place = lab.runs / f"{model.data}.baselines", lab.place(model.data)
+    if not all((out / name / "metrics.test.json").exists() for name in BASELINES):
+        print(f"makes {out}", file=sys.stderr)
+        kgtool.evaluate_baselines(place, out=out, progress=True)
+    mrr = {
+        name: read_json(out / name / "metrics.test.json")["both"]["realistic"]["mrr"]
+        for name in BASELINES
+    }
+    return (
+        "`evaluate --data`, MRR", model.data, "none",
+        ", ".join(f"{name} {value:.3f}" for name, value in mrr.items()),
+    )  # fmt: skip
+
+
+def paths_row(lab: Lab, model: Model, compose: bool = False) -> Sequence[str]:
+    """Path queries whose answers need a held-out edge, read or answered step by step."""
+    run = lab.trained(model)
+    found = lab.results(
+        "paths.composed.test.json" if compose else "paths.test.json",
+        run,
+        lambda: kgtool.evaluate_paths(run, compose=compose, progress=True),
+    )
+    best = found["held-out"]["all"]
+    told = {"mrr": "MRR", "mean_quantile": "MQ", "typed_hits@10": "H@10"}
+    return (
+        f"`paths{' --compose' if compose else ''}`, lengths 2 to 5, held-out answers",
+        model.data, model.told,
+        ", ".join(f"{name} {best[key]['value']:.3f}" for key, name in told.items()),
+    )  # fmt: skip
+
+
+def walks_row(lab: Lab, model: Model) -> Sequence[str]:
+    """Perplexity of walks."""
+    run = lab.trained(model)
+    found = lab.results("walks.test.json", run, lambda: kgtool.walks(run))
+    told = {row["by"]: row["both"] for row in found["perplexity"] if row["steps"] == "all"}
+    return (
+        "`walks`, perplexity a step", model.data, model.told,
+        ", ".join(f"{name} {value:.0f}" for name, value in told.items()),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """Its columns, and what makes each row of a lab."""
+
+    columns: tuple[str, ...]
+    rows: tuple[partial[Sequence[str]], ...]
+
+
+TABLES = {
+    "links": Table(
+        ("data", "preset", "valid MRR", "MRR", "Hits@1", "Hits@10", "minutes of training"),
+        tuple(
+            partial(link_row, model=model, other=other)
+            for model, other in (
+                (UMLS, None),
+                (Model("umls", "umls-one-path"), None),
+                (Model("kinship", "kinship"), None),
+                (Model("kinship", "kinship-one-path"), None),
+                (CODEX, None),
+                (Model("families", "families"), None),
+                (Model("families", "families-one-path"), None),
+                (Model("families", "families-one-path", FEWEST_PARTS), None),
+                (FB, None),
+                (FB_ONE_PATH, None),
+                (FB_GRU, None),
+                (FB, FB_GRU),
+                (FB_LARGE, None),
+                (FB_LARGE, FB_GRU),
+                (WN, None),
+                (WN_ONE_PATH, None),
+                (WN, WN_ONE_PATH),
+            )
+        ),
+    ),
+    "inductive": Table(
+        ("train, test", "MRR", "Hits@10", "Hits@10 of 50", "minutes of training"),
+        tuple(
+            partial(inductive_row, model=Model(data, "inductive", settings))
+            for data, settings in (
+                ("fb237_v1", ()),
+                ("fb237_v2", ()),
+                ("WN18RR_v1", FEW_EDGES),
+                ("WN18RR_v2", FEW_EDGES),
+            )
+        ),
+    ),
+    "parts": Table(
+        ("part", "data", "valid MRR", "minutes of training"),
+        tuple(
+            partial(part_row, part=part, model=Model(data, preset + kind, settings), other=other)
+            for data, preset, second in (
+                ("FB15k-237", "fb15k-237", FB_GRU),
+                ("WN18RR", "wn18rr", WN_ONE_PATH),
+            )
+            for part, kind, settings, other in (
+                ("encoder alone", "-one-path", ("one_path.cell=product",), None),
+                ("one-path GRU alone", "-one-path", NO_ENCODER, None),
+                ("one-path GRU over the encoder", "-one-path", (), None),
+                ("all paths alone", "", (), None),
+                ("all paths and one path, added", "", (), second),
+                ("all paths alone, an epoch", "", ONE_EPOCH, None),
+                ("all paths fed by the encoder, an epoch", "", FED, None),
+            )
+        ),
+    ),
+    "questions": Table(
+        ("question", "data", "model", "on test"),
+        (
+            partial(relations_row, model=FB_GRU),
+            partial(relations_row, model=CODEX),
+            partial(classify_row, model=CODEX),
+            *(
+                partial(baselines_row, model=Model(data, ""))
+                for data in ("FB15k-237", "WN18RR", "umls", "kinship")
+            ),
+            *(
+                partial(paths_row, model=model, compose=compose)
+                for model in (FB_GRU, FB_PATHS)
+                for compose in (False, True)
+            ),
+            partial(walks_row, model=WALKS),
+        ),
+    ),
+}
+
+
+def markdown(cells: Sequence[str]) -> str:
+    """A row."""
+    return f"| {' | '.join(cells)} |"
+
+
+def make(table: Table, lab: Lab, only: str | None = None) -> Iterator[str]:
+    """Lines of the table, each as soon as it is made."""
+    yield markdown(table.columns)
+    yield markdown(["---"] * len(table.columns))
+    for row in table.rows:
+        if only in (None, row.keywords["model"].data):
+            try:
+                yield markdown(row(lab))
+            except Missing as data:
+                print(f"left out: {data} is not in {lab.data}", file=sys.stderr)
+
+
+def main() -> None:
+    """Parse the arguments and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("--data", type=Path, help="folder of the data sets")
+    parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="%(default)s")
+    parser.add_argument("--only", help="one data set, as in FB15k-237")
+    args = parser.parse_args()
+    try:
+        for line in make(TABLES[args.table], Lab(args.data, args.runs), args.only):
+            print(line, flush=True)
+    except KGToolError as error:
+        sys.exit(f"{parser.prog}: {error}")
+
+
+if __name__ == "__main__":
+    main()
