@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kgtool.breakdown import RankedQueries
 from kgtool.classification import TripleEvaluation
 from kgtool.evaluator import Evaluation
 from kgtool.explain import Explanation
@@ -69,6 +70,19 @@ def metrics_table(found: Evaluation) -> Group:
             "others, and left out of the row “seen”."
         )
     return Group(table, *(Text(note) for note in notes))
+
+
+def ranked_among(queries: RankedQueries) -> str:
+    """The line that `kgtool metrics` prints: the protocol, as far as ranks tell it."""
+    number = queries.candidates[~queries.candidates.isnan()]
+    if not len(number):
+        return "Among how many candidates the ranks are, the file does not say."
+    low, high = int(number.min()), int(number.max())
+    each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return (
+        f"Ranks are among {each} candidates a query, the answer included. Where these are not all "
+        "entities, such ranks stand above those among all."
+    )
 
 
 def relations_table(found: RelationEvaluation) -> Group:

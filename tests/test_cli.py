@@ -34,7 +34,7 @@ FLAGS = {
     "evaluate": ["run", "--split", "--data", "--with", "--hits", "--out", "--candidates"],
     "relations": ["run", "--split", "--data", "--with", "--hits"],
     "classify": ["run", "--split", "--data", "--with", "--sampled", "--seed"],
-    "report": ["run", "--split", "--data", "--labels", "--out"],
+    "report": ["run", "--split", "--data", "--with", "--labels", "--out"],
     "metrics": ["file", "--by", "--out", "--hits"],
     "paths": [
         "run",
@@ -295,6 +295,8 @@ def test_metrics_of_a_file_are_those_of_the_evaluation(kgtool, run_copy, tmp_pat
     assert again.code == 0, again
     mrr = json.loads((run_copy / "metrics.test.json").read_text())["both"]["realistic"]["mrr"]
     assert f"{mrr:.4f}" in again.out
+    said = " ".join(again.out.split())
+    assert re.search(r"Ranks are among \d+ candidates a query, the answer included", said)
     for relation in Run.open(run_copy).vocabulary.relations:
         assert relation in again.out
     ours, theirs = load_table(run_copy / "breakdown.test.tsv"), load_table(tmp_path / "t.parquet")
@@ -350,6 +352,7 @@ def test_negatives_of_the_data_are_taken(kgtool, place):
 
 def test_runs_side_by_side(kgtool, run_copy, tmp_path):
     refused(kgtool("compare", run_copy), 2, "one run alone", "name two or more")
+    refused(kgtool("compare", run_copy, tmp_path / "gone"), 2, "gone: no such run or file")
     refused(kgtool("compare", run_copy, run_copy), 2, f"{run_copy} is named twice")
     other = Path(shutil.copytree(run_copy, tmp_path / "other"))
     for file in run_copy.glob("ranks.*"):
@@ -419,7 +422,12 @@ def test_fewer_candidates_are_named_wherever_they_stand(kgtool, run_copy, tmp_pa
         metrics = json.loads((run_copy / f"metrics.{name}.test.json").read_text())
         assert metrics["candidates"] == name
         assert metrics["sampled"] == {}
-    assert set(load_table(run_copy / "ranks.sampled-4.test.tsv")["candidates"]) == {"5"}
+    sampled = run_copy / "ranks.sampled-4.test.tsv"
+    assert set(load_table(sampled)["candidates"]) == {"5"}
+    assert "Ranks are among 5 candidates a query" in kgtool("metrics", sampled).out
+    load_table(sampled).drop(columns="candidates").to_csv(tmp_path / "no.tsv", sep="\t")
+    told = " ".join(kgtool("metrics", tmp_path / "no.tsv").out.split())
+    assert "Among how many candidates the ranks are, the file does not say." in told
     assert not (run_copy / "metrics.test.json").exists()
     refused(
         kgtool("compare", *run_copy.glob("ranks.*.test.tsv")), 2, "other protocols", "candidates"

@@ -220,6 +220,32 @@ def test_another_graph_has_a_page_of_its_own(all_paths, tmp_path):
     assert "Trained on another graph of the same relations in" in Page(file.read_text("utf-8")).text
 
 
+def test_a_page_of_two_runs_added(all_paths, one_path, tmp_path):
+    run = Path(shutil.copytree(all_paths.path, tmp_path / "first"))
+    command = f"run `kgtool evaluate {run} --with {one_path.path}`"
+    with pytest.raises(RunError, match=re.escape(f"is not there. Remedy: {command} first")):
+        kgtool.write_report(run, beside=[one_path])
+    found = kgtool.evaluate(run, beside=[one_path])
+    told = json.loads(found.metrics_file.read_text())
+    # Another weight than was fitted: the scores are others, which the page finds out.
+    told["with"][0]["weight"] += 1.5
+    found.metrics_file.write_text(json.dumps(told))
+    with pytest.raises(RunError, match="of other weights"):
+        kgtool.write_report(run, beside=[one_path])
+    for added in ([], [{"run": "x"}]):
+        found.metrics_file.write_text(json.dumps(told | {"with": added}))
+        with pytest.raises(RunError, match="not an evaluation's"):
+            kgtool.write_report(run, beside=[one_path])
+    found.write()
+    file = kgtool.write_report(run, beside=[one_path])
+    name = one_path.path.name
+    assert file.name == f"report.with-{name}.test.html"
+    text = Page(file.read_text("utf-8")).text
+    weight = found.about["with"][0]["weight"]
+    assert f"Added: {weight} times the scores of {name} (A GRU that reads one path over" in text
+    assert "explains the first run’s part" in text
+
+
 def test_damaged_files_are_refused(copy):
     metrics, ranks = copy / "metrics.test.json", copy / "ranks.test.tsv"
     whole, lines = metrics.read_text(), ranks.read_text().splitlines(keepends=True)

@@ -161,8 +161,10 @@ def ranks_file(place: Path, split: str) -> Path:
     """The file of a split's ranks in a folder, or the file that `place` is.
 
     Raises:
-        DataError: when the folder has none.
+        DataError: when the folder has none, or there is neither.
     """
+    if not place.exists():
+        raise DataError(f"{place}: no such run or file. Remedy: check the name.")
     if not place.is_dir():
         return place
     file = place / f"ranks.{split}.tsv"

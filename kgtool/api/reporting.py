@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from kgtool.api.runs import loaded, opened, result_file
+from kgtool.api.runs import fitting, loaded, opened, result_file
 from kgtool.files import atomic_write
 from kgtool.loaders.labels import read_labels
 from kgtool.ops import keep_large_blocks
@@ -19,6 +20,7 @@ def write_report(
     labels: str | Path | None = None,
     out: str | Path | None = None,
     progress: bool = False,
+    beside: Sequence[Run | str | Path] = (),
 ) -> Path:
     """Write one HTML page about a run that `evaluate` was asked of; see `kgtool.page`.
 
@@ -29,6 +31,7 @@ def write_report(
         labels: a file of `id⇥label` lines: what to show for entities and relations.
         out: the page; by default `report.<split>.html` beside the evaluation's files.
         progress: show a progress bar.
+        beside: the further runs that `evaluate` was asked with.
 
     Returns:
         The file written.
@@ -46,11 +49,13 @@ def write_report(
     if isinstance(data, (str, Path)):
         command += f" --data {data}"
     dataset = loaded(run, data)
-    files = {kind: result_file(run, kind, split, dataset, ()) for kind in KINDS}
-    stored = read_stored(files, dataset, command)
+    others = [fitting(opened(other), dataset) for other in beside]
+    command += "".join(f" --with {other.path}" for other in others)
+    files = {kind: result_file(run, kind, split, dataset, others) for kind in KINDS}
+    stored = read_stored(files, dataset, command, len(others))
     named = None if labels is None else read_labels(labels)
-    page = render_page(run, dataset, stored, named, progress)
-    out = result_file(run, "report.html", split, dataset, ()) if out is None else Path(out)
+    page = render_page(run, dataset, stored, named, progress, others)
+    out = result_file(run, "report.html", split, dataset, others) if out is None else Path(out)
     with atomic_write(out) as file:
         file.write(page)
     return out

@@ -182,7 +182,7 @@ def metrics(
     """
     from kgtool.breakdown import breakdown
     from kgtool.rank_files import read_ranks
-    from kgtool.report import breakdown_table
+    from kgtool.report import breakdown_table, ranked_among
     from kgtool.tables import save_table
 
     cut = cut_offs(hits)
@@ -194,6 +194,7 @@ def metrics(
     console = Console()
     for name in ("all", *(by or ())):
         console.print(breakdown_table(table, name, cut))
+    typer.echo(ranked_among(queries))
     if out is not None:
         save_table(table, out)
         typer.echo(f"Written to {out}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import Data, RunFolder, app, interactive
+from kgtool.cli.app import Beside, Data, RunFolder, app, interactive
 from kgtool.errors import ConfigError
 
 
@@ -16,6 +16,7 @@ def report(
     run: RunFolder,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     data: Data = None,
+    beside: Beside = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -34,11 +35,13 @@ def report(
 
     It needs no network and runs no script: keep it, mail it, print it. The numbers are those of the
     files that `kgtool evaluate RUN` left; the model is asked again for a few answers, why it gives
-    them, and where its entities lie.
+    them, and where its entities lie. With --with RUN2, the page is of the scores that `kgtool
+    evaluate RUN --with RUN2` added up.
     """
     from kgtool.api import write_report
     from kgtool.triples import SPLITS
 
     if split not in SPLITS:
         raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")
-    typer.echo(f"Written to {write_report(run, split, data, labels, out, interactive())}")
+    page = write_report(run, split, data, labels, out, interactive(), beside or ())
+    typer.echo(f"Written to {page}")

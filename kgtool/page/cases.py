@@ -13,6 +13,7 @@ from kgtool.breakdown import ENTITIES
 from kgtool.errors import RunError
 from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.model import PathScorer, Scorer
+from kgtool.ranking import ScoresTails
 from kgtool.triples import KGDataset, with_inverses
 
 SEEN = ENTITIES[0]
@@ -158,6 +159,7 @@ def describe(
     rows: Sequence[int],
     ranks: pd.DataFrame,
     by_count: Tensor,
+    model: ScoresTails,
     scorer: Scorer | PathScorer,
     dataset: KGDataset,
     splits: Sequence[str],
@@ -167,7 +169,8 @@ def describe(
     Args:
         rows: of `ranks`.
         ranks, by_count: as of `choose`.
-        scorer: the model.
+        model: what was ranked: the run's, with other runs' scores or without.
+        scorer: the run's, which is asked why.
         dataset: what is known.
         splits: the filter's.
 
@@ -178,7 +181,7 @@ def describe(
         return []
     chosen = ranks.iloc[list(rows)]
     queries = queries_of(chosen, dataset)
-    scores = scorer.score_t(queries[:, :2]).float()
+    scores = model.score_t(queries[:, :2]).float()
     cases = []
     for place, row, query, found in zip(rows, chosen.itertuples(), queries, scores, strict=True):
         entity = int(query[2])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
 
+from kgtool.blend import Blend
 from kgtool.breakdown import MANY
 from kgtool.config import Config
 from kgtool.errors import DataError
@@ -22,6 +23,7 @@ from kgtool.page.names import Names, clean
 from kgtool.page.stored import Stored
 from kgtool.page.tables import by_queries, groups_of, metric_rows
 from kgtool.picture import short
+from kgtool.ranking import ScoresTails
 from kgtool.run import LOG, Run
 from kgtool.triples import SPLITS, KGDataset
 
@@ -40,6 +42,7 @@ def render_page(
     stored: Stored,
     labels: Mapping[str, str] | None = None,
     progress: bool = False,
+    beside: Sequence[Run] = (),
 ) -> str:
     """The whole page.
 
@@ -49,6 +52,7 @@ def render_page(
         stored: its evaluation.
         labels: readable labels for some entities and relations.
         progress: show a progress bar.
+        beside: the runs whose scores were added, as many as `stored` has weights.
 
     Raises:
         RunError: when the evaluation does not fit the run's weights.
@@ -60,11 +64,14 @@ def render_page(
     names = Names(labels or {})
     model = run.model(dataset).cpu()
     scorer = model.scorer()
+    scores: ScoresTails = scorer
+    for other, weight in zip(beside, stored.weights, strict=True):
+        scores = Blend(scores, other.model(dataset).cpu().scorer(), weight, {})
     split = stored.metrics["split"]
     splits = SPLITS if split == "test" else SPLITS[:2]
     by_count = count_ranks(dataset, queries_of(stored.ranks, dataset))
     best, worst = (
-        describe(rows, stored.ranks, by_count, scorer, dataset, splits)
+        describe(rows, stored.ranks, by_count, scores, scorer, dataset, splits)
         for rows in choose(stored.ranks, by_count)
     )
     relations = by_queries(groups_of(stored.breakdown, "relation"))
@@ -84,6 +91,10 @@ def render_page(
         negatives=NEGATIVES,
         many=MANY,
         model=model_in_words(run.config),
+        added=[
+            (weight, other.path.name, model_in_words(other.config))
+            for other, weight in zip(beside, stored.weights, strict=True)
+        ],
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         config=run.config.to_toml(),
         versions=run.info.get("versions", {}),
@@ -159,7 +170,9 @@ def model_in_words(config: Config) -> str:
         return (
             f"{text}, fed by {fed}; {config.dim} dims" if encoder else f"{text}; {config.dim} dims"
         )
-    return f"A GRU that reads one path over {fed}; {config.dim} dims"
+    product = config.one_path is not None and config.one_path.cell == "product"
+    reader = "DistMult’s product along one path" if product else "A GRU that reads one path"
+    return f"{reader} over {fed}; {config.dim} dims"
 
 
 def date_of(run: Run) -> str | None:

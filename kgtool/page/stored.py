@@ -47,14 +47,22 @@ class Stored:
         names = self.metrics["both"]["realistic"]
         return tuple(int(name[5:]) for name in names if name.startswith("hits@"))
 
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of the scores of each run that was added."""
+        return tuple(float(added["weight"]) for added in self.metrics.get("with", ()))
 
-def read_stored(files: Mapping[str, Path], dataset: KGDataset, command: str) -> Stored:
+
+def read_stored(
+    files: Mapping[str, Path], dataset: KGDataset, command: str, added: int = 0
+) -> Stored:
     """Read the files of an evaluation.
 
     Args:
         files: kind, of `KINDS`, → file.
         dataset: what they must be of.
         command: what makes them; the remedy of every error.
+        added: of how many further runs the scores were added.
 
     Raises:
         RunError: when one is missing, damaged, or of other data.
@@ -67,6 +75,7 @@ def read_stored(files: Mapping[str, Path], dataset: KGDataset, command: str) -> 
     try:
         whole = all(metrics[side][ties]["mrr"] >= 0 for side in SIDES for ties in POLICIES)
         fingerprint, queries = metrics["dataset"]["fingerprint"], metrics["counts"]["queries"]
+        whole &= sum(other["weight"] >= 0 for other in metrics.get("with", ())) == added
     except (KeyError, TypeError):
         whole = False
     if not whole:
