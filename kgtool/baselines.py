@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from kgtool.counts import PairCounts, tails_of_relations
 from kgtool.ops import Incidence, in_edges, relational_sum
 from kgtool.ranking import ScoresTails
 from kgtool.triples import KGDataset, with_inverses
@@ -34,32 +35,19 @@ class RelationFrequency:
     """How often each entity is a tail of the relation in train, whatever the head.
 
     Attributes:
-        num_entities: number of candidates.
-        offsets: `(2 · num_relations + 1,)` int64; the tails of relation r are
-            `offsets[r]:offsets[r + 1]`.
-        tails: `(m,)` int64, distinct within a relation.
-        count: `(m,)` int64, triples of each.
+        counts: relation ids by tails.
     """
 
-    num_entities: int
-    offsets: Tensor
-    tails: Tensor
-    count: Tensor
+    counts: PairCounts
 
     @classmethod
     def of(cls, dataset: KGDataset) -> RelationFrequency:
         """Count the train triples."""
-        n, num_relation_ids = dataset.num_entities, 2 * dataset.num_relations
-        _, relation, tail = with_inverses(dataset.train, dataset.num_relations).unbind(1)
-        key, count = torch.unique(relation * n + tail, return_counts=True)
-        return cls(n, _offsets(key // n, num_relation_ids), key % n, count)
+        return cls(tails_of_relations(dataset.train, dataset))
 
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` float32 counts."""
-        scores = torch.zeros(len(hr), self.num_entities)
-        row, place = in_edges(self.offsets, hr[:, 1])
-        scores[row, self.tails[place]] = self.count[place].float()
-        return scores
+        return self.counts.rows(hr[:, 1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,13 +105,13 @@ class InverseRule:
         if not len(self.rules):
             return scores
         row, edge = in_edges(self.offsets, hr[:, 0])
-        rule = self.relation[edge] * (len(self.frequency.offsets) - 1) + hr[row, 1]
+        rule = self.relation[edge] * (len(self.frequency.counts.offsets) - 1) + hr[row, 1]
         place = torch.searchsorted(self.rules, rule).clamp(max=len(self.rules) - 1)
         holds = self.rules[place] == rule
         flat = row[holds] * scores.shape[1] + self.tail[edge[holds]]
         best = torch.zeros(scores.numel(), dtype=torch.long)
         best.scatter_reduce_(0, flat, self._level[place[holds]], "amax")
-        return scores + best.view_as(scores) * (int(self.frequency.count.max()) + 1)
+        return scores + best.view_as(scores) * (int(self.frequency.counts.count.max()) + 1)
 
     @cached_property
     def _level(self) -> Tensor:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kgtool.counts import PairCounts, tails_of_relations
 from kgtool.errors import ConfigError
-from kgtool.ops import in_edges
 from kgtool.ranking import Candidates
-from kgtool.triples import AnswerIndex, KGDataset, with_inverses
+from kgtool.triples import AnswerIndex, KGDataset
 
 WORDS = "all, types, or sampled:NUMBER as in sampled:500"
 
@@ -63,30 +63,20 @@ class Types:
     A relation's domain and range under the local closed-world assumption (Krompass et al. 2015).
 
     Attributes:
-        offsets: `(2 · num_relations + 1,)` int64; the tails of relation r are
-            `offsets[r]:offsets[r + 1]`.
-        tails: `(m,)` int64.
+        seen: relation ids by tails.
     """
 
-    offsets: Tensor
-    tails: Tensor
+    seen: PairCounts
     name: str = "types"
 
     @classmethod
     def of(cls, dataset: KGDataset) -> Types:
         """Learn them from the train triples."""
-        n, num_relation_ids = dataset.num_entities, 2 * dataset.num_relations
-        _, relation, tail = with_inverses(dataset.train, dataset.num_relations).unbind(1)
-        key = torch.unique(relation * n + tail)
-        counts = torch.bincount(key // n, minlength=num_relation_ids)
-        return cls(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), key % n)
+        return cls(tails_of_relations(dataset.train, dataset))
 
     def mask(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Tensor:
         """`(n, num_entities)` bool, of the answers of triples `(n, 3)` int64."""
-        mask = torch.zeros(len(triples), num_entities, dtype=torch.bool)
-        row, place = in_edges(self.offsets, triples[:, 1])
-        mask[row, self.tails[place]] = True
-        return mask
+        return self.seen.rows(triples[:, 1]) > 0
 
 
 def parse_candidates(text: str, dataset: KGDataset) -> Candidates | None:

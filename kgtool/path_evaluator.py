@@ -26,11 +26,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from kgtool.counts import tails_of_relations
 from kgtool.metrics import Grouping, interval, resampled_sums
 from kgtool.path_queries import PARTS, PathQueries, whole_graph
 from kgtool.path_scores import ScoresPaths
 from kgtool.ranking import Ranks, not_finite
-from kgtool.triples import KGDataset, with_inverses
+from kgtool.triples import KGDataset
 
 COLUMNS = ("answers", "length", "metric", "value", "low", "high", "queries", "ranked")
 HITS = (1, 10)
@@ -104,10 +105,8 @@ def _rank(
     model: ScoresPaths, dataset: KGDataset, split: str, queries: PathQueries, progress: bool
 ) -> tuple[Ranks, Ranks]:
     n = dataset.num_entities
-    triples = with_inverses(whole_graph(dataset, split), dataset.num_relations)
-    ends = torch.unique(triples[:, 1] * n + triples[:, 2])
-    starts = torch.searchsorted(ends, torch.arange(2 * dataset.num_relations + 1) * n).tolist()
-    of_type = (ends % n).numpy()
+    ends = tails_of_relations(whole_graph(dataset, split), dataset)
+    starts, of_type = ends.offsets.tolist(), ends.column.numpy()
     last = queries.path.gather(1, queries.length.unsqueeze(1) - 1).squeeze(1).tolist()
     offsets, answer, asked = queries.offsets.tolist(), queries.answer.numpy(), queries.asked.numpy()
     every, typed = [], []

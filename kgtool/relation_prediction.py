@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kgtool.counts import PairCounts
 from kgtool.metrics import HITS, Metrics, metrics_of
 from kgtool.ranking import Ranking, not_finite, rank_tails
 from kgtool.triples import AnswerIndex, KGDataset, Vocabulary
@@ -56,15 +57,15 @@ class RelationModel:
         weights: `(2 · models + 3,)` float, of the scores from head and from tail of each model,
             then of `COUNTS`.
         bias: `(R,)` float.
-        with_head, with_tail: `(N, R)` float, logarithms of counts on train.
-        count: `(R,)` float, likewise.
+        with_head, with_tail: entities by the relations that they are heads, and tails, of in train.
+        count: `(R,)` int64, each relation's train triples.
     """
 
     models: Sequence[ScoresRelations]
     weights: Tensor
     bias: Tensor
-    with_head: Tensor
-    with_tail: Tensor
+    with_head: PairCounts
+    with_tail: PairCounts
     count: Tensor
 
     def features(self, pairs: Tensor) -> Tensor:
@@ -74,15 +75,15 @@ class RelationModel:
             ScoreError: when a score is NaN or infinite, naming the pair.
         """
         head, tail = pairs.unbind(1)
-        count = self.count.expand(len(pairs), -1)
-        counts = torch.stack([self.with_head[head], self.with_tail[tail], count], dim=2)
+        alone = self.count.float().expand(len(pairs), -1)
+        counts = torch.stack([self.with_head.rows(head), self.with_tail.rows(tail), alone], dim=2)
         relation = torch.arange(len(self.count))
         scores = [
             model.score_r(ends, direction).float().unsqueeze(2)
             for model in self.models
             for ends, direction in ((pairs, relation), (pairs.flip(1), relation + len(relation)))
         ]
-        features = torch.cat([*scores, counts], dim=2)
+        features = torch.cat([*scores, (counts + PRIOR).log()], dim=2)
         finite = features.isfinite().flatten(1).all(1)
         if not bool(finite.all()):
             h, t = pairs[~finite][0].tolist()
@@ -106,15 +107,12 @@ def fit_relations(models: Sequence[ScoresRelations], dataset: KGDataset) -> Rela
     n, num_relations = dataset.num_entities, dataset.num_relations
     head, relation, tail = dataset.train.unbind(1)
     with_head, with_tail = (
-        torch.zeros(n, num_relations).index_put_(
-            (entity, relation), torch.ones(len(relation)), accumulate=True
-        )
-        for entity in (head, tail)
+        PairCounts.of(entity, relation, n, num_relations) for entity in (head, tail)
     )
-    count = torch.bincount(relation, minlength=num_relations).float()
+    count = torch.bincount(relation, minlength=num_relations)
     weights = torch.tensor([1.0] * 2 * len(models) + [0.0] * len(COUNTS))
-    counts = [(c + PRIOR).log() for c in (with_head, with_tail, count)]
-    unfitted = RelationModel(models, weights, torch.zeros(num_relations), *counts)
+    bias = torch.zeros(num_relations)
+    unfitted = RelationModel(models, weights, bias, with_head, with_tail, count)
     if not len(dataset.valid):
         return unfitted
     others = _known_relations(dataset, test=False).others(dataset.valid[:, [0, 2, 1]])

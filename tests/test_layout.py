@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "kgtool"
 ORDER = [
     {"errors"},
     {"files", "triples", "config", "ops"},
-    {"loaders", "graph"},
+    {"loaders", "graph", "counts"},
     {"queries", "encoder", "decoder", "all_paths", "checkpoint", "optimizer", "regularizer"},
     {"walk_reader", "path_queries"},
     {"model"},
