@@ -100,8 +100,7 @@ def sample_negatives(dataset: KGDataset, split: str, seed: int = 0) -> Tensor:
     def key(triples: Tensor) -> Tensor:
         return (triples[:, 0] * num_relations + triples[:, 1]) * n + triples[:, 2]
 
-    parts = [dataset.train, dataset.valid] + ([dataset.test] if split == "test" else [])
-    known = key(torch.cat([*parts, positives]))
+    known = key(torch.cat([dataset.known(split), positives]))
     place = 2 * torch.randint(2, (len(positives),), generator=generator)  # 0 head, 2 tail
     negatives = positives.clone()
     left = torch.arange(len(positives))

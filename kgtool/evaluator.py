@@ -98,8 +98,7 @@ def evaluate_model(
     triples, num_relations = dataset.split(split), dataset.num_relations
     if not len(triples):
         raise ValueError(f"the {split} split holds no triples")
-    parts = [dataset.train, dataset.valid] + ([dataset.test] if split == "test" else [])
-    known = AnswerIndex(with_inverses(torch.cat(parts), num_relations), 2 * num_relations)
+    known = AnswerIndex(with_inverses(dataset.known(split), num_relations), 2 * num_relations)
     # Both sides at once: an entity asked from either side is one pass of a model that makes passes.
     queries = with_inverses(triples, num_relations)
     ranking = rank_tails(

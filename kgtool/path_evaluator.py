@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from kgtool.counts import tails_of_relations
 from kgtool.metrics import Grouping, interval, resampled_sums
-from kgtool.path_queries import PARTS, PathQueries, whole_graph
+from kgtool.path_queries import PARTS, PathQueries
 from kgtool.path_scores import ScoresPaths
 from kgtool.ranking import Ranks, not_finite
 from kgtool.triples import KGDataset
@@ -105,7 +105,7 @@ def _rank(
     model: ScoresPaths, dataset: KGDataset, split: str, queries: PathQueries, progress: bool
 ) -> tuple[Ranks, Ranks]:
     n = dataset.num_entities
-    ends = tails_of_relations(whole_graph(dataset, split), dataset)
+    ends = tails_of_relations(dataset.known(split), dataset)
     starts, of_type = ends.offsets.tolist(), ends.column.numpy()
     last = queries.path.gather(1, queries.length.unsqueeze(1) - 1).squeeze(1).tolist()
     offsets, answer, asked = queries.offsets.tolist(), queries.answer.numpy(), queries.asked.numpy()

@@ -117,12 +117,6 @@ def _expand(
     return position, entity
 
 
-def whole_graph(dataset: KGDataset, split: str) -> Tensor:
-    """`(n, 3)`, what a split's answers are true by: train, valid and, for test, test."""
-    parts = [dataset.train, dataset.valid] + ([dataset.test] if split == "test" else [])
-    return torch.cat(parts)
-
-
 def sample_path_queries(
     dataset: KGDataset,
     split: str,
@@ -159,7 +153,7 @@ def sample_path_queries(
     num_relations = dataset.num_relations
     train, whole, held = (
         AnswerIndex(with_inverses(triples, num_relations), 2 * num_relations)
-        for triples in (dataset.train, whole_graph(dataset, split), dataset.split(split))
+        for triples in (dataset.train, dataset.known(split), dataset.split(split))
     )
     edges = held.triples()
     edges = edges[~_holds(train, edges)]  # what train holds as well was not held out

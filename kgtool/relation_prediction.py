@@ -115,7 +115,7 @@ def fit_relations(models: Sequence[ScoresRelations], dataset: KGDataset) -> Rela
     unfitted = RelationModel(models, weights, bias, with_head, with_tail, count)
     if not len(dataset.valid):
         return unfitted
-    others = _known_relations(dataset, test=False).others(dataset.valid[:, [0, 2, 1]])
+    others = _known_relations(dataset, "valid").others(dataset.valid[:, [0, 2, 1]])
     features = unfitted.features(dataset.valid[:, [0, 2]])
     weights, bias = _fit(features, dataset.valid[:, 1], others)
     return replace(unfitted, weights=weights, bias=bias)
@@ -151,10 +151,9 @@ def _fit(
     return weights.detach() / spread, bias.detach()
 
 
-def _known_relations(dataset: KGDataset, test: bool) -> AnswerIndex:
+def _known_relations(dataset: KGDataset, split: str) -> AnswerIndex:
     """The relations of each pair; rows of triples are `(h, t, r)`."""
-    parts = [dataset.train, dataset.valid] + ([dataset.test] if test else [])
-    return AnswerIndex(torch.cat(parts)[:, [0, 2, 1]], dataset.num_entities)
+    return AnswerIndex(dataset.known(split)[:, [0, 2, 1]], dataset.num_entities)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +232,7 @@ def evaluate_relations(
     triples = dataset.split(split)
     if not len(triples):
         raise ValueError(f"the {split} split holds no triples")
-    known = _known_relations(dataset, test=split == "test")
+    known = _known_relations(dataset, split)
     chunk = max(1, CHUNK_BYTES // (4 * dataset.num_relations))
 
     def ranked(fitted: RelationModel, label: str | None = None) -> Ranking:

@@ -19,6 +19,7 @@ from kgtool.path_evaluator import METRICS
 from kgtool.perplexity import WalkPerplexity
 from kgtool.relation_prediction import RelationEvaluation
 from kgtool.results import PathResults
+from kgtool.triples import KNOWN_BY
 
 # Groups that a table shows, of those with most queries.
 MOST_GROUPS = 20
@@ -170,7 +171,7 @@ def _title(found: Evaluation) -> str:
 
 def _filter(found: Evaluation) -> str:
     """The splits whose triples were left out of rankings."""
-    return "train + valid + test" if found.split == "test" else "train + valid"
+    return " + ".join(KNOWN_BY[found.split])
 
 
 def breakdown_table(frame: pd.DataFrame, by: str, hits: Sequence[int]) -> Group:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 SPLITS = ("train", "valid", "test")
+# Whose triples hold, as far as a split may know: test's must not help to select a model on valid.
+KNOWN_BY = {"train": SPLITS[:2], "valid": SPLITS[:2], "test": SPLITS}
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,13 @@ class KGDataset:
             raise ValueError(f"no split {name!r}; the splits are {', '.join(SPLITS)}")
         triples: Tensor = getattr(self, name)
         return triples
+
+    def known(self, split: str) -> Tensor:
+        """`(n, 3)`, the triples that hold as far as a split may know: of `KNOWN_BY[split]`.
+
+        Other answers that they hold do not count against an answer of the split.
+        """
+        return torch.cat([self.split(name) for name in KNOWN_BY[split]])
 
     @cached_property
     def fingerprint(self) -> str:

@@ -20,7 +20,7 @@ from kgtool.files import read_json
 from kgtool.loaders import load_dataset
 from kgtool.model import Scorer
 from kgtool.path_evaluator import COLUMNS, METRICS, PathEvaluation, evaluate_path_queries
-from kgtool.path_queries import PARTS, PathQueries, sample_path_queries, whole_graph
+from kgtool.path_queries import PARTS, PathQueries, sample_path_queries
 from kgtool.path_scores import ComposedSteps
 from kgtool.run import Run
 from kgtool.tables import load_table
@@ -58,7 +58,7 @@ def slow_metrics(
     model: Drawn, dataset: KGDataset, split: str, queries: PathQueries, part: str, length: int
 ) -> tuple[list[float], int, int]:
     """The mean of each metric over queries, the queries that count in the first, and the ranks."""
-    edges = tuples_of(with_inverses(whole_graph(dataset, split), dataset.num_relations))
+    edges = tuples_of(with_inverses(dataset.known(split), dataset.num_relations))
     totals, typed_queries, ranked = [], 0, 0
     sums = [0.0] * len(METRICS)
     for i in range(len(queries)):
@@ -159,7 +159,7 @@ def test_knowing_the_answers_is_best():
     dataset = random_dataset(4)
     queries = sample_path_queries(dataset, "test", (2, 3), count=10)
     edges = AnswerIndex(
-        with_inverses(whole_graph(dataset, "test"), dataset.num_relations),
+        with_inverses(dataset.known("test"), dataset.num_relations),
         2 * dataset.num_relations,
     )
     n = dataset.num_entities

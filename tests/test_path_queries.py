@@ -17,7 +17,6 @@ from kgtool.path_queries import (
     _walks_through,
     path_answers,
     sample_path_queries,
-    whole_graph,
 )
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 from tests.graphs import Triple, random_dataset, tuples_of
@@ -86,7 +85,7 @@ def test_no_query_has_no_answer():
 def test_each_query_and_its_answers(split, seed):
     dataset = random_dataset(seed)
     found = sample_path_queries(dataset, split, (1, 2, 4), count=20, seed=seed)
-    whole = edges_of(whole_graph(dataset, split), dataset)
+    whole = edges_of(dataset.known(split), dataset)
     train = edges_of(dataset.train, dataset)
     held = edges_of(dataset.split(split), dataset) - train
     asked_of = set()
@@ -142,11 +141,11 @@ def test_by_hand():
 @given(st.integers(0, 30), st.integers(1, 5))
 def test_walks_take_a_held_out_edge_and_only_edges(seed, length):
     dataset = random_dataset(seed)
-    whole = index_of(whole_graph(dataset, "test"), dataset)
+    whole = index_of(dataset.known("test"), dataset)
     held = with_inverses(dataset.test, dataset.num_relations)
     graphs = _Graphs(whole, whole, held, dataset.num_entities, dataset.num_relations)
     nodes, relations = _walks_through(graphs, length, 30, torch.Generator().manual_seed(seed))
-    edges, held_edges = edges_of(whole_graph(dataset, "test"), dataset), set(tuples_of(held))
+    edges, held_edges = edges_of(dataset.known("test"), dataset), set(tuples_of(held))
     for node, relation in zip(nodes.tolist(), relations.tolist(), strict=True):
         steps = list(zip(node[:-1], relation, node[1:], strict=True))
         assert len(steps) == length

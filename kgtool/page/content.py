@@ -25,7 +25,7 @@ from kgtool.page.tables import by_queries, groups_of, metric_rows
 from kgtool.picture import short
 from kgtool.ranking import ScoresTails
 from kgtool.run import LOG, Run
-from kgtool.triples import SPLITS, KGDataset
+from kgtool.triples import KNOWN_BY, SPLITS, KGDataset
 
 # What the queries are grouped by, besides relations, with how to read it.
 BREAKDOWNS = {
@@ -68,7 +68,7 @@ def render_page(
     for other, weight in zip(beside, stored.weights, strict=True):
         scores = Blend(scores, other.model(dataset).cpu().scorer(), weight, {})
     split = stored.metrics["split"]
-    splits = SPLITS if split == "test" else SPLITS[:2]
+    splits = KNOWN_BY[split]
     by_count = count_ranks(dataset, queries_of(stored.ranks, dataset))
     best, worst = (
         describe(rows, stored.ranks, by_count, scores, scorer, dataset, splits)
