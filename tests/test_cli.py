@@ -352,7 +352,7 @@ def test_negatives_of_the_data_are_taken(kgtool, place):
 
 def test_runs_side_by_side(kgtool, run_copy, tmp_path):
     refused(kgtool("compare", run_copy), 2, "one run alone", "name two or more")
-    refused(kgtool("compare", run_copy, tmp_path / "gone"), 2, "gone: no such run or file")
+    refused(kgtool("compare", tmp_path / "gone", run_copy), 2, "gone: no such run or file")
     refused(kgtool("compare", run_copy, run_copy), 2, f"{run_copy} is named twice")
     other = Path(shutil.copytree(run_copy, tmp_path / "other"))
     for file in run_copy.glob("ranks.*"):

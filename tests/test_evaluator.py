@@ -18,7 +18,7 @@ from kgtool.errors import ScoreError
 from kgtool.evaluator import SIDES, Evaluation, evaluate_model
 from kgtool.metrics import HITS, POLICIES, metrics_of, sampled_metrics_of
 from kgtool.ranking import Ranks
-from kgtool.report import metrics_table
+from kgtool.terminal.ranking import metrics_table
 from kgtool.triples import KGDataset
 from tests.runs import Table, in_memory, ring, write_folder
 

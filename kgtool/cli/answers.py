@@ -34,7 +34,7 @@ def explain(
     """
     from kgtool.api import explain as explain_run
     from kgtool.files import write_json
-    from kgtool.report import explanation_table
+    from kgtool.terminal.questions import explanation_table
 
     found = explain_run(run, head, relation, tail, top, data)
     Console().print(explanation_table(found))

@@ -59,8 +59,8 @@ def evaluate(
     """
     from kgtool.api import evaluate as evaluate_run
     from kgtool.api import evaluate_baselines
-    from kgtool.report import baselines_table, breakdown_table, metrics_table
     from kgtool.run import Run
+    from kgtool.terminal.ranking import baselines_table, breakdown_table, metrics_table
 
     known_split(split)
     cut = cut_offs(hits)
@@ -109,8 +109,8 @@ def relations(
     """
     from kgtool.api import evaluate_relations
     from kgtool.api.runs import result_file
-    from kgtool.report import relations_table
     from kgtool.run import Run
+    from kgtool.terminal.questions import relations_table
 
     opened = Run.open(run)
     dataset, others = opened.dataset(data), [Run.open(other) for other in beside or ()]
@@ -141,8 +141,8 @@ def classify(
     """
     from kgtool.api import evaluate_triples
     from kgtool.api.runs import result_file
-    from kgtool.report import triples_table
     from kgtool.run import Run
+    from kgtool.terminal.questions import triples_table
 
     if split not in ("valid", "test"):
         raise ConfigError(f"no split {split!r} to classify. Remedy: valid or test")
@@ -182,8 +182,8 @@ def metrics(
     """
     from kgtool.breakdown import breakdown
     from kgtool.rank_files import read_ranks
-    from kgtool.report import breakdown_table, ranked_among
     from kgtool.tables import save_table
+    from kgtool.terminal.ranking import breakdown_table, ranked_among
 
     cut = cut_offs(hits)
     queries, groups = read_ranks(file)
@@ -231,8 +231,8 @@ def compare(
     gives each difference to the first run an interval and a p-value.
     """
     from kgtool.api import compare as compare_runs
-    from kgtool.report_compare import comparison_table, group_comparison_table
     from kgtool.tables import save_table
+    from kgtool.terminal.comparison import comparison_table, group_comparison_table
 
     cut = cut_offs(hits)
     table = compare_runs(runs, split, cut)

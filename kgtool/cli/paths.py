@@ -35,8 +35,8 @@ def paths(
     gets paths.SPLIT.tsv and .json; with --compose, paths.composed.SPLIT.tsv and .json.
     """
     from kgtool.api import evaluate_paths
-    from kgtool.report import paths_table
     from kgtool.run import Run
+    from kgtool.terminal.questions import paths_table
 
     if split not in ("valid", "test"):
         raise ConfigError(f"--split {split}: holds nothing out. Remedy: valid or test")

@@ -27,7 +27,7 @@ def walks(
     foretells. walks.SPLIT.json in the run's folder holds what is printed.
     """
     from kgtool.api import walks as foretell
-    from kgtool.report import perplexity_table
+    from kgtool.terminal.walks import perplexity_table
     from kgtool.triples import SPLITS
 
     if split not in SPLITS:
@@ -56,7 +56,7 @@ def next_command(
     The run is one trained with one_path.walks. A step that train holds is marked.
     """
     from kgtool.api import next_step
-    from kgtool.report import steps_table
+    from kgtool.terminal.walks import steps_table
 
     Console().print(steps_table(next_step(run, walk, top, data)))
 
@@ -84,6 +84,6 @@ def routes(
     r walked backwards. Where the path leads in train stands beside.
     """
     from kgtool.api import routes as likeliest
-    from kgtool.report import routes_table
+    from kgtool.terminal.walks import routes_table
 
     Console().print(routes_table(likeliest(run, head, tail, length, top, data)))

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from kgtool.compare import BETTER, NOISE, WORSE
 from kgtool.metrics import LEVEL, RESAMPLES
-from kgtool.report import MOST_GROUPS
+from kgtool.terminal.ranking import MOST_GROUPS
 
 TITLES = {"mrr": "MRR", "mr": "MR", "amri": "AMRI"}
 

@@ -1,0 +1,1 @@
+"""Tables for the terminal, a module for what `kgtool` prints of each kind."""

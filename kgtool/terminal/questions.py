@@ -1,0 +1,118 @@
+"""Relations, triples, path queries, and why a triple has its score."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from kgtool.classification import TripleEvaluation
+from kgtool.explain import Explanation
+from kgtool.metrics import LEVEL
+from kgtool.path_evaluator import METRICS
+from kgtool.relation_prediction import RelationEvaluation
+from kgtool.results import PathResults
+from kgtool.terminal.ranking import three
+
+
+def relations_table(found: RelationEvaluation) -> Group:
+    """The table that `kgtool relations` prints."""
+    table = Table(
+        title=f"{found.split}: the relation of {len(found.triples):,} pairs",
+        box=box.SIMPLE, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    table.add_column("relations by")
+    table.add_column("ties")
+    rows = [("scores and counts", policy, m) for policy, m in found.filtered.items()]
+    rows += [("the same, raw", "realistic", found.raw["realistic"])]
+    rows += [("counts alone", "realistic", found.counted["realistic"])]
+    names = ["mrr", "mr", *(name for name in rows[0][2] if name.startswith("hits@"))]
+    for name in names:
+        table.add_column(name.upper() if "@" not in name else name.capitalize(), justify="right")
+    for by, policy, m in rows:
+        table.add_row(by, policy, f"{m['mrr']:.4f}", *(f"{m[name]:.3f}" for name in names[1:]))
+    note = "Filtered of other known relations of the pair. Weights fitted on valid"
+    note += ", which flatters it here." if found.split == "valid" else "."
+    return Group(table, Text(note))
+
+
+def triples_table(found: TripleEvaluation) -> Group:
+    """The table that `kgtool classify` prints: the metrics, and what probabilities are worth."""
+    counts = found.to_dict()["counts"]
+    kind = "the data's own" if found.negatives == "given" else "drawn"
+    title = f"{found.split}: {counts['hold']:,} triples, {counts['do not']:,} negatives, {kind}"
+    names = {
+        "accuracy": "accuracy", "f1": "F1", "precision": "precision", "recall": "recall",
+        "roc_auc": "ROC-AUC", "average_precision": "AP", "ece": "ECE",
+    }  # fmt: skip
+    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for name in names.values():
+        table.add_column(name, justify="right")
+    table.add_row(*(f"{found.metrics[name]:.4f}" for name in names))
+    bins = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("probability", "observed", "95 %", "triples"):
+        bins.add_column(name, justify="right")
+    for row in found.calibration.itertuples():
+        bins.add_row(
+            f"{row.probability:.3f}", f"{row.observed:.3f}", f"{row.low:.3f}-{row.high:.3f}",
+            f"{row.count:,}",
+        )  # fmt: skip
+    note = "A threshold a relation, and the probabilities, fitted on valid"
+    note += ", which flatters it here." if found.split == "valid" else "."
+    return Group(table, bins, Text(note))
+
+
+def paths_table(results: PathResults) -> Group:
+    """The table that `kgtool paths` prints."""
+    found = results.evaluation
+    how = "steps composed" if results.composed else "path read"
+    table = Table(
+        title=f"{found.split}: {len(found.queries):,} path queries, {how}",
+        box=box.SIMPLE, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    table.add_column("answers", no_wrap=True)
+    for name in (
+        "hops", "queries", "ranked", "MQ", "H@10", "MRR", f"{100 * LEVEL:g} %", "Hits@10"
+    ):  # fmt: skip
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = found.table.set_index(["answers", "length", "metric"])
+    quantile, typed, mrr, *hits = METRICS
+    groups = list(dict.fromkeys(zip(found.table["answers"], found.table["length"], strict=True)))
+    groups.sort(key=lambda group: group[0] == "train")  # stable: each part's lengths, then all
+    for i, group in enumerate(groups):
+        answers, length = group
+        row, value = rows.loc[(answers, length, mrr)], rows["value"]
+        table.add_row(
+            answers, length, f"{row['queries']:,.0f}", f"{row['ranked']:,.0f}",
+            *(three(value.get((answers, length, metric))) for metric in (quantile, typed)),
+            f"{row['value']:.4f}", f"{row['low']:.3f}-{row['high']:.3f}",
+            three(value.get((answers, length, hits[-1]))),
+            end_section=groups[i + 1 : i + 2] != [] and groups[i + 1][0] != group[0],
+        )  # fmt: skip
+    drawn = found.queries.drawn
+    too_many, walks = sum(d.too_many for d in drawn), sum(d.walks for d in drawn)
+    notes = [
+        "Each query counts as one, the mean of its ranked answers. Other answers do not count "
+        "against one. Held-out answers need an edge that train lacks, train answers do not.",
+        "MQ, the mean quantile, and H@10: among the wrong entities that the path's last "
+        "relation leads to somewhere (Guu et al. 2015). MRR and Hits@10: among all entities.",
+        f"Of {walks:,} walks, {too_many:,} asked for more than {results.about['max_answers']:,} "
+        "answers, and were left out.",
+    ]
+    return Group(table, *(Text(note) for note in notes))
+
+
+def explanation_table(found: Explanation) -> Table | Text:
+    """The table that `kgtool explain` prints."""
+    head, relation, tail = found.triple
+    if not found.paths:
+        return Text(f"No path that the model reads leads from {head} to {tail}.")
+    table = Table(
+        title=Text(f"{head} --{relation}--> {tail}"), box=box.SIMPLE, padding=(0, 1, 0, 0)
+    )
+    table.add_column("weight", justify="right")
+    table.add_column("path", overflow="fold")
+    for path in found.paths:
+        table.add_row(f"{path.weight:.3f}", Text(str(path)))
+    return table

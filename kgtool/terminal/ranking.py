@@ -1,0 +1,163 @@
+"""Link prediction: metrics with the numbers that papers print, baselines, groups of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from kgtool.breakdown import RankedQueries
+from kgtool.evaluator import Evaluation
+from kgtool.metrics import LEVEL, NEGATIVES, Metrics
+from kgtool.triples import KNOWN_BY
+
+# Groups that a table shows, of those with most queries.
+MOST_GROUPS = 20
+
+
+def metrics_table(found: Evaluation) -> Group:
+    """The table that `kgtool evaluate` prints."""
+    counts = found.counts
+    table = Table(
+        title=_title(found),
+        # Without rules between columns, so that 80 hold a mean rank of six digits.
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("side")
+    table.add_column("ties")
+    for name in ("MRR", "MR", "AMR", *(f"Hits@{k}" for k in found.hits)):
+        table.add_column(name, justify="right")
+
+    def row(side: str, ties: str, m: Metrics, end: bool = False) -> None:
+        hits = (f"{m[f'hits@{k}']:.3f}" for k in found.hits)
+        table.add_row(
+            side, ties, f"{m['mrr']:.4f}", f"{m['mr']:,.1f}", f"{m['amr']:.4f}", *hits,
+            end_section=end,
+        )  # fmt: skip
+
+    for side in ("both", "head", "tail"):
+        row(side, "realistic", found.filtered[side]["realistic"], end=side == "tail")
+    for policy in ("optimistic", "pessimistic"):
+        row("both", policy, found.filtered["both"][policy], end=policy == "pessimistic")
+    row("both, raw", "realistic", found.raw["both"]["realistic"])
+    if found.seen and counts["unseen_triples"]:
+        row("both, seen", "realistic", found.seen["both"]["realistic"])
+    notes = [f"Filtered of {_filter(found)}, but for the raw row. AMR: 1 is chance, 0 is best."]
+    sampled = found.sampled
+    if sampled:
+        notes.append(
+            f"Among {NEGATIVES} random negatives instead of all entities, the mean over all draws: "
+            f"MRR {sampled['mrr']:.4f}"
+            + "".join(f", Hits@{k} {sampled[f'hits@{k}']:.3f}" for k in found.hits[-1:])
+            + "."
+        )
+    else:
+        notes.append(f"Ranks among {found.candidates} candidates stand above those among all.")
+    if counts["unseen_triples"]:
+        notes.append(
+            f"{counts['unseen_triples']} triples hold {counts['unseen_entities']} entities or "
+            f"{counts['unseen_relations']} relations that train lacks; they are ranked like all "
+            "others, and left out of the row “seen”."
+        )
+    return Group(table, *(Text(note) for note in notes))
+
+
+def baselines_table(found: Mapping[str, Evaluation]) -> Group:
+    """The table that `kgtool evaluate` prints without a run: a row a baseline.
+
+    Args:
+        found: name → evaluation, all of one split.
+    """
+    first = next(iter(found.values()))
+    table = Table(title=_title(first), box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("baseline")
+    for name in ("MRR", "head", "tail", "MR", "AMRI", *(f"Hits@{k}" for k in first.hits)):
+        table.add_column(name, justify="right")
+    for name, evaluation in found.items():
+        both, head, tail = (
+            evaluation.filtered[side]["realistic"] for side in ("both", "head", "tail")
+        )
+        hits = (f"{both[f'hits@{k}']:.3f}" for k in first.hits)
+        table.add_row(
+            name, f"{both['mrr']:.4f}", f"{head['mrr']:.3f}", f"{tail['mrr']:.3f}",
+            f"{both['mr']:,.1f}", f"{both['amri']:.4f}", *hits,
+        )  # fmt: skip
+    note = (
+        f"Filtered of {_filter(first)}, realistic ties, MRR also by side. They learn nothing: "
+        "frequency is how often an entity is a tail of the relation in train, inverse trusts edges "
+        "of other relations between the two, pagerank walks from the head whatever the relation."
+    )
+    return Group(table, Text(note))
+
+
+def breakdown_table(frame: pd.DataFrame, by: str, hits: Sequence[int]) -> Group:
+    """The groups of one kind: filtered, realistic ties; MRR with its interval.
+
+    Args:
+        frame: of `kgtool.breakdown`.
+        by: what to group by.
+        hits: the k of Hits@k.
+    """
+    rows = frame[
+        (frame["by"] == by) & (frame["filter"] == "filtered") & (frame["ties"] == "realistic")
+    ]
+    both = rows[rows["side"] == "both"]
+    names = both.loc[both["metric"] == "mrr", "group"].tolist()
+    size = both[both["metric"] == "mrr"].set_index("group")["queries"]
+    shown = names if len(names) <= MOST_GROUPS else size.nlargest(MOST_GROUPS).index.tolist()
+    value = rows.set_index(["side", "metric", "group"])["value"]
+    ends = both[both["metric"] == "mrr"].set_index("group")[["low", "high"]]
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column(by, overflow="fold")
+    percent = f"{100 * LEVEL:g} %"
+    columns = ("queries", "MRR", percent, "head", "tail", *(f"Hits@{k}" for k in hits))
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in shown:
+        low, high = ends.loc[name]
+        table.add_row(
+            Text(name), f"{size[name]:,}", f"{value['both', 'mrr', name]:.4f}",
+            f"{low:.3f}-{high:.3f}",
+            *(three(value.get((side, "mrr", name))) for side in ("head", "tail")),
+            *(f"{value['both', f'hits@{k}', name]:.3f}" for k in hits),
+        )  # fmt: skip
+    notes = []
+    if len(shown) < len(names):
+        notes.append(f"The {len(shown)} of {len(names):,} with most queries.")
+    return Group(table, *(Text(note) for note in notes))
+
+
+def ranked_among(queries: RankedQueries) -> str:
+    """The line that `kgtool metrics` prints: the protocol, as far as ranks tell it."""
+    number = queries.candidates[~queries.candidates.isnan()]
+    if not len(number):
+        return "Among how many candidates the ranks are, the file does not say."
+    low, high = int(number.min()), int(number.max())
+    each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return (
+        f"Ranks are among {each} candidates a query, the answer included. Where these are not all "
+        "entities, such ranks stand above those among all."
+    )
+
+
+def _title(found: Evaluation) -> str:
+    """What was asked, and among what."""
+    among = f"over {found.counts['entities']:,} entities"
+    if found.candidates != "all":
+        among = f"among {found.candidates} candidates, not all entities"
+    return f"{found.split}: {found.counts['queries']:,} queries {among}"
+
+
+def _filter(found: Evaluation) -> str:
+    """The splits whose triples were left out of rankings."""
+    return " + ".join(KNOWN_BY[found.split])
+
+
+def three(value: float | None) -> str:
+    """Three digits; nothing of what is not known."""
+    return "" if value is None else f"{value:.3f}"
