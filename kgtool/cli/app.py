@@ -52,6 +52,18 @@ Beside = Annotated[
         show_default=False,
     ),
 ]
+By = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Show a table by relation, category, degree, ..., or by a column of your own; may be "
+        "given again.",
+        show_default=False,
+    ),
+]
+TableFile = Annotated[
+    Path | None,
+    typer.Option("--out", help="A .tsv or .parquet for the whole table.", show_default=False),
+]
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
 
 

@@ -10,10 +10,12 @@ from rich.console import Console
 
 from kgtool.cli.app import (
     Beside,
+    By,
     Data,
     Hits,
     RunFolder,
     Split,
+    TableFile,
     app,
     cut_offs,
     interactive,
@@ -162,18 +164,8 @@ def metrics(
             help="A .tsv or .parquet with head, relation, tail, side, rank.", show_default=False
         ),
     ],
-    by: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Show a table by relation, category, degree, ..., or by a column of your own; may "
-            "be given again.",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="A .tsv or .parquet for the whole table.", show_default=False),
-    ] = None,
+    by: By = None,
+    out: TableFile = None,
     hits: Hits = "1,3,10",
 ) -> None:
     """Metrics of ranks that stand in a file, of evaluate or of another tool.
@@ -211,24 +203,15 @@ def compare(
         ),
     ],
     split: Annotated[str, typer.Option(help="Whose ranks of a folder.")] = "test",
-    by: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Show which groups gain and lose: relation, category, degree, ..., or a column of "
-            "your own; may be given again.",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="A .tsv or .parquet for the whole table.", show_default=False),
-    ] = None,
+    by: By = None,
+    out: TableFile = None,
     hits: Hits = "1,3,10",
 ) -> None:
     """Metrics side by side, and whether the differences are noise.
 
     Runs that answered the same queries are resampled together: a paired bootstrap over triples
-    gives each difference to the first run an interval and a p-value.
+    gives each difference to the first run an interval and a p-value; --by shows which groups gain
+    and lose.
     """
     from kgtool.api import compare as compare_runs
     from kgtool.tables import save_table
