@@ -158,12 +158,12 @@ def breakdown(
         hits: the k of Hits@k.
     """
     everything = Grouping(("all",), torch.zeros_like(queries.triple))
-    parts = [
-        _tables(queries, "filtered", queries.ranks, queries.candidates, {"all": everything}, hits),
-        _tables(queries, "raw", queries.raw, queries.raw_candidates, {"all": everything}, hits),
-        _tables(queries, "filtered", queries.ranks, queries.candidates, groups, hits),
-    ]
-    return pd.concat([table for part in parts for table in part], ignore_index=True)
+    filtered = _tables(
+        queries, "filtered", queries.ranks, queries.candidates, {"all": everything, **groups}, hits
+    )
+    raw = _tables(queries, "raw", queries.raw, queries.raw_candidates, {"all": everything}, hits)
+    first = len(queries.ranks)  # tables of all queries
+    return pd.concat([*filtered[:first], *raw, *filtered[first:]], ignore_index=True)
 
 
 def _tables(
