@@ -27,10 +27,11 @@ def save_table(frame: pd.DataFrame, path: str | Path) -> None:
         return
     text = frame.select_dtypes(exclude=["number", "bool"])
     for name in text.columns:
-        unfit = text[name].astype(str).str.contains("[\t\n\r]")
-        if unfit.any():
+        words = pd.Series(text[name].unique(), dtype=object).astype(str)
+        unfit = words[words.str.contains("[\t\n\r]")]
+        if len(unfit):
             raise DataError(
-                f"{path}: the {name} {text[name][unfit].iloc[0]!r} holds a tab or a line break, "
+                f"{path}: the {name} {unfit.iloc[0]!r} holds a tab or a line break, "
                 "which a TSV cannot. Remedy: write a .parquet file."
             )
     with atomic_write(path) as file:
