@@ -57,7 +57,10 @@ FB_ONE_PATH = Model("FB15k-237", "fb15k-237-one-path")
 FB_GRU = Model("FB15k-237", "fb15k-237-one-path", NO_ENCODER)
 FB_PATHS = Model("FB15k-237", "fb15k-237-one-path", PATH_QUERIES)
 WN, WN_ONE_PATH = Model("WN18RR", "wn18rr"), Model("WN18RR", "wn18rr-one-path")
-WALKS = Model("umls", "umls-one-path", ("one_path.walks=1.0", "training.epochs=60"))
+WALKS = (
+    Model("umls", "umls-one-path", ("one_path.walks=1.0", "training.epochs=60")),
+    Model("families", "families-one-path", ("one_path.walks=0.5",)),
+)
 
 
 class Missing(Exception):
@@ -308,7 +311,7 @@ TABLES = {
                 for model in (FB_GRU, FB_PATHS)
                 for compose in (False, True)
             ),
-            partial(walks_row, model=WALKS),
+            *(partial(walks_row, model=model) for model in WALKS),
         ),
     ),
 }

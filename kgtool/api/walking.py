@@ -143,7 +143,7 @@ def _walking(run: Run, dataset: KGDataset) -> tuple[KGModel, int]:
     if not (settings and settings.walks):
         raise RunError(
             f"{run.path} has not learned to read walks. Remedy: train with an [one_path] section "
-            "and one_path.walks=0.25, say."
+            "and one_path.walks=0.5, say."
         )
     model = run.model(dataset)
     assert isinstance(model, KGModel)
