@@ -5,6 +5,8 @@
 
 A run's curve is its MRR on valid, filtered of train and valid, by the clock of its training,
 validations included. Its test MRR, which `docs/history/test.tsv` holds, is a point where it ended.
+What stands in `*-and-one-path.tsv` goes on from the end of a run by the seconds that training a
+second one took, to the MRR of both (`kgtool evaluate RUN --with RUN2`).
 Published figures are on test, and say nothing of time.
 """
 

@@ -23,6 +23,7 @@ from kgtool.files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = ("frequency", "inverse", "pagerank", "pagerank-frequency")
+SHOWN = sys.stderr.isatty()
 # Settings that rows have of their own.
 NO_ENCODER = ("encoder.layers=0",)
 FEWEST_PARTS = (*NO_ENCODER, "one_path.path_queries=0.0")
@@ -109,7 +110,7 @@ class Lab:
         return self.results(
             f"metrics.{name}{split}.json",
             run,
-            lambda: kgtool.evaluate(run, split, progress=True, beside=others),
+            lambda: kgtool.evaluate(run, split, progress=SHOWN, beside=others),
         )
 
     def valid_mrr(self, run: kgtool.Run, beside: kgtool.Run | None) -> str:
@@ -166,7 +167,9 @@ def relations_row(lab: Lab, model: Model) -> Sequence[str]:
     """Relation prediction."""
     run = lab.trained(model)
     found = lab.results(
-        "relations.test.json", run, lambda: kgtool.evaluate_relations(run, progress=True)
+        "relations.test.json",
+        run,
+        lambda: kgtool.evaluate_relations(run, progress=SHOWN),
     )
     best, counts = found["realistic"], found["counts alone"]["realistic"]
     return (
@@ -192,7 +195,7 @@ def baselines_row(lab: Lab, model: Model) -> Sequence[str]:
     out, place = lab.runs / f"{model.data}.baselines", lab.place(model.data)
     if not all((out / name / "metrics.test.json").exists() for name in BASELINES):
         print(f"makes {out}", file=sys.stderr)
-        kgtool.evaluate_baselines(place, out=out, progress=True)
+        kgtool.evaluate_baselines(place, out=out, progress=SHOWN)
     mrr = {
         name: read_json(out / name / "metrics.test.json")["both"]["realistic"]["mrr"]
         for name in BASELINES
@@ -209,7 +212,7 @@ def paths_row(lab: Lab, model: Model, compose: bool = False) -> Sequence[str]:
     found = lab.results(
         "paths.composed.test.json" if compose else "paths.test.json",
         run,
-        lambda: kgtool.evaluate_paths(run, compose=compose, progress=True),
+        lambda: kgtool.evaluate_paths(run, compose=compose, progress=SHOWN),
     )
     best = found["held-out"]["all"]
     told = {"mrr": "MRR", "mean_quantile": "MQ", "typed_hits@10": "H@10"}
