@@ -34,18 +34,18 @@ def comparison_table(frame: pd.DataFrame, hits: Sequence[int]) -> Group:
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("metric", no_wrap=True)
-    table.add_column("run", overflow="fold")
+    table.add_column("metric, run", overflow="fold")
     percent = f"{100 * LEVEL:g} %"
     for name in ("value", percent, "difference", percent, "p"):
         table.add_column(name, justify="right", no_wrap=True)
     for metric, title in titles.items():
         of_metric = rows[rows["metric"] == metric]
+        table.add_row(Text(title, style="bold"))
         for row in of_metric.itertuples():
             form = ",.1f" if metric == "mr" else ".4f"
             short = ",.1f" if metric == "mr" else ".3f"
             table.add_row(
-                title if row.run == first else "", Text(row.run), _number(row.value, form),
+                Text(f"  {row.run}"), _number(row.value, form),
                 _span(row.low, row.high, short), *_difference(row, form),
                 end_section=row.run == of_metric["run"].iloc[-1],
             )  # fmt: skip
