@@ -297,9 +297,10 @@ def test_words():
     assert model_in_words(tiny_config(encoder={"layers": 0})).endswith(
         "over entity embeddings; 8 dims"
     )
-    assert [duration(s) for s in (48, 125, 2840, 7500)] == [
+    assert [duration(s) for s in (48, 125, 2840, 7500, 12300)] == [
         "48 s",
         "2.1 min",
         "47 min",
-        "2 h 5 min",
+        "125 min",
+        "3.4 h",
     ]

@@ -187,13 +187,12 @@ def date_of(run: Run) -> str | None:
 
 
 def duration(seconds: float) -> str:
-    """`48 s`, `3.5 min`, `47 min`, `2 h 5 min`."""
+    """`48 s`, `3.5 min`, `125 min`, `3.4 h`: short enough for a phone."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 600:
         return f"{seconds / 60:.1f} min"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+    return f"{seconds / 60:.0f} min" if seconds < 3 * 3600 else f"{seconds / 3600:.1f} h"
 
 
 def data_rows(dataset: KGDataset) -> list[dict[str, Any]]:
