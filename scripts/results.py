@@ -163,17 +163,17 @@ def part_row(lab: Lab, part: str, model: Model, other: Model | None = None) -> S
     return part, model.data, lab.valid_mrr(run, beside), minutes(run, beside)
 
 
-def relations_row(lab: Lab, model: Model) -> Sequence[str]:
-    """Relation prediction."""
-    run = lab.trained(model)
+def relations_row(lab: Lab, model: Model, other: Model | None = None) -> Sequence[str]:
+    """Relation prediction, by the scores of two where another is given."""
+    run, beside = lab.trained(model), [lab.trained(other)] if other else []
     found = lab.results(
-        "relations.test.json",
+        f"relations.{''.join(f'with-{each.path.name}.' for each in beside)}test.json",
         run,
-        lambda: kgtool.evaluate_relations(run, progress=SHOWN),
+        lambda: kgtool.evaluate_relations(run, progress=SHOWN, beside=beside),
     )
     best, counts = found["realistic"], found["counts alone"]["realistic"]
     return (
-        "`relations`", model.data, model.told,
+        "`relations`", model.data, f"{model.told} with {other.told}" if other else model.told,
         f"Hits@1 {best['hits@1']:.3f}, MRR {best['mrr']:.3f} (counts alone: "
         f"{counts['hits@1']:.3f}, {counts['mrr']:.3f})",
     )  # fmt: skip
@@ -303,6 +303,7 @@ TABLES = {
         ("question", "data", "model", "on test"),
         (
             partial(relations_row, model=FB_GRU),
+            partial(relations_row, model=FB_LARGE, other=FB_GRU),
             partial(relations_row, model=CODEX),
             partial(classify_row, model=CODEX),
             *(

@@ -97,6 +97,7 @@ def test_other_questions(lab):
     found = lines_of(
         lab,
         partial(results.relations_row, model=QUICK),
+        partial(results.relations_row, model=QUICK, other=WALKER),
         partial(results.classify_row, model=QUICK),
         partial(results.baselines_row, model=results.Model("ring", "")),
         partial(results.paths_row, model=WALKER),
@@ -113,6 +114,7 @@ def test_other_questions(lab):
         "`walks`, perplexity a step": "model ",
         "all paths": "0.",
     }
+    assert f"{QUICK.told} with {WALKER.told}" in found.pop(3)
     assert [cells(line)[0] for line in found[2:]] == list(expected)
     for line, words in zip(found[2:], expected.values(), strict=True):
         assert words in line
