@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import kgtool
+from kgtool.baselines import BASELINES
 from kgtool.errors import KGToolError
 from kgtool.files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
-BASELINES = ("frequency", "inverse", "pagerank", "pagerank-frequency")
 SHOWN = sys.stderr.isatty()
 # Settings that rows have of their own.
 NO_ENCODER = ("encoder.layers=0",)
@@ -105,12 +105,10 @@ class Lab:
 
     def ranked(self, run: kgtool.Run, beside: kgtool.Run | None, split: str) -> dict[str, Any]:
         """Of link prediction."""
-        others = (beside,) if beside else ()
-        name = "".join(f"with-{other.path.name}." for other in others)
         return self.results(
-            f"metrics.{name}{split}.json",
+            f"metrics.{added(beside)}{split}.json",
             run,
-            lambda: kgtool.evaluate(run, split, progress=SHOWN, beside=others),
+            lambda: kgtool.evaluate(run, split, progress=SHOWN, beside=(beside,) if beside else ()),
         )
 
     def valid_mrr(self, run: kgtool.Run, beside: kgtool.Run | None) -> str:
@@ -127,6 +125,16 @@ def _ended(run: kgtool.Run) -> bool:
     return int(run.history()[-1]["epoch"]) == run.config.training.epochs
 
 
+def added(beside: kgtool.Run | None) -> str:
+    """What a file of results says of a run whose scores were added."""
+    return f"with-{beside.path.name}." if beside else ""
+
+
+def both(model: Model, other: Model | None) -> str:
+    """A model as the table names it, and the one whose scores are added."""
+    return f"{model.told} with {other.told}" if other else model.told
+
+
 def minutes(*runs: kgtool.Run | None) -> str:
     """Of training, validations included."""
     return " + ".join(f"{run.history()[-1]['seconds'] / 60:.1f}" for run in runs if run)
@@ -137,8 +145,7 @@ def link_row(lab: Lab, model: Model, other: Model | None = None) -> Sequence[str
     run, beside = lab.trained(model), lab.trained(other) if other else None
     found = lab.ranked(run, beside, "test")["both"]["realistic"]
     return (
-        model.data, f"{model.told} with {other.told}" if other else model.told,
-        lab.valid_mrr(run, beside),
+        model.data, both(model, other), lab.valid_mrr(run, beside),
         *(f"{found[name]:.3f}" for name in ("mrr", "hits@1", "hits@10")), minutes(run, beside),
     )  # fmt: skip
 
@@ -165,15 +172,15 @@ def part_row(lab: Lab, part: str, model: Model, other: Model | None = None) -> S
 
 def relations_row(lab: Lab, model: Model, other: Model | None = None) -> Sequence[str]:
     """Relation prediction, by the scores of two where another is given."""
-    run, beside = lab.trained(model), [lab.trained(other)] if other else []
+    run, beside = lab.trained(model), lab.trained(other) if other else None
     found = lab.results(
-        f"relations.{''.join(f'with-{each.path.name}.' for each in beside)}test.json",
+        f"relations.{added(beside)}test.json",
         run,
-        lambda: kgtool.evaluate_relations(run, progress=SHOWN, beside=beside),
+        lambda: kgtool.evaluate_relations(run, progress=SHOWN, beside=(beside,) if beside else ()),
     )
     best, counts = found["realistic"], found["counts alone"]["realistic"]
     return (
-        "`relations`", model.data, f"{model.told} with {other.told}" if other else model.told,
+        "`relations`", model.data, both(model, other),
         f"Hits@1 {best['hits@1']:.3f}, MRR {best['mrr']:.3f} (counts alone: "
         f"{counts['hits@1']:.3f}, {counts['mrr']:.3f})",
     )  # fmt: skip
