@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kgtool.counts import PairCounts, tails_of_relations
-from kgtool.ops import Incidence, in_edges, relational_sum
+from kgtool.ops import Incidence, in_edges, offsets_of, relational_sum
 from kgtool.ranking import ScoresTails
 from kgtool.triples import KGDataset, with_inverses
 
@@ -22,12 +22,6 @@ DAMPING = 0.85
 STEPS = 20  # 0.85²⁰ = 0.04 of the walks have not yet started again; 50 rank WN18RR the same
 SPARE = 0.1  # triples that every entity is given of every relation
 HEADS = 64  # walked from at a time
-
-
-def _offsets(ids: Tensor, size: int) -> Tensor:
-    """`(size + 1,)` int64: where each id begins among ids in order."""
-    counts = torch.bincount(ids, minlength=size)
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +78,7 @@ class InverseRule:
         of_pair = torch.argsort(pair, stable=True)
         # Every edge with every edge of the same two entities.
         num_pairs = int(pair.max()) + 1 if len(pair) else 0
-        row, place = in_edges(_offsets(pair[of_pair], num_pairs), pair)
+        row, place = in_edges(offsets_of(pair[of_pair], num_pairs), pair)
         body, said = relation[row], relation[of_pair[place]]
         rules, shared = torch.unique(
             (body * num_relation_ids + said)[body != said], return_counts=True
@@ -92,7 +86,7 @@ class InverseRule:
         size = torch.bincount(relation, minlength=num_relation_ids)
         confidence = shared.double() / size[rules // num_relation_ids]
         return cls(
-            RelationFrequency.of(dataset), _offsets(head, n), relation, tail, rules, confidence
+            RelationFrequency.of(dataset), offsets_of(head, n), relation, tail, rules, confidence
         )
 
     def score_t(self, hr: Tensor) -> Tensor:

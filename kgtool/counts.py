@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kgtool.ops import in_edges
+from kgtool.ops import in_edges, offsets_of
 from kgtool.triples import KGDataset, with_inverses
 
 
@@ -31,8 +31,7 @@ class PairCounts:
     def of(cls, row: Tensor, column: Tensor, num_rows: int, num_columns: int) -> PairCounts:
         """Count pairs, given by rows and columns `(n,)` int64."""
         pair, count = torch.unique(row * num_columns + column, return_counts=True)
-        in_row = torch.bincount(pair // num_columns, minlength=num_rows)
-        offsets = torch.cat([in_row.new_zeros(1), in_row.cumsum(0)])
+        offsets = offsets_of(pair // num_columns, num_rows)
         return cls(num_columns, offsets, pair % num_columns, count)
 
     def rows(self, row: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from kgtool.ops.block_sum import block_sum
 from kgtool.ops.count_better import count_better
 from kgtool.ops.distance import distance
 from kgtool.ops.entity_loss import entity_loss
-from kgtool.ops.incidence import Incidence, in_edges
+from kgtool.ops.incidence import Incidence, in_edges, offsets_of
 from kgtool.ops.memory import keep_large_blocks
 from kgtool.ops.path_loss import path_loss
 from kgtool.ops.path_step import path_step
@@ -23,6 +23,7 @@ __all__ = [
     "in_edges",
     "in_threads",
     "keep_large_blocks",
+    "offsets_of",
     "path_loss",
     "path_rows",
     "path_step",

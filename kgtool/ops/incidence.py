@@ -24,6 +24,12 @@ def match_threads() -> None:
     numba.set_num_threads(min(torch.get_num_threads(), limit))
 
 
+def offsets_of(ids: Tensor, size: int) -> Tensor:
+    """`(size + 1,)` int64: where each id, below `size`, begins among ids `(n,)` in order."""
+    counts = torch.bincount(ids, minlength=size)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
 def in_edges(offsets: Tensor, node: Tensor) -> tuple[Tensor, Tensor]:
     """The in-edges of nodes, one node after the other.
 
