@@ -1,11 +1,9 @@
 """Triple classification: does `(h, r, t)` hold, and with what probability?
 
 What a model says of a triple is its scores from either end and the logarithms of the softmax among
-all tails and among all heads. Platt scaling (1999), a logistic regression, makes one probability of
-them, fitted on the triples of valid and on negatives beside them. Its weights are a part that all
-relations share and a part of each relation's own, both penalised, so that a relation with few
-triples keeps to what all share. A triple is taken to hold where its probability is above its
-relation's threshold, the one that tells most triples of valid right.
+all tails and among all heads. Platt scaling makes one probability of them (`kgtool.platt`), fitted
+on the triples of valid and on negatives beside them. A triple is taken to hold where its
+probability is above its relation's threshold, the one that tells most triples of valid right.
 
 A probability is of triples like those it was fitted on: half of them hold, and the others are as
 hard to tell as the negatives are.
@@ -22,8 +20,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -34,10 +30,10 @@ from sklearn.metrics import (
 )
 from torch import Tensor
 
+from kgtool.platt import Floats, Platt, fit_platt
 from kgtool.ranking import CHUNK_BYTES, ScoresTails, not_finite
 from kgtool.triples import KGDataset, Vocabulary, invert
 
-Floats = NDArray[np.float64]
 # Of equal width, for the calibration error (Guo et al. 2017).
 BINS = 10
 # The normal quantile of a 95 % interval.
@@ -131,41 +127,12 @@ class Classifier:
     """What was fitted on valid.
 
     Attributes:
-        mean, spread: `(k,)` float64, of features.
-        platt: from `design` of features in units of their spread to a probability.
+        platt: from features to a probability.
         thresholds: `(R,)` float64; a half for a relation that valid does not show.
     """
 
-    mean: Floats
-    spread: Floats
-    platt: LogisticRegression
+    platt: Platt
     thresholds: Floats
-
-    def probability(self, features: Floats, relation: NDArray[np.int64]) -> Floats:
-        """`(n,)` float64, that each triple holds, of features `(n, k)` and relations `(n,)`."""
-        scaled = (features - self.mean) / self.spread
-        rows = design(scaled, relation, len(self.thresholds))
-        found: Floats = self.platt.predict_proba(rows)[:, 1]
-        return found
-
-
-def design(features: Floats, relation: NDArray[np.int64], num_relations: int) -> csr_array:
-    """Features once for all relations, and once more, with a constant, in their relation's place.
-
-    Args:
-        features: `(n, k)`.
-        relation: `(n,)`, below `num_relations`, R.
-
-    Returns:
-        `(n, k + R · (k + 1))`.
-    """
-    n, k = features.shape
-    own = k + relation[:, None] * (k + 1) + np.arange(k + 1)
-    columns = np.concatenate([np.broadcast_to(np.arange(k), (n, k)), own], axis=1)
-    values = np.concatenate([features, features, np.ones((n, 1))], axis=1)
-    first = np.arange(n + 1) * (2 * k + 1)
-    shape = (n, k + num_relations * (k + 1))
-    return csr_array((values.ravel(), columns.ravel(), first), shape=shape)
 
 
 def fit_classifier(
@@ -179,15 +146,13 @@ def fit_classifier(
         holds: `(n,)`, whether a triple is one of valid.
         num_relations: R.
     """
-    mean, spread = features.mean(0), features.std(0).clip(min=1e-9)
-    platt = LogisticRegression(max_iter=1000)
-    platt.fit(design((features - mean) / spread, relation, num_relations), holds)
-    fitted = Classifier(mean, spread, platt, np.full(num_relations, 0.5))
-    probability = fitted.probability(features, relation)
+    platt = fit_platt(features, relation, holds, num_relations)
+    probability = platt.probability(features, relation)
+    thresholds = np.full(num_relations, 0.5)
     for r in np.unique(relation):
         of_r = relation == r
-        fitted.thresholds[r] = best_threshold(probability[of_r], holds[of_r])
-    return fitted
+        thresholds[r] = best_threshold(probability[of_r], holds[of_r])
+    return Classifier(platt, thresholds)
 
 
 def best_threshold(probability: Floats, holds: NDArray[np.bool_]) -> float:
@@ -295,7 +260,7 @@ def evaluate_triples(
     if split != "valid":
         triples, holds, features = told(split)
     relation = triples[:, 1].numpy()
-    probability = classifier.probability(features, relation)
+    probability = classifier.platt.probability(features, relation)
     threshold = classifier.thresholds[relation]
     table = calibration_table(probability, holds)
     share = table["count"] / table["count"].sum()

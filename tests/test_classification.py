@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from kgtool.classification import (
     best_threshold,
     calibration_table,
-    design,
     evaluate_triples,
     fit_classifier,
     sample_negatives,
@@ -84,17 +83,12 @@ def test_thresholds_are_each_relations_own():
     relation = np.repeat([0, 1], 200)
     holds = features[:, 0] > np.where(relation == 0, -1.0, 1.0)
     found = fit_classifier(features, relation, holds, 3)
-    taken = found.probability(features, relation) >= found.thresholds[relation]
+    taken = found.platt.probability(features, relation) >= found.thresholds[relation]
     assert (taken == holds).all()
     assert found.thresholds[2] == 0.5
     # A relation that valid does not show keeps to what all share.
-    same = found.probability(np.full((3, 1), 0.3), np.array([0, 1, 2]))
+    same = found.platt.probability(np.full((3, 1), 0.3), np.array([0, 1, 2]))
     assert same[0] > same[2] > same[1]
-
-
-def test_the_design_has_a_part_of_all_and_one_of_each_relation():
-    found = design(np.array([[2.0, 3.0], [4.0, 5.0]]), np.array([1, 0]), 2).toarray()
-    assert found.tolist() == [[2, 3, 0, 0, 0, 2, 3, 1], [4, 5, 4, 5, 1, 0, 0, 0]]
 
 
 def test_an_oracle_is_told_and_chance_is_chance():

@@ -20,6 +20,7 @@ ORDER = [
     {"model"},
     {"objective", "explain", "ranking", "perplexity", "walk_search"},
     {"metrics", "path_scores", "baselines", "candidates"},
+    {"platt"},
     {"evaluator", "blend", "relation_prediction", "classification"},
     {"breakdown", "path_evaluator", "tables"},
     {"rank_files", "compare"},
