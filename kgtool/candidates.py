@@ -76,7 +76,11 @@ class Types:
 
     def mask(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Tensor:
         """`(n, num_entities)` bool, of the answers of triples `(n, 3)` int64."""
-        return self.seen.rows(triples[:, 1]) > 0
+        return self.of_relations(triples[:, 1])
+
+    def of_relations(self, relation: Tensor) -> Tensor:
+        """`(n, num_entities)` bool: the entities that may be tails of relation ids `(n,)` int64."""
+        return self.seen.rows(relation) > 0
 
 
 def parse_candidates(text: str, dataset: KGDataset) -> Candidates | None:

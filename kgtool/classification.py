@@ -11,7 +11,6 @@ hard to tell as the negatives are.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,19 +29,16 @@ from sklearn.metrics import (
 )
 from torch import Tensor
 
+from kgtool.calibration import calibration_table, expected_calibration_error
+from kgtool.likelihood import tail_likelihood
 from kgtool.platt import Floats, Platt, fit_platt
-from kgtool.ranking import CHUNK_BYTES, ScoresTails, not_finite
+from kgtool.ranking import ScoresTails
 from kgtool.triples import KGDataset, Vocabulary, invert
 
-# Of equal width, for the calibration error (Guo et al. 2017).
-BINS = 10
-# The normal quantile of a 95 % interval.
-Z = 1.96
 # Draws of a negative before any entity may take the place.
 TRIES = 50
 
 
-@torch.no_grad()
 def triple_features(
     models: Sequence[ScoresTails], triples: Tensor, num_entities: int, num_relations: int
 ) -> Floats:
@@ -60,22 +56,11 @@ def triple_features(
     Raises:
         ScoreError: when a score is NaN or infinite, naming the query.
     """
-    columns = []
-    chunk_size = max(1, CHUNK_BYTES // (4 * num_entities))
-    for model in models:
-        for asked in (triples, invert(triples, num_relations)):
-            column = torch.empty(len(asked), 2, dtype=torch.double)
-            # A head is one pass of a model that makes passes.
-            for chunk in torch.argsort(asked[:, 0], stable=True).split(chunk_size):
-                hr, row = torch.unique(asked[chunk, :2], dim=0, return_inverse=True)
-                scores = model.score_t(hr)
-                norm = scores.double().logsumexp(1)
-                if not bool(norm.isfinite().all()):
-                    head, relation = hr[~norm.isfinite()][0].tolist()
-                    raise not_finite(f"query (head {head}, relation {relation}, ?)")
-                score = scores[row, asked[chunk, 2]].double()
-                column[chunk] = torch.stack([score, score - norm[row]], dim=1)
-            columns.append(column)
+    columns = [
+        tail_likelihood(model, asked, num_entities)
+        for model in models
+        for asked in (triples, invert(triples, num_relations))
+    ]
     return torch.cat(columns, dim=1).numpy()
 
 
@@ -182,8 +167,7 @@ class TripleEvaluation:
         negatives: `"given"` by the data set, or `"sampled"`.
         metrics: `accuracy`, `f1`, `precision`, `recall` of triples that hold, `roc_auc`,
             `average_precision`, and `ece`, the expected calibration error.
-        calibration: a row a bin: `probability` (mean), `observed` (the share that holds), `count`,
-            and the ends `low`, `high` of its 95 % interval (Wilson 1927).
+        calibration: a row a bin of probability, see `kgtool.calibration`.
         triples: `(n, 3)` int64.
         holds, probability, threshold: `(n,)`, of those.
     """
@@ -263,7 +247,6 @@ def evaluate_triples(
     probability = classifier.platt.probability(features, relation)
     threshold = classifier.thresholds[relation]
     table = calibration_table(probability, holds)
-    share = table["count"] / table["count"].sum()
     taken = probability >= threshold
     metrics = {
         "accuracy": accuracy_score(holds, taken),
@@ -272,7 +255,7 @@ def evaluate_triples(
         "recall": recall_score(holds, taken),
         "roc_auc": roc_auc_score(holds, probability),
         "average_precision": average_precision_score(holds, probability),
-        "ece": ((table["probability"] - table["observed"]).abs() * share).sum(),
+        "ece": expected_calibration_error(probability, holds),
     }
     return TripleEvaluation(
         split,
@@ -280,17 +263,3 @@ def evaluate_triples(
         {name: float(value) for name, value in metrics.items()},
         table, triples, holds, probability, threshold,
     )  # fmt: skip
-
-
-def calibration_table(probability: Floats, holds: NDArray[np.bool_]) -> pd.DataFrame:
-    """How often what has a probability holds, by bins of it; see `TripleEvaluation`."""
-    bins = np.minimum((probability * BINS).astype(int), BINS - 1)
-    rows = []
-    for b in np.unique(bins):
-        inside = bins == b
-        count, observed = int(inside.sum()), float(holds[inside].mean())
-        centre = (observed + Z**2 / (2 * count)) / (1 + Z**2 / count)
-        spread = observed * (1 - observed) / count + Z**2 / (4 * count**2)
-        reach = Z * math.sqrt(spread) / (1 + Z**2 / count)
-        rows.append((probability[inside].mean(), observed, count, centre - reach, centre + reach))
-    return pd.DataFrame(rows, columns=["probability", "observed", "count", "low", "high"])

@@ -61,7 +61,11 @@ def design(features: Floats, relation: NDArray[np.int64], num_relations: int) ->
 
 
 def fit_platt(
-    features: Floats, relation: NDArray[np.int64], holds: NDArray[np.bool_], num_relations: int
+    features: Floats,
+    relation: NDArray[np.int64],
+    holds: NDArray[np.bool_],
+    num_relations: int,
+    weight: Floats | None = None,
 ) -> Platt:
     """Fit weights.
 
@@ -70,8 +74,9 @@ def fit_platt(
         relation: `(n,)`, below `num_relations`.
         holds: `(n,)`, what is to be told; some hold and some do not.
         num_relations: R.
+        weight: `(n,)`, what each counts for; one each by default.
     """
     mean, spread = features.mean(0), features.std(0).clip(min=1e-9)
     fitted = LogisticRegression(max_iter=1000)
-    fitted.fit(design((features - mean) / spread, relation, num_relations), holds)
+    fitted.fit(design((features - mean) / spread, relation, num_relations), holds, weight)
     return Platt(mean, spread, fitted.coef_[0], fitted.intercept_)

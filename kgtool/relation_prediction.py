@@ -95,6 +95,23 @@ class RelationModel:
         return self.features(pairs) @ self.weights + self.bias
 
 
+def count_relations(models: Sequence[ScoresRelations], dataset: KGDataset) -> RelationModel:
+    """Count on train; the scores of the models weigh 1, the counts nothing.
+
+    Args:
+        models: score triples; none for a model of the counts alone.
+        dataset: gives train.
+    """
+    n, num_relations = dataset.num_entities, dataset.num_relations
+    head, relation, tail = dataset.train.unbind(1)
+    with_head, with_tail = (
+        PairCounts.of(entity, relation, n, num_relations) for entity in (head, tail)
+    )
+    count = torch.bincount(relation, minlength=num_relations)
+    weights = torch.tensor([1.0] * 2 * len(models) + [0.0] * len(COUNTS))
+    return RelationModel(models, weights, torch.zeros(num_relations), with_head, with_tail, count)
+
+
 def fit_relations(models: Sequence[ScoresRelations], dataset: KGDataset) -> RelationModel:
     """Count on train, then fit the weights on valid by maximum likelihood.
 
@@ -104,15 +121,7 @@ def fit_relations(models: Sequence[ScoresRelations], dataset: KGDataset) -> Rela
         models: score triples; none for a model of the counts alone.
         dataset: gives train and valid.
     """
-    n, num_relations = dataset.num_entities, dataset.num_relations
-    head, relation, tail = dataset.train.unbind(1)
-    with_head, with_tail = (
-        PairCounts.of(entity, relation, n, num_relations) for entity in (head, tail)
-    )
-    count = torch.bincount(relation, minlength=num_relations)
-    weights = torch.tensor([1.0] * 2 * len(models) + [0.0] * len(COUNTS))
-    bias = torch.zeros(num_relations)
-    unfitted = RelationModel(models, weights, bias, with_head, with_tail, count)
+    unfitted = count_relations(models, dataset)
     if not len(dataset.valid):
         return unfitted
     others = _known_relations(dataset, "valid").others(dataset.valid[:, [0, 2, 1]])

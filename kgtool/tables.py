@@ -1,8 +1,9 @@
-"""Tables of results as files: TSV to read, Parquet to keep types; the ending says which."""
+"""Tables of results as files: TSV to read, Parquet to keep types, JSON lines; the ending says."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,19 +12,29 @@ from kgtool.errors import DataError, KGToolError
 from kgtool.files import atomic_write
 
 ENDINGS = (".tsv", ".parquet")
+# What tables are written as, beside what they are read from too.
+WRITTEN = (*ENDINGS, ".jsonl")
 
 
 def save_table(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a table, whole or not at all. TSV has a header, no quotes, and nothing for NaN.
 
+    JSON lines have an object a row, and null for NaN.
+
     Raises:
         DataError: for another ending, or a text that a TSV cannot hold.
         KGToolError: when the file cannot be written.
     """
-    path = _known(path)
+    path = _known(path, WRITTEN)
     if path.suffix == ".parquet":
         with atomic_write(path, "wb") as file:
             frame.to_parquet(file, index=False)
+        return
+    if path.suffix == ".jsonl":
+        with atomic_write(path) as file:
+            frame.to_json(
+                file, orient="records", lines=True, force_ascii=False, double_precision=15
+            )
         return
     text = frame.select_dtypes(exclude=["number", "bool"])
     for name in text.columns:
@@ -32,7 +43,7 @@ def save_table(frame: pd.DataFrame, path: str | Path) -> None:
         if len(unfit):
             raise DataError(
                 f"{path}: the {name} {unfit.iloc[0]!r} holds a tab or a line break, "
-                "which a TSV cannot. Remedy: write a .parquet file."
+                "which a TSV cannot. Remedy: write a .parquet or .jsonl file."
             )
     with atomic_write(path) as file:
         frame.to_csv(file, sep="\t", index=False, quoting=csv.QUOTE_NONE, lineterminator="\n")
@@ -44,7 +55,7 @@ def load_table(path: str | Path) -> pd.DataFrame:
     Raises:
         DataError: when there is no such file, or it is no table.
     """
-    path = _known(path)
+    path = _known(path, ENDINGS)
     if not path.is_file():
         raise DataError(f"{path}: no such file. Remedy: check the name.")
     try:
@@ -67,8 +78,8 @@ def load_table(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def _known(path: str | Path) -> Path:
+def _known(path: str | Path, endings: Sequence[str]) -> Path:
     path = Path(path)
-    if path.suffix not in ENDINGS:
-        raise DataError(f"{path}: no table's name. Remedy: end it in {' or '.join(ENDINGS)}.")
+    if path.suffix not in endings:
+        raise DataError(f"{path}: no table's name. Remedy: end it in {' or '.join(endings)}.")
     return path

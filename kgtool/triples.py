@@ -8,6 +8,7 @@ and the head query `(?, r, t)` is the tail query `(t, r + num_relations, ?)`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -138,10 +139,10 @@ class AnswerIndex:
     def __init__(self, triples: Tensor, num_relation_ids: int) -> None:
         self._num_relation_ids = num_relation_ids
         # Sorted as one int64 a triple, which is several times faster than by rows.
-        stride = int(triples[:, 2].max()) + 1 if len(triples) else 1
-        code = torch.unique(self._key(triples[:, :2]) * stride + triples[:, 2])
-        self.tails = code % stride
-        self._keys, counts = torch.unique_consecutive(code // stride, return_counts=True)
+        self._stride = int(triples[:, 2].max()) + 1 if len(triples) else 1
+        code = torch.unique(self._key(triples[:, :2]) * self._stride + triples[:, 2])
+        self.tails = code % self._stride
+        self._keys, counts = torch.unique_consecutive(code // self._stride, return_counts=True)
         self.hr = torch.stack(
             [self._keys // num_relation_ids, self._keys % num_relation_ids], dim=1
         )
@@ -170,6 +171,15 @@ class AnswerIndex:
         """`(n,)` int64: the number of answers of each row; 0 for row -1."""
         return torch.where(rows >= 0, self.offsets[rows + 1] - self.offsets[rows.clamp(min=0)], 0)
 
+    def contains(self, triples: Tensor) -> Tensor:
+        """`(n,)` bool: whether each triple `(n, 3)` is one of the index."""
+        row = self.rows(triples[:, :2])
+        key = self.tails + self._stride * torch.repeat_interleave(self.offsets.diff())
+        wanted = triples[:, 2] + self._stride * row
+        place = torch.searchsorted(key, wanted).clamp_(max=max(len(key) - 1, 0))
+        inside = (row >= 0) & (triples[:, 2] < self._stride)
+        return inside & (key[place] == wanted) if len(key) else inside
+
     def others(self, triples: Tensor) -> tuple[Tensor, Tensor]:
         """The known answers to the queries of triples `(n, 3)`, each triple's own tail left out.
 
@@ -196,3 +206,8 @@ class AnswerIndex:
         position = torch.repeat_interleave(count)
         first = start - (count.cumsum(0) - count)
         return position, first[position] + torch.arange(len(position))
+
+
+def answer_index(triples: Sequence[Tensor], num_relations: int) -> AnswerIndex:
+    """The answers that triples `(n, 3)` int64, of several splits say, give to either side."""
+    return AnswerIndex(with_inverses(torch.cat(list(triples)), num_relations), 2 * num_relations)

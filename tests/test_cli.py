@@ -47,6 +47,19 @@ FLAGS = {
         "--compose",
     ],
     "compare": ["runs", "--split", "--by", "--out", "--hits"],
+    "predict": [
+        "run",
+        "question",
+        "--queries",
+        "--top",
+        "--all",
+        "--typed",
+        "--labels",
+        "--out",
+        "--data",
+    ],
+    "complete": ["run", "--top", "--relation", "--typed", "--labels", "--out", "--data"],
+    "neighbours": ["run", "entity", "--top", "--labels", "--data"],
     "explain": ["run", "head", "relation", "tail", "--top", "--json", "--picture", "--data"],
     "export": ["run", "--out", "--data"],
     "walks": ["run", "--split", "--walks", "--seed", "--data"],
@@ -237,7 +250,7 @@ def test_help_shows_every_word(kgtool, monkeypatch, command):
     assert "Usage: " in result.out
     words = [flag.removeprefix("-") for flag in FLAGS[command]] if command else list(FLAGS)
     for word in words:
-        assert ("key=value" if word == "overrides" else word) in result.out
+        assert {"overrides": "key=value", "question": "HEAD"}.get(word, word) in result.out
     assert max(map(len, result.out.splitlines())) <= 80
     assert len(result.out.splitlines()) > 8
 

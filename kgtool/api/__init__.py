@@ -2,12 +2,14 @@
 
 from kgtool.api.answers import explain, export
 from kgtool.api.evaluation import compare, evaluate, evaluate_baselines
+from kgtool.api.predicting import complete, neighbours, open_predictor, predict
 from kgtool.api.questions import evaluate_paths, evaluate_relations, evaluate_triples
 from kgtool.api.reporting import write_report
 from kgtool.api.walking import next_step, routes, walks
 
 __all__ = [
     "compare",
+    "complete",
     "evaluate",
     "evaluate_baselines",
     "evaluate_paths",
@@ -15,7 +17,10 @@ __all__ = [
     "evaluate_triples",
     "explain",
     "export",
+    "neighbours",
     "next_step",
+    "open_predictor",
+    "predict",
     "routes",
     "walks",
     "write_report",

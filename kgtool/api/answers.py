@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kgtool.api.runs import id_of, loaded, opened
+from kgtool.api.runs import loaded, opened
 from kgtool.errors import RunError
 from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.export import export_embeddings
 from kgtool.model import PathModel
 from kgtool.run import Run
 from kgtool.triples import KGDataset
+from kgtool.words import Words
 
 
 def explain(
@@ -25,7 +26,7 @@ def explain(
 
     Args:
         run: an all-paths run or its folder.
-        head, relation, tail: labels.
+        head, relation, tail: labels; `^r` is the inverse of the relation `r`.
         top: most paths to give.
         data: the data set or its place; by default where it was when the run began.
 
@@ -40,15 +41,13 @@ def explain(
             f"{run.path} reads one path at a time, its scores have no paths to show. Remedy: train "
             "with an [all_paths] section."
         )
-    words = dataset.vocabulary
-    triple = (
-        id_of(head, words.entity_ids, "entity"),
-        id_of(relation, words.relation_ids, "relation"),
-        id_of(tail, words.entity_ids, "entity"),
-    )
+    words = Words(dataset.vocabulary)
+    triple = words.entity(head), words.relation(relation), words.entity(tail)
     scorer = model.cpu().scorer()
     found = explain_triple(scorer.decoder, scorer.graph, triple, feed=scorer.feed)[:top]
-    return Explanation((head, relation, tail), tuple(name_path(path, words) for path in found))
+    return Explanation(
+        (head, relation, tail), tuple(name_path(path, dataset.vocabulary) for path in found)
+    )
 
 
 def export(

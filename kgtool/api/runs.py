@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kgtool.errors import DataError, RunError
-from kgtool.loaders.faults import nearest, quoted
+from kgtool.errors import RunError
 from kgtool.model import PathScorer, Scorer
 from kgtool.ranking import Candidates
 from kgtool.run import Run, versions
@@ -40,15 +39,6 @@ def scorers(run: Run, beside: Sequence[Run], dataset: KGDataset) -> list[Scorer 
     """What answers queries of a run and of those asked beside it."""
     runs = [run, *(fitting(other, dataset) for other in beside)]
     return [each.model(dataset).scorer() for each in runs]
-
-
-def id_of(label: str, ids: Mapping[str, int], kind: str) -> int:
-    """The id of a label; one that is not known is an error that names the nearest."""
-    if label in ids:
-        return ids[label]
-    like = nearest(label, ids)
-    hint = f" (is it {quoted(like)}?)" if like else ""
-    raise DataError(f"no {kind} {quoted(label)}{hint}. Remedy: use a label of the data.")
 
 
 def about_data(dataset: KGDataset) -> dict[str, Any]:

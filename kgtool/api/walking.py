@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kgtool.api.runs import about_data, id_of, loaded, opened, result_file
+from kgtool.api.runs import about_data, loaded, opened, result_file
 from kgtool.errors import DataError, RunError
 from kgtool.files import write_json
 from kgtool.model import KGModel
@@ -16,6 +16,7 @@ from kgtool.perplexity import WalkPerplexity, perplexity
 from kgtool.run import Run
 from kgtool.triples import KGDataset
 from kgtool.walk_search import likeliest_routes, next_steps
+from kgtool.words import Words
 
 
 def walks(
@@ -76,9 +77,9 @@ def next_step(
         )
     dataset = loaded(run, data)
     model, _ = _walking(run, dataset)
-    words = dataset.vocabulary
-    entities = [id_of(label, words.entity_ids, "entity") for label in walk[::2]]
-    relations = [id_of(label, words.step_ids, "relation") for label in walk[1::2]]
+    names, words = Words(dataset.vocabulary), dataset.vocabulary
+    entities = [names.entity(label) for label in walk[::2]]
+    relations = [names.relation(label) for label in walk[1::2]]
     found = next_steps(model.reader(), model.graph, entities, relations, top)
     rows = (
         (words.steps[s.relation], words.entities[s.entity], s.probability, s.of_relation, s.known)
@@ -123,8 +124,8 @@ def routes(
             f"{run.path} has learned from walks of at most {longest} relations. Remedy: ask for no "
             f"more, or train with one_path.max_path_length={length}."
         )
-    words = dataset.vocabulary
-    ids = [id_of(label, words.entity_ids, "entity") for label in (head, tail) if label is not None]
+    names, words = Words(dataset.vocabulary), dataset.vocabulary
+    ids = [names.entity(label) for label in (head, tail) if label is not None]
     goal = ids[1] if tail is not None else None
     found = likeliest_routes(model.reader(), model.graph, ids[0], goal, length, top)
     table = pd.DataFrame(

@@ -1,0 +1,56 @@
+"""Which relations an entity may have, by the relations around it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from kgtool.triples import with_inverses
+
+# An entity is asked for a relation that at least this share of its like have.
+LEAST_SHARE = 0.05
+
+
+class Expected:
+    """How far relations are to be expected of entities.
+
+    Of the entities that have a relation in train, some share has another one too; what is expected
+    of an entity is the largest share that a relation of its own speaks for: 1 for those it has.
+
+    Args:
+        triples: `(n, 3)` int64, those of train.
+        num_entities, num_relations: inverses not counted.
+    """
+
+    def __init__(self, triples: Tensor, num_entities: int, num_relations: int) -> None:
+        both = with_inverses(triples, num_relations)
+        shape = (num_entities, 2 * num_relations)
+        pairs = torch.unique(both[:, :2], dim=0).numpy()
+        self._has = csr_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=shape)
+        together = (self._has.T @ self._has).toarray()
+        self._share = together / np.maximum(together.diagonal()[:, None], 1)
+
+    def shares(self, entity: Tensor) -> NDArray[np.float64]:
+        """`(n, 2 · num_relations)` of entities `(n,)` int64, inverses included."""
+        ends = self._has.indptr
+        owned = (self._has.indices[ends[i] : ends[i + 1]] for i in entity.tolist())
+        return np.stack([self._share[own].max(0, initial=0.0) for own in owned])
+
+    def questions(
+        self, entity: Tensor, wanted: NDArray[np.bool_] | None = None
+    ) -> tuple[Tensor, NDArray[np.float64]]:
+        """`(q, 2)` int64 queries of entities `(n,)`, and `(q,)` how far each is to be expected.
+
+        Args:
+            entity: whom to ask.
+            wanted: `(2 · num_relations,)`, the relations to ask for; None for all.
+        """
+        shares = self.shares(entity)
+        if wanted is not None:
+            shares = shares * wanted
+        row, relation = np.nonzero(shares >= LEAST_SHARE)
+        hr = torch.stack([entity[torch.from_numpy(row)], torch.from_numpy(relation)], dim=1)
+        return hr, shares[row, relation]

@@ -1,0 +1,44 @@
+"""What a model says of triples: scores, and their likelihoods among all tails."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kgtool.ranking import CHUNK_BYTES, ScoresTails, not_finite
+
+
+@torch.no_grad()
+def finite_scores(model: ScoresTails, hr: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores `(n, num_entities)` of queries `(n, 2)`, and `(n,)` float64 their log-sum-exp.
+
+    Raises:
+        ScoreError: when a score is NaN or infinite, naming the query.
+    """
+    scores = model.score_t(hr)
+    norm = scores.float().logsumexp(1).double()
+    if not bool(norm.isfinite().all()):
+        head, relation = hr[~norm.isfinite()][0].tolist()
+        raise not_finite(f"query (head {head}, relation {relation}, ?)")
+    return scores, norm
+
+
+def tail_likelihood(model: ScoresTails, triples: Tensor, num_entities: int) -> Tensor:
+    """`(n, 2)` float64: the score of triples `(n, 3)` int64 and `log P(t | h, r)`, among all tails.
+
+    Raises:
+        ScoreError: when a score is NaN or infinite, naming the query.
+    """
+    found = torch.empty(len(triples), 2, dtype=torch.double)
+    # A head is one pass of a model that makes passes.
+    for chunk in torch.argsort(triples[:, 0], stable=True).split(queries_at_a_time(num_entities)):
+        hr, row = torch.unique(triples[chunk, :2], dim=0, return_inverse=True)
+        scores, norm = finite_scores(model, hr)
+        score = scores[row, triples[chunk, 2]].double()
+        found[chunk] = torch.stack([score, score - norm[row]], dim=1)
+    return found
+
+
+def queries_at_a_time(num_entities: int) -> int:
+    """How many queries' scores are made together, so that what reads them finds them cached."""
+    return max(1, CHUNK_BYTES // (4 * num_entities))

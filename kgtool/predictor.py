@@ -1,0 +1,249 @@
+"""Answers of a run to questions, with probabilities, new facts first of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from kgtool.answers import best_answers, features
+from kgtool.candidates import Types
+from kgtool.checkpoint import load_tensors, save_tensors
+from kgtool.errors import RunError
+from kgtool.model import PathScorer, Scorer
+from kgtool.path_scores import ComposedSteps
+from kgtool.probability import Probability, fit_probability
+from kgtool.questions import Question
+from kgtool.relation_prediction import RelationModel, count_relations, fit_relations
+from kgtool.run import Run
+from kgtool.triples import SPLITS, AnswerIndex, KGDataset, answer_index
+from kgtool.words import Words
+
+COLUMNS = ("question", "asked", "head", "relation", "tail", "score", "probability", "known")
+# Valid triples that relations are fitted on: each is two passes of a model that makes passes.
+FITTED = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A run with its data, ready to answer; what it takes more is made when it is first needed.
+
+    Attributes:
+        run: the run.
+        dataset: the facts: train for the model to reason over, all splits for what is known.
+        scorer: the run's model.
+        words: labels, and readable names.
+        remembers: whether what is fitted on valid is kept in the run's folder.
+    """
+
+    run: Run
+    dataset: KGDataset
+    scorer: Scorer | PathScorer
+    words: Words
+    remembers: bool = True
+
+    @cached_property
+    def known(self) -> dict[str, AnswerIndex]:
+        """The facts of each split, inverses included."""
+        return {
+            split: answer_index([self.dataset.split(split)], self.dataset.num_relations)
+            for split in SPLITS
+        }
+
+    @cached_property
+    def facts(self) -> AnswerIndex:
+        """Those of all splits."""
+        splits = [self.dataset.split(split) for split in SPLITS]
+        return answer_index(splits, self.dataset.num_relations)
+
+    @cached_property
+    def types(self) -> Types:
+        """What train has shown on each side of a relation."""
+        return Types.of(self.dataset)
+
+    @cached_property
+    def probability(self) -> Probability | None:
+        """What makes probabilities; None where valid holds too little to fit it on."""
+        file = self.kept("probability.safetensors")
+        if file and file.exists():
+            return Probability.load(file, self.dataset.num_relations)
+        fitted = fit_probability(self.scorer, self.dataset)
+        if file and fitted:
+            fitted.save(file)
+        return fitted
+
+    @cached_property
+    def relations(self) -> RelationModel:
+        """What says `P(r | h, t)`, fitted on some of valid."""
+        file = self.kept("relations.safetensors")
+        if file and file.exists():
+            unfitted = count_relations([self.scorer], self.dataset)
+            fitted, _ = load_tensors(file)
+            own = {"weights": unfitted.weights, "bias": unfitted.bias}
+            if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in fitted.items()}:
+                raise RunError(f"{file}: not this run's. Remedy: remove it, it is made again.")
+            return replace(unfitted, weights=fitted["weights"], bias=fitted["bias"])
+        valid = self.dataset.valid
+        drawn = torch.randperm(len(valid), generator=torch.Generator().manual_seed(0))[:FITTED]
+        found = fit_relations([self.scorer], replace(self.dataset, valid=valid[drawn]))
+        if file:
+            save_tensors(file, {"weights": found.weights, "bias": found.bias}, {})
+        return found
+
+    def kept(self, name: str) -> Path | None:
+        """Where what was fitted is kept: in the run's folder, where the data are the run's own."""
+        own = self.dataset.fingerprint == self.run.info["fingerprint"]
+        return self.run.path / name if own and self.remembers else None
+
+    def ask(
+        self, questions: Sequence[Question], top: int = 10, new: bool = True, typed: bool = False
+    ) -> pd.DataFrame:
+        """The best answers to questions.
+
+        Args:
+            questions: what is asked.
+            top: most answers of each.
+            new: leave out what is known.
+            typed: leave out entities that train has not shown on that side of the relation.
+
+        Returns:
+            A row an answer, by question, best first: `question` (its number, from 0), `asked`,
+            labels of `head`, `relation` and `tail`, `score`, `probability` (NaN where there is
+            none: of what is known, of paths of several relations, and where valid holds too little
+            to fit it on), and in `known` the split that holds it, or nothing.
+
+        Raises:
+            ScoreError: when a score is NaN or infinite, naming the query.
+        """
+        numbered = list(enumerate(questions))
+        kinds = (
+            (self._steps, [(i, q) for i, q in numbered if len(q.path) == 1]),
+            (self._paths, [(i, q) for i, q in numbered if len(q.path) > 1]),
+            (self._relations, [(i, q) for i, q in numbered if not q.path]),
+        )
+        parts = [answer(asked, top, new, typed) for answer, asked in kinds if asked]
+        if not parts:
+            return pd.DataFrame(columns=COLUMNS)
+        table = pd.concat(parts, ignore_index=True)
+        return table.sort_values("question", kind="stable", ignore_index=True)
+
+    def _steps(
+        self, asked: list[tuple[int, Question]], top: int, new: bool, typed: bool
+    ) -> pd.DataFrame:
+        """Answers to questions of one relation."""
+        n, num_relations = self.dataset.num_entities, self.dataset.num_relations
+        walked = [q.walked(num_relations) for _, q in asked]
+        hr = torch.tensor([(start, path[0]) for start, path in walked])
+        types = self.types if typed else None
+        found = best_answers(self.scorer, hr, self.facts, n, top, new, types)
+        triples = found.triples(hr)
+        return self._table(
+            asked, found.query, found.tail, found.score,
+            self.probabilities(triples, found.said, found.known), self._split_of(triples),
+        )  # fmt: skip
+
+    def probabilities(self, triples: Tensor, said: Tensor, known: Tensor) -> np.ndarray:
+        """`(m,)` float64, NaN of known facts; see `kgtool.answers` for what is given."""
+        chance = np.full(len(triples), np.nan)
+        if self.probability is not None and not known.all():
+            new = ~known
+            x = features(
+                self.scorer, triples[new], said[new], self.facts,
+                self.dataset.num_entities, self.dataset.num_relations,
+            )  # fmt: skip
+            chance[new.numpy()] = self.probability.of(x, triples[new, 1])
+        return chance
+
+    def _split_of(self, triples: Tensor) -> list[str]:
+        """The split that holds each triple, or nothing."""
+        holds = {split: index.contains(triples).tolist() for split, index in self.known.items()}
+        return [
+            next((split for split in SPLITS if holds[split][i]), "") for i in range(len(triples))
+        ]
+
+    def _paths(
+        self, asked: list[tuple[int, Question]], top: int, new: bool, typed: bool
+    ) -> pd.DataFrame:
+        """Answers to paths of several relations, step by step, see `ComposedSteps`."""
+        n, num_relations = self.dataset.num_entities, self.dataset.num_relations
+        walked = [q.walked(num_relations) for _, q in asked]
+        length = torch.tensor([len(path) for _, path in walked])
+        path = torch.zeros(len(asked), int(length.max()), dtype=torch.long)
+        for row, (_, relations) in zip(path, walked, strict=True):
+            row[: len(relations)] = torch.tensor(relations)
+        head = torch.tensor([start for start, _ in walked])
+        scores = ComposedSteps(self.scorer, self.known["train"], n).score_paths(head, path, length)
+        known = torch.zeros(len(asked), n, dtype=torch.bool)
+        for row, (start, relations) in zip(known, walked, strict=True):
+            row[follow(self.facts, start, relations)] = True
+        if new:
+            scores.masked_fill_(known, -torch.inf)
+        if typed:
+            last = torch.tensor([relations[-1] for _, relations in walked])
+            scores.masked_fill_(~(self.types.of_relations(last) | known), -torch.inf)
+        value, tail = scores.topk(min(top, n), dim=1)
+        query, place = torch.nonzero(value > -torch.inf, as_tuple=True)
+        tail = tail[query, place]
+        none = np.full(len(query), np.nan)
+        led = ["facts" if fact else "" for fact in known[query, tail].tolist()]
+        return self._table(asked, query, tail, value[query, place], none, led)
+
+    def _relations(
+        self, asked: list[tuple[int, Question]], top: int, new: bool, typed: bool
+    ) -> pd.DataFrame:
+        """Answers to what holds between two entities; types say nothing of them."""
+        num_relations = self.dataset.num_relations
+        pairs = torch.tensor([(q.head, q.tail) for _, q in asked])
+        scores = self.relations.score_t(pairs)
+        row = torch.arange(len(pairs)).repeat_interleave(num_relations)
+        relation = torch.arange(num_relations).repeat(len(pairs))
+        triples = torch.stack([pairs[row, 0], relation, pairs[row, 1]], dim=1)
+        known = self.facts.contains(triples).view(scores.shape)
+        chance = scores.masked_fill(known, -torch.inf).softmax(1).masked_fill(known, torch.nan)
+        ranked = scores.masked_fill(known, -torch.inf) if new else scores
+        value, best = ranked.topk(min(top, num_relations), dim=1)
+        query, place = torch.nonzero(value > -torch.inf, as_tuple=True)
+        best = best[query, place]
+        held = self._split_of(triples[query * num_relations + best])
+        return self._table(
+            asked, query, best, value[query, place], chance[query, best].numpy(), held
+        )
+
+    def _table(
+        self,
+        asked: list[tuple[int, Question]],
+        query: Tensor,
+        answer: Tensor,
+        score: Tensor,
+        probability: np.ndarray,
+        known: list[str],
+    ) -> pd.DataFrame:
+        """The rows of `ask`."""
+        names = self.dataset.vocabulary
+        rows = []
+        for q, a in zip(query.tolist(), answer.tolist(), strict=True):
+            number, question = asked[q]
+            relation = "/".join(names.steps[r] for r in question.path or (a,))
+            head = a if question.asked == "head" else question.head
+            tail = a if question.asked == "tail" else question.tail
+            entities = names.entities[head], names.entities[tail]
+            rows.append((number, question.asked, entities[0], relation, entities[1]))
+        table = pd.DataFrame(rows, columns=COLUMNS[:5])
+        return table.assign(
+            score=score.double().numpy(), probability=probability, known=np.array(known, object)
+        )
+
+
+def follow(facts: AnswerIndex, start: int, path: Sequence[int]) -> Tensor:
+    """`(m,)` int64: the entities that a path of known facts leads to."""
+    here = torch.tensor([start])
+    for relation in path:
+        rows = facts.rows(torch.stack([here, torch.full_like(here, relation)], dim=1))
+        here = torch.unique(facts.tails[facts.expand(rows)[1]])
+    return here

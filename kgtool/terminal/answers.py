@@ -1,0 +1,85 @@
+"""Answers to questions, new triples, and what is alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from kgtool.words import Words
+
+MEANING = (
+    "P: of answers like it, the share that held-out facts confirm; too low, as facts are missing "
+    "that nobody held out."
+)
+
+
+def answers_table(frame: pd.DataFrame, questions: Sequence[Sequence[str]], words: Words) -> Group:
+    """The tables that `kgtool predict` prints, one a question."""
+    tables = []
+    for number, question in enumerate(questions):
+        rows = frame[frame["question"] == number]
+        title = Text(" ".join(question))
+        if rows.empty:
+            tables.append(Group(title, Text("  no answer that is new")))
+            continue
+        table = _table(title)
+        for name in ("P", "score"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("answer", overflow="fold")
+        told = rows["known"].any()
+        if told:
+            table.add_column("known", no_wrap=True)
+        asked = rows["asked"].iloc[0]
+        for row in rows.itertuples():
+            label = getattr(row, asked)
+            cells = [Text(_chance(row.probability)), Text(f"{row.score:.3f}"), _named(label, words)]
+            table.add_row(*cells, *([Text(row.known)] if told else []))
+        tables.append(Group(table))
+    note = [Text(MEANING)] if (frame["asked"] != "relation").any() else []
+    if (frame["asked"] == "relation").any():
+        note.append(Text("P of a relation: among those not known, if one of them holds."))
+    return Group(*tables, *note)
+
+
+def completion_table(frame: pd.DataFrame, words: Words, most: int) -> Group:
+    """The table that `kgtool complete` prints: the first rows."""
+    table = _table()
+    table.add_column("P", justify="right", no_wrap=True)
+    for name in ("head", "relation", "tail"):
+        table.add_column(name, overflow="fold")
+    for row in frame.head(most).itertuples():
+        table.add_row(
+            _chance(row.probability), _named(row.head, words), Text(row.relation),
+            _named(row.tail, words),
+        )  # fmt: skip
+    shown = f"The first {most:,} of {len(frame):,}. " if len(frame) > most else ""
+    return Group(table, Text(shown + MEANING))
+
+
+def neighbours_table(frame: pd.DataFrame, words: Words) -> Table:
+    """The table that `kgtool neighbours` prints."""
+    table = _table()
+    table.add_column("cosine", justify="right", no_wrap=True)
+    table.add_column("entity", overflow="fold")
+    for row in frame.itertuples():
+        table.add_row(f"{row.cosine:.4f}", _named(row.entity, words))
+    return table
+
+
+def _table(title: Text | None = None) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+
+
+def _chance(probability: float) -> str:
+    return "" if pd.isna(probability) else f"{probability:.3f}"
+
+
+def _named(label: str, words: Words) -> Text:
+    """A label, with the readable name before it where there is one."""
+    name = words.readable.get(label)
+    return Text(label) if name is None else Text(f"{name} ({label})")
