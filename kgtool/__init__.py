@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from kgtool.api import (
     compare,
+    data_sets,
     evaluate,
     evaluate_baselines,
     evaluate_paths,
@@ -23,6 +24,7 @@ from kgtool.api import (
     evaluate_triples,
     explain,
     export,
+    fetch,
     next_step,
     routes,
     walks,
@@ -47,6 +49,7 @@ __all__ = [
     "Vocabulary",
     "__version__",
     "compare",
+    "data_sets",
     "evaluate",
     "evaluate_baselines",
     "evaluate_model",
@@ -55,6 +58,7 @@ __all__ = [
     "evaluate_triples",
     "explain",
     "export",
+    "fetch",
     "load_config",
     "load_dataset",
     "next_step",
