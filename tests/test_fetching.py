@@ -237,6 +237,19 @@ def test_without_a_network_the_reason_is_the_plain_one(serve, cache):
     assert files(cache) == []
 
 
+def test_the_reason_is_not_what_the_caller_was_handling(serve):
+    server = serve(lambda handler: None)
+    try:
+        raise ValueError("not fetched yet")
+    except ValueError:
+        assert "closed connection without response" in refusal(server.address)
+
+
+def test_certificates_that_are_not_there_are_told(serve, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/gone.pem")
+    assert "/gone.pem" in refusal("https://host.invalid/kg.tar.gz")
+
+
 def test_a_redirect_is_followed(serve):
     def answer(handler: BaseHTTPRequestHandler) -> None:
         (send(BODY) if handler.path == "/moved" else redirect("/moved"))(handler)

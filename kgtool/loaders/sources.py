@@ -189,8 +189,7 @@ def _missing(path: Path) -> DataError:
     unpacked = (path.name + suffix for suffix in ARCHIVE_SUFFIXES)
     like = next((name for name in unpacked if name in names), None) or nearest(path.name, names)
     remedy = f"give {parent / like}, the nearest name there" if like else "check the path"
-    named = nearest_name(str(path))
-    if named and not like:
+    if not like and (named := nearest_name(str(path))):
         remedy += f", or give {named}, a name of kgtool data list"
     return fault(path, "no such file or folder", remedy)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import time
 from pathlib import Path
 from typing import BinaryIO
@@ -119,7 +120,7 @@ def _download(
         raise _DroppedError(_innermost(error)) from error
     except requests.exceptions.InvalidSchema as error:
         raise _failure(entry, address, "it leads to an address that is not https") from error
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+    except (OSError, urllib3.exceptions.HTTPError) as error:  # all of requests' are OSErrors
         raise _failure(entry, address, str(error)) from error
     if size < entry.size:
         raise _failure(entry, address, f"{size:,} bytes where it has {entry.size:,}")
@@ -136,7 +137,9 @@ def _failure(entry: Entry, address: str, problem: str) -> FetchError:
 
 
 def _innermost(error: BaseException) -> str:
-    """The words of the error at the bottom, which are the plainest."""
-    while inner := error.__cause__ or error.__context__:
+    """The words of the connection's error at the bottom, which are the plainest."""
+    kinds = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError)
+    # Of another kind is what the caller was handling, such as that the data are not fetched yet.
+    while isinstance(inner := error.__cause__ or error.__context__, kinds):
         error = inner
     return str(getattr(error, "strerror", None) or error)
