@@ -110,7 +110,10 @@ class Config(_Section):
     with them, where there is an encoder section.
     """
 
-    data: str | None = Field(None, description="folder, .zip or .tar.gz with train, valid, test")
+    data: str | None = Field(
+        None,
+        description="folder, .zip or .tar.gz with train, valid, test; or a known name",
+    )
     seed: int = Field(0, ge=0, lt=2**63)
     dim: int = Field(32, ge=1, description="dims of the states")
     encoder: EncoderConfig | None = None

@@ -25,6 +25,10 @@ class RunError(KGToolError):
     exit_code = 2
 
 
+class FetchError(KGToolError):
+    """A data set that could not be fetched. The message names the address and the reason."""
+
+
 class TrainingError(KGToolError):
     """Training that cannot go on, such as a loss that is not finite."""
 

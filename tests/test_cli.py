@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -66,6 +67,9 @@ FLAGS = {
     "next": ["run", "walk", "--top", "--data"],
     "routes": ["run", "head", "tail", "--length", "--top", "--data"],
     "inspect": ["path"],
+    "data list": [],
+    "data info": ["name"],
+    "data fetch": ["name", "--address"],
 }
 
 
@@ -232,23 +236,29 @@ def test_importing_prints_nothing(tmp_path):
 
 def test_the_flags_are_frozen():
     group: Any = typer.main.get_command(cli.app)
+    data = group.commands.pop("data")
+    commands = group.commands | {f"data {name}": c for name, c in data.commands.items()}
     found = {
         name: [
             parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.name
             for parameter in command.params
         ]
-        for name, command in group.commands.items()
+        for name, command in commands.items()
     }
     assert found == FLAGS
 
 
-@pytest.mark.parametrize("command", [None, *FLAGS])
+@pytest.mark.parametrize("command", ["", "data", *FLAGS])
 def test_help_shows_every_word(kgtool, monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "80")
-    result = kgtool(*([command] if command else []), "--help")
+    result = kgtool(*command.split(), "--help")
     assert (result.code, result.err) == (0, "")
     assert "Usage: " in result.out
-    words = [flag.removeprefix("-") for flag in FLAGS[command]] if command else list(FLAGS)
+    words = (
+        [flag.removeprefix("-") for flag in FLAGS[command]]
+        if command in FLAGS
+        else [name.removeprefix(command).split()[0] for name in FLAGS if name.startswith(command)]
+    )
     for word in words:
         assert {"overrides": "key=value", "question": "HEAD"}.get(word, word) in result.out
     assert max(map(len, result.out.splitlines())) <= 80
@@ -269,6 +279,8 @@ def test_without_a_command_the_help_shows(kgtool):
         (["train", "x.toml", "--otu", "y"], "--out"),
         (["evaluate", "x", "--spilt", "valid"], "--split"),
         (["export", "x", "--dta", "y"], "--data"),
+        (["data", "fecth", "x"], "fetch"),
+        (["data", "fetch", "x", "--adress", "y"], "--address"),
     ],
 )
 def test_an_unknown_word_names_the_nearest(kgtool, arguments, near):
@@ -279,7 +291,9 @@ def test_an_unknown_word_names_the_nearest(kgtool, arguments, near):
     assert "Traceback" not in result.err
 
 
-@pytest.mark.parametrize("arguments", [["train"], ["compare"], ["export", "x"], ["inspect"]])
+@pytest.mark.parametrize(
+    "arguments", [["train"], ["compare"], ["export", "x"], ["inspect"], ["data", "fetch"]]
+)
 def test_a_missing_word_is_named(kgtool, arguments):
     result = kgtool(*arguments)
     assert result.code == 2
@@ -663,6 +677,80 @@ def test_walks_that_cannot_be_read(kgtool, walker, trained):
     refused(kgtool("routes", walker, "e001", "x"), 2, "no entity 'x'")
     refused(kgtool("routes", walker, "e001", "--length", "4"), 2, "one_path.max_path_length=4")
     assert kgtool("routes", walker, "e001", "--length", "0").code == 2
+
+
+@pytest.fixture
+def cache(place, monkeypatch):
+    """An empty cache, and no registry of the user's."""
+    monkeypatch.setenv("KGTOOL_CACHE", str(place / "cache"))
+    monkeypatch.delenv("KGTOOL_REGISTRY", raising=False)
+    return place / "cache"
+
+
+def test_data_sets_are_listed_and_told(kgtool, cache):
+    result = kgtool("data", "list")
+    assert (result.code, result.err) == (0, "")
+    rows = [line.split() for line in result.out.splitlines()]
+    assert ["FB15k-237", "310,116", "14,541", "237", "3.7", "MB", "no"] in rows
+    assert ["umls", "6,529", "135", "46", "35.6", "kB", "no"] in rows
+    assert str(cache) in result.out.replace("\n", "")
+    assert not cache.exists()
+
+    result = kgtool("data", "info", "FB15k-237")
+    assert (result.code, result.err) == (0, "")
+    told = " ".join(result.out.split())
+    for part in (
+        "272,115 train, 17,535 valid, 20,466 test", "CC BY 2.5", "Toutanova and Chen",
+        "https://aclanthology.org/W15-4007/", "3,678,603 bytes",
+        "https://github.com/TimDettmers/ConvE/raw/master/FB15k-237.tar.gz",
+        "311df7930f842a02979eaa7a802484a6afe62303c07f915f1e6edbc30cbe05e8", "fetched no",
+    ):  # fmt: skip
+        assert part in told
+    assert str(cache / "FB15k-237.tar.gz") in "".join(told.split())
+    refused(kgtool("data", "info", "fb15k237"), 2, "'fb15k237'", "FB15k-237 is the nearest")
+    refused(kgtool("data", "fetch", "umsl"), 2, "umls is the nearest")
+    refused(kgtool("data", "fetch", "umls", "--address", "ftp://x/y"), 2, "is no https address")
+
+
+def test_a_name_is_taken_for_data_once_it_is_fetched(kgtool, place, cache, monkeypatch):
+    archive = Path(shutil.make_archive(str(place / "held"), "gztar", place / "ring"))
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    (place / "own.toml").write_text(
+        f"""
+        [my-ring]
+        about = "[bold]a ring[/wrong]"
+        address = "http://127.0.0.1:9/my-ring.tar.gz"
+        sha256 = "{digest}"
+        size = {archive.stat().st_size}
+        train = 56
+        valid = 8
+        test = 8
+        entities = 24
+        relations = 3
+        """
+    )
+    monkeypatch.setenv("KGTOOL_REGISTRY", "own.toml")
+    assert "[bold]a ring[/wrong]" in kgtool("data", "info", "my-ring").out
+    remedy = "Remedy: kgtool data fetch my-ring"
+    refused(kgtool("inspect", "my-ring"), 2, "not fetched yet", remedy)
+    refused(kgtool("train", "tiny.toml", "--data", "my-ring"), 2, "not fetched yet", remedy)
+    refused(kgtool("train", "tiny.toml", "data=my-ring"), 2, "not fetched yet", remedy)
+
+    cache.mkdir()
+    shutil.copy(archive, cache / "my-ring.tar.gz")  # as by a fetch; see test_fetching
+    result = kgtool("data", "fetch", "my-ring")
+    assert (result.code, result.out) == (0, f"my-ring is {cache / 'my-ring.tar.gz'}\n")
+    assert re.search(r"my-ring .* yes", kgtool("data", "list").out)
+    assert "Load report of my-ring" in kgtool("inspect", "my-ring").out
+    result = kgtool("train", "tiny.toml", "data=my-ring")
+    assert (result.code, result.err) == (0, "")
+    run = Run.open("runs/tiny")
+    assert run.config.data == "my-ring"
+    assert run.info["data"] == str((cache / "my-ring.tar.gz").resolve())
+    assert kgtool("evaluate", "runs/tiny").code == 0
+    assert kgtool("evaluate", "runs/tiny", "--data", "my-ring").code == 0
+    (cache / "my-ring.tar.gz").write_bytes(b"")
+    refused(kgtool("evaluate", "runs/tiny", "--data", "my-ring"), 2, "is damaged", remedy)
 
 
 def interrupt_in_step(monkeypatch: pytest.MonkeyPatch, number: int, times: int = 1) -> None:

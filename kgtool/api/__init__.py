@@ -1,6 +1,7 @@
-"""What a notebook does with a run: ask it, compare it, explain its answers, export it."""
+"""What a notebook does: fetch data, and ask a run, compare it, explain its answers, export it."""
 
 from kgtool.api.answers import explain, export
+from kgtool.api.data_sets import data_sets, fetch
 from kgtool.api.evaluation import compare, evaluate, evaluate_baselines
 from kgtool.api.predicting import complete, neighbours, open_predictor, predict
 from kgtool.api.questions import evaluate_paths, evaluate_relations, evaluate_triples
@@ -10,6 +11,7 @@ from kgtool.api.walking import next_step, routes, walks
 __all__ = [
     "compare",
     "complete",
+    "data_sets",
     "evaluate",
     "evaluate_baselines",
     "evaluate_paths",
@@ -17,6 +19,7 @@ __all__ = [
     "evaluate_triples",
     "explain",
     "export",
+    "fetch",
     "neighbours",
     "next_step",
     "open_predictor",

@@ -40,7 +40,10 @@ def _options(
 
 Data = Annotated[
     Path | None,
-    typer.Option(help="Folder, .zip or .tar.gz with train, valid and test.", show_default=False),
+    typer.Option(
+        help="Folder, .zip or .tar.gz with train, valid and test; or a name of kgtool data list.",
+        show_default=False,
+    ),
 ]
 Hits = Annotated[str, typer.Option(help="The k of Hits@k.")]
 Split = Annotated[str, typer.Option(help="train, valid or test.")]

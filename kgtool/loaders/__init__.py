@@ -16,6 +16,7 @@ from kgtool.loaders.faults import fault, nearest, quoted
 from kgtool.loaders.parse import TripleReader
 from kgtool.loaders.report import LoadReport
 from kgtool.loaders.sources import dataset_name, read_negatives, read_splits
+from kgtool.registry.cache import resolve
 from kgtool.triples import SPLITS, KGDataset, Vocabulary
 
 __all__ = ["LoadReport", "load_dataset", "load_negatives", "load_with_report"]
@@ -40,7 +41,8 @@ def load_with_report(
     Args:
         path: a folder that holds `train`, `valid` and `test` as `.txt` or `.tsv`, or a `.zip`,
             `.tar.gz` or `.tgz` that holds them at its root or in one folder. A line is
-            `head⇥relation⇥tail`, UTF-8, each label taken exactly as it stands.
+            `head⇥relation⇥tail`, UTF-8, each label taken exactly as it stands. A name of
+            `kgtool.data_sets()` that is no path means that data set, once it is fetched.
         vocabulary: the labels whose ids to use, such as a run's. By default the labels of all
             three splits, sorted by code point, so that ids do not depend on the order of lines.
         relations: without a vocabulary, the relations whose ids to use; entities are the data's.
@@ -53,7 +55,7 @@ def load_with_report(
         DataError: for a path, archive or file that cannot be used, or a label that the given
             vocabulary lacks. The message names the file, the line and the remedy.
     """
-    path = Path(path)
+    path = resolve(path)
     reader = TripleReader()
     codes: dict[str, NDArray[np.int64]] = {}
     members: dict[str, str] = {}
@@ -91,7 +93,7 @@ def load_negatives(path: str | Path, vocabulary: Vocabulary) -> dict[str, Tensor
         DataError: for a file that cannot be used, or a label that the vocabulary lacks.
     """
     reader = TripleReader()
-    files = read_negatives(Path(path))
+    files = read_negatives(resolve(path))
     codes = {split: reader.read(file) for split, file in files.items()}
     places = {split: file.place for split, file in files.items()}
     found = _to_ids(reader, codes, places, vocabulary)

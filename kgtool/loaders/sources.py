@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from kgtool.errors import DataError
 from kgtool.loaders.archives import ARCHIVE_SUFFIXES, archive_suffix, read_tar, read_zip
 from kgtool.loaders.faults import fault, nearest, quoted
+from kgtool.registry.entries import nearest_name
 from kgtool.triples import SPLITS
 
 SPLIT_SUFFIXES = (".txt", ".tsv")
@@ -188,6 +189,8 @@ def _missing(path: Path) -> DataError:
     unpacked = (path.name + suffix for suffix in ARCHIVE_SUFFIXES)
     like = next((name for name in unpacked if name in names), None) or nearest(path.name, names)
     remedy = f"give {parent / like}, the nearest name there" if like else "check the path"
+    if not like and (named := nearest_name(str(path))):
+        remedy += f", or give {named}, a name of kgtool data list"
     return fault(path, "no such file or folder", remedy)
 
 

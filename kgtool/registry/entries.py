@@ -1,0 +1,163 @@
+"""The entries of the registry: read from TOML, and checked when they are read."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from kgtool.errors import ConfigError, DataError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+BUNDLED = Path(__file__).with_name("data_sets.toml")
+# The variable that names a file of more entries.
+REGISTRY = "KGTOOL_REGISTRY"
+# A name is a file's name on any system, and no path.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ARCHIVE = re.compile(r"\.(zip|tar\.gz|tgz)$", re.IGNORECASE)
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
+
+
+class Entry(BaseModel):
+    """A data set: where its archive is, which bytes those are, what is in them, whom to cite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str
+    about: str = Field("", description="what the triples say")
+    address: str = Field(description="https, to a .zip, .tar.gz or .tgz")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the archive, in lower case")
+    size: int = Field(gt=0, description="bytes of the archive")
+    train: int = Field(gt=0, description="triples of the split")
+    valid: int = Field(gt=0, description="triples of the split")
+    test: int = Field(gt=0, description="triples of the split")
+    entities: int = Field(gt=0, description="of all three splits")
+    relations: int = Field(gt=0, description="of all three splits")
+    licence: str = Field("", description="of the triples")
+    reference: str = Field("", description="the paper to cite")
+    link: str = Field("", description="to the paper")
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError("a name is made of letters, digits, dots, dashes and underscores")
+        return name
+
+    @field_validator("address")
+    @classmethod
+    def _leads_to_an_archive(cls, address: str) -> str:
+        if not _ARCHIVE.search(urlsplit(check_address(address)).path):
+            raise ValueError("the address ends in none of .zip, .tar.gz, .tgz")
+        return address
+
+    @property
+    def file_name(self) -> str:
+        """The name of the archive in the cache."""
+        suffix = _ARCHIVE.search(urlsplit(self.address).path)
+        assert suffix is not None  # as the validator saw
+        return self.name + suffix[0].lower()
+
+
+def check_address(address: str) -> str:
+    """The address, if it may be fetched from: https, or http on this machine.
+
+    Raises:
+        ValueError: for any other.
+    """
+    parts = urlsplit(address)
+    if parts.scheme == "https" and parts.hostname:
+        return address
+    if parts.scheme == "http" and parts.hostname in _THIS_MACHINE:
+        return address
+    raise ValueError(f"{address!r} is no https address")
+
+
+def entries() -> dict[str, Entry]:
+    """The data sets by name: the package's, then those of the file that KGTOOL_REGISTRY names.
+
+    Raises:
+        ConfigError: when that file cannot be read, or an entry of it is wrong or has a name that is
+            taken.
+    """
+    found = _read(BUNDLED)
+    own = os.environ.get(REGISTRY)
+    if not own:
+        return found
+    for name, entry in _read(Path(own)).items():
+        # Names that differ in case alone would share a file on some systems.
+        taken = next((known for known in found if known.casefold() == name.casefold()), None)
+        if taken is not None:
+            raise ConfigError(
+                f"{own}: the name {name} is taken by {taken}. Remedy: choose another name."
+            )
+        found[name] = entry
+    return found
+
+
+def find_entry(name: str) -> Entry:
+    """The data set of a name.
+
+    Raises:
+        DataError: when there is none; the message gives the nearest name.
+        ConfigError: as `entries`.
+    """
+    known = entries()
+    if name in known:
+        return known[name]
+    near = nearest_name(name)
+    hint = f"{near} is the nearest; " if near else ""
+    raise DataError(f"no data set {name!r}. Remedy: {hint}kgtool data list names them all")
+
+
+def nearest_name(name: str) -> str | None:
+    """The name of a data set most like `name`, upper and lower case aside, or None."""
+    known = {entry.casefold(): entry for entry in entries()}
+    matches = difflib.get_close_matches(name.casefold(), known, n=1)
+    return known[matches[0]] if matches else None
+
+
+def _read(path: Path) -> dict[str, Entry]:
+    try:
+        tables = tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the registry {path}: {error.strerror}. Remedy: check {REGISTRY}."
+        ) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML in UTF-8: {error}") from error
+    return {name: _parse(path, name, table) for name, table in tables.items()}
+
+
+def _parse(path: Path, name: str, table: Any) -> Entry:
+    if not isinstance(table, dict):
+        raise ConfigError(
+            f"{path}: {name} stands outside an entry. Remedy: put it under the name of a data set, "
+            "as in [my-graph]."
+        )
+    try:
+        return Entry.model_validate({**table, "name": name})
+    except ValidationError as error:
+        lines = (f"{path}, [{name}]: {_explain(one)}" for one in error.errors())
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _explain(error: Any) -> str:
+    """One line for one of pydantic's errors."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"the key {key!r} is missing ({Entry.model_fields[key].description})"
+    if error["type"] == "extra_forbidden":
+        keys = [field for field in Entry.model_fields if field != "name"]
+        return f"unknown key {key!r}; the keys are {', '.join(keys)}"
+    return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
