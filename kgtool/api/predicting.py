@@ -11,14 +11,14 @@ import torch
 
 from kgtool.api.runs import loaded, opened
 from kgtool.checkpoint import load_tensors, save_tensors
-from kgtool.complete import complete as complete_graph
+from kgtool.completion import complete as complete_graph
 from kgtool.errors import DataError
 from kgtool.loaders.labels import read_labels
-from kgtool.neighbours import nearest_rows
 from kgtool.ops import keep_large_blocks
 from kgtool.predictor import Predictor
 from kgtool.questions import parse_question
 from kgtool.run import Run
+from kgtool.similarity import nearest_rows
 from kgtool.triples import KGDataset
 from kgtool.words import Words
 
@@ -87,7 +87,7 @@ def complete(
     data: KGDataset | str | Path | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """The likeliest triples of the whole graph that no split holds, see `kgtool.complete`.
+    """The likeliest triples of the whole graph that no split holds, see `kgtool.completion`.
 
     Args:
         run, data: as of `predict`.
