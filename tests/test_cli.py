@@ -62,7 +62,7 @@ FLAGS = {
     "complete": ["run", "--top", "--relation", "--typed", "--labels", "--out", "--data"],
     "neighbours": ["run", "entity", "--top", "--labels", "--data"],
     "explain": ["run", "head", "relation", "tail", "--top", "--json", "--picture", "--data"],
-    "export": ["run", "--out", "--data"],
+    "export": ["run", "--out", "--forms", "--labels", "--data"],
     "walks": ["run", "--split", "--walks", "--seed", "--data"],
     "next": ["run", "walk", "--top", "--data"],
     "routes": ["run", "head", "tail", "--length", "--top", "--data"],
@@ -509,6 +509,7 @@ def test_overrides_and_data_count(kgtool, place):
         (["train", "tiny.toml", "--out", "ring"], ["ring exists already"]),
         (["evaluate", "ring"], ["ring is no run"]),
         (["export", "ring", "--out", "x"], ["ring is no run"]),
+        (["export", "ring", "--out", "x", "--forms", "tsv,npz"], ["'npz'", "did you mean npy"]),
         (["inspect", "none"], ["none"]),
         (["inspect", "tiny.toml"], ["tiny.toml"]),
     ],
@@ -598,6 +599,29 @@ def test_scores_that_are_not_finite_are_code_1(kgtool, run_copy):
     save_tensors(run_copy / BEST, tensors, state)
     refused(kgtool("evaluate", run_copy), 1, "NaN or infinite for query")
     assert not (run_copy / "metrics.test.json").exists()
+
+
+def test_export_writes_the_forms_asked_for(kgtool, trained, tmp_path):
+    labels = tmp_path / "labels.tsv"
+    labels.write_text("e003\tthe third\n")
+    options = ["--forms", "npy, projector", "--labels", labels]
+    result = kgtool("export", trained, "--out", tmp_path / "out", *options)
+    assert result.code == 0
+    files = sorted(map(str, (tmp_path / "out").iterdir()))
+    assert sorted(re.findall("Written to (.*)", result.out)) == files
+    assert {Path(file).suffix for file in files} == {".npy", ".tsv", ".pbtxt"}
+    metadata = (tmp_path / "out" / "projector_metadata.tsv").read_text()
+    assert "\nthe third\te003\tentity\n" in metadata
+    labels.write_text("e003\n")
+    result = kgtool("export", trained, "--out", tmp_path / "out", *options)
+    refused(result, 2, "labels.tsv, line 1")
+
+
+def test_export_leaves_a_run_alone(kgtool, run_copy):
+    before = {path: path.read_bytes() for path in run_copy.iterdir()}
+    refused(kgtool("export", run_copy, "--out", run_copy), 2, "is a run", f"{run_copy / 'export'}")
+    assert {path: path.read_bytes() for path in run_copy.iterdir()} == before
+    assert kgtool("export", run_copy, "--out", run_copy / "export").code == 0
 
 
 def test_what_cannot_be_written_is_code_1(kgtool, trained, tmp_path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from kgtool.api.runs import loaded, opened
 from kgtool.errors import RunError
 from kgtool.explain import Explanation, explain_triple, name_path
-from kgtool.export import export_embeddings
+from kgtool.export import FORMS, export_embeddings, known_forms
+from kgtool.loaders.labels import read_labels
 from kgtool.model import PathModel
 from kgtool.run import Run
 from kgtool.triples import KGDataset
@@ -51,9 +53,13 @@ def explain(
 
 
 def export(
-    run: Run | str | Path, out: str | Path, data: KGDataset | str | Path | None = None
+    run: Run | str | Path,
+    out: str | Path,
+    data: KGDataset | str | Path | None = None,
+    forms: Iterable[str] = tuple(FORMS),
+    labels: str | Path | None = None,
 ) -> list[Path]:
-    """Write a run's entity and relation states to a folder: TSV, projector pair, word2vec.
+    """Write a run's entity and relation states to a folder, in forms that other tools read.
 
     The states are the encoder's, so they hold what the train graph says; inverses included. Of an
     all-paths model, an entity's is the one that its own pass leaves at it, a relation's the part of
@@ -61,17 +67,29 @@ def export(
 
     Args:
         run: a run or its folder.
-        out: the folder; see `kgtool.export` for its files.
+        out: the folder.
         data: the data set or its place; by default where it was when the run began.
+        forms: some of `tsv`, `projector`, `word2vec`, `npy`, `parquet`, `safetensors`, all by
+            default; see `kgtool.export.export_embeddings`.
+        labels: a file of `id⇥label` lines: readable names for the points of the projector.
 
     Returns:
         The files written.
 
     Raises:
-        RunError, DataError: when run or data cannot be used.
+        RunError, DataError: when run, data or labels cannot be used, or `out` is a run.
+        ConfigError: for an unknown form.
         KGToolError: when a file cannot be written.
     """
+    forms = known_forms(forms)
     run = opened(run)
+    if (Path(out) / "config.toml").exists():
+        raise RunError(
+            f"{out} is a run, whose entities.tsv an export would replace. Remedy: another folder, "
+            f"as in {Path(out) / 'export'}."
+        )
+    names = None if labels is None else read_labels(labels)
     dataset = loaded(run, data)
     scorer = run.model(dataset).scorer()
-    return export_embeddings(dataset.vocabulary, scorer.entities, scorer.relations, out)
+    words = dataset.vocabulary
+    return export_embeddings(words, scorer.entities, scorer.relations, out, forms, names)

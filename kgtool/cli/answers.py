@@ -52,10 +52,30 @@ def explain(
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
+    forms: Annotated[
+        str | None,
+        typer.Option(
+            help="Some of tsv,projector,word2vec,npy,parquet,safetensors; all by default.",
+            show_default=False,
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of id and readable label, a tab between, for the projector's points.",
+            show_default=False,
+        ),
+    ] = None,
     data: Data = None,
 ) -> None:
-    """Write embeddings as TSV, as a TensorBoard projector pair and as word2vec text."""
-    from kgtool.api import export as export_run
+    """Write embeddings for other tools.
 
-    for path in export_run(run, out, data):
+    As TSV, for TensorBoard's projector (tensorboard --logdir FOLDER), as word2vec text (gensim), as
+    .npy with id maps (as DGL-KE), as Parquet and as safetensors.
+    """
+    from kgtool.api import export as export_run
+    from kgtool.export import FORMS
+
+    chosen = FORMS if forms is None else [form.strip() for form in forms.split(",")]
+    for path in export_run(run, out, data, chosen, labels):
         typer.echo(f"Written to {path}")

@@ -1,0 +1,40 @@
+"""One table of all embeddings as Parquet: `embeddings.parquet`.
+
+Columns `kind`, `label` (text, as in `embeddings.tsv`) and `vector`, a list of d float32 numbers.
+One column of lists, not a column a number: it is the type that vector functions take. DuckDB reads
+`FLOAT[]` (`list_cosine_similarity`; cast to `FLOAT[d]` for an index), polars an `Array` whose
+`to_numpy()` is the `(rows, d)` matrix; in pandas, that is `np.stack(frame["vector"])`.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kgtool.export.embeddings import Block, Embeddings, Write
+from kgtool.files import atomic_write
+
+FILES: tuple[str, ...] = ("embeddings.parquet",)
+
+
+def start(stack: ExitStack, folder: Path, embeddings: Embeddings) -> Write:
+    """Open the table, a row group a block; see `kgtool.export.Form`."""
+    file = stack.enter_context(atomic_write(folder / FILES[0], "wb"))
+    vector = pa.list_(pa.float32(), embeddings.dim)
+    schema = pa.schema({"kind": pa.string(), "label": pa.string(), "vector": vector})
+    # A dictionary saves room where values repeat, and only kinds do.
+    writer = stack.enter_context(pq.ParquetWriter(file, schema, use_dictionary=["kind"]))
+
+    def write(block: Block) -> None:
+        numbers = pa.array(block.vectors.reshape(-1))
+        columns = [
+            pa.repeat(block.kind, len(block.ids)),
+            pa.array(block.labels, pa.string()),
+            pa.FixedSizeListArray.from_arrays(numbers, type=vector),
+        ]
+        writer.write_batch(pa.record_batch(columns, schema=schema))
+
+    return write

@@ -1,0 +1,52 @@
+"""The TensorBoard projector: `tensorboard --logdir FOLDER`, or "Load" on its page.
+
+`projector_config.pbtxt` names the other two. `projector_vectors.tsv` holds numbers only, without a
+header; `projector_metadata.tsv` a row for each of them, `label, kind` under that header. Where
+readable names are given, a column `name` comes first, which the projector then shows: a label
+without a name stands for itself, and the inverse of a relation is `^` and its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from kgtool.export.embeddings import UNFIT, Block, Embeddings, Write
+from kgtool.files import atomic_write
+
+FILES: tuple[str, ...] = (
+    "projector_vectors.tsv",
+    "projector_metadata.tsv",
+    "projector_config.pbtxt",
+)
+
+# A message ProjectorConfig of tensorboard/plugins/projector/projector_config.proto.
+_CONFIG = """\
+embeddings {{
+  tensor_name: "embeddings"
+  tensor_path: "{}"
+  metadata_path: "{}"
+}}
+"""
+
+
+def start(stack: ExitStack, folder: Path, embeddings: Embeddings) -> Write:
+    """Open the files, write header and configuration; see `kgtool.export.Form`."""
+    numbers, metadata, config = (stack.enter_context(atomic_write(folder / n)) for n in FILES)
+    config.write(_CONFIG.format(*FILES))
+    names = embeddings.names
+    metadata.write("label\tkind\n" if names is None else "name\tlabel\tkind\n")
+
+    def write(block: Block) -> None:
+        numbers.writelines(f"{row}\n" for row in block.rows)
+        for label in block.labels:
+            name = "" if names is None else _shown(label, block.kind, names) + "\t"
+            metadata.write(f"{name}{label}\t{block.kind}\n")
+
+    return write
+
+
+def _shown(label: str, kind: str, names: Mapping[str, str]) -> str:
+    name = UNFIT.sub("\N{REPLACEMENT CHARACTER}", names.get(label, label))
+    return f"^{name}" if kind == "inverse_relation" else name

@@ -1,0 +1,29 @@
+"""One table of all embeddings as text: `embeddings.tsv`.
+
+A header `kind, label, 0, 1, …, d-1` and a row an embedding; `kind` is `entity`, `relation` or
+`inverse_relation`, an inverse under the label of its relation. Read it with
+`pd.read_csv(path, sep="\\t", dtype={"label": str}, keep_default_na=False, quoting=3)`, or labels
+such as `NA` and `"quoted` are lost.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from kgtool.export.embeddings import Block, Embeddings, Write
+from kgtool.files import atomic_write
+
+FILES: tuple[str, ...] = ("embeddings.tsv",)
+
+
+def start(stack: ExitStack, folder: Path, embeddings: Embeddings) -> Write:
+    """Open the table and write its header; see `kgtool.export.Form`."""
+    file = stack.enter_context(atomic_write(folder / FILES[0]))
+    file.write("\t".join(["kind", "label", *map(str, range(embeddings.dim))]) + "\n")
+
+    def write(block: Block) -> None:
+        pairs = zip(block.labels, block.rows, strict=True)
+        file.writelines(f"{block.kind}\t{label}\t{row}\n" for label, row in pairs)
+
+    return write
