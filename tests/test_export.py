@@ -290,6 +290,7 @@ def test_the_projector_shows_readable_names(tmp_path):
         export_embeddings(vocabulary, entities, relations, tmp_path, ["npy"], names)
 
 
+@pytest.mark.usefixtures("_blocks")
 def test_word2vec(tmp_path, vocabulary):
     entities, relations = hard_floats(len(HARD), 3), hard_floats(6, 3, seed=1)
     export_embeddings(vocabulary, entities, relations, tmp_path, ["word2vec"])
@@ -312,7 +313,9 @@ def test_npy_maps_into_memory(tmp_path, vocabulary):
 def test_safetensors_as_torch_tensors(tmp_path, vocabulary):
     entities, relations = hard_floats(len(HARD), 3), hard_floats(6, 3, seed=1)
     export_embeddings(vocabulary, entities, relations, tmp_path, ["safetensors"])
-    tensors = load_file(tmp_path / "embeddings.safetensors")
+    path = tmp_path / "embeddings.safetensors"
+    assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0  # tensors mapped are aligned
+    tensors = load_file(path)
     both = torch.cat([tensors["relations"], tensors["inverse_relations"]])
     assert bits(tensors["entities"]) == bits(entities)
     assert bits(both) == bits(relations)
@@ -428,6 +431,14 @@ def test_numbers_that_float32_cannot_hold(tmp_path, value):
     with pytest.raises(KGToolError, match=r"the embedding of 's' \(inverse_relation\)"):
         export_embeddings(Vocabulary(("a",), ("r", "s")), torch.ones(1, 2), relations, tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_bad_number_far_down_is_named(tmp_path):
+    entities = torch.ones(1100, 2)
+    entities[1050, 1] = float("nan")
+    vocabulary = Vocabulary(tuple(map(str, range(1100))), ())
+    with pytest.raises(KGToolError, match=r"the embedding of '1050' \(entity\)"):
+        export_embeddings(vocabulary, entities, torch.ones(0, 2), tmp_path)
 
 
 @pytest.mark.parametrize(
