@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyoxigraph
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -17,6 +18,8 @@ from typer.testing import CliRunner
 import kgtool
 from kgtool.cli import app
 from kgtool.errors import DataError, RunError
+from kgtool.export.ntriples import label_of
+from kgtool.export.predictions import save_predictions
 from kgtool.triples import KGDataset
 from tests.runs import all_paths_config, ring, tiny_config, write_folder
 
@@ -177,6 +180,31 @@ def test_on_the_command_line(run, tmp_path, monkeypatch):
     assert "cosine" in result.output
 
 
+def test_predictions_as_n_triples(run, tmp_path):
+    asked = kgtool.open_predictor(run)
+    found = kgtool.predict(asked, [("e000", "r000", "?"), ("e000", "^r001", "?")], top=3)
+    save_predictions(found, tmp_path / "x.nt", asked.dataset.vocabulary)
+    statements: dict[str, dict[str, str]] = {}
+    for triple in pyoxigraph.parse(path=tmp_path / "x.nt"):
+        name = triple.predicate.value.replace("#", ":").rsplit(":", 1)[-1]
+        thing = triple.object
+        value = thing.value if isinstance(thing, pyoxigraph.Literal) else label_of(thing)
+        statements.setdefault(str(triple.subject), {})[name] = value
+    read = [(s["subject"], s["predicate"], s["object"]) for s in statements.values()]
+    rows = found.itertuples()
+    turned = [
+        (r.head, r.relation, r.tail) if r.relation == "r000" else (r.tail, "r001", r.head)
+        for r in rows
+    ]
+    assert read == turned
+    chances = [float(s["confidence"]) for s in statements.values()]
+    assert chances == found["probability"].tolist()
+    path = kgtool.predict(asked, [("e000", "r000/r001", "?")], top=3)
+    with pytest.raises(DataError, match="no relation of a triple"):
+        save_predictions(path, tmp_path / "y.nt", asked.dataset.vocabulary)
+    assert not (tmp_path / "y.nt").exists()
+
+
 def test_standard_input(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"e000\tr000\t?\n")))
     monkeypatch.setattr(sys, "argv", ["kgtool", "predict", str(run), "--queries", "-"])
@@ -196,7 +224,7 @@ def test_standard_input(run, tmp_path, monkeypatch, capsys):
         (["e000", "r000", "?", "--queries", "q.tsv"], ["ask one question"]),
         (["--queries", "none.tsv"], ["none.tsv", "cannot be read"]),
         (["e000", "r000", "?", "--labels", "none.tsv"], ["none.tsv"]),
-        (["e000", "r000", "?", "--out", "x.csv"], [".tsv or .parquet or .jsonl"]),
+        (["e000", "r000", "?", "--out", "x.csv"], [".tsv, .parquet, .jsonl, .nt"]),
     ],
 )
 def test_mistakes_are_told(trained, tmp_path, monkeypatch, capsys, arguments, parts):

@@ -25,7 +25,7 @@ Typed = Annotated[
 ]
 Answers = Annotated[
     Path | None,
-    typer.Option("--out", help="A .tsv, .jsonl or .parquet to write.", show_default=False),
+    typer.Option("--out", help="A .tsv, .jsonl, .parquet or .nt to write.", show_default=False),
 ]
 
 
@@ -62,12 +62,14 @@ def predict(
     Probabilities are fitted on valid at the first question, and kept in the run's folder.
     """
     from kgtool.api import open_predictor
+    from kgtool.export.predictions import checked, save_predictions
     from kgtool.questions import parse_question, parse_questions, read_lines
-    from kgtool.tables import save_table
     from kgtool.terminal.answers import answers_table
 
     if (queries is None) == (not question):
         raise ConfigError("ask one question, or give a file of them with --queries.")
+    if out is not None:
+        checked(out)
     lines = read_lines(queries) if queries is not None else []
     asked = open_predictor(run, data, labels)
     if queries is not None:
@@ -77,7 +79,7 @@ def predict(
         texts, questions = [question or []], [parse_question(question or [], asked.words)]
     found = asked.ask(questions, top, not known, typed)
     if out is not None:
-        save_table(found, out)
+        save_predictions(found, out, asked.dataset.vocabulary)
         typer.echo(f"{len(found):,} answers written to {out}")
         return
     Console().print(answers_table(found, texts, asked.words))
@@ -102,13 +104,15 @@ def complete(
     """
     from kgtool.api import complete as complete_run
     from kgtool.api import open_predictor
-    from kgtool.tables import save_table
+    from kgtool.export.predictions import checked, save_predictions
     from kgtool.terminal.answers import completion_table
 
+    if out is not None:
+        checked(out)
     asked = open_predictor(run, data, labels)
     found = complete_run(asked, top, relation or (), typed, progress=interactive())
     if out is not None:
-        save_table(found, out)
+        save_predictions(found, out, asked.dataset.vocabulary)
     Console().print(completion_table(found, asked.words, top if out is None else 10))
     if out is not None:
         typer.echo(f"{len(found):,} triples written to {out}")
