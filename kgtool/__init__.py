@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from kgtool.api import (
     compare,
     complete,
+    convert,
     data_sets,
     evaluate,
     evaluate_baselines,
@@ -37,7 +38,7 @@ from kgtool.api import (
 from kgtool.config import Config, load_config
 from kgtool.errors import KGToolError
 from kgtool.evaluator import Evaluation, evaluate_model
-from kgtool.loaders import load_dataset
+from kgtool.loaders import Reading, load_dataset, read_triples
 from kgtool.run import Run
 from kgtool.trainer import train
 from kgtool.triples import KGDataset, Vocabulary
@@ -49,11 +50,13 @@ __all__ = [
     "Evaluation",
     "KGDataset",
     "KGToolError",
+    "Reading",
     "Run",
     "Vocabulary",
     "__version__",
     "compare",
     "complete",
+    "convert",
     "data_sets",
     "evaluate",
     "evaluate_baselines",
@@ -70,6 +73,7 @@ __all__ = [
     "next_step",
     "open_predictor",
     "predict",
+    "read_triples",
     "routes",
     "train",
     "walks",

@@ -66,10 +66,11 @@ FLAGS = {
     "walks": ["run", "--split", "--walks", "--seed", "--data"],
     "next": ["run", "walk", "--top", "--data"],
     "routes": ["run", "head", "tail", "--length", "--top", "--data"],
-    "inspect": ["path"],
     "data list": [],
     "data info": ["name"],
     "data fetch": ["name", "--address"],
+    "inspect": ["path", "--format", "--columns", "--delimiter", "--header"],
+    "convert": ["path", "--out", "--format", "--columns", "--delimiter", "--header"],
 }
 
 

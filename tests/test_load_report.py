@@ -52,6 +52,7 @@ def test_every_finding_has_its_count_and_lines(tmp_path: Path) -> None:
             "triples": 4,
             "entities": 3,
             "relations": 2,
+            "unit": "line",
             "duplicates": {"count": 3, "first": [3, 6, 7]},
             "self_loops": {"count": 1, "first": [4]},
             "unseen_entities": {"count": 0, "first": [], "triples": {"count": 0, "first": []}},
@@ -66,6 +67,7 @@ def test_every_finding_has_its_count_and_lines(tmp_path: Path) -> None:
             "triples": 6,
             "entities": 5,
             "relations": 3,
+            "unit": "line",
             "duplicates": {"count": 0, "first": []},
             "self_loops": {"count": 2, "first": [4, 6]},
             "unseen_entities": {
@@ -88,6 +90,7 @@ def test_every_finding_has_its_count_and_lines(tmp_path: Path) -> None:
             "triples": 5,
             "entities": 5,
             "relations": 1,
+            "unit": "line",
             "duplicates": {"count": 1, "first": [3]},
             "self_loops": {"count": 2, "first": [4, 6]},
             "unseen_entities": {
@@ -101,6 +104,7 @@ def test_every_finding_has_its_count_and_lines(tmp_path: Path) -> None:
             "reversed_in_train": {"count": 1, "first": [5]},
             "same_pair_in_train": {"count": 1, "first": [1]},
         },
+        "notes": [],
         "warnings": [
             "train.txt: 3 duplicate lines dropped: lines 3, 6, 7",
             "train.txt: 1 self loop: line 4",

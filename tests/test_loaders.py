@@ -20,8 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kgtool.errors import DataError
-from kgtool.loaders import archives, load_dataset, load_with_report, parse
-from kgtool.loaders.sources import SplitFile
+from kgtool.loaders import delimited, files, load_dataset, load_with_report
+from kgtool.loaders.encode import to_ids, vocabulary_of
+from kgtool.loaders.files import File
+from kgtool.loaders.read import read_file
+from kgtool.loaders.reading import Reading
 from kgtool.triples import SPLITS, KGDataset, Vocabulary
 
 Files = Mapping[str, bytes]
@@ -116,6 +119,10 @@ def test_labels_are_taken_as_they_stand(
 
 
 TABS = "3 are expected (head, relation, tail, separated by tabs)"
+TELL = (
+    "Remedy: say which are head, relation and tail by --columns (kgtool inspect, convert and split "
+    "take it), as in --columns 1,2,3."
+)
 GIVE = "Remedy: give the line a head, a relation and a tail, separated by single tabs."
 
 
@@ -140,22 +147,35 @@ GIVE = "Remedy: give the line a head, a relation and a tail, separated by single
         pytest.param(
             b"a,r,b\n",
             1,
-            f"1 column where {TABS}: 'a,r,b'. Remedy: separate the columns by tabs, not commas.",
+            f"1 column where {TABS}: 'a,r,b'. Remedy: separate the columns by tabs, not commas, "
+            "or say --delimiter ','.",
             id="commas",
         ),
         pytest.param(
             b"a\tr\tb\t\nc\tr\td\t\n",
             1,
-            f"4 columns where {TABS}: 'a\\tr\\tb\\t'. "
-            "Remedy: remove the tabs at the end of the line.",
+            f"4 columns where 3 are expected: 'a', 'r', 'b', ''. {TELL}",
             id="tab at the end",
         ),
         pytest.param(
             b"a\tr\tb\t0.5",
             1,
-            f"4 columns where {TABS}: 'a\\tr\\tb\\t0.5'. "
-            "Remedy: keep the first three columns only, and tabs out of labels.",
+            f"4 columns where 3 are expected: 'a', 'r', 'b', '0.5'. {TELL}",
             id="four columns",
+        ),
+        pytest.param(
+            b"a\tr\tb\na\tr\tb\t\n",
+            2,
+            f"4 columns where {TABS}: 'a\\tr\\tb\\t'. "
+            "Remedy: remove the tabs at the end of the line.",
+            id="tab at the end of a later line",
+        ),
+        pytest.param(
+            b"a\tr\tb\na\tr\tb\t0.5",
+            2,
+            f"4 columns where {TABS}: 'a\\tr\\tb\\t0.5'. "
+            "Remedy: keep the first 3 columns only, and tabs out of labels.",
+            id="four columns later",
         ),
         pytest.param(
             b"a\tr\nb\tr\tc\td\n",
@@ -220,8 +240,7 @@ GIVE = "Remedy: give the line a head, a relation and a tail, separated by single
         pytest.param(
             b"\xed\xa0\x80\tr\tb\n",
             1,
-            "not UTF-8: byte 0xed in the head '\ufffd\ufffd\ufffd'. "
-            "Remedy: save the file as UTF-8.",
+            "not UTF-8: byte 0xed in '\ufffd\ufffd\ufffd\\tr\\tb'. Remedy: save the file as UTF-8.",
             id="surrogate",
         ),
         pytest.param(
@@ -276,7 +295,7 @@ def test_an_empty_file_is_named(tmp_path: Path, content: bytes, split: str) -> N
     folder = write_folder(tmp_path, {**SOUND, f"{split}.txt": content})
     assert refusal(folder) == (
         f"{folder}/{split}.txt: no triples: the file is empty. "
-        f"Remedy: put the triples of the {split} split there, one a line."
+        "Remedy: put the triples there, one a line."
     )
 
 
@@ -321,20 +340,21 @@ def file_bytes(draw: st.DrawFn) -> bytes:
 @given(data=file_bytes(), chunk=st.integers(1, 40))
 def test_the_reader_agrees_with_its_slow_twin(data: bytes, chunk: int) -> None:
     expected = slow_triples(data)
-    reader = parse.TripleReader()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parse, "_CHUNK", chunk)
-        file = SplitFile("train", "train.txt", "train.txt", data)
+        patch.setattr(delimited, "_CHUNK", chunk)
+        file = File("train.txt", "train.txt", data)
         try:
-            codes = reader.read(file)
+            rows = read_file(file, Reading())
         except DataError as error:
             found = re.match(r"train\.txt(?:, line (\d+))?: ", str(error))
             assert found
             assert (found[1] and int(found[1])) == expected
         else:
-            labels = (reader.entities, reader.relations, reader.entities)
+            names = vocabulary_of([rows])
+            (ids,) = to_ids([rows], ["train.txt"], names)
             assert [
-                tuple(labels[i][code] for i, code in enumerate(row)) for row in codes.tolist()
+                (names.entities[h], names.relations[r], names.entities[t])
+                for h, r, t in ids.tolist()
             ] == expected
 
 
@@ -467,7 +487,7 @@ def test_either_suffix_and_other_files_are_accepted(tmp_path: Path) -> None:
         "valid.txt": SOUND["valid.txt"],
         "test.tsv": SOUND["test.txt"],
         "README.md": b"\xff",
-        "train.csv": b"x",
+        "train.md": b"x",
         "._train.txt": b"\0",
         "valid_negatives.txt": b"a",
     }
@@ -482,18 +502,21 @@ def test_two_files_for_a_split_are_refused(tmp_path: Path) -> None:
     )
 
 
+OTHERS = "(or .tsv, .csv, .parquet, .pq, .jsonl, .ndjson, .nt, .ttl)"
+
+
 def test_a_missing_split_is_named_with_what_is_there(tmp_path: Path) -> None:
     files = {"train.txt": b"a\tr\tb", "Valid.txt": b"a\tr\tb", "test.txt": b"a\tr\tb"}
     folder = write_folder(tmp_path, {**files, ".DS_Store": b""})
     assert refusal(folder) == (
-        f"{folder}: no valid.txt or valid.tsv for the valid split; "
+        f"{folder}: no valid.txt {OTHERS} for the valid split; "
         "it holds 'Valid.txt', 'test.txt', 'train.txt'. Remedy: name the file of the valid split "
-        "valid.txt or valid.tsv (is it 'Valid.txt'?)."
+        "valid.txt (is it 'Valid.txt'?)."
     )
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    assert "no train.txt or train.tsv for the train split; it holds no files." in refusal(tmp_path)
+    assert f"no train.txt {OTHERS} for the train split; it holds no files." in refusal(tmp_path)
 
 
 def test_a_folder_around_the_folder_is_named(tmp_path: Path) -> None:
@@ -512,15 +535,17 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_single_file_is_refused(tmp_path: Path) -> None:
-    write_folder(tmp_path, {**SOUND, "kg.csv": b"a,r,b"})
-    kinds = "a folder or a .zip, .tar.gz or .tgz file"
-    assert refusal(tmp_path / "train.txt") == (
-        f"{tmp_path}/train.txt: not {kinds}. Remedy: give the folder that holds it: {tmp_path}."
+    write_folder(tmp_path, {**SOUND, "kg.csv": b"a,r,b", "kg.xls": b"a"})
+    kinds = (
+        "a folder or a .zip, .tar.gz, .tgz, .tar.bz2, .tbz2, .tar.xz, .txz, .tar.zst or .tar file"
     )
-    assert refusal(tmp_path / "kg.csv") == (
-        f"{tmp_path}/kg.csv: not {kinds}. "
-        f"Remedy: give {kinds} that holds train.txt, valid.txt, test.txt."
-    )
+    for name, remedy in {
+        "train.txt": f"give the folder that holds it: {tmp_path}",
+        "kg.csv": f"make train, valid and test of it by kgtool split {tmp_path / 'kg.csv'}",
+        "kg.xls": f"give {kinds} that holds train.txt, valid.txt, test.txt; or of one file, kgtool "
+        "split makes them",
+    }.items():
+        assert refusal(tmp_path / name) == f"{tmp_path / name}: not {kinds}. Remedy: {remedy}."
 
 
 def test_a_missing_path_is_named_with_the_nearest(tmp_path: Path) -> None:
@@ -590,7 +615,7 @@ def test_an_archive_with_two_folders_is_refused(tmp_path: Path, name: str, write
 @each_archive
 def test_an_archive_without_a_split_is_refused(tmp_path: Path, name: str, write: Write) -> None:
     path = write(tmp_path / name, {"train.txt": b"a", "test.txt": b"a", "dev/x.txt": b"a"})
-    assert "no valid.txt or valid.tsv for the valid split" in refusal(path)
+    assert f"no valid.txt {OTHERS} for the valid split" in refusal(path)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
@@ -665,7 +690,7 @@ def test_an_archive_that_unfolds_too_far_is_refused(
     big = b"a\tr\tb\n" * 20_000
     path = write(tmp_path / name, {**SOUND, "train.txt": big})
     load_dataset(path)
-    monkeypatch.setattr(archives, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(files, "MAX_BYTES", 100_000)
     assert path.stat().st_size < 10_000
     assert refusal(path) == (
         f"{path}: more than 100,000 bytes when uncompressed. "
@@ -678,7 +703,7 @@ def test_a_tar_that_unfolds_too_far_before_its_files_is_refused(
 ) -> None:
     path = write_tar(tmp_path / "kg.tar.gz", {"padding": bytes(5_000_000), **SOUND})
     load_dataset(path)
-    monkeypatch.setattr(archives, "MAX_BYTES", 2_000_000)
+    monkeypatch.setattr(files, "MAX_BYTES", 2_000_000)
     assert "more than 2,000,000 bytes" in refusal(path)
 
 
@@ -687,7 +712,7 @@ def test_the_files_of_an_archive_count_together(
     tmp_path: Path, name: str, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / name, dict.fromkeys(SOUND, b"a\tr\tb\n" * 10_000))
-    monkeypatch.setattr(archives, "MAX_BYTES", 150_000)
+    monkeypatch.setattr(files, "MAX_BYTES", 150_000)
     assert f"{path}: more than 150,000 bytes" in refusal(path)
 
 
@@ -705,7 +730,7 @@ def test_the_checksum_at_the_end_of_a_tar_gz_is_read(tmp_path: Path) -> None:
 def test_a_sparse_member_counts_by_its_full_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "MAX_BYTES", 2_000_000)
+    monkeypatch.setattr(files, "MAX_BYTES", 2_000_000)
     sparse = tarfile.TarInfo("train.txt")
     sparse.pax_headers = {
         "GNU.sparse.major": "0",

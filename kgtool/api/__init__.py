@@ -1,6 +1,7 @@
 """What a notebook does: fetch data, and ask a run, compare it, explain its answers, export it."""
 
 from kgtool.api.answers import explain, export
+from kgtool.api.data import convert
 from kgtool.api.data_sets import data_sets, fetch
 from kgtool.api.evaluation import compare, evaluate, evaluate_baselines
 from kgtool.api.predicting import complete, neighbours, open_predictor, predict
@@ -11,6 +12,7 @@ from kgtool.api.walking import next_step, routes, walks
 __all__ = [
     "compare",
     "complete",
+    "convert",
     "data_sets",
     "evaluate",
     "evaluate_baselines",

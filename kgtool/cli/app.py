@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kgtool.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kgtool.loaders.reading import Reading
 
 app = typer.Typer(
     name="kgtool",
@@ -41,7 +44,7 @@ def _options(
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="Folder, .zip or .tar.gz with train, valid and test; or a name of kgtool data list.",
+        help="Folder or archive with train, valid and test; or a name of kgtool data list.",
         show_default=False,
     ),
 ]
@@ -67,7 +70,43 @@ TableFile = Annotated[
     Path | None,
     typer.Option("--out", help="A .tsv or .parquet for the whole table.", show_default=False),
 ]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        help="tsv, csv, parquet, jsonl, ntriples or turtle; by default the file's name says it.",
+        show_default=False,
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        help="Those of head, relation and tail, in that order: names, or numbers from 1.",
+        metavar="NAME,NAME,NAME",
+        show_default=False,
+    ),
+]
+Delimiter = Annotated[
+    str | None, typer.Option(help="What separates the columns of a CSV.", show_default=False)
+]
+Header = Annotated[
+    bool | None,
+    typer.Option(
+        "--header/--no-header",
+        help="Whether the first line names the columns; by default a look at it.",
+        show_default=False,
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
+
+
+def reading_of(
+    format: str | None, columns: str | None, delimiter: str | None, header: bool | None
+) -> Reading:
+    """What the options say about files of triples."""
+    from kgtool.loaders.reading import Reading  # not before: it imports torch
+
+    names = None if columns is None else tuple(name.strip() for name in columns.split(","))
+    return Reading(format, names, "\t" if delimiter == "\\t" else delimiter, header)
 
 
 def known_split(split: str) -> str:

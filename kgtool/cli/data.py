@@ -1,4 +1,4 @@
-"""Look at data, and fetch public data sets by name."""
+"""Look at data, fetch public data sets by name, bring data into this tool's own shape."""
 
 from __future__ import annotations
 
@@ -8,27 +8,55 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from kgtool.cli.app import app, interactive
+from kgtool.cli.app import Columns, Delimiter, Format, Header, app, interactive, reading_of
 
 data = typer.Typer(help="Public data sets: list them, fetch them.", no_args_is_help=True)
 app.add_typer(data, name="data")
 Name = Annotated[str, typer.Argument(help="A name of kgtool data list.", show_default=False)]
+Place = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder or archive with train, valid and test in any format, or a data set of "
+        "OpenKE, LibKGE or DGL-KE; or a name of kgtool data list.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
 def inspect(
-    path: Annotated[
-        Path,
-        typer.Argument(
-            help="Folder, .zip or .tar.gz of triples; or a name of kgtool data list.",
-            show_default=False,
-        ),
-    ],
+    path: Place,
+    format: Format = None,
+    columns: Columns = None,
+    delimiter: Delimiter = None,
+    header: Header = None,
 ) -> None:
     """Load a data set and print what it holds, and what is odd about it."""
     from kgtool.loaders import load_with_report
 
-    Console().print(load_with_report(path)[1].render())
+    reading = reading_of(format, columns, delimiter, header)
+    Console().print(load_with_report(path, reading=reading)[1].render())
+
+
+@app.command()
+def convert(
+    path: Place,
+    out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
+    format: Format = None,
+    columns: Columns = None,
+    delimiter: Delimiter = None,
+    header: Header = None,
+) -> None:
+    """Write a data set as train.txt, valid.txt and test.txt, which need no options.
+
+    Negatives go with them. A triple that occurs twice in a split is written once.
+    """
+    from kgtool.api import convert as convert_data
+
+    report, files = convert_data(path, out, reading_of(format, columns, delimiter, header))
+    Console().print(report.render())
+    for file in files:
+        typer.echo(f"Written to {file}")
 
 
 @data.command("list")

@@ -1,51 +1,75 @@
-"""Loads triples from a folder, `.zip` or `.tar.gz`, and reports on what is in them."""
+"""Loads triples from files of many formats, and reports on what is in them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.errors import DataError
-from kgtool.loaders.audit import audit
-from kgtool.loaders.faults import fault, nearest, quoted
-from kgtool.loaders.parse import TripleReader
+from kgtool.errors import ConfigError
+from kgtool.loaders.audit import Origin, audit
+from kgtool.loaders.encode import to_ids, vocabulary_of
+from kgtool.loaders.foreign import NAMES, find_layout, read_layout, with_names
+from kgtool.loaders.loose import Triples, read_triples
+from kgtool.loaders.read import read_file
+from kgtool.loaders.reading import LOOK, Reading
 from kgtool.loaders.report import LoadReport
-from kgtool.loaders.sources import dataset_name, read_negatives, read_splits
+from kgtool.loaders.rows import Rows
+from kgtool.loaders.sources import (
+    Store,
+    dataset_name,
+    find_negatives,
+    find_splits,
+    open_store,
+    read_members,
+    split_of,
+)
 from kgtool.registry.cache import resolve
 from kgtool.triples import SPLITS, KGDataset, Vocabulary
 
-__all__ = ["LoadReport", "load_dataset", "load_negatives", "load_with_report"]
+__all__ = [
+    "LOOK",
+    "LoadReport",
+    "Reading",
+    "Triples",
+    "load_dataset",
+    "load_negatives",
+    "load_with_report",
+    "read_triples",
+]
 
 
 def load_dataset(
     path: str | Path,
     vocabulary: Vocabulary | None = None,
     relations: tuple[str, ...] | None = None,
+    reading: Reading = LOOK,
 ) -> KGDataset:
     """Loads the triples of a folder or archive; see `load_with_report`."""
-    return load_with_report(path, vocabulary, relations)[0]
+    return load_with_report(path, vocabulary, relations, reading)[0]
 
 
 def load_with_report(
     path: str | Path,
     vocabulary: Vocabulary | None = None,
     relations: tuple[str, ...] | None = None,
+    reading: Reading = LOOK,
 ) -> tuple[KGDataset, LoadReport]:
     """Loads the triples of a folder or archive, and reports on them.
 
     Args:
-        path: a folder that holds `train`, `valid` and `test` as `.txt` or `.tsv`, or a `.zip`,
-            `.tar.gz` or `.tgz` that holds them at its root or in one folder. A line is
-            `head⇥relation⇥tail`, UTF-8, each label taken exactly as it stands. A name of
-            `kgtool.data_sets()` that is no path means that data set, once it is fetched.
+        path: a folder, `.zip` or `.tar` (also compressed) that holds `train`, `valid` and `test`
+            at its root or in one folder. Each is a file of a format of `kgtool.loaders.reading`,
+            compressed or not, or a folder of such files. Or a data set of OpenKE, LibKGE or
+            DGL-KE, as they write it. Labels are taken exactly as they stand. A name
+            of `kgtool.data_sets()` that is no path means that data set, once it is fetched.
         vocabulary: the labels whose ids to use, such as a run's. By default the labels of all
             three splits, sorted by code point, so that ids do not depend on the order of lines.
         relations: without a vocabulary, the relations whose ids to use; entities are the data's.
+        reading: what the files' names and first lines do not say.
 
     Returns:
         The data set and its report. Each split has its distinct triples in file order: of
@@ -54,30 +78,29 @@ def load_with_report(
     Raises:
         DataError: for a path, archive or file that cannot be used, or a label that the given
             vocabulary lacks. The message names the file, the line and the remedy.
+        ConfigError: for a reading that says too much.
     """
     path = resolve(path)
-    reader = TripleReader()
-    codes: dict[str, NDArray[np.int64]] = {}
-    members: dict[str, str] = {}
-    places: dict[str, str] = {}
-    files = read_splits(path)
-    for split in SPLITS:
-        # popped, so that its bytes go as soon as they are read
-        file = files.pop(split)
-        codes[split] = reader.read(file)
-        members[split], places[split] = file.member, file.place
-
+    store = _open(path, reading)
+    splits = _read_splits(store, reading)
+    parts = [rows for split in SPLITS for _, rows in splits[split]]
+    places = [store.place(member) for split in SPLITS for member, _ in splits[split]]
     if vocabulary is None:
-        known = relations or tuple(sorted(reader.relations))
-        vocabulary = Vocabulary(tuple(sorted(reader.entities)), known)
-    lines = _to_ids(reader, codes, places, vocabulary)
+        found = vocabulary_of(parts)
+        vocabulary = Vocabulary(found.entities, relations or found.relations)
+    ids = iter(to_ids(parts, places, vocabulary))
+    lines = {split: np.concatenate([next(ids) for _ in splits[split]]) for split in SPLITS}
+    origins = {split: _origin(splits[split]) for split in SPLITS}
+    del parts, splits
     name = dataset_name(path)
-    triples, report = audit(name, path, members, lines, vocabulary)
+    triples, report = audit(name, path, origins, lines, vocabulary)
     tensors = {split: torch.from_numpy(triples[split]) for split in SPLITS}
     return KGDataset(name=name, path=path, vocabulary=vocabulary, **tensors), report
 
 
-def load_negatives(path: str | Path, vocabulary: Vocabulary) -> dict[str, Tensor]:
+def load_negatives(
+    path: str | Path, vocabulary: Vocabulary, reading: Reading = LOOK
+) -> dict[str, Tensor]:
     """Loads the triples that a data set says do not hold, of `valid` and `test`.
 
     They stand in `valid_negatives` and `test_negatives`, beside the splits and like them.
@@ -85,6 +108,7 @@ def load_negatives(path: str | Path, vocabulary: Vocabulary) -> dict[str, Tensor
     Args:
         path: the folder or archive.
         vocabulary: the labels whose ids to use.
+        reading: what the files' names and first lines do not say.
 
     Returns:
         Split → `(n, 3)` int64; of those splits that have such a file.
@@ -92,50 +116,51 @@ def load_negatives(path: str | Path, vocabulary: Vocabulary) -> dict[str, Tensor
     Raises:
         DataError: for a file that cannot be used, or a label that the vocabulary lacks.
     """
-    reader = TripleReader()
-    files = read_negatives(resolve(path))
-    codes = {split: reader.read(file) for split, file in files.items()}
-    places = {split: file.place for split, file in files.items()}
-    found = _to_ids(reader, codes, places, vocabulary)
-    return {split: torch.from_numpy(ids) for split, ids in found.items()}
-
-
-def _to_ids(
-    reader: TripleReader,
-    codes: Mapping[str, NDArray[np.int64]],
-    places: Mapping[str, str],
-    vocabulary: Vocabulary,
-) -> dict[str, NDArray[np.int64]]:
-    """Ids of a vocabulary for a reader's codes, by split."""
-    entity_ids = _ids(reader.entities, vocabulary.entity_ids)
-    relation_ids = _ids(reader.relations, vocabulary.relation_ids)
-    found = {
-        split: np.stack([entity_ids[head], relation_ids[relation], entity_ids[tail]], axis=1)
-        for split, (head, relation, tail) in ((split, code.T) for split, code in codes.items())
-    }
-    for split, ids in found.items():
-        unknown = np.argwhere(ids < 0)
-        if len(unknown):
-            row, column = unknown[0].tolist()
-            labels = reader.relations if column == 1 else reader.entities
-            label = labels[codes[split][row, column]]
-            raise _unknown(places[split], row + 1, column, label, vocabulary)
+    store = _open(resolve(path), reading)
+    found = {}
+    for split, members in find_negatives(store, reading).items():
+        files = list(read_members(store, members, reading))
+        parts = [read_file(file, reading) for file in files]
+        ids = to_ids(parts, [file.place for file in files], vocabulary)
+        found[split] = torch.from_numpy(np.concatenate(ids))
     return found
 
 
-def _ids(labels: list[str], ids: Mapping[str, int]) -> NDArray[np.int64]:
-    """The id of each label, -1 for one that has none."""
-    return np.fromiter((ids.get(label, -1) for label in labels), np.int64, len(labels))
+def _open(path: Path, reading: Reading) -> Store:
+    if reading.columns is not None and len(reading.columns) > 3:
+        raise ConfigError(
+            f"a data set has three columns, not {','.join(reading.columns)}. Remedy: give three."
+        )
+
+    def wanted(member: str) -> bool:
+        return PurePosixPath(member).name in NAMES or split_of(member, reading) is not None
+
+    return open_store(path, wanted)
 
 
-def _unknown(place: str, line: int, column: int, label: str, vocabulary: Vocabulary) -> DataError:
-    kind = "relation" if column == 1 else "entity"
-    known = vocabulary.relations if column == 1 else vocabulary.entities
-    like = nearest(label, known)
-    hint = f" (is it {quoted(like)}?)" if like is not None else ""
-    return fault(
-        place,
-        f"the {kind} {quoted(label)} is not in the vocabulary",
-        f"use a label of the vocabulary{hint}, or train a new run on this data",
-        line,
-    )
+def _read_splits(store: Store, reading: Reading) -> dict[str, list[tuple[str, Rows]]]:
+    """The files of each split and their rows."""
+    layout = find_layout(store) if reading.format is None else None
+    if layout is not None:
+        return {split: [found] for split, found in read_layout(store, *layout).items()}
+    members = find_splits(store, reading)
+    splits = {
+        # a file at a time, so that its bytes go as soon as they are read
+        split: [
+            (file.member, read_file(file, reading))
+            for file in read_members(store, members[split], reading)
+        ]
+        for split in SPLITS
+    }
+    return with_names(store, splits, reading)
+
+
+def _origin(files: Sequence[tuple[str, Rows]]) -> Origin:
+    """Where the triples of a split come from."""
+    notes = tuple(note for _, rows in files for note in rows.notes)
+    (member, rows), *others = files
+    if not others:
+        return Origin(member, rows.numbers, rows.unit, notes)
+    # of several files: the rows of all, in the order of the files
+    count = sum(len(rows.codes) for _, rows in files)
+    return Origin(f"{PurePosixPath(member).parent}/", np.arange(1, count + 1), "row", notes)

@@ -1,27 +1,37 @@
-"""Reads the wanted members of a `.zip` or `.tar.gz` into memory; nothing is unpacked to disk."""
+"""Reads the wanted members of a `.zip` or `.tar` into memory; nothing is unpacked to disk."""
 
 from __future__ import annotations
 
-import gzip
 import stat
 import struct
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from kgtool.errors import DataError
+from kgtool.loaders import files
 from kgtool.loaders.faults import fault, quoted
+from kgtool.loaders.files import DAMAGE, Capped, too_large, unfolding
 
-ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz")
-MAX_BYTES = 4 * 2**30
+# What each ending is compressed by.
+_TARS = {
+    ".tar.gz": ".gz",
+    ".tgz": ".gz",
+    ".tar.bz2": ".bz2",
+    ".tbz2": ".bz2",
+    ".tar.xz": ".xz",
+    ".txz": ".xz",
+    ".tar.zst": ".zst",
+    ".tar": "",
+}
+ARCHIVE_SUFFIXES = (".zip", *_TARS)
 _CHUNK = 2**20
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 Members = tuple[list[str], dict[str, bytes]]
+Wanted = Callable[[str], bool]
 
 
 def archive_suffix(name: str) -> str | None:
@@ -32,12 +42,12 @@ def archive_suffix(name: str) -> str | None:
     return None
 
 
-def read_zip(path: Path, wanted: Container[str]) -> Members:
-    """Reads the wanted members of a zip file.
+def read_archive(path: Path, wanted: Wanted) -> Members:
+    """Reads the wanted members of an archive.
 
     Args:
-        path: the zip file.
-        wanted: the names of the files to read, in whatever folder they lie.
+        path: a file whose name ends with one of `ARCHIVE_SUFFIXES`.
+        wanted: whether to read a member, given its path.
 
     Returns:
         The paths of all files, in archive order, hidden ones left out, and the bytes of the
@@ -47,16 +57,21 @@ def read_zip(path: Path, wanted: Container[str]) -> Members:
         DataError: for an archive that is damaged, encrypted or larger than `MAX_BYTES` when
             uncompressed, or a wanted member that is a link or lies outside the archive.
     """
+    suffix = (archive_suffix(path.name) or "").lower()
+    return _read_zip(path, wanted) if suffix == ".zip" else _read_tar(path, wanted, _TARS[suffix])
+
+
+def _read_zip(path: Path, wanted: Wanted) -> Members:
     members: list[str] = []
     contents: dict[str, bytes] = {}
     size = 0
     with _as_data_errors(path), zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             name = _visible(info.filename)
-            if name is None or (info.is_dir() and PurePosixPath(name).name not in wanted):
+            if name is None or (info.is_dir() and not wanted(name)):
                 continue
             members.append(name)
-            if PurePosixPath(name).name not in wanted:
+            if not wanted(name):
                 continue
             mode = info.external_attr >> 16
             regular = not info.is_dir() and stat.S_IFMT(mode) in (0, stat.S_IFREG)
@@ -68,62 +83,46 @@ def read_zip(path: Path, wanted: Container[str]) -> Members:
                     "repack the archive without a password, as a plain zip",
                 )
             size += info.file_size
-            if size > MAX_BYTES:
-                raise _too_large(path)
+            if size > files.MAX_BYTES:
+                raise too_large(path)
             with archive.open(info) as stream:
                 contents[name] = b"".join(_pieces(stream))
     return members, contents
 
 
-def read_tar(path: Path, wanted: Container[str]) -> Members:
-    """Reads the wanted members of a gzipped tar file, in one pass; see `read_zip`."""
+def _read_tar(path: Path, wanted: Wanted, compression: str) -> Members:
+    """In one pass."""
     members: list[str] = []
     contents: dict[str, bytes] = {}
     size = 0
-    with _as_data_errors(path), _CappedGzip(path) as stream:
+    with _as_data_errors(path), path.open("rb") as packed:
+        stream = Capped(unfolding(packed, compression) if compression else packed, path)
         with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK) as archive:
             for info in archive:
                 name = _visible(info.name)
-                if name is None or (info.isdir() and PurePosixPath(name).name not in wanted):
+                if name is None or (info.isdir() and not wanted(name)):
                     continue
                 members.append(name)
-                if PurePosixPath(name).name not in wanted:
+                if not wanted(name):
                     continue
                 _check_member(path, name, info.isreg())
                 # counted beside the stream: a sparse member is larger than its bytes there
                 size += info.size
-                if size > MAX_BYTES:
-                    raise _too_large(path)
+                if size > files.MAX_BYTES:
+                    raise too_large(path)
                 member = archive.extractfile(info)
                 assert member is not None
                 contents[name] = member.read()
-        # to the end of the stream, where gzip keeps its checksum
+        # to the end of the stream, where a checksum may be
         for _ in _pieces(stream):
             pass
     return members, contents
 
 
-def _pieces(stream: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
+def _pieces(stream: IO[bytes] | Capped) -> Iterator[bytes]:
     """The stream in chunks: read in one go, a zip member may unfold beyond its declared size."""
     while data := stream.read(_CHUNK):
         yield data
-
-
-class _CappedGzip(gzip.GzipFile):
-    """A gzip file that unfolds to at most `MAX_BYTES`."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "rb")
-        self._path = path
-        self._left = MAX_BYTES
-
-    def read(self, size: int | None = -1) -> bytes:
-        """At most `size` bytes; empty at the end."""
-        data = super().read(size)
-        self._left -= len(data)
-        if self._left < 0:
-            raise _too_large(self._path)
-        return data
 
 
 def _visible(name: str) -> str | None:
@@ -148,14 +147,6 @@ def _check_member(path: Path, name: str, regular: bool) -> None:
         )
 
 
-def _too_large(path: Path) -> DataError:
-    return fault(
-        path,
-        f"more than {MAX_BYTES:,} bytes when uncompressed",
-        "unpack it, if you trust it, and give the folder",
-    )
-
-
 @contextmanager
 def _as_data_errors(path: Path) -> Iterator[None]:
     """Turns whatever the archive readers raise on damaged bytes into a DataError."""
@@ -163,16 +154,7 @@ def _as_data_errors(path: Path) -> Iterator[None]:
         yield
     except (FileNotFoundError, PermissionError):
         raise
-    except (
-        EOFError,
-        OSError,
-        RuntimeError,
-        ValueError,
-        struct.error,
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except (*DAMAGE, RuntimeError, struct.error, tarfile.TarError, zipfile.BadZipFile) as error:
         suffix = archive_suffix(path.name)
         raise fault(
             path,

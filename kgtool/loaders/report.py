@@ -53,6 +53,7 @@ class SplitReport:
         triples: number of triples.
         entities: number of entities.
         relations: number of relations.
+        unit: what the numbers count: lines, rows or statements.
         duplicates: lines that repeat an earlier line; they are dropped.
         self_loops: triples whose head is their tail; they are kept, as is all that follows.
         unseen_entities: entities that train lacks; none in train itself, nor in what follows.
@@ -69,6 +70,7 @@ class SplitReport:
     triples: int
     entities: int
     relations: int
+    unit: str
     duplicates: Lines
     self_loops: Lines
     unseen_entities: Unseen
@@ -82,7 +84,7 @@ class SplitReport:
     def warnings(self) -> tuple[str, ...]:
         """What a user should know of the file, a sentence each, with line numbers."""
         findings = (
-            (_counted(self.duplicates, "duplicate line", " dropped"), self.duplicates),
+            (_counted(self.duplicates, f"duplicate {self.unit}", " dropped"), self.duplicates),
             (_counted(self.self_loops, "self loop"), self.self_loops),
             _unseen(self.unseen_entities, "entity", "entities"),
             _unseen(self.unseen_relations, "relation", "relations"),
@@ -100,7 +102,7 @@ class SplitReport:
             ),
         )
         return tuple(
-            f"{self.file}: {text}: {'line' if lines.count == 1 else 'lines'} "
+            f"{self.file}: {text}: {self.unit}{'' if lines.count == 1 else 's'} "
             + _listed([str(number) for number in lines.first], lines.count)
             for text, lines in findings
             if lines.count
@@ -117,6 +119,7 @@ class LoadReport:
         entities: number of entities in any split.
         relations: number of relations in any split.
         train, valid, test: the splits.
+        notes: how the files were read, where that had to be told by looking.
     """
 
     name: str
@@ -126,6 +129,7 @@ class LoadReport:
     train: SplitReport
     valid: SplitReport
     test: SplitReport
+    notes: tuple[str, ...] = ()
 
     @property
     def splits(self) -> tuple[SplitReport, SplitReport, SplitReport]:
@@ -169,8 +173,9 @@ class LoadReport:
         return table
 
     def render(self) -> Group:
-        """The table with the warnings under it, for a rich console."""
-        lines = [f"- {warning}" for warning in self.warnings] or ["nothing to warn of"]
+        """The table with notes and warnings under it, for a rich console."""
+        lines = [f"- {note}" for note in self.notes] + [f"- {warning}" for warning in self.warnings]
+        lines += [] if self.warnings else ["nothing to warn of"]
         return Group(self.table(), *map(Text, lines))
 
 

@@ -1,86 +1,134 @@
-"""Finds the split files of a folder, `.zip` or `.tar.gz`, and reads their bytes into memory."""
+"""Finds the split files of a folder or archive, and reads their bytes into memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from kgtool.errors import DataError
-from kgtool.loaders.archives import ARCHIVE_SUFFIXES, archive_suffix, read_tar, read_zip
+from kgtool.loaders.archives import ARCHIVE_SUFFIXES, Wanted, archive_suffix, read_archive
 from kgtool.loaders.faults import fault, nearest, quoted
+from kgtool.loaders.files import File, unfold
+from kgtool.loaders.reading import FORMATS, LOOK, Reading, file_name
 from kgtool.registry.entries import nearest_name
 from kgtool.triples import SPLITS
 
-SPLIT_SUFFIXES = (".txt", ".tsv")
 # Triples that do not hold, for triple classification: CoDEx (Safavi & Koutra 2020) has such files.
 NEGATIVES = {"valid": "valid_negatives", "test": "test_negatives"}
 _MOST_NAMES_LISTED = 8
 
 
 @dataclass(frozen=True)
-class SplitFile:
-    """The bytes of a split.
+class Store:
+    """What a folder or an archive holds.
 
     Args:
-        split: `"train"`, `"valid"` or `"test"`, or the stem of a file of negatives.
-        member: the path of the file inside its folder or archive.
-        place: the file as errors name it, such as `data/kg/train.txt` or `kg.zip:train.txt`.
-        data: the whole file.
+        path: the folder or archive.
+        members: the paths of its files inside it; of a folder, those in subfolders only where the
+            subfolder is named like a split.
+        contents: of an archive, the bytes of the files that were wanted, by path.
     """
 
-    split: str
-    member: str
-    place: str
-    data: bytes
+    path: Path
+    members: tuple[str, ...]
+    contents: Mapping[str, bytes] | None = None
+
+    def place(self, member: str) -> str:
+        """A file as errors name it, such as `data/kg/train.txt` or `kg.zip:train.txt`."""
+        return str(self.path / member) if self.contents is None else f"{self.path}:{member}"
+
+    def file(self, member: str, format: str, compression: str = "") -> File:
+        """A file, read and unfolded.
+
+        Raises:
+            DataError: when it is no file, cannot be read, or is damaged.
+        """
+        place = self.place(member)
+        if self.contents is not None:
+            data = self.contents[member]
+        else:
+            with os_errors_as_data_errors(self.path / member):
+                if not (self.path / member).is_file():
+                    raise not_a_file(self.path / member)
+                data = (self.path / member).read_bytes()
+        return File(member, place, unfold(data, compression, place), format)
 
 
-def read_splits(path: Path) -> dict[str, SplitFile]:
-    """Reads the three split files of a folder, `.zip`, `.tar.gz` or `.tgz`.
+def open_store(path: Path, wanted: Wanted) -> Store:
+    """Looks into a folder or archive.
 
     Args:
-        path: the folder, which holds the files itself, or the archive, which holds them at its
-            root or in one folder. Nothing is unpacked to disk.
-
-    Returns:
-        The files by split.
+        path: the folder or archive.
+        wanted: whether to read a file of an archive, given its path there.
 
     Raises:
-        DataError: for a path that is missing or of another kind, an archive that is damaged or
-            too large, a split that is missing, found twice, or not a regular file.
+        DataError: for a path that is missing or of another kind, or a damaged archive.
     """
-    return _read(path, SPLITS)
-
-
-def read_negatives(path: Path) -> dict[str, SplitFile]:
-    """Reads `valid_negatives` and `test_negatives`, which lie beside the split files.
-
-    Returns:
-        The files by split, of those that are there.
-
-    Raises:
-        DataError: as `read_splits`.
-    """
-    files = _read(path, tuple(NEGATIVES.values()), optional=True)
-    return {split: files[stem] for split, stem in NEGATIVES.items() if stem in files}
-
-
-def _read(path: Path, stems: Sequence[str], optional: bool = False) -> dict[str, SplitFile]:
-    """The files of some stems, by stem."""
-    with _os_errors_as_data_errors(path):
+    with os_errors_as_data_errors(path):
         if path.is_dir():
-            return _read_folder(path, stems, optional)
-        if path.is_file():
-            return _read_archive(path, stems, optional)
+            return Store(path, tuple(_in_folder(path)))
+        if path.is_file() and archive_suffix(path.name) is not None:
+            members, contents = read_archive(path, wanted)
+            return Store(path, tuple(members), contents)
         if path.exists():
             raise _not_a_dataset(path)
-        raise _missing(path)
+        raise missing(path)
 
 
-def _names_of(stems: Sequence[str]) -> dict[str, str]:
-    """The stem of each file name."""
-    return {stem + suffix: stem for stem in stems for suffix in SPLIT_SUFFIXES}
+def _in_folder(path: Path) -> Iterator[str]:
+    """The visible entries of a folder, in name order, with those of the splits' own folders."""
+    stems = (*SPLITS, *NEGATIVES.values())
+    for entry in sorted(path.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.name in stems and entry.is_dir():
+            inner = sorted(part.name for part in entry.iterdir())
+            yield from (f"{entry.name}/{name}" for name in inner if not name.startswith("."))
+        else:
+            yield entry.name
+
+
+def split_of(member: str, reading: Reading) -> tuple[str, str] | None:
+    """The split, or negatives, that a file is of, and the folder that holds those: by its name."""
+    path = PurePosixPath(member)
+    name = file_name(path.name, reading)
+    stems = (*SPLITS, *NEGATIVES.values())
+    if name.format is None:
+        return None
+    if name.stem in stems:
+        return name.stem, str(path.parent)
+    if path.parent.name in stems and not path.name.startswith("_"):
+        return path.parent.name, str(path.parent.parent)
+    return None
+
+
+def find_splits(store: Store, reading: Reading) -> dict[str, list[str]]:
+    """The files of train, valid and test: one each, or those in a folder of its name.
+
+    Raises:
+        DataError: for a split that is missing or found twice.
+    """
+    found = _choose(store, SPLITS, reading)
+    for split in SPLITS:
+        if split not in found:
+            raise _missing_split(store, split, reading)
+    return found
+
+
+def find_negatives(store: Store, reading: Reading) -> dict[str, list[str]]:
+    """The files of `valid_negatives` and `test_negatives`, by split, of those that are there."""
+    found = _choose(store, tuple(NEGATIVES.values()), reading)
+    return {split: found[stem] for split, stem in NEGATIVES.items() if stem in found}
+
+
+def read_members(store: Store, members: Sequence[str], reading: Reading) -> Iterator[File]:
+    """The files of a split, one at a time."""
+    for member in members:
+        name = file_name(PurePosixPath(member).name, reading)
+        assert name.format is not None
+        yield store.file(member, name.format, name.compression)
 
 
 def dataset_name(path: Path) -> str:
@@ -89,98 +137,80 @@ def dataset_name(path: Path) -> str:
     return name if path.is_dir() else name[: len(name) - len(archive_suffix(name) or "")]
 
 
-def _read_folder(path: Path, stems: Sequence[str], optional: bool) -> dict[str, SplitFile]:
-    entries = {entry.name: entry for entry in sorted(path.iterdir())}
-    visible = [name for name in entries if not name.startswith(".")]
-    files = _choose(path, visible, stems, optional)
-    for name in files.values():
-        if not entries[name].is_file():
-            raise fault(entries[name], "not a file", f"put a file of triples at {name}")
-    return {
-        split: SplitFile(split, name, str(entries[name]), entries[name].read_bytes())
-        for split, name in files.items()
-    }
-
-
-def _read_archive(path: Path, stems: Sequence[str], optional: bool) -> dict[str, SplitFile]:
-    suffix = archive_suffix(path.name)
-    if suffix is None:
-        raise _not_a_dataset(path)
-    read = read_zip if suffix == ".zip" else read_tar
-    members, contents = read(path, _names_of(stems))
-    files = _choose(path, members, stems, optional)
-    return {
-        split: SplitFile(split, name, f"{path}:{name}", contents[name])
-        for split, name in files.items()
-    }
-
-
-def _choose(
-    path: Path, members: Sequence[str], stems: Sequence[str], optional: bool
-) -> dict[str, str]:
-    """The member of each stem.
-
-    Args:
-        path: the folder or archive, for errors.
-        members: the paths of its files; a path occurs twice where an archive holds it twice.
-        stems: the names of files without their suffix, such as the splits'.
-        optional: whether a file may be missing.
-    """
-    stem_of = _names_of(stems)
-    candidates = [name for name in members if PurePosixPath(name).name in stem_of]
-    folders = sorted({str(PurePosixPath(name).parent) for name in candidates})
+def _choose(store: Store, stems: Sequence[str], reading: Reading) -> dict[str, list[str]]:
+    """The members of each stem that has some; a path occurs twice where an archive has it twice."""
+    places = [(member, split_of(member, reading)) for member in store.members]
+    found = [(member, *place) for member, place in places if place is not None]
+    found = [(member, stem, folder) for member, stem, folder in found if stem in stems]
+    folders = sorted({folder for _, _, folder in found})
     if len(folders) > 1:
         raise fault(
-            path,
-            f"split files in {len(folders)} folders: {_listed(folders)}",
+            store.path,
+            f"split files in {len(folders)} folders: {listed(folders)}",
             "unpack the archive and give one of these folders",
         )
-    chosen: dict[str, str] = {}
-    for split in stems:
-        names = [name for name in candidates if stem_of[PurePosixPath(name).name] == split]
-        if not names and optional:
-            continue
-        if not names:
-            raise _missing_split(path, split, members)
-        if len(names) > 1:
+    chosen: dict[str, list[str]] = {}
+    for stem in stems:
+        names = sorted(member for member, of, _ in found if of == stem)
+        parts = [name for name in names if str(PurePosixPath(name).parent) != folders[0]]
+        if len(names) > 1 and (len(parts) < len(names) or len(set(names)) < len(names)):
             raise fault(
-                path, f"more than one file for the {split} split: {_listed(names)}", "keep one"
+                store.path, f"more than one file for the {stem} split: {listed(names)}", "keep one"
             )
-        chosen[split] = names[0]
+        if names:
+            chosen[stem] = names
     return chosen
 
 
-def _missing_split(path: Path, split: str, members: Sequence[str]) -> DataError:
-    expected = " or ".join(split + suffix for suffix in SPLIT_SUFFIXES)
-    problem = f"no {expected} for the {split} split; " + (
-        f"it holds {_listed(members)}" if members else "it holds no files"
+def _missing_split(store: Store, split: str, reading: Reading) -> DataError:
+    members = store.members
+    usual, *others = (ending for endings in FORMATS.values() for ending in endings)
+    problem = f"no {split}{usual} (or {', '.join(others)}) for the {split} split; " + (
+        f"it holds {listed(members)}" if members else "it holds no files"
     )
-    inner = _folder_within(path) if path.is_dir() else None
+    inner = _folder_within(store.path, reading) if store.path.is_dir() else None
     if inner is not None:
-        return fault(path, problem, f"give the folder that holds the files: {inner}")
-    spare = [name for name in members if PurePosixPath(name).name not in _names_of(SPLITS)]
-    like = nearest(split + SPLIT_SUFFIXES[0], [name for name in spare if "." in name])
+        return fault(store.path, problem, f"give the folder that holds the files: {inner}")
+    readable = [name for name in members if file_name(name, reading).format is not None]
+    if len(readable) == 1:
+        remedy = f"make the splits of it by kgtool split {store.path / readable[0]}"
+        return fault(store.path, problem, remedy)
+    spare = [name for name in members if split_of(name, reading) is None and "." in name]
+    like = nearest(split + usual, spare)
     hint = f" (is it {quoted(like)}?)" if like else ""
-    return fault(path, problem, f"name the file of the {split} split {expected}{hint}")
+    return fault(store.path, problem, f"name the file of the {split} split {split}{usual}{hint}")
 
 
-def _folder_within(path: Path) -> Path | None:
+def _folder_within(path: Path, reading: Reading) -> Path | None:
     """The first subfolder that holds a split file."""
-    names = _names_of(SPLITS)
-    files = (path / folder / name for folder in sorted(path.iterdir()) for name in names)
-    return next((file.parent for file in files if file.is_file()), None)
+    for folder in sorted(path.iterdir()):
+        if folder.is_dir() and any(split_of(name, reading) for name in _in_folder(folder)):
+            return folder
+    return None
+
+
+def not_a_file(path: Path) -> DataError:
+    """The error for a folder, or something else, where a file is expected."""
+    return fault(path, "not a file", f"put a file of triples at {path.name}")
 
 
 def _not_a_dataset(path: Path) -> DataError:
     kinds = f"a folder or a {', '.join(ARCHIVE_SUFFIXES[:-1])} or {ARCHIVE_SUFFIXES[-1]} file"
-    names = ", ".join(split + SPLIT_SUFFIXES[0] for split in SPLITS)
-    remedy = f"give {kinds} that holds {names}"
-    if path.name in _names_of(SPLITS):
+    known = file_name(path.name, LOOK)
+    if known.stem in SPLITS and known.format is not None:
         remedy = f"give the folder that holds it: {path.parent}"
+    elif known.format is not None:
+        remedy = f"make train, valid and test of it by kgtool split {path}"
+    else:
+        names = ", ".join(f"{split}.txt" for split in SPLITS)
+        remedy = f"give {kinds} that holds {names}; or of one file, kgtool split makes them"
     return fault(path, f"not {kinds}", remedy)
 
 
-def _missing(path: Path) -> DataError:
+def missing(path: Path) -> DataError:
+    """The error for a path where there is nothing, with the nearest name beside it."""
+    if path.is_symlink():
+        return fault(path, "a link that leads nowhere or in a circle", "make it again")
     parent = path.parent
     if not parent.is_dir():
         return fault(path, f"no such file or folder, nor is there a folder {parent}", "check it")
@@ -194,13 +224,15 @@ def _missing(path: Path) -> DataError:
     return fault(path, "no such file or folder", remedy)
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first of some names, in quotes."""
     shown = [quoted(name) for name in names[:_MOST_NAMES_LISTED]]
     return ", ".join(shown + ["…"] * (len(names) > len(shown)))
 
 
 @contextmanager
-def _os_errors_as_data_errors(path: Path) -> Iterator[None]:
+def os_errors_as_data_errors(path: Path) -> Iterator[None]:
+    """Turns an OSError into a DataError that names the file."""
     try:
         yield
     except OSError as error:

@@ -1,0 +1,144 @@
+"""Finds and words the first fault of a TSV or CSV file; slow, for a file that has one."""
+
+from __future__ import annotations
+
+import io
+
+from kgtool.errors import DataError
+from kgtool.loaders.faults import fault, quoted
+from kgtool.loaders.files import File
+from kgtool.loaders.header import Chosen
+from kgtool.loaders.reading import FIELDS
+from kgtool.loaders.rows import problem_of
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NAMES = {b"\t": "tabs", b",": "commas", b";": "semicolons", b"|": "bars", b" ": "spaces"}
+# The first bytes of files that are no text.
+_MAGIC = (
+    (b"\x1f\x8b", "compressed by gzip", "let its name end in .gz"),
+    (b"BZh91AY&SY", "compressed by bzip2", "let its name end in .bz2"),
+    (b"\xfd7zXZ\0", "compressed by xz", "let its name end in .xz"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "let its name end in .zst"),
+    (b"PK\x03\x04", "a zip archive", "let its name end in .zip"),
+    (b"PAR1", "a Parquet file", "let its name end in .parquet, or say --format parquet"),
+)
+
+
+def start_of(data: bytes) -> int:
+    """Where the text begins, behind a byte order mark."""
+    return len(_BYTE_ORDER_MARK) if data.startswith(_BYTE_ORDER_MARK) else 0
+
+
+def unreadable(file: File) -> DataError | None:
+    """The error for a file that is no UTF-8 text by its first bytes."""
+    if file.data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return fault(file.place, "UTF-16 where UTF-8 is expected", "save it as UTF-8", 1)
+    for magic, problem, remedy in _MAGIC:
+        if file.data.startswith(magic):
+            return fault(file.place, f"{problem}, not text", remedy)
+    return None
+
+
+def not_utf8(file: File, line: int, text: bytes) -> DataError:
+    """The error for a line that is not UTF-8."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        problem = f"not UTF-8: byte 0x{text[error.start]:02x} in {quoted(text)}"
+        return fault(file.place, problem, "save the file as UTF-8", line)
+    raise AssertionError(f"{file.place}: line {line} is UTF-8")
+
+
+def first_fault(file: File, delimiter: bytes, chosen: Chosen, width: int, skip: int) -> DataError:
+    """The error for the first line that is no triple.
+
+    Args:
+        file: the file.
+        delimiter: what separates the columns.
+        chosen: the columns of head, relation and tail.
+        width: the number of columns.
+        skip: lines at the start that are no rows.
+    """
+    blank: int | None = None
+    for number, ended in enumerate(io.BytesIO(file.data), 1):
+        line = ended[start_of(ended) :] if number == 1 else ended
+        if number <= skip:
+            continue
+        if line.endswith(b"\n"):
+            line = line[:-2] if line.endswith(b"\r\n") else line[:-1]
+        if not line:
+            blank = blank or number
+            continue
+        if blank is not None:
+            # sound at the end of a file only
+            return fault(file.place, "a blank line", "remove the line, or restore it", blank)
+        problem = _problem(line, delimiter, chosen.columns[:3], width)
+        if problem is not None:
+            return fault(file.place, *problem, line=number)
+    raise AssertionError(f"{file.place}: no fault found")
+
+
+def wrong_width(file: File, line: int, count: int, width: int) -> DataError:
+    """The error for a row of a quoted CSV that has more or fewer cells than the first."""
+    problem = f"{_columns(count)} where {width} are expected, as in the first row"
+    remedy = "put cells that hold the delimiter in quotes, or give the row what it lacks"
+    return fault(file.place, problem, remedy, line)
+
+
+def _problem(
+    line: bytes, delimiter: bytes, columns: tuple[int, ...], width: int
+) -> tuple[str, str] | None:
+    """What is wrong with a line that is not blank, and the remedy; None for a triple."""
+    shown = quoted(line)
+    if b"\0" in line:
+        return f"a NUL byte: {shown}", "restore the file: it is damaged, or not text"
+    if b"\r" in line:
+        return (
+            f"a carriage return without a line feed: {shown}",
+            "end the lines by LF or CRLF, and keep carriage returns out of labels",
+        )
+    cells = line.split(delimiter)
+    if len(cells) != width:
+        expected = f"{width} are expected, as in the first line"
+        if width == 3:
+            separator = _NAMES.get(delimiter, quoted(delimiter))
+            expected = f"3 are expected (head, relation, tail, separated by {separator})"
+        problem = f"{_columns(len(cells))} where {expected}: {shown}"
+        return problem, _column_remedy(line, cells, delimiter, width)
+    for field, i in zip(FIELDS, columns, strict=True):
+        cell = cells[i]
+        try:
+            label = cell.decode()
+        except UnicodeDecodeError as error:
+            return (
+                f"not UTF-8: byte 0x{cell[error.start]:02x} in the {field} {quoted(cell)}",
+                "save the file as UTF-8",
+            )
+        problem_here = problem_of(label, field)
+        if problem_here is not None and label.strip():
+            return problem_here
+        if problem_here is not None:
+            return f"{problem_here[0]}: {shown}", problem_here[1]
+    return None
+
+
+def _columns(count: int) -> str:
+    return "1 column" if count == 1 else f"{count} columns"
+
+
+def _column_remedy(line: bytes, cells: list[bytes], delimiter: bytes, width: int) -> str:
+    name = _NAMES.get(delimiter, quoted(delimiter))
+    if len(cells) == 1:
+        for separator, other in _NAMES.items():
+            if separator not in (delimiter, b" ") and line.count(separator) == 2:
+                return (
+                    f"separate the columns by {name}, not {other}, or say --delimiter "
+                    f"{quoted(separator)}"
+                )
+        if len(line.split()) == 3:
+            return f"separate the columns by {name}, not spaces"
+    if len(cells) > width and not cells[-1]:
+        return f"remove the {name} at the end of the line"
+    if len(cells) > width:
+        return f"keep the first {width} columns only, and {name} out of labels"
+    return f"give the line a head, a relation and a tail, separated by single {name}"

@@ -1,0 +1,83 @@
+"""Turns the labels of rows into ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kgtool.errors import DataError
+from kgtool.loaders.faults import fault, nearest, quoted
+from kgtool.loaders.rows import Ints, Rows
+from kgtool.triples import Vocabulary
+
+
+def vocabulary_of(parts: Sequence[Rows]) -> Vocabulary:
+    """The labels of some rows, sorted by code point, so that ids do not depend on their order."""
+    return Vocabulary(_sorted(parts, [0, 2]), _sorted(parts, [1]))
+
+
+def _sorted(parts: Sequence[Rows], columns: list[int]) -> tuple[str, ...]:
+    found = []
+    for part in parts:
+        used = np.zeros(len(part.labels), dtype=np.bool_)
+        for column in columns:
+            used[part.codes[:, column]] = True
+        found.append(part.labels.filter(pa.array(used)))
+    labels = pc.unique(pa.chunked_array(found, pa.large_string()))
+    # Arrow compares bytes; in UTF-8 their order is that of code points
+    return tuple(labels.take(pc.sort_indices(labels)).to_pylist())
+
+
+def to_ids(parts: Sequence[Rows], places: Sequence[str], vocabulary: Vocabulary) -> list[Ints]:
+    """The ids of some rows.
+
+    Args:
+        parts: the rows.
+        places: the file of each, for errors.
+        vocabulary: the labels whose ids to use.
+
+    Returns:
+        `(n, 3)` int64 for each part.
+
+    Raises:
+        DataError: for a label that the vocabulary lacks; it names the first.
+    """
+    labels = pa.chunked_array([part.labels for part in parts], pa.large_string())
+    entity_ids = _ids(labels, vocabulary.entities)
+    relation_ids = _ids(labels, vocabulary.relations)
+    found = []
+    start = 0
+    for part, place in zip(parts, places, strict=True):
+        stop = start + len(part.labels)
+        hrt = np.empty(part.codes.shape, np.int64)
+        for column, ids in enumerate((entity_ids, relation_ids, entity_ids)):
+            hrt[:, column] = ids[start:stop][part.codes[:, column]]
+        unknown = np.argwhere(hrt < 0) if hrt.min() < 0 else hrt[:0]
+        if len(unknown):
+            row, column = unknown[0].tolist()
+            label = part.labels[part.codes[row, column]].as_py()
+            raise _unknown(f"{place}, {part.where(row)}", column, label, vocabulary)
+        found.append(hrt)
+        start = stop
+    return found
+
+
+def _ids(labels: pa.ChunkedArray, known: tuple[str, ...]) -> Ints:
+    """The id of each label, -1 for one that has none."""
+    found = pc.index_in(labels, pa.array(known, pa.large_string()))
+    ids: Ints = found.fill_null(-1).to_numpy().astype(np.int64)
+    return ids
+
+
+def _unknown(where: str, column: int, label: str, vocabulary: Vocabulary) -> DataError:
+    kind = "relation" if column == 1 else "entity"
+    like = nearest(label, vocabulary.relations if column == 1 else vocabulary.entities)
+    hint = f" (is it {quoted(like)}?)" if like is not None else ""
+    return fault(
+        where,
+        f"the {kind} {quoted(label)} is not in the vocabulary",
+        f"use a label of the vocabulary{hint}, or train a new run on this data",
+    )

@@ -1,0 +1,237 @@
+"""Reads the data sets of OpenKE, LibKGE and DGL-KE, whose triples are ids with mappings beside.
+
+- OpenKE (Han et al. 2018): `entity2id.txt`, `relation2id.txt` (`label⇥id`), `train2id.txt`, ...;
+  the first line of each is a count, and a triple is head, **tail**, relation.
+- LibKGE (Broscheit et al. 2020): `entity_ids.del`, `relation_ids.del` (`id⇥label`), `train.del`
+- DGL-KE (Zheng et al. 2020), `udd`: `entities.dict`, `relations.dict` (`label⇥id`, or `id⇥label`)
+  beside `train.tsv`, ... of ids, whose order its command line says: so it is told from the ids, or
+  asked for. Such mappings also lie beside triples of labels, which they do not concern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kgtool.errors import DataError
+from kgtool.loaders.delimited import read_delimited, used
+from kgtool.loaders.faults import fault, quoted
+from kgtool.loaders.header import TELL
+from kgtool.loaders.id_labels import IdLabels, count_of, read_id_labels
+from kgtool.loaders.reading import Reading
+from kgtool.loaders.rows import Rows, suspects
+from kgtool.loaders.sources import Store, split_of
+from kgtool.triples import SPLITS
+
+_HTR = (0, 2, 1)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a tool names its files, and writes them.
+
+    Args:
+        tool: whose layout it is.
+        entities, relations: the mapping files.
+        split: the file of a split, with `{}` for its name.
+        counted: whether the first line of each file is a count.
+        columns: those of head, relation and tail, counted from 1.
+    """
+
+    tool: str
+    entities: str
+    relations: str
+    split: str
+    counted: bool
+    columns: tuple[str, str, str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files, the mappings first."""
+        return (self.entities, self.relations, *(self.split.format(split) for split in SPLITS))
+
+
+_LAYOUTS = (
+    Layout("LibKGE", "entity_ids.del", "relation_ids.del", "{}.del", False, ("1", "2", "3")),
+    Layout("OpenKE", "entity2id.txt", "relation2id.txt", "{}2id.txt", True, ("1", "3", "2")),
+)
+# DGL-KE's, beside files of the usual names.
+_ENTITIES = ("entities.dict", "entity2id.txt")
+_RELATIONS = ("relations.dict", "relation.dict", "relation2id.txt")
+NAMES = {name for layout in _LAYOUTS for name in layout.names} | {*_ENTITIES, *_RELATIONS}
+
+
+def find_layout(store: Store) -> tuple[Layout, str] | None:
+    """The layout of OpenKE or LibKGE that a folder or archive has, and the folder in it.
+
+    Raises:
+        DataError: where one of its files is missing.
+    """
+    members = set(store.members)
+    for layout in _LAYOUTS:
+        for member in store.members:
+            folder = PurePosixPath(member).parent
+            if member != str(folder / layout.split.format("train")):
+                continue
+            missing = [name for name in layout.names if str(folder / name) not in members]
+            if missing:
+                raise fault(
+                    store.path,
+                    f"laid out as {layout.tool} does, but without {missing[0]}",
+                    f"put {missing[0]} there, or remove {layout.split.format('train')}",
+                )
+            return layout, str(folder)
+    return None
+
+
+def read_layout(store: Store, layout: Layout, folder: str) -> dict[str, tuple[str, Rows]]:
+    """Each split's file and its triples, with labels for ids.
+
+    Raises:
+        DataError: for a file that cannot be read, a count that does not fit, or an id that the
+            mapping lacks; it names the line.
+    """
+
+    def member(name: str) -> str:
+        return str(PurePosixPath(folder) / name)
+
+    id_first = layout.tool == "LibKGE"
+    entities, relations = (
+        read_id_labels(store.file(member(name), "tsv"), id_first, layout.counted)
+        for name in (layout.entities, layout.relations)
+    )
+    found = {}
+    for split in SPLITS:
+        file = store.file(member(layout.split.format(split)), "tsv")
+        count = count_of(file) if layout.counted else None
+        _, _, inner = file.data.partition(b"\n") if layout.counted else (b"", b"", file.data)
+        delimiter = "\t" if b"\t" in inner.partition(b"\n")[0] else " "
+        reading = Reading(columns=layout.columns, delimiter=delimiter, header=False)
+        rows = read_delimited(file, reading, skip=int(layout.counted))
+        if count is not None and count != len(rows.codes):
+            problem = f"the count {count} does not fit: {len(rows.codes)} triples follow"
+            raise fault(file.place, problem, "restore the file, or correct the count", 1)
+        found[split] = (file.member, _named(rows, file.place, entities, relations))
+    return found
+
+
+def with_names(
+    store: Store, splits: Mapping[str, list[tuple[str, Rows]]], reading: Reading
+) -> dict[str, list[tuple[str, Rows]]]:
+    """The rows of files that DGL-KE's mappings may lie beside: with labels, where they hold ids.
+
+    Args:
+        store: the folder or archive.
+        splits: the files of each split and their rows.
+        reading: what the caller says.
+
+    Raises:
+        DataError: for a mapping that cannot be read, an id that it lacks, or columns that cannot be
+            told.
+    """
+    first = splits["train"][0][0]
+    parts = [rows for files in splits.values() for _, rows in files]
+    are_ids = all(_all_ids(rows) for rows in parts)
+    try:
+        found = _mappings(store, first, reading)
+    except DataError:
+        if are_ids:
+            raise
+        found = None  # beside labels it may be another file
+    if found is None:
+        return dict(splits)
+    entities, relations = found
+    orders = {"hrt": parts}
+    if reading.columns is None and not any(rows.notes for rows in parts):
+        orders["htr"] = [replace(rows, codes=rows.codes[:, _HTR]) for rows in parts]
+    fits = [
+        (kind, order)
+        for kind in ("ids", "labels")
+        for order, ordered in orders.items()
+        if all(_fits(rows, getattr(entities, kind), getattr(relations, kind)) for rows in ordered)
+    ]
+    if entities.ids == entities.labels and relations.ids == relations.labels:
+        fits = [fit for fit in fits if fit[0] == "ids"]
+    if not fits and not are_ids:
+        return dict(splits)  # labels, which the mappings do not concern
+    kind, order = fits[0] if fits else ("ids", "hrt")
+    if len(fits) > 1 and fits[1][0] != kind:
+        raise fault(
+            store.place(first),
+            f"it cannot be told whether these are ids or labels of {entities.place}",
+            "move the mapping files away if they are labels; else give labels that are no ids",
+        )
+    if len(fits) > 1:
+        raise fault(
+            store.place(first),
+            "it cannot be told whether the ids are head, relation, tail or head, tail, relation",
+            f"say so, by {TELL}: 1,2,3 or 1,3,2",
+        )
+    note = () if order == "hrt" else (f"{store.place(first)}: columns are head, tail, relation",)
+    ordered = iter(orders[order])
+    named: dict[str, list[tuple[str, Rows]]] = {}
+    for split, files in splits.items():
+        named[split] = []
+        for member, _ in files:
+            rows = next(ordered)
+            if kind == "ids":
+                rows = _named(rows, store.place(member), entities, relations)
+            named[split].append((member, replace(rows, notes=(*rows.notes, *note))))
+            note = ()
+    return named
+
+
+def _mappings(store: Store, beside: str, reading: Reading) -> tuple[IdLabels, IdLabels] | None:
+    """DGL-KE's two mappings in the folder of a split file, or None."""
+    place = split_of(beside, reading)
+    assert place is not None
+    folder = PurePosixPath(place[1])
+    members = set(store.members)
+    found = []
+    for names in (_ENTITIES, _RELATIONS):
+        member = next((str(folder / name) for name in names if str(folder / name) in members), None)
+        if member is None:
+            return None
+        found.append(read_id_labels(store.file(member, "tsv"), None, None))
+    return found[0], found[1]
+
+
+def _all_ids(rows: Rows) -> bool:
+    return bool(pc.all(pc.match_substring_regex(rows.labels, "^[0-9]+$")).as_py())
+
+
+def _fits(rows: Rows, entities: tuple[str, ...], relations: tuple[str, ...]) -> bool:
+    """Whether all heads and tails are among some texts, and all relations among others."""
+    for known, columns in ((entities, (0, 2)), (relations, (1,))):
+        is_known = pc.is_in(rows.labels, pa.array(known, pa.large_string()))
+        if not is_known.to_numpy(zero_copy_only=False)[rows.codes[:, columns]].all():
+            return False
+    return True
+
+
+def _named(rows: Rows, place: str, entities: IdLabels, relations: IdLabels) -> Rows:
+    """The rows with labels for ids."""
+    codes = np.empty(rows.codes.shape, np.int64)
+    for column, mapping in enumerate((entities, relations, entities)):
+        index = pc.index_in(rows.labels, pa.array(mapping.ids, pa.large_string()))
+        codes[:, column] = index.fill_null(-1).to_numpy()[rows.codes[:, column]]
+    unknown = np.argwhere(codes < 0)
+    if len(unknown):
+        row, column = unknown[0].tolist()
+        mapping = relations if column == 1 else entities
+        text = rows.labels[rows.codes[row, column]].as_py()
+        raise fault(
+            f"{place}, {rows.where(row)}",
+            f"the {'relation' if column == 1 else 'entity'} {quoted(text)} is no id of "
+            f"{mapping.place}, which has {len(mapping.ids):,}",
+            "restore the mapping, or the triple",
+        )
+    codes[:, 1] += len(entities.labels)
+    codes, labels = used(codes, pa.array(entities.labels + relations.labels, pa.large_string()))
+    assert not suspects(labels)
+    return replace(rows, codes=codes, labels=labels)

@@ -1,0 +1,139 @@
+"""Reads the files by which other tools give a label to each id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kgtool.loaders.delimited_faults import not_utf8, start_of
+from kgtool.loaders.faults import fault, quoted
+from kgtool.loaders.files import File
+from kgtool.loaders.rows import problem_of
+
+
+@dataclass(frozen=True)
+class IdLabels:
+    """Labels by id.
+
+    Args:
+        place: the file, for errors.
+        ids: the ids, as they are written.
+        labels: the label of each.
+    """
+
+    place: str
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+def read_id_labels(file: File, id_first: bool | None, counted: bool | None) -> IdLabels:
+    """Reads a mapping, a label and its id a line, a tab or a space between them.
+
+    Args:
+        file: the file.
+        id_first: whether the id comes first; None to look which of the two is a number.
+        counted: whether the first line is a count; None to look whether it is one number.
+
+    Raises:
+        DataError: for a line that is no label and id, one that comes twice, or a wrong count.
+    """
+    lines = _lines(file)
+    count = None
+    if counted or (counted is None and lines and _is_id(lines[0].strip())):
+        count = count_of(file)
+    begin = 0 if count is None else 1
+    if len(lines) == begin:
+        raise fault(
+            file.place, "no labels: the file is empty", "put a label and its id a line there"
+        )
+    # between the two, the tab, or the space next to the id
+    last = id_first is not True
+    pairs: list[list[str]] = []
+    for number, line in enumerate(lines[begin:], begin + 1):
+        cells = line.split("\t") if "\t" in line else _spaced(line, last)
+        if len(cells) != 2:
+            problem = f"{quoted(line)} is not a label and its id"
+            raise fault(file.place, problem, "two cells, with a tab between them", number)
+        pairs.append(cells)
+    if id_first is None:
+        id_first = _is_id_first(file, pairs)
+    ids = tuple(pair[not id_first] for pair in pairs)
+    labels = tuple(pair[id_first] for pair in pairs)
+    for number, (name, label) in enumerate(zip(ids, labels, strict=True), begin + 1):
+        if not _is_id(name):
+            problem = f"the id {quoted(name)} is no whole number"
+            raise fault(file.place, problem, "restore the file", number)
+        wrong = problem_of(label, "label")
+        if wrong is not None:
+            raise fault(file.place, *wrong, line=number)
+    for kind, texts in (("id", ids), ("label", labels)):
+        twice = _first_twice(texts)
+        if twice is not None:
+            problem = f"the {kind} {quoted(texts[twice])} comes twice"
+            raise fault(file.place, problem, "keep one", begin + twice + 1)
+    if count is not None and count != len(ids):
+        problem = f"the count {count} does not fit: {len(ids)} labels follow"
+        raise fault(file.place, problem, "restore the file, or correct the count", 1)
+    return IdLabels(file.place, ids, labels)
+
+
+def count_of(file: File) -> int:
+    """The number that the first line of a file is.
+
+    Raises:
+        DataError: where it is none.
+    """
+    line = file.data[start_of(file.data) :].partition(b"\n")[0].strip()
+    if not line.isdigit():
+        remedy = "let the first line say how many follow"
+        raise fault(file.place, f"{quoted(line)} is no count", remedy, 1)
+    return int(line)
+
+
+def _lines(file: File) -> list[str]:
+    data = file.data[start_of(file.data) :]
+    try:
+        lines = [line.removesuffix("\r") for line in data.decode().split("\n")]
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise not_utf8(file, number, data.split(b"\n", number)[number - 1]) from None
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def _spaced(line: str, last: bool) -> list[str]:
+    return line.rsplit(" ", 1) if last else line.split(" ", 1)
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+def _is_id_first(file: File, pairs: Sequence[Sequence[str]]) -> bool:
+    """Which of two columns are the ids, by a look at them."""
+    numeric = [all(_is_id(pair[i]) for pair in pairs) for i in (0, 1)]
+    if numeric == [True, True] and any(pair[0] != pair[1] for pair in pairs):
+        raise fault(
+            file.place,
+            "both columns are numbers: which is the id cannot be told",
+            "give the labels a letter, or move the file away if the triples hold labels",
+        )
+    if numeric == [False, False]:
+        row = next((i for i, pair in enumerate(pairs) if not any(map(_is_id, pair))), 0)
+        shown = " and ".join(map(quoted, pairs[row]))
+        problem = f"which of {shown} is an id cannot be told"
+        raise fault(file.place, problem, "give a label and a whole number a line")
+    return numeric[0]
+
+
+def _first_twice(texts: Sequence[str]) -> int | None:
+    """The position of the first text that came before."""
+    if len(set(texts)) == len(texts):
+        return None
+    seen: set[str] = set()
+    for i, text in enumerate(texts):
+        if text in seen:
+            return i
+        seen.add(text)
+    return None

@@ -1,0 +1,130 @@
+"""Reads JSON lines: a line is an object with named keys, or an array of head, relation, tail."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+
+from kgtool.loaders.delimited_faults import not_utf8, start_of, unreadable
+from kgtool.loaders.faults import fault, quoted
+from kgtool.loaders.files import File
+from kgtool.loaders.header import Chosen, choose_columns
+from kgtool.loaders.reading import FIELDS, Reading
+from kgtool.loaders.rows import Rows, no_triples, rows_of
+
+_KINDS = {
+    bool: "true or false",
+    type(None): "null",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def read_json_lines(file: File, reading: Reading, extra: str | None = None) -> Rows:
+    """The triples of a file of JSON lines; whole numbers are taken as they are written.
+
+    Raises:
+        DataError: for a line that is no triple; it names the first.
+    """
+    damage = unreadable(file)
+    if damage is not None:
+        raise damage
+    columns: list[list[str]] = [[], [], [], []]
+    numbers: list[int] = []
+    first: dict[str, Any] | list[Any] = []
+    chosen: Chosen | None = None
+    for number, line in enumerate(io.BytesIO(file.data[start_of(file.data) :]), 1):
+        if not line.strip():
+            continue
+        row = _parsed(file, line, number)
+        if chosen is None:
+            first = row
+            chosen = _chosen(file, row, reading, extra, number)
+        numbers.append(number)
+        for column, cell in zip(columns, _cells(file, row, first, chosen, number), strict=False):
+            column.append(cell)
+    if chosen is None:
+        raise no_triples(file.place)
+    kept = tuple(columns[3]) if len(chosen.columns) == 4 else None
+    notes = (chosen.note,) if chosen.note else ()
+    return rows_of(columns[:3], np.array(numbers), file.place, "line", kept, notes)
+
+
+def _chosen(
+    file: File, row: dict[str, Any] | list[Any], reading: Reading, extra: str | None, line: int
+) -> Chosen:
+    """The columns, by the keys of the first object or the length of the first array."""
+    if isinstance(row, list) and len(row) == 3 and reading.columns is None and extra is None:
+        return Chosen((0, 1, 2), False)
+    names = row if isinstance(row, dict) else map(str, range(1, len(row) + 1))
+    return choose_columns(tuple(names), reading, extra, f"{file.place}, line {line}", None)
+
+
+def _parsed(file: File, line: bytes, number: int) -> dict[str, Any] | list[Any]:
+    try:
+        row = json.loads(
+            line.decode(), parse_int=str, parse_constant=float, object_pairs_hook=_without_twins
+        )
+    except UnicodeDecodeError:
+        raise not_utf8(file, number, line) from None
+    except _TwiceError as error:
+        problem = f"the key {quoted(str(error))} comes twice"
+        raise fault(file.place, problem, "keep one", number) from None
+    except (ValueError, RecursionError) as error:
+        raise fault(
+            file.place,
+            f"no JSON ({error}): {quoted(line.strip())}",
+            "write one object or array a line, in UTF-8",
+            number,
+        ) from None
+    if not isinstance(row, (dict, list)) or not row:
+        problem = f"neither an object nor an array of three: {quoted(line.strip())}"
+        raise fault(file.place, problem, 'write ["head", "relation", "tail"] a line', number)
+    return row
+
+
+class _TwiceError(Exception):
+    """A key comes twice in an object."""
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in row:
+            raise _TwiceError(key)
+        row[key] = value
+    return row
+
+
+def _cells(
+    file: File, row: dict[str, Any] | list[Any], first: dict[str, Any] | list[Any], chosen: Chosen,
+    line: int,
+) -> list[str]:  # fmt: skip
+    """The texts of the chosen columns of a row that is like the first."""
+    if type(row) is not type(first):
+        kinds = ["an array among objects", "objects"]
+        if isinstance(first, list):
+            kinds = ["an object among arrays", "arrays"]
+        raise fault(file.place, kinds[0], f"write {kinds[1]} throughout", line)
+    if isinstance(row, list) and len(row) != len(first):
+        problem = f"an array of {len(row)} where {len(first)} are expected"
+        raise fault(file.place, problem, "give each row as many as the first", line)
+    keys: list[Any] = list(first) if isinstance(first, dict) else list(range(len(first)))
+    cells = []
+    for field, i in zip((*FIELDS, "extra column"), chosen.columns, strict=False):
+        if isinstance(row, dict) and keys[i] not in row:
+            problem = f"no key {quoted(keys[i])} for the {field}: {', '.join(map(quoted, row))}"
+            raise fault(file.place, problem, "add it, or leave the line out", line)
+        cell = row[keys[i]]
+        if not isinstance(cell, str):
+            problem = f"the {field} is {_KINDS[type(cell)]}, not a text"
+            raise fault(file.place, problem, "put it in quotes, or leave the line out", line)
+        if not cell.isascii() and any("\ud800" <= character <= "\udfff" for character in cell):
+            problem = f"half a character in the {field} {quoted(cell)}"
+            raise fault(file.place, problem, "write both halves of a surrogate pair", line)
+        cells.append(cell)
+    return cells

@@ -1,0 +1,100 @@
+"""Reads triples that are in no split yet."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kgtool.errors import ConfigError
+from kgtool.loaders.archives import archive_suffix
+from kgtool.loaders.encode import to_ids, vocabulary_of
+from kgtool.loaders.faults import fault
+from kgtool.loaders.files import File, unfold
+from kgtool.loaders.read import read_file
+from kgtool.loaders.reading import FORMATS, LOOK, Reading, file_name
+from kgtool.loaders.sources import missing, not_a_file, os_errors_as_data_errors
+from kgtool.triples import Vocabulary
+
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True, eq=False)
+class Triples:
+    """Triples that are in no split yet.
+
+    Args:
+        vocabulary: their labels, sorted by code point.
+        triples: `(n, 3)` int64, in the order of the files, duplicates kept.
+        extra: `(n,)` texts of the extra column, if one was asked for.
+        notes: what a user should know of how the files were read.
+    """
+
+    vocabulary: Vocabulary
+    triples: Tensor
+    extra: tuple[str, ...] | None
+    notes: tuple[str, ...]
+
+
+def read_triples(
+    places: Sequence[str | Path], reading: Reading = LOOK, extra: str | None = None
+) -> Triples:
+    """Reads files of triples, one after the other.
+
+    Args:
+        places: files of the formats of `kgtool.loaders.reading`, compressed or not; `-` is the
+            standard input, which is TSV unless the reading says otherwise.
+        reading: what the files' names and first lines do not say.
+        extra: a further column, by name or by number from 1, such as a date; or the fourth of the
+            reading's columns.
+
+    Raises:
+        DataError: for a file that cannot be used; it names the line and the remedy.
+        ConfigError: for no file, or two extra columns.
+    """
+    if not places:
+        raise ConfigError("no file of triples. Remedy: give one, or - for the standard input.")
+    if extra is not None and reading.columns is not None and len(reading.columns) > 3:
+        raise ConfigError(f"two extra columns, {reading.columns[3]} and {extra}. Remedy: give one.")
+    names, parts = [], []
+    for place in places:
+        file = _open(place, reading)
+        names.append(file.place)
+        parts.append(read_file(file, reading, extra))
+    vocabulary = vocabulary_of(parts)
+    ids = np.concatenate(to_ids(parts, names, vocabulary))
+    texts = None
+    if parts[0].extra is not None:
+        texts = tuple(text for part in parts for text in part.extra or ())
+    notes = tuple(note for part in parts for note in part.notes)
+    return Triples(vocabulary, torch.from_numpy(ids), texts, notes)
+
+
+def _open(place: str | Path, reading: Reading) -> File:
+    """A file in memory, unfolded."""
+    if str(place) == STANDARD_INPUT:
+        separated = reading.delimiter not in (None, "\t")
+        kind = reading.format or ("csv" if separated else "tsv")
+        return File("standard input", "standard input", sys.stdin.buffer.read(), kind)
+    path = Path(place)
+    with os_errors_as_data_errors(path):
+        if path.is_dir():
+            raise not_a_file(path)
+        if not path.exists():
+            raise missing(path)
+        name = file_name(path.name, reading)
+        if archive_suffix(path.name) is not None:
+            raise fault(path, "an archive where a file of triples is expected", "unpack it")
+        if name.format is None:
+            raise fault(
+                path,
+                "its name does not say what format it has",
+                f"say so by --format, one of {', '.join(FORMATS)}",
+            )
+        data = path.read_bytes()
+    return File(path.name, str(path), unfold(data, name.compression, str(path)), name.format)

@@ -1,0 +1,77 @@
+"""Reads N-Triples and Turtle: IRIs without <>, blank nodes as `_:x`, no literals."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pyoxigraph
+
+from kgtool.loaders.faults import fault
+from kgtool.loaders.files import File
+from kgtool.loaders.rows import Rows, no_triples, rows_of
+
+_FORMATS = {
+    "ntriples": pyoxigraph.RdfFormat.N_TRIPLES,
+    "turtle": pyoxigraph.RdfFormat.TURTLE,
+}
+_WRITTEN = re.compile(rb"_:([^\s<>\"'(){}\[\],;]+)")
+_MOST_LISTED = 5
+
+
+def read_rdf(file: File) -> Rows:
+    """The triples of an N-Triples or Turtle file, in the order of its statements.
+
+    Triples whose object is a literal are left out, with a note. A blank node that the file gives no
+    name, as in `[ ]`, is numbered within the file: `_:train.ttl#1`.
+
+    Raises:
+        DataError: for a file that cannot be parsed; it names the line.
+    """
+    written = {name.rstrip(b".").decode(errors="replace") for name in _WRITTEN.findall(file.data)}
+    unnamed: dict[str, str] = {}
+
+    def label(node: object) -> str:
+        if isinstance(node, pyoxigraph.NamedNode):
+            return node.value
+        assert isinstance(node, pyoxigraph.BlankNode)
+        if node.value in written:
+            return f"_:{node.value}"
+        return unnamed.setdefault(node.value, f"_:{file.member}#{len(unnamed) + 1}")
+
+    columns: tuple[list[str], ...] = ([], [], [])
+    numbers: list[int] = []
+    literals: list[int] = []
+    statement = 0
+    try:
+        for statement, found in enumerate(
+            pyoxigraph.parse(file.data, format=_FORMATS[file.format]), 1
+        ):
+            if not isinstance(found.object, (pyoxigraph.NamedNode, pyoxigraph.BlankNode)):
+                literals.append(statement)
+                continue
+            numbers.append(statement)
+            for column, node in zip(
+                columns, (found.subject, found.predicate, found.object), strict=True
+            ):
+                column.append(label(node))
+    except SyntaxError as error:
+        raise fault(
+            file.place,
+            f"not {'N-Triples' if file.format == 'ntriples' else 'Turtle'} ({error.msg})",
+            "correct the statement there",
+            error.lineno,
+        ) from None
+    if not numbers:
+        why = "the file is empty" if not statement else f"all {statement} objects are literals"
+        raise no_triples(file.place, why)
+    notes = []
+    if literals:
+        shown = ", ".join(map(str, literals[:_MOST_LISTED]))
+        more = ", …" if len(literals) > _MOST_LISTED else ""
+        kind = "triple" if len(literals) == 1 else "triples"
+        notes.append(
+            f"{file.place}: {len(literals):,} {kind} with a literal as object left out: "
+            f"{'statement' if len(literals) == 1 else 'statements'} {shown}{more}"
+        )
+    return rows_of(columns, np.array(numbers), file.place, "statement", None, tuple(notes))

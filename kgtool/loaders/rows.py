@@ -1,0 +1,118 @@
+"""The triples of a file, before there are ids: distinct labels, and three of them a row.
+
+A label is any text that a cell of a TSV file can hold, since that is how a run keeps its
+vocabulary: not empty, not blank, no tab, line end or NUL. It is otherwise exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from kgtool.errors import DataError
+from kgtool.loaders.faults import fault, quoted
+from kgtool.loaders.reading import FIELDS
+
+Ints = NDArray[np.int64]
+# What may be no label; `problem_of` looks closer. RE2's \s is ASCII alone.
+_SUSPECT = r"[\x00\t\r\n]|^[^!-~]*$"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The triples of a file, duplicates kept.
+
+    Args:
+        codes: `(n, 3)` integers, positions in `labels`.
+        labels: `LargeStringArray`, distinct; each is used by a row.
+        numbers: `(n,)` int64, where each row stands in the file, from 1; rows are ascending.
+        unit: what `numbers` count: `"line"`, `"row"` or `"statement"`.
+        extra: `(n,)` texts of the extra column, if there is one.
+        notes: what a user should know of how the file was read.
+    """
+
+    codes: NDArray[np.integer]
+    labels: pa.LargeStringArray
+    numbers: Ints
+    unit: str = "line"
+    extra: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    def where(self, row: int) -> str:
+        """The place of a row in its file, as in `line 12`."""
+        return f"{self.unit} {self.numbers[row]}"
+
+
+def problem_of(label: str, field: str) -> tuple[str, str] | None:
+    """Why a text is no label, and the remedy; None for a label."""
+    if not label or label.isspace():
+        return f"{'a blank' if label else 'an empty'} {field}", "fill it in, or remove the line"
+    for character, name in (
+        ("\0", "NUL byte"),
+        ("\t", "tab"),
+        ("\n", "line end"),
+        ("\r", "line end"),
+    ):
+        if character in label:
+            remedy = f"put something else for the {name}: a label is a cell of a TSV file"
+            return f"a {name} in the {field} {quoted(label)}", remedy
+    return None
+
+
+def suspects(labels: pa.LargeStringArray) -> list[int]:
+    """The positions of the texts that are no labels."""
+    found = np.flatnonzero(
+        pc.match_substring_regex(labels, _SUSPECT).to_numpy(zero_copy_only=False)
+    )
+    return [i for i in found.tolist() if problem_of(labels[i].as_py(), "")]
+
+
+def rows_of(
+    columns: Sequence[Iterable[str] | pa.Array | pa.ChunkedArray],
+    numbers: Ints,
+    place: str,
+    unit: str,
+    extra: tuple[str, ...] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Rows:
+    """The rows of three columns of text.
+
+    Args:
+        columns: head, relation and tail, each `(n,)` texts without nulls.
+        numbers, unit, extra, notes: as in `Rows`.
+        place: the file, for errors.
+
+    Raises:
+        DataError: for no rows, or a text that is no label; it names the first.
+    """
+    arrays = [pa.chunked_array([c]) if isinstance(c, pa.Array) else c for c in columns]
+    chunks = [
+        column.cast(pa.large_string()).chunks
+        if isinstance(column, pa.ChunkedArray)
+        else [pa.array(column, pa.large_string())]
+        for column in arrays
+    ]
+    if not len(numbers):
+        raise no_triples(place)
+    encoded = pa.chunked_array(chain.from_iterable(chunks), pa.large_string()).dictionary_encode()
+    parts = encoded.chunks
+    codes = np.concatenate([part.indices.to_numpy() for part in parts]).reshape(3, -1).T
+    rows = Rows(codes, parts[-1].dictionary, numbers, unit, extra, notes)
+    bad = suspects(rows.labels)
+    if bad:
+        row, column = np.argwhere(np.isin(codes, bad))[0].tolist()
+        problem = problem_of(rows.labels[codes[row, column]].as_py(), FIELDS[column])
+        assert problem is not None
+        raise fault(f"{place}, {rows.where(row)}", *problem)
+    return rows
+
+
+def no_triples(place: str, why: str = "the file is empty") -> DataError:
+    """The error for a file without triples."""
+    return fault(place, f"no triples: {why}", "put the triples there, one a line")
