@@ -38,7 +38,7 @@ from kgtool.api import (
 from kgtool.config import Config, load_config
 from kgtool.errors import KGToolError
 from kgtool.evaluator import Evaluation, evaluate_model
-from kgtool.loaders import Reading, load_dataset, read_triples
+from kgtool.loaders import Reading, dataset_of, load_dataset, read_triples
 from kgtool.run import Run
 from kgtool.trainer import train
 from kgtool.triples import KGDataset, Vocabulary
@@ -58,6 +58,7 @@ __all__ = [
     "complete",
     "convert",
     "data_sets",
+    "dataset_of",
     "evaluate",
     "evaluate_baselines",
     "evaluate_model",

@@ -312,6 +312,25 @@ def test_the_run_goes_where_out_says(kgtool, place):
     refused(kgtool("evaluate", "[/x] :smile:"), 2, "[/x] :smile: is no run")
 
 
+def test_convert_brings_a_data_set_into_our_shape(kgtool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    for split in ("train", "valid", "test"):
+        Path("data", f"{split}.csv").write_text(f"1;a;r;{split}\n")
+    refused(kgtool("convert", "data", "--out", "out"), 2, "line 1: 1 column", "--delimiter ';'")
+    refused(kgtool("inspect", "data", "--delimiter", ";"), 2, "--columns", "kgtool inspect")
+    assert not Path("out").exists()
+    options = ("--delimiter", ";", "--columns", "2,3,4")
+    found = kgtool("inspect", "data", *options)
+    assert (found.code, found.err) == (0, "")
+    done = kgtool("convert", "data", "--out", "out", *options)
+    assert (done.code, done.err) == (0, ""), done
+    assert done.out.startswith(found.out)
+    assert "Written to out/train.txt\n" in done.out
+    assert Path("out/test.txt").read_text() == "a\tr\ttest\n"
+    assert "Load report of out" in kgtool("inspect", "out").out
+
+
 def test_metrics_of_a_file_are_those_of_the_evaluation(kgtool, run_copy, tmp_path):
     found = kgtool("evaluate", run_copy, "--hits", "2,5")
     assert found.code == 0, found

@@ -14,6 +14,7 @@ from kgtool.loaders.audit import Origin, audit
 from kgtool.loaders.encode import to_ids, vocabulary_of
 from kgtool.loaders.foreign import NAMES, find_layout, read_layout, with_names
 from kgtool.loaders.loose import Triples, read_triples
+from kgtool.loaders.memory import dataset_of
 from kgtool.loaders.read import read_file
 from kgtool.loaders.reading import LOOK, Reading
 from kgtool.loaders.report import LoadReport
@@ -35,6 +36,7 @@ __all__ = [
     "LoadReport",
     "Reading",
     "Triples",
+    "dataset_of",
     "load_dataset",
     "load_negatives",
     "load_with_report",

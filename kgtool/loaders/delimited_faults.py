@@ -130,7 +130,7 @@ def _column_remedy(line: bytes, cells: list[bytes], delimiter: bytes, width: int
     name = _NAMES.get(delimiter, quoted(delimiter))
     if len(cells) == 1:
         for separator, other in _NAMES.items():
-            if separator not in (delimiter, b" ") and line.count(separator) == 2:
+            if separator not in (delimiter, b" ") and line.count(separator) >= 2:
                 return (
                     f"separate the columns by {name}, not {other}, or say --delimiter "
                     f"{quoted(separator)}"

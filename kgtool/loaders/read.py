@@ -7,7 +7,6 @@ from kgtool.loaders.faults import fault
 from kgtool.loaders.files import File
 from kgtool.loaders.json_lines import read_json_lines
 from kgtool.loaders.parquet import read_parquet
-from kgtool.loaders.rdf import read_rdf
 from kgtool.loaders.reading import Reading
 from kgtool.loaders.rows import Rows, no_triples
 
@@ -33,4 +32,6 @@ def read_file(file: File, reading: Reading, extra: str | None = None) -> Rows:
         return read_parquet(file, reading, extra)
     if reading.columns is not None or extra is not None:
         raise fault(file.place, "RDF has no columns to choose", "leave out --columns")
+    from kgtool.loaders.rdf import read_rdf  # not before: it loads a parser that few need
+
     return read_rdf(file)

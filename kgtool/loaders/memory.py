@@ -1,0 +1,235 @@
+"""A data set from what a notebook holds: data frames, arrays, DGL and PyTorch Geometric graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from kgtool.errors import DataError
+from kgtool.loaders.encode import to_ids, vocabulary_of
+from kgtool.loaders.faults import fault, quoted
+from kgtool.loaders.header import naming_of
+from kgtool.loaders.rows import Ints, Rows, rows_of
+from kgtool.triples import SPLITS, KGDataset
+
+# Labels of entities by id: of all, or by the type of a node.
+Labels = Sequence[str] | Mapping[str, Sequence[str]]
+_TYPE_FIELDS = ("edge_type", "etype", "rel_type", "relation", "_TYPE", "type")
+
+
+def dataset_of(
+    train: Any,
+    valid: Any = None,
+    test: Any = None,
+    name: str = "memory",
+    *,
+    entities: Labels | None = None,
+    relations: Sequence[str] | None = None,
+    edge_type: str | None = None,
+) -> KGDataset:
+    """A data set of triples in memory.
+
+    Each split is one of
+
+    - a pandas `DataFrame`: the columns that a known naming calls head, relation and tail, else the
+      first three;
+    - `(n, 3)` labels or ids in head, relation, tail order: a list of tuples, an array, a tensor;
+    - a DGL graph: of several edge types, each a relation; of one, with the relation of each edge in
+      a field of its edges;
+    - a PyTorch Geometric `Data` with `edge_index` and `edge_type`, or a `HeteroData`.
+
+    A label is a text. A whole number becomes its digits, or the label with that index where labels
+    are given. The nodes of a graph of several types are labelled `type:id`, and relations that
+    share a name `head type/name/tail type`.
+
+    Args:
+        train, valid, test: the triples; None for none.
+        name: the name of the data set.
+        entities: the label of each entity id; by node type for a graph of several.
+        relations: the label of each relation id.
+        edge_type: the field of a graph's edges that holds the relation; by default one of
+            `edge_type`, `etype`, `rel_type`, `relation`, `_TYPE`, `type`.
+
+    Returns:
+        The data set, with ids in the code-point order of labels, and without duplicates in a split.
+
+    Raises:
+        DataError: for something else, no triples in train, a text that is no label, or an id
+            without a label.
+    """
+    parts: dict[str, Rows] = {}
+    for split, given in zip(SPLITS, (train, valid, test), strict=True):
+        if given is None and split != "train":
+            continue
+        columns = _columns(given, split, entities, relations, edge_type)
+        if len(columns[0]) or split == "train":
+            numbers = np.arange(1, len(columns[0]) + 1)
+            parts[split] = rows_of(columns, numbers, split, "row")
+    vocabulary = vocabulary_of(list(parts.values()))
+    ids = dict(zip(parts, to_ids(list(parts.values()), list(parts), vocabulary), strict=True))
+    empty = torch.empty((0, 3), dtype=torch.int64)
+    tensors = {
+        split: torch.from_numpy(_distinct(ids[split])) if split in ids else empty
+        for split in SPLITS
+    }
+    return KGDataset(name, None, vocabulary, **tensors)
+
+
+def _distinct(ids: Ints) -> Ints:
+    """The first of each triple, in their order."""
+    repeated = pd.DataFrame(ids).duplicated().to_numpy()
+    distinct: Ints = ids[~repeated]
+    return distinct
+
+
+def _columns(
+    given: Any,
+    split: str,
+    entities: Labels | None,
+    relations: Sequence[str] | None,
+    field: str | None,
+) -> list[Sequence[str]]:
+    """Labels of head, relation and tail."""
+    if isinstance(given, pd.DataFrame):
+        return _of_cells(_frame_columns(given, split), split, entities, relations)
+    if hasattr(given, "canonical_etypes"):
+        edges = _dgl_edges(given, split, field)
+    elif hasattr(given, "edge_index_dict"):
+        edges = {kind: (index[0], None, index[1]) for kind, index in given.edge_index_dict.items()}
+    elif getattr(given, "edge_index", None) is not None:
+        types = getattr(given, field or "edge_type", None)
+        if types is None:
+            raise _without_relations(split, field or "edge_type")
+        edges = {("", "", ""): (given.edge_index[0], types, given.edge_index[1])}
+    else:
+        return _of_cells(_array_columns(given, split), split, entities, relations)
+    return _of_edges(edges, split, entities, relations)
+
+
+def _frame_columns(frame: pd.DataFrame, split: str) -> list[Any]:
+    names = [str(name) for name in frame.columns]
+    if len(names) < 3:
+        problem = f"{len(names)} columns where 3 are expected: {', '.join(map(quoted, names))}"
+        raise fault(split, problem, "give head, relation and tail")
+    fits = [
+        [trio[i] for i in order]
+        for trio in _trios(len(names))
+        if (order := naming_of([names[i] for i in trio])) is not None
+    ]
+    chosen = fits[0] if len(fits) == 1 else [0, 1, 2]
+    return [frame.iloc[:, i].tolist() for i in chosen]
+
+
+def _trios(count: int) -> list[tuple[int, int, int]]:
+    return [(i, j, k) for i in range(count) for j in range(i) for k in range(j)]
+
+
+def _array_columns(given: Any, split: str) -> list[Any]:
+    rows = given.tolist() if hasattr(given, "tolist") else given
+    try:
+        if any(isinstance(row, str) for row in rows):
+            raise TypeError
+        rows = [tuple(row) for row in rows]
+    except TypeError:
+        raise fault(
+            split,
+            f"no triples: {quoted(type(given).__name__)}",
+            "give a DataFrame, (n, 3) labels, or a DGL or PyTorch Geometric graph",
+        ) from None
+    wrong = next((i for i, row in enumerate(rows) if len(row) != 3), None)
+    if wrong is not None:
+        raise fault(
+            f"{split}, row {wrong + 1}",
+            f"{len(rows[wrong])} where 3 are expected",
+            "give head, relation and tail",
+        )
+    return [list(column) for column in zip(*rows, strict=True)] or [[], [], []]
+
+
+def _of_cells(
+    columns: list[Any], split: str, entities: Labels | None, relations: Sequence[str] | None
+) -> list[Sequence[str]]:
+    """Texts as they are, whole numbers by their labels."""
+    if isinstance(entities, Mapping):
+        raise fault(split, "labels by node type, and no graph", "give a list of labels")
+    known = (entities, relations, entities)
+    fields = ("head", "relation", "tail")
+    return [
+        [_label(cell, labels, split, row, field) for row, cell in enumerate(column, 1)]
+        for column, labels, field in zip(columns, known, fields, strict=True)
+    ]
+
+
+def _label(cell: Any, labels: Sequence[str] | None, split: str, row: int, field: str) -> str:
+    if isinstance(cell, str):
+        return str(cell)
+    if isinstance(cell, (int, np.integer)) and not isinstance(cell, bool):
+        return _labels_of([int(cell)], labels, f"{split}, row {row}", field)[0]
+    problem = f"the {field} is {quoted(repr(cell))}, neither a text nor a whole number"
+    raise fault(f"{split}, row {row}", problem, "make it a text")
+
+
+def _labels_of(
+    ids: Sequence[int], labels: Sequence[str] | None, place: str, kind: str, prefix: str = ""
+) -> list[str]:
+    """The labels of ids; their digits behind a prefix where there are none."""
+    if labels is None:
+        return [f"{prefix}{i}" for i in ids]
+    beyond = next((i for i in ids if not 0 <= i < len(labels)), None)
+    if beyond is not None:
+        problem = f"the {kind} {beyond} has no label among {len(labels)}"
+        raise fault(place, problem, "give a label for each id")
+    return [labels[i] for i in ids]
+
+
+def _dgl_edges(graph: Any, split: str, field: str | None) -> dict[Any, Any]:
+    kinds = graph.canonical_etypes
+    if len(kinds) > 1 or (kinds[0] != ("_N", "_E", "_N") and field is None):
+        return {kind: _ends(graph.edges(etype=kind)) for kind in kinds}
+    fields = [field] if field else _TYPE_FIELDS
+    found = next((name for name in fields if name in graph.edata), None)
+    if found is None:
+        raise _without_relations(split, fields[0])
+    head, tail = graph.edges()
+    return {("", "", ""): (head, graph.edata[found], tail)}
+
+
+def _ends(edges: tuple[Any, Any]) -> tuple[Any, None, Any]:
+    return edges[0], None, edges[1]
+
+
+def _without_relations(split: str, field: str) -> DataError:
+    return fault(
+        split,
+        f"a graph whose edges have no {quoted(field)}",
+        "name the field of the edges that holds the relation, as in edge_type='etype'",
+    )
+
+
+def _of_edges(
+    edges: Mapping[tuple[str, str, str], Any],
+    split: str,
+    entities: Labels | None,
+    relations: Sequence[str] | None,
+) -> list[Sequence[str]]:
+    """Labels of the edges of each kind; with types of their own, or one relation a kind."""
+    node_types = {end for head, _, tail in edges for end in (head, tail)}
+    names = [name for _, name, _ in edges]
+    columns: list[list[str]] = [[], [], []]
+    for (head_type, name, tail_type), (heads, types, tails) in edges.items():
+        for column, end, nodes in ((0, head_type, heads), (2, tail_type, tails)):
+            labels = entities.get(end) if isinstance(entities, Mapping) else entities
+            prefix = f"{end}:" if len(node_types) > 1 else ""
+            if prefix and isinstance(entities, Sequence):
+                raise fault(split, "nodes of several types", "give labels by node type")
+            columns[column] += _labels_of(nodes.tolist(), labels, split, "entity", prefix)
+        if types is not None:
+            columns[1] += _labels_of(types.tolist(), relations, split, "relation")
+        else:
+            label = name if names.count(name) == 1 else f"{head_type}/{name}/{tail_type}"
+            columns[1] += [label] * len(heads)
+    return list(columns)

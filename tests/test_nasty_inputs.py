@@ -1,0 +1,569 @@
+"""Nasty files: each gives the right triples, or an error that names the place and the remedy."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kgtool.errors import ConfigError, DataError, KGToolError
+from kgtool.loaders import Reading, Triples, files, read_triples
+
+ONE = [("a", "r", "b")]
+TWO = [("a", "r", "b"), ("b", "s", "c")]
+TSV = b"a\tr\tb\nb\ts\tc\n"
+LONG = "x" * 10_000_000
+
+
+def zst(data: bytes) -> bytes:
+    packed: bytes = pa.compress(data, codec="zstd", asbytes=True)
+    return packed
+
+
+def parquet(**columns: Any) -> bytes:
+    file = io.BytesIO()
+    pd.DataFrame(columns).to_parquet(file, index=False)
+    return file.getvalue()
+
+
+def half(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def labelled(found: Triples) -> list[tuple[str, str, str]]:
+    names = found.vocabulary
+    return [
+        (names.entities[h], names.relations[r], names.entities[t])
+        for h, r, t in found.triples.tolist()
+    ]
+
+
+NAMED = {"head": ["a", "b"], "relation": ["r", "s"], "tail": ["b", "c"]}
+PREFIX = b"@prefix e: <http://e/> .\n"
+
+# Name, bytes, what the caller says, the triples.
+SOUND: list[Any] = [
+    ("x.tsv", b"\xef\xbb\xbf" + TSV, {}, TWO),
+    ("x.tsv", b"a\tr\tb\r\nb\ts\tc\r\n\r\n", {}, TWO),
+    ("x.tsv", b"NA\tnull\t1e5\n", {}, [("NA", "null", "1e5")]),
+    ("x.tsv", b'"a\t""\t\'b"\n', {}, [('"a', '""', "'b\"")]),
+    ("x.tsv", b'head\tRelation\ttail\n"a\tr\tb\n', {}, [('"a', "r", "b")]),
+    ("x.tsv", b"TAIL\thead\trelation\nb\ta\tr\n", {}, ONE),
+    ("x.tsv", b"head\trelation\ttail\n", {"header": False}, [("head", "relation", "tail")]),
+    ("x.tsv", b"gene\tdoes\tgene2\na\tr\tb\n", {"header": True}, ONE),
+    ("x.tsv", b"r\tb\t0.5\ta\n", {"columns": ("4", "1", "2")}, ONE),
+    ("x.tsv", b"w\tb\tr\ta\n1\tB\tR\tA\n", {"columns": ("a", "r", "b")}, [("A", "R", "B")]),
+    ("x.tsv", b"3\t1\t2\n", {"columns": ("2", "3", "1")}, [("1", "2", "3")]),
+    ("x.tsv", b"a\tr\tb\t\nb\ts\tc\t\n", {"columns": ("1", "2", "3")}, TWO),
+    ("x.tsv", b"a\tr\tb\t\xff\n", {"columns": ("1", "2", "3")}, None),
+    ("x.tsv", f"{LONG}\tr\tb\n".encode(), {}, [(LONG, "r", "b")]),
+    ("x.TSV.GZ", gzip.compress(TSV), {}, TWO),
+    ("x.txt.gz", gzip.compress(TSV[:6]) + gzip.compress(TSV[6:]), {}, TWO),
+    ("x.csv", b"a,r,b\nb,s,c\n", {}, TWO),
+    ("x.csv", b'"a","r","b"\r\nb,s,c\r\n', {}, TWO),
+    ("x.csv", b'"a, ""x""",r,b\n', {}, [('a, "x"', "r", "b")]),
+    ("x.csv", b"NA,null,1e5\n", {}, [("NA", "null", "1e5")]),
+    ("x.csv", b'"NA","",b\n', {}, None),
+    ("x.csv", b"\xef\xbb\xbfsource,relation,target\na,r,b\n", {}, ONE),
+    ("x.csv", b'w,"note\nof two",h,r,t\n1,"p\nq",a,r,b\n', {"columns": ("h", "r", "t")}, ONE),
+    ("x.csv", b"a;r;b\nb;s;c\n", {"delimiter": ";"}, TWO),
+    ("x.csv", 'a¦r¦b\n"b"¦s¦c\n'.encode(), {"delimiter": "¦"}, TWO),
+    ("x.txt", b"a r b\nb s c\n", {"delimiter": " "}, TWO),
+    ("x.csv", TSV, {"delimiter": "\t"}, TWO),
+    ("x.tsv", b'"a"\tr\tb\n', {"format": "csv", "delimiter": "\t"}, ONE),
+    ("x.dat", TSV, {"format": "tsv"}, TWO),
+    ("x.csv", f'"{LONG[:100_000]}",r,b\n'.encode(), {}, [(LONG[:100_000], "r", "b")]),
+    ("x.parquet", parquet(**NAMED), {}, TWO),
+    ("x.parquet", parquet(t=["b"], h=["a"], r=["r"]), {}, ONE),
+    ("x.parquet", parquet(x=["a"], y=["r"], z=["b"]), {"columns": ("x", "y", "z")}, ONE),
+    ("x.parquet", parquet(s=[1], p=["r"], o=[-2]), {}, [("1", "r", "-2")]),
+    ("x.pq.zst", zst(parquet(**NAMED)), {}, TWO),
+    ("x.parquet", parquet(**{**NAMED, "head": pd.Categorical(["a", "b"])}), {}, TWO),
+    ("x.jsonl", b'["a", "r", "b"]\n\n["b", "s", "c"]', {}, TWO),
+    ("x.jsonl", b'{"t": "b", "r": "r", "h": "a"}\n{"h": "b", "r": "s", "t": "c"}\n', {}, TWO),
+    ("x.jsonl", b'{"x":"b","y":"r","z":"a","w":1}\n', {"columns": ("z", "y", "x")}, ONE),
+    (
+        "x.jsonl",
+        b'["a", "r", 12345678901234567890123]\n',
+        {},
+        [("a", "r", "12345678901234567890123")],
+    ),
+    ("x.jsonl", b'["\\u00e9", "NA", "null"]\r\n', {}, [("é", "NA", "null")]),
+    (
+        "x.nt",
+        b"<http://a> <http://r> <http://b> . # c\n\n",
+        {},
+        [("http://a", "http://r", "http://b")],
+    ),
+    ("x.nt", b'_:x <http://r> _:y .\n_:x <http://r> "5" .\n', {}, [("_:x", "http://r", "_:y")]),
+    (
+        "x.ttl",
+        PREFIX + b"e:a e:r [ e:s e:b ] , 5 .",
+        {},
+        [
+            ("_:x.ttl#1", "http://e/s", "http://e/b"),
+            ("http://e/a", "http://e/r", "_:x.ttl#1"),
+        ],
+    ),
+    (
+        "x.ttl.xz",
+        lzma.compress(PREFIX + b"e:a e:r e:b ."),
+        {},
+        [("http://e/a", "http://e/r", "http://e/b")],
+    ),
+]
+
+# Name, bytes, what the caller says, the beginning of what is behind the place, the remedy.
+FAULTS: list[Any] = [
+    ("x.tsv", b"", {}, ": no triples: the file is empty", "put the triples there"),
+    ("x.tsv", b"a\tr\n", {}, ", line 1: 2 columns where 3 are expected", "give the line a head"),
+    ("x.tsv", b"a\tr\tb\t1\n", {}, ", line 1: 4 columns where 3", "--columns 1,2,3"),
+    ("x.tsv", b"a\tr\tb\na\tr\tb\tc\n", {}, ", line 2: 4 columns where 3", "keep the first 3"),
+    ("x.tsv", b"a\tr\tb\n\na\tr\tb\n", {}, ", line 2: a blank line", "remove the line"),
+    ("x.tsv", b"a\tr\tb\na\0\tr\tb\n", {}, ", line 2: a NUL byte", "restore the file"),
+    ("x.tsv", b"a\tr\tcaf\xe9\n", {}, ", line 1: not UTF-8: byte 0xe9", "save the file as UTF-8"),
+    (
+        "x.tsv",
+        b"a\tr\tb\na\tr\tcaf\xe9\n",
+        {},
+        ", line 2: not UTF-8: byte 0xe9 in the tail",
+        "save",
+    ),
+    ("x.tsv", TSV.decode().encode("utf-16"), {}, ", line 1: UTF-16 where UTF-8", "save it as"),
+    (
+        "x.tsv",
+        b"head\trelation\ttail\n",
+        {},
+        ": no triples: the file holds nothing but a header",
+        "put",
+    ),
+    (
+        "x.tsv",
+        b"head\thead\ttail\na\tr\tb\n",
+        {},
+        ", line 1: is this a header or a triple?",
+        "--no-header",
+    ),
+    (
+        "x.tsv",
+        b"h\th\tt\na\tr\tb\n",
+        {"columns": ("h", "r", "t")},
+        ", line 1: two columns are named 'h'",
+        "give its number",
+    ),
+    (
+        "x.tsv",
+        b"head\trel\ttail\n",
+        {"columns": ("head", "rle", "tail")},
+        ", line 1: no column named 'rle'",
+        "use 'rel'",
+    ),
+    ("x.tsv", TSV, {"columns": ("1", "2", "4")}, ", line 1: no column 4 among 3", "count from 1"),
+    ("x.tsv", gzip.compress(TSV), {}, ": compressed by gzip", "end in .gz"),
+    ("x.tsv", parquet(**NAMED), {}, ": a Parquet file, not text", "--format parquet"),
+    ("x.tsv", b"a,r,b\n", {}, ", line 1: 1 column where 3", "--delimiter ','"),
+    ("x.xls", TSV, {}, ": its name does not say what format", "--format"),
+    ("x.zip", TSV, {}, ": an archive where a file", "unpack"),
+    ("x.csv", b"a;r;b\n", {}, ", line 1: 1 column where 3", "--delimiter ';'"),
+    (
+        "x.csv",
+        b'a,r,b\n"a,r,b\nc,s,d\n',
+        {},
+        ", line 2: quotes that do not fit",
+        "close each quote",
+    ),
+    ("x.csv", b'a,r,b\n"a"x,r,b\n', {}, ", line 2: quotes that do not fit", "--format tsv"),
+    ("x.csv", b'a,r,"b"\na,r\n', {}, ", line 2: 2 columns where 3", "in quotes"),
+    ("x.csv", b'"a",r,b\n\na,r,b\n', {}, ", line 2: a blank line", "remove the line"),
+    ("x.csv", b'a,r,b\n"a\nb",r,c\n', {}, ", line 2: a line end in the head", "something else"),
+    ("x.csv", b'"a",r,b\na,"x\ty",c\n', {}, ", line 2: a tab in the relation", "something else"),
+    ("x.csv", b'a,r,b\na,"",c\n', {}, ", line 2: an empty relation", "fill it in"),
+    ("x.csv", b'"a",r,b\na,r,caf\xe9\n', {}, ", line 2: not UTF-8", "save the file as UTF-8"),
+    ("x.csv", b'"head","relation","tail"\n', {}, ": no triples", "put the triples there"),
+    ("x.csv", b"a,r\tq,b\n", {}, ", line 1: a tab in the relation", "something else"),
+    ("x.csv", b"head,relation,tail,year\na,r,b,1\n", {}, ", line 1: 4 columns", "--columns"),
+    (
+        "x.tsv.gz",
+        half(gzip.compress(TSV)),
+        {},
+        ": damaged, cut short or not a .gz",
+        "fetch or pack",
+    ),
+    (
+        "x.tsv.bz2",
+        half(bz2.compress(TSV)),
+        {},
+        ": damaged, cut short or not a .bz2",
+        "fetch or pack",
+    ),
+    (
+        "x.tsv.xz",
+        half(lzma.compress(TSV)),
+        {},
+        ": damaged, cut short or not a .xz",
+        "fetch or pack",
+    ),
+    ("x.tsv.zst", half(zst(TSV)), {}, ": damaged, cut short or not a .zst", "fetch or pack"),
+    ("x.tsv.gz", TSV, {}, ": damaged, cut short or not a .gz", "fetch or pack"),
+    ("x.tsv.zst", b"", {}, ": damaged, cut short or not a .zst", "fetch or pack"),
+    ("x.parquet", half(parquet(**NAMED)), {}, ": damaged, cut short or not a Parquet", "fetch"),
+    ("x.parquet", TSV, {}, ": damaged, cut short or not a Parquet", "fetch"),
+    ("x.parquet", parquet(head=["a"], tail=["b"]), {}, ": 2 columns where 3", "give each row"),
+    (
+        "x.parquet",
+        parquet(x=["a"], y=["r"], z=["b"]),
+        {},
+        ": none of the columns is known",
+        "--columns x,y,z",
+    ),
+    (
+        "x.parquet",
+        parquet(**NAMED, w=[1, 2]),
+        {},
+        ": 4 columns where 3",
+        "--columns head,relation,tail",
+    ),
+    (
+        "x.parquet",
+        parquet(**{**NAMED, "tail": ["b", None]}),
+        {},
+        ", row 2: the tail is null",
+        "fill it in",
+    ),
+    (
+        "x.parquet",
+        parquet(**{**NAMED, "tail": [0.5, 1.0]}),
+        {},
+        ": the column 'tail' holds double",
+        "write it as text",
+    ),
+    (
+        "x.parquet",
+        parquet(**{**NAMED, "tail": ["b", ""]}),
+        {},
+        ", row 2: an empty tail",
+        "fill it in",
+    ),
+    (
+        "x.parquet",
+        parquet(**{name: pd.Series([], dtype=str) for name in NAMED}),
+        {},
+        ": no triples",
+        "put",
+    ),
+    (
+        "x.jsonl",
+        b'["a", "r", "b"]\n["a", "r", null]\n',
+        {},
+        ", line 2: the tail is null",
+        "in quotes",
+    ),
+    ("x.jsonl", b'["a", "r", 1.5]\n', {}, ", line 1: the tail is a number", "in quotes"),
+    ("x.jsonl", b'["a", "r", true]\n', {}, ", line 1: the tail is true or false", "in quotes"),
+    ("x.jsonl", b'["a", ["r"], "b"]\n', {}, ", line 1: the relation is a list", "in quotes"),
+    (
+        "x.jsonl",
+        b'{"h":"a","r":"r","t":"b"}\n{"h":"a","r":"r"}\n',
+        {},
+        ", line 2: no key 't'",
+        "add it",
+    ),
+    (
+        "x.jsonl",
+        b'{"h":"a","r":"r","h":"b"}\n',
+        {},
+        ", line 1: the key 'h' comes twice",
+        "keep one",
+    ),
+    (
+        "x.jsonl",
+        b'{"a":"a","b":"r","c":"b"}\n',
+        {},
+        ", line 1: none of the columns is known",
+        "--columns",
+    ),
+    (
+        "x.jsonl",
+        b'["a","r","b"]\n{"h":"a","r":"r","t":"b"}\n',
+        {},
+        ", line 2: an object among arrays",
+        "write arrays",
+    ),
+    ("x.jsonl", b'["a","r","b"]\n["a","r"]\n', {}, ", line 2: an array of 2 where 3", "as many"),
+    ("x.jsonl", b'["a","r","b",1]\n', {}, ", line 1: 4 columns where 3", "--columns"),
+    ("x.jsonl", b'["a","r","b"\n', {}, ", line 1: no JSON", "write one object or array"),
+    ("x.jsonl", b'"a"\n', {}, ", line 1: neither an object nor an array", "write ["),
+    (
+        "x.jsonl",
+        b'["a","r","\\ud800"]\n',
+        {},
+        ", line 1: half a character in the tail",
+        "surrogate",
+    ),
+    (
+        "x.jsonl",
+        b'["a","r","b\\u0000"]\n',
+        {},
+        ", line 1: a NUL byte in the tail",
+        "something else",
+    ),
+    ("x.jsonl", b"[" * 100_000, {}, ", line 1: no JSON", "write one object"),
+    ("x.jsonl", b"\n \n", {}, ": no triples", "put the triples there"),
+    (
+        "x.nt",
+        b"<http://a> <http://r> <http://b> .\n<http://a> oops .\n",
+        {},
+        ", line 2: not N-Triples",
+        "correct the statement",
+    ),
+    ("x.ttl", PREFIX + b"e:a e:r e:b\ne:c", {}, ", line 3: not Turtle", "correct the statement"),
+    ("x.ttl", b"e:a e:r e:b .", {}, ", line 1: not Turtle", "correct the statement"),
+    (
+        "x.nt",
+        b'<http://a> <http://r> "b" .\n',
+        {},
+        ": no triples: all 1 objects are literals",
+        "put",
+    ),
+    (
+        "x.nt",
+        b"<http://a> <http://r> <http://b> .\n",
+        {"columns": ("1", "2", "3")},
+        ": RDF has no columns",
+        "leave out --columns",
+    ),
+]
+
+
+def case_name(case: Any) -> str:
+    return f"{case[0]}-{case[1][:24]!r}"
+
+
+def written(folder: Path, name: str, data: bytes) -> Path:
+    (folder / name).write_bytes(data)
+    return folder / name
+
+
+def test_the_table_is_long():
+    assert len(SOUND) + len(FAULTS) > 100
+
+
+@pytest.mark.parametrize("case", SOUND, ids=case_name)
+def test_the_right_triples(tmp_path, case):
+    name, data, said, expected = case
+    place = written(tmp_path, name, data)
+    if expected is None:  # what is wrong in a column that nobody reads
+        if b"\xff" in data:
+            with pytest.raises(DataError, match="line 1: not UTF-8"):
+                read_triples([place], Reading(**said))
+        else:
+            with pytest.raises(DataError, match="line 1: an empty relation"):
+                read_triples([place], Reading(**said))
+        return
+    assert labelled(read_triples([place], Reading(**said))) == expected
+
+
+@pytest.mark.parametrize("case", FAULTS, ids=case_name)
+def test_an_error_with_place_and_remedy(tmp_path, case):
+    name, data, said, problem, remedy = case
+    place = written(tmp_path, name, data)
+    with pytest.raises(DataError) as caught:
+        read_triples([place], Reading(**said))
+    message, _, told = str(caught.value).partition("Remedy: ")
+    assert message.startswith(f"{place}{problem}")
+    assert remedy in told
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ({"format": "tvs"}, "no format 'tvs'. Remedy: is it tsv?"),
+        ({"delimiter": ""}, "cannot separate columns"),
+        ({"delimiter": "||"}, "cannot separate columns"),
+        ({"delimiter": '"'}, "cannot separate columns"),
+        ({"format": "tsv", "delimiter": ","}, "give the format csv"),
+        ({"columns": ("h", "r")}, "give three names"),
+        ({"columns": ("h", "r", "h")}, "name one twice"),
+        ({"columns": ("0", "1", "2")}, "count from 1"),
+        ({"columns": ("h", "r", "t"), "header": False}, "leave out --no-header"),
+    ],
+)
+def test_what_no_file_can_be_read_by(said, problem):
+    with pytest.raises(ConfigError) as caught:
+        Reading(**said)
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda place: place.mkdir(), "not a file"),
+        (lambda place: place.symlink_to(place), "a link that leads nowhere or in a circle"),
+        (lambda place: place.symlink_to(place.parent / "none"), "a link that leads nowhere"),
+        (lambda place: None, "no such file or folder"),
+    ],
+)
+def test_a_place_that_is_no_file(tmp_path, make, problem):
+    place = tmp_path / "x.tsv"
+    make(place)
+    with pytest.raises(DataError) as caught:
+        read_triples([place])
+    assert str(caught.value).startswith(f"{place}: {problem}")
+    assert "Remedy: " in str(caught.value)
+
+
+def test_what_unfolds_too_far_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_BYTES", 10_000)
+    packs: dict[str, Any] = {
+        "gz": gzip.compress,
+        "bz2": bz2.compress,
+        "xz": lzma.compress,
+        "zst": zst,
+    }
+    for ending, pack in packs.items():
+        place = written(tmp_path, f"x.tsv.{ending}", pack(b"a\tr\tb\n" * 5000))
+        with pytest.raises(DataError, match="more than 10,000 bytes when uncompressed"):
+            read_triples([place])
+
+
+def test_files_are_read_in_order_with_notes_and_an_extra_column(tmp_path):
+    one = written(tmp_path, "1.csv", b"head,relation,tail,year\nb,r,a,1999\nb,r,a,NA\n")
+    two = written(tmp_path, "2.tsv", b"year\ttail\trelation\thead\n5\tz\tq\tb\n")
+    found = read_triples([one, str(two)], extra="year")
+    assert labelled(found) == [("b", "r", "a"), ("b", "r", "a"), ("b", "q", "z")]
+    assert found.vocabulary.entities == ("a", "b", "z")
+    assert found.extra == ("1999", "NA", "5")
+    assert found.notes == (
+        f"header in line 1 of {one}: head, relation, tail",
+        f"header in line 1 of {two}: head, relation, tail",
+    )
+    fourth = read_triples([one], Reading(columns=("head", "relation", "tail", "year")))
+    assert fourth.extra == ("1999", "NA")
+    number = read_triples([written(tmp_path, "3.tsv", b"a\tr\tb\t1\n")], extra="4")
+    assert (labelled(number), number.extra) == (ONE, ("1",))
+    plain = read_triples([written(tmp_path, "4.tsv", TSV)])
+    assert (plain.extra, plain.notes) == (None, ())
+    with pytest.raises(ConfigError, match="two extra columns"):
+        read_triples([one], Reading(columns=("1", "2", "3", "4")), extra="year")
+    with pytest.raises(ConfigError, match="no file of triples"):
+        read_triples([])
+
+
+def test_literals_are_counted_with_their_statements(tmp_path):
+    lines = [
+        f"<http://a> <http://r> {'<http://b>' if i % 2 else f'{chr(34)}{i}{chr(34)}'} ."
+        for i in range(14)
+    ]
+    found = read_triples([written(tmp_path, "x.nt", "\n".join(lines).encode())])
+    assert len(found.triples) == 7
+    assert found.notes[0].endswith(
+        "7 triples with a literal as object left out: statements 1, 3, 5, 7, 9, …"
+    )
+
+
+def test_unnamed_blank_nodes_have_the_same_names_each_time(tmp_path):
+    place = written(tmp_path, "x.ttl", PREFIX + b"[] e:r [] , _:x . (e:a) e:r e:b .")
+    one, two = read_triples([place]), read_triples([place])
+    assert one.vocabulary == two.vocabulary
+    assert labelled(one) == labelled(two)
+    assert "_:x" in one.vocabulary.entities
+
+
+def test_standard_input_is_tsv_unless_told(monkeypatch):
+    for data, reading in (
+        (TSV, Reading()),
+        (b"a,r,b\nb,s,c\n", Reading(format="csv")),
+        (b"a;r;b\nb;s;c", Reading(delimiter=";")),
+    ):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+        assert labelled(read_triples(["-"], reading)) == TWO
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a\n")))
+    with pytest.raises(DataError, match="standard input, line 1: 1 column"):
+        read_triples(["-"])
+
+
+# --- any label comes back from any format
+
+labels = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\t\r\n\0"), min_size=1, max_size=6
+).filter(lambda label: not label.isspace())
+triples = st.lists(st.tuples(labels, labels, labels), min_size=1, max_size=12)
+
+
+def as_csv(rows: list[tuple[str, str, str]]) -> bytes:
+    cells = [[cell.replace('"', '""') for cell in row] for row in rows]
+    return "".join('"{}",{},"{}"\n'.format(h, f'"{r}"', t) for h, r, t in cells).encode()
+
+
+WRITERS: dict[str, Any] = {
+    "x.tsv": lambda rows: "".join("\t".join(row) + "\n" for row in rows).encode(),
+    "x.csv": as_csv,
+    "x.jsonl": lambda rows: "".join(json.dumps(row) + "\n" for row in rows).encode(),
+    "y.jsonl": lambda rows: "".join(
+        json.dumps(dict(zip("hrt", row, strict=True)), ensure_ascii=False) + "\n" for row in rows
+    ).encode(),
+    "x.parquet": lambda rows: parquet(
+        **dict(zip("hrt", map(list, zip(*rows, strict=True)), strict=True))
+    ),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=triples, name=st.sampled_from(sorted(WRITERS)), packed=st.sampled_from(["", ".gz", ".zst"])
+)
+def test_any_label_comes_back(rows, name, packed):
+    said: dict[str, Any] = {}
+    if name in ("x.tsv", "x.csv"):
+        said["header"] = False
+        if name == "x.tsv" and rows[0][0].startswith("\ufeff"):
+            return
+    data = WRITERS[name](rows)
+    packs: dict[str, Any] = {"": bytes, ".gz": gzip.compress, ".zst": zst}
+    data = packs[packed](data)
+    with tempfile.TemporaryDirectory() as folder:
+        found = read_triples([written(Path(folder), name + packed, data)], Reading(**said))
+    assert labelled(found) == rows
+
+
+def iri(label: str) -> str:
+    return "http://e/" + "".join(f"{byte:02x}" for byte in label.encode())
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=triples, name=st.sampled_from(["x.nt", "x.ttl"]))
+def test_any_iri_comes_back(rows, name):
+    named = [tuple(map(iri, row)) for row in rows]
+    data = "".join("{} .\n".format(" ".join(f"<{cell}>" for cell in row)) for row in named)
+    with tempfile.TemporaryDirectory() as folder:
+        found = read_triples([written(Path(folder), name, data.encode())])
+    assert labelled(found) == named
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    data=st.binary(max_size=60),
+    name=st.sampled_from(["x.tsv", "x.csv", "x.jsonl", "x.parquet", "x.nt", "x.ttl", "x.csv.zst"]),
+)
+def test_no_bytes_end_in_a_traceback(data, name):
+    message = None
+    with tempfile.TemporaryDirectory() as folder:
+        place = written(Path(folder), name, data)
+        try:
+            read_triples([place])
+        except KGToolError as error:
+            message = str(error)
+    assert message is None or (message.startswith(str(place)) and "Remedy: " in message)
