@@ -32,6 +32,7 @@ from kgtool.api import (
     open_predictor,
     predict,
     routes,
+    split,
     walks,
     write_report,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "predict",
     "read_triples",
     "routes",
+    "split",
     "train",
     "walks",
     "write_report",

@@ -6,12 +6,13 @@ import io
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, overload
 
-from kgtool.errors import KGToolError, RunError
+from kgtool.errors import ConfigError, KGToolError, RunError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -64,6 +65,35 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[Any]:
     finally:
         with suppress(OSError):  # after the rename there is none left
             temporary.unlink()
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A new folder that takes the place of `path` only once the `with` block is done.
+
+    The block fills a hidden temporary folder beside `path`. Whatever ends it early, Ctrl-C
+    included, removes that, and `path` is not there. An empty folder at `path` is replaced.
+
+    Raises:
+        ConfigError: when `path` is there and is no empty folder.
+        KGToolError: when the folder cannot be made.
+    """
+    path = Path(path)
+    with _told_of(path):
+        target = Path(os.path.realpath(path))
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            raise ConfigError(
+                f"{path} exists already. Remedy: name another folder, or move that away first."
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.tmp")
+        temporary.mkdir()
+    try:
+        yield temporary
+        with _told_of(path):
+            temporary.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # after the rename there is none left
 
 
 def write_json(path: str | Path, data: Any) -> None:

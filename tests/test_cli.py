@@ -27,6 +27,7 @@ from kgtool.loaders import load_dataset
 from kgtool.ops import entity_loss
 from kgtool.run import BEST, Run, versions
 from kgtool.tables import load_table, save_table
+from kgtool.triples import SPLITS
 from tests.runs import ring, tiny_config, write_folder
 
 ROOT = Path(__file__).parent.parent
@@ -71,6 +72,20 @@ FLAGS = {
     "data fetch": ["name", "--address"],
     "inspect": ["path", "--format", "--columns", "--delimiter", "--header"],
     "convert": ["path", "--out", "--format", "--columns", "--delimiter", "--header"],
+    "split": [
+        "files",
+        "--out",
+        "--valid",
+        "--test",
+        "--seed",
+        "--inductive",
+        "--time",
+        "--remove-leaks",
+        "--format",
+        "--columns",
+        "--delimiter",
+        "--header",
+    ],
 }
 
 
@@ -844,3 +859,85 @@ def test_every_error_of_the_package_is_caught(kgtool, monkeypatch):
         result = kgtool()
         refused(result, error.exit_code, "[bold]what[/wrong] and the remedy " + "x" * 100)
         assert result.err.count("\n") == 1
+
+
+# Data sets of loose triples.
+
+
+@pytest.fixture
+def loose(place: Path) -> Path:
+    """All triples of `ring` in one file, two of them twice, one with a strange label."""
+    text = "".join((place / "ring" / f"{split}.txt").read_text() for split in SPLITS)
+    lines = text.splitlines(keepends=True)
+    (place / "loose.tsv").write_text(text + "".join(lines[:2]) + "[/b]\tr000\te001\n")
+    return place / "loose.tsv"
+
+
+def test_split_makes_a_folder_that_trains(kgtool, loose):
+    made = kgtool("split", loose, "--out", "new/kg", "--seed", "3")
+    assert (made.code, made.err) == (0, "")
+    assert "75 triples read" in made.out
+    words = [line.split() for line in made.out.splitlines()]
+    for split, count in (("train", "59"), ("valid", "7"), ("test", "7")):
+        assert [line[1] for line in words if line[:1] == [split]] == [count]
+    assert ["duplicates,", "dropped", "2"] in words
+    assert "Written to new/kg\n" in made.out
+    assert max(map(len, made.out.splitlines())) <= 80
+    assert kgtool("train", "tiny.toml", "--data", "new/kg").code == 0
+    refused(kgtool("split", loose, "--out", "new/kg"), 2, "new/kg exists already. Remedy: ")
+    assert kgtool("split", loose, "--out", "again", "--seed", "3").code == 0
+    for split in SPLITS:
+        again = Path("again", f"{split}.txt").read_bytes()
+        assert again == Path("new", "kg", f"{split}.txt").read_bytes()
+
+
+def test_split_over_two_graphs(kgtool, loose):
+    made = kgtool("split", loose, "--out", "[kg]", "--inductive", "0.4", "--valid", "0.05")
+    assert (made.code, made.err) == (0, "")
+    assert "[kg]: train" in made.out
+    assert "[kg]_ind: test" in made.out
+    left = Path("[kg]", "left_out.txt").read_text().splitlines()
+    assert re.search(rf"left out: between the two graphs +{len(left)} ", made.out)
+    assert "Written to [kg]_ind\n" in made.out
+    entities = [set(load_dataset(name).vocabulary.entities) for name in ("[kg]", "[kg]_ind")]
+    assert not entities[0] & entities[1]
+
+
+def test_split_by_time_without_leaks(kgtool, loose):
+    lines = loose.read_text().splitlines()
+    timed = [f"{line}\t{i:02}\n" for i, line in enumerate(lines[:-3])]
+    timed += [re.sub("r000(.*)\t", r"twin\1\t", line) for line in timed if "r000" in line]
+    Path("timed.tsv").write_text("".join(timed))
+    made = kgtool("split", "timed.tsv", "--out", "kg", "--time", "4", "--remove-leaks", "0.97")
+    assert (made.code, made.err) == (0, "")
+    assert re.search(r"left out: near-duplicate relation +24 ", made.out)
+    last = Path("kg", "test.txt").read_text()
+    assert last == "".join(f"{line}\n" for line in lines[:-3][-len(last.splitlines()) :])
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--valid", "0"], ["valid = 0: no share"]),
+        (["--inductive", "0.4", "--time", "4"], ["time and inductive exclude each other"]),
+        (["--time", "9"], ["loose.tsv", "9"]),
+        (["--remove-leaks", "97"], ["remove_leaks = 97: no share. Remedy: 0.97"]),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_a_split_that_cannot_be_leaves_nothing(kgtool, place, loose, options, parts):
+    before = sorted(place.rglob("*"))
+    refused(kgtool("split", loose, "--out", "kg", *options), 2, *parts)
+    assert sorted(place.rglob("*")) == before
+
+
+def test_inspect_tells_of_leaks(kgtool, place):
+    train = place / "ring" / "train.txt"
+    pairs = [line.split("\t") for line in train.read_text().splitlines()]
+    with train.open("a") as file:
+        file.writelines(f"{tail}\t[b]own\t{head}\n" for head, name, tail in pairs if name == "r001")
+    for split in ("valid", "test"):
+        lines = (place / "ring" / f"{split}.txt").read_text().splitlines(keepends=True)
+        (place / "ring" / f"{split}.txt").write_text("".join(x for x in lines if "r001" not in x))
+    said = " ".join(kgtool("inspect", "ring").out.split())
+    assert "relations '[b]own' and 'r001': at least 100 % of the pairs" in said

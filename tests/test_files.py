@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kgtool.errors import KGToolError, RunError
-from kgtool.files import atomic_write, read_json, write_json
+from kgtool.errors import ConfigError, KGToolError, RunError
+from kgtool.files import atomic_folder, atomic_write, read_json, write_json
 
 
 def only(folder: Path, *names: str) -> bool:
@@ -250,3 +250,39 @@ def test_json_with_a_byte_order_mark(tmp_path):
 def test_missing_json(tmp_path):
     with pytest.raises(RunError, match=r"cannot read .*a\.json: No such file"):
         read_json(tmp_path / "a.json")
+
+
+def test_a_folder_is_there_when_it_is_whole(tmp_path):
+    place = tmp_path / "a" / "kg"
+    with atomic_folder(place) as folder:
+        (folder / "x").write_text("1")
+        assert not place.exists()
+    assert (place / "x").read_text() == "1"
+    assert [path.name for path in place.parent.iterdir()] == ["kg"]
+
+
+def test_a_folder_that_is_cut_short_is_not_there(tmp_path):
+    def begin() -> None:
+        with atomic_folder(tmp_path / "kg") as folder:
+            (folder / "x").write_text("1")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_takes_only_an_empty_place(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with atomic_folder(tmp_path / "empty") as folder:
+        (folder / "x").touch()
+    assert (tmp_path / "empty" / "x").exists()
+    (tmp_path / "file").touch()
+    for name in ("empty", "file"):
+        taken = pytest.raises(ConfigError, match=f"{name} exists already. Remedy")
+        with taken, atomic_folder(tmp_path / name):
+            raise AssertionError("the block ran")
+    unfit = pytest.raises(KGToolError, match=r"cannot write .*file/kg: a part of")
+    with unfit, atomic_folder(tmp_path / "file" / "kg"):
+        raise AssertionError("the block ran")
+    assert (tmp_path / "empty" / "x").exists()

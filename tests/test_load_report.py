@@ -104,6 +104,7 @@ def test_every_finding_has_its_count_and_lines(tmp_path: Path) -> None:
             "reversed_in_train": {"count": 1, "first": [5]},
             "same_pair_in_train": {"count": 1, "first": [1]},
         },
+        "redundancy": {"twins": 0, "first_twins": [], "symmetric": 0, "first_symmetric": []},
         "notes": [],
         "warnings": [
             "train.txt: 3 duplicate lines dropped: lines 3, 6, 7",

@@ -1,4 +1,4 @@
-"""What a notebook does: fetch data, and ask a run, compare it, explain its answers, export it."""
+"""What a notebook does: fetch and split data; ask a run, compare it, explain it, export it."""
 
 from kgtool.api.answers import explain, export
 from kgtool.api.data import convert
@@ -7,6 +7,7 @@ from kgtool.api.evaluation import compare, evaluate, evaluate_baselines
 from kgtool.api.predicting import complete, neighbours, open_predictor, predict
 from kgtool.api.questions import evaluate_paths, evaluate_relations, evaluate_triples
 from kgtool.api.reporting import write_report
+from kgtool.api.splitting import split
 from kgtool.api.walking import next_step, routes, walks
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "open_predictor",
     "predict",
     "routes",
+    "split",
     "walks",
     "write_report",
 ]

@@ -16,6 +16,7 @@ from kgtool.cli import predicting  # noqa: F401
 from kgtool.cli import answers  # noqa: F401
 from kgtool.cli import walks  # noqa: F401
 from kgtool.cli import data  # noqa: F401
+from kgtool.cli import splitting  # noqa: F401
 # isort: on
 
 __all__ = ["app", "main"]

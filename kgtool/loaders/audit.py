@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from kgtool.loaders.report import MOST_EXAMPLES, Lines, LoadReport, SplitReport, Unseen
+from kgtool.leakage import near_duplicates
+from kgtool.loaders.report import (
+    MOST_EXAMPLES,
+    Lines,
+    LoadReport,
+    Redundancy,
+    SplitReport,
+    Twins,
+    Unseen,
+)
 from kgtool.triples import SPLITS, Vocabulary
 
 Ints = NDArray[np.int64]
@@ -63,6 +73,7 @@ def audit(
         valid=_report_of(valid, origins["valid"], vocabulary, train=train),
         test=_report_of(test, origins["test"], vocabulary, train=train, valid=valid),
         notes=tuple(note for split in SPLITS for note in origins[split].notes),
+        redundancy=_redundancy(splits, vocabulary),
     )
     return {"train": train.hrt, "valid": valid.hrt, "test": test.hrt}, report
 
@@ -164,6 +175,30 @@ def _report_of(
         reversed_in_train=_lines(split.numbers[reversed_in_train]),
         same_pair_in_train=_lines(split.numbers[same_pair]),
     )
+
+
+def _redundancy(splits: Sequence[_Split], vocabulary: Vocabulary) -> Redundancy:
+    """Of all splits: where they were drawn at random, train has too few of the pairs to tell."""
+    key, hrt = (
+        np.concatenate([getattr(split, name) for split in splits]) for name in ("key", "hrt")
+    )
+    distinct = torch.from_numpy(hrt[np.unique(key, return_index=True)[1]])
+    relations = vocabulary.relations
+    found = near_duplicates(distinct, len(relations))
+    twins = [one for one in found if not one.symmetric]
+    symmetric = [relations[one.relation] for one in found if one.symmetric]
+    return Redundancy(
+        twins=len(twins),
+        first_twins=tuple(
+            Twins(
+                relations[one.relation], relations[one.other],
+                one.inverse, one.of_relation, one.of_other,
+            )
+            for one in twins[:MOST_EXAMPLES]
+        ),
+        symmetric=len(symmetric),
+        first_symmetric=tuple(symmetric[:MOST_EXAMPLES]),
+    )  # fmt: skip
 
 
 def _lines(numbers: Ints) -> Lines:

@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kgtool.leakage import SHARE
 from kgtool.loaders.faults import quoted
 from kgtool.triples import SPLITS
 
@@ -42,6 +43,63 @@ class Unseen:
     count: int
     first: tuple[str, ...]
     triples: Lines
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Two relations that hold between nearly the same pairs of entities.
+
+    Args:
+        relation, other: their labels.
+        inverse: whether the pairs of the other are reversed.
+        of_relation, of_other: the share of each one's pairs that the other has too, 0 to 1.
+    """
+
+    relation: str
+    other: str
+    inverse: bool
+    of_relation: float
+    of_other: float
+
+
+@dataclass(frozen=True)
+class Redundancy:
+    """The relations of all splits that say the same as another, or as themselves reversed.
+
+    Both tell an answer by another triple, which may be in train; see `kgtool.leakage`.
+
+    Args:
+        twins: number of pairs of relations of which each has nearly all pairs of the other.
+        first_twins: the `MOST_EXAMPLES` of them with most pairs in common.
+        symmetric: number of relations that hold both ways for nearly all of their pairs.
+        first_symmetric: the labels of the `MOST_EXAMPLES` largest.
+    """
+
+    twins: int
+    first_twins: tuple[Twins, ...]
+    symmetric: int
+    first_symmetric: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence for each of the first twins, one for the number of all, one for symmetry."""
+        found = [
+            f"relations {quoted(one.relation)} and {quoted(one.other)}: at least "
+            f"{int(100 * min(one.of_relation, one.of_other))} % of the pairs of either are those "
+            f"of the other{', reversed' if one.inverse else ''}"
+            for one in self.first_twins
+        ]
+        if self.twins:
+            many = "pairs of relations give" if self.twins > 1 else "pair of relations gives"
+            found.append(
+                f"{self.twins:,} {many} each other's answers away: `kgtool split --remove-leaks "
+                f"{SHARE:g}` keeps one of each"
+            )
+        if self.symmetric:
+            labels = _listed([quoted(label) for label in self.first_symmetric], self.symmetric)
+            hold = "relation holds" if self.symmetric == 1 else "relations hold"
+            found.append(f"{self.symmetric:,} {hold} both ways: {labels}")
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -119,6 +177,7 @@ class LoadReport:
         entities: number of entities in any split.
         relations: number of relations in any split.
         train, valid, test: the splits.
+        redundancy: relations that say the same.
         notes: how the files were read, where that had to be told by looking.
     """
 
@@ -129,6 +188,7 @@ class LoadReport:
     train: SplitReport
     valid: SplitReport
     test: SplitReport
+    redundancy: Redundancy
     notes: tuple[str, ...] = ()
 
     @property
@@ -143,8 +203,9 @@ class LoadReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know, a sentence each, with file and line numbers."""
-        return tuple(warning for split in self.splits for warning in split.warnings)
+        """What a user should know, a sentence each, with file and line numbers where it can."""
+        found = tuple(warning for split in self.splits for warning in split.warnings)
+        return found + self.redundancy.warnings
 
     def to_dict(self) -> dict[str, Any]:
         """The report, its warnings included, as dicts, lists, strings and integers for JSON."""
@@ -216,4 +277,4 @@ def _plain(value: Any) -> Any:
     """The same with lists for tuples."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(inner) for inner in value] if isinstance(value, tuple) else value

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import islice
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
+from kgtool.errors import DataError
 from kgtool.files import atomic_write
-from kgtool.loaders.faults import fault
+from kgtool.loaders.faults import fault, quoted
 from kgtool.loaders.header import choose_columns
 from kgtool.loaders.reading import LOOK
 from kgtool.loaders.sources import NEGATIVES, listed, split_of
 from kgtool.triples import SPLITS, KGDataset, Vocabulary
 
 _STEMS = (*SPLITS, *NEGATIVES.values())
-_LINES = 2**16
+_LINES = 2**18
+_UNFIT = re.compile("[\t\n\r\0]")
 
 
 def check_folder(folder: Path) -> None:
@@ -51,32 +53,64 @@ def write_dataset(
         The files written.
 
     Raises:
-        DataError: for a first triple that would be read as a header.
+        DataError: for a first triple that would be read as a header, or a label that a file of
+            triples cannot hold.
         KGToolError: when a file cannot be written.
     """
+    check_labels(data.vocabulary)
     parts = {split: data.split(split) for split in SPLITS}
     parts |= {NEGATIVES[split]: triples for split, triples in (negatives or {}).items()}
     files = []
     for stem, triples in parts.items():
         files.append(folder / f"{stem}.txt")
-        _write(triples, data.vocabulary, files[-1])
+        write_triples(files[-1], triples, data.vocabulary)
     return files
 
 
-def _write(triples: Tensor, names: Vocabulary, path: Path) -> None:
-    entities, relations = names.entities, names.relations
-    rows = (
-        (entities[head], relations[relation], entities[tail])
-        for chunk in triples.split(_LINES)
-        for head, relation, tail in chunk.tolist()
-    )
-    first = list(islice(rows, 1))
-    if first and choose_columns(first[0], LOOK, None, str(path)).header:
+def write_triples(
+    path: Path, triples: Tensor, vocabulary: Vocabulary, extra: Sequence[str] | None = None
+) -> None:
+    """Writes `head⇥relation⇥tail` lines, with a further column where there is one.
+
+    Args:
+        path: the file.
+        triples: `(n, 3)` int64.
+        vocabulary: their labels, of those that `check_labels` passes.
+        extra: `n` texts.
+
+    Raises:
+        DataError: for a first triple that would be read as a header.
+        KGToolError: when the file cannot be written.
+    """
+    tables = (vocabulary.entities, vocabulary.relations, vocabulary.entities)
+    first = [labels[i] for labels, i in zip(tables, triples[:1].flatten().tolist())]  # noqa: B905
+    if first and choose_columns(first, LOOK, None, str(path)).header:
         remedy = "let another triple come first in the data"
-        raise fault(path, f"the first triple reads as a header: {listed(first[0])}", remedy)
+        raise fault(path, f"the first triple reads as a header: {listed(first)}", remedy)
     with atomic_write(path) as file:
         # a byte order mark is dropped on reading, so a label's own needs one before it
-        if first and first[0][0].startswith("\ufeff"):
+        if first and first[0].startswith("\ufeff"):
             file.write("\ufeff")
-        file.writelines("\t".join(row) + "\n" for row in first)
-        file.writelines("\t".join(row) + "\n" for row in rows)
+        for start in range(0, len(triples), _LINES):
+            columns: list[Iterable[str]] = [
+                map(labels.__getitem__, ids.tolist())
+                for labels, ids in zip(tables, triples[start : start + _LINES].t(), strict=True)
+            ]
+            if extra is not None:
+                columns.append(extra[start : start + _LINES])
+            file.write("\n".join(map("\t".join, zip(*columns, strict=True))) + "\n")
+
+
+def check_labels(vocabulary: Vocabulary) -> None:
+    """Whether a file of triples can hold each label.
+
+    Raises:
+        DataError: for a blank one, or one with a tab, line break or NUL in it.
+    """
+    for kind, labels in (("entity", vocabulary.entities), ("relation", vocabulary.relations)):
+        for label in labels:
+            if not label.strip() or _UNFIT.search(label):
+                raise DataError(
+                    f"the {kind} {quoted(label)} is blank, or holds a tab, a line break or a NUL, "
+                    "which a file of triples cannot hold. Remedy: give it another label."
+                )

@@ -4,6 +4,8 @@ from kgtool.ops.block_sum import block_sum
 from kgtool.ops.count_better import count_better
 from kgtool.ops.distance import distance
 from kgtool.ops.entity_loss import entity_loss
+from kgtool.ops.grow_region import grow_region
+from kgtool.ops.hold_out import hold_out
 from kgtool.ops.incidence import Incidence, in_edges, offsets_of
 from kgtool.ops.memory import keep_large_blocks
 from kgtool.ops.path_loss import path_loss
@@ -20,6 +22,8 @@ __all__ = [
     "count_better",
     "distance",
     "entity_loss",
+    "grow_region",
+    "hold_out",
     "in_edges",
     "in_threads",
     "keep_large_blocks",

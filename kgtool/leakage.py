@@ -1,0 +1,117 @@
+"""Relations that say the same: near-duplicates and near-inverses, which leak answers to each other.
+
+The test is the one that made FB15k-237 of FB15k (Toutanova & Chen 2015, section 4.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+SHARE = 0.97  # Toutanova & Chen's
+
+
+class Overlap(NamedTuple):
+    """Two relations that hold between nearly the same pairs of entities.
+
+    Attributes:
+        relation, other: ids, `relation` below `other`; the same for a symmetric relation.
+        inverse: whether the pairs of the other are compared reversed.
+        of_relation, of_other: the share of each one's pairs that the other has too, 0 to 1.
+        pairs: how many those are.
+    """
+
+    relation: int
+    other: int
+    inverse: bool
+    of_relation: float
+    of_other: float
+    pairs: int
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether this is one relation, which holds both ways: no leak."""
+        return self.relation == self.other
+
+
+def near_duplicates(triples: Tensor, num_relations: int, share: float = SHARE) -> list[Overlap]:
+    """The relations whose pairs, or reversed pairs, are nearly those of another.
+
+    Args:
+        triples: `(n, 3)` int64, distinct.
+        num_relations: all relation ids are below it.
+        share: of the pairs of each of the two that the other must have too, above 0.
+
+    Returns:
+        Those with most pairs in common first. Two relations come once: where they are alike
+        both ways round, as symmetric ones are, not as inverses. A self loop is nobody's reverse.
+    """
+    head, relation, tail = triples.unbind(1)
+    size = torch.bincount(relation, minlength=num_relations).numpy()
+    stride = int(torch.maximum(head, tail).max()) + 1 if len(triples) else 1
+    key, order = torch.sort(torch.minimum(head, tail) * stride + torch.maximum(head, tail))
+    couple, count = torch.unique_consecutive(key, return_inverse=True, return_counts=True)[1:]
+    # most triples are alone between their entities, and have nothing in common with another
+    beside = count[couple] > 1
+    couple, order = couple[beside], order[beside]
+    head, relation, tail = triples[order].unbind(1)
+    pair = 2 * couple + (head > tail)  # the last bit turns it round; no loop has it
+    shape = (num_relations, 2 * len(count))
+    of, reversed_of = _members(relation, pair, shape), _members(relation, pair ^ 1, shape)
+
+    direct = _alike(of @ of.T, size, share, inverse=False)
+    known = {(one.relation, one.other) for one in direct}
+    inverse = _alike(of @ reversed_of.T, size, share, inverse=True)
+    found = direct + [one for one in inverse if (one.relation, one.other) not in known]
+    return sorted(found, key=lambda one: (-one.pairs, one.relation, one.other))
+
+
+def redundant(
+    overlaps: Sequence[Overlap], triples: Tensor, num_relations: int
+) -> NDArray[np.bool_]:
+    """`(num_relations,)`: all but the largest of relations that say the same, over any steps.
+
+    Args:
+        overlaps: what `near_duplicates` found.
+        triples: `(n, 3)` int64, the distinct triples that it was asked of.
+        num_relations: all relation ids are below it.
+    """
+    edges = np.array([(one.relation, one.other) for one in overlaps], np.int64).reshape(-1, 2)
+    one, other = edges.T
+    shape = (num_relations, num_relations)
+    links = coo_matrix((np.ones(len(one), np.int8), (one, other)), shape=shape)
+    cluster = connected_components(links, directed=False)[1]
+    size = torch.bincount(triples[:, 1], minlength=num_relations).numpy()
+    by_size = np.argsort(-size, kind="stable")  # of two as large, the first stays
+    kept = by_size[np.unique(cluster[by_size], return_index=True)[1]]
+    others = np.ones(num_relations, np.bool_)
+    others[kept] = False
+    return others
+
+
+def _members(relation: Tensor, pair: Tensor, shape: tuple[int, int]) -> csr_matrix:
+    """Relations by pairs, 1 where the relation has the pair."""
+    ones = np.ones(len(pair), np.int32)
+    return coo_matrix((ones, (relation.numpy(), pair.numpy())), shape=shape).tocsr()
+
+
+def _alike(shared: Any, size: NDArray[np.int64], share: float, inverse: bool) -> list[Overlap]:
+    """The relations of a table of shared pairs `(num_relations, num_relations)`, each pair once."""
+    table = shared.tocoo()
+    of_one, of_other = table.data / size[table.row], table.data / size[table.col]
+    once = table.row <= table.col if inverse else table.row < table.col
+    rows = once & (of_one >= share) & (of_other >= share)
+    columns = (table.row, table.col, of_one, of_other, table.data)
+    return [
+        Overlap(one, other, inverse, first, second, pairs)
+        for one, other, first, second, pairs in zip(
+            *(column[rows].tolist() for column in columns), strict=True
+        )
+    ]
