@@ -152,6 +152,18 @@ def test_an_order_that_cannot_be_told_is_asked_for(tmp_path):
     assert labelled(said)["train"] == [("x", "t", "y"), ("z", "s", "x")]
 
 
+@pytest.mark.parametrize("files", [openke(), libkge(), dglke()])
+def test_entities_in_no_triple_are_left_out_with_a_note(tmp_path, files):
+    name = next(name for name in files if name.startswith("entit"))
+    more = {"entity2id.txt": "7\n" + mapping([*ENTITIES, "Mars"])}
+    more |= {"entity_ids.del": mapping([*ENTITIES, "Mars"], id_first=True)}
+    more |= {"entities.dict": mapping([*ENTITIES, "Mars"])}
+    place = folder_of(tmp_path, files | {name: more[name]})
+    data, report = load_with_report(place)
+    assert labelled(data) == TRIPLES
+    assert report.notes == (f"{place / name}: 1 entity in no triple left out",)
+
+
 FAULTS = {
     "count of triples": (
         openke() | {"train2id.txt": "3\n0 2 0\n1 3 0\n"},

@@ -148,7 +148,7 @@ GIVE = "Remedy: give the line a head, a relation and a tail, separated by single
             b"a,r,b\n",
             1,
             f"1 column where {TABS}: 'a,r,b'. Remedy: separate the columns by tabs, not commas, "
-            "or say --delimiter ','.",
+            "or say --delimiter ',' (kgtool inspect, convert and split take it).",
             id="commas",
         ),
         pytest.param(

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -346,6 +347,14 @@ FAULTS: list[Any] = [
         "leave out --columns",
     ),
 ]
+
+
+def test_a_parquet_file_whose_text_is_not_utf8(tmp_path):
+    texts = pa.array([b"a\xff"]).view(pa.string())
+    table = pa.table({"head": texts, "relation": ["r"], "tail": ["b"]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x\.parquet: damaged, .*UTF"):
+        read_triples([tmp_path / "x.parquet"])
 
 
 def case_name(case: Any) -> str:

@@ -30,7 +30,7 @@ from kgtool.loaders.delimited_faults import (
 )
 from kgtool.loaders.faults import fault
 from kgtool.loaders.files import File
-from kgtool.loaders.header import Chosen, choose_columns
+from kgtool.loaders.header import TAKEN, Chosen, choose_columns
 from kgtool.loaders.reading import Reading
 from kgtool.loaders.rows import Ints, Rows, no_triples, rows_of, suspects
 
@@ -203,7 +203,8 @@ def _quoted_rows(file: File, text: str, delimiter: str) -> Iterator[tuple[int, l
         raise fault(
             file.place,
             f"quotes that do not fit ({error})",
-            "close each quote, double those inside, or read it without quotes by --format tsv",
+            "close each quote and double those inside; or, for a file without quoting, say "
+            f"--format tsv {TAKEN}",
             begun,
         ) from None
 

@@ -7,7 +7,7 @@ import io
 from kgtool.errors import DataError
 from kgtool.loaders.faults import fault, quoted
 from kgtool.loaders.files import File
-from kgtool.loaders.header import Chosen
+from kgtool.loaders.header import TAKEN, Chosen
 from kgtool.loaders.reading import FIELDS
 from kgtool.loaders.rows import problem_of
 
@@ -20,7 +20,7 @@ _MAGIC = (
     (b"\xfd7zXZ\0", "compressed by xz", "let its name end in .xz"),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd", "let its name end in .zst"),
     (b"PK\x03\x04", "a zip archive", "let its name end in .zip"),
-    (b"PAR1", "a Parquet file", "let its name end in .parquet, or say --format parquet"),
+    (b"PAR1", "a Parquet file", "let its name end in .parquet, or say --format parquet " + TAKEN),
 )
 
 
@@ -133,7 +133,7 @@ def _column_remedy(line: bytes, cells: list[bytes], delimiter: bytes, width: int
             if separator not in (delimiter, b" ") and line.count(separator) >= 2:
                 return (
                     f"separate the columns by {name}, not {other}, or say --delimiter "
-                    f"{quoted(separator)}"
+                    f"{quoted(separator)} {TAKEN}"
                 )
         if len(line.split()) == 3:
             return f"separate the columns by {name}, not spaces"

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -97,17 +97,17 @@ def read_layout(store: Store, layout: Layout, folder: str) -> dict[str, tuple[st
             mapping lacks; it names the line.
     """
 
-    def member(name: str) -> str:
+    def within(name: str) -> str:
         return str(PurePosixPath(folder) / name)
 
     id_first = layout.tool == "LibKGE"
     entities, relations = (
-        read_id_labels(store.file(member(name), "tsv"), id_first, layout.counted)
+        read_id_labels(store.file(within(name), "tsv"), id_first, layout.counted)
         for name in (layout.entities, layout.relations)
     )
     found = {}
     for split in SPLITS:
-        file = store.file(member(layout.split.format(split)), "tsv")
+        file = store.file(within(layout.split.format(split)), "tsv")
         count = count_of(file) if layout.counted else None
         _, _, inner = file.data.partition(b"\n") if layout.counted else (b"", b"", file.data)
         delimiter = "\t" if b"\t" in inner.partition(b"\n")[0] else " "
@@ -117,7 +117,9 @@ def read_layout(store: Store, layout: Layout, folder: str) -> dict[str, tuple[st
             problem = f"the count {count} does not fit: {len(rows.codes)} triples follow"
             raise fault(file.place, problem, "restore the file, or correct the count", 1)
         found[split] = (file.member, _named(rows, file.place, entities, relations))
-    return found
+    note = _left_out(entities, [rows for _, rows in found.values()])
+    member, rows = found["train"]
+    return found | {"train": (member, replace(rows, notes=(*rows.notes, *note)))}
 
 
 def with_names(
@@ -172,18 +174,29 @@ def with_names(
             "it cannot be told whether the ids are head, relation, tail or head, tail, relation",
             f"say so, by {TELL}: 1,2,3 or 1,3,2",
         )
-    note = () if order == "hrt" else (f"{store.place(first)}: columns are head, tail, relation",)
-    ordered = iter(orders[order])
-    named: dict[str, list[tuple[str, Rows]]] = {}
-    for split, files in splits.items():
-        named[split] = []
-        for member, _ in files:
-            rows = next(ordered)
-            if kind == "ids":
-                rows = _named(rows, store.place(member), entities, relations)
-            named[split].append((member, replace(rows, notes=(*rows.notes, *note))))
-            note = ()
-    return named
+    ordered = orders[order]
+    notes = []
+    if order == "htr":
+        notes.append(f"{store.place(first)}: columns are head, tail, relation")
+    if kind == "ids":
+        places = [store.place(member) for files in splits.values() for member, _ in files]
+        ordered = [
+            _named(rows, place, entities, relations)
+            for rows, place in zip(ordered, places, strict=True)
+        ]
+        notes += _left_out(entities, ordered)
+    ordered[0] = replace(ordered[0], notes=(*ordered[0].notes, *notes))
+    rest = iter(ordered)
+    return {split: [(member, next(rest)) for member, _ in files] for split, files in splits.items()}
+
+
+def _left_out(entities: IdLabels, parts: Sequence[Rows]) -> list[str]:
+    """A note on the entities of a mapping that no triple has, if there are any."""
+    found = pa.chunked_array([rows.labels for rows in parts], pa.large_string())
+    known = pc.is_in(pa.array(entities.labels, pa.large_string()), found)
+    count = len(known) - pc.sum(known).as_py()
+    kind = "entity" if count == 1 else "entities"
+    return [f"{entities.place}: {count:,} {kind} in no triple left out"] if count else []
 
 
 def _mappings(store: Store, beside: str, reading: Reading) -> tuple[IdLabels, IdLabels] | None:

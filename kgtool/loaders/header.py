@@ -23,7 +23,8 @@ _NAMINGS = [(head, between, tail) for head, tail in _ENDS for between in _BETWEE
 _NAMINGS += [("h", "r", "t"), ("s", "p", "o")]
 _ORDERS = {frozenset(naming): naming for naming in _NAMINGS}
 _WORDS = {word for naming in _NAMINGS for word in naming if len(word) > 1}
-TELL = "--columns (kgtool inspect, convert and split take it)"
+TAKEN = "(kgtool inspect, convert and split take it)"  # behind an option in a remedy
+TELL = f"--columns {TAKEN}"
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,5 @@ def _cells(
         if not isinstance(cell, str):
             problem = f"the {field} is {_KINDS[type(cell)]}, not a text"
             raise fault(file.place, problem, "put it in quotes, or leave the line out", line)
-        if not cell.isascii() and any("\ud800" <= character <= "\udfff" for character in cell):
-            problem = f"half a character in the {field} {quoted(cell)}"
-            raise fault(file.place, problem, "write both halves of a surrogate pair", line)
         cells.append(cell)
     return cells

@@ -23,7 +23,8 @@ def read_parquet(file: File, reading: Reading, extra: str | None = None) -> Rows
         table = pq.ParquetFile(pa.BufferReader(file.data))
         names = table.schema_arrow.names
         chosen = choose_columns(names, reading, extra, file.place, None)
-        found = table.read(columns=[names[i] for i in dict.fromkeys(chosen.columns)])
+        found = table.read(columns=[names[i] for i in chosen.columns])
+        found.validate(full=True)  # that text is UTF-8
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise fault(

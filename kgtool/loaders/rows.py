@@ -6,9 +6,8 @@ vocabulary: not empty, not blank, no tab, line end or NUL. It is otherwise exact
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +29,8 @@ class Rows:
 
     Args:
         codes: `(n, 3)` integers, positions in `labels`.
-        labels: `LargeStringArray`, distinct; each is used by a row.
+        labels: `LargeStringArray`, each used by a row; an entity and a relation may share one, or
+            have it twice.
         numbers: `(n,)` int64, where each row stands in the file, from 1; rows are ascending.
         unit: what `numbers` count: `"line"`, `"row"` or `"statement"`.
         extra: `(n,)` texts of the extra column, if there is one.
@@ -74,7 +74,7 @@ def suspects(labels: pa.LargeStringArray) -> list[int]:
 
 
 def rows_of(
-    columns: Sequence[Iterable[str] | pa.Array | pa.ChunkedArray],
+    columns: Sequence[Sequence[str] | pa.ChunkedArray],
     numbers: Ints,
     place: str,
     unit: str,
@@ -84,23 +84,30 @@ def rows_of(
     """The rows of three columns of text.
 
     Args:
-        columns: head, relation and tail, each `(n,)` texts without nulls.
+        columns: head, relation and tail, each `(n,)` texts, none of them null.
         numbers, unit, extra, notes: as in `Rows`.
         place: the file, for errors.
 
     Raises:
         DataError: for no rows, or a text that is no label; it names the first.
     """
-    arrays = [pa.chunked_array([c]) if isinstance(c, pa.Array) else c for c in columns]
-    chunks = [
-        column.cast(pa.large_string()).chunks
-        if isinstance(column, pa.ChunkedArray)
-        else [pa.array(column, pa.large_string())]
-        for column in arrays
-    ]
     if not len(numbers):
         raise no_triples(place)
-    encoded = pa.chunked_array(chain.from_iterable(chunks), pa.large_string()).dictionary_encode()
+    chunks: list[pa.Array] = []
+    for field, column in zip(FIELDS, columns, strict=True):
+        if isinstance(column, pa.ChunkedArray):
+            chunks += column.cast(pa.large_string()).chunks
+            continue
+        try:
+            chunks.append(pa.array(column, pa.large_string()))
+        except UnicodeEncodeError as error:  # a lone surrogate; `object` is the text
+            row = next(i for i, text in enumerate(column) if text == error.object)
+            raise fault(
+                f"{place}, {unit} {numbers[row]}",
+                f"half a character in the {field} {quoted(error.object)}",
+                "write both halves of a surrogate pair",
+            ) from None
+    encoded = pa.chunked_array(chunks, pa.large_string()).dictionary_encode()
     parts = encoded.chunks
     codes = np.concatenate([part.indices.to_numpy() for part in parts]).reshape(3, -1).T
     rows = Rows(codes, parts[-1].dictionary, numbers, unit, extra, notes)
