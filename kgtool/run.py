@@ -7,7 +7,8 @@ best.safetensors       weights of the best validation
 last.safetensors       weights, optimiser and generators of the last one, for --resume
 history.tsv            a row a validation
 train.log              what happened when
-run.json               data path and fingerprint, versions, sizes
+run.json               data path and fingerprint, versions, sizes; the run it came from, if from one
+data/                  of a run made by `kgtool extend`: its triples
 metrics.<split>.json   what evaluate found
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,18 +91,22 @@ class Run:
     vocabulary: Vocabulary
 
     @classmethod
-    def create(cls, path: Path, config: Config, dataset: KGDataset) -> Run:
+    def create(
+        cls, path: Path, config: Config, dataset: KGDataset, origin: Mapping[str, Any] | None = None
+    ) -> Run:
         """Begin a run.
+
+        Args:
+            path: the folder.
+            config: what to train and how.
+            dataset: the triples.
+            origin: what `run.json` says beside, of a run that came from another.
 
         Raises:
             RunError: when the folder holds something already.
             DataError: when a label holds a tab or line feed, which no file of triples can.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(
-                f"{path} exists already. Remedy: choose another --out, remove it, or go on with "
-                "--resume."
-            )
+        refuse_taken(path, "choose another --out, remove it, or go on with --resume")
         vocabulary = dataset.vocabulary
         for label in (*vocabulary.entities, *vocabulary.relations):
             if "\t" in label or "\n" in label:
@@ -120,6 +126,7 @@ class Run:
                 "entities": dataset.num_entities,
                 "relations": dataset.num_relations,
                 "versions": versions(),
+                **(origin or {}),
             },
         )
         # Last: a folder with a configuration is a run that can be opened.
@@ -148,6 +155,11 @@ class Run:
             raise RunError(f"{self.path / 'run.json'}: not a run's. Remedy: restore the file.")
         return info
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """What a run that comes from this one says of it: where it is, and its data's print."""
+        return {"run": str(self.path.resolve()), "fingerprint": self.info["fingerprint"]}
+
     def history(self) -> list[dict[str, float]]:
         """The rows of `history.tsv`, one a validation."""
         try:
@@ -172,8 +184,11 @@ class Run:
         place = data if data is not None else self.info.get("data")
         if place is None:
             raise RunError(f"{self.path} records no data path. Remedy: pass --data PATH.")
-        if data is None and not Path(place).exists():
-            raise RunError(f"the run's data, {place}, is gone. Remedy: pass --data PATH.")
+        if data is None:
+            # A path that is not absolute lies inside the run, wherever that has been moved.
+            place = self.path / place
+            if not place.exists():
+                raise RunError(f"the run's data, {place}, is gone. Remedy: pass --data PATH.")
         if data is not None and self.config.inductive:
             return load_dataset(place, relations=self.vocabulary.relations)
         return load_dataset(place, vocabulary=self.vocabulary)
@@ -187,6 +202,12 @@ class Run:
         model = build_model(self.config, dataset)
         load_weights(model, load_tensors(self.path / BEST)[0], self.path / BEST)
         return model.eval()
+
+
+def refuse_taken(path: Path, remedy: str) -> None:
+    """Raise a RunError when there is something where a new run is to be."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(f"{path} exists already. Remedy: {remedy}.")
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from kgtool.checkpoint import (
 from kgtool.config import Config, TrainingConfig
 from kgtool.errors import RunError, TrainingError
 from kgtool.evaluator import Evaluation, evaluate_model
+from kgtool.extend import carry, check_sizes, start_entities
 from kgtool.files import atomic_write
 from kgtool.model import PathModel
 from kgtool.objective import make_objective
@@ -48,6 +49,7 @@ def train(
     out: str | Path,
     resume: bool = False,
     progress: bool = True,
+    start: Run | str | Path | None = None,
 ) -> Run:
     """Train a model and leave a run folder.
 
@@ -60,35 +62,59 @@ def train(
         out: the run folder, which must not exist or be empty unless `resume`.
         resume: go on from the last checkpoint of `out`; `config` must be the run's own.
         progress: show a progress bar.
+        start: a run whose weights to begin from, in place of random ones, matched by label: see
+            `kgtool.extend`. It is validated before the first step, as epoch 0, so that what
+            training makes worse is not kept. A resumed run need not be told again.
 
     Returns:
         The run, whose weights are those of the best validation.
 
     Raises:
-        RunError: when the folder is taken, or there is nothing to resume.
+        RunError: when the folder is taken, there is nothing to resume, or the start's weights do
+            not fit.
         TrainingError: when the loss is not finite; the step's update is not made.
         Interrupted: after Ctrl-C or SIGTERM.
     """
     keep_large_blocks()
     out = Path(out)
-    run = _reopen(out, config, dataset) if resume else Run.create(out, config, dataset)
-    with _log_to(out / LOG) as log:
+    begun_from = Run.open(start) if isinstance(start, str | Path) else start
+    if begun_from is not None:
+        check_sizes(begun_from.config, config, begun_from.path)
+    origin = {"start": begun_from.origin} if begun_from else {}
+    if resume:
+        run = _reopen(out, config, dataset, origin)
+    else:
+        run = Run.create(out, config, dataset, origin)
+    with log_to(out / LOG) as log:
         trainer = _Trainer(run, dataset, log, progress)
         if resume and (out / LAST).exists():
             trainer.restore()
+        elif begun_from is not None:
+            trainer.begin_from(begun_from)
         trainer.fit()
     return run
 
 
-def _reopen(out: Path, config: Config, dataset: KGDataset) -> Run:
+def _reopen(out: Path, config: Config, dataset: KGDataset, origin: dict[str, Any]) -> Run:
     run = Run.open(out)
+    recorded = run.info
+    if "extended" in recorded:
+        raise RunError(
+            f"{out} was made by extend, and holds no training to go on with. Remedy: train with "
+            f"--start {out} into another folder."
+        )
+    begun_from, told = recorded.get("start"), origin.get("start")
+    # Once there is a checkpoint, the start need not be told again.
+    if told != begun_from and (told or not (out / LAST).exists()):
+        how = f"from {begun_from['run']}" if begun_from else "at random"
+        raise RunError(f"{out} was begun {how}. Remedy: resume with the same --start.")
     # The place of the data may change; its fingerprint may not.
     if run.config.model_copy(update={"data": config.data}) != config:
         raise RunError(
             f"{out} was begun with another configuration. Remedy: resume with its own, "
             f"{out / 'config.toml'}, or train into another folder."
         )
-    if run.info["fingerprint"] != dataset.fingerprint:
+    if recorded["fingerprint"] != dataset.fingerprint:
         raise RunError(f"{out} was begun on other data. Remedy: resume with the same files.")
     return run
 
@@ -123,6 +149,16 @@ class _Trainer:
         self.loss_sum = self.seconds = 0.0
         self.best_mrr = -1.0
         self.history: list[dict[str, float]] = []
+
+    def begin_from(self, start: Run) -> None:
+        """Take the weights of another run, validate them as epoch 0, and save them."""
+        vocabulary, path = self.dataset.vocabulary, start.path / BEST
+        weights = load_tensors(path)[0]
+        missing = carry(self.model, weights, start.vocabulary, vocabulary, path)
+        start_entities(self.model, missing)
+        self.log.info("begun from %s; %d entities are new to it", start.path, len(missing))
+        self._validate(math.nan)
+        self.save()
 
     def fit(self) -> None:
         """Train from where the state is to the last epoch or until patience ends."""
@@ -291,7 +327,7 @@ def _stop_signals() -> Iterator[Any]:
 
 
 @contextmanager
-def _log_to(path: Path) -> Iterator[logging.Logger]:
+def log_to(path: Path) -> Iterator[logging.Logger]:
     """A logger that appends to a file, and to nothing else."""
     log = logging.Logger("kgtool.train", logging.INFO)
     handler = logging.FileHandler(path, encoding="utf-8")

@@ -32,7 +32,17 @@ from tests.runs import ring, tiny_config, write_folder
 
 ROOT = Path(__file__).parent.parent
 FLAGS = {
-    "train": ["config", "overrides", "--data", "--out", "--resume"],
+    "train": ["config", "overrides", "--data", "--out", "--resume", "--start"],
+    "extend": [
+        "run",
+        "triples",
+        "--out",
+        "--data",
+        "--format",
+        "--columns",
+        "--delimiter",
+        "--header",
+    ],
     "evaluate": ["run", "--split", "--data", "--with", "--hits", "--out", "--candidates"],
     "relations": ["run", "--split", "--data", "--with", "--hits"],
     "classify": ["run", "--split", "--data", "--with", "--sampled", "--seed"],
@@ -344,6 +354,29 @@ def test_convert_brings_a_data_set_into_our_shape(kgtool, tmp_path, monkeypatch)
     assert "Written to out/train.txt\n" in done.out
     assert Path("out/test.txt").read_text() == "a\tr\ttest\n"
     assert "Load report of out" in kgtool("inspect", "out").out
+
+
+def test_a_run_is_extended_and_trained_on(kgtool, place):
+    assert kgtool("train", "tiny.toml", "--out", "first").code == 0
+    (place / "new.tsv").write_text("e000\tr000\t[b]new[/b]\ne000\tr000\t[b]new[/b]\n")
+    done = kgtool("extend", "first", "new.tsv", "--out", "grown")
+    assert done.code == 0, done
+    assert re.search(r"added +1 *\n *given twice +1 *\n", done.out)
+    assert "The run is grown; train on from it with --start grown\n" in done.out
+    refused(kgtool("extend", "first", "new.tsv", "--out", "grown"), 2, "grown exists already")
+    refused(kgtool("extend", "first", "gone.tsv", "--out", "x"), 2, "gone.tsv", "Remedy: ")
+    assert kgtool("evaluate", "grown").code == 0
+    done = kgtool("train", "grown/config.toml", "--start", "grown", "--out", "on")
+    assert done.code == 0, done
+    assert Run.open(place / "on").info["start"]["run"] == str(place / "grown")
+    assert "[b]new[/b]" in Run.open(place / "on").vocabulary.entities
+    again = kgtool("train", "grown/config.toml", "--start", "grown", "--out", "on", "--resume")
+    assert again.code == 0, again
+    refused(
+        kgtool("train", "grown/config.toml", "dim=4", "--start", "grown", "--out", "y"),
+        2, "dim is 8 there and 4 here",
+    )  # fmt: skip
+    assert not (place / "y").exists()
 
 
 def test_metrics_of_a_file_are_those_of_the_evaluation(kgtool, run_copy, tmp_path):

@@ -21,7 +21,7 @@ ORDER = [
     {"queries", "encoder", "decoder", "all_paths", "checkpoint", "optimizer", "regularizer"},
     {"walk_reader", "path_queries"},
     {"model"},
-    {"objective", "explain", "ranking", "perplexity", "walk_search"},
+    {"objective", "explain", "extend", "ranking", "perplexity", "walk_search"},
     {"metrics", "path_scores", "baselines", "candidates"},
     {"likelihood", "platt", "calibration", "expected", "similarity"},
     {"answers", "evaluator", "blend", "relation_prediction", "classification"},

@@ -4,6 +4,7 @@ from kgtool.api.answers import explain, export
 from kgtool.api.data import convert
 from kgtool.api.data_sets import data_sets, fetch
 from kgtool.api.evaluation import compare, evaluate, evaluate_baselines
+from kgtool.api.extending import extend
 from kgtool.api.predicting import complete, neighbours, open_predictor, predict
 from kgtool.api.questions import evaluate_paths, evaluate_relations, evaluate_triples
 from kgtool.api.reporting import write_report
@@ -22,6 +23,7 @@ __all__ = [
     "evaluate_triples",
     "explain",
     "export",
+    "extend",
     "fetch",
     "neighbours",
     "next_step",

@@ -1,4 +1,4 @@
-"""Train a model."""
+"""Train a model, and give a trained one more triples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from kgtool.cli.app import Data, app, interactive
+from kgtool.cli.app import (
+    Columns,
+    Data,
+    Delimiter,
+    Format,
+    Header,
+    RunFolder,
+    app,
+    interactive,
+    reading_of,
+)
 from kgtool.errors import ConfigError
 
 
@@ -35,6 +45,12 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint.")
     ] = False,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="A run whose weights to begin from, matched by label.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Train a model and leave a run folder.
 
@@ -54,7 +70,7 @@ def train(
     dataset, report = load_with_report(settings.data)
     Console().print(report.render())
     try:
-        run = train_run(settings, dataset, out, resume=resume, progress=interactive())
+        run = train_run(settings, dataset, out, resume, interactive(), start)
     except Interrupted:
         typer.echo(
             f"Stopped and saved. Go on with the same command and --resume; the run is {out}",
@@ -67,3 +83,33 @@ def train(
         f"Best valid MRR {best['valid_mrr']:.4f} after epoch {best['epoch']:.0f}; "
         f"the run is {run.path}"
     )
+
+
+@app.command()
+def extend(
+    run: RunFolder,
+    triples: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Files of triples in any format; - is standard input.", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The new run's folder.", show_default=False)],
+    data: Data = None,
+    format: Format = None,
+    columns: Columns = None,
+    delimiter: Delimiter = None,
+    header: Header = None,
+) -> None:
+    """Add triples to a run's train triples, without training: a new run.
+
+    Entities may be new, relations not. The new run is evaluated, explained and exported as any
+    other; train goes on from it with --start.
+    """
+    from kgtool.api import extend as extend_run
+    from kgtool.terminal.growth import growth_table
+
+    reading = reading_of(format, columns, delimiter, header)
+    grown = extend_run(run, triples, out, data, reading)
+    Console().print(growth_table(grown.info))
+    typer.echo(f"The run is {grown.path}; train on from it with --start {grown.path}")

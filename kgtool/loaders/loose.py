@@ -42,7 +42,10 @@ class Triples:
 
 
 def read_triples(
-    places: Sequence[str | Path], reading: Reading = LOOK, extra: str | None = None
+    places: Sequence[str | Path],
+    reading: Reading = LOOK,
+    extra: str | None = None,
+    relations: tuple[str, ...] | None = None,
 ) -> Triples:
     """Reads files of triples, one after the other.
 
@@ -52,9 +55,11 @@ def read_triples(
         reading: what the files' names and first lines do not say.
         extra: a further column, by name or by number from 1, such as a date; or the fourth of the
             reading's columns.
+        relations: those whose ids to use; by default the files' own.
 
     Raises:
-        DataError: for a file that cannot be used; it names the line and the remedy.
+        DataError: for a file that cannot be used, or a relation that is not among those given; it
+            names the line and the remedy.
         ConfigError: for no file, or two extra columns.
     """
     if not places:
@@ -66,7 +71,8 @@ def read_triples(
         file = _open(place, reading)
         names.append(file.place)
         parts.append(read_file(file, reading, extra))
-    vocabulary = vocabulary_of(parts)
+    found = vocabulary_of(parts)
+    vocabulary = Vocabulary(found.entities, relations or found.relations)
     ids = np.concatenate(to_ids(parts, names, vocabulary))
     texts = None
     if parts[0].extra is not None:

@@ -53,13 +53,16 @@ def write_dataset(
         The files written.
 
     Raises:
-        DataError: for a first triple that would be read as a header, or a label that a file of
-            triples cannot hold.
+        DataError: for an empty split, a first triple that would be read as a header, or a label
+            that a file of triples cannot hold.
         KGToolError: when a file cannot be written.
     """
     check_labels(data.vocabulary)
     parts = {split: data.split(split) for split in SPLITS}
     parts |= {NEGATIVES[split]: triples for split, triples in (negatives or {}).items()}
+    for stem, triples in parts.items():
+        if not len(triples):
+            raise DataError(f"{data.name}: {stem} holds no triples. Remedy: give it some.")
     files = []
     for stem, triples in parts.items():
         files.append(folder / f"{stem}.txt")

@@ -1,0 +1,212 @@
+"""What a run knows of entities that it never saw: extended, trained on from there, trained anew.
+
+A share of the entities is hidden with all their edges, a model trained on the rest, then given half
+of the hidden edges of train; the other half is asked for, from either end. Beside that, the test
+triples of the other entities, which should not suffer.
+
+    python -m benchmarks.extending configs/families.toml training.epochs=4
+    python -m benchmarks.extending configs/families-one-path.toml dim=64 training.epochs=20
+    python -m benchmarks.extending configs/fb15k-237-one-path.toml --data FB15k-237.tar.gz dim=64 \
+        encoder.layers=0 training.epochs=10 training.validate_every=10
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+# First: kgtool is to be imported before torch.
+from benchmarks import common
+
+# isort: split
+import torch
+from torch import Tensor
+
+import kgtool
+from kgtool import KGDataset, Run, evaluate_model
+from kgtool.checkpoint import load_tensors
+from kgtool.extend import carry
+from kgtool.loaders.write import write_dataset, write_triples
+from kgtool.model import KGModel, PathModel
+from kgtool.run import BEST, build_model
+
+LEAST_EDGES = 4  # of an entity that is hidden, so that it has some to be given and some to be asked
+MOST_ASKED = 2000  # triples of each kind that are ranked
+
+
+def hidden_of(data: KGDataset, share: float, draw: torch.Generator) -> Tensor:
+    """`(num_entities,)` bool: a share of the entities, of those with edges enough."""
+    degree = torch.bincount(data.train[:, [0, 2]].flatten(), minlength=data.num_entities)
+    able = torch.nonzero(degree >= LEAST_EDGES).flatten()
+    hidden = torch.zeros(data.num_entities, dtype=torch.bool)
+    hidden[able[torch.randperm(len(able), generator=draw)[: int(share * len(degree))]]] = True
+    return hidden
+
+
+def some(triples: Tensor, draw: torch.Generator) -> Tensor:
+    """At most `MOST_ASKED` of some triples."""
+    return triples[torch.randperm(len(triples), generator=draw)[:MOST_ASKED]]
+
+
+class Exam:
+    """Ranks what is asked of the new entities, and test triples of the old ones.
+
+    Args:
+        grown: an extended run's data.
+        asked: `(n, 3)` held-out triples of one new and one old entity.
+        new: the ids from here on are new entities'.
+    """
+
+    def __init__(self, grown: KGDataset, asked: Tensor, new: int, draw: torch.Generator) -> None:
+        # The filter is all that holds, for all alike: what is asked counts as known.
+        known = replace(grown, valid=torch.cat([grown.valid, asked]))
+        sample = some(asked, draw)
+        of_new = sample[:, 0] >= new
+        self.heads = replace(known, test=sample[of_new])
+        self.tails = replace(known, test=sample[~of_new])
+        self.old = replace(known, test=some(grown.test, draw))
+
+    def row(self, name: str, model: KGModel | PathModel, seconds: float | None) -> list[str]:
+        """Name, MRR where a new entity asks, where it is the answer, of old ones; seconds."""
+        scorer = model.eval().scorer()
+        heads, tails = (
+            evaluate_model(scorer, d, "test").filtered for d in (self.heads, self.tails)
+        )
+        n, m = len(self.heads.test), len(self.tails.test)
+
+        def mean(of_heads: str, of_tails: str) -> float:
+            mrr = [found[side]["realistic"]["mrr"] for found, side in
+                   ((heads, of_heads), (tails, of_tails))]  # fmt: skip
+            return (n * mrr[0] + m * mrr[1]) / (n + m)
+
+        old = evaluate_model(scorer, self.old, "test").mrr
+        figures = (mean("tail", "head"), mean("head", "tail"), old)
+        took = "" if seconds is None else f"{seconds:.1f}"
+        return [name, *(f"{figure:.3f}" for figure in figures), took]
+
+
+def other_starts(model: KGModel, new: int) -> dict[str, Callable[[], None]]:
+    """What a new entity's embedding might start from, too."""
+    rows, bias, graph = model.encoder.entities, model.decoder.bias, model.graph
+
+    def put(value: Tensor) -> None:
+        rows[new:] = value
+        bias[new:] = bias[:new].mean()
+
+    def neighbours() -> None:
+        told = (graph.head < new) & (graph.tail >= new)
+        head, tail = graph.head[told], graph.tail[told] - new
+        sums = torch.zeros(len(rows) - new, rows.shape[1]).index_add_(0, tail, rows[head])
+        count = torch.bincount(tail, minlength=len(sums)).clamp(min=1)
+        put(sums / count.unsqueeze(1))
+
+    return {
+        "start: as drawn, untrained": lambda: None,
+        "start: zeros": lambda: put(torch.zeros(rows.shape[1])),
+        "start: mean of all": lambda: put(rows[:new].mean(0)),
+        "start: mean of neighbours": neighbours,
+    }
+
+
+def main() -> int:
+    """Parse the arguments, train, extend, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="a TOML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--data", help="by default the configuration's")
+    parser.add_argument("--share", type=float, default=0.05, help="of entities (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    args = parser.parse_intermixed_args()
+    config = kgtool.load_config(args.config, args.overrides)
+    data = kgtool.load_dataset(args.data or config.data or common.fail("pass --data"))
+    common.describe(data)
+    draw = torch.Generator().manual_seed(args.seed)
+    hidden = hidden_of(data, args.share, draw)
+    touched = {
+        name: hidden[data.split(name)[:, [0, 2]]].any(1) for name in ("train", "valid", "test")
+    }
+    edges = data.train[touched["train"]]
+    given = torch.rand(len(edges), generator=draw) < 0.5
+    with tempfile.TemporaryDirectory() as folder:
+        return compare(config, data, touched, edges, given, Path(folder), draw)
+
+
+def compare(
+    config: kgtool.Config, data: KGDataset, touched: dict[str, Tensor], edges: Tensor,
+    given: Tensor, folder: Path, draw: torch.Generator,
+) -> int:  # fmt: skip
+    """Train without the hidden entities, extend, train on, train anew."""
+    train, valid, test = (data.split(name)[~there] for name, there in touched.items())
+    rest = replace(data, train=train, valid=valid, test=test)
+    # Relations that the rest has not cannot be given without training.
+    able = torch.isin(edges[:, 1], torch.cat([train, valid, test])[:, 1])
+    edges, given = edges[able], given[able]
+    write_dataset(rest, folder / "base")
+    write_triples(folder / "given.tsv", edges[given], data.vocabulary)
+    epochs = config.training.epochs
+    few = max(1, round(epochs / 10))
+
+    def trained(
+        name: str, on: KGDataset, epochs: int, start: Run | None = None
+    ) -> tuple[Run, float]:
+        training = config.training.model_copy(
+            update={"epochs": epochs, "validate_every": min(epochs, config.training.validate_every)}
+        )
+        settings = config.model_copy(update={"training": training})
+        begun = time.perf_counter()
+        run = kgtool.train(settings, on, folder / name, progress=False, start=start)
+        return run, time.perf_counter() - begun
+
+    base, took = trained("run", kgtool.load_dataset(folder / "base"), epochs)
+    begun = time.perf_counter()
+    grown = kgtool.extend(base, folder / "given.tsv", folder / "grown")
+    extending = time.perf_counter() - begun
+    full = grown.dataset()
+    new = base.info["entities"]
+    ids = full.vocabulary.entity_ids
+    to_new = torch.tensor([ids.get(label, -1) for label in data.vocabulary.entities])
+    relation = torch.tensor([full.vocabulary.relation_ids[r] for r in data.vocabulary.relations])
+    left = edges[~given]
+    asked = torch.stack([to_new[left[:, 0]], relation[left[:, 1]], to_new[left[:, 2]]], dim=1)
+    one_new = (asked[:, [0, 2]] >= new).sum(1) == 1
+    asked = asked[one_new & (asked >= 0).all(1)]
+    exam = Exam(full, asked, new, draw)
+    bare = replace(full, train=base.dataset().train)
+    weights = load_tensors(base.path / BEST)[0]
+
+    def carried(over: KGDataset) -> KGModel | PathModel:
+        model = build_model(config, over)
+        carry(model, weights, base.vocabulary, over.vocabulary, base.path)
+        return model
+
+    rows = [exam.row(f"the run, {epochs} epochs, without their edges", carried(bare), took)]
+    model = carried(full)
+    if isinstance(model, KGModel) and model.encoder.start == "embedding":
+        for name, act in other_starts(model, new).items():
+            with torch.no_grad():
+                act()
+            rows.append(exam.row(name, model, None))
+    rows.append(exam.row("extended", grown.model(full), extending))
+    on, took = trained("on", full, few, grown)
+    rows.append(exam.row(f"trained on, {few} more", on.model(full), took))
+    short, took = trained("short", full, few)
+    rows.append(exam.row(f"anew, {few}", short.model(full), took))
+    anew, took = trained("anew", full, epochs)
+    rows.append(exam.row(f"anew, {epochs}", anew.model(full), took))
+    common.print_table(
+        f"{full.num_entities - new:,} entities hidden, {int(given.sum()):,} edges given, "
+        f"{len(exam.heads.test) + len(exam.tails.test):,} of {len(asked):,} asked; MRR",
+        ["", "new asks", "new is the answer", "old", "seconds"],
+        rows,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

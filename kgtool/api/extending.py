@@ -1,0 +1,81 @@
+"""A trained run with more triples, and entities that it did not know."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from kgtool.api.runs import loaded, opened
+from kgtool.checkpoint import load_tensors, save_tensors
+from kgtool.errors import DataError
+from kgtool.extend import carry, grow, start_entities
+from kgtool.files import atomic_folder
+from kgtool.loaders import LOOK, Reading, load_negatives, read_triples
+from kgtool.loaders.write import write_dataset
+from kgtool.run import BEST, HISTORY, LOG, Run, build_model, refuse_taken
+from kgtool.trainer import log_to
+from kgtool.triples import KGDataset
+
+DATA = "data"
+
+
+def extend(
+    run: Run | str | Path,
+    triples: str | Path | Sequence[str | Path],
+    out: str | Path,
+    data: KGDataset | str | Path | None = None,
+    reading: Reading = LOOK,
+) -> Run:
+    """Add triples to the train triples of a run, without training: a new run folder.
+
+    The new run has the old ids and, behind them, those of new entities; the weights, with a start
+    for entities that training saw no edge of where they have embeddings (see
+    `kgtool.extend.start_entities`); and the grown data in its folder. Its history and log are those
+    of the training that made the weights. It holds no optimiser: to train on, start a run from it.
+
+    Triples that the data have already, in whichever split, are not added: those of valid and test
+    stay questions. `run.json` counts them under `extended`.
+
+    Args:
+        run: a run or its folder.
+        triples: a file of triples, or several, in any format; see `kgtool.loaders.read_triples`.
+        out: the new run's folder; written whole or not at all.
+        data: the data set to grow or its place; by default where it was when the run began.
+        reading: what the triples' files do not say themselves.
+
+    Raises:
+        RunError: when the run cannot be used, or `out` holds something.
+        DataError: when data or triples cannot be used, no triple is new, or a relation is: without
+            training, nothing is known of it.
+        KGToolError: when a file cannot be written.
+    """
+    run, out = opened(run), Path(out)
+    refuse_taken(out, "choose another --out, or remove it")
+    places = [triples] if isinstance(triples, str | Path) else list(triples)
+    dataset = loaded(run, data)
+    given = read_triples(places, reading, relations=dataset.vocabulary.relations)
+    growth = grow(dataset, given.vocabulary, given.triples)
+    if not growth.added:
+        raise DataError(
+            f"{', '.join(map(str, places))}: the data hold all {len(given.triples):,} triples "
+            "already. Remedy: give new ones."
+        )
+    grown = growth.dataset
+    weights, state = load_tensors(run.path / BEST)
+    model = build_model(run.config, grown)
+    carry(model, weights, run.vocabulary, grown.vocabulary, run.path / BEST)
+    start_entities(model, growth.unseen)
+    negatives = load_negatives(dataset.path, dataset.vocabulary) if dataset.path else {}
+    config = run.config.model_copy(update={"data": str(out / DATA)})
+    said = {"files": [str(place) for place in places], **growth.counts()}
+    with atomic_folder(out) as folder:
+        Run.create(folder, config, grown, {"data": DATA, "extended": run.origin | said})
+        write_dataset(grown, folder / DATA, negatives)
+        save_tensors(folder / BEST, model.state_dict(), state)
+        for name in (HISTORY, LOG):
+            if (run.path / name).is_file():
+                shutil.copyfile(run.path / name, folder / name)
+        with log_to(folder / LOG) as log:
+            log.info("extended from %s by %d triples", run.path, growth.added)
+    return Run.open(out)

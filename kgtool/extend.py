@@ -1,0 +1,288 @@
+"""Growing a trained model: more triples, more entities, and its weights carried over by label.
+
+An all-paths model without embeddings holds nothing of an entity: over the grown graph the same
+weights answer at once. Where entities have embeddings, those that training did not see are given
+one, see `start_entities`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kgtool.config import Config
+from kgtool.errors import RunError
+from kgtool.graph import MessageGraph
+from kgtool.model import KGModel, PathModel, Scorer
+from kgtool.triples import SPLITS, KGDataset, Vocabulary
+
+ROUNDS = 8  # new entities farther than that from all old ones start from the mean
+SAMPLE = 20_000  # edges, about, that say how an edge scores
+# The axis of a parameter's rows by relation id; behind them may be rows of what is no relation.
+_RELATION_AXIS = {
+    "encoder.relations": 0,
+    "decoder.walks.steps.weight": 0,
+    "decoder.walks.steps.bias": 0,
+    "decoder.weights": 1,
+    "decoder.relations": 0,
+    "decoder.relations_hidden": 0,
+}
+_OF_LAYERS = ("coefficients", "blocks")
+
+
+@dataclass(frozen=True, eq=False)
+class Growth:
+    """A data set with more train triples, and what became of the triples that were given.
+
+    Attributes:
+        dataset: the old ids kept, new entities appended; valid and test as they were.
+        added: given triples that are train's now.
+        repeated: given triples that were given before.
+        known: given triples that the data held already, by split. Those of valid and test stay
+            there and are not added: a triple is never both a fact and a question.
+        new: entities that the data had not, the last ones.
+        unseen: `(n,)` int64, entities that have an edge in train now and had none, the new ones
+            among them: whatever training made of them was made without a fact.
+    """
+
+    dataset: KGDataset
+    added: int
+    repeated: int
+    known: Mapping[str, int]
+    new: int
+    unseen: Tensor
+
+    def counts(self) -> dict[str, int]:
+        """What became of the given triples, and how many entities are new, by words."""
+        return {
+            "added": self.added,
+            "given twice": self.repeated,
+            **{f"already in {split}": count for split, count in self.known.items()},
+            "new entities": self.new,
+            "entities without an edge before": len(self.unseen),
+        }
+
+
+def grow(dataset: KGDataset, words: Vocabulary, triples: Tensor) -> Growth:
+    """Add triples to train.
+
+    Args:
+        dataset: what to add to.
+        words: the labels of the triples' ids; the relations are the data set's, in any order.
+        triples: `(n, 3)` int64.
+
+    Raises:
+        KeyError: for a relation that the data set has not.
+    """
+    own = dataset.vocabulary
+    fresh = sorted(set(words.entities) - own.entity_ids.keys())
+    vocabulary = Vocabulary((*own.entities, *fresh), own.relations)
+    entity = torch.tensor([vocabulary.entity_ids[label] for label in words.entities])
+    relation = torch.tensor([own.relation_ids[label] for label in words.relations])
+    head, kind, tail = triples.unbind(1)
+    given = torch.stack([entity[head], relation[kind], entity[tail]], dim=1)
+
+    def key(part: Tensor) -> Tensor:
+        of_pair = part[:, 0] * len(vocabulary.entities) + part[:, 2]
+        return of_pair * len(own.relations) + part[:, 1]
+
+    first = _first_of_each(key(given))
+    distinct = given[first]
+    known = {split: torch.isin(key(distinct), key(dataset.split(split))) for split in SPLITS}
+    added = distinct[~torch.stack(list(known.values())).any(0)]
+    grown = replace(
+        dataset, path=None, vocabulary=vocabulary, train=torch.cat([dataset.train, added])
+    )
+    before, after = (
+        _has_edges(train, grown.num_entities) for train in (dataset.train, grown.train)
+    )
+    return Growth(
+        grown, len(added), len(given) - len(distinct),
+        {split: int(there.sum()) for split, there in known.items()},
+        len(fresh), torch.nonzero(after & ~before).flatten(),
+    )  # fmt: skip
+
+
+def _first_of_each(key: Tensor) -> Tensor:
+    """`(m,)` int64, ascending: where each distinct key `(n,)` occurs first."""
+    _, group = torch.unique(key, return_inverse=True)
+    order = torch.argsort(group, stable=True)
+    starts = torch.ones(len(key), dtype=torch.bool)
+    starts[1:] = group[order].diff() > 0
+    return order[starts].sort().values
+
+
+def _has_edges(train: Tensor, num_entities: int) -> Tensor:
+    """`(num_entities,)` bool."""
+    return torch.bincount(train[:, [0, 2]].flatten(), minlength=num_entities) > 0
+
+
+def sizes(config: Config) -> dict[str, object]:
+    """The settings that say which weights there are, by key; two runs' weights fit if all agree."""
+    found: dict[str, object] = {"dim": config.dim, "encoder": config.encoder is not None}
+    if encoder := config.encoder:
+        found |= {"encoder.start": encoder.start, "encoder.layers": encoder.layers}
+        if encoder.layers:
+            found["encoder.decomposition"] = encoder.decomposition
+            found["encoder.parts"] = encoder.parts
+    found["one_path"] = config.one_path is not None
+    if one := config.one_path:
+        found |= {"one_path.cell": one.cell, "one_path.walks > 0": one.walks > 0}
+    if all_paths := config.all_paths:
+        found |= {"all_paths.steps": all_paths.steps, "all_paths.readout": all_paths.readout}
+    return found
+
+
+def check_sizes(start: Config, config: Config, place: Path) -> None:
+    """Raise a RunError that names the settings by which a run's weights do not fit another's."""
+    theirs, ours = sizes(start), sizes(config)
+    keys = dict.fromkeys((*theirs, *ours))
+    differ = [
+        f"{key} is {_said(theirs.get(key))} there and {_said(ours.get(key))} here"
+        for key in keys if theirs.get(key) != ours.get(key)
+    ]  # fmt: skip
+    if differ:
+        raise RunError(
+            f"the weights of {place} do not fit: {'; '.join(differ)}. Remedy: give these settings "
+            f"as {place / 'config.toml'} has them, or train without --start."
+        )
+
+
+def _said(value: object) -> str:
+    if value is None:
+        return "not set"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@torch.no_grad()
+def carry(
+    model: KGModel | PathModel,
+    weights: Mapping[str, Tensor],
+    old: Vocabulary,
+    new: Vocabulary,
+    path: Path,
+) -> Tensor:
+    """Give a model the weights of another of its sizes; rows are matched by label.
+
+    Rows of entities and relations that the weights lack stay as they are.
+
+    Args:
+        model: over data with the labels `new`; changed in place.
+        weights: the other's state, by name.
+        old, new: the labels of the other's ids and of the model's.
+        path: where the weights are from, for errors.
+
+    Returns:
+        `(n,)` int64: the model's entities that the weights lack.
+
+    Raises:
+        RunError: when the weights are not of the model's sizes and the labels `old`.
+    """
+    entity = [old.entity_ids.get(label, -1) for label in new.entities]
+    relation = [old.relation_ids.get(label, -1) for label in new.relations]
+    relation += [row if row < 0 else row + len(old.relations) for row in relation]
+    sources = {
+        "entity": (entity, len(old.entities)),
+        "relation": (relation, 2 * len(old.relations)),
+    }
+    own = model.state_dict()
+    if own.keys() != weights.keys():
+        raise _unfit(path)
+    for name, parameter in own.items():
+        told, rows = weights[name], _rows_of(model, name)
+        if rows is None:
+            if told.shape != parameter.shape:
+                raise _unfit(path)
+            parameter.copy_(told)
+            continue
+        (source, many), axis = sources[rows[0]], rows[1]
+        behind = parameter.shape[axis] - len(source)
+        expected = list(parameter.shape)
+        expected[axis] = many + behind
+        if list(told.shape) != expected:
+            raise _unfit(path)
+        row = torch.tensor([*source, *range(many, many + behind)], dtype=torch.long)
+        here = torch.nonzero(row >= 0).flatten()
+        found = told.index_select(axis, row[here])
+        parameter.index_copy_(axis, here.to(parameter.device), found.to(parameter.device))
+    return torch.nonzero(torch.tensor(entity, dtype=torch.long) < 0).flatten()
+
+
+def _unfit(path: Path) -> RunError:
+    return RunError(
+        f"{path}: the weights do not fit the run's configuration and vocabulary. "
+        "Remedy: keep the files of a run together as they were written."
+    )
+
+
+def _rows_of(model: KGModel | PathModel, name: str) -> tuple[str, int] | None:
+    """Of what a parameter has rows, and along which axis; None where it is of no such thing."""
+    if name == "encoder.entities" and model.encoder is not None:
+        return ("entity" if model.encoder.start == "embedding" else "relation"), 0
+    if name == "decoder.bias" and isinstance(model, KGModel):
+        return "entity", 0
+    if name in _RELATION_AXIS:
+        return "relation", _RELATION_AXIS[name]
+    return ("relation", 0) if name.endswith(_OF_LAYERS) else None
+
+
+@torch.no_grad()
+def start_entities(model: KGModel | PathModel, unseen: Tensor) -> None:
+    """Give entities that training did not see an embedding to start from, where they have one.
+
+    A one-path model answers `(u, r, ?)` by a state whose product with a tail is the tail's score.
+    So an entity starts in the direction of the sum of these states over its edges `(u, r, v)`,
+    inverses included, and at the length, one for all, at which embeddings score such an edge as
+    high as an edge of the trained entities; an encoder's messages reach old and new alike. Longer,
+    new entities would be found before old ones, whatever is asked. Entities that hang on new ones
+    alone come after those. The bias, and an embedding of which no edge tells, is the mean of the
+    trained. All-paths models that are fed by embeddings have no such states: there an entity starts
+    from that mean.
+
+    Args:
+        model: over the graph that has edges of the entities; changed in place.
+        unseen: `(n,)` int64.
+    """
+    if model.encoder is None or model.encoder.start != "embedding" or not len(unseen):
+        return
+    graph, rows = model.graph, model.encoder.entities
+    settled = torch.ones(graph.num_entities, dtype=torch.bool)
+    settled[unseen] = False
+    old_edges = torch.nonzero(settled[graph.head] & settled[graph.tail]).flatten()
+    if not len(old_edges):
+        return
+    trained = torch.unique(graph.tail[old_edges])
+    rows[unseen] = rows[trained].mean(0)
+    longest = float(rows[trained].norm(dim=1).max())
+    if isinstance(model, PathModel):
+        return
+    bias = model.decoder.bias
+    bias[unseen] = bias[trained].mean()
+    old_edges = old_edges[:: len(old_edges) // SAMPLE + 1]
+    asked = _asked(model.scorer(), graph, old_edges)
+    usual = (asked * rows[graph.tail[old_edges]]).sum(1).mean()
+    for _ in range(ROUNDS):
+        edges = torch.nonzero(settled[graph.head] & ~settled[graph.tail]).flatten()
+        if not len(edges):
+            return
+        asked = _asked(model.scorer(), graph, edges)
+        tail, place = torch.unique(graph.tail[edges], return_inverse=True)
+        sums = torch.zeros(len(tail), asked.shape[1]).index_add_(0, place, asked)
+        direction = F.normalize(sums, dim=1)
+        scored = (asked * direction[place]).sum(1).mean()
+        length = (usual / scored.clamp(min=1e-6)).clamp(min=0, max=longest)
+        rows[tail] = length * direction
+        settled[tail] = True
+
+
+def _asked(scorer: Scorer, graph: MessageGraph, edges: Tensor) -> Tensor:
+    """`(e, d)`: the states that the tails of edges `(e,)` are scored by."""
+    head, path = graph.head[edges], graph.relation[edges].unsqueeze(1)
+    ones = torch.ones_like(head)
+    states: Tensor = scorer.decoder(head, path, ones, scorer.entities, scorer.relations)
+    return states
