@@ -135,8 +135,13 @@ def test_the_layouts_of_others_are_read(tmp_path, files, kind):
 def test_an_order_that_was_told_by_looking_is_noted(tmp_path):
     place = folder_of(tmp_path, dglke(order="htr"))
     report = load_with_report(place)[1]
-    assert report.notes == (f"{place / 'train.tsv'}: columns are head, tail, relation",)
-    assert load_with_report(folder_of(tmp_path / "2", dglke()))[1].notes == ()
+    labelled_by = f"ids, whose labels are in {place / 'entities.dict'}"
+    assert report.notes == (
+        f"{place / 'train.tsv'}: columns are head, tail, relation",
+        f"{place / 'train.tsv'}: {labelled_by}",
+    )
+    place = folder_of(tmp_path / "2", labels_beside_mappings())
+    assert load_with_report(place)[1].notes == ()
 
 
 def test_an_order_that_cannot_be_told_is_asked_for(tmp_path):
@@ -161,7 +166,13 @@ def test_entities_in_no_triple_are_left_out_with_a_note(tmp_path, files):
     place = folder_of(tmp_path, files | {name: more[name]})
     data, report = load_with_report(place)
     assert labelled(data) == TRIPLES
-    assert report.notes == (f"{place / name}: 1 entity in no triple left out",)
+    assert report.notes[1:] == (f"{place / name}: 1 entity in no triple left out",)
+    assert "ids, whose labels" in report.notes[0] or "read as a data set of" in report.notes[0]
+
+
+def test_half_a_layout_beside_usual_files_does_not_matter(tmp_path):
+    files = labels_beside_mappings() | {"train.del": "0\t0\t1\n", "train2id.txt": "x"}
+    assert labelled(load_dataset(folder_of(tmp_path, files))) == TRIPLES
 
 
 FAULTS = {

@@ -191,6 +191,7 @@ FAULTS: list[Any] = [
     ("x.csv", b'"a",r,b\n\na,r,b\n', {}, ", line 2: a blank line", "remove the line"),
     ("x.csv", b'a,r,b\n"a\nb",r,c\n', {}, ", line 2: a line end in the head", "something else"),
     ("x.csv", b'"a",r,b\na,"x\ty",c\n', {}, ", line 2: a tab in the relation", "something else"),
+    ("x.csv", b'a,r,b\n"a",r\0,c\n', {}, ", line 2: a NUL byte", "restore the file"),
     ("x.csv", b'a,r,b\na,"",c\n', {}, ", line 2: an empty relation", "fill it in"),
     ("x.csv", b'"a",r,b\na,r,caf\xe9\n', {}, ", line 2: not UTF-8", "save the file as UTF-8"),
     ("x.csv", b'"head","relation","tail"\n', {}, ": no triples", "put the triples there"),
@@ -469,6 +470,36 @@ def test_files_are_read_in_order_with_notes_and_an_extra_column(tmp_path):
         read_triples([one], Reading(columns=("1", "2", "3", "4")), extra="year")
     with pytest.raises(ConfigError, match="no file of triples"):
         read_triples([])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "texts"),
+    [
+        ("x.jsonl", b'["a","r","b",1.50]\n["b","s","c",7]', ("1.50", "7")),
+        ("x.parquet", parquet(**NAMED, w=[0.5, 2.0]), ("0.5", "2")),
+        ("x.csv", b'a,r,b,\nb,s,c," "\n', ("", " ")),
+        ("x.tsv", b"a\tr\tb\t\nb\ts\tc\t1\n", ("", "1")),
+    ],
+)
+def test_an_extra_column_may_hold_any_text(tmp_path, name, data, texts):
+    found = read_triples([written(tmp_path, name, data)], extra="4")
+    assert (labelled(found), found.extra) == (TWO, texts)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "problem"),
+    [
+        ("x.tsv", b"a\tr\tb\t1\na\tr\tb\t\xff\n", ", line 2: not UTF-8: byte 0xff in the extra"),
+        ("x.jsonl", b'["a","r","b",null]', ", line 1: the extra column is null"),
+        ("x.parquet", parquet(**NAMED, w=[[1], [2]]), ": the column 'w' holds list"),
+        ("x.nt", b"_:a <r:> _:b .", ": RDF has no columns"),
+    ],
+)
+def test_an_extra_column_that_holds_no_text(tmp_path, name, data, problem):
+    place = written(tmp_path, name, data)
+    with pytest.raises(DataError) as caught:
+        read_triples([place], extra="4")
+    assert str(caught.value).startswith(f"{place}{problem}")
 
 
 def test_literals_are_counted_with_their_statements(tmp_path):

@@ -166,6 +166,9 @@ def _read_quoted(file: File, delimiter: str, reading: Reading, extra: str | None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise not_utf8(file, line, data.split(b"\n", line)[line - 1]) from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise fault(file.place, "a NUL byte", "restore the file: it is damaged, or not text", line)
     rows = _quoted_rows(file, text, delimiter)
     line, first = next(rows, (1, []))
     if not first:

@@ -8,7 +8,7 @@ from kgtool.errors import DataError
 from kgtool.loaders.faults import fault, quoted
 from kgtool.loaders.files import File
 from kgtool.loaders.header import TAKEN, Chosen
-from kgtool.loaders.reading import FIELDS
+from kgtool.loaders.reading import EXTRA, FIELDS
 from kgtool.loaders.rows import problem_of
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -72,7 +72,7 @@ def first_fault(file: File, delimiter: bytes, chosen: Chosen, width: int, skip: 
         if blank is not None:
             # sound at the end of a file only
             return fault(file.place, "a blank line", "remove the line, or restore it", blank)
-        problem = _problem(line, delimiter, chosen.columns[:3], width)
+        problem = _problem(line, delimiter, chosen.columns, width)
         if problem is not None:
             return fault(file.place, *problem, line=number)
     raise AssertionError(f"{file.place}: no fault found")
@@ -105,7 +105,7 @@ def _problem(
             expected = f"3 are expected (head, relation, tail, separated by {separator})"
         problem = f"{_columns(len(cells))} where {expected}: {shown}"
         return problem, _column_remedy(line, cells, delimiter, width)
-    for field, i in zip(FIELDS, columns, strict=True):
+    for field, i in zip((*FIELDS, EXTRA), columns, strict=False):
         cell = cells[i]
         try:
             label = cell.decode()
@@ -114,11 +114,10 @@ def _problem(
                 f"not UTF-8: byte 0x{cell[error.start]:02x} in the {field} {quoted(cell)}",
                 "save the file as UTF-8",
             )
-        problem_here = problem_of(label, field)
-        if problem_here is not None and label.strip():
-            return problem_here
-        if problem_here is not None:
-            return f"{problem_here[0]}: {shown}", problem_here[1]
+        found = None if field == EXTRA else problem_of(label, field)
+        if found is not None:
+            whole = "" if label.strip() else f": {shown}"
+            return f"{found[0]}{whole}", found[1]
     return None
 
 

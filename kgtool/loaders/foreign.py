@@ -23,7 +23,7 @@ from kgtool.loaders.delimited import read_delimited, used
 from kgtool.loaders.faults import fault, quoted
 from kgtool.loaders.header import TELL
 from kgtool.loaders.id_labels import IdLabels, count_of, read_id_labels
-from kgtool.loaders.reading import Reading
+from kgtool.loaders.reading import LOOK, Reading
 from kgtool.loaders.rows import Rows, suspects
 from kgtool.loaders.sources import Store, split_of
 from kgtool.triples import SPLITS
@@ -79,6 +79,8 @@ def find_layout(store: Store) -> tuple[Layout, str] | None:
             if member != str(folder / layout.split.format("train")):
                 continue
             missing = [name for name in layout.names if str(folder / name) not in members]
+            if missing and any(split_of(name, LOOK) for name in store.members):
+                continue  # beside them are files of the usual names
             if missing:
                 raise fault(
                     store.path,
@@ -117,9 +119,12 @@ def read_layout(store: Store, layout: Layout, folder: str) -> dict[str, tuple[st
             problem = f"the count {count} does not fit: {len(rows.codes)} triples follow"
             raise fault(file.place, problem, "restore the file, or correct the count", 1)
         found[split] = (file.member, _named(rows, file.place, entities, relations))
-    note = _left_out(entities, [rows for _, rows in found.values()])
+    notes = (
+        f"{store.path}: read as a data set of {layout.tool}",
+        *_left_out(entities, [rows for _, rows in found.values()]),
+    )
     member, rows = found["train"]
-    return found | {"train": (member, replace(rows, notes=(*rows.notes, *note)))}
+    return found | {"train": (member, replace(rows, notes=rows.notes + notes))}
 
 
 def with_names(
@@ -175,28 +180,29 @@ def with_names(
             f"say so, by {TELL}: 1,2,3 or 1,3,2",
         )
     ordered = orders[order]
-    notes = []
+    notes: tuple[str, ...] = ()
     if order == "htr":
-        notes.append(f"{store.place(first)}: columns are head, tail, relation")
+        notes += (f"{store.place(first)}: columns are head, tail, relation",)
     if kind == "ids":
         places = [store.place(member) for files in splits.values() for member, _ in files]
         ordered = [
             _named(rows, place, entities, relations)
             for rows, place in zip(ordered, places, strict=True)
         ]
+        notes += (f"{store.place(first)}: ids, whose labels are in {entities.place}",)
         notes += _left_out(entities, ordered)
-    ordered[0] = replace(ordered[0], notes=(*ordered[0].notes, *notes))
+    ordered[0] = replace(ordered[0], notes=ordered[0].notes + notes)
     rest = iter(ordered)
     return {split: [(member, next(rest)) for member, _ in files] for split, files in splits.items()}
 
 
-def _left_out(entities: IdLabels, parts: Sequence[Rows]) -> list[str]:
+def _left_out(entities: IdLabels, parts: Sequence[Rows]) -> tuple[str, ...]:
     """A note on the entities of a mapping that no triple has, if there are any."""
     found = pa.chunked_array([rows.labels for rows in parts], pa.large_string())
     known = pc.is_in(pa.array(entities.labels, pa.large_string()), found)
     count = len(known) - pc.sum(known).as_py()
     kind = "entity" if count == 1 else "entities"
-    return [f"{entities.place}: {count:,} {kind} in no triple left out"] if count else []
+    return (f"{entities.place}: {count:,} {kind} in no triple left out",) if count else ()
 
 
 def _mappings(store: Store, beside: str, reading: Reading) -> tuple[IdLabels, IdLabels] | None:

@@ -12,13 +12,21 @@ from kgtool.loaders.delimited_faults import not_utf8, start_of, unreadable
 from kgtool.loaders.faults import fault, quoted
 from kgtool.loaders.files import File
 from kgtool.loaders.header import Chosen, choose_columns
-from kgtool.loaders.reading import FIELDS, Reading
+from kgtool.loaders.reading import EXTRA, FIELDS, Reading
 from kgtool.loaders.rows import Rows, no_triples, rows_of
+
+
+class _Fraction(str):
+    """A number with a fraction or exponent, as it is written."""
+
+    __slots__ = ()
+
 
 _KINDS = {
     bool: "true or false",
     type(None): "null",
     float: "a number",
+    _Fraction: "a number",
     list: "a list",
     dict: "an object",
 }
@@ -58,16 +66,20 @@ def _chosen(
     file: File, row: dict[str, Any] | list[Any], reading: Reading, extra: str | None, line: int
 ) -> Chosen:
     """The columns, by the keys of the first object or the length of the first array."""
-    if isinstance(row, list) and len(row) == 3 and reading.columns is None and extra is None:
-        return Chosen((0, 1, 2), False)
-    names = row if isinstance(row, dict) else map(str, range(1, len(row) + 1))
-    return choose_columns(tuple(names), reading, extra, f"{file.place}, line {line}", None)
+    if isinstance(row, dict):
+        return choose_columns(tuple(row), reading, extra, f"{file.place}, line {line}", None)
+    numbered = [str(i) for i in range(1, len(row) + 1)]  # an array has no names
+    return choose_columns(numbered, Reading(columns=reading.columns), extra, file.place, line)
 
 
 def _parsed(file: File, line: bytes, number: int) -> dict[str, Any] | list[Any]:
     try:
         row = json.loads(
-            line.decode(), parse_int=str, parse_constant=float, object_pairs_hook=_without_twins
+            line.decode(),
+            parse_int=str,
+            parse_float=_Fraction,
+            parse_constant=float,
+            object_pairs_hook=_without_twins,
         )
     except UnicodeDecodeError:
         raise not_utf8(file, number, line) from None
@@ -115,12 +127,12 @@ def _cells(
         raise fault(file.place, problem, "give each row as many as the first", line)
     keys: list[Any] = list(first) if isinstance(first, dict) else list(range(len(first)))
     cells = []
-    for field, i in zip((*FIELDS, "extra column"), chosen.columns, strict=False):
+    for field, i in zip((*FIELDS, EXTRA), chosen.columns, strict=False):
         if isinstance(row, dict) and keys[i] not in row:
             problem = f"no key {quoted(keys[i])} for the {field}: {', '.join(map(quoted, row))}"
             raise fault(file.place, problem, "add it, or leave the line out", line)
         cell = row[keys[i]]
-        if not isinstance(cell, str):
+        if not isinstance(cell, str) or (isinstance(cell, _Fraction) and field != EXTRA):
             problem = f"the {field} is {_KINDS[type(cell)]}, not a text"
             raise fault(file.place, problem, "put it in quotes, or leave the line out", line)
         cells.append(cell)

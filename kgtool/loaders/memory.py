@@ -224,7 +224,7 @@ def _of_edges(
         for column, end, nodes in ((0, head_type, heads), (2, tail_type, tails)):
             labels = entities.get(end) if isinstance(entities, Mapping) else entities
             prefix = f"{end}:" if len(node_types) > 1 else ""
-            if prefix and isinstance(entities, Sequence):
+            if prefix and entities is not None and not isinstance(entities, Mapping):
                 raise fault(split, "nodes of several types", "give labels by node type")
             columns[column] += _labels_of(nodes.tolist(), labels, split, "entity", prefix)
         if types is not None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from kgtool.loaders.faults import fault, quoted
 from kgtool.loaders.files import File
 from kgtool.loaders.header import choose_columns
-from kgtool.loaders.reading import FIELDS, Reading
+from kgtool.loaders.reading import EXTRA, FIELDS, Reading
 from kgtool.loaders.rows import Rows, rows_of
 
 
@@ -34,7 +34,7 @@ def read_parquet(file: File, reading: Reading, extra: str | None = None) -> Rows
         ) from error
     notes = [chosen.note] if chosen.note else []
     columns = []
-    for field, i in zip((*FIELDS, "extra column"), chosen.columns, strict=False):
+    for field, i in zip((*FIELDS, EXTRA), chosen.columns, strict=False):
         column = found.column(names[i])
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         if column.null_count:
@@ -49,7 +49,11 @@ def read_parquet(file: File, reading: Reading, extra: str | None = None) -> Rows
                 problem = f"the column {quoted(names[i])} holds {kind}, not text"
                 raise fault(file.place, problem, "write it as text")
             notes.append(f"{file.place}: the {field} is {kind}, read as its digits")
-        columns.append(column.cast(pa.large_string()))
+        try:
+            columns.append(column.cast(pa.large_string()))
+        except pa.ArrowException as error:  # an extra column of lists, say
+            problem = f"the column {quoted(names[i])} holds {kind}, which is no text"
+            raise fault(file.place, problem, "write it as text") from error
     kept = tuple(columns[3].to_pylist()) if len(columns) == 4 else None
     numbers = np.arange(1, len(found) + 1)
     return rows_of(columns[:3], numbers, file.place, "row", kept, tuple(notes))

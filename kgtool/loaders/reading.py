@@ -19,6 +19,7 @@ FORMATS = {
 }
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 FIELDS = ("head", "relation", "tail")
+EXTRA = "extra column"
 _FORMAT_OF = {ending: name for name, endings in FORMATS.items() for ending in endings}
 
 
