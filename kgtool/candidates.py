@@ -6,18 +6,22 @@ they stand: `sampled-500`, `types`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from kgtool.counts import PairCounts, tails_of_relations
 from kgtool.errors import ConfigError
+from kgtool.loaders.labels import read_types
 from kgtool.ranking import Candidates
 from kgtool.triples import AnswerIndex, KGDataset
 
-WORDS = "all, types, or sampled:NUMBER as in sampled:500"
+WORDS = "all, types, types:FILE, or sampled:NUMBER as in sampled:500"
 
 
 @dataclass(frozen=True)
@@ -61,18 +65,46 @@ class Types:
     """The entities that train has shown on that side of the relation, and the answer.
 
     A relation's domain and range under the local closed-world assumption (Krompass et al. 2015).
+    Where types of entities are given, those that share a type with one that train has shown too.
 
     Attributes:
         seen: relation ids by tails.
+        of_type: `(num_entities, T)` and `(relation ids, T)` 0 or 1: types of entities, and of what
+            train has shown of relations; None where none are given.
     """
 
     seen: PairCounts
+    of_type: tuple[csr_array, csr_array] | None = None
     name: str = "types"
 
     @classmethod
-    def of(cls, dataset: KGDataset) -> Types:
-        """Learn them from the train triples."""
-        return cls(tails_of_relations(dataset.train, dataset))
+    def of(cls, dataset: KGDataset, given: Mapping[str, Sequence[str]] | None = None) -> Types:
+        """Learn them from the train triples.
+
+        Args:
+            dataset: the data.
+            given: types by the label of an entity; of labels that the data have not, too.
+        """
+        seen = tails_of_relations(dataset.train, dataset)
+        if given is None:
+            return cls(seen)
+        kinds = {kind: i for i, kind in enumerate(dict.fromkeys(chain(*given.values())))}
+        ids = dataset.vocabulary.entity_ids
+        pairs = np.array(
+            [
+                (ids[label], kinds[kind])
+                for label, own in given.items()
+                if label in ids
+                for kind in own
+            ]
+        ).reshape(-1, 2)
+        shape = (dataset.num_entities, len(kinds))
+        of_entity = csr_array((np.ones(len(pairs)), pairs.T), shape=shape)
+        shown = csr_array(
+            (np.ones(len(seen.column)), seen.column.numpy(), seen.offsets.numpy()),
+            shape=(2 * dataset.num_relations, dataset.num_entities),
+        )
+        return cls(seen, (of_entity, (shown @ of_entity).tocsr()))
 
     def mask(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Tensor:
         """`(n, num_entities)` bool, of the answers of triples `(n, 3)` int64."""
@@ -80,20 +112,26 @@ class Types:
 
     def of_relations(self, relation: Tensor) -> Tensor:
         """`(n, num_entities)` bool: the entities that may be tails of relation ids `(n,)` int64."""
-        return self.seen.rows(relation) > 0
+        allowed = self.seen.rows(relation) > 0
+        if self.of_type is not None:
+            of_entity, of_relation = self.of_type
+            shared = of_relation[relation.numpy()] @ of_entity.T
+            allowed |= torch.from_numpy(shared.toarray() > 0)
+        return allowed
 
 
 def parse_candidates(text: str, dataset: KGDataset) -> Candidates | None:
-    """The candidates that `all`, `types` or `sampled:500` says; None for all.
+    """The candidates that `all`, `types`, `types:FILE` or `sampled:500` says; None for all.
 
     Raises:
         ConfigError: for another text.
+        DataError: for a file of types that cannot be read.
     """
     if text == "all":
         return None
-    if text == "types":
-        return Types.of(dataset)
-    kind, _, number = text.partition(":")
-    if kind == "sampled" and number.isdecimal() and int(number):
-        return Sampled(int(number))
+    kind, colon, rest = text.partition(":")
+    if kind == "types" and (rest or not colon):
+        return Types.of(dataset, read_types(rest) if rest else None)
+    if kind == "sampled" and rest.isdecimal() and int(rest):
+        return Sampled(int(rest))
     raise ConfigError(f"no candidates {text!r}. Remedy: {WORDS}")

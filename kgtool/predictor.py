@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,7 @@ class Predictor:
         dataset: the facts: train for the model to reason over, all splits for what is known.
         scorer: the run's model.
         words: labels, and readable names.
+        given_types: types by the label of an entity, where a file of them was given.
         remembers: whether what is fitted on valid is kept in the run's folder.
     """
 
@@ -46,6 +47,7 @@ class Predictor:
     dataset: KGDataset
     scorer: Scorer | PathScorer
     words: Words
+    given_types: Mapping[str, Sequence[str]] | None = None
     remembers: bool = True
 
     @cached_property
@@ -64,8 +66,8 @@ class Predictor:
 
     @cached_property
     def types(self) -> Types:
-        """What train has shown on each side of a relation."""
-        return Types.of(self.dataset)
+        """What may stand on each side of a relation."""
+        return Types.of(self.dataset, self.given_types)
 
     @cached_property
     def probability(self) -> Probability | None:
@@ -110,7 +112,8 @@ class Predictor:
             questions: what is asked.
             top: most answers of each.
             new: leave out what is known.
-            typed: leave out entities that train has not shown on that side of the relation.
+            typed: leave out entities of other types than train has shown on that side of the
+                relation, see `kgtool.candidates.Types`.
 
         Returns:
             A row an answer, by question, best first: `question` (its number, from 0), `asked`,

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kgtool.candidates import Sampled, Types, parse_candidates
-from kgtool.errors import ConfigError
+from kgtool.errors import ConfigError, DataError
 from kgtool.evaluator import evaluate_model
 from kgtool.metrics import metrics_of, sampled_metrics_of
 from kgtool.ranking import Candidates, Ranking, rank_tails
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 from tests.graphs import random_dataset, tuples_of
-from tests.runs import Table, ring
+from tests.runs import Table, in_memory, ring
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +166,22 @@ def test_words_for_candidates():
     assert parse_candidates("all", dataset) is None
     assert parse_candidates("sampled:500", dataset) == Sampled(500)
     assert isinstance(parse_candidates("types", dataset), Types)
-    for wrong in ("", "some", "sampled", "sampled:", "sampled:-1", "types:3"):
+    for wrong in ("", "some", "sampled", "sampled:", "sampled:-1", "types:"):
         with pytest.raises(ConfigError, match="sampled:NUMBER"):
             parse_candidates(wrong, dataset)
+
+
+def test_given_types_widen_what_train_has_shown(tmp_path):
+    # The tails of r000 in train are e003 and e004; e005 shares a type with e003, e006 has another.
+    dataset = in_memory([(0, 0, 3), (1, 0, 4), (2, 1, 6)], [], [], 8, 2)
+    file = tmp_path / "types.tsv"
+    file.write_text("e003\tplace\ne003\tcity\ne005\tcity\ne006\tperson\nelsewhere\tcity\n")
+    types = parse_candidates(f"types:{file}", dataset)
+    assert isinstance(types, Types)
+    found = types.of_relations(torch.tensor([0, 1, 2]))
+    assert [row.nonzero().flatten().tolist() for row in found] == [[3, 4, 5], [6], [0, 1]]
+    with pytest.raises(DataError, match=r"gone\.tsv"):
+        parse_candidates("types:gone.tsv", dataset)
+    file.write_text("e003\n")
+    with pytest.raises(DataError, match="line 1: 'e003' is not an id and its type"):
+        parse_candidates(f"types:{file}", dataset)

@@ -66,11 +66,21 @@ FLAGS = {
         "--top",
         "--all",
         "--typed",
+        "--types",
         "--labels",
         "--out",
         "--data",
     ],
-    "complete": ["run", "--top", "--relation", "--typed", "--labels", "--out", "--data"],
+    "complete": [
+        "run",
+        "--top",
+        "--relation",
+        "--typed",
+        "--types",
+        "--labels",
+        "--out",
+        "--data",
+    ],
     "neighbours": ["run", "entity", "--top", "--labels", "--data"],
     "explain": ["run", "head", "relation", "tail", "--top", "--json", "--picture", "--data"],
     "export": ["run", "--out", "--forms", "--labels", "--data"],
@@ -527,8 +537,8 @@ def test_fewer_candidates_are_named_wherever_they_stand(kgtool, run_copy, tmp_pa
     refused(
         kgtool("compare", *run_copy.glob("ranks.*.test.tsv")), 2, "other protocols", "candidates"
     )
-    for wrong in ("sampled", "sampled:0", "sampled:x", "type"):
-        words = f"no candidates {wrong!r}. Remedy: all, types, or sampled:NUMBER"
+    for wrong in ("sampled", "sampled:0", "sampled:x", "type", "types:"):
+        words = f"no candidates {wrong!r}. Remedy: all, types, types:FILE, or sampled:NUMBER"
         refused(kgtool("evaluate", run_copy, "--candidates", wrong), 2, words)
     data, out = Run.open(run_copy).config.data, tmp_path / "trivial"
     result = kgtool("evaluate", "--data", data, "--candidates", "types", "--out", out)

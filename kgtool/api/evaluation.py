@@ -49,7 +49,8 @@ def evaluate(
             the files' names, as in `metrics.with-<folder>.<split>.json`.
         hits: the k of Hits@k.
         candidates: what answers are ranked among: `all` entities; `sampled:500`, so many drawn at
-            random for each; `types`, those that train has on that side of the relation. It then
+            random for each; `types`, those that train has on that side of the relation;
+            `types:FILE`, those of its types by a file of `id⇥type` lines too. It then
             stands in the files' names, as in `metrics.sampled-500.<split>.json`.
 
     Raises:

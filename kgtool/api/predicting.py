@@ -13,7 +13,7 @@ from kgtool.api.runs import loaded, opened
 from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.completion import complete as complete_graph
 from kgtool.errors import DataError
-from kgtool.loaders.labels import read_labels
+from kgtool.loaders.labels import read_labels, read_types
 from kgtool.ops import keep_large_blocks
 from kgtool.predictor import Predictor
 from kgtool.questions import parse_question
@@ -29,6 +29,7 @@ def open_predictor(
     run: Run | str | Path,
     data: KGDataset | str | Path | None = None,
     labels: str | Path | None = None,
+    types: str | Path | None = None,
 ) -> Predictor:
     """A run ready to answer: load once, ask often.
 
@@ -36,6 +37,8 @@ def open_predictor(
         run: a run or its folder.
         data: the data set or its place; by default where it was when the run began.
         labels: a file of readable names, `id⇥name` a line; questions may then use these.
+        types: a file of types of entities, `id⇥type` a line; by default, what train has shown on a
+            side of a relation is of the type that belongs there.
 
     Raises:
         RunError, DataError: when run, data or names cannot be used.
@@ -44,7 +47,10 @@ def open_predictor(
     run = opened(run)
     dataset = loaded(run, data)
     readable = read_labels(labels) if labels is not None else {}
-    return Predictor(run, dataset, run.model(dataset).scorer(), Words(dataset.vocabulary, readable))
+    return Predictor(
+        run, dataset, run.model(dataset).scorer(), Words(dataset.vocabulary, readable),
+        read_types(types) if types is not None else None,
+    )  # fmt: skip
 
 
 def predict(
@@ -65,7 +71,7 @@ def predict(
             `r1/r2` a path of several.
         top: most answers of each.
         new: only what no split holds; else all, and what is known says so.
-        typed: only entities that train has shown on that side of the relation.
+        typed: only entities of the types that train has shown on that side of the relation.
         data, labels: as of `open_predictor`.
 
     Returns:
@@ -93,7 +99,7 @@ def complete(
         run, data: as of `predict`.
         top: most triples.
         relations: labels of the relations to ask for; all by default.
-        typed: only tails that train has shown of the relation.
+        typed: only tails of the types that train has shown of the relation.
         progress: show a progress bar.
 
     Returns:

@@ -39,7 +39,8 @@ def evaluate(
         typer.Option(help="A folder for the baselines' results.", show_default=False),
     ] = None,
     candidates: Annotated[
-        str, typer.Option(help="What answers are ranked among: all, types, sampled:NUMBER.")
+        str,
+        typer.Option(help="What answers are ranked among: all, types, types:FILE, sampled:NUMBER."),
     ] = "all",
 ) -> None:
     """Rank every head and tail of a split; print the metrics and write them into the run's folder.

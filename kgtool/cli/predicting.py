@@ -23,6 +23,13 @@ Typed = Annotated[
     bool,
     typer.Option("--typed", help="Only entities that train has on that side of the relation."),
 ]
+Types = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file of id and type, a tab between: only entities of a fitting type.",
+        show_default=False,
+    ),
+]
 Answers = Annotated[
     Path | None,
     typer.Option("--out", help="A .tsv, .jsonl, .parquet or .nt to write.", show_default=False),
@@ -53,6 +60,7 @@ def predict(
         bool, typer.Option("--all", help="Answers that are known too, not only new ones.")
     ] = False,
     typed: Typed = False,
+    types: Types = None,
     labels: Labels = None,
     out: Answers = None,
     data: Data = None,
@@ -71,7 +79,8 @@ def predict(
     if out is not None:
         checked(out)
     lines = read_lines(queries) if queries is not None else []
-    asked = open_predictor(run, data, labels)
+    asked = open_predictor(run, data, labels, types)
+    typed = typed or types is not None
     if queries is not None:
         place = "standard input" if str(queries) == "-" else str(queries)
         texts, questions = parse_questions(lines, place, asked.words)
@@ -94,6 +103,7 @@ def complete(
         typer.Option(help="Ask for this relation only; may be given again.", show_default=False),
     ] = None,
     typed: Typed = False,
+    types: Types = None,
     labels: Labels = None,
     out: Answers = None,
     data: Data = None,
@@ -109,7 +119,8 @@ def complete(
 
     if out is not None:
         checked(out)
-    asked = open_predictor(run, data, labels)
+    asked = open_predictor(run, data, labels, types)
+    typed = typed or types is not None
     found = complete_run(asked, top, relation or (), typed, progress=interactive())
     if out is not None:
         save_predictions(found, out, asked.dataset.vocabulary)
