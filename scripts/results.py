@@ -309,10 +309,12 @@ TABLES = {
     "questions": Table(
         ("question", "data", "model", "on test"),
         (
+            partial(relations_row, model=WN),
             partial(relations_row, model=FB_GRU),
             partial(relations_row, model=FB_LARGE, other=FB_GRU),
             partial(relations_row, model=CODEX),
             partial(classify_row, model=CODEX),
+            partial(classify_row, model=WN),
             *(
                 partial(baselines_row, model=Model(data, ""))
                 for data in ("FB15k-237", "WN18RR", "umls", "kinship")
