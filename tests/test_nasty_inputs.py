@@ -607,3 +607,20 @@ def test_no_bytes_end_in_a_traceback(data, name):
         except KGToolError as error:
             message = str(error)
     assert message is None or (message.startswith(str(place)) and "Remedy: " in message)
+
+
+def test_a_first_row_that_may_be_a_header_is_told(tmp_path):
+    rows = "".join(f"a{i},is,a{i + 1}\n" for i in range(12))
+    file = tmp_path / "x.csv"
+    file.write_text("gene,effect,disease\n" + rows)
+    (note,) = read_triples([file]).notes
+    assert "x.csv, line 1 was read as a triple" in note
+    assert "'gene', 'effect', 'disease' come nowhere else" in note
+    assert "--header" in note
+    assert len(read_triples([file], Reading(header=True)).triples) == 12
+    assert read_triples([file], Reading(header=False)).notes == ()
+    assert len(read_triples([file]).triples) == 13
+    file.write_text("a13,is,a14\n" + rows)  # strange ends, but a relation of others
+    assert read_triples([file]).notes == ()
+    file.write_text("gene,effect,disease\na,is,b\n")  # too few to tell
+    assert read_triples([file]).notes == ()

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from kgtool.loaders.delimited import read_delimited
-from kgtool.loaders.faults import fault
+from kgtool.loaders.faults import fault, quoted
 from kgtool.loaders.files import File
+from kgtool.loaders.header import TAKEN
 from kgtool.loaders.json_lines import read_json_lines
 from kgtool.loaders.parquet import read_parquet
 from kgtool.loaders.reading import Reading
 from kgtool.loaders.rows import Rows, no_triples
+
+LEAST = 10  # rows, before a first one that stands alone is worth a doubt
 
 
 def read_file(file: File, reading: Reading, extra: str | None = None) -> Rows:
@@ -25,7 +32,7 @@ def read_file(file: File, reading: Reading, extra: str | None = None) -> Rows:
     if not file.data:
         raise no_triples(file.place)
     if file.format in ("tsv", "csv"):
-        return read_delimited(file, reading, extra)
+        return _with_doubts(read_delimited(file, reading, extra), file.place, reading)
     if file.format == "jsonl":
         return read_json_lines(file, reading, extra)
     if file.format == "parquet":
@@ -35,3 +42,20 @@ def read_file(file: File, reading: Reading, extra: str | None = None) -> Rows:
     from kgtool.loaders.rdf import read_rdf  # not before: it loads a parser that few need
 
     return read_rdf(file)
+
+
+def _with_doubts(rows: Rows, place: str, reading: Reading) -> Rows:
+    """The rows, with a note where the first may be a header of names that we do not know.
+
+    Its labels then come nowhere else in the file, which in a short one they may do by chance.
+    """
+    if reading.header is not None or len(rows.codes) < LEAST or rows.numbers[0] > 1:
+        return rows
+    if any(np.count_nonzero(rows.codes == code) > 1 for code in rows.codes[0]):
+        return rows
+    names = ", ".join(quoted(rows.labels[code].as_py()) for code in rows.codes[0])
+    note = (
+        f"{place}, line 1 was read as a triple, but {names} come nowhere else: if they name the "
+        f"columns, say --columns or --header {TAKEN}"
+    )
+    return replace(rows, notes=(*rows.notes, note))
