@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from kgtool.answers import best_answers, features
 from kgtool.candidates import Types
 from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.errors import RunError
+from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.model import PathScorer, Scorer
 from kgtool.path_scores import ComposedSteps
 from kgtool.probability import Probability, fit_probability
@@ -98,6 +100,11 @@ class Predictor:
             save_tensors(file, {"weights": found.weights, "bias": found.bias}, {})
         return found
 
+    def prepare(self) -> None:
+        """Make all that any question needs, so that none has to wait for it, or writes a file."""
+        for made in ("known", "facts", "types", "probability", "relations", "path_scorer"):
+            getattr(self, made)
+
     def kept(self, name: str) -> Path | None:
         """Where what was fitted is kept: in the run's folder, where the data are the run's own."""
         own = self.dataset.fingerprint == self.run.info["fingerprint"]
@@ -150,6 +157,36 @@ class Predictor:
             asked, found.query, found.tail, found.score,
             self.probabilities(triples, found.said, found.known), self._split_of(triples),
         )  # fmt: skip
+
+    @cached_property
+    def path_scorer(self) -> PathScorer | None:
+        """What explanations walk through, on the CPU; None where no score has paths to show."""
+        if not isinstance(self.scorer, PathScorer):
+            return None
+        return replace(self.scorer, decoder=deepcopy(self.scorer.decoder).cpu())
+
+    def explain(self, head: str, relation: str, tail: str, top: int = 10) -> Explanation:
+        """The relation paths that carried the score of a triple, strongest first.
+
+        Args:
+            head, relation, tail: labels or readable names; `^r` is the inverse of the relation `r`.
+            top: most paths to give.
+
+        Raises:
+            RunError: when the run reads one path at a time.
+            DataError: when a label is not known.
+        """
+        if self.path_scorer is None:
+            raise RunError(
+                f"{self.run.path} reads one path at a time, its scores have no paths to show. "
+                "Remedy: train with an [all_paths] section."
+            )
+        names = self.dataset.vocabulary
+        h, r, t = self.words.entity(head), self.words.relation(relation), self.words.entity(tail)
+        passes = self.path_scorer
+        found = explain_triple(passes.decoder, passes.graph, (h, r, t), feed=passes.feed)[:top]
+        labels = names.entities[h], names.steps[r], names.entities[t]
+        return Explanation(labels, tuple(name_path(path, names) for path in found))
 
     def probabilities(self, triples: Tensor, said: Tensor, known: Tensor) -> np.ndarray:
         """`(m,)` float64, NaN of known facts; see `kgtool.answers` for what is given."""

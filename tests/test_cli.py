@@ -82,6 +82,7 @@ FLAGS = {
         "--data",
     ],
     "neighbours": ["run", "entity", "--top", "--labels", "--data"],
+    "serve": ["run", "--data", "--labels", "--host", "--port"],
     "explain": ["run", "head", "relation", "tail", "--top", "--json", "--picture", "--data"],
     "export": ["run", "--out", "--forms", "--labels", "--data"],
     "walks": ["run", "--split", "--walks", "--seed", "--data"],

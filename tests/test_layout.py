@@ -32,6 +32,7 @@ ORDER = [
     {"results"},
     {"terminal", "picture", "export", "run"},
     {"trainer", "page", "predictor"},
+    {"service"},
     {"api"},
     {"cli"},
 ]
@@ -112,7 +113,9 @@ def test_imports_flow_one_way(module):
             assert LEVEL[room(name)] < LEVEL[here], f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("package", ["ops", "registry", "loaders", "export", "page", "cli", "api"])
+@pytest.mark.parametrize(
+    "package", ["ops", "registry", "loaders", "export", "page", "service", "cli", "api"]
+)
 def test_imports_inside_a_package_make_no_circle(package):
     for module in MODULES:
         if module.startswith(f"kgtool.{package}."):

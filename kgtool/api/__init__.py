@@ -8,6 +8,7 @@ from kgtool.api.extending import extend
 from kgtool.api.predicting import complete, neighbours, open_predictor, predict
 from kgtool.api.questions import evaluate_paths, evaluate_relations, evaluate_triples
 from kgtool.api.reporting import write_report
+from kgtool.api.serving import serve
 from kgtool.api.splitting import split
 from kgtool.api.walking import next_step, routes, walks
 
@@ -30,6 +31,7 @@ __all__ = [
     "open_predictor",
     "predict",
     "routes",
+    "serve",
     "split",
     "walks",
     "write_report",

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from kgtool.api.predicting import open_predictor
 from kgtool.api.runs import loaded, opened
 from kgtool.errors import RunError
-from kgtool.explain import Explanation, explain_triple, name_path
+from kgtool.explain import Explanation
 from kgtool.export import FORMS, export_embeddings, known_forms
 from kgtool.loaders.labels import read_labels
-from kgtool.model import PathModel
+from kgtool.predictor import Predictor
 from kgtool.run import Run
 from kgtool.triples import KGDataset
-from kgtool.words import Words
 
 
 def explain(
-    run: Run | str | Path,
+    run: Run | str | Path | Predictor,
     head: str,
     relation: str,
     tail: str,
@@ -27,7 +27,7 @@ def explain(
     """The relation paths that carried the score of a triple, strongest first.
 
     Args:
-        run: an all-paths run or its folder.
+        run: an all-paths run, its folder, or what `open_predictor` gives.
         head, relation, tail: labels; `^r` is the inverse of the relation `r`.
         top: most paths to give.
         data: the data set or its place; by default where it was when the run began.
@@ -35,21 +35,8 @@ def explain(
     Raises:
         RunError, DataError: when run or data cannot be used, or a label is not known.
     """
-    run = opened(run)
-    dataset = loaded(run, data)
-    model = run.model(dataset)
-    if not isinstance(model, PathModel):
-        raise RunError(
-            f"{run.path} reads one path at a time, its scores have no paths to show. Remedy: train "
-            "with an [all_paths] section."
-        )
-    words = Words(dataset.vocabulary)
-    triple = words.entity(head), words.relation(relation), words.entity(tail)
-    scorer = model.cpu().scorer()
-    found = explain_triple(scorer.decoder, scorer.graph, triple, feed=scorer.feed)[:top]
-    return Explanation(
-        (head, relation, tail), tuple(name_path(path, dataset.vocabulary) for path in found)
-    )
+    asked = run if isinstance(run, Predictor) else open_predictor(run, data)
+    return asked.explain(head, relation, tail, top)
 
 
 def export(

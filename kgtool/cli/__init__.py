@@ -13,6 +13,7 @@ from kgtool.cli import evaluation  # noqa: F401
 from kgtool.cli import paths  # noqa: F401
 from kgtool.cli import report  # noqa: F401
 from kgtool.cli import predicting  # noqa: F401
+from kgtool.cli import serving  # noqa: F401
 from kgtool.cli import answers  # noqa: F401
 from kgtool.cli import walks  # noqa: F401
 from kgtool.cli import data  # noqa: F401

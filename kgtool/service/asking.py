@@ -1,0 +1,145 @@
+"""What a run says, in the API's words."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from collections.abc import Sequence
+
+from kgtool.errors import ConfigError
+from kgtool.explain import NamedPath, main_relations
+from kgtool.model import PathScorer
+from kgtool.predictor import Predictor
+from kgtool.questions import ASKED, parse_question
+from kgtool.service import replies
+from kgtool.words import Words
+
+LONGEST_PATH = 5
+
+
+def about(predictor: Predictor) -> replies.About:
+    """The run and its data."""
+    dataset = predictor.dataset
+    return replies.About(
+        run=predictor.run.path.resolve().name,
+        data=dataset.name,
+        entities=dataset.num_entities,
+        relations=dataset.num_relations,
+        train=len(dataset.train),
+        valid=len(dataset.valid),
+        test=len(dataset.test),
+        probabilities=predictor.probability is not None,
+        explains=isinstance(predictor.scorer, PathScorer),
+        version=importlib.metadata.version("kgtool"),
+    )
+
+
+def named(label: str, words: Words) -> replies.Named:
+    """A label and its readable name."""
+    return replies.Named(label=label, name=name_of(label, words))
+
+
+def name_of(label: str, words: Words) -> str:
+    """A readable name; that of `^r` is the relation's, with the `^`."""
+    if label not in words.readable and label.startswith("^"):
+        return "^" + words.readable.get(label[1:], label[1:])
+    return words.readable.get(label, label)
+
+
+def answer(
+    predictor: Predictor, parts: Sequence[str], top: int, new: bool, typed: bool
+) -> replies.Answers:
+    """The best answers to a question, see `Predictor.ask`.
+
+    Args:
+        predictor: answers.
+        parts: head, relation and tail, one of them `?`.
+        top, new, typed: as of `Predictor.ask`.
+
+    Raises:
+        ConfigError: when not one thing is asked, or the path is too long.
+        DataError: when a label is not known.
+    """
+    words = predictor.words
+    if list(parts).count(ASKED) != 1:
+        raise ConfigError("Ask for one thing. Remedy: '?' for head, relation or tail, or leave it.")
+    _short_enough(parts[1], words)
+    question = parse_question(parts, words)
+    if len(question.path) > LONGEST_PATH:
+        raise ConfigError(_TOO_LONG)
+    table = predictor.ask([question], top, new, typed)
+    entities, steps = words.vocabulary.entities, words.vocabulary.steps
+    head = entities[question.head] if question.asked != "head" else ASKED
+    tail = entities[question.tail] if question.asked != "tail" else ASKED
+    path = [steps[r] for r in question.path]
+    explained = isinstance(predictor.scorer, PathScorer) and len(path) < 2
+    backwards = ""
+    if question.asked == "head" and explained:
+        (step,) = question.walked(len(words.vocabulary.relations))[1]
+        backwards = steps[step]
+    given = []
+    for row in table.itertuples():
+        label = getattr(row, question.asked)
+        why = None
+        if explained and backwards:
+            why = replies.Triple(head=tail, relation=backwards, tail=label)
+        elif explained:
+            why = replies.Triple(head=row.head, relation=row.relation, tail=row.tail)
+        chance = None if math.isnan(row.probability) else row.probability
+        given.append(
+            replies.Answer(
+                label=label, name=name_of(label, words), score=row.score, probability=chance,
+                known=row.known or None, why=why,
+            )
+        )  # fmt: skip
+    return replies.Answers(
+        asked=question.asked,
+        question=replies.Triple(head=head, relation="/".join(path) or ASKED, tail=tail),
+        names=replies.Triple(
+            head=name_of(head, words),
+            relation="/".join(name_of(step, words) for step in path) or ASKED,
+            tail=name_of(tail, words),
+        ),
+        answers=given,
+    )
+
+
+def explanation(
+    predictor: Predictor, head: str, relation: str, tail: str, top: int
+) -> replies.Explanation:
+    """The paths that carried a triple's score, see `Predictor.explain`.
+
+    Raises:
+        RunError: when the run's scores have no paths to show.
+        DataError: when a label is not known.
+    """
+    words = predictor.words
+    found = predictor.explain(head, relation, tail, top)
+    first, step, last = (named(label, words) for label in found.triple)
+    paths = [_path(path, words) for path in found.paths]
+    return replies.Explanation(head=first, relation=step, tail=last, paths=paths)
+
+
+def _path(path: NamedPath, words: Words) -> replies.Path:
+    steps = []
+    for step in path.steps:
+        main = set(main_relations(step))
+        steps.append(
+            [
+                replies.Step(relation=label, name=name_of(label, words), weight=weight)
+                for label, weight in step
+                if label in main
+            ]
+        )
+    entities = [named(label, words) for label in path.entities]
+    return replies.Path(weight=path.weight, entities=entities, steps=steps)
+
+
+_TOO_LONG = f"The path is too long. Remedy: at most {LONGEST_PATH} relations."
+
+
+def _short_enough(path: str, words: Words) -> None:
+    """Refuse what has more slashes than a path may have, before all its readings are tried."""
+    most = max((label.count("/") for label in words.vocabulary.relations), default=0)
+    if path.count("/") > LONGEST_PATH * (most + 1) - 1:
+        raise ConfigError(_TOO_LONG)
