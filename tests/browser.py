@@ -1,0 +1,138 @@
+"""Headless Chromium, driven over the DevTools protocol."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--remote-debugging-port=0",
+)  # fmt: skip
+KEYS = {"Enter": (13, "\r"), "Tab": (9, ""), "ArrowDown": (40, ""), "Escape": (27, "")}
+
+
+class Tab:
+    """A tab that shows one page at a time.
+
+    Attributes:
+        requested: the addresses of all that it asked for.
+        complaints: what the console was told, exceptions and refusals by a policy included.
+    """
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.requested: list[str] = []
+        self.complaints: list[str] = []
+        self._sent = 0
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """The result of a call; events that come before it are noted."""
+        self._sent += 1
+        self.connection.send(json.dumps({"id": self._sent, "method": method, "params": parameters}))
+        while True:
+            told = json.loads(self.connection.recv(timeout=60))
+            if told.get("id") == self._sent:
+                assert "error" not in told, told
+                result: dict[str, Any] = told["result"]
+                return result
+            self._note(told)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        method, said = event.get("method"), event.get("params", {})
+        if method == "Network.requestWillBeSent":
+            self.requested.append(said["request"]["url"])
+        elif method == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(said["exceptionDetails"])[:500])
+        elif method == "Log.entryAdded":
+            self.complaints.append(said["entry"]["text"])
+        elif method == "Runtime.consoleAPICalled":
+            self.complaints.append(json.dumps(said["args"]))
+
+    def run(self, script: str) -> Any:
+        """The value of an expression in the page."""
+        told = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in told, told
+        return told["result"].get("value")
+
+    def until(self, script: str, seconds: float = 30) -> Any:
+        """The value of an expression, once it is true."""
+        end = time.monotonic() + seconds
+        while not (value := self.run(script)):
+            assert time.monotonic() < end, (script, self.run("document.body.innerText"))
+            time.sleep(0.05)
+        return value
+
+    def open(self, address: str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Show a page, in a window of a size."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=False,
+        )  # fmt: skip
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Page.navigate", url=address)
+        self.until("location.href !== 'about:blank' && document.readyState === 'complete'")
+
+    def type(self, text: str) -> None:
+        """Type into what has the focus."""
+        self.call("Input.insertText", text=text)
+
+    def press(self, key: str) -> None:
+        """Press a key."""
+        code, text = KEYS[key]
+        for kind in ("keyDown", "keyUp"):
+            more = {"text": text} if text and kind == "keyDown" else {}
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind, key=key, code=key, windowsVirtualKeyCode=code, **more,
+            )  # fmt: skip
+
+    def picture(self, file: Path) -> None:
+        """Write a .png of the whole page."""
+        told = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        file.write_bytes(base64.b64decode(told["data"]))
+
+
+@contextmanager
+def browser_tab(profile: Path) -> Iterator[Tab]:
+    """A tab of a browser of its own, with a new profile in the folder."""
+    assert BROWSER is not None
+    process = subprocess.Popen(
+        [BROWSER, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "DevTools listening on " in line)
+        place = line.split("DevTools listening on ")[1].strip()
+        with connect(place, max_size=None) as browser:
+            made = Tab.__new__(Tab)  # only to call: the browser itself has no page to enable
+            made.connection, made._sent = browser, 0
+            made.requested, made.complaints = [], []
+            target = made.call("Target.createTarget", url="about:blank")["targetId"]
+        page = f"{place.split('/devtools/')[0]}/devtools/page/{target}"
+        with connect(page, max_size=None) as connection:
+            yield Tab(connection)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        if process.stderr is not None:
+            process.stderr.close()
