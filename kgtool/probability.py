@@ -2,9 +2,10 @@
 
 The model answers questions, `(h, r, ?)` and `(?, r, t)`, that have a missing answer in valid, and
 questions that might have one (`kgtool.expected`), each kind weighed by how many of it there are. An
-answer is right where valid holds it. One that no split holds counts as wrong, though it may be a
-fact that nobody wrote down. So a probability is the share of such answers that the held-out facts
-confirm: as a chance to be true it is too low, by as much as valid is less than all that is missing.
+answer is right where valid holds it; one that no split holds counts as wrong, though it may be a
+fact that nobody wrote down. So a probability is the chance of a new answer to be a fact where the
+graph lacks as many facts as valid holds out. Where it lacks more, more answers are facts; where it
+lacks none, none is.
 
 What it is fitted on are the answers' features, see `kgtool.answers.features`: a score alone says
 little across questions, and a likelihood from one end overrates answers to questions that make no

@@ -12,10 +12,7 @@ from rich.text import Text
 
 from kgtool.words import Words
 
-MEANING = (
-    "P: of answers like it, the share that held-out facts confirm; too low, as facts are missing "
-    "that nobody held out."
-)
+MEANING = "P: the chance to be a fact, if the graph lacks as many facts as valid holds out."
 
 
 def answers_table(frame: pd.DataFrame, questions: Sequence[Sequence[str]], words: Words) -> Group:
