@@ -169,9 +169,9 @@ def compare(
     extending = time.perf_counter() - begun
     full = grown.dataset()
     new = base.info["entities"]
-    ids = full.vocabulary.entity_ids
+    ids, relation_ids = full.vocabulary.entity_ids, full.vocabulary.relation_ids
     to_new = torch.tensor([ids.get(label, -1) for label in data.vocabulary.entities])
-    relation = torch.tensor([full.vocabulary.relation_ids[r] for r in data.vocabulary.relations])
+    relation = torch.tensor([relation_ids.get(label, -1) for label in data.vocabulary.relations])
     left = edges[~given]
     asked = torch.stack([to_new[left[:, 0]], relation[left[:, 1]], to_new[left[:, 2]]], dim=1)
     one_new = (asked[:, [0, 2]] >= new).sum(1) == 1
