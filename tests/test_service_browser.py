@@ -50,7 +50,7 @@ def tab(tmp_path: Path) -> Iterator[Tab]:
 
 def rows(tab: Tab) -> list[str]:
     return tab.run(
-        "[...document.querySelectorAll('#rows tr')].map((row) => row.cells[0].firstChild.textContent)"
+        "[...document.querySelectorAll('#rows th')].map((cell) => cell.firstChild.textContent)"
     )
 
 
@@ -60,9 +60,8 @@ def address(tab: Tab) -> dict[str, str]:
 
 def asked(tab: Tab, fields: dict[str, str]) -> None:
     """Wait for the answers to what the address says."""
-    tab.until(
-        f"Object.entries({fields}).every(([k, v]) => new URLSearchParams(location.search).get(k) === v)"
-    )
+    says = "new URLSearchParams(location.search).get(k) === v"
+    tab.until(f"Object.entries({fields}).every(([k, v]) => {says})")
     tab.until(f"{QUIET} && !document.getElementById('answers').hidden")
 
 
@@ -88,7 +87,7 @@ def test_ask_and_go_back_by_keyboard(port, tab):
     tab.run("document.querySelector('#rows tr:nth-child(2) td .link').click()")
     asked(tab, {"why": truth[1]["label"]})
     tab.until("!document.getElementById('why').hidden")
-    nodes = "[...document.querySelectorAll('#graph g')].map((g) => g.querySelector('title').textContent)"
+    nodes = "[...document.querySelectorAll('#graph g title')].map((each) => each.textContent)"
     shown = tab.run(nodes)
     assert shown[0] == "<b>The twelfth</b> (e012)"
     paths = found(port, "/api/explanation", **truth[1]["why"], top=8)["paths"]
@@ -113,10 +112,8 @@ def test_ask_and_go_back_by_keyboard(port, tab):
     assert rows(tab) == [each["name"] for each in truth]
     tab.run("history.back()")
     tab.until("document.getElementById('answers').hidden")
-    assert (
-        tab.run("[...document.querySelectorAll('.field input')].map((box) => box.value)")
-        == [""] * 3
-    )
+    boxes = "[...document.querySelectorAll('.field input')].map((box) => box.value)"
+    assert tab.run(boxes) == ["", "", ""]
     assert tab.complaints == []
     assert {url.split("/")[2] for url in tab.requested if not url.startswith("data:")} == {
         f"127.0.0.1:{port}"
@@ -165,6 +162,4 @@ def test_errors_are_read_out(port, tab):
     unnamed = """[...document.querySelectorAll('input, button, [role]')].filter((each) =>
         !(each.labels?.length || each.getAttribute('aria-label') || each.textContent.trim()
           || each.id === 'status')).map((each) => each.outerHTML)"""
-    assert tab.run(unnamed) == [
-        '<svg id="graph" class="graph" role="group"></svg>'
-    ]  # nothing drawn
+    assert tab.run(unnamed) == []

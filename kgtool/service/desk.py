@@ -23,7 +23,7 @@ class Desk:
         most: questions that may wait.
     """
 
-    def __init__(self, most: int = 64) -> None:
+    def __init__(self, most: int = 32) -> None:
         self.most = most
         self._waiting = 0
         self._thread = ThreadPoolExecutor(1, "scoring")
