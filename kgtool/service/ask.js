@@ -182,7 +182,7 @@ function tabulate({ asked, question, names, answers }, why) {
     ? "There is no answer that is new."
     : asked === "relation"
       ? "Probability: among the relations not known, if one of them holds."
-      : "Probability: of answers like it, the share that held-out facts confirm; too low, as facts are missing that nobody held out. A name asks about that entity next.";
+      : "Probability: the chance to be a fact, if the graph lacks as many facts as valid holds out. A name asks about that entity next.";
 }
 
 function linked(each, question) {
