@@ -15,7 +15,8 @@ strongest, as NBFNet's (Zhu et al. 2021, 4.3) does by the gradients of edges.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -161,6 +162,17 @@ class Explanation:
 
     triple: tuple[str, str, str]
     paths: tuple[NamedPath, ...]
+
+    def readable(self, names: Mapping[str, str]) -> Explanation:
+        """The same for people to read: entities by other names, where these hold one."""
+        head, relation, tail = self.triple
+        return Explanation(
+            (names.get(head, head), relation, names.get(tail, tail)),
+            tuple(
+                replace(path, entities=tuple(names.get(entity, entity) for entity in path.entities))
+                for path in self.paths
+            ),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import kgtool
 from kgtool.cli import app
 from kgtool.errors import ConfigError, DataError, RunError
-from kgtool.explain import Explanation, Path, explain_triple, name_path
+from kgtool.explain import Explanation, NamedPath, Path, explain_triple, name_path
 from kgtool.graph import MessageGraph
 from kgtool.ops import path_rows
 from kgtool.picture import save_picture
@@ -176,3 +176,12 @@ def test_one_path_has_no_paths_to_show(tmp_path):
     run = train(tiny_config(epochs=1), data, tmp_path / "run", progress=False)
     with pytest.raises(RunError, match=r"train with an \[all_paths\] section"):
         kgtool.explain(Run.open(run.path), "e000", "r002", "e005")
+
+
+def test_people_read_other_names():
+    path = NamedPath(0.5, ("Q1", "Q2", "Q3"), ((("r", 0.5),), (("^s", 0.5),)))
+    found = Explanation(("Q1", "t", "Q3"), (path,)).readable(
+        {"Q1": "China", "Q2": "Asia", "t": "x"}
+    )
+    assert found.triple == ("China", "t", "Q3")
+    assert str(found.paths[0]) == "China --r--> Asia --^s--> Q3"

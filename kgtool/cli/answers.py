@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from kgtool.cli.app import Data, RunFolder, app
+from kgtool.cli.app import Data, Labels, RunFolder, app
 
 
 @app.command()
@@ -25,6 +25,7 @@ def explain(
         Path | None,
         typer.Option(help="A .png, .svg or .pdf to draw them in.", show_default=False),
     ] = None,
+    labels: Labels = None,
     data: Data = None,
 ) -> None:
     """Show the relation paths that carried the score of a triple, strongest first.
@@ -33,18 +34,21 @@ def explain(
     from the gradients of the pass; ^r is the relation r walked backwards.
     """
     from kgtool.api import explain as explain_run
+    from kgtool.api import open_predictor
     from kgtool.files import write_json
     from kgtool.terminal.questions import explanation_table
 
-    found = explain_run(run, head, relation, tail, top, data)
-    Console().print(explanation_table(found))
+    asked = open_predictor(run, data, labels)
+    found = explain_run(asked, head, relation, tail, top)
+    shown = found.readable(asked.words.readable)
+    Console().print(explanation_table(shown))
     if json_file is not None:
         write_json(json_file, found.to_dict())
         typer.echo(f"Written to {json_file}")
     if picture is not None:
         from kgtool.picture import save_picture  # not before: it imports matplotlib
 
-        save_picture(found, picture)
+        save_picture(shown, picture)
         typer.echo(f"Written to {picture}")
 
 

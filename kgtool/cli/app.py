@@ -96,6 +96,13 @@ Header = Annotated[
         show_default=False,
     ),
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file of id and readable name, a tab between: shown, and understood.",
+        show_default=False,
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
 
 

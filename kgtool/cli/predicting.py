@@ -8,17 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from kgtool.cli.app import Data, RunFolder, app, interactive
+from kgtool.cli.app import Data, Labels, RunFolder, app, interactive
 from kgtool.errors import ConfigError
 
 Top = Annotated[int, typer.Option(min=1, help="Most to give.")]
-Labels = Annotated[
-    Path | None,
-    typer.Option(
-        help="A file of id and readable name, a tab between: shown, and understood.",
-        show_default=False,
-    ),
-]
 Typed = Annotated[
     bool,
     typer.Option("--typed", help="Only entities that train has on that side of the relation."),

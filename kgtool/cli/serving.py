@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import Data, RunFolder, app
-from kgtool.cli.predicting import Labels
+from kgtool.cli.app import Data, Labels, RunFolder, app
 
 
 @app.command()
