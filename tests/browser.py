@@ -38,6 +38,9 @@ class Tab:
         self.requested: list[str] = []
         self.complaints: list[str] = []
         self._sent = 0
+
+    def watch(self) -> None:
+        """Note from now on what happens."""
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
@@ -123,14 +126,13 @@ def browser_tab(profile: Path) -> Iterator[Tab]:
         assert process.stderr is not None
         line = next(line for line in process.stderr if "DevTools listening on " in line)
         place = line.split("DevTools listening on ")[1].strip()
-        with connect(place, max_size=None) as browser:
-            made = Tab.__new__(Tab)  # only to call: the browser itself has no page to enable
-            made.connection, made._sent = browser, 0
-            made.requested, made.complaints = [], []
-            target = made.call("Target.createTarget", url="about:blank")["targetId"]
+        with connect(place, proxy=None) as browser:
+            target = Tab(browser).call("Target.createTarget", url="about:blank")["targetId"]
         page = f"{place.split('/devtools/')[0]}/devtools/page/{target}"
-        with connect(page, max_size=None) as connection:
-            yield Tab(connection)
+        with connect(page, proxy=None, max_size=None) as connection:
+            tab = Tab(connection)
+            tab.watch()
+            yield tab
     finally:
         process.terminate()
         process.wait(timeout=30)

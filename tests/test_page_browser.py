@@ -12,12 +12,10 @@ from pathlib import Path
 import pytest
 
 import kgtool
+from tests.browser import BROWSER
 from tests.pages import evaluated, nasty_ring
 from tests.runs import all_paths_config
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 pytestmark = pytest.mark.skipif(
     BROWSER is None, reason="no chromium on the path; install it to look at reports"
 )

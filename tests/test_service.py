@@ -482,8 +482,10 @@ def test_without_probabilities(all_paths, monkeypatch):
 def test_a_port_in_use_is_told_before_anything_is_loaded(tmp_path):
     with serving.listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(KGToolError, match=rf"port {port} \(.*in use.*Remedy: another --port"):
+        told = rf"port {port} \(.*in use.*Remedy: another --port"
+        with pytest.raises(KGToolError, match=told) as caught:
             kgtool.serve(tmp_path / "no run", port=port)
+        assert caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "", "no host"])

@@ -10,7 +10,7 @@ from kgtool.errors import ConfigError
 from kgtool.explain import NamedPath, main_relations
 from kgtool.model import PathScorer
 from kgtool.predictor import Predictor
-from kgtool.questions import ASKED, parse_question
+from kgtool.questions import ASKED, Question, parse_question
 from kgtool.service import replies
 from kgtool.words import Words
 
@@ -67,31 +67,11 @@ def answer(
     question = parse_question(parts, words)
     if len(question.path) > LONGEST_PATH:
         raise ConfigError(_TOO_LONG)
-    table = predictor.ask([question], top, new, typed)
     entities, steps = words.vocabulary.entities, words.vocabulary.steps
-    head = entities[question.head] if question.asked != "head" else ASKED
-    tail = entities[question.tail] if question.asked != "tail" else ASKED
+    head = ASKED if question.asked == "head" else entities[question.head]
+    tail = ASKED if question.asked == "tail" else entities[question.tail]
     path = [steps[r] for r in question.path]
-    explained = isinstance(predictor.scorer, PathScorer) and len(path) < 2
-    backwards = ""
-    if question.asked == "head" and explained:
-        (step,) = question.walked(len(words.vocabulary.relations))[1]
-        backwards = steps[step]
-    given = []
-    for row in table.itertuples():
-        label = getattr(row, question.asked)
-        why = None
-        if explained and backwards:
-            why = replies.Triple(head=tail, relation=backwards, tail=label)
-        elif explained:
-            why = replies.Triple(head=row.head, relation=row.relation, tail=row.tail)
-        chance = None if math.isnan(row.probability) else row.probability
-        given.append(
-            replies.Answer(
-                label=label, name=name_of(label, words), score=row.score, probability=chance,
-                known=row.known or None, why=why,
-            )
-        )  # fmt: skip
+    table = predictor.ask([question], top, new, typed)
     return replies.Answers(
         asked=question.asked,
         question=replies.Triple(head=head, relation="/".join(path) or ASKED, tail=tail),
@@ -100,8 +80,32 @@ def answer(
             relation="/".join(name_of(step, words) for step in path) or ASKED,
             tail=name_of(tail, words),
         ),
-        answers=given,
+        answers=[
+            replies.Answer(
+                label=getattr(row, question.asked),
+                name=name_of(getattr(row, question.asked), words),
+                score=row.score,
+                probability=None if math.isnan(row.probability) else row.probability,
+                known=row.known or None,
+                why=_why(predictor, question, (row.head, row.relation, row.tail)),
+            )
+            for row in table.itertuples()
+        ],
     )
+
+
+def _why(
+    predictor: Predictor, question: Question, triple: tuple[str, str, str]
+) -> replies.Triple | None:
+    """The triple whose score an answer has: a head's is that of the inverse, from the tail."""
+    if len(question.path) > 1 or not isinstance(predictor.scorer, PathScorer):
+        return None
+    head, relation, tail = triple
+    if question.asked == "head":
+        names = predictor.words.vocabulary
+        _, (back,) = question.walked(len(names.relations))
+        head, relation, tail = tail, names.steps[back], head
+    return replies.Triple(head=head, relation=relation, tail=tail)
 
 
 def explanation(
