@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from torch import Tensor
 from kgtool.answers import best_answers, features
 from kgtool.candidates import Types
 from kgtool.checkpoint import load_tensors, save_tensors
-from kgtool.errors import RunError
+from kgtool.errors import KGToolError, RunError
 from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.model import PathScorer, Scorer
 from kgtool.path_scores import ComposedSteps
@@ -79,7 +80,8 @@ class Predictor:
             return Probability.load(file, self.dataset.num_relations)
         fitted = fit_probability(self.scorer, self.dataset)
         if file and fitted:
-            fitted.save(file)
+            with suppress(KGToolError):  # a run that may not be written to answers all the same
+                fitted.save(file)
         return fitted
 
     @cached_property
@@ -97,7 +99,8 @@ class Predictor:
         drawn = torch.randperm(len(valid), generator=torch.Generator().manual_seed(0))[:FITTED]
         found = fit_relations([self.scorer], replace(self.dataset, valid=valid[drawn]))
         if file:
-            save_tensors(file, {"weights": found.weights, "bias": found.bias}, {})
+            with suppress(KGToolError):
+                save_tensors(file, {"weights": found.weights, "bias": found.bias}, {})
         return found
 
     def prepare(self) -> None:

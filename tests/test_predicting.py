@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import kgtool
 from kgtool.cli import app
-from kgtool.errors import DataError, RunError
+from kgtool.errors import DataError, KGToolError, RunError
 from kgtool.export.ntriples import label_of
 from kgtool.export.predictions import save_predictions
 from kgtool.triples import KGDataset
@@ -115,6 +115,20 @@ def test_what_is_fitted_is_kept_and_found_again(run):
         file.write_bytes(b"\x08" + bytes(20))
         with pytest.raises(RunError, match="damaged"):
             kgtool.predict(run, [question])
+
+
+def test_a_run_that_cannot_be_written_to_answers(run, monkeypatch):
+    questions = [("e000", "r000", "?"), ("e000", "?", "e001")]
+    expected = kgtool.predict(shutil.copytree(run, run.parent / "copy"), questions)
+    near = kgtool.neighbours(run.parent / "copy", "e003")
+
+    def refuse(path, *_):
+        raise KGToolError(f"cannot write {path}")
+
+    monkeypatch.setattr("kgtool.checkpoint.atomic_write", refuse)
+    pd.testing.assert_frame_equal(kgtool.predict(run, questions), expected)
+    pd.testing.assert_frame_equal(kgtool.neighbours(run, "e003"), near)
+    assert not list(run.glob("probability*"))
 
 
 def test_readable_names_are_understood(run, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from kgtool.api.runs import loaded, opened
 from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.completion import complete as complete_graph
-from kgtool.errors import DataError
+from kgtool.errors import DataError, KGToolError
 from kgtool.loaders.labels import read_labels, read_types
 from kgtool.ops import keep_large_blocks
 from kgtool.predictor import Predictor
@@ -177,5 +178,6 @@ def states(asked: Predictor) -> torch.Tensor:
         found = load_tensors(file)[0].get("entities")
         if found is not None and len(found) == asked.dataset.num_entities:
             return found
-    save_tensors(file, {"entities": asked.scorer.entities}, {})
+    with suppress(KGToolError):  # a run that may not be written to answers all the same
+        save_tensors(file, {"entities": asked.scorer.entities}, {})
     return asked.scorer.entities
