@@ -73,5 +73,5 @@ def test_every_command_of_the_tour_runs(shell, tmp_path):
         with page:
             assert page.status == 200
     finally:
-        os.killpg(serving.pid, signal.SIGINT)
+        os.killpg(serving.pid, signal.SIGTERM)
         serving.communicate(timeout=60)
