@@ -43,7 +43,6 @@ class Predictor:
         scorer: the run's model.
         words: labels, and readable names.
         given_types: types by the label of an entity, where a file of them was given.
-        remembers: whether what is fitted on valid is kept in the run's folder.
     """
 
     run: Run
@@ -51,7 +50,6 @@ class Predictor:
     scorer: Scorer | PathScorer
     words: Words
     given_types: Mapping[str, Sequence[str]] | None = None
-    remembers: bool = True
 
     @cached_property
     def known(self) -> dict[str, AnswerIndex]:
@@ -75,7 +73,7 @@ class Predictor:
     @cached_property
     def probability(self) -> Probability | None:
         """What makes probabilities; None where valid holds too little to fit it on."""
-        file = self.kept("probability.safetensors")
+        file = self.kept("probability")
         if file and file.exists():
             return Probability.load(file, self.dataset.num_relations)
         fitted = fit_probability(self.scorer, self.dataset)
@@ -87,7 +85,7 @@ class Predictor:
     @cached_property
     def relations(self) -> RelationModel:
         """What says `P(r | h, t)`, fitted on some of valid."""
-        file = self.kept("relations.safetensors")
+        file = self.kept("relations")
         if file and file.exists():
             unfitted = count_relations([self.scorer], self.dataset)
             fitted, _ = load_tensors(file)
@@ -108,10 +106,14 @@ class Predictor:
         for made in ("known", "facts", "types", "probability", "relations", "path_scorer"):
             getattr(self, made)
 
-    def kept(self, name: str) -> Path | None:
-        """Where what was fitted is kept: in the run's folder, where the data are the run's own."""
-        own = self.dataset.fingerprint == self.run.info["fingerprint"]
-        return self.run.path / name if own and self.remembers else None
+    def kept(self, what: str) -> Path | None:
+        """Where what was fitted is kept, or is to be: in the run's folder, for the run's own data.
+
+        The weights it was made with stand in its name, so that other ones do not find it.
+        """
+        if self.dataset.fingerprint != self.run.info["fingerprint"]:
+            return None
+        return self.run.path / f"{what}.{self.run.weights_digest}.safetensors"
 
     def ask(
         self, questions: Sequence[Question], top: int = 10, new: bool = True, typed: bool = False

@@ -10,14 +10,17 @@ train.log              what happened when
 run.json               data path and fingerprint, versions, sizes; the run it came from, if from one
 data/                  of a run made by `kgtool extend`: its triples
 metrics.<split>.json   what evaluate found
+probability.<weights>.safetensors and the like: what predict fitted, for these weights
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +162,18 @@ class Run:
     def origin(self) -> dict[str, str]:
         """What a run that comes from this one says of it: where it is, and its data's print."""
         return {"run": str(self.path.resolve()), "fingerprint": self.info["fingerprint"]}
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """Of the best weights: what is made with others has another one.
+
+        Raises:
+            RunError: when there are none.
+        """
+        try:
+            return hashlib.sha256((self.path / BEST).read_bytes()).hexdigest()[:12]
+        except OSError as error:
+            raise RunError(f"{self.path / BEST}: no weights. Remedy: train first.") from error
 
     def history(self) -> list[dict[str, float]]:
         """The rows of `history.tsv`, one a validation."""

@@ -16,6 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 import kgtool
+from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.cli import app
 from kgtool.errors import DataError, KGToolError, RunError
 from kgtool.export.ntriples import label_of
@@ -105,7 +106,10 @@ def test_types_leave_out_what_train_has_not_shown(run, tmp_path):
 
 def test_what_is_fitted_is_kept_and_found_again(run):
     first = kgtool.predict(run, [("e000", "r000", "?"), ("e000", "?", "e001")])
-    kept = [run / name for name in ("probability.safetensors", "relations.safetensors")]
+    kept = [
+        one for name in ("probability", "relations") for one in run.glob(f"{name}.*.safetensors")
+    ]
+    assert len(kept) == 2
     before = [file.stat().st_mtime_ns for file in kept]
     pd.testing.assert_frame_equal(
         first, kgtool.predict(run, [("e000", "r000", "?"), ("e000", "?", "e001")])
@@ -115,6 +119,17 @@ def test_what_is_fitted_is_kept_and_found_again(run):
         file.write_bytes(b"\x08" + bytes(20))
         with pytest.raises(RunError, match="damaged"):
             kgtool.predict(run, [question])
+
+
+def test_what_was_fitted_for_other_weights_is_not_found(run):
+    questions = [("e000", "r000", "?")]
+    before = kgtool.predict(run, questions)
+    weights, state = load_tensors(run / "best.safetensors")
+    save_tensors(run / "best.safetensors", {k: -v for k, v in weights.items()}, state)
+    after = kgtool.predict(run, questions)
+    assert len(list(run.glob("probability.*"))) == 2
+    assert before["tail"].tolist() != after["tail"].tolist()
+    assert kgtool.open_predictor(run).probability is not None
 
 
 def test_a_run_that_cannot_be_written_to_answers(run, monkeypatch):

@@ -23,8 +23,6 @@ from kgtool.similarity import nearest_rows
 from kgtool.triples import KGDataset
 from kgtool.words import Words
 
-STATES = "states.safetensors"
-
 
 def open_predictor(
     run: Run | str | Path,
@@ -171,7 +169,7 @@ def neighbours(
 
 def states(asked: Predictor) -> torch.Tensor:
     """`(num_entities, d)`: entity states, read from the run's folder where they are kept."""
-    file = asked.kept(STATES)
+    file = asked.kept("states")
     if file is None or asked.run.config.one_path:
         return asked.scorer.entities
     if file.exists():
