@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,13 @@ def benchmark_archive() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hear_ctrl_c() -> None:
+    """What a shell starts in the background is deaf to Ctrl-C, and so is what that starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

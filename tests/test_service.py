@@ -526,15 +526,10 @@ def test_another_host_is_warned_of(all_paths, monkeypatch):
     assert not any("Warning" in line for line in told)
 
 
-def hear_ctrl_c() -> None:
-    """What a shell starts in the background is deaf to it, and so is what that starts."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def test_ctrl_c_stops_it_cleanly(all_paths):
     command = [sys.executable, "-u", "-m", "kgtool", "serve", all_paths.run.path, "--port", "0"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
