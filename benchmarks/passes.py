@@ -27,7 +27,7 @@ from kgtool.objective import AllPathsObjective
 from kgtool.ops import in_threads
 from kgtool.ops.lanes import add, kernel, lanes_of, load, multiply, store, zero
 from kgtool.optimizer import training_dtype
-from kgtool.triples import AnswerIndex, KGDataset, with_inverses
+from kgtool.triples import KGDataset, answer_index
 
 TOLERANCE = 1e-4
 
@@ -135,7 +135,7 @@ def main() -> int:
     graph = MessageGraph.from_dataset(data)
     decoder = AllPathsDecoder(data.num_relations, args.dim, args.steps, readout=64)
     settings = AllPathsConfig(steps=args.steps, batch_size=args.heads, hide="pair")
-    answers = AnswerIndex(with_inverses(data.train, data.num_relations), 2 * data.num_relations)
+    answers = answer_index(data.train, data.num_relations)
     objective = AllPathsObjective(settings, PathModel(decoder, graph), answers)
     heads = objective.order(args.seed, 0)[: args.heads]
     dtype = training_dtype("auto")

@@ -37,7 +37,7 @@ from kgtool.metrics import POLICIES
 from kgtool.model import Scorer
 from kgtool.ranking import CHUNK_BYTES, Ranks, rank_tails
 from kgtool.results import Results
-from kgtool.triples import AnswerIndex, invert, with_inverses
+from kgtool.triples import answer_index, invert
 
 LARGEST_STATE = 8  # 8³ · 256 dims < 2²⁴: every score is exact in float32
 
@@ -110,7 +110,7 @@ def first_triples(data: KGDataset, count: int) -> KGDataset:
 def ranks_of(scores: Products, data: KGDataset) -> dict[str, Ranks]:
     """Our filtered ranks of test's tails and heads, in the order of the triples."""
     everything = torch.cat([data.train, data.valid, data.test])
-    known = AnswerIndex(with_inverses(everything, data.num_relations), 2 * data.num_relations)
+    known = answer_index(everything, data.num_relations)
     queries = {"tail": data.test, "head": invert(data.test, data.num_relations)}
     return {
         side: rank_tails(scores, triples, known, data.num_entities).filtered

@@ -10,7 +10,7 @@ from torch import Tensor
 from kgtool.candidates import Types
 from kgtool.likelihood import finite_scores, queries_at_a_time, tail_likelihood
 from kgtool.ranking import ScoresTails
-from kgtool.triples import AnswerIndex
+from kgtool.triples import AnswerIndex, invert
 
 # Of an answer, see `features`; the first of them are of the question as it was asked.
 FEATURES, ASKED_FEATURES = 7, 4
@@ -126,9 +126,7 @@ def features(
         triples, said, known: as of `asked_features`.
         num_entities, num_relations: inverses not counted.
     """
-    head, relation, tail = triples.unbind(1)
-    opposite = (relation + num_relations) % (2 * num_relations)
-    back = torch.stack([tail, opposite, head], dim=1)
+    back = invert(triples, num_relations)
     return torch.cat(
         [
             asked_features(triples, said, known),

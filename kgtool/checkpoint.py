@@ -50,11 +50,16 @@ def load_weights(module: nn.Module, tensors: Tensors, path: Path) -> None:
     """
     own = module.state_dict()
     if own.keys() != tensors.keys() or any(own[n].shape != t.shape for n, t in tensors.items()):
-        raise RunError(
-            f"{path}: the weights do not fit the run's configuration and vocabulary. "
-            "Remedy: keep the files of a run together as they were written."
-        )
+        raise unfit(path)
     module.load_state_dict(tensors)
+
+
+def unfit(path: Path) -> RunError:
+    """The error for weights that are not of the sizes they are to have."""
+    return RunError(
+        f"{path}: the weights do not fit the run's configuration and vocabulary. "
+        "Remedy: keep the files of a run together as they were written."
+    )
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> Tensors:

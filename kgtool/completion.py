@@ -81,7 +81,7 @@ def complete(
         ScoreError: when a score is NaN or infinite, naming the query.
     """
     n, num_relations = dataset.num_entities, dataset.num_relations
-    known = answer_index([dataset.train, dataset.test], num_relations)
+    known = answer_index(torch.cat([dataset.train, dataset.test]), num_relations)
     expected = Expected(dataset.train, n, num_relations)
     wanted = np.zeros(2 * num_relations, dtype=bool)
     wanted[list(range(num_relations) if relations is None else relations)] = True
@@ -104,7 +104,7 @@ def complete(
                 raise
     x = features(model, pool.triples, pool.said, known, n, num_relations)
     chance = probability.of(x, pool.triples[:, 1])
-    confirmed = answer_index([dataset.valid], num_relations).contains(pool.triples).numpy()
+    confirmed = answer_index(dataset.valid, num_relations).contains(pool.triples).numpy()
     chance = _corrected(chance, confirmed)
     best = np.argsort(-chance, kind="stable")
     best = best[~confirmed[best]][:top]

@@ -15,11 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kgtool.checkpoint import unfit
 from kgtool.config import Config
 from kgtool.errors import RunError
 from kgtool.graph import MessageGraph
 from kgtool.model import KGModel, PathModel, Scorer
-from kgtool.triples import SPLITS, KGDataset, Vocabulary
+from kgtool.splits import distinct
+from kgtool.triples import SPLITS, AnswerIndex, KGDataset, Vocabulary
 
 ROUNDS = 8  # new entities farther than that from all old ones start from the mean
 SAMPLE = 20_000  # edges, about, that say how an edge scores
@@ -87,14 +89,12 @@ def grow(dataset: KGDataset, words: Vocabulary, triples: Tensor) -> Growth:
     head, kind, tail = triples.unbind(1)
     given = torch.stack([entity[head], relation[kind], entity[tail]], dim=1)
 
-    def key(part: Tensor) -> Tensor:
-        of_pair = part[:, 0] * len(vocabulary.entities) + part[:, 2]
-        return of_pair * len(own.relations) + part[:, 1]
-
-    first = _first_of_each(key(given))
-    distinct = given[first]
-    known = {split: torch.isin(key(distinct), key(dataset.split(split))) for split in SPLITS}
-    added = distinct[~torch.stack(list(known.values())).any(0)]
+    different = given[distinct(given, len(own.relations))]
+    known = {
+        split: AnswerIndex(dataset.split(split), len(own.relations)).contains(different)
+        for split in SPLITS
+    }
+    added = different[~torch.stack(list(known.values())).any(0)]
     grown = replace(
         dataset, path=None, vocabulary=vocabulary, train=torch.cat([dataset.train, added])
     )
@@ -102,19 +102,10 @@ def grow(dataset: KGDataset, words: Vocabulary, triples: Tensor) -> Growth:
         _has_edges(train, grown.num_entities) for train in (dataset.train, grown.train)
     )
     return Growth(
-        grown, len(added), len(given) - len(distinct),
+        grown, len(added), len(given) - len(different),
         {split: int(there.sum()) for split, there in known.items()},
         len(fresh), torch.nonzero(after & ~before).flatten(),
     )  # fmt: skip
-
-
-def _first_of_each(key: Tensor) -> Tensor:
-    """`(m,)` int64, ascending: where each distinct key `(n,)` occurs first."""
-    _, group = torch.unique(key, return_inverse=True)
-    order = torch.argsort(group, stable=True)
-    starts = torch.ones(len(key), dtype=torch.bool)
-    starts[1:] = group[order].diff() > 0
-    return order[starts].sort().values
 
 
 def _has_edges(train: Tensor, num_entities: int) -> Tensor:
@@ -192,12 +183,12 @@ def carry(
     }
     own = model.state_dict()
     if own.keys() != weights.keys():
-        raise _unfit(path)
+        raise unfit(path)
     for name, parameter in own.items():
         told, rows = weights[name], _rows_of(model, name)
         if rows is None:
             if told.shape != parameter.shape:
-                raise _unfit(path)
+                raise unfit(path)
             parameter.copy_(told)
             continue
         (source, many), axis = sources[rows[0]], rows[1]
@@ -205,19 +196,12 @@ def carry(
         expected = list(parameter.shape)
         expected[axis] = many + behind
         if list(told.shape) != expected:
-            raise _unfit(path)
+            raise unfit(path)
         row = torch.tensor([*source, *range(many, many + behind)], dtype=torch.long)
         here = torch.nonzero(row >= 0).flatten()
         found = told.index_select(axis, row[here])
         parameter.index_copy_(axis, here.to(parameter.device), found.to(parameter.device))
     return torch.nonzero(torch.tensor(entity, dtype=torch.long) < 0).flatten()
-
-
-def _unfit(path: Path) -> RunError:
-    return RunError(
-        f"{path}: the weights do not fit the run's configuration and vocabulary. "
-        "Remedy: keep the files of a run together as they were written."
-    )
 
 
 def _rows_of(model: KGModel | PathModel, name: str) -> tuple[str, int] | None:

@@ -13,7 +13,7 @@ from kgtool.model import KGModel, PathModel
 from kgtool.ops import entity_loss, path_loss
 from kgtool.queries import Batch, PassBatch, PassSampler, WalkSampler, epoch_order, link_queries
 from kgtool.regularizer import dura
-from kgtool.triples import AnswerIndex, KGDataset, with_inverses
+from kgtool.triples import AnswerIndex, KGDataset, answer_index
 from kgtool.walk_reader import WalkReader
 
 
@@ -149,7 +149,7 @@ class AllPathsObjective:
 def make_objective(config: Config, model: KGModel | PathModel, dataset: KGDataset) -> Objective:
     """The objective of a configuration's decoder, which `model` must have."""
     num_relations = dataset.num_relations
-    answers = AnswerIndex(with_inverses(dataset.train, num_relations), 2 * num_relations)
+    answers = answer_index(dataset.train, num_relations)
     if config.all_paths and isinstance(model, PathModel):
         return AllPathsObjective(config.all_paths, model, answers)
     if config.one_path and isinstance(model, KGModel):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kgtool.triples import AnswerIndex, KGDataset, with_inverses
+from kgtool.triples import AnswerIndex, KGDataset, answer_index
 
 PARTS = ("held-out", "train")
 LENGTHS = (2, 3, 4, 5)
@@ -152,11 +152,11 @@ def sample_path_queries(
         raise ValueError(f"the {split} split holds no triples")
     num_relations = dataset.num_relations
     train, whole, held = (
-        AnswerIndex(with_inverses(triples, num_relations), 2 * num_relations)
+        answer_index(triples, num_relations)
         for triples in (dataset.train, dataset.known(split), dataset.split(split))
     )
     edges = held.triples()
-    edges = edges[~_holds(train, edges)]  # what train holds as well was not held out
+    edges = edges[~train.contains(edges)]  # what train holds as well was not held out
     graphs = _Graphs(train, whole, edges, dataset.num_entities, num_relations)
     found = [
         _draw(graphs, part, length, count, max_answers, seed)
@@ -186,14 +186,6 @@ class _Graphs:
     held: Tensor
     num_entities: int
     num_relations: int
-
-
-def _holds(index: AnswerIndex, triples: Tensor) -> Tensor:
-    """`(n,)` bool: which triples `(n, 3)` an index holds."""
-    position, slot = index.expand(index.rows(triples[:, :2]))
-    found = torch.zeros(len(triples), dtype=torch.bool)
-    found[position[index.tails[slot] == triples[position, 2]]] = True
-    return found
 
 
 def _offsets(size: Tensor) -> Tensor:

@@ -55,15 +55,14 @@ class Predictor:
     def known(self) -> dict[str, AnswerIndex]:
         """The facts of each split, inverses included."""
         return {
-            split: answer_index([self.dataset.split(split)], self.dataset.num_relations)
+            split: answer_index(self.dataset.split(split), self.dataset.num_relations)
             for split in SPLITS
         }
 
     @cached_property
     def facts(self) -> AnswerIndex:
         """Those of all splits."""
-        splits = [self.dataset.split(split) for split in SPLITS]
-        return answer_index(splits, self.dataset.num_relations)
+        return answer_index(self.dataset.known("test"), self.dataset.num_relations)
 
     @cached_property
     def types(self) -> Types:

@@ -116,8 +116,8 @@ def fit_probability(model: ScoresTails, dataset: KGDataset, seed: int = 0) -> Pr
     """
     n, num_relations = dataset.num_entities, dataset.num_relations
 
-    known = answer_index([dataset.train, dataset.test], num_relations)
-    missing = answer_index([dataset.valid], num_relations)
+    known = answer_index(torch.cat([dataset.train, dataset.test]), num_relations)
+    missing = answer_index(dataset.valid, num_relations)
     generator = torch.Generator().manual_seed(seed)
     hr, weight_of = _questions(dataset, missing, generator)
     found = best_answers(model, hr, known, n, ANSWERS)

@@ -8,7 +8,6 @@ and the head query `(?, r, t)` is the tail query `(t, r + num_relations, ?)`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -110,9 +109,9 @@ class KGDataset:
 
 
 def invert(triples: Tensor, num_relations: int) -> Tensor:
-    """The inverse triples `(t, r⁻¹, h)`, `(n, 3)` int64, of triples whose relations are direct."""
+    """The inverse triples `(t, r⁻¹, h)`, `(n, 3)` int64; the inverse of an inverse is direct."""
     head, relation, tail = triples.unbind(1)
-    return torch.stack([tail, relation + num_relations, head], dim=1)
+    return torch.stack([tail, (relation + num_relations) % (2 * num_relations), head], dim=1)
 
 
 def with_inverses(triples: Tensor, num_relations: int) -> Tensor:
@@ -173,12 +172,17 @@ class AnswerIndex:
 
     def contains(self, triples: Tensor) -> Tensor:
         """`(n,)` bool: whether each triple `(n, 3)` is one of the index."""
-        row = self.rows(triples[:, :2])
-        key = self.tails + self._stride * torch.repeat_interleave(self.offsets.diff())
-        wanted = triples[:, 2] + self._stride * row
-        place = torch.searchsorted(key, wanted).clamp_(max=max(len(key) - 1, 0))
-        inside = (row >= 0) & (triples[:, 2] < self._stride)
-        return inside & (key[place] == wanted) if len(key) else inside
+        inside = triples[:, 2] < self._stride
+        if not len(self._codes):
+            return torch.zeros_like(inside)
+        code = self._key(triples[:, :2]) * self._stride + triples[:, 2]
+        place = torch.searchsorted(self._codes, code).clamp_(max=len(self._codes) - 1)
+        return inside & (self._codes[place] == code)
+
+    @cached_property
+    def _codes(self) -> Tensor:
+        """`(m,)` int64, one a triple, ascending."""
+        return self._keys.repeat_interleave(self.offsets.diff()) * self._stride + self.tails
 
     def others(self, triples: Tensor) -> tuple[Tensor, Tensor]:
         """The known answers to the queries of triples `(n, 3)`, each triple's own tail left out.
@@ -208,6 +212,6 @@ class AnswerIndex:
         return position, first[position] + torch.arange(len(position))
 
 
-def answer_index(triples: Sequence[Tensor], num_relations: int) -> AnswerIndex:
-    """The answers that triples `(n, 3)` int64, of several splits say, give to either side."""
-    return AnswerIndex(with_inverses(torch.cat(list(triples)), num_relations), 2 * num_relations)
+def answer_index(triples: Tensor, num_relations: int) -> AnswerIndex:
+    """The answers that triples `(n, 3)` int64 give to questions of either side."""
+    return AnswerIndex(with_inverses(triples, num_relations), 2 * num_relations)

@@ -40,7 +40,7 @@ def test_the_best_answers_are_those_of_a_loop(new, typed):
     dataset = random_dataset(3)
     model = random(dataset)
     facts = {tuple(t) for t in with_inverses(dataset.train, dataset.num_relations).tolist()}
-    known = answer_index([dataset.train], dataset.num_relations)
+    known = answer_index(dataset.train, dataset.num_relations)
     types = Types.of(dataset)
     hr = torch.tensor([(h, r) for h in (5, 0, 3) for r in range(2 * dataset.num_relations)])
     found = best_answers(model, hr, known, dataset.num_entities, 4, new, types if typed else None)
@@ -66,7 +66,7 @@ def test_the_best_answers_are_those_of_a_loop(new, typed):
 def test_features_are_those_of_both_ends():
     dataset = random_dataset(4)
     model, r = random(dataset), dataset.num_relations
-    known = answer_index([dataset.train], r)
+    known = answer_index(dataset.train, r)
     hr = torch.tensor([[0, 0], [1, r]])
     found = best_answers(model, hr, known, dataset.num_entities, 2)
     triples = found.triples(hr)
@@ -84,14 +84,14 @@ def test_scores_that_are_not_finite_name_the_query():
     dataset = random_dataset(4)
     model = random(dataset)
     model.scores[1, 0, 2] = torch.nan
-    known = answer_index([dataset.train], dataset.num_relations)
+    known = answer_index(dataset.train, dataset.num_relations)
     with pytest.raises(ScoreError, match=r"head 1, relation 0"):
         best_answers(model, torch.tensor([[1, 0]]), known, dataset.num_entities, 2)
 
 
 def test_no_queries_have_no_answers():
     dataset = random_dataset(4)
-    known = answer_index([dataset.train], dataset.num_relations)
+    known = answer_index(dataset.train, dataset.num_relations)
     none = torch.empty(0, 2, dtype=torch.long)
     assert len(best_answers(random(dataset), none, known, dataset.num_entities, 3).tail) == 0
 
@@ -104,7 +104,7 @@ def test_probabilities_tell_what_is_missing(tmp_path):
     assert found is not None
     assert found.right == 2 * len(dataset.valid)
     assert found.ece < 0.05
-    known = answer_index([dataset.train], dataset.num_relations)
+    known = answer_index(dataset.train, dataset.num_relations)
 
     def chance(triples: torch.Tensor) -> np.ndarray:
         hr = triples[:, :2]
@@ -164,7 +164,9 @@ def test_a_graph_is_completed_by_what_is_missing():
     assert (np.diff(found.probability) <= 0).all()
     assert found.asked == found.of == dataset.num_entities
     # What any split holds is not new.
-    everything = answer_index([dataset.train, dataset.valid, hidden], dataset.num_relations)
+    everything = answer_index(
+        torch.cat([dataset.train, dataset.valid, hidden]), dataset.num_relations
+    )
     more = completed(dataset, oracle(dataset, dataset.train, dataset.valid, hidden), top=50)
     assert not everything.contains(more.triples).any()
     assert len(torch.unique(more.triples, dim=0)) == len(more.triples) == 50
@@ -201,7 +203,7 @@ def test_ctrl_c_gives_what_was_found(monkeypatch):
 
 
 def test_following_facts():
-    facts = answer_index([torch.tensor([[0, 0, 1], [0, 0, 2], [1, 1, 3], [2, 1, 4]])], 2)
+    facts = answer_index(torch.tensor([[0, 0, 1], [0, 0, 2], [1, 1, 3], [2, 1, 4]]), 2)
     assert follow(facts, 0, (0, 1)).tolist() == [3, 4]
     assert follow(facts, 3, (3, 2)).tolist() == [0]
     assert follow(facts, 0, (1,)).tolist() == []

@@ -22,7 +22,7 @@ from kgtool.relation_prediction import evaluate_relations as find_relations
 from kgtool.results import PathResults
 from kgtool.run import Run
 from kgtool.tables import save_table
-from kgtool.triples import AnswerIndex, KGDataset, with_inverses
+from kgtool.triples import KGDataset, answer_index
 
 
 def evaluate_relations(
@@ -157,7 +157,7 @@ def evaluate_paths(
         model = scorer
     else:
         num_relations = dataset.num_relations
-        known = AnswerIndex(with_inverses(dataset.train, num_relations), 2 * num_relations)
+        known = answer_index(dataset.train, num_relations)
         model = ComposedSteps(scorer, known, dataset.num_entities)
     composed = model is not scorer
     kind = "paths.composed" if composed and isinstance(scorer, Scorer) else "paths"
