@@ -31,6 +31,11 @@ class EncoderConfig(_Section):
     parts: int = Field(2, ge=1, description="bases, or diagonal blocks, of each relation matrix")
     edge_dropout: float = Field(0.0, ge=0, lt=1)
     feature_dropout: float = Field(0.0, ge=0, lt=1)
+    fanout: int = Field(
+        10,
+        ge=1,
+        description="most in-edges of an entity that a layer reads where a step draws negatives",
+    )
     start: Literal["embedding", "relations"] = Field(
         "embedding",
         description="what an entity's state starts from: its own embedding, or its relations",
@@ -45,7 +50,10 @@ class OnePathConfig(_Section):
     )
     input_dropout: float = Field(0.3, ge=0, lt=1)
     output_dropout: float = Field(0.3, ge=0, lt=1)
-    batch_size: int = Field(1024, ge=1, description="queries a step")
+    batch_size: int = Field(1024, ge=1, description="queries a step; triples, with negatives")
+    negatives: int = Field(
+        0, ge=0, description="entities drawn a step that answers are told from; 0: all there are"
+    )
     loss: Literal["softmax", "bce"] = "softmax"
     targets: Literal["1-vs-all", "k-vs-all"] = "1-vs-all"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -138,12 +146,31 @@ class Config(_Section):
         encoder = self.encoder
         if self.all_paths and encoder and (encoder.edge_dropout or encoder.feature_dropout):
             raise ValueError("an encoder that feeds all_paths has no dropout: leave it at 0")
+        if self.one_path and self.one_path.negatives:
+            self._fits_negatives(self.one_path, encoder or EncoderConfig())
         in_blocks = encoder and encoder.layers and encoder.decomposition == "block"
         if encoder and in_blocks and self.dim % encoder.parts:
             raise ValueError(
                 f"encoder.parts = {encoder.parts} blocks do not divide dim = {self.dim}"
             )
         return self
+
+    def _fits_negatives(self, one_path: OnePathConfig, encoder: EncoderConfig) -> None:
+        """Refuse what would read or change all entities at each step."""
+        needed = {
+            "one_path.loss": (one_path.loss, "softmax"),
+            "one_path.targets": (one_path.targets, "1-vs-all"),
+            "one_path.label_smoothing": (one_path.label_smoothing, 0),
+            "one_path.path_queries": (one_path.path_queries, 0),
+            "one_path.walks": (one_path.walks, 0),
+            "encoder.start": (encoder.start, "embedding"),
+            "encoder.edge_dropout": (encoder.edge_dropout, 0),
+            "training.optimizer": (self.training.optimizer, "adagrad"),
+            "training.weight_decay": (self.training.weight_decay, 0),
+        }
+        for key, (value, only) in needed.items():
+            if value != only:
+                raise ValueError(f"one_path.negatives needs {key} = {only!r}, not {value!r}")
 
     @property
     def inductive(self) -> bool:

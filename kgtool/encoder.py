@@ -19,17 +19,24 @@ Shapes: N entities, R relation ids with inverses, E edges, B bases, K blocks, d 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kgtool import processes
 from kgtool.graph import MessageGraph
-from kgtool.ops import block_sum, relational_sum
+from kgtool.neighbourhood import Neighbourhood
+from kgtool.ops import Incidence, block_sum, relational_sum
 
 Decomposition = Literal["basis", "block"]
 Start = Literal["embedding", "relations"]
+
+ALL = slice(None)
+# Entities whose states are made at a time where no gradient needs all: what bounds the memory.
+ENTITIES = 1 << 17
 
 
 class RGCNLayer(nn.Module):
@@ -77,23 +84,26 @@ class RGCNLayer(nn.Module):
             bound = math.sqrt(3 / self.blocks.shape[-1])
             nn.init.uniform_(self.blocks, -bound, bound)
 
-    def forward(self, h: Tensor, graph: MessageGraph, scale: Tensor) -> Tensor:
+    def forward(
+        self, h: Tensor, edges: Incidence, scale: Tensor, own: Tensor | slice = ALL
+    ) -> Tensor:
         """One step of message passing.
 
         Args:
-            h: `(N, dim_in)` entity states, float32 or float64.
-            graph: the message graph.
+            h: `(n, dim_in)` states of the edges' sources, float32 or float64.
+            edges: what messages travel, to N destinations.
             scale: `(E,)` `1/c_{v,r}` of each edge, 0 where the edge is dropped; same dtype.
+            own: the destinations among the sources.
 
         Returns:
             `(N, dim_out)`, same dtype.
         """
         if self.decomposition == "basis":
-            neighbours = relational_sum(h, self.coefficients, scale, graph.incidence)  # (N, B, d)
+            neighbours = relational_sum(h, self.coefficients, scale, edges)  # (N, B, d)
             out = neighbours.flatten(1) @ self.bases.flatten(0, 1)  # (N, B·d) (B·d, d')
         else:
-            out = block_sum(h, self.blocks, scale, graph.incidence)
-        return (out + h @ self.self_loop).to(h.dtype)
+            out = block_sum(h, self.blocks, scale, edges)
+        return (out + h[own] @ self.self_loop).to(h.dtype)
 
 
 class RGCNEncoder(nn.Module):
@@ -153,31 +163,79 @@ class RGCNEncoder(nn.Module):
             nn.init.constant_(norm.get_parameter("weight"), 0.02)
             nn.init.eye_(relation_map.get_parameter("weight"))
 
-    def forward(self, graph: MessageGraph, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        graph: MessageGraph,
+        hidden: Tensor | None = None,
+        embeddings: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """The states of every entity and relation.
+
+        Where no gradient is wanted, processes that work together make some states each.
 
         Args:
             graph: the message graph.
             hidden: `(k,)` int64 edges that must not carry messages, such as those that the loss
                 asks for. Their inverses are hidden with them.
+            embeddings: `(N, d)`, of all entities; by default `entities`.
 
         Returns:
             `(N, d)` entity states and `(R, d)` relation states, inverses included.
         """
-        h: Tensor = self.entities
-        relations: Tensor = self.relations
+        h = self.entities if embeddings is None else embeddings
         if not len(self.layers) and self.start == "embedding":
-            return h, relations
+            return h, self.relations
         scale = graph.scale(self._kept(graph, hidden), h.dtype)
         if self.start == "relations":
             h = self._surroundings(graph, scale)
-        for layer, norm, relation_map in zip(
-            self.layers, self.norms, self.relation_maps, strict=True
-        ):
-            message = layer(F.dropout(h, self.feature_dropout, self.training), graph, scale)
-            h = h + torch.tanh(norm(message))
+        for i in range(len(self.layers)):
+            made = [self._layer(i, h, *part) for part in self._parts(graph, scale)]
+            h = made[0] if len(made) == 1 else torch.cat(made)
+            if not torch.is_grad_enabled():
+                h = torch.cat(processes.gather(h)) if processes.size() > 1 else h
+        return h, self._relations()
+
+    def of_some(self, h: Tensor, around: Neighbourhood) -> tuple[Tensor, Tensor]:
+        """The states of some entities, by what was drawn around them, and of every relation.
+
+        Args:
+            h: `(m, d)`, the embeddings of `around.entity`.
+            around: as many hops as there are layers.
+
+        Returns:
+            `(n, d)` states of the entities that the neighbourhood was drawn around, in their order,
+            and `(R, d)` relation states.
+        """
+        for i, hop in enumerate(around.hops):
+            h = self._layer(i, h, hop.edges, hop.scale.to(h.dtype), hop.own)
+        return h, self._relations()
+
+    def _layer(
+        self, i: int, h: Tensor, edges: Incidence, scale: Tensor, own: Tensor | slice
+    ) -> Tensor:
+        """The states `h[own]` with what a layer adds to them."""
+        read = F.dropout(h, self.feature_dropout, self.training)
+        message = self.layers[i](read, edges, scale, own)
+        return h[own] + torch.tanh(self.norms[i](message))
+
+    def _parts(
+        self, graph: MessageGraph, scale: Tensor
+    ) -> Iterator[tuple[Incidence, Tensor, slice]]:
+        """The edges with their scales by destination: all at once where gradients are wanted."""
+        if torch.is_grad_enabled():
+            yield graph.incidence, scale, ALL
+            return
+        own = processes.share(graph.num_entities)
+        for first in range(own.start, own.stop, ENTITIES):
+            last = min(first + ENTITIES, own.stop)
+            edges, taken = graph.incidence.into(first, last)
+            yield edges, scale[taken], slice(first, last)
+
+    def _relations(self) -> Tensor:
+        relations: Tensor = self.relations
+        for relation_map in self.relation_maps:
             relations = relation_map(relations)
-        return h, relations
+        return relations
 
     def _surroundings(self, graph: MessageGraph, scale: Tensor) -> Tensor:
         """`(N, d)`: the mean of `u_r` over the relations of each entity's edges."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +13,9 @@ from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.decoder import OnePathDecoder
 from kgtool.encoder import RGCNEncoder
 from kgtool.graph import MessageGraph
-from kgtool.ops import in_threads
+from kgtool.neighbourhood import draw_around
+from kgtool.ops import in_threads, rows
+from kgtool.shards import Shards
 from kgtool.walk_reader import WalkReader
 
 # Queries that a head's pairs are scored by at a time: their states are a few megabytes.
@@ -84,13 +87,22 @@ class KGModel(nn.Module):
         encoder: gives entity and relation states.
         decoder: reads them along relation paths.
         graph: the edges that messages travel; not a parameter, not saved with the weights.
+        shards: where the rows of entities are, whose embeddings and biases are those of this
+            process's entities; None where it holds all of them.
     """
 
-    def __init__(self, encoder: RGCNEncoder, decoder: OnePathDecoder, graph: MessageGraph) -> None:
+    def __init__(
+        self,
+        encoder: RGCNEncoder,
+        decoder: OnePathDecoder,
+        graph: MessageGraph,
+        shards: Shards | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.graph = graph
+        self.shards = shards
 
     def embeddings(self) -> list[nn.Parameter]:
         """The parameters with a row an entity or a relation; the others are weights."""
@@ -101,12 +113,44 @@ class KGModel(nn.Module):
         entities, relations = self.encoder(self.graph, hidden)
         return entities, relations
 
+    def states_of(
+        self, entity: Tensor, fanout: int, hidden: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """States of some entities and of every relation, by a few edges drawn around them.
+
+        Args:
+            entity: `(n,)` int64, ascending, each once.
+            fanout: most in-edges of an entity that a layer reads.
+            hidden: edges that carry no message; None for none.
+        """
+        gone = entity.new_empty(0) if hidden is None else hidden
+        around = draw_around(self.graph, entity, len(self.encoder.layers), fanout, gone)
+        return self.encoder.of_some(self.rows(self.encoder.entities, around.entity), around)
+
+    def rows(self, table: Tensor, entity: Tensor) -> Tensor:
+        """Some rows of a table by entity, with a sparse gradient.
+
+        Args:
+            table: the embeddings, or the biases.
+            entity: `(n,)` int64, ascending, each once.
+        """
+        return rows(table, entity) if self.shards is None else self.shards.fetch(table, entity)
+
     @torch.no_grad()
     def scorer(self) -> Scorer:
-        """Run the encoder once in evaluation mode, over the whole graph."""
+        """Run the encoder once in evaluation mode, over the whole graph.
+
+        Processes that hold rows each must call it together: all of them get all states.
+        """
         self.eval()
-        entities, relations = self.states()
-        return Scorer(entities, relations, self.decoder)
+        if self.shards is None:
+            entities, relations = self.states()
+            return Scorer(entities, relations, self.decoder)
+        decoder = deepcopy(self.decoder)
+        decoder.bias = nn.Parameter(self.shards.whole(self.decoder.bias))
+        embeddings = self.shards.whole(self.encoder.entities)
+        entities, relations = self.encoder(self.graph, None, embeddings)
+        return Scorer(entities, relations, decoder)
 
     def reader(self) -> WalkReader:
         """What reads walks, in evaluation mode."""

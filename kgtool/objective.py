@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from kgtool import processes
 from kgtool.config import AllPathsConfig, Config, OnePathConfig
 from kgtool.model import KGModel, PathModel
-from kgtool.ops import entity_loss, path_loss
+from kgtool.ops import entity_loss, known_among, path_loss
 from kgtool.queries import Batch, PassBatch, PassSampler, WalkSampler, epoch_order, link_queries
 from kgtool.regularizer import dura
 from kgtool.triples import AnswerIndex, KGDataset, answer_index
@@ -21,9 +23,10 @@ class Objective(Protocol):
     """The loss of a model on a data set, a batch at a time."""
 
     batch_size: int
+    sparse: Sequence[nn.Parameter]  # those whose gradients are of some rows
 
     def order(self, seed: int, epoch: int) -> Tensor:
-        """What an epoch asks, in its order: a function of seed and epoch alone."""
+        """What an epoch asks of this process, in its order: a function of seed and epoch alone."""
         ...
 
     def parts(self, rows: Tensor) -> Sequence[Any]:
@@ -47,6 +50,8 @@ class OnePathObjective:
         answers: the train triples, inverses included.
     """
 
+    sparse: Sequence[nn.Parameter] = ()
+
     def __init__(self, settings: OnePathConfig, model: KGModel, answers: AnswerIndex) -> None:
         self.settings, self.model, self.answers = settings, model, answers
         self.batch_size = settings.batch_size
@@ -55,11 +60,11 @@ class OnePathObjective:
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """The rows of the answers, each once."""
-        return epoch_order(len(self.answers), seed, epoch)
+        return epoch_order(len(self.answers), seed, epoch)[processes.every()]
 
     def parts(self, rows: Tensor) -> list[Tensor]:
         """The rows in one part: all read the states of one encoder's pass."""
-        return [rows]
+        return [rows] if len(rows) else []
 
     def loss(self, rows: Tensor) -> tuple[Tensor, int]:
         """The mean loss of queries, and of path queries where they are asked for; as one."""
@@ -92,6 +97,80 @@ class OnePathObjective:
         return loss
 
 
+class SampledObjective:
+    """Every edge's head and relation, whose tail is told from entities drawn at random.
+
+    For graphs of millions of entities: a step reads and changes only what it draws. The softmax
+    over all entities is estimated by importance sampling (Bengio & Senécal 2003). Half of the K
+    entities are drawn uniformly, half as tails of edges drawn uniformly, so that an entity v comes
+    with `q_v = (1/N + d_v/E) / 2` a draw, and
+
+        loss(h, r, t) = log(exp s_t + Σ_v n_v exp(s_v) / (K q_v)) - s_t,
+
+    summed over the distinct v drawn, `n_v` times each, that are no known answers of (h, r). All
+    queries of a step are told from the same.
+
+    Args:
+        settings: of the decoder.
+        fanout: most in-edges of an entity that a layer of the encoder reads.
+        model: gives the states and reads the paths.
+    """
+
+    def __init__(self, settings: OnePathConfig, fanout: int, model: KGModel) -> None:
+        self.settings, self.fanout, self.model = settings, fanout, model
+        self.batch_size = settings.batch_size
+        self.sparse: Sequence[nn.Parameter] = (model.encoder.entities, model.decoder.bias)
+        self._degree = torch.from_numpy(model.graph.incidence.offsets).diff()
+        shards = model.shards
+        self._own = None if shards is None else shards.held(model.graph.head).nonzero().squeeze(1)
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """The edges of the message graph, inverses included, each once: of heads held here."""
+        if self._own is None:
+            return epoch_order(self.model.graph.num_edges, seed, epoch)
+        return self._own[epoch_order(len(self._own), seed, epoch)]
+
+    def parts(self, rows: Tensor) -> list[Tensor]:
+        """The rows in one part, even if it is empty: processes draw and fetch together."""
+        return [rows]
+
+    def loss(self, part: Tensor) -> tuple[Tensor, int]:
+        """The summed loss of edges."""
+        s, graph, decoder = self.settings, self.model.graph, self.model.decoder
+        head, relation, tail = graph.head[part], graph.relation[part], graph.tail[part]
+        others, log_weight = self._draw()
+        entity, place = torch.unique(torch.cat([head, tail, others]), return_inverse=True)
+        states, relations = self.model.states_of(
+            entity, self.fanout, part if s.hide_targets else None
+        )
+        hr, query = torch.unique(torch.stack([head, relation], 1), dim=0, return_inverse=True)
+        at_head, at_tail, at_others = place.split([len(head), len(tail), len(others)])
+        of_query = at_head.new_empty(len(hr)).index_copy_(0, query, at_head)
+        length = torch.ones_like(of_query)
+        queries = decoder(of_query, hr[:, 1:], length, states, relations)  # (q, d)
+        bias = self.model.rows(decoder.bias, entity)
+        scores = (queries @ states[at_others].t()).float() + (bias[at_others] + log_weight)
+        inverse = (hr[:, 1] + graph.num_relation_ids // 2) % graph.num_relation_ids
+        known = known_among(graph.incidence, hr[:, 0], inverse, others)
+        against = scores.masked_fill(known, -torch.inf).logsumexp(1)[query]
+        found = (queries[query] * states[at_tail]).sum(1).float() + bias[at_tail]
+        loss = F.softplus(against - found).sum()
+        if s.dura:
+            norms = dura(queries.to(states.dtype), states, query, at_tail)
+            loss = loss + s.dura * len(part) * norms
+        return loss, len(part)
+
+    def _draw(self) -> tuple[Tensor, Tensor]:
+        """Distinct entities `(k,)`, ascending, and `log(n_v / (K q_v))` of each."""
+        graph, count = self.model.graph, self.settings.negatives
+        uniform = torch.randint(graph.num_entities, ((count + 1) // 2,))
+        edge = torch.randint(graph.num_edges, (count // 2,))
+        drawn = torch.cat([uniform, graph.tail[edge]])
+        entity, times = torch.unique(drawn, return_counts=True)
+        chance = (1 / graph.num_entities + self._degree[entity] / graph.num_edges) / 2
+        return entity, (times / (count * chance)).log()
+
+
 class AllPathsObjective:
     """Passes from heads, each asked for some of the head's edges, which it does not see.
 
@@ -100,6 +179,8 @@ class AllPathsObjective:
         model: makes the passes.
         answers: the train triples, inverses included.
     """
+
+    sparse: Sequence[nn.Parameter] = ()
 
     def __init__(self, settings: AllPathsConfig, model: PathModel, answers: AnswerIndex) -> None:
         self.model, self.answers = model, answers
@@ -111,11 +192,11 @@ class AllPathsObjective:
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """Heads, drawn by the square root of their degree."""
-        return self._passes.order(seed, epoch)
+        return self._passes.order(seed, epoch)[processes.every()]
 
     def parts(self, rows: Tensor) -> list[tuple[Tensor, int]]:
         """Some heads each, with a seed for their targets."""
-        heads = self.model.decoder.split(self.model.graph, rows)
+        heads = self.model.decoder.split(self.model.graph, rows) if len(rows) else ()
         seeds = torch.randint(2**62, (len(heads),)).tolist()
         return list(zip(heads, seeds, strict=True))
 
@@ -148,10 +229,12 @@ class AllPathsObjective:
 
 def make_objective(config: Config, model: KGModel | PathModel, dataset: KGDataset) -> Objective:
     """The objective of a configuration's decoder, which `model` must have."""
-    num_relations = dataset.num_relations
-    answers = answer_index(dataset.train, num_relations)
+    one_path = config.one_path
+    if one_path and one_path.negatives and config.encoder and isinstance(model, KGModel):
+        return SampledObjective(one_path, config.encoder.fanout, model)
+    answers = answer_index(dataset.train, dataset.num_relations)
     if config.all_paths and isinstance(model, PathModel):
         return AllPathsObjective(config.all_paths, model, answers)
-    if config.one_path and isinstance(model, KGModel):
-        return OnePathObjective(config.one_path, model, answers)
+    if one_path and isinstance(model, KGModel):
+        return OnePathObjective(one_path, model, answers)
     raise ValueError("the model is not of the configuration's decoder")

@@ -20,6 +20,7 @@ def make_optimizer(
     settings: TrainingConfig,
     parameters: Sequence[nn.Parameter],
     embeddings: Sequence[nn.Parameter],
+    sparse: Sequence[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
     """Adam, AdamW or Adagrad, with one group a parameter.
 
@@ -28,6 +29,8 @@ def make_optimizer(
         parameters: all of them.
         embeddings: those with a row an entity or a relation. Under Adagrad the others learn at a
             tenth of the rate.
+        sparse: those whose gradients are of some rows; only Adagrad takes them, and changes these
+            rows alone.
 
     Returns:
         The optimiser; a group's `share` is the part of the learning rate that it takes.
@@ -40,12 +43,29 @@ def make_optimizer(
     rate, decay = settings.learning_rate, settings.weight_decay
     weights_share = ADAGRAD_WEIGHTS if settings.optimizer == "adagrad" else 1.0
     rows = {id(embedding) for embedding in embeddings}
+    some = {id(parameter) for parameter in sparse}
     groups = [
-        {"params": [parameter], "share": 1.0 if id(parameter) in rows else weights_share}
+        {
+            "params": [parameter],
+            "share": 1.0 if id(parameter) in rows else weights_share,
+            # One reading of parameter, gradient and state an update.
+            "fused": id(parameter) not in some,
+        }
         for parameter in parameters
     ]
-    # Fused: one reading of parameter, gradient and state an update.
     return kind(groups, lr=rate, weight_decay=decay, fused=True)
+
+
+def clip_norm(parameters: Sequence[nn.Parameter], largest: float) -> None:
+    """Scale the gradients, dense or coalesced sparse, to a norm of at most `largest`."""
+    values = [
+        grad._values() if grad.is_sparse else grad
+        for parameter in parameters
+        if (grad := parameter.grad) is not None
+    ]
+    norm = nn.utils.get_total_norm(values)
+    for value in values:
+        value.mul_((largest / (norm + 1e-6)).clamp(max=1.0))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -27,4 +27,4 @@ def dura(queries: Tensor, entities: Tensor, position: Tensor, tail: Tensor) -> T
     asked = torch.bincount(position, minlength=len(queries)).to(queries.dtype)
     told = torch.bincount(tail, minlength=len(entities)).to(entities.dtype)
     total = asked @ queries.square().sum(1) + told @ entities.square().sum(1)
-    return total / len(tail)
+    return total / max(len(tail), 1)

@@ -37,6 +37,7 @@ from kgtool.files import atomic_write, read_json, write_json
 from kgtool.graph import MessageGraph
 from kgtool.loaders import load_dataset
 from kgtool.model import KGModel, PathModel, path_device
+from kgtool.shards import shards_of
 from kgtool.triples import KGDataset, Vocabulary
 
 BEST = "best.safetensors"
@@ -51,10 +52,20 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names}
 
 
-def build_model(config: Config, dataset: KGDataset) -> KGModel | PathModel:
-    """A new model for a data set, its message graph made of the train triples."""
+def build_model(config: Config, dataset: KGDataset, spread: bool = False) -> KGModel | PathModel:
+    """A new model for a data set, its message graph made of the train triples.
+
+    Args:
+        config: which model.
+        dataset: the triples.
+        spread: over the processes that work together, a model that draws its negatives is to hold
+            a part of the rows of entities in each.
+    """
     graph = MessageGraph.from_dataset(dataset)
-    encoder = _build_encoder(config.encoder, config.dim, dataset) if config.encoder else None
+    drawing = config.one_path and config.one_path.negatives
+    shards = shards_of(graph) if spread and drawing else None
+    held = shards.count if shards else dataset.num_entities
+    encoder = _build_encoder(config.encoder, config.dim, held, dataset) if config.encoder else None
     if config.all_paths:
         a = config.all_paths
         paths = AllPathsDecoder(dataset.num_relations, config.dim, a.steps, a.readout)
@@ -66,15 +77,17 @@ def build_model(config: Config, dataset: KGDataset) -> KGModel | PathModel:
         raise ValueError("the configuration has no decoder")
     walks = WalkReadout(2 * dataset.num_relations, config.dim) if d.walks else None
     decoder = OnePathDecoder(
-        dataset.num_entities, config.dim, d.input_dropout, d.output_dropout, d.cell == "product",
+        held, config.dim, d.input_dropout, d.output_dropout, d.cell == "product",
         walks,
     )  # fmt: skip
-    return KGModel(encoder, decoder, graph)
+    return KGModel(encoder, decoder, graph, shards)
 
 
-def _build_encoder(e: EncoderConfig, dim: int, dataset: KGDataset) -> RGCNEncoder:
+def _build_encoder(
+    e: EncoderConfig, dim: int, num_entities: int, dataset: KGDataset
+) -> RGCNEncoder:
     return RGCNEncoder(
-        dataset.num_entities, dataset.num_relations, dim,
+        num_entities, dataset.num_relations, dim,
         e.layers, e.decomposition, e.parts, e.edge_dropout, e.feature_dropout, e.start,
     )  # fmt: skip
 

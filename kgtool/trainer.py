@@ -7,7 +7,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from kgtool.checkpoint import (
@@ -34,7 +34,7 @@ from kgtool.files import atomic_write
 from kgtool.model import PathModel
 from kgtool.objective import make_objective
 from kgtool.ops import in_threads, keep_large_blocks
-from kgtool.optimizer import learning_rate, make_optimizer, set_rate, training_dtype
+from kgtool.optimizer import clip_norm, learning_rate, make_optimizer, set_rate, training_dtype
 from kgtool.run import BEST, HISTORY, LAST, LOG, Run, build_model
 from kgtool.triples import KGDataset
 
@@ -136,9 +136,11 @@ class _Trainer:
         self.settings: TrainingConfig = run.config.training
         torch.manual_seed(run.config.seed)
         self.model = build_model(run.config, dataset)
-        self.names, self.parameters = zip(*self.model.named_parameters(), strict=True)
-        self.optimizer = make_optimizer(self.settings, self.parameters, self.model.embeddings())
         self.objective = make_objective(run.config, self.model, dataset)
+        self.names, self.parameters = zip(*self.model.named_parameters(), strict=True)
+        self.optimizer = make_optimizer(
+            self.settings, self.parameters, self.model.embeddings(), self.objective.sparse
+        )
         self.device = next(self.model.parameters()).device.type
         self.precision = training_dtype(self.settings.precision, self.device)
         rows = len(self.objective.order(run.config.seed, 0))
@@ -213,14 +215,14 @@ class _Trainer:
                 "training.clip_norm, or train with training.precision=float32"
             )
         for i, parameter in enumerate(self.parameters):
-            # In the order of the parts, whichever was done first. Contiguous, though a gradient may
-            # be a slice of another: a fused optimiser reads the memory as it lies.
+            # In the order of the parts, whichever was done first.
             told = [grad for part in worked if (grad := part.gradients[i]) is not None]
-            parameter.grad = sum(told[1:], told[0].contiguous()).div_(count) if told else None
+            parameter.grad = _sum(told).div_(count) if told else None
         if self.settings.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+            clip_norm(self.parameters, self.settings.clip_norm)
         set_rate(self.optimizer, learning_rate(self.settings, self.step, self.total_steps))
-        self.optimizer.step()
+        with torch.sparse.check_sparse_tensor_invariants(enable=False):  # ours are made in order
+            self.optimizer.step()
         return loss
 
     def _gradients(self, part: Any) -> _Worked:
@@ -299,6 +301,12 @@ class _Trainer:
         except KeyError as error:
             raise RunError(f"{path}: incomplete checkpoint, without {error}") from error
         self.log.info("resumed at step %d", self.step)
+
+
+def _sum(gradients: Sequence[Tensor]) -> Tensor:
+    """Contiguous, though one may be a slice of another: fused optimisers read memory as it lies."""
+    first, *others = gradients
+    return sum(others, first if first.is_sparse else first.contiguous())
 
 
 _STATE = ("epoch", "step", "stale", "loss_sum", "seconds", "best_mrr", "history")

@@ -23,6 +23,7 @@ decomposition = "block"
 parts = 4
 edge_dropout = 0.1
 feature_dropout = 0.2
+fanout = 5
 start = "relations"
 
 [one_path]
@@ -99,7 +100,8 @@ def test_those_of_the_project_load(path):
 
 def test_every_key_can_be_set(tmp_path):
     config, default = leaves(load(tmp_path, ONE_PATH)), leaves(load(tmp_path, "[one_path]"))
-    assert [k for k in default if config[k] == default[k]] == ["all_paths"]
+    # Negatives exclude some of the others.
+    assert [k for k in default if config[k] == default[k]] == ["one_path.negatives", "all_paths"]
     paths = leaves(load(tmp_path, ALL_PATHS).all_paths or AllPathsConfig())
     assert [k for k, value in leaves(AllPathsConfig()).items() if paths[k] == value] == []
     assert config["training.clip_norm"] == 1.0

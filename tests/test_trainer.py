@@ -144,6 +144,18 @@ def test_validations_apart_from_epochs_resume_too(tmp_path):
         assert_same(stop_and_go_on(config, tmp_path / f"{step}", step), whole)
 
 
+def test_a_run_that_draws_entities_resumes(tmp_path):
+    config = tiny_config(
+        encoder={"fanout": 2, "feature_dropout": 0.1}, negatives=6, dura=0.01,
+        optimizer="adagrad", clip_norm=0.5, learning_rate=0.1,
+    )  # fmt: skip
+    whole = fit(config, tmp_path / "whole")
+    losses = history(whole)["loss"].tolist()
+    assert losses[-1] < losses[0]
+    for step in (1, 6, 8):
+        assert_same(stop_and_go_on(config, tmp_path / f"{step}", step), whole)
+
+
 def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path):
     run = fit(random_config(epochs=4, validate_every=3), tmp_path / "whole")
 

@@ -7,12 +7,15 @@ from kgtool.ops.entity_loss import entity_loss
 from kgtool.ops.grow_region import grow_region
 from kgtool.ops.hold_out import hold_out
 from kgtool.ops.incidence import Incidence, in_edges, offsets_of
+from kgtool.ops.known_among import known_among
 from kgtool.ops.memory import keep_large_blocks
 from kgtool.ops.path_loss import path_loss
 from kgtool.ops.path_step import path_step
 from kgtool.ops.path_step_torch import path_rows
 from kgtool.ops.reach import Reach, reach
 from kgtool.ops.relational_sum import relational_sum
+from kgtool.ops.rows import rows
+from kgtool.ops.sample_in_edges import sample_in_edges
 from kgtool.ops.threads import in_threads
 
 __all__ = [
@@ -27,10 +30,13 @@ __all__ = [
     "in_edges",
     "in_threads",
     "keep_large_blocks",
+    "known_among",
     "offsets_of",
     "path_loss",
     "path_rows",
     "path_step",
     "reach",
     "relational_sum",
+    "rows",
+    "sample_in_edges",
 ]

@@ -118,6 +118,25 @@ class Incidence:
             reverse_chunks=_chunks(reverse_offsets),
         )
 
+    def into(self, first: int, last: int) -> tuple[Incidence, slice]:
+        """The in-edges of destinations from `first` to `last`, to be read from that end alone.
+
+        Returns:
+            The edges, which share the memory of these and have no reverse order; their
+            destinations count from 0. And where they stand among these.
+        """
+        if (first, last) == (0, self.num_destinations):
+            return self, slice(None)
+        offsets = self.offsets[first : last + 1]
+        taken = slice(int(offsets[0]), int(offsets[-1]))
+        offsets = offsets - offsets[0]
+        none, nothing = np.empty(0, np.int32), np.zeros(1, np.int64)
+        part = Incidence(
+            self.num_sources, last - first, self.source[taken], self.type[taken], offsets,
+            none, none, nothing, _chunks(offsets), nothing,
+        )  # fmt: skip
+        return part, taken
+
     def check(self, x: Tensor, scale: Tensor, num_types: int) -> None:
         """Refuse features, edge scales or per-type weights that do not fit these edges.
 

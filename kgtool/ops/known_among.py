@@ -1,0 +1,50 @@
+"""Which of some entities are known answers to each of some queries, read off a message graph."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from kgtool.ops.incidence import Incidence, match_threads
+from kgtool.ops.lower_bound import lower_bound
+
+
+@numba.njit(parallel=True, cache=True)
+def _mark(offsets, source, kind, head, relation, entity, known):  # type: ignore[no-untyped-def] # pragma: no cover
+    for i in numba.prange(len(head)):
+        start, stop = offsets[head[i]], offsets[head[i] + 1]
+        begin = lower_bound(kind, start, stop, relation[i])
+        end = lower_bound(kind, begin, stop, relation[i] + 1)
+        # The shorter of two ascending lists is looked up in the longer, from where it stands.
+        if end - begin < len(entity):
+            place = 0
+            for e in range(begin, end):
+                place = lower_bound(entity, place, len(entity), source[e])
+                if place < len(entity) and entity[place] == source[e]:
+                    known[i, place] = True
+        else:
+            for j in range(len(entity)):
+                begin = lower_bound(source, begin, end, entity[j])
+                known[i, j] = begin < end and source[begin] == entity[j]
+
+
+def known_among(edges: Incidence, head: Tensor, inverse: Tensor, entity: Tensor) -> Tensor:
+    """`(q, k)` bool: whether `(head, r, entity)` is an edge, for queries `(head, r, ?)`.
+
+    The answers to a query are the sources of the head's in-edges of the inverse relation.
+
+    Args:
+        edges: a message graph, which holds every edge's inverse, sorted by destination, type and
+            source.
+        head, inverse: `(q,)` int64, with inverse the id of `r⁻¹`.
+        entity: `(k,)` int64, ascending.
+    """
+    match_threads()
+    known = np.zeros((len(head), len(entity)), np.bool_)
+    _mark(
+        edges.offsets, edges.source, edges.type, head.numpy(), inverse.numpy(), entity.numpy(),
+        known,
+    )  # fmt: skip
+    return torch.from_numpy(known)

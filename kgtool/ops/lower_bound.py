@@ -1,0 +1,17 @@
+"""Binary search inside compiled kernels."""
+
+from __future__ import annotations
+
+import numba
+
+
+@numba.njit(cache=True)
+def lower_bound(values, begin, end, wanted):  # type: ignore[no-untyped-def] # pragma: no cover
+    """The first place from `begin` to `end` whose value is at least `wanted`; `end` for none."""
+    while begin < end:
+        middle = (begin + end) // 2
+        if values[middle] < wanted:
+            begin = middle + 1
+        else:
+            end = middle
+    return begin

@@ -1,0 +1,38 @@
+"""Some rows of a table, whose gradient is of those rows alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _Rows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor) -> Tensor:
+        ctx.shape = table.shape
+        ctx.save_for_backward(ids)
+        return table.index_select(0, ids)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (ids,) = ctx.saved_tensors
+        gradient = torch.sparse_coo_tensor(
+            ids.unsqueeze(0), grads[0], ctx.shape, check_invariants=False, is_coalesced=True
+        )
+        return gradient, None
+
+
+def rows(table: Tensor, ids: Tensor) -> Tensor:
+    """The rows of a table at ids, with a sparse gradient: its size is that of the rows.
+
+    Args:
+        table: `(N, ...)` float.
+        ids: `(n,)` int64, ascending, each once.
+
+    Returns:
+        `(n, ...)`. The gradient of the table is a coalesced sparse tensor of these rows.
+    """
+    out: Tensor = _Rows.apply(table, ids)  # type: ignore[no-untyped-call]
+    return out

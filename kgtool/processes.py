@@ -1,0 +1,114 @@
+"""Processes that work as one, on one machine or on many: those that `torchrun` has started.
+
+A process that was started alone is a team of one: what is summed over it stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import accumulate
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+# After this long without a word, a process takes the others for dead, and ends with an error.
+PATIENCE = timedelta(minutes=30)
+
+
+@contextmanager
+def team() -> Iterator[None]:
+    """Meet the processes that `torchrun` has started beside this one, for the `with` block.
+
+    They talk by gloo, which needs nothing but a network: what training sends is on the CPU.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ or dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def size() -> int:
+    """How many processes work together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def restarted() -> bool:
+    """Whether `torchrun` has started the processes anew, after one of them had died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def share(count: int, of: int | None = None) -> slice:
+    """This process's part of `count` things in a row, or that of process `of`."""
+    i, n = rank() if of is None else of, size()
+    return slice(count * i // n, count * (i + 1) // n)
+
+
+def every() -> slice:
+    """Every n-th of things in a row, those of this process of n."""
+    return slice(rank(), None, size())
+
+
+def add_up(tensors: Sequence[Tensor]) -> None:
+    """Replace each tensor by its sum over all processes, the same bits in all of them.
+
+    Those of a dtype travel together.
+    """
+    if size() == 1:
+        return
+    for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):
+        same = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.detach().flatten().cpu() for tensor in same])
+        dist.all_reduce(flat)
+        for tensor, summed in zip(same, flat.split([t.numel() for t in same]), strict=True):
+            tensor.copy_(summed.view_as(tensor))
+
+
+def exchange(told: Sequence[Tensor]) -> list[Tensor]:
+    """Send a tensor to each process, and receive one from each.
+
+    Args:
+        told: one for each process, this one included: `(n_i, ...)`, of one dtype, alike but in n_i.
+
+    Returns:
+        One from each process, in their order.
+    """
+    if size() == 1:
+        return list(told)
+    sizes = torch.tensor([len(tensor) for tensor in told])
+    counts = torch.empty_like(sizes)
+    dist.all_to_all_single(counts, sizes)
+    received = told[0].new_empty(int(counts.sum()), *told[0].shape[1:])
+    dist.all_to_all_single(
+        received, torch.cat(list(told)).contiguous(), counts.tolist(), sizes.tolist()
+    )
+    return list(received.split(counts.tolist()))
+
+
+def gather(own: Tensor) -> list[Tensor]:
+    """What each process has: tensors `(n_i, ...)`, of one dtype, alike but in n_i."""
+    return exchange([own] * size())
+
+
+def bounds(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Where each part begins in a row of parts of these sizes, and where the last ends."""
+    return (0, *accumulate(sizes))
+
+
+def say(tensor: Tensor) -> Tensor:
+    """What the first process has of a tensor that all have in this size."""
+    if size() > 1:
+        dist.broadcast(tensor, 0)
+    return tensor

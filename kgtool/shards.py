@@ -1,0 +1,132 @@
+"""A table of rows by entity, spread over processes: each holds some rows, and fetches others.
+
+What a step reads of other processes' rows it asks them for, and it sends them the gradients: bytes
+are those of the rows that it reads, whatever the size of the table, and a process holds its own
+part of table and optimiser's state alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kgtool import processes
+from kgtool.graph import MessageGraph
+
+
+@dataclass(frozen=True, eq=False)
+class Shards:
+    """Which process holds which entity.
+
+    Attributes:
+        place: `(N,)` int64, where an entity's row stands in the whole table, the rows of one
+            process after those of another.
+        first: `(processes + 1,)` ints: the rows of process i are `first[i]` to `first[i + 1]`.
+    """
+
+    place: Tensor
+    first: tuple[int, ...]
+
+    @property
+    def own(self) -> slice:
+        """The rows of this process."""
+        i = processes.rank()
+        return slice(self.first[i], self.first[i + 1])
+
+    @property
+    def count(self) -> int:
+        """How many rows this process holds."""
+        return self.own.stop - self.own.start
+
+    def held(self, entity: Tensor) -> Tensor:
+        """`(n,)` bool: whether this process holds each entity `(n,)`."""
+        place = self.place[entity]
+        return (place >= self.own.start) & (place < self.own.stop)
+
+    def own_of(self, whole: Tensor) -> Tensor:
+        """This process's rows `(count, ...)` of a table by entity `(N, ...)`."""
+        own = torch.empty_like(whole)
+        own[self.place] = whole
+        return own[self.own].clone()
+
+    def whole(self, own: Tensor) -> Tensor:
+        """The table by entity `(N, ...)` whose rows here are `(count, ...)`; in all processes."""
+        return torch.cat(processes.gather(own.detach()))[self.place]
+
+    def fetch(self, table: Tensor, entity: Tensor) -> Tensor:
+        """The rows of entities, wherever they are held, with a sparse gradient there.
+
+        All processes must call it together.
+
+        Args:
+            table: `(count, ...)` float, the rows that this process holds.
+            entity: `(n,)` int64, each once.
+
+        Returns:
+            `(n, ...)`, in the order of `entity`. The gradient of `table` is a coalesced sparse
+            tensor: the sum of what all processes made of the rows that are held here.
+        """
+        out: Tensor = _Fetch.apply(table, self.place[entity], self.first)  # type: ignore[no-untyped-call]
+        return out
+
+
+class _Fetch(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, place: Tensor, first: Sequence[int]) -> Tensor:
+        order = torch.argsort(place)
+        ordered = place[order]
+        cuts = torch.searchsorted(ordered, torch.tensor(first))
+        parts = ordered.tensor_split(cuts[1:-1])
+        asked = processes.exchange(
+            [part - begin for part, begin in zip(parts, first, strict=False)]
+        )
+        told = processes.exchange([table.index_select(0, ids) for ids in asked])
+        ctx.shape, ctx.asked = table.shape, asked
+        ctx.sizes = [len(part) for part in parts]
+        ctx.save_for_backward(order)
+        out = table.new_empty(len(place), *table.shape[1:])
+        return out.index_copy_(0, order, torch.cat(told))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (order,) = ctx.saved_tensors
+        received = torch.cat(processes.exchange(grads[0][order].split(ctx.sizes)))
+        ids, position = torch.unique(torch.cat(ctx.asked), return_inverse=True)
+        values = received.new_zeros(len(ids), *received.shape[1:])
+        # One process after the other, in their order: the same bits each time.
+        values.index_add_(0, position, received)
+        gradient = torch.sparse_coo_tensor(
+            ids.unsqueeze(0), values, ctx.shape, check_invariants=False, is_coalesced=True
+        )
+        return gradient, None, None
+
+
+def shards_of(graph: MessageGraph) -> Shards | None:
+    """Entities by process, neighbours together; None for a process that is alone.
+
+    METIS (Karypis & Kumar 1998) cuts few edges, each a row that would travel. The first process
+    runs it and tells the others.
+    """
+    if processes.size() == 1:
+        return None
+    owner = torch.zeros(graph.num_entities, dtype=torch.long)
+    if processes.rank() == 0:
+        owner = metis(graph, processes.size())
+    owner = processes.say(owner)
+    place = torch.empty_like(owner)
+    place[torch.argsort(owner, stable=True)] = torch.arange(len(owner))
+    sizes = torch.bincount(owner, minlength=processes.size())
+    return Shards(place, processes.bounds(sizes.tolist()))
+
+
+def metis(graph: MessageGraph, parts: int) -> Tensor:
+    """`(N,)` int64: the part of each entity, of parts of about as many edges."""
+    import dgl
+
+    flat = dgl.graph((graph.head, graph.tail), num_nodes=graph.num_entities)
+    found: Tensor = dgl.metis_partition_assignment(flat, parts, balance_edges=True)
+    return found
