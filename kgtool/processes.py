@@ -29,9 +29,16 @@ def team() -> Iterator[None]:
         yield
         return
     dist.init_process_group("gloo", timeout=PATIENCE)
+    done = False
     try:
         yield
+        done = True
+    except SystemExit as end:  # as a command line ends, also where all is well
+        done = not end.code
+        raise
     finally:
+        if done:
+            dist.barrier()  # nobody leaves while another still listens
         dist.destroy_process_group()
 
 
@@ -72,8 +79,16 @@ def add_up(tensors: Sequence[Tensor]) -> None:
         same = [tensor for tensor in tensors if tensor.dtype == dtype]
         flat = torch.cat([tensor.detach().flatten().cpu() for tensor in same])
         dist.all_reduce(flat)
-        for tensor, summed in zip(same, flat.split([t.numel() for t in same]), strict=True):
+        sizes = [tensor.numel() for tensor in same]
+        for tensor, summed in zip(same, flat.split(sizes), strict=True):
             tensor.copy_(summed.view_as(tensor))
+
+
+def agree(wish: bool) -> bool:
+    """Whether any process wishes it."""
+    told = torch.tensor(int(wish))
+    add_up([told])
+    return bool(told)
 
 
 def exchange(told: Sequence[Tensor]) -> list[Tensor]:

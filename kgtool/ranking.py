@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from kgtool import processes
 from kgtool.errors import ScoreError
 from kgtool.ops import count_better
 from kgtool.triples import AnswerIndex
@@ -169,6 +170,7 @@ def rank_scores(
         num_models: how many.
         triples, known, num_entities, chunk_size, progress, candidates: as of `rank_tails`.
     """
+    # Processes that work together rank some each: all have the same model, and get all ranks.
     chunk_size = chunk_size or max(1, CHUNK_BYTES // (4 * num_entities))
     # Equal queries side by side, so that a chunk scores each once.
     order = torch.argsort(triples[:, 1], stable=True)
@@ -177,7 +179,7 @@ def rank_scores(
     answers = torch.zeros(num_models, len(triples))
     bar = tqdm(total=len(triples), desc=progress, unit="query", disable=progress is None)
     with bar:
-        for chunk in order.split(chunk_size):
+        for chunk in order[processes.share(len(order))].split(chunk_size):
             hr, row = torch.unique_consecutive(triples[chunk, :2], dim=0, return_inverse=True)
             among = None
             if candidates is not None:
@@ -188,6 +190,7 @@ def rank_scores(
                 )
                 answers[i, chunk] = scores[row, triples[chunk, 2]].float()
             bar.update(len(chunk))
+    processes.add_up([counts, answers])
     return [
         Ranking(
             Ranks(better - known_better, equal - known_equal, total - known_others),

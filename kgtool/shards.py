@@ -7,7 +7,9 @@ part of table and optimiser's state alone.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +58,13 @@ class Shards:
     def whole(self, own: Tensor) -> Tensor:
         """The table by entity `(N, ...)` whose rows here are `(count, ...)`; in all processes."""
         return torch.cat(processes.gather(own.detach()))[self.place]
+
+    def collect(self, own: Tensor) -> Tensor:
+        """As `whole`, in the first process; in the others, nothing `(0, ...)`."""
+        nothing = own.detach()[:0]
+        others = [nothing] * (processes.size() - 1)
+        told = torch.cat(processes.exchange([own.detach(), *others]))
+        return told[self.place] if len(told) else told
 
     def fetch(self, table: Tensor, entity: Tensor) -> Tensor:
         """The rows of entities, wherever they are held, with a sparse gradient there.
@@ -109,7 +118,8 @@ def shards_of(graph: MessageGraph) -> Shards | None:
     """Entities by process, neighbours together; None for a process that is alone.
 
     METIS (Karypis & Kumar 1998) cuts few edges, each a row that would travel. The first process
-    runs it and tells the others.
+    runs it and tells the others. It may answer otherwise the next time, so that a run of several
+    processes which is resumed does not repeat the bits of one that was never stopped.
     """
     if processes.size() == 1:
         return None
@@ -128,5 +138,6 @@ def metis(graph: MessageGraph, parts: int) -> Tensor:
     import dgl
 
     flat = dgl.graph((graph.head, graph.tail), num_nodes=graph.num_entities)
-    found: Tensor = dgl.metis_partition_assignment(flat, parts, balance_edges=True)
+    with redirect_stdout(io.StringIO()):  # DGL prints how long it took
+        found: Tensor = dgl.metis_partition_assignment(flat, parts, balance_edges=True)
     return found

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from kgtool import processes
 from kgtool.checkpoint import (
+    Tensors,
     load_tensors,
     load_weights,
     pack_optimizer,
@@ -83,10 +85,12 @@ def train(
     origin = {"start": begun_from.origin} if begun_from else {}
     if resume:
         run = _reopen(out, config, dataset, origin)
-    else:
+    elif processes.rank() == 0:
         run = Run.create(out, config, dataset, origin)
+    else:
+        run = Run(out, config, dataset.vocabulary)
     with log_to(out / LOG) as log:
-        trainer = _Trainer(run, dataset, log, progress)
+        trainer = _Trainer(run, dataset, log, progress and processes.rank() == 0)
         if resume and (out / LAST).exists():
             trainer.restore()
         elif begun_from is not None:
@@ -134,8 +138,8 @@ class _Trainer:
     def __init__(self, run: Run, dataset: KGDataset, log: logging.Logger, progress: bool) -> None:
         self.run, self.dataset, self.log, self.progress = run, dataset, log, progress
         self.settings: TrainingConfig = run.config.training
-        torch.manual_seed(run.config.seed)
-        self.model = build_model(run.config, dataset)
+        torch.manual_seed(run.config.seed + processes.rank())
+        self.model = build_model(run.config, dataset, spread=True)
         self.objective = make_objective(run.config, self.model, dataset)
         self.names, self.parameters = zip(*self.model.named_parameters(), strict=True)
         self.optimizer = make_optimizer(
@@ -143,8 +147,14 @@ class _Trainer:
         )
         self.device = next(self.model.parameters()).device.type
         self.precision = training_dtype(self.settings.precision, self.device)
-        rows = len(self.objective.order(run.config.seed, 0))
-        self.steps_an_epoch = math.ceil(rows / self.objective.batch_size)
+        # Rows that are spread over processes are those of each, all else is the first's.
+        self.spread = {id(p) for p in self.objective.sparse} if processes.size() > 1 else set()
+        for parameter in self.parameters:
+            if id(parameter) not in self.spread:
+                processes.say(parameter.data)
+        rows = torch.tensor(len(self.objective.order(run.config.seed, 0)))
+        processes.add_up([rows])
+        self.steps_an_epoch = math.ceil(int(rows) / self.objective.batch_size)
         self.total_steps = self.settings.epochs * self.steps_an_epoch
         # What a checkpoint holds beside tensors.
         self.epoch = self.step = self.stale = 0
@@ -180,14 +190,14 @@ class _Trainer:
         with bar, _stop_signals() as stopped:
             while self.epoch < settings.epochs and not self._out_of_patience():
                 order = self.objective.order(self.run.config.seed, self.epoch)
-                batches = order.split(self.objective.batch_size)
+                batches = self._batches(order)
                 for rows in batches[self.step - self.epoch * self.steps_an_epoch :]:
                     self.loss_sum += self._step(rows)
                     self.step += 1
                     done = self.step - self.epoch * self.steps_an_epoch
                     bar.update()
                     bar.set_postfix(loss=f"{self.loss_sum / done:.3f}", **self._latest())
-                    if stopped():
+                    if processes.agree(stopped()):
                         self.seconds = time.perf_counter() - begun
                         self.save()
                         self.log.info("stopped after step %d; saved", self.step)
@@ -205,25 +215,52 @@ class _Trainer:
     def _step(self, rows: Tensor) -> float:
         """One update; returns the loss."""
         self.model.train()
+        if processes.size() > 1:
+            # What is drawn is a function of step and process, so that a resumed run draws it too.
+            torch.manual_seed(hash((self.run.config.seed, self.step, processes.rank())))
         worked = in_threads(self._gradients, self.objective.parts(rows))
-        count = sum(part.count for part in worked)
-        loss = sum(part.loss for part in worked) / count
+        for i, parameter in enumerate(self.parameters):
+            # In the order of the parts, whichever was done first.
+            told = [grad for part in worked if (grad := part.gradients[i]) is not None]
+            parameter.grad = _sum(told) if told else None
+        loss, count = self._together(worked)
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss} at step {self.step + 1} (epoch {self.epoch + 1}); the "
                 "update was not made. Remedy: lower training.learning_rate, set "
                 "training.clip_norm, or train with training.precision=float32"
             )
-        for i, parameter in enumerate(self.parameters):
-            # In the order of the parts, whichever was done first.
-            told = [grad for part in worked if (grad := part.gradients[i]) is not None]
-            parameter.grad = _sum(told).div_(count) if told else None
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad.div_(count)
         if self.settings.clip_norm is not None:
             clip_norm(self.parameters, self.settings.clip_norm)
         set_rate(self.optimizer, learning_rate(self.settings, self.step, self.total_steps))
         with torch.sparse.check_sparse_tensor_invariants(enable=False):  # ours are made in order
             self.optimizer.step()
         return loss
+
+    def _batches(self, order: Tensor) -> Sequence[Tensor]:
+        """What this process asks in each step of an epoch: all have as many steps."""
+        if processes.size() == 1:
+            return order.split(self.objective.batch_size)
+        return order.tensor_split(self.steps_an_epoch)
+
+    def _together(self, worked: Sequence[_Worked]) -> tuple[float, float]:
+        """The loss of all processes and of how many it is; their gradients are summed.
+
+        Of rows that are spread, each process has the whole gradient of its own already.
+        """
+        about = [sum(part.loss for part in worked), sum(part.count for part in worked)]
+        told = torch.tensor(about, dtype=torch.double)
+        if processes.size() > 1:
+            dense = [p for p in self.parameters if id(p) not in self.spread]
+            for parameter in dense:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            processes.add_up([told, *(p.grad for p in dense if p.grad is not None)])
+        total, count = told.tolist()
+        return total / count, count
 
     def _gradients(self, part: Any) -> _Worked:
         """What a part of a batch adds to the step."""
@@ -258,9 +295,12 @@ class _Trainer:
         )
         if better:
             self.best_mrr = found.mrr
-            save_tensors(self.run.path / BEST, self.model.state_dict(), {"epoch": self.epoch})
-        with atomic_write(self.run.path / HISTORY) as file:
-            pd.DataFrame(self.history).to_csv(file, sep="\t", index=False)
+            weights = self._weights()
+            if processes.rank() == 0:
+                save_tensors(self.run.path / BEST, weights, {"epoch": self.epoch})
+        if processes.rank() == 0:
+            with atomic_write(self.run.path / HISTORY) as file:
+                pd.DataFrame(self.history).to_csv(file, sep="\t", index=False)
         self.log.info(
             "epoch %d: loss %.4f, valid MRR %.4f, best %.4f, %.0f s", self.epoch,
             loss, found.mrr, self.best_mrr, self.seconds,
@@ -277,11 +317,37 @@ class _Trainer:
 
     def save(self) -> None:
         """Write `last.safetensors`."""
-        tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
-        tensors |= pack_optimizer(self.optimizer, list(self.names))
+        tensors = {f"model.{name}": t for name, t in self._weights().items()}
+        tensors |= self._whole(pack_optimizer(self.optimizer, list(self.names)))
         tensors["generator"] = torch.get_rng_state()
         state = {name: getattr(self, name) for name in _STATE}
-        save_tensors(self.run.path / LAST, tensors, state)
+        if processes.rank() == 0:
+            save_tensors(self.run.path / LAST, tensors, state)
+
+    def _weights(self) -> Tensors:
+        """The model's, of all entities, in the first process."""
+        return self._whole(self.model.state_dict())
+
+    def _whole(self, tensors: Tensors) -> Tensors:
+        """Tables by entity put together, in the first process, of rows that are spread."""
+        shards = getattr(self.model, "shards", None)
+        if shards is None:
+            return tensors
+        return {n: shards.collect(t) if self._is_spread(n, t) else t for n, t in tensors.items()}
+
+    def _own(self, tensors: Tensors) -> Tensors:
+        """The reverse: of tables by entity, the rows that this process holds."""
+        shards = getattr(self.model, "shards", None)
+        if shards is None:
+            return tensors
+        return {n: shards.own_of(t) if self._is_spread(n, t) else t for n, t in tensors.items()}
+
+    def _is_spread(self, name: str, tensor: Tensor) -> bool:
+        """Whether a tensor, by its name in a checkpoint, has a row an entity."""
+        spread = [
+            n for n, p in zip(self.names, self.parameters, strict=True) if id(p) in self.spread
+        ]
+        return bool(tensor.dim()) and any(part in name for part in spread)
 
     def restore(self) -> None:
         """Read it back.
@@ -294,6 +360,7 @@ class _Trainer:
         try:
             for name in _STATE:
                 setattr(self, name, state[name])
+            tensors = self._own(tensors)
             weights = {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
             load_weights(self.model, weights, path)
             unpack_optimizer(self.optimizer, list(self.names), tensors)
@@ -338,6 +405,9 @@ def _stop_signals() -> Iterator[Any]:
 def log_to(path: Path) -> Iterator[logging.Logger]:
     """A logger that appends to a file, and to nothing else."""
     log = logging.Logger("kgtool.train", logging.INFO)
+    if processes.rank():
+        yield log
+        return
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log.addHandler(handler)

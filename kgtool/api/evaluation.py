@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from kgtool import processes
 from kgtool.api.runs import about_data, fitting, loaded, opened, result_file
 from kgtool.baselines import BASELINES
 from kgtool.blend import Blend, fit_blend
@@ -78,7 +79,8 @@ def evaluate(
             for kind in ("metrics.json", "breakdown.tsv", "ranks.tsv")
         ),
     )
-    results.write()
+    if processes.rank() == 0:
+        results.write()
     return results
 
 
@@ -130,7 +132,7 @@ def evaluate_baselines(
             {"baseline": name, **about},
             *(place / kind for kind in kinds),
         )
-        if out is not None:
+        if out is not None and processes.rank() == 0:
             found[name].write()
     return found
 

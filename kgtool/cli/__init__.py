@@ -1,6 +1,10 @@
 """The command line. Each module holds some commands; they show in the order they are imported."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 
 import typer
 
@@ -25,8 +29,31 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Run the command line; a user's error is one message and an exit code, not a traceback."""
+    name = "kgtool"
     try:
-        app()
+        with _team() as rank:
+            name = f"kgtool, process {rank}" if rank else name
+            app()
     except KGToolError as error:
-        typer.secho(f"kgtool: {error}", fg="red", err=True)
+        typer.secho(f"{name}: {error}", fg="red", err=True)
         sys.exit(error.exit_code)
+
+
+@contextmanager
+def _team() -> Iterator[int]:
+    """Join the processes that torchrun has started, if it has: the first alone prints.
+
+    Gives which this one is.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield 0
+        return
+    from kgtool import processes  # not before: it imports torch
+
+    with processes.team():
+        rank = processes.rank()
+        if not rank:
+            yield rank
+            return
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            yield rank

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,8 +30,13 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+# Commands whose work several processes share.
+SHARED = ("train", "evaluate")
+
+
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -38,7 +44,11 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    pass
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in SHARED:
+        raise ConfigError(
+            f"{context.invoked_subcommand} is the work of one process. Remedy: start it without "
+            f"torchrun, which is for {' and '.join(SHARED)}."
+        )
 
 
 Data = Annotated[

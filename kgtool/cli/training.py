@@ -55,7 +55,11 @@ def train(
     """Train a model and leave a run folder.
 
     Ctrl-C saves and stops; the same command with --resume goes on exactly where it stopped.
+
+    Several processes, on one machine or many that share a folder, train as one:
+    torchrun --nproc-per-node 4 -m kgtool train ...
     """
+    from kgtool import processes
     from kgtool.config import load_config
     from kgtool.loaders import load_with_report
     from kgtool.trainer import Interrupted
@@ -67,15 +71,18 @@ def train(
     if settings.data is None:
         raise ConfigError(f"{config} names no data set. Remedy: pass --data PATH or set data=PATH")
     out = out or Path("runs") / config.stem
+    # Where torchrun has started all processes anew, for one had died, the command is the same.
+    resume = resume or (processes.restarted() and (out / "config.toml").exists())
     dataset, report = load_with_report(settings.data)
     Console().print(report.render())
     try:
         run = train_run(settings, dataset, out, resume, interactive(), start)
     except Interrupted:
-        typer.echo(
-            f"Stopped and saved. Go on with the same command and --resume; the run is {out}",
-            err=True,
-        )
+        if processes.rank() == 0:
+            typer.echo(
+                f"Stopped and saved. Go on with the same command and --resume; the run is {out}",
+                err=True,
+            )
         raise typer.Exit(130) from None
     best = max(run.history(), key=lambda row: row["valid_mrr"])
     # Not rich's print, here and below: it would read the [brackets] of a path as markup.

@@ -1,0 +1,167 @@
+"""What tests/test_processes.py starts by torchrun: each check runs in all processes at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kgtool import processes, trainer
+from kgtool.config import Config
+from kgtool.evaluator import evaluate_model
+from kgtool.graph import MessageGraph
+from kgtool.ops import rows as rows_of
+from kgtool.run import Run
+from kgtool.shards import Shards, shards_of
+from kgtool.trainer import train
+from tests.graphs import random_dataset
+from tests.runs import all_paths_config, ring, tiny_config
+
+CONFIGS = {
+    "one path": tiny_config(encoder={"layers": 1}),
+    "all paths": all_paths_config(),
+    "drawn": tiny_config(
+        encoder={"fanout": 3}, negatives=8, optimizer="adagrad", learning_rate=0.1, clip_norm=0.5
+    ),
+}
+
+
+def check_sums() -> None:
+    rank, size = processes.rank(), processes.size()
+    a, b = torch.full((2, 3), float(rank)), torch.tensor([rank, 1])
+    processes.add_up([a, b])
+    total = size * (size - 1) // 2
+    assert torch.equal(a, torch.full((2, 3), float(total)))
+    assert b.tolist() == [total, size]
+    assert processes.agree(rank == size - 1)
+    assert not processes.agree(False)
+    assert processes.say(torch.tensor(rank)).item() == 0
+    told = [torch.full((to + 1, 2), 10 * rank + to) for to in range(size)]
+    for sender, tensor in enumerate(processes.exchange(told)):
+        assert torch.equal(tensor, torch.full((rank + 1, 2), 10 * sender + rank))
+
+
+def check_shares() -> None:
+    for count in (0, 1, 7):
+        shares = [processes.share(count, of) for of in range(processes.size())]
+        assert [i for share in shares for i in range(count)[share]] == list(range(count))
+    own = torch.arange(7)[processes.every()]
+    assert sorted(torch.cat(processes.gather(own)).tolist()) == list(range(7))
+
+
+def check_fetching() -> None:
+    """Rows of a table that is spread are those of a whole one, and so are their gradients."""
+    generator = torch.Generator().manual_seed(1)
+    owner = torch.randint(processes.size(), (20,), generator=generator)
+    place = torch.empty_like(owner)
+    place[torch.argsort(owner, stable=True)] = torch.arange(20)
+    counts = torch.bincount(owner, minlength=processes.size()).tolist()
+    shards = Shards(place, processes.bounds(counts))
+    whole = torch.randn(20, 3, dtype=torch.double, generator=generator)
+    own = shards.own_of(whole).requires_grad_()
+    assert len(own) == shards.count == int(shards.held(torch.arange(20)).sum())
+    assert torch.equal(shards.whole(own), whole)
+    collected = shards.collect(own)
+    assert torch.equal(collected, whole if processes.rank() == 0 else whole[:0])
+    asked = [torch.tensor([1, 4, 19]), torch.arange(20), torch.empty(0, dtype=torch.long)]
+    table = whole.clone().requires_grad_()
+    loss = table.new_zeros(())
+    for i in range(processes.size()):
+        entity = asked[i % 3]
+        weight = torch.randn(len(entity), 3, dtype=torch.double, generator=generator)
+        loss = loss + (rows_of(table, entity) * weight).sum()
+        if i == processes.rank():
+            mine = entity, weight
+    entity, weight = mine
+    found = shards.fetch(own, entity)
+    assert torch.equal(found, whole[entity])
+    (gradient,) = torch.autograd.grad((found * weight).sum(), own)
+    (slow,) = torch.autograd.grad(loss, table)
+    assert gradient.is_sparse
+    assert gradient.is_coalesced()
+    torch.testing.assert_close(gradient.to_dense(), shards.own_of(slow.to_dense()))
+
+
+def check_metis() -> None:
+    graph = MessageGraph.from_dataset(random_dataset(3, num_entities=40, num_train=150))
+    shards = shards_of(graph)
+    assert shards is not None
+    assert sorted(shards.place.tolist()) == list(range(40))
+    held = torch.cat(processes.gather(shards.held(torch.arange(40)).long().unsqueeze(0)))
+    assert held.sum(0).tolist() == [1] * 40
+
+
+def weights(run: Run) -> dict[str, Tensor]:
+    return dict(run.model(ring()).named_parameters())
+
+
+def check_training(place: Path) -> None:
+    """Processes end with the same weights, and resume as if they had never been stopped."""
+    for name, config in CONFIGS.items():
+        run = train(config, ring(), place / name, progress=False)
+        processes.agree(False)  # the first has written
+        model = run.model(ring())
+        for parameter in model.parameters():
+            assert torch.equal(processes.say(parameter.detach().clone()), parameter)
+        found = evaluate_model(model.scorer(), ring(), "valid")
+        assert abs(found.mrr - max(row["valid_mrr"] for row in run.history())) < 0.02
+        if name != "drawn":  # METIS may spread entities in another way the next time
+            check_resuming(config, run, place / f"{name}, stopped")
+
+
+def check_resuming(config: Config, whole: Run, place: Path) -> None:
+    original = trainer._Trainer._step
+
+    def step(self: trainer._Trainer, rows: Tensor) -> float:
+        if self.step == 6:
+            raise KeyboardInterrupt
+        return original(self, rows)
+
+    trainer._Trainer._step = step  # type: ignore[method-assign]
+    try:
+        train(config, ring(), place, progress=False)
+        raise AssertionError("not stopped")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        trainer._Trainer._step = original  # type: ignore[method-assign]
+    processes.agree(False)
+    resumed = train(config, ring(), place, resume=True, progress=False)
+    processes.agree(False)
+    a, b = weights(whole), weights(resumed)
+    first, second = (
+        [{k: v for k, v in row.items() if k != "seconds"} for row in each.history()]
+        for each in (whole, resumed)
+    )
+    assert first == second, place
+    for name in a:
+        assert torch.equal(a[name], b[name]), f"{place}: {name}"
+
+
+def check_ranks(place: Path) -> None:
+    """For the same weights, processes find the ranks that one finds, exactly."""
+    for name in CONFIGS:
+        model = Run.open(place / name).model(ring())
+        found = evaluate_model(model.scorer(), ring(), "test", chunk_size=3)
+        if processes.rank() == 0:
+            torch.save(
+                [found.ranking.filtered.better, found.ranking.filtered.equal, found.ranking.score],
+                place / f"{name}.ranks",
+            )
+
+
+def main(place: Path) -> None:
+    with processes.team():
+        assert processes.size() > 1
+        check_sums()
+        check_shares()
+        check_fetching()
+        check_metis()
+        check_training(place)
+        check_ranks(place)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,155 @@
+"""Several processes that train and rank as one; what each of them checks is tests/teamwork.py."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from kgtool import processes
+from kgtool.checkpoint import load_tensors
+from kgtool.evaluator import evaluate_model
+from kgtool.run import LAST, Run
+from kgtool.trainer import _Trainer, train
+from tests.runs import ring, write_folder
+from tests.teamwork import CONFIGS
+
+ROOT = Path(__file__).parent.parent
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+
+
+def torchrun(count: int, *words: str | Path, options: tuple[str, ...] = ()) -> list[str]:
+    """The command that starts so many processes on this machine."""
+    return [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count),
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", *options, "-m",
+        *map(str, words),
+    ]  # fmt: skip
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | ONE_THREAD, capture_output=True, text=True,
+        timeout=500, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the checks of 2 and of 4 processes left their runs."""
+    folder = tmp_path_factory.mktemp("team")
+    done = run(torchrun(request.param, "tests.teamwork", folder))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_one_process_finds_the_ranks_that_several_found(place):
+    for name in CONFIGS:
+        model = Run.open(place / name).model(ring())
+        found = evaluate_model(model.scorer(), ring(), "test").ranking
+        better, equal, score = torch.load(place / f"{name}.ranks")
+        assert torch.equal(found.filtered.better, better)
+        assert torch.equal(found.filtered.equal, equal)
+        torch.testing.assert_close(found.score, score)
+
+
+def test_what_several_trained_is_as_good_as_what_one_did(place, tmp_path):
+    for name, config in CONFIGS.items():
+        alone = train(config, ring(), tmp_path / name, progress=False)
+        several = Run.open(place / name)
+        assert [row["step"] for row in alone.history()] == [
+            row["step"] for row in several.history()
+        ]
+        losses = [history[-1]["loss"] for history in (alone.history(), several.history())]
+        first = alone.history()[0]["loss"]
+        assert losses[1] < first
+        assert losses[1] == pytest.approx(losses[0], rel=0.15)
+
+
+def test_a_run_of_several_goes_on_alone(place, tmp_path):
+    for name, config in CONFIGS.items():
+        tensors, state = load_tensors(place / name / LAST)
+        assert state["step"] == 16
+        run = Run.create(tmp_path / name, config, ring())
+        trainer = _Trainer(run, ring(), logging.Logger("none"), progress=False)
+        shutil.copy(place / name / LAST, run.path / LAST)
+        trainer.restore()
+        assert trainer.step == 16
+        for parameter, tensor in trainer.model.state_dict().items():
+            assert torch.equal(tensor, tensors[f"model.{parameter}"])
+
+
+def test_a_process_alone_is_a_team_of_one():
+    with processes.team():
+        assert (processes.rank(), processes.size()) == (0, 1)
+    tensor = torch.ones(3)
+    processes.add_up([tensor])
+    assert tensor.tolist() == [1, 1, 1]
+    assert processes.exchange([tensor])[0] is tensor
+    assert processes.share(7) == slice(0, 7)
+    assert torch.arange(5)[processes.every()].tolist() == [0, 1, 2, 3, 4]
+    assert processes.agree(True)
+    assert not processes.agree(False)
+
+
+CONFIG = """
+dim = 8
+[encoder]
+fanout = 3
+[one_path]
+batch_size = 4
+negatives = 8
+[training]
+optimizer = "adagrad"
+epochs = {epochs}
+validate_every = 50
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str | Path]:
+    """The words of a command that trains for a while, and its parts."""
+    config = tmp_path / "run.toml"
+    config.write_text(CONFIG.format(epochs=60))
+    return [config, "--data", write_folder(ring(), tmp_path / "ring"), "--out", tmp_path / "run"]
+
+
+def test_a_killed_worker_is_started_again_and_the_run_goes_on(files, tmp_path):
+    command = torchrun(2, "kgtool", "train", *files, options=("--max-restarts", "1"))
+    with subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | ONE_THREAD, stderr=subprocess.PIPE, text=True
+    ) as started:
+        deadline = time.monotonic() + 300
+        while not (tmp_path / "run" / LAST).exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        workers = subprocess.run(
+            ["pgrep", "-P", str(started.pid)], capture_output=True, text=True, check=True
+        )  # fmt: skip
+        os.kill(int(workers.stdout.split()[-1]), signal.SIGKILL)
+        error = started.communicate(timeout=400)[1]
+    assert started.returncode == 0, error[-3000:]
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "resumed at step" in log
+    assert "finished after" in log
+    assert Run.open(tmp_path / "run").history()[-1]["epoch"] == 60
+
+
+def test_other_commands_are_for_one_process(tmp_path):
+    done = run(torchrun(2, "kgtool", "report", tmp_path))
+    assert done.returncode == 1
+    assert "report is the work of one process" in done.stderr
+
+
+def test_an_error_is_told_by_each_process_and_ends_all(files, tmp_path):
+    done = run(torchrun(2, "kgtool", "train", *files[:2], tmp_path / "nowhere"))
+    assert done.returncode != 0
+    assert "kgtool: " in done.stderr
+    assert "Traceback" not in done.stdout
