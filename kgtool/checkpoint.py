@@ -1,27 +1,93 @@
-"""Checkpoints: tensors and JSON in one safetensors file, so that loading one runs no code."""
+"""Checkpoints: tensors and JSON in one safetensors file, so that loading one runs no code.
+
+Its metadata holds the SHA-256 of the whole file, as it is with zeros in the checksum's place: no
+byte can change unseen.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from kgtool.errors import RunError
-from kgtool.files import atomic_write
+from kgtool.files import atomic_write, told_of
 
 Tensors = dict[str, Tensor]
 
+_CHECKSUM = "sha256"
+_ZEROS = "0" * 64
+_PIECE = 2**20
+_TYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
+    torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 
-def save_tensors(path: Path, tensors: Tensors, state: dict[str, Any]) -> None:
-    """Write tensors and JSON-ready `state` to one file, whole or not at all."""
-    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    with atomic_write(path, "wb") as file:
-        file.write(save(contiguous, metadata={"state": json.dumps(state)}))
+
+def save_tensors(
+    path: Path, tensors: Tensors, state: dict[str, Any], before: Path | None = None
+) -> None:
+    """Write tensors and JSON-ready `state` to one file, whole or not at all.
+
+    One tensor is written after another; no second copy of them is made.
+
+    Args:
+        path: the file.
+        tensors: by name, of any device.
+        state: what else is to be kept.
+        before: where the file that `path` was is kept; see `kgtool.files.atomic_write`.
+
+    Raises:
+        KGToolError: when the file cannot be written.
+    """
+    # The widest first, so that each lies at a multiple of its width, as readers want it.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    # First in the header, where its place is that of the first zeros.
+    metadata = {_CHECKSUM: _ZEROS, "state": json.dumps(state)}
+    header = safetensors_header({name: (t.dtype, t.shape) for name, t in ordered}, metadata)
+    checksum = hashlib.sha256(header)
+    with atomic_write(path, "wb", before) as file:
+        file.write(header)
+        for _, tensor in ordered:
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            data = flat.view(torch.uint8).numpy().data
+            checksum.update(data)
+            file.write(data)
+        file.seek(header.index(_ZEROS.encode()))
+        file.write(checksum.hexdigest().encode())
+
+
+def safetensors_header(
+    tensors: Mapping[str, tuple[torch.dtype, Sequence[int]]], metadata: Mapping[str, str]
+) -> bytes:
+    """What a safetensors file begins with: 8 bytes for the length of the JSON, and the JSON.
+
+    Args:
+        tensors: dtype and shape by name, in the order in which their bytes follow, each tensor
+            behind the other.
+        metadata: text by name.
+
+    Source: https://github.com/huggingface/safetensors, "Format". The library writes only what is
+    in memory as a whole.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, (dtype, shape) in tensors.items():
+        begin, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {
+            "dtype": _TYPES[dtype], "shape": list(shape), "data_offsets": [begin, end],
+        }  # fmt: skip
+    text = json.dumps(header, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
@@ -34,12 +100,65 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
         raise RunError(f"{path}: no such checkpoint. Remedy: train first, or check the run's name.")
     try:
         with safe_open(path, framework="pt") as file:
-            state = json.loads((file.metadata() or {}).get("state", "{}"))
+            metadata = file.metadata() or {}
+            # With nothing but a state: written before there were checksums.
+            if metadata.keys() - {"state"}:
+                _check(path, metadata.get(_CHECKSUM, ""))
+            state = json.loads(metadata.get("state", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise RunError(
             f"{path}: damaged checkpoint ({error}). Remedy: restore the file or train again."
         ) from error
+
+
+def _check(path: Path, told: str) -> None:
+    """Raise a ValueError when the checksum of a file is not the one that its header tells."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        header = file.read(int.from_bytes(start, "little"))
+        checksum = hashlib.sha256(start + header.replace(told.encode(), _ZEROS.encode(), 1))
+        while piece := file.read(_PIECE):
+            checksum.update(piece)
+    if checksum.hexdigest() != told:
+        raise ValueError("its bytes are not those that were written")
+
+
+def fault(error: RunError) -> str:
+    """What an error says, without the remedy."""
+    return str(error).partition(" Remedy: ")[0]
+
+
+def load_either(path: Path, before: Path) -> tuple[Tensors, dict[str, Any], str] | None:
+    """Read a checkpoint, or the one before it where that is damaged or missing.
+
+    That one then takes the name of the other, so that no damaged one is ever kept in its place.
+
+    Returns:
+        Tensors, state, and what was wrong, if anything; None when there is neither.
+
+    Raises:
+        RunError: when what there is is damaged.
+        KGToolError: when it cannot be renamed.
+    """
+    if path.exists():
+        try:
+            return *load_tensors(path), ""
+        except RunError as error:
+            if not before.exists():
+                raise
+            wrong = fault(error)
+    elif before.exists():
+        wrong = f"{path}: missing, as when training is killed while it is written."
+    else:
+        return None
+    try:
+        found = load_tensors(before)
+    except RunError as error:
+        raise RunError(f"{wrong} And {error}") from error
+    with told_of(path):
+        before.replace(path)
+    return *found, wrong
 
 
 def load_weights(module: nn.Module, tensors: Tensors, path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, overload
@@ -19,21 +21,28 @@ if TYPE_CHECKING:
 
 
 @overload
-def atomic_write(path: str | Path, mode: Literal["w"] = "w") -> AbstractContextManager[TextIO]: ...
+def atomic_write(
+    path: str | Path, mode: Literal["w"] = "w", before: Path | None = None
+) -> AbstractContextManager[TextIO]: ...
 @overload
-def atomic_write(path: str | Path, mode: Literal["wb"]) -> AbstractContextManager[BinaryIO]: ...
+def atomic_write(
+    path: str | Path, mode: Literal["wb"], before: Path | None = None
+) -> AbstractContextManager[BinaryIO]: ...
 @contextmanager
-def atomic_write(path: str | Path, mode: str = "w") -> Iterator[Any]:
+def atomic_write(path: str | Path, mode: str = "w", before: Path | None = None) -> Iterator[Any]:
     """Open a file that takes the place of `path` only once it is whole.
 
     The `with` block writes to a hidden temporary file in the folder of `path`, which is made when
     it is missing. At the end of the block the file is flushed to the disk and renamed over `path`.
-    Whatever ends the block early, Ctrl-C included, removes it and leaves `path` as it was. A link
-    is followed: the file that it points to is replaced. Permissions are those of a new file.
+    Whatever ends the block early, Ctrl-C included, removes it and leaves `path` as it was; a killed
+    process leaves it, see `remove_leftovers`. A link is followed: the file that it points to is
+    replaced. Permissions are those of a new file.
 
     Args:
         path: the file to write.
         mode: `"w"` for text, in UTF-8 with `\\n` line ends everywhere; `"wb"` for bytes.
+        before: where the file that `path` was is kept, in the same folder. It is renamed once the
+            new one is whole: at every moment one of both names is that of a whole file.
 
     Raises:
         KGToolError: when the file cannot be written: no room, no permission, not a regular file.
@@ -43,25 +52,27 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[Any]:
     if mode not in ("w", "wb"):
         raise ValueError(f"no mode {mode!r}; the modes are w, wb")
     path = Path(path)
-    with _told_of(path):
+    with told_of(path):
         target = Path(os.path.realpath(path))
         if target.exists() and not target.is_file():
             kind = "a folder" if target.is_dir() else "not a regular file"
             raise KGToolError(f"cannot write {path}: it is {kind}. Choose another name.")
         target.parent.mkdir(parents=True, exist_ok=True)
-    # Cut short, so that the temporary name is legal wherever the name is.
-    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.tmp")
+    temporary = _temporary(target)
     try:
-        with _told_of(path):
+        with told_of(path):
             file = _open(temporary, path, mode)
         with file:
             yield file
-            with _told_of(path):
+            with told_of(path):
                 file.flush()
                 os.fsync(file.fileno())
                 file.close()
-        with _told_of(path):
+        with told_of(path):
+            if before is not None and target.exists():
+                target.replace(before)
             temporary.replace(target)
+            _sync_folder(target.parent)
     finally:
         with suppress(OSError):  # after the rename there is none left
             temporary.unlink()
@@ -79,21 +90,77 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         KGToolError: when the folder cannot be made.
     """
     path = Path(path)
-    with _told_of(path):
+    with told_of(path):
         target = Path(os.path.realpath(path))
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise ConfigError(
                 f"{path} exists already. Remedy: name another folder, or move that away first."
             )
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.tmp")
+        temporary = _temporary(target)
         temporary.mkdir()
     try:
         yield temporary
-        with _told_of(path):
+        with told_of(path):
             temporary.replace(target)
+            _sync_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # after the rename there is none left
+
+
+def _temporary(target: Path) -> Path:
+    # Cut short, so that the temporary name is legal wherever the name is.
+    return target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.tmp")
+
+
+def is_leftover(name: str, of: Collection[str]) -> bool:
+    """Whether a file's name is one under which `atomic_write` begins a file of one of these."""
+    found = re.fullmatch(r"\.(.+)\.[0-9a-f]{16}\.tmp", name, re.DOTALL)
+    return found is not None and found[1] in {whole[:40] for whole in of}
+
+
+def remove_leftovers(folder: Path, of: Collection[str]) -> None:
+    """Remove what killed processes had begun to write of these files; nobody may write them now."""
+    for path in folder.iterdir():
+        if is_leftover(path.name, of):
+            with told_of(path):
+                path.unlink()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder, so that no other process that asks for it holds it too.
+
+    The system lets go of it when the process ends, however it ends; nothing is written. Where a
+    file system has no locks, it is not asked.
+
+    Raises:
+        RunError: when another process, or thread, holds it.
+    """
+    with told_of(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"{folder} is being trained by another process. Remedy: let it end, or stop it."
+            ) from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the disk know the names of a folder's files, as it knows what is in them."""
+    with suppress(OSError):  # some network file systems do not know how
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_json(path: str | Path, data: Any) -> None:
@@ -143,7 +210,7 @@ class _NewFile(io.FileIO):
         self._path = path
 
     def write(self, data: ReadableBuffer, /) -> int:
-        with _told_of(self._path):
+        with told_of(self._path):
             return super().write(data)
 
 
@@ -153,8 +220,8 @@ def _open(temporary: Path, path: Path, mode: str) -> IO[Any]:
 
 
 @contextmanager
-def _told_of(path: Path) -> Iterator[None]:
-    """Turn an OSError into a KGToolError that names `path`, not the temporary file."""
+def told_of(path: Path) -> Iterator[None]:
+    """Turn an OSError of writing into a KGToolError that names `path`, not the temporary file."""
     try:
         yield
     except OSError as error:

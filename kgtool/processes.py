@@ -91,6 +91,11 @@ def agree(wish: bool) -> bool:
     return bool(told)
 
 
+def meet() -> None:
+    """Wait for all processes to come here."""
+    agree(False)
+
+
 def exchange(told: Sequence[Tensor]) -> list[Tensor]:
     """Send a tensor to each process, and receive one from each.
 

@@ -4,7 +4,8 @@ config.toml            the resolved configuration
 entities.tsv           id, label
 relations.tsv          id, label
 best.safetensors       weights of the best validation
-last.safetensors       weights, optimiser and generators of the last one, for --resume
+last.safetensors       weights, optimiser and generators where training stands, for --resume
+previous.safetensors   those of the checkpoint before, should the last be damaged
 history.tsv            a row a validation
 train.log              what happened when
 run.json               data path and fingerprint, versions, sizes; the run it came from, if from one
@@ -33,7 +34,7 @@ from kgtool.config import Config, EncoderConfig, load_config
 from kgtool.decoder import OnePathDecoder, WalkReadout
 from kgtool.encoder import RGCNEncoder
 from kgtool.errors import DataError, RunError
-from kgtool.files import atomic_write, read_json, write_json
+from kgtool.files import atomic_write, is_leftover, read_json, write_json
 from kgtool.graph import MessageGraph
 from kgtool.loaders import load_dataset
 from kgtool.model import KGModel, PathModel, path_device
@@ -42,8 +43,11 @@ from kgtool.triples import KGDataset, Vocabulary
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
+PREVIOUS = "previous.safetensors"
 HISTORY = "history.tsv"
 LOG = "train.log"
+# What a run begins with, in the order it is written: a folder that has the last one can be opened.
+BEGINNING = ("run.json", "entities.tsv", "relations.tsv", "config.toml")
 
 
 def versions() -> dict[str, str]:
@@ -110,7 +114,7 @@ class Run:
     def create(
         cls, path: Path, config: Config, dataset: KGDataset, origin: Mapping[str, Any] | None = None
     ) -> Run:
-        """Begin a run.
+        """Begin a run, in a new folder, an empty one, or one where that was begun and killed.
 
         Args:
             path: the folder.
@@ -122,20 +126,15 @@ class Run:
             RunError: when the folder holds something already.
             DataError: when a label holds a tab or line feed, which no file of triples can.
         """
-        refuse_taken(path, "choose another --out, remove it, or go on with --resume")
+        if not is_hardly_begun(path):
+            refuse_taken(path, "choose another --out, remove it, or go on with --resume")
         vocabulary = dataset.vocabulary
         for label in (*vocabulary.entities, *vocabulary.relations):
             if "\t" in label or "\n" in label:
                 raise DataError(f"the label {label!r} holds a tab or line feed. Remedy: rename it.")
-        for name, labels in (
-            ("entities.tsv", vocabulary.entities),
-            ("relations.tsv", vocabulary.relations),
-        ):
-            with atomic_write(path / name) as file:
-                file.write("id\tlabel\n")
-                file.writelines(f"{i}\t{label}\n" for i, label in enumerate(labels))
+        info, entities, relations, settings = (path / name for name in BEGINNING)
         write_json(
-            path / "run.json",
+            info,
             {
                 "data": str(dataset.path.resolve()) if dataset.path else None,
                 "fingerprint": dataset.fingerprint,
@@ -145,8 +144,11 @@ class Run:
                 **(origin or {}),
             },
         )
-        # Last: a folder with a configuration is a run that can be opened.
-        with atomic_write(path / "config.toml") as file:
+        for place, labels in ((entities, vocabulary.entities), (relations, vocabulary.relations)):
+            with atomic_write(place) as file:
+                file.write("id\tlabel\n")
+                file.writelines(f"{i}\t{label}\n" for i, label in enumerate(labels))
+        with atomic_write(settings) as file:
             file.write(config.to_toml())
         return cls(path, config, vocabulary)
 
@@ -232,10 +234,57 @@ class Run:
         return model.eval()
 
 
+def reopen(out: Path, config: Config, dataset: KGDataset, origin: Mapping[str, Any]) -> Run:
+    """Open a run to go on with its training.
+
+    Raises:
+        RunError: when it was begun with another configuration, on other data, or from elsewhere.
+    """
+    run = Run.open(out)
+    recorded = run.info
+    if "extended" in recorded:
+        raise RunError(
+            f"{out} was made by extend, and holds no training to go on with. Remedy: train with "
+            f"--start {out} into another folder."
+        )
+    begun_from, told = recorded.get("start"), origin.get("start")
+    # Once there is a checkpoint, the start need not be told again.
+    if told != begun_from and (told or not has_checkpoint(out)):
+        how = f"from {begun_from['run']}" if begun_from else "at random"
+        raise RunError(f"{out} was begun {how}. Remedy: resume with the same --start.")
+    # The place of the data may change; its fingerprint may not.
+    if run.config.model_copy(update={"data": config.data}) != config:
+        raise RunError(
+            f"{out} was begun with another configuration. Remedy: resume with its own, "
+            f"{out / 'config.toml'}, or train into another folder."
+        )
+    if recorded["fingerprint"] != dataset.fingerprint:
+        raise RunError(f"{out} was begun on other data. Remedy: resume with the same files.")
+    return run
+
+
+def has_checkpoint(out: Path) -> bool:
+    """Whether there is training to go on with."""
+    return (out / LAST).exists() or (out / PREVIOUS).exists()
+
+
 def refuse_taken(path: Path, remedy: str) -> None:
     """Raise a RunError when there is something where a new run is to be."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(f"{path} exists already. Remedy: {remedy}.")
+
+
+def is_hardly_begun(path: Path) -> bool:
+    """Whether a folder holds what a killed `Run.create` left, maybe nothing, and nothing else."""
+    if not path.is_dir():
+        return False
+    found = {child.name for child in path.iterdir() if not is_leftover(child.name, BEGINNING)}
+    if found != set(BEGINNING[: len(found)]) or len(found) == len(BEGINNING):
+        return False
+    if not found:
+        return True
+    info = read_json(path / BEGINNING[0])
+    return isinstance(info, dict) and "fingerprint" in info
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:

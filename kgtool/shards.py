@@ -19,6 +19,8 @@ from torch import Tensor
 from kgtool import processes
 from kgtool.graph import MessageGraph
 
+Tensors = dict[str, Tensor]
+
 
 @dataclass(frozen=True, eq=False)
 class Shards:
@@ -66,6 +68,19 @@ class Shards:
         told = torch.cat(processes.exchange([own.detach(), *others]))
         return told[self.place] if len(told) else told
 
+    def collect_named(self, tensors: Tensors, spread: Sequence[str]) -> Tensors:
+        """A checkpoint's tensors, `collect`ed where they have rows of entities.
+
+        Args:
+            tensors: by name.
+            spread: parameters that have: a tensor is of one whose name its own name holds.
+        """
+        return {n: self.collect(t) if _of(n, t, spread) else t for n, t in tensors.items()}
+
+    def held_named(self, tensors: Tensors, spread: Sequence[str]) -> Tensors:
+        """The reverse: the rows that this process holds, where tensors have rows of entities."""
+        return {n: self.own_of(t) if _of(n, t, spread) else t for n, t in tensors.items()}
+
     def fetch(self, table: Tensor, entity: Tensor) -> Tensor:
         """The rows of entities, wherever they are held, with a sparse gradient there.
 
@@ -81,6 +96,10 @@ class Shards:
         """
         out: Tensor = _Fetch.apply(table, self.place[entity], self.first)  # type: ignore[no-untyped-call]
         return out
+
+
+def _of(name: str, tensor: Tensor, spread: Sequence[str]) -> bool:
+    return bool(tensor.dim()) and any(parameter in name for parameter in spread)
 
 
 class _Fetch(torch.autograd.Function):

@@ -4,45 +4,49 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pandas as pd
-import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from kgtool import processes
 from kgtool.checkpoint import (
-    Tensors,
+    fault,
+    load_either,
     load_tensors,
-    load_weights,
-    pack_optimizer,
     save_tensors,
-    unpack_optimizer,
 )
-from kgtool.config import Config, TrainingConfig
-from kgtool.errors import RunError, TrainingError
+from kgtool.config import Config
+from kgtool.errors import ConfigError, KGToolError, RunError, TrainingError
 from kgtool.evaluator import Evaluation, evaluate_model
 from kgtool.extend import carry, check_sizes, start_entities
-from kgtool.files import atomic_write
+from kgtool.files import alone_in, atomic_write, remove_leftovers
 from kgtool.model import PathModel
-from kgtool.objective import make_objective
-from kgtool.ops import in_threads, keep_large_blocks
-from kgtool.optimizer import clip_norm, learning_rate, make_optimizer, set_rate, training_dtype
-from kgtool.run import BEST, HISTORY, LAST, LOG, Run, build_model
+from kgtool.ops import keep_large_blocks
+from kgtool.optimizer import learning_rate
+from kgtool.run import (
+    BEGINNING,
+    BEST,
+    HISTORY,
+    LAST,
+    LOG,
+    PREVIOUS,
+    Run,
+    has_checkpoint,
+    is_hardly_begun,
+    reopen,
+)
+from kgtool.run_log import log_to
+from kgtool.signals import Interrupted, stop_signals
 from kgtool.triples import KGDataset
+from kgtool.updates import Updater
 
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM during training, after the checkpoint was written."""
+# Seconds of training that a fault costs at most; saved also at the end of each epoch.
+SAVE_AFTER = 600.0
 
 
 def train(
@@ -55,14 +59,21 @@ def train(
 ) -> Run:
     """Train a model and leave a run folder.
 
-    Interrupted by Ctrl-C or SIGTERM, it finishes the step, saves, and stops; resumed, it continues
-    exactly: the same numbers as a run that was never stopped, on the same machine and threads.
+    Stopped by Ctrl-C, SIGTERM or the end of its terminal, it finishes the step, saves, and stops;
+    killed, it has what was saved last, ten minutes or an epoch before. Resumed, it continues
+    exactly: the same numbers as a run that was never stopped.
+
+    On a CPU, one seed gives one result, bit for bit, in any process, on the same number of threads,
+    the same kind of CPU and the same versions of torch and numba. Other threads or another CPU add
+    numbers up in another order, and a GPU in none that is fixed: there, results may differ in the
+    last bits, which training amplifies.
 
     Args:
         config: what to train and how.
         dataset: the triples; train makes the messages and the loss, valid selects the model.
         out: the run folder, which must not exist or be empty unless `resume`.
-        resume: go on from the last checkpoint of `out`; `config` must be the run's own.
+        resume: go on from the last checkpoint of `out`, or from the one before it where that is
+            damaged; `config` must be the run's own.
         progress: show a progress bar.
         start: a run whose weights to begin from, in place of random ones, matched by label: see
             `kgtool.extend`. It is validated before the first step, as epoch 0, so that what
@@ -72,105 +83,82 @@ def train(
         The run, whose weights are those of the best validation.
 
     Raises:
-        RunError: when the folder is taken, there is nothing to resume, or the start's weights do
-            not fit.
-        TrainingError: when the loss is not finite; the step's update is not made.
-        Interrupted: after Ctrl-C or SIGTERM.
+        RunError: when the folder is taken or in use, there is nothing to resume, what there is is
+            damaged, or the start's weights do not fit.
+        KGToolError: when the folder cannot be written to; told before the first step.
+        TrainingError: when the loss is not finite; the step's update is not made. When a checkpoint
+            cannot be written, as the disk is full; the one before stays.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP.
     """
     keep_large_blocks()
     out = Path(out)
     begun_from = Run.open(start) if isinstance(start, str | Path) else start
     if begun_from is not None:
         check_sizes(begun_from.config, config, begun_from.path)
+        if processes.size() > 1 and config.one_path and config.one_path.negatives:
+            raise ConfigError(
+                "a run whose rows are spread over processes cannot be begun from another. Remedy: "
+                "start it in one process, stop it, and go on with torchrun and --resume."
+            )
     origin = {"start": begun_from.origin} if begun_from else {}
-    if resume:
-        run = _reopen(out, config, dataset, origin)
-    elif processes.rank() == 0:
+    first = processes.rank() == 0
+    # Asked before the first process writes anything.
+    going_on = processes.agree(resume and not is_hardly_begun(out))
+    if going_on:
+        run = reopen(out, config, dataset, origin)
+    elif first:
         run = Run.create(out, config, dataset, origin)
     else:
         run = Run(out, config, dataset.vocabulary)
-    with log_to(out / LOG) as log:
-        trainer = _Trainer(run, dataset, log, progress and processes.rank() == 0)
-        if resume and (out / LAST).exists():
-            trainer.restore()
-        elif begun_from is not None:
-            trainer.begin_from(begun_from)
+    with _writing(out) if first else nullcontext(_silent()) as log:
+        trainer = _Trainer(run, dataset, log, progress and first)
+        if not trainer.restore():
+            trainer.begin(begun_from)
         trainer.fit()
     return run
 
 
-def _reopen(out: Path, config: Config, dataset: KGDataset, origin: dict[str, Any]) -> Run:
-    run = Run.open(out)
-    recorded = run.info
-    if "extended" in recorded:
-        raise RunError(
-            f"{out} was made by extend, and holds no training to go on with. Remedy: train with "
-            f"--start {out} into another folder."
-        )
-    begun_from, told = recorded.get("start"), origin.get("start")
-    # Once there is a checkpoint, the start need not be told again.
-    if told != begun_from and (told or not (out / LAST).exists()):
-        how = f"from {begun_from['run']}" if begun_from else "at random"
-        raise RunError(f"{out} was begun {how}. Remedy: resume with the same --start.")
-    # The place of the data may change; its fingerprint may not.
-    if run.config.model_copy(update={"data": config.data}) != config:
-        raise RunError(
-            f"{out} was begun with another configuration. Remedy: resume with its own, "
-            f"{out / 'config.toml'}, or train into another folder."
-        )
-    if recorded["fingerprint"] != dataset.fingerprint:
-        raise RunError(f"{out} was begun on other data. Remedy: resume with the same files.")
-    return run
+@contextmanager
+def _writing(out: Path) -> Iterator[logging.Logger]:
+    """What the process that writes holds and clears up, and the run's log."""
+    with alone_in(out), log_to(out / LOG) as log:
+        remove_leftovers(out, (*BEGINNING, LAST, BEST, HISTORY))
+        yield log
 
 
-@dataclass(frozen=True, eq=False)
-class _Worked:
-    """A part of a step: its summed loss, of how many, and the gradients by parameter."""
-
-    loss: float
-    count: int
-    gradients: tuple[Tensor | None, ...]
+def _silent() -> logging.Logger:
+    log = logging.Logger("kgtool.train", logging.CRITICAL + 1)
+    log.addHandler(logging.NullHandler())
+    return log
 
 
-class _Trainer:
+class _Trainer(Updater):
     """The state of a training run: everything that `last.safetensors` holds."""
 
     def __init__(self, run: Run, dataset: KGDataset, log: logging.Logger, progress: bool) -> None:
         self.run, self.dataset, self.log, self.progress = run, dataset, log, progress
-        self.settings: TrainingConfig = run.config.training
-        torch.manual_seed(run.config.seed + processes.rank())
-        self.model = build_model(run.config, dataset, spread=True)
-        self.objective = make_objective(run.config, self.model, dataset)
-        self.names, self.parameters = zip(*self.model.named_parameters(), strict=True)
-        self.optimizer = make_optimizer(
-            self.settings, self.parameters, self.model.embeddings(), self.objective.sparse
-        )
-        self.device = next(self.model.parameters()).device.type
-        self.precision = training_dtype(self.settings.precision, self.device)
-        # Rows that are spread over processes are those of each, all else is the first's.
-        self.spread = {id(p) for p in self.objective.sparse} if processes.size() > 1 else set()
-        for parameter in self.parameters:
-            if id(parameter) not in self.spread:
-                processes.say(parameter.data)
-        rows = torch.tensor(len(self.objective.order(run.config.seed, 0)))
-        processes.add_up([rows])
-        self.steps_an_epoch = math.ceil(int(rows) / self.objective.batch_size)
-        self.total_steps = self.settings.epochs * self.steps_an_epoch
+        super().__init__(run.config, dataset)
         # What a checkpoint holds beside tensors.
-        self.epoch = self.step = self.stale = 0
+        self.stale = 0
         self.loss_sum = self.seconds = 0.0
+        self.saved = 0.0
         self.best_mrr = -1.0
         self.history: list[dict[str, float]] = []
 
-    def begin_from(self, start: Run) -> None:
-        """Take the weights of another run, validate them as epoch 0, and save them."""
+    def begin(self, start: Run | None) -> None:
+        """Save what there is before a step: at random, or another run's, validated as epoch 0.
+
+        So that a folder that cannot be written to, or has no room, is told of now.
+        """
+        if start is None:
+            self.save()
+            return
         vocabulary, path = self.dataset.vocabulary, start.path / BEST
         weights = load_tensors(path)[0]
         missing = carry(self.model, weights, start.vocabulary, vocabulary, path)
         start_entities(self.model, missing)
         self.log.info("begun from %s; %d entities are new to it", start.path, len(missing))
-        self._validate(math.nan)
-        self.save()
+        self.save(better=self._validate(math.nan))
 
     def fit(self) -> None:
         """Train from where the state is to the last epoch or until patience ends."""
@@ -187,8 +175,8 @@ class _Trainer:
             unit="step",
             disable=not self.progress,
         )
-        with bar, _stop_signals() as stopped:
-            while self.epoch < settings.epochs and not self._out_of_patience():
+        with bar, stop_signals() as stopped:
+            while not self._ended():
                 order = self.objective.order(self.run.config.seed, self.epoch)
                 batches = self._batches(order)
                 for rows in batches[self.step - self.epoch * self.steps_an_epoch :]:
@@ -197,83 +185,27 @@ class _Trainer:
                     done = self.step - self.epoch * self.steps_an_epoch
                     bar.update()
                     bar.set_postfix(loss=f"{self.loss_sum / done:.3f}", **self._latest())
-                    if processes.agree(stopped()):
-                        self.seconds = time.perf_counter() - begun
+                    self.seconds = time.perf_counter() - begun
+                    stop = processes.agree(stopped())
+                    if stop or processes.agree(time.perf_counter() - self.saved > SAVE_AFTER):
                         self.save()
+                    if stop:
                         self.log.info("stopped after step %d; saved", self.step)
                         raise Interrupted
                 self.epoch += 1
+                better = False
                 mean_loss, self.loss_sum = self.loss_sum / self.steps_an_epoch, 0.0
                 if self.epoch % settings.validate_every == 0 or self.epoch == settings.epochs:
                     self.seconds = time.perf_counter() - begun
-                    self._validate(mean_loss)
+                    better = self._validate(mean_loss)
                     bar.set_postfix(loss=f"{mean_loss:.3f}", **self._latest())
                 self.seconds = time.perf_counter() - begun
-                self.save()
+                self.save(better)
+        self._check_best()
         self.log.info("finished after %.0f s: best valid MRR %.4f", self.seconds, self.best_mrr)
 
-    def _step(self, rows: Tensor) -> float:
-        """One update; returns the loss."""
-        self.model.train()
-        if processes.size() > 1:
-            # What is drawn is a function of step and process, so that a resumed run draws it too.
-            torch.manual_seed(hash((self.run.config.seed, self.step, processes.rank())))
-        worked = in_threads(self._gradients, self.objective.parts(rows))
-        for i, parameter in enumerate(self.parameters):
-            # In the order of the parts, whichever was done first.
-            told = [grad for part in worked if (grad := part.gradients[i]) is not None]
-            parameter.grad = _sum(told) if told else None
-        loss, count = self._together(worked)
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at step {self.step + 1} (epoch {self.epoch + 1}); the "
-                "update was not made. Remedy: lower training.learning_rate, set "
-                "training.clip_norm, or train with training.precision=float32"
-            )
-        for parameter in self.parameters:
-            if parameter.grad is not None:
-                parameter.grad.div_(count)
-        if self.settings.clip_norm is not None:
-            clip_norm(self.parameters, self.settings.clip_norm)
-        set_rate(self.optimizer, learning_rate(self.settings, self.step, self.total_steps))
-        with torch.sparse.check_sparse_tensor_invariants(enable=False):  # ours are made in order
-            self.optimizer.step()
-        return loss
-
-    def _batches(self, order: Tensor) -> Sequence[Tensor]:
-        """What this process asks in each step of an epoch: all have as many steps."""
-        if processes.size() == 1:
-            return order.split(self.objective.batch_size)
-        return order.tensor_split(self.steps_an_epoch)
-
-    def _together(self, worked: Sequence[_Worked]) -> tuple[float, float]:
-        """The loss of all processes and of how many it is; their gradients are summed.
-
-        Of rows that are spread, each process has the whole gradient of its own already.
-        """
-        about = [sum(part.loss for part in worked), sum(part.count for part in worked)]
-        told = torch.tensor(about, dtype=torch.double)
-        if processes.size() > 1:
-            dense = [p for p in self.parameters if id(p) not in self.spread]
-            for parameter in dense:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-            processes.add_up([told, *(p.grad for p in dense if p.grad is not None)])
-        total, count = told.tolist()
-        return total / count, count
-
-    def _gradients(self, part: Any) -> _Worked:
-        """What a part of a batch adds to the step."""
-        with self._autocast():
-            loss, count = self.objective.loss(part)
-        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
-        return _Worked(loss.item(), count, gradients)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == torch.bfloat16)
-
-    def _validate(self, loss: float) -> None:
-        """Rank valid, note it, and keep the weights if they are the best so far."""
+    def _validate(self, loss: float) -> bool:
+        """Rank valid and note it; whether the weights are the best so far."""
         # Passes as in training: those of float32 take twice the time, for the same MRR to 0.001.
         half = isinstance(self.model, PathModel)
         with self._autocast() if half else nullcontext():
@@ -295,127 +227,113 @@ class _Trainer:
         )
         if better:
             self.best_mrr = found.mrr
-            weights = self._weights()
-            if processes.rank() == 0:
-                save_tensors(self.run.path / BEST, weights, {"epoch": self.epoch})
-        if processes.rank() == 0:
-            with atomic_write(self.run.path / HISTORY) as file:
-                pd.DataFrame(self.history).to_csv(file, sep="\t", index=False)
         self.log.info(
             "epoch %d: loss %.4f, valid MRR %.4f, best %.4f, %.0f s", self.epoch,
             loss, found.mrr, self.best_mrr, self.seconds,
         )  # fmt: skip
+        return better
 
     def _latest(self) -> dict[str, str]:
         if not self.history:
             return {}
         return {"valid_mrr": f"{self.history[-1]['valid_mrr']:.4f}"}
 
-    def _out_of_patience(self) -> bool:
-        patience = self.settings.patience
-        return patience is not None and self.stale >= patience
+    def _ended(self) -> bool:
+        """Whether the last epoch is trained, or patience has run out."""
+        s = self.settings
+        return self.epoch >= s.epochs or (s.patience is not None and self.stale >= s.patience)
 
-    def save(self) -> None:
-        """Write `last.safetensors`."""
-        tensors = {f"model.{name}": t for name, t in self._weights().items()}
-        tensors |= self._whole(pack_optimizer(self.optimizer, list(self.names)))
-        tensors["generator"] = torch.get_rng_state()
+    def save(self, better: bool = False) -> None:
+        """Write `last.safetensors`, and then what follows from it: history and better weights.
+
+        In that order: what a killed run has not written of those, it writes when it is resumed.
+        """
+        weights = self.whole(self.model.state_dict())
+        tensors = self.tensors(weights)
         state = {name: getattr(self, name) for name in _STATE}
-        if processes.rank() == 0:
-            save_tensors(self.run.path / LAST, tensors, state)
+        folder = self.run.path
+        try:
+            if processes.rank() == 0:
+                save_tensors(folder / LAST, tensors, state, before=folder / PREVIOUS)
+                if better:
+                    save_tensors(folder / BEST, weights, {"epoch": self.epoch})
+                self._save_history()
+            processes.meet()
+        except KGToolError as error:
+            if not has_checkpoint(folder):
+                raise
+            raise TrainingError(
+                f"{error} Or make room there and go on with --resume: what is saved stays whole."
+            ) from error
+        self.saved = time.perf_counter()
 
-    def _weights(self) -> Tensors:
-        """The model's, of all entities, in the first process."""
-        return self._whole(self.model.state_dict())
+    def _save_history(self) -> None:
+        if self.history and processes.rank() == 0:
+            with atomic_write(self.run.path / HISTORY) as file:
+                pd.DataFrame(self.history).to_csv(file, sep="\t", index=False)
 
-    def _whole(self, tensors: Tensors) -> Tensors:
-        """Tables by entity put together, in the first process, of rows that are spread."""
-        shards = getattr(self.model, "shards", None)
-        if shards is None:
-            return tensors
-        return {n: shards.collect(t) if self._is_spread(n, t) else t for n, t in tensors.items()}
-
-    def _own(self, tensors: Tensors) -> Tensors:
-        """The reverse: of tables by entity, the rows that this process holds."""
-        shards = getattr(self.model, "shards", None)
-        if shards is None:
-            return tensors
-        return {n: shards.own_of(t) if self._is_spread(n, t) else t for n, t in tensors.items()}
-
-    def _is_spread(self, name: str, tensor: Tensor) -> bool:
-        """Whether a tensor, by its name in a checkpoint, has a row an entity."""
-        spread = [
-            n for n, p in zip(self.names, self.parameters, strict=True) if id(p) in self.spread
-        ]
-        return bool(tensor.dim()) and any(part in name for part in spread)
-
-    def restore(self) -> None:
-        """Read it back.
+    def restore(self) -> bool:
+        """Read the last checkpoint back, or the one before it; whether there is any.
 
         Raises:
             RunError: when it is damaged or not of this run.
         """
         path = self.run.path / LAST
-        tensors, state = load_tensors(path)
+        found = load_either(path, self.run.path / PREVIOUS)
+        if found is None:
+            return False
+        tensors, state, wrong = found
         try:
             for name in _STATE:
                 setattr(self, name, state[name])
-            tensors = self._own(tensors)
-            weights = {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
-            load_weights(self.model, weights, path)
-            unpack_optimizer(self.optimizer, list(self.names), tensors)
-            torch.set_rng_state(tensors["generator"])
+            self.take(tensors, path)
         except KeyError as error:
             raise RunError(f"{path}: incomplete checkpoint, without {error}") from error
+        if wrong:
+            self._tell(f"{wrong} Going on from {PREVIOUS}, which was saved before it.")
         self.log.info("resumed at step %d", self.step)
+        self._check_best()
+        if self._ended():
+            self._save_history()
+        else:
+            self.save()  # tells now of a folder that cannot be written to
+        return True
 
+    def _check_best(self) -> None:
+        """See that `best.safetensors` holds the weights of the history's best row; else mend it.
 
-def _sum(gradients: Sequence[Tensor]) -> Tensor:
-    """Contiguous, though one may be a slice of another: fused optimisers read memory as it lies."""
-    first, *others = gradients
-    return sum(others, first if first.is_sparse else first.contiguous())
+        It may be of an epoch that is trained anew: then the same weights come again.
+
+        Raises:
+            RunError: when it does not, and the weights of that epoch are gone.
+        """
+        if not self.history:
+            return
+        best = int(max(self.history, key=lambda row: row["valid_mrr"])["epoch"])
+        path = self.run.path / BEST
+        try:
+            epoch = load_tensors(path)[1].get("epoch", -1)
+            wrong = f"{path} holds the weights of epoch {epoch}, not those of epoch {best}."
+        except RunError as error:
+            epoch, wrong = -1, fault(error)
+        if epoch == best or epoch > self.epoch:
+            return
+        if (self.epoch, self.step) != (best, best * self.steps_an_epoch):
+            raise RunError(
+                f"{wrong} Remedy: restore {path}; or remove {LAST} and {PREVIOUS} there too and go "
+                "on with --resume, which begins anew."
+            )
+        weights = self.whole(self.model.state_dict())
+        if processes.rank() == 0:
+            save_tensors(path, weights, {"epoch": self.epoch})
+        self._tell(f"{wrong} They are those of {LAST}, and written anew.")
+
+    def _tell(self, message: str) -> None:
+        """Say in the log and on the terminal what the user should know of."""
+        self.log.warning(message)
+        if processes.rank():
+            return
+        tqdm.write(f"kgtool: {message}", file=sys.stderr)
 
 
 _STATE = ("epoch", "step", "stale", "loss_sum", "seconds", "best_mrr", "history")
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Any]:
-    """Turn SIGINT and SIGTERM into a flag that is read between steps; a second one is not held."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    received: list[int] = []
-    watched = (signal.SIGINT, signal.SIGTERM)
-
-    def note(number: int, _: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = [signal.signal(number, note) for number in watched]
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in zip(watched, before, strict=True):
-            signal.signal(number, handler)
-
-
-@contextmanager
-def log_to(path: Path) -> Iterator[logging.Logger]:
-    """A logger that appends to a file, and to nothing else."""
-    log = logging.Logger("kgtool.train", logging.INFO)
-    if processes.rank():
-        yield log
-        return
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log.addHandler(handler)
-    try:
-        yield log
-    except BaseException as error:
-        if not isinstance(error, Interrupted):
-            log.error("failed: %s: %s", type(error).__name__, error)
-        raise
-    finally:
-        handler.close()

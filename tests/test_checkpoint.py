@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from benchmarks.common import peak_growth
+from kgtool import checkpoint
 from kgtool.checkpoint import (
+    load_either,
     load_tensors,
     load_weights,
     pack_optimizer,
@@ -78,6 +83,100 @@ def test_a_damaged_header(tmp_path):
     path.write_bytes(data)
     with pytest.raises(RunError, match="damaged checkpoint"):
         load_tensors(path)
+
+
+def test_every_byte_counts(tmp_path):
+    """Of a file of each width of number: one that changes is seen."""
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, TENSORS, STATE)
+    whole = path.read_bytes()
+    for i in range(len(whole)):
+        for bit in (1, 0x20):
+            changed = bytearray(whole)
+            changed[i] ^= bit
+            path.write_bytes(changed)
+            with pytest.raises(RunError, match="damaged checkpoint"):
+                load_tensors(path)
+    path.write_bytes(whole + b"x")
+    with pytest.raises(RunError, match="damaged checkpoint"):
+        load_tensors(path)
+    path.write_bytes(whole)
+    load_tensors(path)
+
+
+def test_files_without_a_checksum_are_read(tmp_path):
+    """As they were written before there were any."""
+    path = tmp_path / "x.safetensors"
+    tensors = {name: tensor.contiguous() for name, tensor in TENSORS.items()}
+    save_file(tensors, path, {"state": json.dumps(STATE)})
+    found, state = load_tensors(path)
+    assert state == STATE
+    assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
+
+
+def test_others_read_what_is_written(tmp_path):
+    path = tmp_path / "x.safetensors"
+    more = {str(d): torch.ones(3, dtype=d) for d in checkpoint._TYPES}
+    save_tensors(path, TENSORS | more, STATE)
+    found = load_file(path)
+    assert found.keys() == (TENSORS | more).keys()
+    for name, tensor in (TENSORS | more).items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor)
+        assert found[name].data_ptr() % tensor.element_size() == 0
+
+
+def test_no_second_copy_is_made(tmp_path):
+    tensors = {"a": torch.zeros(30_000_000), "b": torch.ones(10_000_000)}
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, {"warm": torch.ones(2)}, {})
+    growth, _ = peak_growth(lambda: save_tensors(path, tensors, {}))
+    if growth is None:
+        pytest.skip("this system does not tell a process' peak")
+    assert growth < 20e6
+
+
+def test_the_one_before_is_read_where_the_last_is_not_whole(tmp_path):
+    last, before = tmp_path / "last", tmp_path / "before"
+    assert load_either(last, before) is None
+    for i in range(3):
+        save_tensors(last, {"x": torch.tensor(i)}, {"i": i}, before)
+    found = load_either(last, before)
+    assert found is not None
+    assert found[1:] == ({"i": 2}, "")
+    assert load_tensors(before)[1] == {"i": 1}
+    whole = last.read_bytes()
+    last.write_bytes(whole[:-1])
+    found = load_either(last, before)
+    assert found is not None
+    assert found[0] == {"x": torch.tensor(1)}
+    assert found[1] == {"i": 1}
+    assert found[2].startswith(f"{last}: damaged checkpoint (")
+    assert "Remedy" not in found[2]
+    # The whole one has taken the place of the damaged one.
+    assert load_tensors(last)[1] == {"i": 1}
+    assert not before.exists()
+
+
+def test_without_a_last_one_the_one_before_is_read(tmp_path):
+    last, before = tmp_path / "last", tmp_path / "before"
+    save_tensors(before, {}, {"i": 1})
+    found = load_either(last, before)
+    assert found is not None
+    assert found[1] == {"i": 1}
+    assert "missing" in found[2]
+    assert last.exists()
+
+
+def test_two_damaged_ones_are_both_named(tmp_path):
+    last, before = tmp_path / "last", tmp_path / "before"
+    last.write_bytes(b"1")
+    with pytest.raises(RunError, match=r"last: damaged .* Remedy"):
+        load_either(last, before)
+    before.write_bytes(b"2")
+    with pytest.raises(RunError, match=r"last: damaged .* And .*before: damaged .* Remedy"):
+        load_either(last, before)
+    assert (last.read_bytes(), before.read_bytes()) == (b"1", b"2")
 
 
 @pytest.mark.parametrize("how", ["pickle", "torch"])

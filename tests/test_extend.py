@@ -23,8 +23,9 @@ from kgtool.files import read_json
 from kgtool.loaders import load_dataset, load_negatives
 from kgtool.loaders.write import write_dataset
 from kgtool.model import KGModel
-from kgtool.run import BEST, LAST, Run, build_model
-from kgtool.trainer import Interrupted, train
+from kgtool.run import BEST, LAST, PREVIOUS, Run, build_model
+from kgtool.signals import Interrupted
+from kgtool.trainer import train
 from kgtool.triples import SPLITS, KGDataset, Vocabulary, with_inverses
 from tests.graphs import tensor_of, tuples_of
 from tests.runs import all_paths_config, in_memory, random_config, ring, tiny_config, write_folder
@@ -490,7 +491,7 @@ def test_a_run_that_died_in_its_first_step_resumes(runs, tmp_path):
             train(config, data, tmp_path / "run", progress=False, start=start)
     assert_same(train(config, data, tmp_path / "run", resume=True, progress=False), whole)
     # Even without it: the same command begins again.
-    for name in (LAST, BEST, "history.tsv"):
+    for name in (LAST, PREVIOUS, BEST, "history.tsv"):
         (tmp_path / "run" / name).unlink()
     again = train(config, data, tmp_path / "run", resume=True, progress=False, start=start)
     assert_same(again, whole)
@@ -504,7 +505,8 @@ def test_a_resumed_run_has_the_start_it_had(runs, tmp_path):
     copy = Run.open(shutil.copytree(one.path, tmp_path / "copy"))
     with pytest.raises(RunError, match=r"was begun from .*Remedy: resume with the same --start"):
         train(config, data, run.path, resume=True, progress=False, start=copy)
-    (run.path / LAST).unlink()
+    for name in (LAST, PREVIOUS):
+        (run.path / name).unlink()
     with pytest.raises(RunError, match=r"was begun from .*Remedy: resume with the same --start"):
         train(config, data, run.path, resume=True, progress=False)
     with pytest.raises(RunError, match="was begun at random"):

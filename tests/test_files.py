@@ -3,12 +3,20 @@
 import errno
 import json
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from kgtool.errors import ConfigError, KGToolError, RunError
-from kgtool.files import atomic_folder, atomic_write, read_json, write_json
+from kgtool.files import (
+    alone_in,
+    atomic_folder,
+    atomic_write,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
 
 
 def only(folder: Path, *names: str) -> bool:
@@ -94,7 +102,9 @@ def test_the_data_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
     fsync, replace, calls = os.fsync, Path.replace, []
 
     def spy_fsync(descriptor):
-        calls.append(("fsync", os.fstat(descriptor).st_size))
+        found = os.fstat(descriptor)
+        folder = stat.S_ISDIR(found.st_mode)
+        calls.append(("fsync", tmp_path if folder else found.st_size))
         fsync(descriptor)
 
     def spy_replace(path, target):
@@ -105,7 +115,70 @@ def test_the_data_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", spy_replace)
     with atomic_write(tmp_path / "a.txt") as file:
         file.write("four")
-    assert calls == [("fsync", 4), ("replace", 4)]
+    assert calls == [("fsync", 4), ("replace", 4), ("fsync", tmp_path)]
+
+
+def test_the_file_before_is_kept(tmp_path):
+    path, before = tmp_path / "a.txt", tmp_path / "b.txt"
+    for text in "1", "2", "3":
+        with atomic_write(path, before=before) as file:
+            file.write(text)
+    assert (path.read_text(), before.read_text()) == ("3", "2")
+    assert only(tmp_path, "a.txt", "b.txt")
+
+
+def test_what_is_cut_short_moves_nothing(tmp_path):
+    path, before = tmp_path / "a.txt", tmp_path / "b.txt"
+    path.write_text("2")
+    before.write_text("1")
+
+    def write_half() -> None:
+        with atomic_write(path, before=before) as file:
+            file.write("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert (path.read_text(), before.read_text()) == ("2", "1")
+
+
+def test_leftovers_are_removed_and_nothing_else(tmp_path):
+    long = "x" * 200
+    zeros = "0" * 16
+    theirs = [
+        ".a.txt.tmp", "a.txt", f".b.txt.{zeros}.tmp", f"a.txt.{zeros}.tmp", f".a.txt.0{zeros}.tmp",
+        f".a.txt.{zeros}.tmp.gz", f".a.txt.{'g' * 16}.tmp",
+    ]  # fmt: skip
+    for name in (*theirs, f".a.txt.{'a1' * 8}.tmp", f".{long[:40]}.{'0' * 16}.tmp"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path, ("a.txt", long))
+    assert only(tmp_path, *theirs)
+
+
+def test_a_leftover_is_what_a_killed_process_leaves(tmp_path):
+    path = tmp_path / ("x" * 99)
+    child = os.fork()
+    if not child:
+        with atomic_write(path) as file:
+            file.write("half")
+            file.flush()
+            os._exit(0)
+    os.waitpid(child, 0)
+    (left,) = tmp_path.iterdir()
+    assert left.read_text() == "half"
+    remove_leftovers(tmp_path, [path.name])
+    assert only(tmp_path)
+
+
+def test_a_folder_is_held_once(tmp_path):
+    def again() -> None:
+        with alone_in(tmp_path):
+            pytest.fail("the block must not run")
+
+    with alone_in(tmp_path), pytest.raises(RunError, match=r"another process\. Remedy: "):
+        again()
+    with alone_in(tmp_path):
+        assert only(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes into read-only folders")

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "kgtool"
 # A room may import from the lines above its own. A new module gets a place here.
 ORDER = [
     {"errors"},
-    {"files", "triples", "config", "ops", "leakage", "processes"},
-    {"registry"},
+    {"files", "signals", "triples", "config", "ops", "leakage", "processes"},
+    {"registry", "run_log"},
     {"loaders", "graph", "counts", "splits"},
     {"moments", "division", "words"},
     {"questions"},
@@ -41,7 +41,8 @@ ORDER = [
     {"rank_files", "compare"},
     {"results"},
     {"terminal", "picture", "export", "run"},
-    {"trainer", "page", "predictor"},
+    {"updates", "page", "predictor"},
+    {"trainer"},
     {"service"},
     {"api"},
     {"cli"},

@@ -17,7 +17,7 @@ import torch
 from kgtool import processes
 from kgtool.checkpoint import load_tensors
 from kgtool.evaluator import evaluate_model
-from kgtool.run import LAST, Run
+from kgtool.run import BEST, LAST, Run
 from kgtool.trainer import _Trainer, train
 from tests.runs import ring, write_folder
 from tests.teamwork import CONFIGS
@@ -80,7 +80,8 @@ def test_a_run_of_several_goes_on_alone(place, tmp_path):
         assert state["step"] == 16
         run = Run.create(tmp_path / name, config, ring())
         trainer = _Trainer(run, ring(), logging.Logger("none"), progress=False)
-        shutil.copy(place / name / LAST, run.path / LAST)
+        for kind in (LAST, BEST):
+            shutil.copy(place / name / kind, run.path / kind)
         trainer.restore()
         assert trainer.step == 16
         for parameter, tensor in trainer.model.state_dict().items():
@@ -123,7 +124,7 @@ def files(tmp_path: Path) -> list[str | Path]:
 
 
 def test_a_killed_worker_is_started_again_and_the_run_goes_on(files, tmp_path):
-    command = torchrun(2, "kgtool", "train", *files, options=("--max-restarts", "1"))
+    command = torchrun(2, "kgtool", "train", *files, options=("--max-restarts", "3"))
     with subprocess.Popen(
         command, cwd=ROOT, env=os.environ | ONE_THREAD, stderr=subprocess.PIPE, text=True
     ) as started:

@@ -14,7 +14,7 @@ from kgtool.files import atomic_folder
 from kgtool.loaders import LOOK, Reading, load_negatives, read_triples
 from kgtool.loaders.write import write_dataset
 from kgtool.run import BEST, HISTORY, LOG, Run, build_model, refuse_taken
-from kgtool.trainer import log_to
+from kgtool.run_log import log_to
 from kgtool.triples import KGDataset
 
 DATA = "data"

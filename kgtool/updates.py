@@ -1,0 +1,161 @@
+"""Updates: the gradients of a step, from its parts and from all processes, and what they change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kgtool import processes
+from kgtool.checkpoint import Tensors, load_weights, pack_optimizer, unpack_optimizer
+from kgtool.config import Config, TrainingConfig
+from kgtool.errors import TrainingError
+from kgtool.objective import make_objective
+from kgtool.ops import in_threads
+from kgtool.optimizer import (
+    clip_norm,
+    learning_rate,
+    make_optimizer,
+    set_rate,
+    training_dtype,
+)
+from kgtool.run import build_model
+from kgtool.triples import KGDataset
+
+
+@dataclass(frozen=True, eq=False)
+class _Worked:
+    """A part of a step: its summed loss, of how many, and the gradients by parameter."""
+
+    loss: float
+    count: int
+    gradients: tuple[Tensor | None, ...]
+
+
+class Updater:
+    """A model with its objective and its optimiser.
+
+    Args:
+        config: what to train and how.
+        dataset: the triples.
+    """
+
+    def __init__(self, config: Config, dataset: KGDataset) -> None:
+        self.settings: TrainingConfig = config.training
+        self.seed = config.seed
+        self.epoch = self.step = 0
+        torch.manual_seed(config.seed + processes.rank())
+        self.model = build_model(config, dataset, spread=True)
+        self.objective = make_objective(config, self.model, dataset)
+        self.names, self.parameters = zip(*self.model.named_parameters(), strict=True)
+        self.optimizer = make_optimizer(
+            self.settings, self.parameters, self.model.embeddings(), self.objective.sparse
+        )
+        self.device = next(self.model.parameters()).device.type
+        self.precision = training_dtype(self.settings.precision, self.device)
+        # Rows that are spread over processes are those of each, all else is the first's.
+        sparse = {id(p) for p in self.objective.sparse} if processes.size() > 1 else set()
+        named = list(zip(self.names, self.parameters, strict=True))
+        self.spread = [name for name, parameter in named if id(parameter) in sparse]
+        self.dense = [parameter for _, parameter in named if id(parameter) not in sparse]
+        for parameter in self.dense:
+            processes.say(parameter.data)
+        rows = torch.tensor(len(self.objective.order(config.seed, 0)))
+        processes.add_up([rows])
+        self.steps_an_epoch = math.ceil(int(rows) / self.objective.batch_size)
+        self.total_steps = self.settings.epochs * self.steps_an_epoch
+
+    def _step(self, rows: Tensor) -> float:
+        """One update; returns the loss."""
+        self.model.train()
+        if processes.size() > 1:
+            # What is drawn is a function of step and process, so that a resumed run draws it too.
+            torch.manual_seed(hash((self.seed, self.step, processes.rank())))
+        worked = in_threads(self._gradients, self.objective.parts(rows))
+        for i, parameter in enumerate(self.parameters):
+            # In the order of the parts, whichever was done first.
+            told = [grad for part in worked if (grad := part.gradients[i]) is not None]
+            parameter.grad = _sum(told) if told else None
+        loss, count = self._together(worked)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at step {self.step + 1} (epoch {self.epoch + 1}); the "
+                "update was not made. Remedy: lower training.learning_rate, set "
+                "training.clip_norm, or train with training.precision=float32"
+            )
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad.div_(count)
+        if self.settings.clip_norm is not None:
+            clip_norm(self.parameters, self.settings.clip_norm)
+        set_rate(self.optimizer, learning_rate(self.settings, self.step, self.total_steps))
+        with torch.sparse.check_sparse_tensor_invariants(enable=False):  # ours are made in order
+            self.optimizer.step()
+        return loss
+
+    def _batches(self, order: Tensor) -> Sequence[Tensor]:
+        """What this process asks in each step of an epoch: all have as many steps."""
+        if processes.size() == 1:
+            return order.split(self.objective.batch_size)
+        return order.tensor_split(self.steps_an_epoch)
+
+    def _together(self, worked: Sequence[_Worked]) -> tuple[float, float]:
+        """The loss of all processes and of how many it is; their gradients are summed.
+
+        Of rows that are spread, each process has the whole gradient of its own already.
+        """
+        about = [sum(part.loss for part in worked), sum(part.count for part in worked)]
+        told = torch.tensor(about, dtype=torch.double)
+        if processes.size() > 1:
+            for parameter in self.dense:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            processes.add_up([told, *(p.grad for p in self.dense if p.grad is not None)])
+        total, count = told.tolist()
+        return total / count, count
+
+    def _gradients(self, part: Any) -> _Worked:
+        """What a part of a batch adds to the step."""
+        with self._autocast():
+            loss, count = self.objective.loss(part)
+        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        return _Worked(loss.item(), count, gradients)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == torch.bfloat16)
+
+    def tensors(self, weights: Tensors) -> Tensors:
+        """What a checkpoint holds, in the first process: weights, optimiser and generator."""
+        tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
+        tensors |= self.whole(pack_optimizer(self.optimizer, list(self.names)))
+        return tensors | {"generator": torch.get_rng_state()}
+
+    def take(self, tensors: Tensors, path: Path) -> None:
+        """Put back what `tensors` gave; `path` names it in errors.
+
+        Raises:
+            RunError: when it is not of this model.
+            KeyError: when it is not all there.
+        """
+        if shards := getattr(self.model, "shards", None):
+            tensors = shards.held_named(tensors, self.spread)
+        weights = {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
+        load_weights(self.model, weights, path)
+        unpack_optimizer(self.optimizer, list(self.names), tensors)
+        torch.set_rng_state(tensors["generator"])
+
+    def whole(self, tensors: Tensors) -> Tensors:
+        """Tensors of a checkpoint: of rows that are spread, in the first process, all of them."""
+        shards = getattr(self.model, "shards", None)
+        return shards.collect_named(tensors, self.spread) if shards else tensors
+
+
+def _sum(gradients: Sequence[Tensor]) -> Tensor:
+    """Contiguous, though one may be a slice of another: fused optimisers read memory as it lies."""
+    first, *others = gradients
+    return sum(others, first if first.is_sparse else first.contiguous())
