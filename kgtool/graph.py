@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.ops import Incidence
+from kgtool.ops import Incidence, find_edges, offsets_of, order_by
 from kgtool.triples import KGDataset, with_inverses
 
 # DGL asks for a backend, and writes one to the home folder, unless this is set before its import.
@@ -85,16 +85,29 @@ class MessageGraph:
         flat = dgl.to_homogeneous(graph)
         head, tail = (ids.long() for ids in flat.edges())
         relation = flat.edata[dgl.ETYPE].long()
-        num_entities = graph.num_nodes(ENTITY)
-        order = torch.argsort((tail * num_relation_ids + relation) * num_entities + head)
-        head, relation, tail = head[order], relation[order], tail[order]
-        group = torch.unique_consecutive(tail * num_relation_ids + relation, return_inverse=True)[1]
-        return cls(num_entities, num_relation_ids, head, relation, tail, group)
+        return cls._sorted(graph.num_nodes(ENTITY), num_relation_ids, head, relation, tail)
 
     @classmethod
     def from_dataset(cls, dataset: KGDataset) -> MessageGraph:
-        """The message graph of the train triples and their inverses."""
-        return cls.from_heterograph(to_heterograph(dataset))
+        """The message graph of the train triples and their inverses, as of their heterograph."""
+        head, relation, tail = dataset.train.unbind(1)
+        return cls._sorted(
+            dataset.num_entities, 2 * dataset.num_relations, torch.cat([head, tail]),
+            torch.cat([relation, relation + dataset.num_relations]), torch.cat([tail, head]),
+        )  # fmt: skip
+
+    @classmethod
+    def _sorted(
+        cls, num_entities: int, num_relation_ids: int, head: Tensor, relation: Tensor, tail: Tensor
+    ) -> MessageGraph:
+        """The message graph of edges in any order."""
+        columns, sizes = (tail, relation, head), (num_entities, num_relation_ids, num_entities)
+        order = torch.from_numpy(order_by([ids.numpy() for ids in columns], sizes))
+        tail, relation = tail[order], relation[order]
+        group = torch.zeros_like(tail)
+        if len(group):
+            group[1:] = _differ(tail) | _differ(relation)
+        return cls(num_entities, num_relation_ids, head[order], relation, tail, group.cumsum_(0))
 
     @property
     def num_edges(self) -> int:
@@ -109,8 +122,8 @@ class MessageGraph:
     @cached_property
     def groups(self) -> Tensor:
         """`(num_groups, 2)` int64: tail and relation of each group."""
-        pairs = torch.stack([self.tail, self.relation], dim=1)
-        return torch.unique_consecutive(pairs, dim=0)
+        first = torch.searchsorted(self.group, torch.arange(self.num_groups))
+        return torch.stack([self.tail[first], self.relation[first]], dim=1)
 
     @cached_property
     def inverse(self) -> Tensor:
@@ -120,7 +133,7 @@ class MessageGraph:
             ValueError: when an edge lacks its inverse.
         """
         opposite = (self.relation + self.num_relation_ids // 2) % max(self.num_relation_ids, 1)
-        return self.find(torch.stack([self.tail, opposite, self.head], dim=1))
+        return self._find(self.tail, opposite, self.head)
 
     @cached_property
     def opposite(self) -> NDArray[np.int32]:
@@ -157,20 +170,14 @@ class MessageGraph:
         Raises:
             ValueError: when a triple is no edge.
         """
-        edge = torch.searchsorted(self._keys, self._key(*triples.unbind(1)))
-        # Ids out of range can share a key with an edge: the triples themselves are compared.
-        edges = torch.stack([self.head, self.relation, self.tail], dim=1)
-        if (edge == self.num_edges).any() or not torch.equal(edges[edge], triples):
+        return self._find(*triples.unbind(1))
+
+    def _find(self, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
+        offsets = offsets_of(self.tail, self.num_entities)
+        edge = find_edges(offsets, self.relation, self.head, (head, relation, tail))
+        if edge.min(initial=0) < 0:
             raise ValueError("a triple is no edge of the message graph")
-        return edge
-
-    @cached_property
-    def _keys(self) -> Tensor:
-        return self._key(self.head, self.relation, self.tail)
-
-    def _key(self, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
-        """One int64 an edge, ascending in the order of the edges."""
-        return (tail * self.num_relation_ids + relation) * self.num_entities + head
+        return torch.from_numpy(edge)
 
     def scale(self, kept: Tensor | None, dtype: torch.dtype) -> Tensor:
         """`1 / c_{v,r}` of each kept edge, with `c_{v,r}` the kept edges of its group; else 0.
@@ -185,3 +192,8 @@ class MessageGraph:
         present = torch.ones(self.num_edges, dtype=dtype) if kept is None else kept.to(dtype)
         count = torch.zeros(self.num_groups, dtype=dtype).index_add_(0, self.group, present)
         return present / count.clamp_(min=1)[self.group]
+
+
+def _differ(ids: Tensor) -> Tensor:
+    """`(n - 1,)` bool: whether each of `ids` `(n,)` but the first is not the one before."""
+    return ids[1:] != ids[:-1]

@@ -84,12 +84,26 @@ def test_message_graph_is_train_and_inverses_in_order(dataset: KGDataset) -> Non
     assert set(edges).isdisjoint(tuples_of(held_out))
 
 
+def test_message_graph_is_that_of_the_heterograph(dataset: KGDataset) -> None:
+    graph = MessageGraph.from_dataset(dataset)
+    twin = MessageGraph.from_heterograph(to_heterograph(dataset))
+    assert vars(graph).keys() == vars(twin).keys()
+    for name, value in vars(graph).items():
+        other = getattr(twin, name)
+        if isinstance(value, torch.Tensor):
+            assert value.dtype == other.dtype == torch.int64
+            assert torch.equal(value, other), name
+        else:
+            assert value == other
+
+
 def test_groups_are_numbered_by_tail_and_relation(dataset: KGDataset) -> None:
     graph = MessageGraph.from_dataset(dataset)
     pairs = [(tail, relation) for _, relation, tail in edges_of(graph)]
     number = {pair: i for i, pair in enumerate(sorted(set(pairs)))}
     assert graph.group.tolist() == [number[pair] for pair in pairs]
     assert graph.num_groups == len(number)
+    assert graph.groups.tolist() == [list(pair) for pair in number]
 
 
 def test_a_subgraph_is_the_graph_of_some_triples(dataset: KGDataset) -> None:
@@ -168,6 +182,7 @@ def test_graph_without_edges() -> None:
     nothing = torch.tensor([], dtype=torch.long)
     graph = MessageGraph(3, 4, nothing, nothing, nothing, nothing)
     assert (graph.num_edges, graph.num_groups) == (0, 0)
+    assert graph.groups.shape == (0, 2)
     assert graph.inverse.tolist() == []
     assert graph.find(tensor_of([])).tolist() == []
     assert graph.scale(None, torch.float64).tolist() == []

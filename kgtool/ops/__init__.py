@@ -4,11 +4,13 @@ from kgtool.ops.block_sum import block_sum
 from kgtool.ops.count_better import count_better
 from kgtool.ops.distance import distance
 from kgtool.ops.entity_loss import entity_loss
+from kgtool.ops.find_edges import find_edges
 from kgtool.ops.grow_region import grow_region
 from kgtool.ops.hold_out import hold_out
 from kgtool.ops.incidence import Incidence, in_edges, offsets_of
 from kgtool.ops.known_among import known_among
 from kgtool.ops.memory import keep_large_blocks
+from kgtool.ops.order_by import order_by
 from kgtool.ops.path_loss import path_loss
 from kgtool.ops.path_step import path_step
 from kgtool.ops.path_step_torch import path_rows
@@ -25,6 +27,7 @@ __all__ = [
     "count_better",
     "distance",
     "entity_loss",
+    "find_edges",
     "grow_region",
     "hold_out",
     "in_edges",
@@ -32,6 +35,7 @@ __all__ = [
     "keep_large_blocks",
     "known_among",
     "offsets_of",
+    "order_by",
     "path_loss",
     "path_rows",
     "path_step",

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kgtool.ops.order_by import order_by
+
 # Work is cut into this many chunks of about equal numbers of edges, whatever the thread count:
 # what chunks add up is added in order, so the number of threads cannot change a result.
 NUM_CHUNKS = 64
@@ -98,12 +100,12 @@ class Incidence:
         for ids, size in ((head, num_sources), (tail, num_destinations)):
             if len(ids) and not (ids.min() >= 0 and ids.max() < size):
                 raise ValueError(f"node ids from {ids.min()} to {ids.max()}, of {size} nodes")
-        if (np.diff(tail) < 0).any():
+        if (tail[1:] < tail[:-1]).any():
             raise ValueError("edges are not sorted by destination")
         kind = np.zeros(len(head), np.int32) if type_ is None else type_.numpy().astype(np.int32)
         if kind.min(initial=0) < 0:
             raise ValueError(f"edge type {kind.min()} is negative")
-        order = np.lexsort((kind, head))
+        order = order_by((head, kind), (num_sources, int(kind.max(initial=-1)) + 1))
         offsets, reverse_offsets = _offsets(tail, num_destinations), _offsets(head, num_sources)
         return cls(
             num_sources=num_sources,
@@ -111,8 +113,8 @@ class Incidence:
             source=head.astype(np.int32),
             type=kind,
             offsets=offsets,
-            reverse_edge=order.astype(np.int32),
-            reverse_destination=tail[order].astype(np.int32),
+            reverse_edge=order,
+            reverse_destination=tail.astype(np.int32)[order],
             reverse_offsets=reverse_offsets,
             chunks=_chunks(offsets),
             reverse_chunks=_chunks(reverse_offsets),
