@@ -15,6 +15,8 @@ from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from kgtool.ops import order_by
+
 SHARE = 0.97  # Toutanova & Chen's
 
 
@@ -53,17 +55,20 @@ def near_duplicates(triples: Tensor, num_relations: int, share: float = SHARE) -
         Those with most pairs in common first. Two relations come once: where they are alike
         both ways round, as symmetric ones are, not as inverses. A self loop is nobody's reverse.
     """
-    head, relation, tail = triples.unbind(1)
-    size = torch.bincount(relation, minlength=num_relations).numpy()
-    stride = int(torch.maximum(head, tail).max()) + 1 if len(triples) else 1
-    key, order = torch.sort(torch.minimum(head, tail) * stride + torch.maximum(head, tail))
-    couple, count = torch.unique_consecutive(key, return_inverse=True, return_counts=True)[1:]
+    head, relation, tail = triples.numpy().T
+    size = np.bincount(relation, minlength=num_relations)
+    low, high = np.minimum(head, tail), np.maximum(head, tail)
+    bound = int(high.max(initial=-1)) + 1
+    order = order_by((low, high), (bound, bound))
+    low, high = low[order], high[order]
+    new = np.ones(len(order) + 1, np.bool_)  # where two entities begin that are not those before
+    new[1:-1] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
     # most triples are alone between their entities, and have nothing in common with another
-    beside = count[couple] > 1
-    couple, order = couple[beside], order[beside]
-    head, relation, tail = triples[order].unbind(1)
+    beside = ~(new[:-1] & new[1:])
+    couple, order = np.cumsum(new[:-1][beside]) - 1, order[beside]
+    head, relation, tail = triples.numpy()[order].T
     pair = 2 * couple + (head > tail)  # the last bit turns it round; no loop has it
-    shape = (num_relations, 2 * len(count))
+    shape = (num_relations, 2 * (couple.max(initial=-1) + 1))
     of, reversed_of = _members(relation, pair, shape), _members(relation, pair ^ 1, shape)
 
     direct = _alike(of @ of.T, size, share, inverse=False)
@@ -96,10 +101,12 @@ def redundant(
     return others
 
 
-def _members(relation: Tensor, pair: Tensor, shape: tuple[int, int]) -> csr_matrix:
+def _members(
+    relation: NDArray[np.int64], pair: NDArray[np.int64], shape: tuple[int, int]
+) -> csr_matrix:
     """Relations by pairs, 1 where the relation has the pair."""
     ones = np.ones(len(pair), np.int32)
-    return coo_matrix((ones, (relation.numpy(), pair.numpy())), shape=shape).tocsr()
+    return coo_matrix((ones, (relation, pair)), shape=shape).tocsr()
 
 
 def _alike(shared: Any, size: NDArray[np.int64], share: float, inverse: bool) -> list[Overlap]:

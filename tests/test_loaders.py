@@ -351,7 +351,7 @@ def test_the_reader_agrees_with_its_slow_twin(data: bytes, chunk: int) -> None:
             assert (found[1] and int(found[1])) == expected
         else:
             names = vocabulary_of([rows])
-            (ids,) = to_ids([rows], ["train.txt"], names)
+            ids = to_ids([rows], ["train.txt"], names)
             assert [
                 (names.entities[h], names.relations[r], names.entities[t])
                 for h, r, t in ids.tolist()

@@ -90,8 +90,7 @@ def load_with_report(
     if vocabulary is None:
         found = vocabulary_of(parts)
         vocabulary = Vocabulary(found.entities, relations or found.relations)
-    ids = iter(to_ids(parts, places, vocabulary))
-    lines = {split: np.concatenate([next(ids) for _ in splits[split]]) for split in SPLITS}
+    lines = to_ids(parts, places, vocabulary)
     origins = {split: _origin(splits[split]) for split in SPLITS}
     del parts, splits
     name = dataset_name(path)
@@ -124,7 +123,7 @@ def load_negatives(
         files = list(read_members(store, members, reading))
         parts = [read_file(file, reading) for file in files]
         ids = to_ids(parts, [file.place for file in files], vocabulary)
-        found[split] = torch.from_numpy(np.concatenate(ids))
+        found[split] = torch.from_numpy(ids)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from kgtool.loaders.report import (
     Twins,
     Unseen,
 )
+from kgtool.ops import order_by
 from kgtool.triples import SPLITS, Vocabulary
 
 Ints = NDArray[np.int64]
@@ -44,26 +45,22 @@ class Origin:
 
 
 def audit(
-    name: str,
-    source: Path,
-    origins: Mapping[str, Origin],
-    lines: Mapping[str, Ints],
-    vocabulary: Vocabulary,
+    name: str, source: Path, origins: Mapping[str, Origin], lines: Ints, vocabulary: Vocabulary
 ) -> tuple[dict[str, Ints], LoadReport]:
     """Drops the duplicates of each split, keeping the first, and reports on the rest.
 
     Args:
         name: the name of the data set.
         source: its folder or archive.
-        origins: where the triples of each split come from, by split.
-        lines: `(n, 3)` ids by split, `n > 0`; row `i` stands at `numbers[i]` of its origin.
+        origins: where the triples of each split come from, by split; none is without.
+        lines: `(n, 3)` ids, of one split after the other, each as its origin's numbers have it.
         vocabulary: the labels of those ids.
 
     Returns:
         The `(m, 3)` distinct triples of each split, in file order, and the report.
     """
-    train, valid, test = splits = _distinct(lines, origins, vocabulary)
-    entities, relations = _seen(np.concatenate([split.hrt for split in splits]), vocabulary)
+    (train, valid, test), distinct = _distinct(lines, origins, vocabulary)
+    entities, relations = _seen(lines, vocabulary)
     report = LoadReport(
         name=name,
         source=str(source),
@@ -73,7 +70,7 @@ def audit(
         valid=_report_of(valid, origins["valid"], vocabulary, train=train),
         test=_report_of(test, origins["test"], vocabulary, train=train, valid=valid),
         notes=tuple(note for split in SPLITS for note in origins[split].notes),
-        redundancy=_redundancy(splits, vocabulary),
+        redundancy=_redundancy(distinct, vocabulary),
     )
     return {"train": train.hrt, "valid": valid.hrt, "test": test.hrt}, report
 
@@ -86,50 +83,64 @@ class _Split:
         numbers: `(m,)` where they stand in the file.
         repeated: where those stand that repeat an earlier one.
         hrt: `(m, 3)` ids.
-        key: `(m,)` one for each triple.
-        pair: `(m,)` one for each pair of head and tail, numbered from 0.
-        reverse: `(m,)` the pair of tail and head, or -1 where no triple has it; train's are -1.
-        ascending: `(m,)` the keys, sorted.
+        key: `(m,)` int32, one for each triple, numbered from 0.
+        pair: `(m,)` int32, one for each pair of head and tail, numbered from 0.
+        reverse: `(m,)` the pair of tail and head, or -1 where no triple has it; empty for train,
+            which is not asked for it and by far the largest.
     """
 
     numbers: Ints
     repeated: Ints
     hrt: Ints
-    key: Ints
-    pair: Ints
+    key: NDArray[np.int32]
+    pair: NDArray[np.int32]
     reverse: Ints
-    ascending: Ints
 
 
 def _distinct(
-    lines: Mapping[str, Ints], origins: Mapping[str, Origin], vocabulary: Vocabulary
-) -> list[_Split]:
-    num_entities = len(vocabulary.entities)
-    hrt = np.concatenate([lines[split] for split in SPLITS])
-    head, relation, tail = hrt.T
-    # pairs are numbered first: entities² · relations may pass 2⁶³, lines · relations does not
-    pairs, pair = np.unique(head * num_entities + tail, return_inverse=True)
-    key = pair * len(vocabulary.relations) + relation
-    # train is not asked for it, and is by far the largest
-    reverse = np.full(len(hrt), -1)
-    asked = slice(len(lines[SPLITS[0]]), None)
-    reverse[asked] = _position(tail[asked] * num_entities + head[asked], pairs)
+    lines: Ints, origins: Mapping[str, Origin], vocabulary: Vocabulary
+) -> tuple[list[_Split], Ints]:
+    """The splits, and the distinct triples of all of them, in any order."""
+    num_entities, num_relations = len(vocabulary.entities), len(vocabulary.relations)
+    head, relation, tail = lines.T
+    order = order_by((head, tail, relation), (num_entities, num_entities, num_relations))
+    new_pair = _differ(head[order]) | _differ(tail[order])
+    new_key = new_pair | _differ(relation[order])
+    ends = np.cumsum([len(origins[split].numbers) for split in SPLITS])
+    # of equal lines the earlier comes first, so those of one split stand together
+    repeated = np.empty(len(lines), np.bool_)
+    repeated[order] = ~(new_key | _differ(np.searchsorted(ends, order, side="right")))
+    pair, key = _numbered(new_pair, order), _numbered(new_key, order)
+    starts = order[new_pair]
+    pairs = head[starts] * num_entities + tail[starts]
 
     splits = []
-    start = 0
-    for split in SPLITS:
-        stop = start + len(lines[split])
-        first = np.zeros(stop - start, dtype=np.bool_)
-        ascending, at = np.unique(key[start:stop], return_index=True)
-        first[at] = True
-        rows = np.flatnonzero(first)
-        numbers = origins[split].numbers
-        hrt_, key_, pair_, reverse_ = (c[start:stop][rows] for c in (hrt, key, pair, reverse))
+    for split, start, end in zip(SPLITS, [0, *ends], ends, strict=False):
+        numbers, again = origins[split].numbers, repeated[start:end]
+        kept = ~again if again.any() else slice(None)  # a view, where that will do
+        hrt = lines[start:end][kept]
+        asked = hrt[:0] if split == "train" else hrt
         splits.append(
-            _Split(numbers[rows], numbers[~first], hrt_, key_, pair_, reverse_, ascending)
-        )
-        start = stop
-    return splits
+            _Split(
+                numbers[kept], numbers[again], hrt, key[start:end][kept], pair[start:end][kept],
+                reverse=_position(asked[:, 2] * num_entities + asked[:, 0], pairs),
+            )
+        )  # fmt: skip
+    return splits, lines if new_key.all() else lines[order[new_key]]
+
+
+def _differ(ids: NDArray[np.integer]) -> Bools:
+    """`(n,)`: whether each is another than the one before; the first is."""
+    new = np.ones(len(ids), np.bool_)
+    new[1:] = ids[1:] != ids[:-1]
+    return new
+
+
+def _numbered(new: Bools, order: NDArray[np.int32]) -> NDArray[np.int32]:
+    """`(n,)`: what is alike in some order, numbered from 0 where something new begins."""
+    number = np.empty(len(order), np.int32)
+    number[order] = np.cumsum(new, dtype=np.int32) - 1
+    return number
 
 
 def _position(values: Ints, ascending: Ints) -> Ints:
@@ -152,14 +163,14 @@ def _report_of(
     in_train = in_valid = reversed_in_train = same_pair = nothing
     entities, relations = seen_entities, seen_relations = _seen(split.hrt, vocabulary)
     if train is not None:
-        in_train = _position(split.key, train.ascending) >= 0
+        in_train = np.isin(split.key, train.key)
         last_pair = max(split.pair.max(), split.reverse.max())
         count = np.bincount(train.pair, minlength=last_pair + 1)  # train's triples by pair
         same_pair = count[split.pair] - in_train > 0
         reversed_in_train = (split.reverse >= 0) & (count[split.reverse] > 0) & (head != tail)
         seen_entities, seen_relations = _seen(train.hrt, vocabulary)
     if valid is not None:
-        in_valid = _position(split.key, valid.ascending) >= 0
+        in_valid = np.isin(split.key, valid.key)
     return SplitReport(
         file=origin.file,
         unit=origin.unit,
@@ -177,14 +188,10 @@ def _report_of(
     )
 
 
-def _redundancy(splits: Sequence[_Split], vocabulary: Vocabulary) -> Redundancy:
+def _redundancy(distinct: Ints, vocabulary: Vocabulary) -> Redundancy:
     """Of all splits: where they were drawn at random, train has too few of the pairs to tell."""
-    key, hrt = (
-        np.concatenate([getattr(split, name) for split in splits]) for name in ("key", "hrt")
-    )
-    distinct = torch.from_numpy(hrt[np.unique(key, return_index=True)[1]])
     relations = vocabulary.relations
-    found = near_duplicates(distinct, len(relations))
+    found = near_duplicates(torch.from_numpy(distinct), len(relations))
     twins = [one for one in found if not one.symmetric]
     symmetric = [relations[one.relation] for one in found if one.symmetric]
     return Redundancy(

@@ -20,6 +20,7 @@ from itertools import chain
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from kgtool.loaders.delimited_faults import (
     first_fault,
@@ -32,7 +33,7 @@ from kgtool.loaders.faults import fault
 from kgtool.loaders.files import File
 from kgtool.loaders.header import TAKEN, Chosen, choose_columns
 from kgtool.loaders.reading import Reading
-from kgtool.loaders.rows import Ints, Rows, no_triples, rows_of, suspects
+from kgtool.loaders.rows import Rows, no_triples, rows_of, suspects
 
 _CHUNK = 2**24
 DELIMITERS = {"tsv": "\t", "csv": ","}
@@ -143,15 +144,15 @@ def _encoded(chunk: bytes, delimiter: bytes, width: int) -> pa.DictionaryArray:
 
 def _merged(
     parts: list[pa.DictionaryArray], width: int, columns: tuple[int, ...]
-) -> tuple[Ints, pa.LargeStringArray]:
+) -> tuple[NDArray[np.int32], pa.LargeStringArray]:
     """The chosen columns of all chunks: `(n, columns)` codes, and the labels that they use."""
     shared = pa.chunked_array([part.dictionary for part in parts]).dictionary_encode().chunks
-    codes = np.concatenate(
-        [
-            new.indices.to_numpy()[part.indices.to_numpy().reshape(-1, width)[:, columns]]
-            for part, new in zip(parts, shared, strict=True)
-        ]
-    )
+    codes = np.empty((sum(len(part) for part in parts) // width, len(columns)), np.int32)
+    row = 0
+    for part, new in zip(parts, shared, strict=True):
+        of_part = part.indices.to_numpy().reshape(-1, width)[:, columns]
+        codes[row : row + len(of_part)] = new.indices.to_numpy()[of_part]
+        row += len(of_part)
     codes, cells = used(codes, shared[-1].dictionary)
     try:
         return codes, pc.binary_slice(cells, 0, -1).cast(pa.large_string())
@@ -212,8 +213,8 @@ def _quoted_rows(file: File, text: str, delimiter: str) -> Iterator[tuple[int, l
         ) from None
 
 
-def used(codes: Ints, labels: pa.Array) -> tuple[Ints, pa.Array]:
+def used(codes: NDArray[np.integer], labels: pa.Array) -> tuple[NDArray[np.int32], pa.Array]:
     """The same rows, with those labels only that they use."""
     found = np.zeros(len(labels), dtype=np.bool_)
     found[codes] = True
-    return (np.cumsum(found) - 1)[codes], labels.filter(pa.array(found))
+    return (np.cumsum(found, dtype=np.int32) - 1)[codes], labels.filter(pa.array(found))

@@ -31,7 +31,7 @@ def _sorted(parts: Sequence[Rows], columns: list[int]) -> tuple[str, ...]:
     return tuple(labels.take(pc.sort_indices(labels)).to_pylist())
 
 
-def to_ids(parts: Sequence[Rows], places: Sequence[str], vocabulary: Vocabulary) -> list[Ints]:
+def to_ids(parts: Sequence[Rows], places: Sequence[str], vocabulary: Vocabulary) -> Ints:
     """The ids of some rows.
 
     Args:
@@ -40,7 +40,7 @@ def to_ids(parts: Sequence[Rows], places: Sequence[str], vocabulary: Vocabulary)
         vocabulary: the labels whose ids to use.
 
     Returns:
-        `(n, 3)` int64 for each part.
+        `(n, 3)` int64, of one part after the other.
 
     Raises:
         DataError: for a label that the vocabulary lacks; it names the first.
@@ -48,20 +48,18 @@ def to_ids(parts: Sequence[Rows], places: Sequence[str], vocabulary: Vocabulary)
     labels = pa.chunked_array([part.labels for part in parts], pa.large_string())
     entity_ids = _ids(labels, vocabulary.entities)
     relation_ids = _ids(labels, vocabulary.relations)
-    found = []
-    start = 0
+    found = np.empty((sum(len(part.codes) for part in parts), 3), np.int64)
+    row = label = 0
     for part, place in zip(parts, places, strict=True):
-        stop = start + len(part.labels)
-        hrt = np.empty(part.codes.shape, np.int64)
-        for column, ids in enumerate((entity_ids, relation_ids, entity_ids)):
-            hrt[:, column] = ids[start:stop][part.codes[:, column]]
-        unknown = np.argwhere(hrt < 0) if hrt.min() < 0 else hrt[:0]
-        if len(unknown):
-            row, column = unknown[0].tolist()
-            label = part.labels[part.codes[row, column]].as_py()
-            raise _unknown(f"{place}, {part.where(row)}", column, label, vocabulary)
-        found.append(hrt)
-        start = stop
+        hrt = found[row : row + len(part.codes)]
+        own = slice(label, label + len(part.labels))
+        for column, ids in enumerate((entity_ids[own], relation_ids[own], entity_ids[own])):
+            hrt[:, column] = ids[part.codes[:, column]]
+        if hrt.min(initial=0) < 0:
+            at, column = np.argwhere(hrt < 0)[0].tolist()
+            text = part.labels[part.codes[at, column]].as_py()
+            raise _unknown(f"{place}, {part.where(at)}", column, text, vocabulary)
+        row, label = row + len(hrt), own.stop
     return found
 
 

@@ -251,6 +251,7 @@ def _named(rows: Rows, place: str, entities: IdLabels, relations: IdLabels) -> R
             "restore the mapping, or the triple",
         )
     codes[:, 1] += len(entities.labels)
-    codes, labels = used(codes, pa.array(entities.labels + relations.labels, pa.large_string()))
+    every = pa.array(entities.labels + relations.labels, pa.large_string())
+    compact, labels = used(codes, every)
     assert not suspects(labels)
-    return replace(rows, codes=codes, labels=labels)
+    return replace(rows, codes=compact, labels=labels)

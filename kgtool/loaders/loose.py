@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,7 +72,7 @@ def read_triples(
         parts.append(read_file(file, reading, extra))
     found = vocabulary_of(parts)
     vocabulary = Vocabulary(found.entities, relations or found.relations)
-    ids = np.concatenate(to_ids(parts, names, vocabulary))
+    ids = to_ids(parts, names, vocabulary)
     texts = None
     if parts[0].extra is not None:
         texts = tuple(text for part in parts for text in part.extra or ())

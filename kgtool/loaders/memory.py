@@ -70,7 +70,9 @@ def dataset_of(
             numbers = np.arange(1, len(columns[0]) + 1)
             parts[split] = rows_of(columns, numbers, split, "row")
     vocabulary = vocabulary_of(list(parts.values()))
-    ids = dict(zip(parts, to_ids(list(parts.values()), list(parts), vocabulary), strict=True))
+    ends = np.cumsum([len(rows.codes) for rows in parts.values()])[:-1]
+    lines = np.split(to_ids(list(parts.values()), list(parts), vocabulary), ends)
+    ids = dict(zip(parts, lines, strict=True))
     empty = torch.empty((0, 3), dtype=torch.int64)
     tensors = {
         split: torch.from_numpy(_distinct(ids[split])) if split in ids else empty
