@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.ops import Incidence, find_edges, offsets_of, order_by
+from kgtool.ops import Incidence, find_edges, offsets_of
 from kgtool.triples import KGDataset, with_inverses
 
 # DGL asks for a backend, and writes one to the home folder, unless this is set before its import.
@@ -84,30 +84,34 @@ class MessageGraph:
             raise ValueError("edge types are not relation ids in order; see to_heterograph")
         flat = dgl.to_homogeneous(graph)
         head, tail = (ids.long() for ids in flat.edges())
-        relation = flat.edata[dgl.ETYPE].long()
-        return cls._sorted(graph.num_nodes(ENTITY), num_relation_ids, head, relation, tail)
+        sizes = graph.num_nodes(ENTITY), num_relation_ids
+        return cls._of_keys(_keys(head, flat.edata[dgl.ETYPE].long(), tail, *sizes), *sizes)
 
     @classmethod
     def from_dataset(cls, dataset: KGDataset) -> MessageGraph:
         """The message graph of the train triples and their inverses, as of their heterograph."""
+        sizes = dataset.num_entities, 2 * dataset.num_relations
         head, relation, tail = dataset.train.unbind(1)
-        return cls._sorted(
-            dataset.num_entities, 2 * dataset.num_relations, torch.cat([head, tail]),
-            torch.cat([relation, relation + dataset.num_relations]), torch.cat([tail, head]),
-        )  # fmt: skip
+        keys = torch.cat(
+            [
+                _keys(head, relation, tail, *sizes),
+                _keys(tail, relation + dataset.num_relations, head, *sizes),
+            ]
+        )
+        return cls._of_keys(keys, *sizes)
 
     @classmethod
-    def _sorted(
-        cls, num_entities: int, num_relation_ids: int, head: Tensor, relation: Tensor, tail: Tensor
-    ) -> MessageGraph:
-        """The message graph of edges in any order."""
-        columns, sizes = (tail, relation, head), (num_entities, num_relation_ids, num_entities)
-        order = torch.from_numpy(order_by([ids.numpy() for ids in columns], sizes))
-        tail, relation = tail[order], relation[order]
-        group = torch.zeros_like(tail)
-        if len(group):
-            group[1:] = _differ(tail) | _differ(relation)
-        return cls(num_entities, num_relation_ids, head[order], relation, tail, group.cumsum_(0))
+    def _of_keys(cls, keys: Tensor, num_entities: int, num_relation_ids: int) -> MessageGraph:
+        """The message graph of edges in any order, whose keys it sorts where they stand."""
+        keys.numpy().sort()
+        head = keys % num_entities
+        pair = keys.div_(num_entities, rounding_mode="floor")
+        group = torch.zeros_like(pair)
+        group[1:] = pair[1:] != pair[:-1]
+        return cls(
+            num_entities, num_relation_ids, head, pair % num_relation_ids,
+            pair.div_(num_relation_ids, rounding_mode="floor"), group.cumsum_(0),
+        )  # fmt: skip
 
     @property
     def num_edges(self) -> int:
@@ -194,6 +198,8 @@ class MessageGraph:
         return present / count.clamp_(min=1)[self.group]
 
 
-def _differ(ids: Tensor) -> Tensor:
-    """`(n - 1,)` bool: whether each of `ids` `(n,)` but the first is not the one before."""
-    return ids[1:] != ids[:-1]
+def _keys(
+    head: Tensor, relation: Tensor, tail: Tensor, num_entities: int, num_relation_ids: int
+) -> Tensor:
+    """`(e,)` int64, one an edge, ascending by tail, then relation, then head."""
+    return tail.mul(num_relation_ids).add_(relation).mul_(num_entities).add_(head)

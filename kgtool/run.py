@@ -288,14 +288,18 @@ def is_hardly_begun(path: Path) -> bool:
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
+    labels: list[str] = []
     try:
-        lines = path.read_bytes().decode().split("\n")
-        rows = [line.split("\t") for line in lines[1:-1]]
-        labels = tuple(label for i, (number, label) in enumerate(rows) if int(number) == i)
+        with path.open(encoding="utf-8", newline="\n") as lines:  # no other character ends a line
+            sound = lines.readline() == "id\tlabel\n"
+            for line in lines:
+                number, label = line.split("\t")
+                sound &= int(number) == len(labels) and label.endswith("\n")
+                labels.append(label[:-1])
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise RunError(
             f"{path}: damaged vocabulary ({error}). Remedy: restore the file."
         ) from error
-    if lines[0] != "id\tlabel" or len(labels) != len(rows) or lines[-1]:
+    if not sound:
         raise RunError(f"{path}: ids do not count from 0. Remedy: restore the file.")
-    return labels
+    return tuple(labels)

@@ -104,7 +104,7 @@ class KGDataset:
         for split in SPLITS:
             triples = self.split(split)
             digest.update(len(triples).to_bytes(8, "little"))
-            digest.update(triples.contiguous().numpy().tobytes())
+            digest.update(triples.contiguous().numpy().reshape(-1).data)  # no copy
         return digest.hexdigest()
 
 
@@ -128,6 +128,7 @@ class AnswerIndex:
     Args:
         triples: `(n, 3)` int64, relation ids below `num_relation_ids`. Duplicates are dropped.
         num_relation_ids: number of relation ids, inverses counted.
+        inverses: whether to index the inverse of each triple too.
 
     Attributes:
         hr: `(q, 2)` int64, the distinct queries, sorted by head, then relation.
@@ -135,17 +136,29 @@ class AnswerIndex:
         tails: `(m,)` int64, ascending within a query.
     """
 
-    def __init__(self, triples: Tensor, num_relation_ids: int) -> None:
+    def __init__(self, triples: Tensor, num_relation_ids: int, inverses: bool = False) -> None:
         self._num_relation_ids = num_relation_ids
-        # Sorted as one int64 a triple, which is several times faster than by rows.
-        self._stride = int(triples[:, 2].max()) + 1 if len(triples) else 1
-        code = torch.unique(self._key(triples[:, :2]) * self._stride + triples[:, 2])
+        columns = (2, 0) if inverses else (2,)
+        self._stride = max(
+            (int(triples[:, i].max()) + 1 for i in columns if len(triples)), default=1
+        )
+        code = self._code(triples)
+        if inverses:
+            code = torch.cat([code, self._code(invert(triples, num_relation_ids // 2))])
+        code.numpy().sort()  # where it stands; as one int64 a triple, which is faster than by rows
+        code = code[_first(code)]
         self.tails = code % self._stride
-        self._keys, counts = torch.unique_consecutive(code // self._stride, return_counts=True)
+        key = code.div_(self._stride, rounding_mode="floor")
+        start = _first(key).nonzero().flatten()
+        self._keys = key[start]
         self.hr = torch.stack(
             [self._keys // num_relation_ids, self._keys % num_relation_ids], dim=1
         )
-        self.offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        self.offsets = torch.cat([start, start.new_full((1,), len(key))])
+
+    def _code(self, triples: Tensor) -> Tensor:
+        """`(n,)` int64, one a triple, ascending by head, then relation, then tail."""
+        return self._key(triples[:, :2]).mul_(self._stride).add_(triples[:, 2])
 
     def _key(self, hr: Tensor) -> Tensor:
         return hr[:, 0] * self._num_relation_ids + hr[:, 1]
@@ -175,7 +188,7 @@ class AnswerIndex:
         inside = triples[:, 2] < self._stride
         if not len(self._codes):
             return torch.zeros_like(inside)
-        code = self._key(triples[:, :2]) * self._stride + triples[:, 2]
+        code = self._code(triples)
         place = torch.searchsorted(self._codes, code).clamp_(max=len(self._codes) - 1)
         return inside & (self._codes[place] == code)
 
@@ -212,6 +225,13 @@ class AnswerIndex:
         return position, first[position] + torch.arange(len(position))
 
 
+def _first(ascending: Tensor) -> Tensor:
+    """`(n,)` bool: which of `ascending` `(n,)` are not the same as the one before."""
+    new = torch.ones(len(ascending), dtype=torch.bool)
+    torch.ne(ascending[1:], ascending[:-1], out=new[1:])
+    return new
+
+
 def answer_index(triples: Tensor, num_relations: int) -> AnswerIndex:
     """The answers that triples `(n, 3)` int64 give to questions of either side."""
-    return AnswerIndex(with_inverses(triples, num_relations), 2 * num_relations)
+    return AnswerIndex(triples, 2 * num_relations, inverses=True)
