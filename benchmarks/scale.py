@@ -1,0 +1,136 @@
+"""Scale: time and memory of each step from files to queries, as the graph grows.
+
+Graphs of `scripts/generate_large.py`, 0.24 entities a triple as in Wikidata5M, each in a process of
+its own. The peak is of all that is resident in a step, what the steps before left included.
+
+    python -m benchmarks.scale --triples 1000000 2000000 5000000 20000000
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+# First: kgtool is to be imported before torch.
+from benchmarks import common
+from benchmarks.common import console
+
+# isort: split
+import numpy as np
+
+from kgtool.graph import MessageGraph
+from kgtool.loaders import load_with_report
+from kgtool.triples import answer_index
+from scripts import generate_large
+
+ENTITIES = 0.24  # for each triple
+RELATIONS, HELD_OUT = 822, 5000  # at most
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was done: its seconds, and the peak of resident bytes meanwhile."""
+
+    name: str
+    seconds: float
+    peak: int
+
+
+def generate(place: Path, triples: int, seed: int) -> None:
+    """Write a graph, unless it is there."""
+    if (place / "train.txt").exists():
+        return
+    sizes = {
+        "entities": round(triples * ENTITIES),
+        "triples": triples,
+        "relations": min(RELATIONS, triples // 200),
+        "held-out": min(HELD_OUT, triples // 100),
+        "seed": seed,
+    }
+    generate_large.main([str(place), *(f"--{name}={size}" for name, size in sizes.items())])
+
+
+def steps(place: Path) -> list[Step]:
+    """Load a graph and index it, as training does."""
+    found = [Step("imports", 0.0, common.peak_bytes())]
+
+    def timed(name: str, call: Callable[[], T]) -> T:
+        start = time.perf_counter()
+        result = common.peak_growth(call)[1]  # which sets the peak back before
+        found.append(Step(name, time.perf_counter() - start, common.peak_bytes()))
+        return result
+
+    dataset = timed("load, with report", lambda: load_with_report(place)[0])
+    graph = timed("message graph", lambda: MessageGraph.from_dataset(dataset))
+    timed("its kernels' indices", lambda: (graph.incidence, graph.opposite))
+    timed("answer index", lambda: answer_index(dataset.train, dataset.num_relations))
+    return found
+
+
+def in_own_process(call: Callable[..., T], *arguments: object) -> T:
+    """What a function gives, where nothing else has been loaded."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(call, *arguments).result()
+
+
+def fit(sizes: Sequence[int], peaks: Sequence[int]) -> str:
+    """Bytes a triple by least squares, and the farthest peak from that line, of itself."""
+    if len(sizes) < 2:
+        return ""
+    line = np.polyfit(sizes, peaks, 1)
+    residual = np.abs(np.polyval(line, sizes) / np.array(peaks) - 1).max()
+    return f"{line[0]:.0f} ± {100 * residual:.0f} %"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, generate, measure, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--triples", type=common.positive, nargs="+", metavar="N", default=[1_000_000],
+        help="train triples of each graph (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--folder", type=Path, metavar="PATH", help="where graphs are kept; by default nowhere"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="%(default)s")
+    args = parser.parse_args(argv)
+    common.describe()
+    sizes = sorted(set(args.triples))
+    taken: dict[int, list[Step]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for size in sizes:
+            place = (args.folder or Path(scratch)) / f"{size}-{args.seed}"
+            in_own_process(generate, place, size, args.seed)
+            taken[size] = in_own_process(steps, place)
+    rows = []
+    for i, name in enumerate(step.name for step in taken[sizes[0]]):
+        of_step = [taken[size][i] for size in sizes]
+        slope = fit(sizes, [step.peak for step in of_step])
+        for size, step in zip(sizes, of_step, strict=True):
+            last = size == sizes[-1]
+            rows.append(
+                [
+                    f"{name}, {size:,}", f"{step.seconds:.1f}", common.megabytes(step.peak),
+                    f"{step.peak / size:,.0f}", slope if last else "",
+                ]
+            )  # fmt: skip
+    columns = ["step, triples", "seconds", "peak", "bytes a triple", "slope ± farthest"]
+    common.print_table("from files to queries", columns, rows)
+    total = ", ".join(f"{size:,}: {sum(s.seconds for s in taken[size]):.1f} s" for size in sizes)
+    console.print(f"all steps: {total}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
