@@ -9,13 +9,13 @@ apart it cannot.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kgtool.ranking import ScoresTails, rank_scores
+from kgtool.ranking import AskBlocks, ScoresTails, blocks_of, rank_scores
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
@@ -40,6 +40,19 @@ class Blend:
         """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
         return self.first.score_t(hr) + self.weight * self.second.score_t(hr)
 
+    @property
+    def block_scores(self) -> AskBlocks | None:
+        """As of `ScoresBlocks`, where both models have it."""
+        first, second = blocks_of(self.first), blocks_of(self.second)
+        if first is None or second is None:
+            return None
+
+        def ask(hr: Tensor) -> Callable[[slice | Tensor], Tensor]:
+            one, other = first(hr), second(hr)
+            return lambda entities: one(entities) + self.weight * other(entities)
+
+        return ask
+
 
 def fit_blend(
     first: ScoresTails, second: ScoresTails, dataset: KGDataset, progress: bool = False
@@ -55,12 +68,12 @@ def fit_blend(
     queries = with_inverses(dataset.valid, num_relations)
     triples = with_inverses(torch.cat([dataset.train, dataset.valid]), num_relations)
 
-    def scores(hr: Tensor) -> Iterator[Tensor]:
-        one, other = first.score_t(hr), second.score_t(hr)
+    def sums(scores: Sequence[Tensor]) -> Iterator[Tensor]:
+        one, other = scores
         return (one + weight * other for weight in WEIGHTS)
 
     rankings = rank_scores(
-        scores, len(WEIGHTS), queries, AnswerIndex(triples, 2 * num_relations),
+        [first, second], sums, queries, AnswerIndex(triples, 2 * num_relations),
         dataset.num_entities, progress="weights on valid" if progress else None,
     )  # fmt: skip
     mrr = {

@@ -18,7 +18,9 @@ from torch import Tensor
 from kgtool.counts import PairCounts, tails_of_relations
 from kgtool.errors import ConfigError
 from kgtool.loaders.labels import read_types
+from kgtool.ops import in_edges, offsets_of
 from kgtool.ranking import Candidates
+from kgtool.sweep import Chosen
 from kgtool.triples import AnswerIndex, KGDataset
 
 WORDS = "all, types, types:FILE, or sampled:NUMBER as in sampled:500"
@@ -45,19 +47,25 @@ class Sampled:
         """Names the protocol."""
         return f"sampled-{self.number}"
 
-    def mask(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Tensor:
-        """`(n, num_entities)` bool, of the answers of triples `(n, 3)` int64."""
-        mask = torch.zeros(len(triples), num_entities, dtype=torch.bool)
-        mask[known.others(triples)] = True
-        mask[torch.arange(len(triples)), triples[:, 2]] = True
-        for triple, row in zip(triples.tolist(), mask.numpy(), strict=True):
-            taken = np.flatnonzero(row)
-            free = num_entities - len(taken)
+    def choose(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Chosen:
+        """See `Candidates`; a row an answer."""
+        position, entity = known.others(triples)
+        # An answer, then those known beside it: what no draw may give.
+        position = torch.cat([torch.arange(len(triples)), position])
+        taken, order = torch.sort(position * num_entities + torch.cat([triples[:, 2], entity]))
+        ends = offsets_of(position[order], len(triples)).tolist()
+        rows = []
+        for i, triple in enumerate(triples.tolist()):
+            mine = taken[ends[i] : ends[i + 1]].numpy() - i * num_entities
+            free = num_entities - len(mine)
             random = np.random.default_rng([self.seed, *triple])
             drawn = random.choice(free, min(self.number, free), replace=False, shuffle=False)
             # The i-th entity that is not taken, by the number of those taken before it.
-            row[drawn + np.searchsorted(taken - np.arange(len(taken)), drawn, side="right")] = True
-        return mask
+            drawn += np.searchsorted(mine - np.arange(len(mine)), drawn, side="right")
+            rows.append(np.sort(np.concatenate([mine, drawn])))
+        sizes = torch.tensor([0, *map(len, rows)])
+        entity = torch.from_numpy(np.concatenate(rows)) if rows else entity
+        return Chosen(torch.arange(len(triples)), sizes.cumsum(0), entity, num_entities)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,18 +114,30 @@ class Types:
         )
         return cls(seen, (of_entity, (shown @ of_entity).tocsr()))
 
-    def mask(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Tensor:
-        """`(n, num_entities)` bool, of the answers of triples `(n, 3)` int64."""
-        return self.of_relations(triples[:, 1])
+    def choose(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Chosen:
+        """See `Candidates`; a row a relation."""
+        relation, row = torch.unique(triples[:, 1], return_inverse=True)
+        position, entity = self._pairs(relation)
+        pair = torch.unique(position * num_entities + entity)
+        offsets = offsets_of(pair // num_entities, len(relation))
+        return Chosen(row, offsets, pair % num_entities, num_entities)
 
     def of_relations(self, relation: Tensor) -> Tensor:
         """`(n, num_entities)` bool: the entities that may be tails of relation ids `(n,)` int64."""
-        allowed = self.seen.rows(relation) > 0
-        if self.of_type is not None:
-            of_entity, of_relation = self.of_type
-            shared = of_relation[relation.numpy()] @ of_entity.T
-            allowed |= torch.from_numpy(shared.toarray() > 0)
+        allowed = torch.zeros(len(relation), self.seen.num_columns, dtype=torch.bool)
+        allowed[self._pairs(relation)] = True
         return allowed
+
+    def _pairs(self, relation: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions in `relation` `(n,)` int64, and entities that may be tails; some twice."""
+        position, pair = in_edges(self.seen.offsets, relation)
+        entity = self.seen.column[pair]
+        if self.of_type is None:
+            return position, entity
+        of_entity, of_relation = self.of_type
+        shared = (of_relation[relation.numpy()] @ of_entity.T).nonzero()
+        row, column = (torch.from_numpy(index).long() for index in shared)
+        return torch.cat([position, row]), torch.cat([entity, column])
 
 
 def parse_candidates(text: str, dataset: KGDataset) -> Candidates | None:

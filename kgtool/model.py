@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,15 @@ from kgtool.walk_reader import WalkReader
 
 # Queries that a head's pairs are scored by at a time: their states are a few megabytes.
 QUERY_ROWS = 4096
+# MKL adds up products of fewer than 12 rows or columns in another order, with other bits.
+PRODUCT_ROWS = 16
+
+
+def _padded(rows: Tensor) -> Tensor:
+    """The rows, the last one again and again where they are fewer than `PRODUCT_ROWS`."""
+    if not 0 < len(rows) < PRODUCT_ROWS:
+        return rows
+    return rows[torch.arange(PRODUCT_ROWS).clamp(max=len(rows) - 1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +61,24 @@ class Scorer:
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
         return self.score_paths(hr[:, 0], hr[:, 1:], torch.ones(len(hr), dtype=torch.long))
+
+    @torch.no_grad()
+    def block_scores(self, hr: Tensor) -> Callable[[slice | Tensor], Tensor]:
+        """What scores queries `(n, 2)` int64 against entities, see `ranking.ScoresBlocks`.
+
+        A score is the same to the bit however many queries and entities it is made with.
+        """
+        asked = _padded(hr)
+        length = torch.ones(len(asked), dtype=torch.long)
+        queries = self.decoder(asked[:, 0], asked[:, 1:], length, self.entities, self.relations)
+
+        @torch.no_grad()
+        def score(entities: slice | Tensor) -> Tensor:
+            bias, states = self.decoder.bias[entities], self.entities[entities]
+            scores = torch.addmm(_padded(bias), queries, _padded(states).t())
+            return scores[: len(hr), : len(bias)]
+
+        return score
 
     @torch.no_grad()
     def score_r(self, ht: Tensor, relation: Tensor) -> Tensor:

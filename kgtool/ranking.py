@@ -6,8 +6,9 @@ mean. The true score is read from the same score matrix that it is ranked in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -16,18 +17,47 @@ from tqdm.auto import tqdm
 
 from kgtool import processes
 from kgtool.errors import ScoreError
-from kgtool.ops import count_better
+from kgtool.sweep import BlockScores, Chosen, sweep
 from kgtool.triples import AnswerIndex
 
-# Scores made at a time: this many bytes of float32, so that what reads them finds them cached.
+# Whole rows of scores made at a time: this many bytes of float32, so that what reads them finds
+# them cached; or this many rows, so that there is work for threads.
 CHUNK_BYTES = 8 * 2**20
+WHOLE_ROWS = 8
+ENOUGH_ROWS = 128  # a table that is read once for so many queries need not be read in blocks
+# Blocks of scores are smaller: beside them, the entities' states are to stay in the cache too.
+BLOCK_BYTES = 4 * 2**20
+# Answers ranked at a time where scores are made in blocks: among all entities, and among chosen
+# ones, which are scored for every query of the chunk.
+QUERIES = 512
+CHOOSING_QUERIES = 64
 
 
 class ScoresTails(Protocol):
-    """Anything that scores every tail of a batch of queries."""
+    """Anything that scores every tail of a batch of queries.
+
+    A model may also have `block_scores`, as of `ScoresBlocks`.
+    """
 
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` float scores of the queries `hr` `(n, 2)` int64."""
+        ...
+
+
+# Of queries `(n, 2)` int64: what gives their scores `(n, k)` against entities, by a slice or by
+# ids `(k,)` int64.
+AskBlocks = Callable[[Tensor], Callable[[slice | Tensor], Tensor]]
+
+
+class ScoresBlocks(ScoresTails, Protocol):
+    """Anything that can score a few entities in less time than all of them."""
+
+    @property
+    def block_scores(self) -> AskBlocks | None:
+        """Asks queries, which are made once for all entities; None of a model that cannot.
+
+        Two entities of one call that are alike get the same score, to the bit.
+        """
         ...
 
 
@@ -39,8 +69,8 @@ class Candidates(Protocol):
         """Names the protocol, also in file names."""
         ...
 
-    def mask(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Tensor:
-        """`(n, num_entities)` bool for triples `(n, 3)` int64; an answer is always a candidate.
+    def choose(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Chosen:
+        """The candidates of triples `(n, 3)` int64; an answer is always one, listed or not.
 
         Args:
             triples: `(h, r, t)`, t the answer; head queries as inverses.
@@ -106,6 +136,19 @@ class Ranking:
     raw: Ranks
     score: Tensor
 
+    @classmethod
+    def concatenate(cls, *parts: Ranking) -> Ranking:
+        """The answers of several sets of queries, pooled."""
+        return cls(
+            Ranks.concatenate(*(part.filtered for part in parts)),
+            Ranks.concatenate(*(part.raw for part in parts)),
+            torch.cat([part.score for part in parts]),
+        )
+
+    def __getitem__(self, index: Tensor | slice) -> Ranking:
+        """The answers at a mask, at indices or in a slice."""
+        return Ranking(self.filtered[index], self.raw[index], self.score[index])
+
 
 def not_finite(query: str) -> ScoreError:
     """The error for a query that has a score which cannot be ranked."""
@@ -126,14 +169,15 @@ def rank_tails(
 ) -> Ranking:
     """Filtered and raw ranks of the tails of triples.
 
-    Memory is bounded by the chunk, whatever the number of triples.
+    Memory is bounded, whatever the number of triples: by a block of `BLOCK_BYTES` of scores, of a
+    model that has `block_scores`, and by a chunk of whole rows of scores, of any other.
 
     Args:
         model: gives the scores.
         triples: `(n, 3)` int64 `(h, r, t)`; for head queries their inverses.
         known: all answers that do not count against an answer.
         num_entities: number of candidates.
-        chunk_size: answers ranked at a time; by default what fits the cache.
+        chunk_size: answers ranked at a time; by default what is fast.
         progress: a label for a progress bar; None shows none.
         candidates: what answers are ranked among; None for all entities.
 
@@ -143,18 +187,16 @@ def rank_tails(
     Raises:
         ScoreError: when a score is NaN or infinite, naming the query.
     """
-
-    def score(hr: Tensor) -> tuple[Tensor]:
-        return (model.score_t(hr),)
-
-    found = rank_scores(score, 1, triples, known, num_entities, chunk_size, progress, candidates)
+    found = rank_scores(
+        [model], iter, triples, known, num_entities, chunk_size, progress, candidates
+    )
     return found[0]
 
 
 @torch.no_grad()
 def rank_scores(
-    score: Callable[[Tensor], Iterable[Tensor]],
-    num_models: int,
+    models: Sequence[ScoresTails],
+    mix: Callable[[Sequence[Tensor]], Iterable[Tensor]],
     triples: Tensor,
     known: AnswerIndex,
     num_entities: int,
@@ -162,90 +204,139 @@ def rank_scores(
     progress: str | None = None,
     candidates: Candidates | None = None,
 ) -> list[Ranking]:
-    """`rank_tails` of several models whose scores are made together.
+    """`rank_tails` of mixtures of models, each of which is asked once.
 
     Args:
-        score: gives each model's `(q, num_entities)` scores of queries `(q, 2)`, one after the
-            other.
-        num_models: how many.
+        models: give the scores.
+        mix: makes the scores that are ranked, one after the other, of those of the models, all of
+            one shape.
         triples, known, num_entities, chunk_size, progress, candidates: as of `rank_tails`.
     """
-    # Processes that work together rank some each: all have the same model, and get all ranks.
-    chunk_size = chunk_size or max(1, CHUNK_BYTES // (4 * num_entities))
-    # Equal queries side by side, so that a chunk scores each once.
-    order = torch.argsort(triples[:, 1], stable=True)
-    order = order[torch.argsort(triples[order, 0], stable=True)]
-    counts = torch.zeros(num_models, 6, len(triples), dtype=torch.long)
-    answers = torch.zeros(num_models, len(triples))
+    ask, in_blocks = _ask(models, mix, num_entities)
+    rows = rows_at_a_time(num_entities)
+    whole = not in_blocks or (candidates is None and rows >= ENOUGH_ROWS)
+    blocks = QUERIES if candidates is None else CHOOSING_QUERIES
+    chunk_size = chunk_size or (rows if whole else blocks)
+    width = num_entities if whole else max(1, BLOCK_BYTES // (4 * chunk_size))
+    # Equal queries side by side, so that a chunk scores each once; then those of a head, which are
+    # one pass of a model that makes passes, or of a relation, whose candidates are alike.
+    order = torch.arange(len(triples))
+    for column in (0, 1) if in_blocks and candidates else (1, 0):
+        order = order[torch.argsort(triples[order, column], stable=True)]
+    # Processes that work together rank some each: all have the same models, and get all ranks.
+    own = order[processes.share(len(order))]
+    parts: list[list[Ranking]] = []
     bar = tqdm(total=len(triples), desc=progress, unit="query", disable=progress is None)
     with bar:
-        for chunk in order[processes.share(len(order))].split(chunk_size):
+        for chunk in own.split(chunk_size) if len(own) else ():
             hr, row = torch.unique_consecutive(triples[chunk, :2], dim=0, return_inverse=True)
-            among = None
-            if candidates is not None:
-                among = _among(candidates, triples[chunk], known, num_entities)
-            for i, scores in enumerate(score(hr)):
-                counts[i, :, chunk] = _count(
-                    scores, hr, row, triples[chunk], known, num_entities, among
-                )
-                answers[i, chunk] = scores[row, triples[chunk, 2]].float()
+            part = triples[chunk]
+            parts.append(
+                _rank_chunk(ask(hr), hr, row, part, known, num_entities, width, candidates)
+            )
             bar.update(len(chunk))
-    processes.add_up([counts, answers])
-    return [
-        Ranking(
-            Ranks(better - known_better, equal - known_equal, total - known_others),
-            Ranks(better, equal, total),
-            answer,
-        )
-        for (better, equal, total, known_better, known_equal, known_others), answer in zip(
-            counts, answers, strict=True
-        )
-    ]
+    if processes.size() > 1:
+        return [
+            _gathered([part[i] for part in parts], own, len(order)) for i in range(len(models))
+        ]
+    back = torch.argsort(order)
+    return [Ranking.concatenate(*of_model)[back] for of_model in zip(*parts, strict=True)]
 
 
-def _count(
-    scores: Tensor,
+def rows_at_a_time(num_entities: int) -> int:
+    """How many queries' scores of all entities are made together.
+
+    As many as are found cached by what reads them, but enough to share the work on them.
+    """
+    return max(WHOLE_ROWS, CHUNK_BYTES // (4 * num_entities))
+
+
+def blocks_of(model: ScoresTails) -> AskBlocks | None:
+    """A model's `block_scores`; None where it has none."""
+    found: AskBlocks | None = getattr(model, "block_scores", None)
+    return found
+
+
+def _ask(
+    models: Sequence[ScoresTails],
+    mix: Callable[[Sequence[Tensor]], Iterable[Tensor]],
+    num_entities: int,
+) -> tuple[Callable[[Tensor], BlockScores], bool]:
+    """What asks all models, and whether all score blocks; else all of them score whole rows."""
+    asks = [blocks_of(model) for model in models]
+    in_blocks = all(asks)
+    if not in_blocks:
+        asks = [partial(_whole_rows, model, num_entities) for model in models]
+
+    def ask(hr: Tensor) -> BlockScores:
+        scores = [of_model(hr) for of_model in asks if of_model is not None]
+        return lambda entities: mix([of_model(entities) for of_model in scores])
+
+    return ask, in_blocks
+
+
+def _whole_rows(
+    model: ScoresTails, num_entities: int, hr: Tensor
+) -> Callable[[slice | Tensor], Tensor]:
+    """Of a model that scores all entities at once: the scores `(n, k)` of some of them."""
+    scores = model.score_t(hr)
+    if scores.shape != (len(hr), num_entities):
+        raise ValueError(f"score_t gave {tuple(scores.shape)} for {len(hr)} × {num_entities}")
+    return lambda entities: scores[:, entities]
+
+
+def _rank_chunk(
+    score: BlockScores,
     hr: Tensor,
     row: Tensor,
     triples: Tensor,
     known: AnswerIndex,
     num_entities: int,
-    among: Tensor | None,
-) -> Tensor:
-    """`(6, n)`: candidates better, level, in all, and the same of other known answers.
+    width: int,
+    candidates: Candidates | None,
+) -> list[Ranking]:
+    """The ranks of some triples, by each model.
 
     Args:
-        scores: of the queries `hr`; `row` is that of each triple's.
-        hr, row, triples, known, num_entities: the chunk.
-        among: `(n, num_entities)` bool, the candidates; None for all.
+        score: of the queries `hr`; `row` is that of each triple's.
+        hr, row, triples, known, num_entities, candidates: the chunk.
+        width: entities scored at a time.
     """
-    tail = triples[:, 2]
-    if scores.shape != (len(hr), num_entities):
-        raise ValueError(f"score_t gave {tuple(scores.shape)} for {len(hr)} × {num_entities}")
-    better, equal, finite = count_better(scores, row, tail)
-    if not bool((finite == num_entities).all()):
-        head, relation = hr[row[finite < num_entities][0]].tolist()
-        raise not_finite(f"query (head {head}, relation {relation}, ?)")
+    n, tail = len(triples), triples[:, 2]
     position, answer = known.others(triples)
-    total = torch.full_like(tail, num_entities)
-    if among is not None:
-        of_answer = scores[row, tail].unsqueeze(1)
-        better = ((scores[row] > of_answer) & among).sum(1)
-        equal = ((scores[row] == of_answer) & among).sum(1)
-        total = among.sum(1)
-        inside = among[position, answer]
+    total = torch.full((n,), num_entities)
+    chosen = None
+    if candidates is not None:
+        chosen = candidates.choose(triples, known, num_entities)
+        inside = chosen.contains(position, answer)
         position, answer = position[inside], answer[inside]
-    score, true = scores[row[position], answer], scores[row, tail][position]
-    known_better = torch.bincount(position[score > true], minlength=len(tail))
-    known_equal = torch.bincount(position[score == true], minlength=len(tail))
-    known_others = torch.bincount(position, minlength=len(tail))
-    return torch.stack([better, equal - 1, total, known_better, known_equal, known_others])
+        total = chosen.size + ~chosen.contains(torch.arange(n), tail)
+    others = torch.bincount(position, minlength=n)
+    rankings = []
+    for found in sweep(score, num_entities, width, row, tail, (position, answer), chosen):
+        if not bool(found.finite.all()):
+            head, relation = hr[row[~found.finite][0]].tolist()
+            raise not_finite(f"query (head {head}, relation {relation}, ?)")
+        true = found.score[position]
+        better = torch.bincount(position[found.others > true], minlength=n)
+        equal = torch.bincount(position[found.others == true], minlength=n)
+        rankings.append(
+            Ranking(
+                Ranks(found.better - better, found.equal - equal, total - others),
+                Ranks(found.better, found.equal, total),
+                found.score.float(),
+            )
+        )
+    return rankings
 
 
-def _among(
-    candidates: Candidates, triples: Tensor, known: AnswerIndex, num_entities: int
-) -> Tensor:
-    """`(n, num_entities)` bool: the candidates of each triple, its answer among them."""
-    mask = candidates.mask(triples, known, num_entities)
-    mask[torch.arange(len(triples)), triples[:, 2]] = True
-    return mask
+def _gathered(parts: Sequence[Ranking], own: Tensor, count: int) -> Ranking:
+    """The ranking of all queries, of which this process has ranked those at places `own`."""
+    counts, score = torch.zeros(6, count, dtype=torch.long), torch.zeros(count)
+    if parts:
+        found = Ranking.concatenate(*parts)
+        told = [(of.better, of.equal, of.candidates) for of in (found.filtered, found.raw)]
+        counts[:, own] = torch.stack([*told[0], *told[1]])
+        score[own] = found.score.float()
+    processes.add_up([counts, score])
+    return Ranking(Ranks(*counts[:3]), Ranks(*counts[3:]), score)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,21 +15,51 @@ from kgtool.candidates import Sampled, Types, parse_candidates
 from kgtool.errors import ConfigError, DataError
 from kgtool.evaluator import evaluate_model
 from kgtool.metrics import metrics_of, sampled_metrics_of
+from kgtool.ops import offsets_of
 from kgtool.ranking import Candidates, Ranking, rank_tails
+from kgtool.sweep import Chosen
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 from tests.graphs import random_dataset, tuples_of
 from tests.runs import Table, in_memory, ring
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class FromTable:
     """Candidates from a table by head, relation and answer."""
 
     table: Tensor
     name: str = "chosen"
 
-    def mask(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Tensor:
-        return self.table[triples[:, 0], triples[:, 1], triples[:, 2]]
+    def choose(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Chosen:
+        position, entity = self.table[tuple(triples.t())].nonzero(as_tuple=True)
+        offsets = offsets_of(position, len(triples))
+        return Chosen(torch.arange(len(triples)), offsets, entity, num_entities)
+
+
+def mask_of(candidates: Candidates, triples: Tensor, known: AnswerIndex, n: int) -> Tensor:
+    """`(len(triples), n)` bool: the candidates that are chosen."""
+    chosen = candidates.choose(triples, known, n)
+    mask = torch.zeros(len(triples), n, dtype=torch.bool)
+    for i, row in enumerate(chosen.row.tolist()):
+        mine = chosen.entity[chosen.offsets[row] : chosen.offsets[row + 1]]
+        assert mine.tolist() == sorted(set(mine.tolist()))
+        mask[i, mine] = True
+    return mask
+
+
+def slow_draws(sampled: Sampled, triples: Tensor, known: AnswerIndex, n: int) -> Tensor:
+    """`mask_of` draws, by a row of all entities a triple: what is drawn is not to change."""
+    mask = torch.zeros(len(triples), n, dtype=torch.bool)
+    answers = set(tuples_of(known.triples()))
+    for triple, row in zip(triples.tolist(), mask, strict=True):
+        h, r, t = triple
+        free = [e for e in range(n) if e != t and (h, r, e) not in answers]
+        random = np.random.default_rng([sampled.seed, *triple])
+        number = min(sampled.number, len(free))
+        drawn = random.choice(len(free), number, replace=False, shuffle=False)
+        row[[e for e in range(n) if e not in free]] = True
+        row[[free[i] for i in drawn]] = True
+    return mask
 
 
 def few_scores(dataset: KGDataset, seed: int) -> Tensor:
@@ -69,7 +100,7 @@ def test_ranks_are_those_of_a_loop(seed, share, chunk):
     scores, n = few_scores(dataset, seed), dataset.num_entities
     shape = (n, 2 * dataset.num_relations, n, n)
     table = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < share
-    found = ranked(dataset, scores, Chosen(table.clone()), chunk)
+    found = ranked(dataset, scores, FromTable(table), chunk)
     known = set(tuples_of(all_known(dataset).triples()))
     queries = with_inverses(torch.cat([dataset.test, dataset.train[:20]]), dataset.num_relations)
     for i, (h, r, t) in enumerate(queries.tolist()):
@@ -89,7 +120,7 @@ def test_all_entities_as_candidates_are_a_full_ranking():
     scores, n = few_scores(dataset, 0), dataset.num_entities
     everyone = torch.ones(n, 2 * dataset.num_relations, n, n, dtype=torch.bool)
     full = ranked(dataset, scores, None)
-    assert same(ranked(dataset, scores, Chosen(everyone)), full)
+    assert same(ranked(dataset, scores, FromTable(everyone)), full)
     assert same(ranked(dataset, scores, Sampled(n)), full)  # more than there are
     assert not same(ranked(dataset, scores, Sampled(2)), full)
 
@@ -101,7 +132,7 @@ def test_draws_are_what_they_should_be():
     answers = set(tuples_of(known.triples()))
     times = torch.zeros(len(triples), n)
     for seed in range(400):
-        mask = Sampled(3, seed).mask(triples, known, n)
+        mask = mask_of(Sampled(3, seed), triples, known, n)
         times += mask
     for (h, r, t), row in zip(triples.tolist(), times, strict=True):
         right = [e == t or (h, r, e) in answers for e in range(n)]
@@ -110,10 +141,21 @@ def test_draws_are_what_they_should_be():
             # Known answers are candidates of the unfiltered ranks; others are drawn equally often.
             expected = 400 if right[e] else 400 * min(3 / free, 1)
             assert count == pytest.approx(expected, abs=45 if not right[e] else 0)
-    one = Sampled(3).mask(triples, known, n)
-    assert torch.equal(one, Sampled(3).mask(triples, known, n))
-    assert torch.equal(one.flip(0), Sampled(3).mask(triples.flip(0), known, n))
-    assert not torch.equal(one, Sampled(3, 1).mask(triples, known, n))
+    one = mask_of(Sampled(3), triples, known, n)
+    assert torch.equal(one, mask_of(Sampled(3), triples, known, n))
+    assert torch.equal(one.flip(0), mask_of(Sampled(3), triples.flip(0), known, n))
+    assert not torch.equal(one, mask_of(Sampled(3, 1), triples, known, n))
+    for sampled in (Sampled(1), Sampled(3, 1), Sampled(n)):
+        slow = slow_draws(sampled, triples, known, n)
+        assert torch.equal(mask_of(sampled, triples, known, n), slow)
+
+
+def test_of_no_triples_nothing_is_chosen():
+    dataset = random_dataset(1)
+    none = torch.empty(0, 3, dtype=torch.long)
+    for candidates in (Sampled(3), Types.of(dataset)):
+        chosen = candidates.choose(none, all_known(dataset), dataset.num_entities)
+        assert (len(chosen.row), len(chosen.entity)) == (0, 0)
 
 
 @pytest.mark.parametrize("number", [1, 4])
@@ -135,7 +177,7 @@ def test_types_are_what_train_has_on_that_side():
     dataset = random_dataset(3)
     edges = tuples_of(with_inverses(dataset.train, dataset.num_relations))
     queries = with_inverses(dataset.test, dataset.num_relations)
-    mask = Types.of(dataset).mask(queries, all_known(dataset), dataset.num_entities)
+    mask = mask_of(Types.of(dataset), queries, all_known(dataset), dataset.num_entities)
     for (_, relation, _), row in zip(queries.tolist(), mask, strict=True):
         expected = {t for _, r, t in edges if r == relation}
         assert set(row.nonzero().flatten().tolist()) == expected
@@ -180,6 +222,9 @@ def test_given_types_widen_what_train_has_shown(tmp_path):
     assert isinstance(types, Types)
     found = types.of_relations(torch.tensor([0, 1, 2]))
     assert [row.nonzero().flatten().tolist() for row in found] == [[3, 4, 5], [6], [0, 1]]
+    asked = torch.tensor([(0, 2, 0), (1, 0, 7), (5, 2, 3)])
+    chosen = mask_of(types, asked, all_known(dataset), 8)
+    assert torch.equal(chosen, types.of_relations(torch.tensor([2, 0, 2])))
     with pytest.raises(DataError, match=r"gone\.tsv"):
         parse_candidates("types:gone.tsv", dataset)
     file.write_text("e003\n")

@@ -29,7 +29,7 @@ ORDER = [
         "regularizer",
     },
     {"encoder"},
-    {"walk_reader", "path_queries"},
+    {"walk_reader", "path_queries", "sweep"},
     {"model"},
     {"objective", "explain", "extend", "ranking", "perplexity", "walk_search"},
     {"metrics", "path_scores", "baselines", "candidates"},

@@ -12,7 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kgtool.ops import Incidence, block_sum, count_better, entity_loss, relational_sum
+from kgtool.ops import (
+    Incidence,
+    block_sum,
+    count_better,
+    count_better_listed,
+    entity_loss,
+    relational_sum,
+)
 from kgtool.ops.bfloat16 import bits, read, store_as
 from kgtool.ops.entity_loss import CHUNK, Loss, Targets
 from kgtool.ops.incidence import NUM_CHUNKS
@@ -407,26 +414,36 @@ def test_nan_in_gives_nan_out(loss: Loss, targets: Targets, smoothing: float) ->
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_count_better_equals_a_loop(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("first", [0, 7])
+def test_counts_equal_a_loop(dtype: torch.dtype, first: int) -> None:
     values = torch.tensor([-torch.inf, -1.0, 0.0, -0.0, 1.0, 2.0, torch.inf, torch.nan])
     generator = torch.Generator().manual_seed(0)
     scores = values.to(dtype)[torch.randint(len(values), (6, 40), generator=generator)]
     scores[0] = 1.0
     scores[1] = torch.nan
     row, tail = (torch.tensor(ids) for ids in zip(*product(range(6), range(40)), strict=True))
-    better, equal, finite = count_better(scores, row, tail)
+    counts = count_better(scores, row, scores[row, tail], first)
+    # Every third column, from 0, 1 or 2; none for some answers. Columns are counted from 100.
+    column = torch.cat([torch.arange(start, 40, 3) for start in range(3)])
+    ends = torch.tensor([0, 14, 27, 40, 40])
+    kind = torch.arange(len(row)) % 4
+    span = (ends[kind], ends[kind + 1])
+    listed = count_better_listed(scores, row, scores[row, tail], span, column + 100, 100)
     table = scores.tolist()
     for i, (r, t) in enumerate(product(range(6), range(40))):
         true = table[r][t]
-        assert int(better[i]) == sum(score > true for score in table[r])
-        assert int(equal[i]) == sum(score == true for score in table[r])
-        assert int(finite[i]) == sum(abs(score) < float("inf") for score in table[r])
-    assert better.dtype == equal.dtype == finite.dtype == torch.long
+        mine = table[r][i % 4 :: 3] if i % 4 < 3 else []
+        for (better, equal, finite), among in ((counts, table[r][first:]), (listed, mine)):
+            assert int(better[i]) == sum(score > true for score in among)
+            assert int(equal[i]) == sum(score == true for score in among)
+            assert int(finite[i]) == sum(abs(score) < float("inf") for score in among)
+    assert {part.dtype for part in (*counts, *listed)} == {torch.long}
 
 
 def test_count_better_of_nothing_and_of_a_transposed_matrix() -> None:
     nothing = torch.tensor([], dtype=torch.long)
-    assert [len(counts) for counts in count_better(torch.rand(2, 3), nothing, nothing)] == [0] * 3
+    found = count_better(torch.rand(2, 3), nothing, torch.tensor([]))
+    assert [len(counts) for counts in found] == [0] * 3
     scores = torch.tensor([[3.0, 1.0], [1.0, 2.0], [2.0, 3.0]]).t()  # rows 3 1 2 and 1 2 3
-    counts = count_better(scores, torch.tensor([0, 1]), torch.tensor([2, 0]))
+    counts = count_better(scores, torch.tensor([0, 1]), torch.tensor([2.0, 1.0]))
     assert [part.tolist() for part in counts] == [[1, 2], [1, 1], [3, 3]]

@@ -1,7 +1,7 @@
 """Hand-written operations: what torch and DGL do too slowly, each with its own gradient."""
 
 from kgtool.ops.block_sum import block_sum
-from kgtool.ops.count_better import count_better
+from kgtool.ops.count_better import count_better, count_better_listed
 from kgtool.ops.distance import distance
 from kgtool.ops.entity_loss import entity_loss
 from kgtool.ops.find_edges import find_edges
@@ -25,6 +25,7 @@ __all__ = [
     "Reach",
     "block_sum",
     "count_better",
+    "count_better_listed",
     "distance",
     "entity_loss",
     "find_edges",

@@ -11,26 +11,42 @@ from kgtool.ops.incidence import match_threads
 
 
 @numba.njit(parallel=True, cache=True)
-def _count(scores, row, tail, better, equal, finite):  # type: ignore[no-untyped-def] # pragma: no cover
-    num_candidates = scores.shape[1]
+def _count(scores, row, true, first, better, equal, finite):  # type: ignore[no-untyped-def] # pragma: no cover
+    num_columns = scores.shape[1]
     for i in numba.prange(len(row)):
-        r = row[i]
-        true = scores[r, tail[i]]
+        r, mine = row[i], true[i]
         above, level, sound = np.int32(0), np.int32(0), np.int32(0)
-        for j in range(num_candidates):
+        for j in range(first, num_columns):
             score = scores[r, j]
-            above += np.int32(score > true)
-            level += np.int32(score == true)
+            above += np.int32(score > mine)
+            level += np.int32(score == mine)
             sound += np.int32(abs(score) < np.inf)
         better[i], equal[i], finite[i] = above, level, sound
 
 
-def count_better(scores: Tensor, row: Tensor, tail: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+@numba.njit(parallel=True, cache=True)
+def _count_listed(scores, row, true, start, end, column, first, better, equal, finite):  # type: ignore[no-untyped-def] # pragma: no cover
+    for i in numba.prange(len(row)):
+        r, mine = row[i], true[i]
+        above, level, sound = 0, 0, 0
+        for p in range(start[i], end[i]):
+            score = scores[r, column[p] - first]
+            above += score > mine
+            level += score == mine
+            sound += abs(score) < np.inf
+        better[i], equal[i], finite[i] = above, level, sound
+
+
+def count_better(
+    scores: Tensor, row: Tensor, true: Tensor, first: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Compare answers with every candidate of their query.
 
     Args:
         scores: `(q, num_candidates)` float32 or float64.
-        row, tail: `(n,)` int64: answer `i` is candidate `tail[i]` of query `row[i]`.
+        row: `(n,)` int64: answer `i` is one of query `row[i]`.
+        true: `(n,)`, its score, of the dtype of `scores`.
+        first: candidates before it are left out.
 
     Returns:
         Three `(n,)` int64: candidates scored above the answer; candidates level with it, itself
@@ -38,6 +54,30 @@ def count_better(scores: Tensor, row: Tensor, tail: Tensor) -> tuple[Tensor, Ten
     """
     match_threads()
     counts = torch.empty(3, len(row), dtype=torch.long)
-    better, equal, finite = counts.numpy()
-    _count(scores.contiguous().numpy(), row.numpy(), tail.numpy(), better, equal, finite)
+    of = (scores.contiguous().numpy(), row.numpy(), true.numpy(), first)
+    _count(*of, *counts.numpy())
+    return counts[0], counts[1], counts[2]
+
+
+def count_better_listed(
+    scores: Tensor,
+    row: Tensor,
+    true: Tensor,
+    span: tuple[Tensor, Tensor],
+    column: Tensor,
+    first: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`count_better` among chosen columns.
+
+    Args:
+        scores, row, true: as of `count_better`.
+        span: `(n,)` int64 each: the candidates of answer `i` are `column[span[0][i]:span[1][i]]`.
+        column: `(m,)` int64, counted from `first`.
+        first: what the first column of `scores` is called in `column`.
+    """
+    match_threads()
+    counts = torch.empty(3, len(row), dtype=torch.long)
+    start, end = (bound.numpy() for bound in span)
+    of = (scores.contiguous().numpy(), row.numpy(), true.numpy(), start, end)
+    _count_listed(*of, column.numpy(), first, *counts.numpy())
     return counts[0], counts[1], counts[2]

@@ -1,0 +1,201 @@
+"""One reading of the scores of a batch of queries, a block of entities at a time.
+
+A block's scores are few enough to be read from the cache, and a table of entities is read once for
+all queries of the batch. An answer is compared by its score in the block where it stands, which is
+not known before that block has been read. So it is first taken from a product with the answers
+alone; where that was not the same number to the bit, all is read again. (MKL gives a score the same
+bits in all products of a dozen queries or more, see `PRODUCT_ROWS` in `kgtool.model`.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from kgtool.ops import count_better, count_better_listed
+
+# Answers that are scored before the sweep in one product, whose shape is to be an ordinary one.
+ANSWERS = 512
+
+# Each model's scores `(q, k)` of the same queries against entities: a slice, or ids `(k,)` int64.
+BlockScores = Callable[[slice | Tensor], Iterable[Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The candidates of `n` answers, in rows that answers may share.
+
+    Attributes:
+        row: `(n,)` int64, each answer's.
+        offsets: `(rows + 1,)` int64; row `i` is `entity[offsets[i]:offsets[i + 1]]`.
+        entity: `(m,)` int64, ascending within a row.
+        num_entities: above every entity.
+    """
+
+    row: Tensor
+    offsets: Tensor
+    entity: Tensor
+    num_entities: int
+
+    @property
+    def size(self) -> Tensor:
+        """`(n,)` int64: candidates of each answer."""
+        return self.offsets.diff()[self.row]
+
+    def place(self, position: Tensor, entity: Tensor, right: bool = False) -> Tensor:
+        """`(p,)` int64: where entities belong in the rows of the answers at these positions."""
+        asked = self.row[position] * self.num_entities + entity
+        return torch.searchsorted(self._codes, asked, right=right)
+
+    def contains(self, position: Tensor, entity: Tensor) -> Tensor:
+        """`(p,)` bool: whether entities are candidates of the answers at these positions."""
+        return self.place(position, entity) < self.place(position, entity, right=True)
+
+    @cached_property
+    def _codes(self) -> Tensor:
+        """`(m,)` int64, ascending."""
+        rows = torch.arange(len(self.offsets) - 1).repeat_interleave(self.offsets.diff())
+        return rows * self.num_entities + self.entity
+
+
+@dataclass(frozen=True, eq=False)
+class Swept:
+    """What a sweep found of one model.
+
+    Attributes:
+        better, equal: `(n,)` int64, candidates scored above each answer, and others level with it.
+        finite: `(n,)` bool: whether all its candidates' scores are numbers, and its own.
+        score: `(n,)` float, of the answers.
+        others: `(p,)` float, of the other pairs that were asked for.
+    """
+
+    better: Tensor
+    equal: Tensor
+    finite: Tensor
+    score: Tensor
+    others: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """What one model says of one block.
+
+    Attributes:
+        model: its number.
+        scores: `(q, width)`, of the columns from `start`.
+        start, first: the block's first column, and its first that no block before it held.
+        pairs: `(p,)`, the scores that were asked for, as far as they have been read.
+    """
+
+    model: int
+    scores: Tensor
+    start: int
+    first: int
+    pairs: Tensor
+
+
+def sweep(
+    score: BlockScores,
+    num_entities: int,
+    width: int,
+    row: Tensor,
+    tail: Tensor,
+    others: tuple[Tensor, Tensor],
+    chosen: Chosen | None = None,
+) -> list[Swept]:
+    """Compare answers with all entities, or with chosen ones, and note other scores on the way.
+
+    Args:
+        score: of `q` queries.
+        num_entities: how many there are.
+        width: entities in a block; no more scores of a model are held than `(q, width)`.
+        row, tail: `(n,)` int64: the query of each answer, and the answer.
+        others: `(p,)` int64 positions of answers, and entities, candidates where some are chosen.
+        chosen: the candidates; None for all entities.
+
+    Returns:
+        One a model.
+    """
+    n, everyone = len(tail), torch.arange(len(tail))
+    # Columns are entities, or where some are chosen, all that are chosen for any answer.
+    entity = None if chosen is None else torch.unique(torch.cat([chosen.entity, tail]))
+    num = num_entities if entity is None else len(entity)
+    width = -(-num // -(-num // width))  # blocks of one shape that overlap by next to nothing
+    column = torch.cat([tail, others[1]])
+    own = torch.ones(n, dtype=torch.bool)
+    size = torch.full((n,), num_entities)
+    listed = torch.empty(0, dtype=torch.long)
+    if chosen is not None and entity is not None:
+        column = torch.searchsorted(entity, column)
+        own, size = chosen.contains(everyone, tail), chosen.size
+        listed = torch.searchsorted(entity, chosen.entity)
+    rows = torch.cat([row, row[others[0]]])
+
+    true = _of_answers(score, row, tail) if num > width else []
+    for _ in range(2):
+        counts: list[Tensor] = []
+        pairs: list[Tensor] = []
+        for block in _read(score, entity, num, width, rows, column):
+            if block.model == len(counts):
+                counts.append(torch.zeros(3, n, dtype=torch.long))
+                pairs.append(block.pairs)
+            mine = true[block.model] if true else block.pairs[:n]
+            if chosen is None or entity is None:
+                found = count_better(block.scores, row, mine, block.first - block.start)
+            else:
+                last = min(block.start + width, num) - 1
+                span = (
+                    chosen.place(everyone, entity[block.first]),
+                    chosen.place(everyone, entity[last], right=True),
+                )
+                found = count_better_listed(block.scores, row, mine, span, listed, block.start)
+            counts[block.model] += torch.stack(found)
+        compared, true = true, [scores[:n] for scores in pairs]
+        if not compared or all(map(torch.equal, compared, true)):
+            break
+    return [
+        Swept(
+            better, equal - own.long(), (finite == size) & scores[:n].isfinite(),
+            scores[:n], scores[n:],
+        )
+        for (better, equal, finite), scores in zip(counts, pairs, strict=True)
+    ]  # fmt: skip
+
+
+def _read(
+    score: BlockScores, entity: Tensor | None, num: int, width: int, row: Tensor, column: Tensor
+) -> Iterator[_Block]:
+    """All blocks of `num` columns, of the same shape, so that the last may overlap the one before.
+
+    Args:
+        score: gives the scores.
+        entity: `(num,)` int64, of each column; None where column `i` is entity `i`.
+        num, width: of columns in all, and in a block.
+        row, column: `(p,)` int64: the pairs that are asked for.
+    """
+    pairs: list[Tensor] = []
+    order = torch.argsort(column)
+    ends = torch.arange(0, num + width, width)
+    bounds = torch.searchsorted(column[order], ends).tolist()
+    for i, first in enumerate(range(0, num, width)):
+        start = min(first, num - width)
+        columns = slice(start, start + width)
+        inside = order[bounds[i] : bounds[i + 1]]
+        asked = (row[inside], column[inside] - start)
+        for model, scores in enumerate(score(columns if entity is None else entity[columns])):
+            if model == len(pairs):
+                pairs.append(scores.new_empty(len(column)))
+            pairs[model][inside] = scores[asked]
+            yield _Block(model, scores, start, first, pairs[model])
+
+
+def _of_answers(score: BlockScores, row: Tensor, tail: Tensor) -> list[Tensor]:
+    """The scores `(n,)` of answers, one tensor a model, in products of their own."""
+    entity, column = torch.unique(tail, return_inverse=True)
+    entity = torch.cat([entity, entity[-1:].expand(-len(entity) % ANSWERS)])
+    blocks = _read(score, entity, len(entity), ANSWERS, row, column)
+    return list({block.model: block.pairs for block in blocks}.values())
