@@ -8,6 +8,7 @@ stands the whole of `kgtool evaluate`, breakdowns, intervals and files.
 
     python -m benchmarks.ranking --data FB15k-237.tar.gz --pykeen
     python -m benchmarks.ranking --data datasets/families --pykeen --pykeen-triples 200
+    python -m benchmarks.ranking --synthetic --entities 1000000 --held-out 1000 --dim 64
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ from kgtool.decoder import OnePathDecoder
 from kgtool.evaluator import SIDES
 from kgtool.metrics import POLICIES
 from kgtool.model import Scorer
-from kgtool.ranking import CHUNK_BYTES, Ranks, rank_tails
+from kgtool.ranking import Ranks, block_shape, rank_tails
 from kgtool.results import Results
 from kgtool.triples import answer_index, invert
 
+LONG = 20_000  # entities
 LARGEST_STATE = 8  # 8³ · 256 dims < 2²⁴: every score is exact in float32
 
 # Our name of a metric → PyKEEN's.
@@ -66,6 +68,11 @@ class Products:
         """`(n, N)` scores of the queries `hr` `(n, 2)`."""
         return self.queries(hr) @ self.entities.t()
 
+    def block_scores(self, hr: Tensor) -> Callable[[slice | Tensor], Tensor]:
+        """What scores the queries against some entities."""
+        queries = self.queries(hr)
+        return lambda entities: queries @ self.entities[entities].t()
+
 
 class PyKEENModel(nn.Module):
     """What PyKEEN's evaluator asks of a model, answered with our scores."""
@@ -91,13 +98,17 @@ def random_states(data: KGDataset, dim: int) -> Products:
     return Products(entities, torch.randint(low, high, (2 * data.num_relations, dim)).float())
 
 
-def bare_products(queries: Tensor, entities: Tensor, chunk_size: int) -> Callable[[], None]:
-    """The products of queries and candidates, a chunk at a time into one buffer."""
-    buffer = torch.empty(min(chunk_size, len(queries)), len(entities))
+def bare_products(queries: Tensor, entities: Tensor, shape: tuple[int, int]) -> Callable[[], None]:
+    """The products of queries and candidates, a block of this shape at a time into one buffer."""
+    chunk_size, width = shape
+    buffer = torch.empty(chunk_size * width)
 
     def run() -> None:
         for chunk in queries.split(chunk_size):
-            torch.mm(chunk, entities.t(), out=buffer[: len(chunk)])
+            for block in entities.split(width):
+                size = len(chunk) * len(block)
+                out = buffer[:size].view(len(chunk), len(block))
+                torch.mm(chunk, block.t(), out=out)
 
     return run
 
@@ -185,8 +196,8 @@ def compare_with_products(
 ) -> tuple[float, Evaluation]:
     """Time evaluation and the products it contains, and its memory; our seconds and metrics."""
     num_entities, dim = scores.entities.shape
-    chunk_size = args.chunk_size or max(1, CHUNK_BYTES // (4 * num_entities))
-    chunk_size = min(chunk_size, len(data.test))
+    chunk_size, width = block_shape(num_entities, args.chunk_size)
+    ours = (min(chunk_size, len(data.test)), min(width, num_entities))
     sides = [data.test[:, :2], invert(data.test, data.num_relations)[:, :2]]
     every = scores.queries(torch.cat(sides))
     distinct = scores.queries(torch.cat([torch.unique(hr, dim=0) for hr in sides]))
@@ -217,12 +228,15 @@ def compare_with_products(
         f"with breakdowns, their intervals, and all files, the GRU decoder takes "
         f"{whole / with_gru:.2f} times its ranking alone"
     ]
-    for name, queries, size in (
-        (f"all {len(every):,} queries", every, chunk_size),
-        (f"all {len(every):,} queries", every, 1024),
-        (f"the {len(distinct):,} distinct queries", distinct, chunk_size),
+    # The shape of evaluation's blocks; and a long one, whose scores leave the cache.
+    for name, queries, shape in (
+        (f"all {len(every):,} queries", every, ours),
+        (f"all {len(every):,} queries", every, (1024, min(num_entities, LONG))),
+        (f"the {len(distinct):,} distinct queries", distinct, ours),
     ):
-        bare, _ = common.median_seconds(bare_products(queries, scores.entities, size), args.repeats)
+        product = bare_products(queries, scores.entities, shape)
+        bare, _ = common.median_seconds(product, args.repeats)
+        size = f"{shape[0]} by {shape[1]:,}"
         speed = 2 * len(queries) * num_entities * dim / bare / 1e9
         label = f"bare products, {name}, {size} at a time"
         rows.append([label, f"{bare:.3f}", f"{bare / seconds:.2f}"])
@@ -241,8 +255,8 @@ def compare_with_products(
         "It scores equal queries of a chunk once; the bare products of all queries do not."
     )
     console.print(
-        f"memory: evaluation raised the resident peak by {megabytes(growth)}, of which one chunk "
-        f"of scores is {megabytes(4 * chunk_size * num_entities)}; all scores at once would be "
+        f"memory: evaluation raised the resident peak by {megabytes(growth)}, of which one block "
+        f"of scores is {megabytes(4 * ours[0] * ours[1])}; all scores at once would be "
         f"{megabytes(4 * len(every) * num_entities)}"
     )
     return seconds, evaluation

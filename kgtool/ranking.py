@@ -213,11 +213,7 @@ def rank_scores(
         triples, known, num_entities, chunk_size, progress, candidates: as of `rank_tails`.
     """
     ask, in_blocks = _ask(models, mix, num_entities)
-    rows = rows_at_a_time(num_entities)
-    whole = not in_blocks or (candidates is None and rows >= ENOUGH_ROWS)
-    blocks = QUERIES if candidates is None else CHOOSING_QUERIES
-    chunk_size = chunk_size or (rows if whole else blocks)
-    width = num_entities if whole else max(1, BLOCK_BYTES // (4 * chunk_size))
+    chunk_size, width = block_shape(num_entities, chunk_size, in_blocks, candidates is not None)
     # Equal queries side by side, so that a chunk scores each once; then those of a head, which are
     # one pass of a model that makes passes, or of a relation, whose candidates are alike.
     order = torch.arange(len(triples))
@@ -243,12 +239,22 @@ def rank_scores(
     return [Ranking.concatenate(*of_model)[back] for of_model in zip(*parts, strict=True)]
 
 
-def rows_at_a_time(num_entities: int) -> int:
-    """How many queries' scores of all entities are made together.
+def block_shape(
+    num_entities: int, chunk_size: int | None = None, in_blocks: bool = True, chosen: bool = False
+) -> tuple[int, int]:
+    """How many answers are ranked at a time, against how many entities at a time.
 
-    As many as are found cached by what reads them, but enough to share the work on them.
+    Args:
+        num_entities: number of entities.
+        chunk_size: answers, where it was said.
+        in_blocks: the model has `block_scores`; others score whole rows.
+        chosen: candidates are chosen, not all entities.
     """
-    return max(WHOLE_ROWS, CHUNK_BYTES // (4 * num_entities))
+    rows = max(WHOLE_ROWS, CHUNK_BYTES // (4 * num_entities))
+    whole = not in_blocks or rows >= ENOUGH_ROWS
+    many = CHOOSING_QUERIES if chosen else QUERIES
+    chunk_size = chunk_size or (rows if whole else many)
+    return chunk_size, num_entities if whole else max(1, BLOCK_BYTES // (4 * chunk_size))
 
 
 def blocks_of(model: ScoresTails) -> AskBlocks | None:

@@ -121,18 +121,21 @@ def sweep(
         One a model.
     """
     n, everyone = len(tail), torch.arange(len(tail))
-    # Columns are entities, or where some are chosen, all that are chosen for any answer.
-    entity = None if chosen is None else torch.unique(torch.cat([chosen.entity, tail]))
-    num = num_entities if entity is None else len(entity)
-    width = -(-num // -(-num // width))  # blocks of one shape that overlap by next to nothing
+    entity, num = None, num_entities
     column = torch.cat([tail, others[1]])
     own = torch.ones(n, dtype=torch.bool)
     size = torch.full((n,), num_entities)
-    listed = torch.empty(0, dtype=torch.long)
-    if chosen is not None and entity is not None:
-        column = torch.searchsorted(entity, column)
+    ids = listed = torch.empty(0, dtype=torch.long)
+    if chosen is not None:
+        # Columns are what is chosen for any answer; or all entities, where that is most of them.
+        ids = torch.unique(torch.cat([chosen.entity, tail]))
+        if 2 * len(ids) > num_entities:
+            ids = torch.arange(num_entities)
+        else:
+            entity, num = ids, len(ids)
+        column, listed = (torch.searchsorted(ids, of) for of in (column, chosen.entity))
         own, size = chosen.contains(everyone, tail), chosen.size
-        listed = torch.searchsorted(entity, chosen.entity)
+    width = -(-num // -(-num // width))  # blocks of one shape that overlap by next to nothing
     rows = torch.cat([row, row[others[0]]])
 
     true = _of_answers(score, row, tail) if num > width else []
@@ -144,13 +147,13 @@ def sweep(
                 counts.append(torch.zeros(3, n, dtype=torch.long))
                 pairs.append(block.pairs)
             mine = true[block.model] if true else block.pairs[:n]
-            if chosen is None or entity is None:
+            if chosen is None:
                 found = count_better(block.scores, row, mine, block.first - block.start)
             else:
-                last = min(block.start + width, num) - 1
+                last = block.start + width - 1
                 span = (
-                    chosen.place(everyone, entity[block.first]),
-                    chosen.place(everyone, entity[last], right=True),
+                    chosen.place(everyone, ids[block.first]),
+                    chosen.place(everyone, ids[last], right=True),
                 )
                 found = count_better_listed(block.scores, row, mine, span, listed, block.start)
             counts[block.model] += torch.stack(found)
