@@ -232,9 +232,7 @@ def rank_scores(
             )
             bar.update(len(chunk))
     if processes.size() > 1:
-        return [
-            _gathered([part[i] for part in parts], own, len(order)) for i in range(len(models))
-        ]
+        return [_gathered([part[i] for part in parts], own, len(order)) for i in range(len(models))]
     back = torch.argsort(order)
     return [Ranking.concatenate(*of_model)[back] for of_model in zip(*parts, strict=True)]
 
