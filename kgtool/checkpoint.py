@@ -21,6 +21,7 @@ from kgtool.errors import RunError
 from kgtool.files import atomic_write, told_of
 
 Tensors = dict[str, Tensor]
+LARGEST = 1e30  # of what a fit gives: sums and products of such are finite
 
 _CHECKSUM = "sha256"
 _ZEROS = "0" * 64
@@ -105,8 +106,10 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
             if metadata.keys() - {"state"}:
                 _check(path, metadata.get(_CHECKSUM, ""))
             state = json.loads(metadata.get("state", "{}"))
+            if not isinstance(state, dict):
+                raise ValueError("its state is no JSON object")
             return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"{path}: damaged checkpoint ({error}). Remedy: restore the file or train again."
         ) from error
@@ -161,16 +164,40 @@ def load_either(path: Path, before: Path) -> tuple[Tensors, dict[str, Any], str]
     return *found, wrong
 
 
+def load_fitted(path: Path, like: Tensors) -> tuple[Tensors, dict[str, Any]]:
+    """Read what was fitted once for a run and is kept in its folder.
+
+    Args:
+        path: the file.
+        like: tensors of the names, sizes and types that are expected.
+
+    Raises:
+        RunError: when it is damaged, or holds other tensors or numbers that are no fit's.
+    """
+    tensors, state = load_tensors(path)
+    kinds = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+    if kinds != {name: (tensor.shape, tensor.dtype) for name, tensor in like.items()} or not all(
+        bool((tensor.abs() < LARGEST).all()) for tensor in tensors.values()
+    ):
+        raise RunError(f"{path}: not this run's. Remedy: remove it, it is made again.")
+    return tensors, state
+
+
 def load_weights(module: nn.Module, tensors: Tensors, path: Path) -> None:
     """Copy tensors into a module.
 
     Raises:
-        RunError: when names or shapes are not the module's; `path` is named.
+        RunError: when names, shapes or types are not the module's; `path` is named.
     """
-    own = module.state_dict()
-    if own.keys() != tensors.keys() or any(own[n].shape != t.shape for n, t in tensors.items()):
-        raise unfit(path)
+    check_fit(module, tensors, path)
     module.load_state_dict(tensors)
+
+
+def check_fit(module: nn.Module, tensors: Tensors, path: Path) -> None:
+    """Raise a RunError that names `path` where tensors are not of a module's sizes and types."""
+    own = {name: (tensor.shape, tensor.dtype) for name, tensor in module.state_dict().items()}
+    if own != {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}:
+        raise unfit(path)
 
 
 def unfit(path: Path) -> RunError:
@@ -191,11 +218,24 @@ def pack_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> Tensor
 
 
 def unpack_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: Tensors) -> None:
-    """Put back what `pack_optimizer` took; the parameter groups keep their own settings."""
+    """Put back what `pack_optimizer` took; the parameter groups keep their own settings.
+
+    Raises:
+        KeyError: for a tensor of no parameter.
+        ValueError: for tensors that are not the optimiser's: a fused step would read beyond them.
+    """
     number = {name: i for i, name in enumerate(names)}
+    moments = {"sum"} if isinstance(optimizer, torch.optim.Adagrad) else {"exp_avg", "exp_avg_sq"}
     states: dict[int, Tensors] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             parameter, key = name.removeprefix("optimizer.").rsplit(".", 1)
             states.setdefault(number[parameter], {})[key] = tensor
+    for i, own in states.items():
+        (like,) = optimizer.param_groups[i]["params"]
+        shapes = {"step": torch.Size(), **dict.fromkeys(moments, like.shape)}
+        if {key: tensor.shape for key, tensor in own.items()} != shapes or any(
+            tensor.dtype != torch.float32 for tensor in own.values()
+        ):
+            raise ValueError(f"the optimiser's tensors of {names[i]} are not its own")
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})

@@ -18,6 +18,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+# What the parser raises. Its own error is a ValueError, as that of a number too long is.
+NOT_TOML = (ValueError, RecursionError)
+
+# Far above what anybody trains, and low enough that sizes can be multiplied out. What a machine's
+# memory holds is asked when the model is built, see `kgtool.run.build_model`.
+LARGEST = 2**16  # dims and the like
+LONGEST = 100  # layers, or edges of a path
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -26,9 +34,11 @@ class _Section(BaseModel):
 class EncoderConfig(_Section):
     """The R-GCN encoder. With 0 layers the states are the embeddings themselves."""
 
-    layers: int = Field(1, ge=0)
+    layers: int = Field(1, ge=0, le=LONGEST)
     decomposition: Literal["basis", "block"] = "basis"
-    parts: int = Field(2, ge=1, description="bases, or diagonal blocks, of each relation matrix")
+    parts: int = Field(
+        2, ge=1, le=LARGEST, description="bases, or diagonal blocks, of each relation matrix"
+    )
     edge_dropout: float = Field(0.0, ge=0, lt=1)
     feature_dropout: float = Field(0.0, ge=0, lt=1)
     fanout: int = Field(
@@ -50,9 +60,14 @@ class OnePathConfig(_Section):
     )
     input_dropout: float = Field(0.3, ge=0, lt=1)
     output_dropout: float = Field(0.3, ge=0, lt=1)
-    batch_size: int = Field(1024, ge=1, description="queries a step; triples, with negatives")
+    batch_size: int = Field(
+        1024, ge=1, le=LARGEST, description="queries a step; triples, with negatives"
+    )
     negatives: int = Field(
-        0, ge=0, description="entities drawn a step that answers are told from; 0: all there are"
+        0,
+        ge=0,
+        le=LARGEST,
+        description="entities drawn a step that answers are told from; 0: all there are",
     )
     loss: Literal["softmax", "bce"] = "softmax"
     targets: Literal["1-vs-all", "k-vs-all"] = "1-vs-all"
@@ -63,20 +78,27 @@ class OnePathConfig(_Section):
     hide_targets: bool = Field(
         True, description="take a step's target edges, and their inverses, out of the messages"
     )
-    path_queries: float = Field(0.0, ge=0, description="path queries a step, as a share of batch")
-    walks: float = Field(
-        0.0, ge=0, description="walks a step, asked for every next step, as a share of batch"
+    path_queries: float = Field(
+        0.0, ge=0, le=100, description="path queries a step, as a share of batch"
     )
-    max_path_length: int = Field(3, ge=2, description="relations in the longest path query or walk")
+    walks: float = Field(
+        0.0, ge=0, le=100,
+        description="walks a step, asked for every next step, as a share of batch",
+    )  # fmt: skip
+    max_path_length: int = Field(
+        3, ge=2, le=LONGEST, description="relations in the longest path query or walk"
+    )
 
 
 class AllPathsConfig(_Section):
     """The all-paths GRU decoder, and the passes that train it: a head with some of its edges."""
 
-    steps: int = Field(4, ge=1, description="edges of the longest path")
-    readout: int = Field(64, ge=1, description="dims of the score's non-linear part")
-    batch_size: int = Field(8, ge=1, description="heads a step, one pass each")
-    targets: int = Field(16, ge=1, description="most edges of a head that one pass asks for")
+    steps: int = Field(4, ge=1, le=LONGEST, description="edges of the longest path")
+    readout: int = Field(64, ge=1, le=LARGEST, description="dims of the score's non-linear part")
+    batch_size: int = Field(8, ge=1, le=LARGEST, description="heads a step, one pass each")
+    targets: int = Field(
+        16, ge=1, le=LARGEST, description="most edges of a head that one pass asks for"
+    )
     target_share: float = Field(
         1 / 3, gt=0, le=1, description="largest part of a head's edges that one pass asks for"
     )
@@ -93,20 +115,26 @@ class TrainingConfig(_Section):
     """Optimiser and schedule."""
 
     epochs: int = Field(
-        100, ge=1, description="an epoch asks every query once, or draws as many heads as there are"
+        100,
+        ge=1,
+        lt=2**63,
+        description="an epoch asks every query once, or draws as many heads as there are",
     )
     optimizer: Literal["adam", "adamw", "adagrad"] = "adam"
     learning_rate: float = Field(5e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
-    warmup_steps: int = Field(200, ge=0)
+    warmup_steps: int = Field(200, ge=0, lt=2**63)
     decay: Literal["linear", "cosine", "none"] = "linear"
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm; unset: any")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of matrix products in training; auto: bfloat16 where the CPU has it"
     )
-    validate_every: int = Field(5, ge=1, description="epochs between validations")
+    validate_every: int = Field(5, ge=1, lt=2**63, description="epochs between validations")
     patience: int | None = Field(
-        None, ge=1, description="validations without a better MRR before stopping; unset: never"
+        None,
+        ge=1,
+        lt=2**63,
+        description="validations without a better MRR before stopping; unset: never",
     )
 
 
@@ -123,7 +151,7 @@ class Config(_Section):
         description="folder, .zip or .tar.gz with train, valid, test; or a known name",
     )
     seed: int = Field(0, ge=0, lt=2**63)
-    dim: int = Field(32, ge=1, description="dims of the states")
+    dim: int = Field(32, ge=1, le=LARGEST, description="dims of the states")
     encoder: EncoderConfig | None = None
     one_path: OnePathConfig | None = None
     all_paths: AllPathsConfig | None = None
@@ -203,7 +231,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(f"{path}: not UTF-8. Remedy: save the file as UTF-8.") from error
     try:
         settings = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except NOT_TOML as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     for override in overrides:
         _apply(settings, override)
@@ -228,7 +256,7 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         raise ConfigError(f"{override!r} is no setting. Remedy: write key=value, as in dim=128")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except NOT_TOML:
         parsed = value
     *sections, name = key.split(".")
     for section in sections:
@@ -244,11 +272,20 @@ def _explain(error: Any) -> str:
     key = ".".join(names)
     if error["type"] != "extra_forbidden":
         message = error["msg"].removeprefix("Value error, ")
-        return f"{key} = {error['input']!r}: {message}" if key else message
+        return f"{key} = {shown(error['input'])}: {message}" if key else message
     known = list(_keys(Config))
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.0) or known
     by_name = [k for k in known if k.split(".")[-1] == names[-1]]
     return f"unknown key {key!r}; the nearest is {(by_name or near)[0]!r}"
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it, shortened."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number too long for decimal digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def _keys(section: type[BaseModel], prefix: str = "") -> Iterable[str]:

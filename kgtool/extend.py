@@ -186,6 +186,8 @@ def carry(
         raise unfit(path)
     for name, parameter in own.items():
         told, rows = weights[name], _rows_of(model, name)
+        if told.dtype != parameter.dtype or told.ndim != parameter.ndim:
+            raise unfit(path)
         if rows is None:
             if told.shape != parameter.shape:
                 raise unfit(path)

@@ -176,6 +176,24 @@ def write_json(path: str | Path, data: Any) -> None:
         file.write(text + "\n")
 
 
+def read_regular(path: str | Path) -> bytes:
+    """The bytes of a file that belongs to a run.
+
+    Raises:
+        RunError: when the file is missing, cannot be read, or is no regular file: for what a pipe
+            or a device holds, one may wait for ever.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise RunError(f"{path}: not a regular file. Restore the file.")
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(
+            f"cannot read {path}: {error.strerror}. Check the name of the run folder."
+        ) from error
+
+
 def read_json(path: str | Path) -> Any:
     """The data of a JSON file that belongs to a run.
 
@@ -183,12 +201,7 @@ def read_json(path: str | Path) -> Any:
         RunError: when the file is missing, cannot be read, or is not JSON in UTF-8.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RunError(
-            f"cannot read {path}: {error.strerror}. Check the name of the run folder."
-        ) from error
+    data = read_regular(path)
     try:
         return json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

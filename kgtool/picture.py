@@ -44,7 +44,8 @@ def _draw(found: Explanation) -> Figure:
     axes.set_axis_off()
     axes.set(xlim=(-0.35, longest + 0.6), ylim=(0.5 - rows, 0.5))
     head, relation, tail = found.triple
-    axes.set_title(f"{head}  —{relation}→  {tail}", fontsize=11)
+    # Labels are no formulas, though they may hold dollars.
+    axes.set_title(f"{head}  —{relation}→  {tail}", fontsize=11, parse_math=False)
     if not found.paths:
         axes.text(longest / 2, 0, "No path that the model reads.", ha="center")
     most = max((abs(path.weight) for path in found.paths), default=1.0) or 1.0
@@ -57,8 +58,9 @@ def _draw(found: Explanation) -> Figure:
             fill = _ENDS if i in (0, len(places) - 1) else _ENTITY
             box = {"boxstyle": "round,pad=0.35", "edgecolor": _EDGE, "facecolor": fill}
             text = axes.text(
-                place, -row, short(entity), fontsize=9, ha="center", va="center", bbox=box
-            )
+                place, -row, short(entity), fontsize=9, ha="center", va="center", bbox=box,
+                parse_math=False,
+            )  # fmt: skip
             boxes.append(text.get_bbox_patch())
         for i, step in enumerate(path.steps):
             begin, end = places[i], places[i + 1]
@@ -69,7 +71,7 @@ def _draw(found: Explanation) -> Figure:
             axes.annotate("", (end, -row), (begin, -row), arrowprops=arrow)
             axes.text(
                 (begin + end) / 2, -row, _said(step), color=color, fontsize=8, linespacing=1.05,
-                ha="center", va="center", zorder=4,
+                ha="center", va="center", zorder=4, parse_math=False,
                 bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
             )  # fmt: skip
         axes.text(longest + 0.58, -row, f"{path.weight:.2f}", color=color, ha="right", va="center")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kgtool.answers import best_answers, features
 from kgtool.candidates import Types
-from kgtool.checkpoint import load_tensors, save_tensors
+from kgtool.checkpoint import load_fitted, save_tensors
 from kgtool.errors import KGToolError, RunError
 from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.model import PathScorer, Scorer
@@ -87,10 +87,8 @@ class Predictor:
         file = self.kept("relations")
         if file and file.exists():
             unfitted = count_relations([self.scorer], self.dataset)
-            fitted, _ = load_tensors(file)
             own = {"weights": unfitted.weights, "bias": unfitted.bias}
-            if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in fitted.items()}:
-                raise RunError(f"{file}: not this run's. Remedy: remove it, it is made again.")
+            fitted, _ = load_fitted(file, own)
             return replace(unfitted, weights=fitted["weights"], bias=fitted["bias"])
         valid = self.dataset.valid
         drawn = torch.randperm(len(valid), generator=torch.Generator().manual_seed(0))[:FITTED]
@@ -112,7 +110,7 @@ class Predictor:
         """
         if self.dataset.fingerprint != self.run.info["fingerprint"]:
             return None
-        return self.run.path / f"{what}.{self.run.weights_digest}.safetensors"
+        return self.run.written(f"{what}.{self.run.weights_digest}.safetensors")
 
     def ask(
         self, questions: Sequence[Question], top: int = 10, new: bool = True, typed: bool = False

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from kgtool.answers import ASKED_FEATURES, FEATURES, best_answers, features
 from kgtool.calibration import expected_calibration_error
-from kgtool.checkpoint import load_tensors, save_tensors
+from kgtool.checkpoint import LARGEST, load_fitted, save_tensors
 from kgtool.errors import RunError
 from kgtool.expected import Expected
 from kgtool.platt import Floats, Platt, fit_platt
@@ -78,16 +78,17 @@ class Probability:
         Raises:
             RunError: when the file is damaged, or was fitted for other relations.
         """
-        tensors, state = load_tensors(path)
-        shapes = {
-            f"{which}.{part}": shape
+        like = {
+            f"{which}.{part}": torch.empty(size, dtype=torch.double)
             for which, k in _FITS.items()
-            for part, shape in zip(
-                _PARTS, [(k,), (k,), (k + 2 * num_relations * (k + 1),), (1,)], strict=True
-            )
+            for part, size in zip(_PARTS, (k, k, k + 2 * num_relations * (k + 1), 1), strict=True)
         }
-        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if found != shapes or state.keys() != set(_NUMBERS):
+        tensors, state = load_fitted(path, like)
+        spread = torch.cat([tensors[f"{which}.spread"] for which in _FITS])
+        told = state.keys() == set(_NUMBERS) and all(
+            type(n) in (int, float) for n in state.values()
+        )
+        if not told or not bool((spread > 1 / LARGEST).all()):
             raise RunError(f"{path}: not this run's. Remedy: remove it, it is made again.")
         platt, asked = (
             Platt(*(tensors[f"{which}.{part}"].numpy() for part in _PARTS)) for which in _FITS

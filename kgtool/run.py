@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import io
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,20 +27,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
 from kgtool.all_paths import AllPathsDecoder
-from kgtool.checkpoint import load_tensors, load_weights
+from kgtool.checkpoint import Tensors, check_fit, load_tensors, load_weights
 from kgtool.config import Config, EncoderConfig, load_config
 from kgtool.decoder import OnePathDecoder, WalkReadout
 from kgtool.encoder import RGCNEncoder
-from kgtool.errors import DataError, RunError
-from kgtool.files import atomic_write, is_leftover, read_json, write_json
+from kgtool.errors import ConfigError, DataError, RunError
+from kgtool.files import atomic_write, is_leftover, read_json, read_regular, write_json
 from kgtool.graph import MessageGraph
 from kgtool.loaders import load_dataset
 from kgtool.model import KGModel, PathModel, path_device
-from kgtool.shards import shards_of
+from kgtool.ops import machine_bytes
+from kgtool.shards import Shards, shards_of
+from kgtool.tables import load_table
 from kgtool.triples import KGDataset, Vocabulary
 
 BEST = "best.safetensors"
@@ -48,6 +53,9 @@ HISTORY = "history.tsv"
 LOG = "train.log"
 # What a run begins with, in the order it is written: a folder that has the last one can be opened.
 BEGINNING = ("run.json", "entities.tsv", "relations.tsv", "config.toml")
+# What run.json may say, by key, each like the value here; and what a row of the history says.
+_INFO: dict[str, Any] = {"fingerprint": "", "versions": {}, "start": {}, "extended": {}}
+_HISTORY = ("epoch", "step", "seconds", "loss", "learning_rate", "valid_mrr")
 
 
 def versions() -> dict[str, str]:
@@ -56,18 +64,48 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names}
 
 
-def build_model(config: Config, dataset: KGDataset, spread: bool = False) -> KGModel | PathModel:
+def build_model(
+    config: Config,
+    dataset: KGDataset,
+    weights: Tensors | None = None,
+    path: Path | None = None,
+    spread: bool = False,
+) -> KGModel | PathModel:
     """A new model for a data set, its message graph made of the train triples.
 
     Args:
         config: which model.
         dataset: the triples.
+        weights: what the model is to have, where that is known.
+        path: where the weights are from.
         spread: over the processes that work together, a model that draws its negatives is to hold
             a part of the rows of entities in each.
+
+    Raises:
+        RunError: when the weights are not the model's, before there is memory for it: then no
+            model is larger than the file of its weights.
+        ConfigError: when the model's weights alone are larger than the machine's memory.
     """
     graph = MessageGraph.from_dataset(dataset)
     drawing = config.one_path and config.one_path.negatives
     shards = shards_of(graph) if spread and drawing else None
+    with torch.device("meta"):  # shapes without memory
+        planned = _build(config, dataset, graph, shards)
+    if weights is not None and path is not None:
+        check_fit(planned, weights, path)
+    need, there = sum(p.numel() * p.element_size() for p in planned.parameters()), machine_bytes()
+    if there is not None and need > there:
+        raise ConfigError(
+            f"the model's weights need {need / 1e9:,.1f} GB, this machine has {there / 1e9:,.1f} "
+            f"GB: dim = {config.dim} with {dataset.num_entities:,} entities and "
+            f"{dataset.num_relations:,} relations. Remedy: smaller sizes in the configuration."
+        )
+    return _build(config, dataset, graph, shards)
+
+
+def _build(
+    config: Config, dataset: KGDataset, graph: MessageGraph, shards: Shards | None
+) -> KGModel | PathModel:
     held = shards.count if shards else dataset.num_entities
     encoder = _build_encoder(config.encoder, config.dim, held, dataset) if config.encoder else None
     if config.all_paths:
@@ -75,7 +113,8 @@ def build_model(config: Config, dataset: KGDataset, spread: bool = False) -> KGM
         paths = AllPathsDecoder(dataset.num_relations, config.dim, a.steps, a.readout)
         # The encoder's kernels are the CPU's.
         device = torch.device("cpu") if encoder else path_device()
-        return PathModel(paths, graph, encoder).to(device)
+        model = PathModel(paths, graph, encoder)
+        return model if next(paths.parameters()).is_meta else model.to(device)
     d = config.one_path
     if not (d and encoder):
         raise ValueError("the configuration has no decoder")
@@ -169,7 +208,11 @@ class Run:
     def info(self) -> dict[str, Any]:
         """`run.json`: data path, fingerprint, sizes and versions."""
         info: dict[str, Any] = read_json(self.path / "run.json")
-        if not isinstance(info, dict) or "fingerprint" not in info:
+        known = isinstance(info, dict) and all(
+            isinstance(info.get(key, default), type(default)) for key, default in _INFO.items()
+        )
+        place = info.get("data") if known else None
+        if not known or "fingerprint" not in info or not isinstance(place, str | None):
             raise RunError(f"{self.path / 'run.json'}: not a run's. Remedy: restore the file.")
         return info
 
@@ -185,19 +228,45 @@ class Run:
         Raises:
             RunError: when there are none.
         """
-        try:
-            return hashlib.sha256((self.path / BEST).read_bytes()).hexdigest()[:12]
-        except OSError as error:
-            raise RunError(f"{self.path / BEST}: no weights. Remedy: train first.") from error
+        if not (self.path / BEST).exists():
+            raise RunError(f"{self.path / BEST}: no weights. Remedy: train first.")
+        return hashlib.sha256(read_regular(self.path / BEST)).hexdigest()[:12]
+
+    def written(self, name: str) -> Path:
+        """The path of a file to write into the folder.
+
+        Raises:
+            RunError: when a link there leads out of the folder, which may be a stranger's: what the
+                link points to is not the run's to write.
+        """
+        path = self.path / name
+        inside = os.path.realpath(self.path)
+        if os.path.commonpath([inside, os.path.realpath(path)]) != inside:
+            raise RunError(
+                f"{path} is a link that leads out of the run's folder; nothing is written through "
+                "it. Remedy: remove the link."
+            )
+        return path
 
     def history(self) -> list[dict[str, float]]:
-        """The rows of `history.tsv`, one a validation."""
+        """The rows of `history.tsv`, one a validation.
+
+        Raises:
+            RunError: when it is missing, or a cell of it is no number.
+        """
+        path = self.path / HISTORY
         try:
-            rows: list[dict[str, float]] = pd.read_csv(self.path / HISTORY, sep="\t").to_dict(
-                "records"
-            )
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path / HISTORY}: damaged history ({error})") from error
+            frame = load_table(path)
+        except DataError as error:
+            raise RunError(f"{path}: damaged history ({error})") from error
+        if missing := [name for name in _HISTORY if name not in frame]:
+            raise RunError(f"{path}: no column {', '.join(missing)}. Remedy: restore the file.")
+        frame = frame.apply(pd.to_numeric, errors="coerce")
+        known = np.isfinite(frame) | (frame.columns == "loss")  # of epoch 0 there is none
+        if not known.all(axis=None):
+            line = int((~known).any(axis=1).argmax()) + 2
+            raise RunError(f"{path}, line {line}: no number. Remedy: restore the file.")
+        rows: list[dict[str, float]] = frame.to_dict("records")
         return rows
 
     def dataset(self, data: str | Path | None = None) -> KGDataset:
@@ -216,8 +285,13 @@ class Run:
             raise RunError(f"{self.path} records no data path. Remedy: pass --data PATH.")
         if data is None:
             # A path that is not absolute lies inside the run, wherever that has been moved.
+            if ".." in Path(place).parts or "\0" in str(place):
+                raise RunError(
+                    f"{self.path / 'run.json'}: the data's path {place!r:.100} leads out of the "
+                    "folder. Remedy: pass --data PATH."
+                )
             place = self.path / place
-            if not place.exists():
+            if not os.path.exists(place):  # noqa: PTH110  # False too for a name too long
                 raise RunError(f"the run's data, {place}, is gone. Remedy: pass --data PATH.")
         if data is not None and self.config.inductive:
             return load_dataset(place, relations=self.vocabulary.relations)
@@ -229,8 +303,9 @@ class Run:
         Raises:
             RunError: when the weights are missing, damaged or do not fit.
         """
-        model = build_model(self.config, dataset)
-        load_weights(model, load_tensors(self.path / BEST)[0], self.path / BEST)
+        weights = load_tensors(self.path / BEST)[0]
+        model = build_model(self.config, dataset, weights, self.path / BEST)
+        load_weights(model, weights, self.path / BEST)
         return model.eval()
 
 
@@ -260,6 +335,8 @@ def reopen(out: Path, config: Config, dataset: KGDataset, origin: Mapping[str, A
         )
     if recorded["fingerprint"] != dataset.fingerprint:
         raise RunError(f"{out} was begun on other data. Remedy: resume with the same files.")
+    for name in (BEST, LAST, PREVIOUS, HISTORY, LOG):
+        run.written(name)
     return run
 
 
@@ -290,13 +367,14 @@ def is_hardly_begun(path: Path) -> bool:
 def _read_labels(path: Path) -> tuple[str, ...]:
     labels: list[str] = []
     try:
-        with path.open(encoding="utf-8", newline="\n") as lines:  # no other character ends a line
+        data = io.BytesIO(read_regular(path))
+        with io.TextIOWrapper(data, encoding="utf-8", newline="\n") as lines:
             sound = lines.readline() == "id\tlabel\n"
             for line in lines:
                 number, label = line.split("\t")
                 sound &= int(number) == len(labels) and label.endswith("\n")
                 labels.append(label[:-1])
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except ValueError as error:
         raise RunError(
             f"{path}: damaged vocabulary ({error}). Remedy: restore the file."
         ) from error

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from kgtool.errors import DataError, KGToolError
 from kgtool.files import atomic_write
+from kgtool.loaders.columns import open_parquet, read_columns
 
 ENDINGS = (".tsv", ".parquet")
 # What tables are written as, beside what they are read from too.
@@ -60,7 +62,7 @@ def load_table(path: str | Path) -> pd.DataFrame:
         raise DataError(f"{path}: no such file. Remedy: check the name.")
     try:
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
+            return _read_parquet(path)
         frame = pd.read_csv(
             path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE,
             encoding="utf-8-sig", skip_blank_lines=False,
@@ -76,6 +78,21 @@ def load_table(path: str | Path) -> pd.DataFrame:
             "none inside one."
         )
     return frame
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    data = path.read_bytes()
+    file = open_parquet(data, str(path))
+    names = file.schema_arrow.names
+    columns = read_columns(file, range(len(names)), len(data), str(path))
+    # Of a text that comes often there is one object, not one a row.
+    frame = {
+        name: column.to_pandas().astype(object)
+        if pa.types.is_dictionary(column.type)
+        else column.to_pandas()
+        for name, column in zip(names, columns, strict=True)
+    }
+    return pd.DataFrame(frame)
 
 
 def _known(path: str | Path, endings: Sequence[str]) -> Path:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -284,11 +285,19 @@ class _Trainer(Updater):
             return False
         tensors, state, wrong = found
         try:
-            for name in _STATE:
+            for name, kind in _STATE.items():
+                if not _sound(state[name], kind):
+                    raise ValueError(f"its {name} is none")
                 setattr(self, name, state[name])
+            if not 0 <= self.step - self.epoch * self.steps_an_epoch <= self.steps_an_epoch:
+                raise ValueError(f"step {self.step} is not of epoch {self.epoch}")
             self.take(tensors, path)
         except KeyError as error:
             raise RunError(f"{path}: incomplete checkpoint, without {error}") from error
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{path}: damaged checkpoint ({error}). Remedy: restore the file or train again."
+            ) from error
         if wrong:
             self._tell(f"{wrong} Going on from {PREVIOUS}, which was saved before it.")
         self.log.info("resumed at step %d", self.step)
@@ -336,4 +345,22 @@ class _Trainer(Updater):
         tqdm.write(f"kgtool: {message}", file=sys.stderr)
 
 
-_STATE = ("epoch", "step", "stale", "loss_sum", "seconds", "best_mrr", "history")
+# What a checkpoint's JSON holds, and its type.
+_STATE: dict[str, type] = {
+    "epoch": int, "step": int, "stale": int, "loss_sum": float, "seconds": float,
+    "best_mrr": float, "history": list,
+}  # fmt: skip
+
+
+def _sound(value: Any, kind: type) -> bool:
+    """Whether a value of a checkpoint may be one: a file may be a stranger's."""
+    if kind is list:
+        return isinstance(value, list) and all(
+            isinstance(row, dict)
+            and "valid_mrr" in row
+            and all(type(number) in (int, float) for number in row.values())
+            for row in value
+        )
+    if kind is int:
+        return type(value) is int and value >= 0
+    return isinstance(value, float) and math.isfinite(value)

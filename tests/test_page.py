@@ -252,7 +252,10 @@ def test_damaged_files_are_refused(copy):
     for change, message in (
         ({"both": {}}, "not an evaluation's"),
         ({"dataset": {"name": "x", "fingerprint": "0"}}, "of other data"),
-        ({"counts": {"queries": 3}}, "has 16 queries, metrics.test.json 3"),
+        (
+            {"counts": {"queries": 3, "entities": 24, "unseen_triples": 0}},
+            "has 16 queries, metrics.test.json 3",
+        ),
     ):
         metrics.write_text(json.dumps(json.loads(whole) | change))
         with pytest.raises(RunError, match=message):

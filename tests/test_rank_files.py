@@ -108,7 +108,7 @@ def test_files_that_are_no_tables(tmp_path):
     for name, content, part in (
         ("empty.tsv", b"", "no table"),
         ("latin.tsv", b"head\ttail\n\xe9\tb\n", "no table"),
-        ("text.parquet", b"head\ttail\n", "no table"),
+        ("text.parquet", b"head\ttail\n", "not a Parquet file"),
         ("ranks.csv", b"head,tail\n", "Remedy: end it in .tsv or .parquet"),
     ):
         (tmp_path / name).write_bytes(content)

@@ -174,7 +174,12 @@ def states(asked: Predictor) -> torch.Tensor:
         return asked.scorer.entities
     if file.exists():
         found = load_tensors(file)[0].get("entities")
-        if found is not None and len(found) == asked.dataset.num_entities:
+        if (
+            found is not None
+            and found.dtype == torch.float32
+            and found.shape == (asked.dataset.num_entities, asked.run.config.dim)
+            and bool(found.isfinite().all())
+        ):
             return found
     with suppress(KGToolError):  # a run that may not be written to answers all the same
         save_tensors(file, {"entities": asked.scorer.entities}, {})

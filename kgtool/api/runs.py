@@ -63,4 +63,4 @@ def result_file(
     names = [name, *([] if own else [dataset.name])]
     names += [f"with-{other.path.name}" for other in beside]
     names += [among.name] if among else []
-    return run.path / ".".join([*names, split, ending])
+    return run.written(".".join([*names, split, ending]))

@@ -10,6 +10,7 @@ import typer
 
 from kgtool.cli.app import app
 from kgtool.errors import KGToolError
+from kgtool.terminal.console import harmless
 
 # isort: off
 from kgtool.cli import training  # noqa: F401
@@ -35,7 +36,7 @@ def main() -> None:
             name = f"kgtool, process {rank}" if rank else name
             app()
     except KGToolError as error:
-        typer.secho(f"{name}: {error}", fg="red", err=True)
+        typer.secho(f"{name}: {harmless(str(error))}", fg="red", err=True)
         sys.exit(error.exit_code)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from kgtool.cli.app import Data, Labels, RunFolder, app
+from kgtool.terminal.console import Terminal
 
 
 @app.command()
@@ -41,7 +41,7 @@ def explain(
     asked = open_predictor(run, data, labels)
     found = explain_run(asked, head, relation, tail, top)
     shown = found.readable(asked.words.readable)
-    Console().print(explanation_table(shown))
+    Terminal().print(explanation_table(shown))
     if json_file is not None:
         write_json(json_file, found.to_dict())
         typer.echo(f"Written to {json_file}")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from kgtool.cli.app import Columns, Delimiter, Format, Header, app, interactive, reading_of
+from kgtool.terminal.console import Terminal
 
 data = typer.Typer(help="Public data sets: list them, fetch them.", no_args_is_help=True)
 app.add_typer(data, name="data")
@@ -35,7 +35,7 @@ def inspect(
     from kgtool.loaders import load_with_report
 
     reading = reading_of(format, columns, delimiter, header)
-    Console().print(load_with_report(path, reading=reading)[1].render())
+    Terminal().print(load_with_report(path, reading=reading)[1].render())
 
 
 @app.command()
@@ -54,7 +54,7 @@ def convert(
     from kgtool.api import convert as convert_data
 
     report, files = convert_data(path, out, reading_of(format, columns, delimiter, header))
-    Console().print(report.render())
+    Terminal().print(report.render())
     for file in files:
         typer.echo(f"Written to {file}")
 
@@ -70,7 +70,7 @@ def list_data_sets() -> None:
     from kgtool.registry.cache import cache_folder
     from kgtool.terminal.data_sets import data_sets_table
 
-    Console().print(data_sets_table(data_sets(), cache_folder()))
+    Terminal().print(data_sets_table(data_sets(), cache_folder()))
 
 
 @data.command()
@@ -81,7 +81,7 @@ def info(name: Name) -> None:
     from kgtool.terminal.data_sets import data_set_list
 
     entry = find_entry(name)
-    Console().print(data_set_list(entry, cached_file(entry), is_fetched(entry)))
+    Terminal().print(data_set_list(entry, cached_file(entry), is_fetched(entry)))
 
 
 @data.command()

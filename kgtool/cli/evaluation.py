@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from kgtool.cli.app import (
     Beside,
@@ -22,6 +21,7 @@ from kgtool.cli.app import (
     known_split,
 )
 from kgtool.errors import ConfigError
+from kgtool.terminal.console import Terminal
 
 
 @app.command()
@@ -67,7 +67,7 @@ def evaluate(
 
     known_split(split)
     cut = cut_offs(hits)
-    console = Console()
+    console = Terminal()
     if run is None:
         if data is None or beside:
             raise ConfigError(
@@ -120,7 +120,7 @@ def relations(
     found = evaluate_relations(
         opened, known_split(split), dataset, interactive(), others, cut_offs(hits)
     )
-    Console().print(relations_table(found))
+    Terminal().print(relations_table(found))
     for kind in ("relations.json", "relations.tsv"):
         typer.echo(f"Written to {result_file(opened, kind, split, dataset, others)}")
 
@@ -152,7 +152,7 @@ def classify(
     opened = Run.open(run)
     dataset, others = opened.dataset(data), [Run.open(other) for other in beside or ()]
     found = evaluate_triples(opened, split, dataset, others, sampled, seed)
-    Console().print(triples_table(found))
+    Terminal().print(triples_table(found))
     for kind in ("triples.json", "calibration.tsv", "triples.tsv"):
         typer.echo(f"Written to {result_file(opened, kind, split, dataset, others)}")
 
@@ -184,7 +184,7 @@ def metrics(
         if name not in groups:
             raise ConfigError(f"{file} groups by {', '.join(groups)}, not by {name!r}.")
     table = breakdown(queries, groups, cut)
-    console = Console()
+    console = Terminal()
     for name in ("all", *(by or ())):
         console.print(breakdown_table(table, name, cut))
     typer.echo(ranked_among(queries))
@@ -224,7 +224,7 @@ def compare(
     for name in by or ():
         if name not in groups:
             raise ConfigError(f"the ranks group by {', '.join(groups)}, not by {name!r}.")
-    console = Console()
+    console = Terminal()
     console.print(comparison_table(table, cut))
     for name in by or ():
         console.print(group_comparison_table(table, name))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from kgtool.cli.app import Data, RunFolder, app, interactive, whole_numbers
 from kgtool.errors import ConfigError
+from kgtool.terminal.console import Terminal
 
 
 @app.command()
@@ -46,6 +46,6 @@ def paths(
         opened, split, opened.dataset(data), relations, queries, max_answers, seed, compose,
         interactive(),
     )  # fmt: skip
-    Console().print(paths_table(results))
+    Terminal().print(paths_table(results))
     for file in (results.table_file, results.metrics_file):
         typer.echo(f"Written to {file}")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from kgtool.cli.app import Data, Labels, RunFolder, app, interactive
 from kgtool.errors import ConfigError
+from kgtool.terminal.console import Terminal
 
 Top = Annotated[int, typer.Option(min=1, help="Most to give.")]
 Typed = Annotated[
@@ -84,7 +84,7 @@ def predict(
         save_predictions(found, out, asked.dataset.vocabulary)
         typer.echo(f"{len(found):,} answers written to {out}")
         return
-    Console().print(answers_table(found, texts, asked.words))
+    Terminal().print(answers_table(found, texts, asked.words))
 
 
 @app.command()
@@ -117,7 +117,7 @@ def complete(
     found = complete_run(asked, top, relation or (), typed, progress=interactive())
     if out is not None:
         save_predictions(found, out, asked.dataset.vocabulary)
-    Console().print(completion_table(found, asked.words, top if out is None else 10))
+    Terminal().print(completion_table(found, asked.words, top if out is None else 10))
     if out is not None:
         typer.echo(f"{len(found):,} triples written to {out}")
     if found.attrs["asked"] < found.attrs["of"]:
@@ -142,4 +142,4 @@ def neighbours(
     from kgtool.terminal.answers import neighbours_table
 
     asked = open_predictor(run, data, labels)
-    Console().print(neighbours_table(find_neighbours(asked, entity, top), asked.words))
+    Terminal().print(neighbours_table(find_neighbours(asked, entity, top), asked.words))

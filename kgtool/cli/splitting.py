@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from kgtool.cli.app import Columns, Delimiter, Format, Header, app, reading_of
+from kgtool.terminal.console import Terminal
 
 
 @app.command()
@@ -61,6 +61,6 @@ def split(
 
     reading = reading_of(format, columns, delimiter, header)
     made = make(files, out, valid, test, seed, inductive, time, remove_leaks, reading)
-    Console().print(split_table(made))
+    Terminal().print(split_table(made))
     for folder in made.folders:
         typer.echo(f"Written to {folder}")

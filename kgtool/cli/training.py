@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from kgtool.cli.app import (
     Columns,
@@ -20,6 +19,7 @@ from kgtool.cli.app import (
     reading_of,
 )
 from kgtool.errors import ConfigError
+from kgtool.terminal.console import Terminal
 
 
 @app.command()
@@ -74,7 +74,7 @@ def train(
     # Where torchrun has started all processes anew, for one had died, the command is the same.
     resume = resume or (processes.restarted() and (out / "config.toml").exists())
     dataset, report = load_with_report(settings.data)
-    Console().print(report.render())
+    Terminal().print(report.render())
     try:
         run = train_run(settings, dataset, out, resume, interactive(), start)
     except Interrupted:
@@ -118,5 +118,5 @@ def extend(
 
     reading = reading_of(format, columns, delimiter, header)
     grown = extend_run(run, triples, out, data, reading)
-    Console().print(growth_table(grown.info))
+    Terminal().print(growth_table(grown.info))
     typer.echo(f"The run is {grown.path}; train on from it with --start {grown.path}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from kgtool.cli.app import Data, RunFolder, app
 from kgtool.errors import ConfigError
+from kgtool.terminal.console import Terminal
 
 Top = Annotated[int, typer.Option(min=1, help="Most to show.")]
 
@@ -33,7 +33,7 @@ def walks(
     if split not in SPLITS:
         raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")
     found = foretell(run, split, data, count, seed)
-    Console().print(perplexity_table(found))
+    Terminal().print(perplexity_table(found))
     typer.echo(f"Written to {found.file}")
 
 
@@ -58,7 +58,7 @@ def next_command(
     from kgtool.api import next_step
     from kgtool.terminal.walks import steps_table
 
-    Console().print(steps_table(next_step(run, walk, top, data)))
+    Terminal().print(steps_table(next_step(run, walk, top, data)))
 
 
 @app.command()
@@ -86,4 +86,4 @@ def routes(
     from kgtool.api import routes as likeliest
     from kgtool.terminal.walks import routes_table
 
-    Console().print(routes_table(likeliest(run, head, tail, length, top, data)))
+    Terminal().print(routes_table(likeliest(run, head, tail, length, top, data)))

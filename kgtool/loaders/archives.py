@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from kgtool.loaders import files
+from kgtool.errors import DataError
 from kgtool.loaders.faults import fault, quoted
-from kgtool.loaders.files import DAMAGE, Capped, too_large, unfolding
+from kgtool.loaders.files import DAMAGE, Capped, most_bytes, too_large, unfolding
 
 # What each ending is compressed by.
 _TARS = {
@@ -27,7 +27,11 @@ _TARS = {
     ".tar": "",
 }
 ARCHIVE_SUFFIXES = (".zip", *_TARS)
+MOST_MEMBERS = 100_000
 _CHUNK = 2**20
+# Python before 3.11.10 reads the digits of an extended header in quadratic time (CVE-2024-6232):
+# the squares of their sizes, added up, may come to one header of 64 KiB, some seconds.
+_MOST_WORK = (2**16) ** 2
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 Members = tuple[list[str], dict[str, bytes]]
@@ -54,8 +58,9 @@ def read_archive(path: Path, wanted: Wanted) -> Members:
         wanted ones by path.
 
     Raises:
-        DataError: for an archive that is damaged, encrypted or larger than `MAX_BYTES` when
-            uncompressed, or a wanted member that is a link or lies outside the archive.
+        DataError: for an archive that is damaged or encrypted, that unfolds beyond `most_bytes` or
+            has more than `MOST_MEMBERS` files, or a wanted member that is a link or lies outside
+            the archive.
     """
     suffix = (archive_suffix(path.name) or "").lower()
     return _read_zip(path, wanted) if suffix == ".zip" else _read_tar(path, wanted, _TARS[suffix])
@@ -64,13 +69,15 @@ def read_archive(path: Path, wanted: Wanted) -> Members:
 def _read_zip(path: Path, wanted: Wanted) -> Members:
     members: list[str] = []
     contents: dict[str, bytes] = {}
-    size = 0
+    size, most = 0, most_bytes(path.stat().st_size)
     with _as_data_errors(path), zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             name = _visible(info.filename)
             if name is None or (info.is_dir() and not wanted(name)):
                 continue
             members.append(name)
+            if len(members) > MOST_MEMBERS:
+                raise _too_many(path)
             if not wanted(name):
                 continue
             mode = info.external_attr >> 16
@@ -83,8 +90,8 @@ def _read_zip(path: Path, wanted: Wanted) -> Members:
                     "repack the archive without a password, as a plain zip",
                 )
             size += info.file_size
-            if size > files.MAX_BYTES:
-                raise too_large(path)
+            if size > most:
+                raise too_large(path, most)
             with archive.open(info) as stream:
                 contents[name] = b"".join(_pieces(stream))
     return members, contents
@@ -94,11 +101,15 @@ def _read_tar(path: Path, wanted: Wanted, compression: str) -> Members:
     """In one pass."""
     members: list[str] = []
     contents: dict[str, bytes] = {}
-    size = 0
+    size, most = 0, most_bytes(path.stat().st_size)
     with _as_data_errors(path), path.open("rb") as packed:
-        stream = Capped(unfolding(packed, compression) if compression else packed, path)
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK) as archive:
-            for info in archive:
+        stream = Capped(unfolding(packed, compression) if compression else packed, path, most)
+        with tarfile.open(
+            fileobj=stream, mode="r|", bufsize=_CHUNK, tarinfo=_wary(path)
+        ) as archive:
+            for count, info in enumerate(archive, 1):
+                if count > MOST_MEMBERS:
+                    raise _too_many(path)
                 name = _visible(info.name)
                 if name is None or (info.isdir() and not wanted(name)):
                     continue
@@ -108,8 +119,8 @@ def _read_tar(path: Path, wanted: Wanted, compression: str) -> Members:
                 _check_member(path, name, info.isreg())
                 # counted beside the stream: a sparse member is larger than its bytes there
                 size += info.size
-                if size > files.MAX_BYTES:
-                    raise too_large(path)
+                if size > most:
+                    raise too_large(path, most)
                 member = archive.extractfile(info)
                 assert member is not None
                 contents[name] = member.read()
@@ -117,6 +128,30 @@ def _read_tar(path: Path, wanted: Wanted, compression: str) -> Members:
         for _ in _pieces(stream):
             pass
     return members, contents
+
+
+def _wary(path: Path) -> type[tarfile.TarInfo]:
+    """Headers of a tar whose extended ones are refused where reading them would take too long."""
+    work = 0
+
+    class Header(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Header:
+            nonlocal work
+            header = super().frombuf(buf, encoding, errors)
+            if header.type in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE):
+                work += header.size**2
+                if work > _MOST_WORK:
+                    remedy = "repack the archive, by tar --format=gnu"
+                    raise fault(path, "extended headers of many thousands of bytes", remedy)
+            return header
+
+    return Header
+
+
+def _too_many(path: Path) -> DataError:
+    remedy = "unpack it, if you trust it, and give the folder that holds the splits"
+    return fault(path, f"more than {MOST_MEMBERS:,} files", remedy)
 
 
 def _pieces(stream: IO[bytes] | Capped) -> Iterator[bytes]:

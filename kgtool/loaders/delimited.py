@@ -33,7 +33,7 @@ from kgtool.loaders.faults import fault
 from kgtool.loaders.files import File
 from kgtool.loaders.header import TAKEN, Chosen, choose_columns
 from kgtool.loaders.reading import Reading
-from kgtool.loaders.rows import Rows, no_triples, rows_of, suspects
+from kgtool.loaders.rows import Rows, no_triples, rows_of, suspects, used
 
 _CHUNK = 2**24
 DELIMITERS = {"tsv": "\t", "csv": ","}
@@ -211,10 +211,3 @@ def _quoted_rows(file: File, text: str, delimiter: str) -> Iterator[tuple[int, l
             f"--format tsv {TAKEN}",
             begun,
         ) from None
-
-
-def used(codes: NDArray[np.integer], labels: pa.Array) -> tuple[NDArray[np.int32], pa.Array]:
-    """The same rows, with those labels only that they use."""
-    found = np.zeros(len(labels), dtype=np.bool_)
-    found[codes] = True
-    return (np.cumsum(found, dtype=np.int32) - 1)[codes], labels.filter(pa.array(found))

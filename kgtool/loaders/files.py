@@ -17,7 +17,15 @@ from kgtool.errors import DataError
 from kgtool.loaders.faults import fault
 
 MAX_BYTES = 4 * 2**30
+# Triples are packed to a tenth or a thirtieth. What unfolds far beyond that is made to fill memory.
+MAX_RATIO = 200
+ALWAYS = 64 * 2**20  # bytes that any file may unfold to
 _CHUNK = 2**20
+
+
+def most_bytes(packed: int) -> int:
+    """How far a file of so many bytes may unfold."""
+    return min(MAX_BYTES, max(ALWAYS, MAX_RATIO * packed))
 
 
 @dataclass(frozen=True)
@@ -38,13 +46,13 @@ class File:
 
 
 class Capped(io.RawIOBase):
-    """A stream that unfolds to at most `MAX_BYTES`."""
+    """A stream that unfolds to at most so many bytes."""
 
-    def __init__(self, stream: IO[bytes], place: object) -> None:
+    def __init__(self, stream: IO[bytes], place: object, most: int) -> None:
         """Reads from a stream; `place` names it in errors."""
         self._stream = stream
         self._place = place
-        self._left = MAX_BYTES
+        self._most = self._left = most
 
     def readable(self) -> bool:
         """True."""
@@ -54,12 +62,12 @@ class Capped(io.RawIOBase):
         """At most `size` bytes, a megabyte if all are asked for; empty at the end.
 
         Raises:
-            DataError: for more than `MAX_BYTES`.
+            DataError: for more than it may unfold to.
         """
         data = self._stream.read(_CHUNK if size < 0 else size)
         self._left -= len(data)
         if self._left < 0:
-            raise too_large(self._place)
+            raise too_large(self._place, self._most)
         return bytes(data)
 
 
@@ -79,16 +87,17 @@ def unfolding(stream: IO[bytes], compression: str) -> IO[bytes]:
 DAMAGE = (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error)
 
 
-def unfold(data: bytes, compression: str, place: str) -> bytes:
+def unfold(data: bytes, compression: str, place: str, packed: int | None = None) -> bytes:
     """The bytes of a compressed file.
 
     Args:
         data: the file.
         compression: one of `.gz`, `.bz2`, `.xz`, `.zst`, or nothing.
         place: the file, for errors.
+        packed: bytes of the archive that it lies in, which may be packed twice.
 
     Raises:
-        DataError: for a file that is damaged, cut short, or larger than `MAX_BYTES` unfolded.
+        DataError: for a file that is damaged, cut short, or that unfolds beyond `most_bytes`.
     """
     if not compression:
         return data
@@ -96,7 +105,8 @@ def unfold(data: bytes, compression: str, place: str) -> bytes:
         # an empty file is none of these, which not every reader says
         if not data:
             raise EOFError("the file is empty")
-        stream = Capped(unfolding(io.BytesIO(data), compression), place)
+        most = most_bytes(len(data) if packed is None else min(packed, len(data)))
+        stream = Capped(unfolding(io.BytesIO(data), compression), place, most)
         return b"".join(iter(stream.read, b""))
     except DAMAGE as error:
         raise fault(
@@ -106,10 +116,10 @@ def unfold(data: bytes, compression: str, place: str) -> bytes:
         ) from error
 
 
-def too_large(place: object) -> DataError:
+def too_large(place: object, most: int) -> DataError:
     """The error for what unfolds too far."""
     return fault(
         place,
-        f"more than {MAX_BYTES:,} bytes when uncompressed",
+        f"more than {most:,} bytes when uncompressed",
         "unpack it, if you trust it, and give the folder",
     )

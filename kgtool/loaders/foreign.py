@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kgtool.errors import DataError
-from kgtool.loaders.delimited import read_delimited, used
+from kgtool.loaders.delimited import read_delimited
 from kgtool.loaders.faults import fault, quoted
 from kgtool.loaders.header import TELL
 from kgtool.loaders.id_labels import IdLabels, count_of, read_id_labels
 from kgtool.loaders.reading import LOOK, Reading
-from kgtool.loaders.rows import Rows, suspects
+from kgtool.loaders.rows import Rows, suspects, used
 from kgtool.loaders.sources import Store, split_of
 from kgtool.triples import SPLITS
 

@@ -84,7 +84,7 @@ def count_of(file: File) -> int:
         DataError: where it is none.
     """
     line = file.data[start_of(file.data) :].partition(b"\n")[0].strip()
-    if not line.isdigit():
+    if not line.isdigit() or len(line) > 18:
         remedy = "let the first line say how many follow"
         raise fault(file.place, f"{quoted(line)} is no count", remedy, 1)
     return int(line)

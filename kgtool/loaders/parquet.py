@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
+from kgtool.loaders.columns import open_parquet, read_columns
 from kgtool.loaders.faults import fault, quoted
-from kgtool.loaders.files import File
+from kgtool.loaders.files import File, most_bytes, too_large
 from kgtool.loaders.header import choose_columns
 from kgtool.loaders.reading import EXTRA, FIELDS, Reading
 from kgtool.loaders.rows import Rows, rows_of
@@ -19,23 +20,13 @@ def read_parquet(file: File, reading: Reading, extra: str | None = None) -> Rows
     Raises:
         DataError: for a file that is damaged, without the columns, of other types, or with a null.
     """
-    try:
-        table = pq.ParquetFile(pa.BufferReader(file.data))
-        names = table.schema_arrow.names
-        chosen = choose_columns(names, reading, extra, file.place, None)
-        found = table.read(columns=[names[i] for i in chosen.columns])
-        found.validate(full=True)  # that text is UTF-8
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise fault(
-            file.place,
-            f"damaged, cut short or not a Parquet file ({reason[:200]})",
-            "fetch or write it again",
-        ) from error
+    opened = open_parquet(file.data, file.place)
+    names = opened.schema_arrow.names
+    chosen = choose_columns(names, reading, extra, file.place, None)
+    found = read_columns(opened, chosen.columns, len(file.data), file.place)
     notes = [chosen.note] if chosen.note else []
     columns = []
-    for field, i in zip((*FIELDS, EXTRA), chosen.columns, strict=False):
-        column = found.column(names[i])
+    for field, i, column in zip((*FIELDS, EXTRA), chosen.columns, found, strict=False):
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         if column.null_count:
             row = 1 + int(np.flatnonzero(column.is_null().to_numpy())[0])
@@ -50,13 +41,30 @@ def read_parquet(file: File, reading: Reading, extra: str | None = None) -> Rows
                 raise fault(file.place, problem, "write it as text")
             notes.append(f"{file.place}: the {field} is {kind}, read as its digits")
         try:
-            columns.append(column.cast(pa.large_string()))
-        except pa.ArrowException as error:  # an extra column of lists, say
+            columns.append(_coded(column))
+        except pa.ArrowException as error:  # an extra column of bytes, say
             problem = f"the column {quoted(names[i])} holds {kind}, which is no text"
             raise fault(file.place, problem, "write it as text") from error
-    kept = tuple(columns[3].to_pylist()) if len(columns) == 4 else None
-    numbers = np.arange(1, len(found) + 1)
+    kept = _texts(columns[3], file) if len(columns) == 4 else None
+    numbers = np.arange(1, len(columns[0]) + 1)
     return rows_of(columns[:3], numbers, file.place, "row", kept, tuple(notes))
+
+
+def _coded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same texts as codes of dictionaries of large strings."""
+    coded = pa.dictionary(pa.int32(), pa.large_string())
+    if pa.types.is_dictionary(column.type):
+        return column.cast(coded)
+    return column.cast(pa.large_string()).dictionary_encode().cast(coded)
+
+
+def _texts(column: pa.ChunkedArray, file: File) -> tuple[str, ...]:
+    """The texts of an extra column, unless they would fill memory."""
+    sizes = [pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks]
+    most = most_bytes(len(file.data))
+    if sum(pc.sum(size).as_py() or 0 for size in sizes) > most:
+        raise too_large(file.place, most)
+    return tuple(column.to_pylist())
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -17,6 +17,15 @@ _FORMATS = {
 }
 _WRITTEN = re.compile(rb"_:([^\s<>\"'(){}\[\],;]+)")
 _MOST_LISTED = 5
+# Triples within triples, which the parser frees level by level: at many thousands it is the stack
+# that ends. What stands in literals, IRIs and comments is none.
+DEEPEST = 100
+_TOKENS = re.compile(  # none fails after a long way: an end that is missing is that of the file
+    rb"""\"{3}(?:[^\"\\]|\\.|\"{1,2}(?!\"))*(?:\"{3})? | '{3}(?:[^'\\]|\\.|'{1,2}(?!'))*(?:'{3})?
+    | \"(?:[^\"\\\n]|\\.)*\"? | '(?:[^'\\\n]|\\.)*'? | <[^<>"{}|^`\s]*> | \#[^\n]*
+    | \\. | (?P<open><<) | (?P<close>>>)""",
+    re.VERBOSE | re.DOTALL,
+)
 
 
 def read_rdf(file: File) -> Rows:
@@ -28,6 +37,9 @@ def read_rdf(file: File) -> Rows:
     Raises:
         DataError: for a file that cannot be parsed; it names the line.
     """
+    if file.data.count(b"<<") > DEEPEST and _depth(file.data) > DEEPEST:
+        problem = f"triples within triples, more than {DEEPEST} deep"
+        raise fault(file.place, problem, "leave them out: they name no entity")
     written = {name.rstrip(b".").decode(errors="replace") for name in _WRITTEN.findall(file.data)}
     unnamed: dict[str, str] = {}
 
@@ -75,3 +87,12 @@ def read_rdf(file: File) -> Rows:
             f"{'statement' if len(literals) == 1 else 'statements'} {shown}{more}"
         )
     return rows_of(columns, np.array(numbers), file.place, "statement", None, tuple(notes))
+
+
+def _depth(data: bytes) -> int:
+    """How many `<<` are open at once, at most."""
+    here = deepest = 0
+    for token in _TOKENS.finditer(data):
+        here = max(0, here + (token["open"] is not None) - (token["close"] is not None))
+        deepest = max(deepest, here)
+    return deepest

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -84,7 +85,7 @@ def rows_of(
     """The rows of three columns of text.
 
     Args:
-        columns: head, relation and tail, each `(n,)` texts, none of them null.
+        columns: head, relation and tail, each `(n,)` texts or codes of texts, none of them null.
         numbers, unit, extra, notes: as in `Rows`.
         place: the file, for errors.
 
@@ -96,10 +97,10 @@ def rows_of(
     chunks: list[pa.Array] = []
     for field, column in zip(FIELDS, columns, strict=True):
         if isinstance(column, pa.ChunkedArray):
-            chunks += column.cast(pa.large_string()).chunks
+            chunks += column.chunks
             continue
         try:
-            chunks.append(pa.array(column, pa.large_string()))
+            chunks.append(pa.array(column, pa.large_string()).dictionary_encode())
         except UnicodeEncodeError as error:  # a lone surrogate; `object` is the text
             row = next(i for i, text in enumerate(column) if text == error.object)
             raise fault(
@@ -107,10 +108,10 @@ def rows_of(
                 f"half a character in the {field} {quoted(error.object)}",
                 "write both halves of a surrogate pair",
             ) from None
-    encoded = pa.chunked_array(chunks, pa.large_string()).dictionary_encode()
-    parts = encoded.chunks
+    parts = pa.chunked_array(chunks).unify_dictionaries().chunks
     codes = np.concatenate([part.indices.to_numpy() for part in parts]).reshape(3, -1).T
-    rows = Rows(codes, parts[-1].dictionary, numbers, unit, extra, notes)
+    rows = Rows(*used(codes, parts[-1].dictionary), numbers, unit, extra, notes)
+    codes = rows.codes
     bad = suspects(rows.labels)
     if bad:
         row, column = np.argwhere(np.isin(codes, bad))[0].tolist()
@@ -118,6 +119,13 @@ def rows_of(
         assert problem is not None
         raise fault(f"{place}, {rows.where(row)}", *problem)
     return rows
+
+
+def used(codes: NDArray[Any], labels: pa.Array) -> tuple[NDArray[np.int32], pa.Array]:
+    """The same rows, with those labels only that they use."""
+    found = np.zeros(len(labels), dtype=np.bool_)
+    found[codes] = True
+    return (np.cumsum(found, dtype=np.int32) - 1)[codes], labels.filter(pa.array(found))
 
 
 def no_triples(place: str, why: str = "the file is empty") -> DataError:

@@ -53,7 +53,8 @@ class Store:
                 if not (self.path / member).is_file():
                     raise not_a_file(self.path / member)
                 data = (self.path / member).read_bytes()
-        return File(member, place, unfold(data, compression, place), format)
+        archive = None if self.contents is None else self.path.stat().st_size
+        return File(member, place, unfold(data, compression, place, archive), format)
 
 
 def open_store(path: Path, wanted: Wanted) -> Store:

@@ -9,7 +9,7 @@ from kgtool.ops.grow_region import grow_region
 from kgtool.ops.hold_out import hold_out
 from kgtool.ops.incidence import Incidence, in_edges, offsets_of
 from kgtool.ops.known_among import known_among
-from kgtool.ops.memory import keep_large_blocks
+from kgtool.ops.memory import keep_large_blocks, machine_bytes
 from kgtool.ops.order_by import order_by
 from kgtool.ops.path_loss import path_loss
 from kgtool.ops.path_step import path_step
@@ -35,6 +35,7 @@ __all__ = [
     "in_threads",
     "keep_large_blocks",
     "known_among",
+    "machine_bytes",
     "offsets_of",
     "order_by",
     "path_loss",

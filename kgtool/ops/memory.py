@@ -1,11 +1,20 @@
-"""Memory allocation on Linux: keep large blocks instead of returning them to the system."""
+"""Memory: how much there is, and on Linux to keep large blocks in place of returning them."""
 
 import ctypes
+import os
 import sys
 
 # mallopt's parameters, from glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
+
+
+def machine_bytes() -> int | None:
+    """The memory of this machine; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def keep_large_blocks() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kgtool.breakdown import COLUMNS
@@ -16,7 +18,7 @@ from kgtool.files import read_json
 from kgtool.metrics import POLICIES
 from kgtool.rank_files import TRIPLE
 from kgtool.tables import load_table
-from kgtool.triples import KGDataset
+from kgtool.triples import SPLITS, KGDataset
 
 # The files of an evaluation, as kind and ending. The last is there where calibration was asked for.
 KINDS = ("metrics.json", "breakdown.tsv", "ranks.tsv", "calibration.tsv")
@@ -73,17 +75,29 @@ def read_stored(
             raise RunError(f"{file} is not there. Remedy: run `{command}` first.")
     metrics = read_json(metrics_file)
     try:
-        whole = all(metrics[side][ties]["mrr"] >= 0 for side in SIDES for ties in POLICIES)
+        names = _names(metrics)
         fingerprint, queries = metrics["dataset"]["fingerprint"], metrics["counts"]["queries"]
-        whole &= sum(other["weight"] >= 0 for other in metrics.get("with", ())) == added
-    except (KeyError, TypeError):
+        weights = [other["weight"] for other in metrics.get("with", ())]
+        whole = len(weights) == added and all(map(_is_number, weights))
+    except (AttributeError, KeyError, TypeError, ValueError):
         whole = False
     if not whole:
         raise RunError(f"{metrics_file}: not an evaluation's. Remedy: run `{command}` again.")
     if fingerprint != dataset.fingerprint:
         raise RunError(f"{metrics_file} is of other data. Remedy: run `{command}` again.")
     breakdown = _table(breakdown_file, COLUMNS, ("value", "queries"), command)
-    breakdown[["low", "high"]] = breakdown[["low", "high"]].apply(pd.to_numeric, errors="coerce")
+    ends = breakdown[["low", "high"]].apply(pd.to_numeric, errors="coerce")
+    breakdown[["low", "high"]] = ends.where(np.isfinite(ends))
+    main = breakdown[(breakdown["filter"] == "filtered") & (breakdown["ties"] == "realistic")]
+    found = set(zip(*(main[name] for name in ("by", "group", "side", "metric")), strict=True))
+    groups = {(by, group, side) for by, group, one, _ in found for side in (one, "both")}
+    wanted = {(*g, name) for g in groups for name in (names if g[2] == "both" else ["mrr"])}
+    if not wanted <= found:
+        by, group, side, name = min(wanted - found)
+        raise RunError(
+            f"{breakdown_file}: no {name} of {by} {group!r}, side {side}. Remedy: run `{command}` "
+            "again."
+        )
     ranks = _table(ranks_file, (*TRIPLE, "side", *_RANK_NUMBERS), _RANK_NUMBERS, command)
     if len(ranks) != queries:
         raise RunError(
@@ -94,6 +108,30 @@ def read_stored(
     if calibration_file.is_file():
         calibration = _table(calibration_file, CALIBRATION, CALIBRATION, command)
     return Stored(metrics, breakdown, ranks, calibration)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _names(metrics: Any) -> list[str]:
+    """The names of MRR and Hits@k, of metrics that are whole.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: for others.
+    """
+    names = ["mrr", *(name for name in metrics["both"]["realistic"] if name.startswith("hits@"))]
+    needed = [*names, "mr", "gmr", "amr", "amri"]
+    parts = [metrics, metrics["raw"], *([metrics["seen"]] if metrics.get("seen") else [])]
+    cells = [part[side][ties][name] for part in parts for side in SIDES for ties in POLICIES
+             for name in needed]  # fmt: skip
+    cells += [metrics["sampled"][name] for name in names]
+    counts = [metrics["counts"][name] for name in ("queries", "entities", "unseen_triples")]
+    if not all(map(_is_number, cells)) or not all(type(count) is int for count in counts):
+        raise ValueError("no number")
+    if metrics["split"] not in SPLITS or not all(name[5:].isdecimal() for name in names[1:]):
+        raise ValueError("no split, or no cut-off")
+    return names
 
 
 def _table(
@@ -108,8 +146,9 @@ def _table(
         raise RunError(f"{file}: no column {', '.join(missing)}. Remedy: run `{command}` again.")
     for name in numbers:
         frame[name] = pd.to_numeric(frame[name], errors="coerce")
-        if frame[name].isna().any():
-            line = int(frame[name].isna().to_numpy().argmax()) + 2
+        unfit = ~np.isfinite(frame[name].to_numpy(dtype=np.float64))
+        if unfit.any():
+            line = int(unfit.argmax()) + 2
             raise RunError(
                 f"{file}, line {line}: the {name} is no number. Remedy: run `{command}` again."
             )

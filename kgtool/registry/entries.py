@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from kgtool.config import NOT_TOML, shown
 from kgtool.errors import ConfigError, DataError
 
 if sys.version_info >= (3, 11):
@@ -129,12 +130,12 @@ def nearest_name(name: str) -> str | None:
 
 def _read(path: Path) -> dict[str, Entry]:
     try:
-        tables = tomllib.loads(path.read_text("utf-8-sig"))
+        tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(
             f"cannot read the registry {path}: {error.strerror}. Remedy: check {REGISTRY}."
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except NOT_TOML as error:
         raise ConfigError(f"{path}: not TOML in UTF-8: {error}") from error
     return {name: _parse(path, name, table) for name, table in tables.items()}
 
@@ -160,4 +161,4 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         keys = [field for field in Entry.model_fields if field != "name"]
         return f"unknown key {key!r}; the keys are {', '.join(keys)}"
-    return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+    return f"{key} = {shown(error['input'])}: {error['msg'].removeprefix('Value error, ')}"
