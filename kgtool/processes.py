@@ -14,6 +14,8 @@ from itertools import accumulate
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 # After this long without a word, a process takes the others for dead, and ends with an error.
 PATIENCE = timedelta(minutes=30)
@@ -28,7 +30,10 @@ def team() -> Iterator[None]:
     if "TORCHELASTIC_RUN_ID" not in os.environ or dist.is_initialized():
         yield
         return
-    dist.init_process_group("gloo", timeout=PATIENCE)
+    store, own, count = next(rendezvous("env://"))
+    # What the processes before a restart have said there is not for these.
+    store = PrefixStore(f"kgtool/{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group("gloo", store=store, rank=own, world_size=count, timeout=PATIENCE)
     done = False
     try:
         yield
