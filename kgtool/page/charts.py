@@ -192,7 +192,7 @@ def calibration_curve(table: pd.DataFrame) -> str:
 def calibration_error(table: pd.DataFrame) -> float:
     """The expected calibration error: the mean distance of bins, weighted by their counts."""
     gap = (table["probability"] - table["observed"]).abs()
-    return float((gap * table["count"]).sum() / table["count"].sum())
+    return float((gap * table["count"]).sum() / max(table["count"].sum(), 1))
 
 
 def map_plot(found: EmbeddingMap, role_name: Callable[[int], str], labels: Sequence[str]) -> str:
