@@ -93,7 +93,7 @@ def _triples(rows: Iterable[Prediction]) -> Iterator[Triple]:
 
 
 def _entity(label: str) -> NamedNode | BlankNode:
-    if label.startswith("_:"):
+    if label.startswith("_:") and label != "_:":
         name = label.removeprefix("_:")
         # Doubled, so that no entity is taken for one of our own nodes.
         ours = _NODE if name.startswith(_NODE) else ""
