@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from kgtool import processes
 from kgtool.config import TrainingConfig
 
 # Adagrad's step is the rate times a sign at first, and shrinks with the squared gradients seen. An
@@ -57,14 +58,20 @@ def make_optimizer(
 
 
 def clip_norm(parameters: Sequence[nn.Parameter], largest: float) -> None:
-    """Scale the gradients, dense or coalesced sparse, to a norm of at most `largest`."""
-    values = [
-        grad._values() if grad.is_sparse else grad
-        for parameter in parameters
-        if (grad := parameter.grad) is not None
-    ]
-    norm = nn.utils.get_total_norm(values)
-    for value in values:
+    """Scale the gradients, dense or coalesced sparse, to a norm of at most `largest`.
+
+    Of several processes, dense gradients are the same in all, and each has sparse ones of its own
+    rows: the norm is that of all of them.
+    """
+    grads = [grad for parameter in parameters if (grad := parameter.grad) is not None]
+    dense = [grad for grad in grads if not grad.is_sparse]
+    sparse = [grad._values() for grad in grads if grad.is_sparse]
+    norm = nn.utils.get_total_norm(dense)
+    if sparse:
+        squares = nn.utils.get_total_norm(sparse).square()
+        processes.add_up([squares])
+        norm = (norm.square() + squares).sqrt()
+    for value in (*dense, *sparse):
         value.mul_((largest / (norm + 1e-6)).clamp(max=1.0))
 
 

@@ -232,7 +232,9 @@ def rank_scores(
             )
             bar.update(len(chunk))
     if processes.size() > 1:
-        return [_gathered([part[i] for part in parts], own, len(order)) for i in range(len(models))]
+        # A process may have nothing to rank, and yet is to know how many rankings there are.
+        mixed = range(len(list(mix([torch.zeros(0)] * len(models)))))
+        return [_gathered([part[i] for part in parts], own, len(order)) for i in mixed]
     back = torch.argsort(order)
     return [Ranking.concatenate(*of_model)[back] for of_model in zip(*parts, strict=True)]
 

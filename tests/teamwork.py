@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 
 from kgtool import processes, trainer
+from kgtool.blend import fit_blend
 from kgtool.config import Config
 from kgtool.evaluator import evaluate_model
+from kgtool.files import write_json
 from kgtool.graph import MessageGraph
 from kgtool.ops import rows as rows_of
 from kgtool.run import Run
@@ -24,7 +27,7 @@ CONFIGS = {
     "one path": tiny_config(encoder={"layers": 1}),
     "all paths": all_paths_config(),
     "drawn": tiny_config(
-        encoder={"fanout": 3}, negatives=8, optimizer="adagrad", learning_rate=0.1, clip_norm=0.5
+        encoder={"fanout": 3}, negatives=8, optimizer="adagrad", learning_rate=0.1, clip_norm=0.01
     ),
 }
 
@@ -141,6 +144,26 @@ def check_resuming(config: Config, whole: Run, place: Path) -> None:
         assert torch.equal(a[name], b[name]), f"{place}: {name}"
 
 
+def check_steps(place: Path) -> None:
+    """What all hold stays the same bits, though gradients are clipped, also of rows held apart."""
+    for name, config in CONFIGS.items():
+        run = Run(place / name, config, ring().vocabulary)
+        one = trainer._Trainer(run, ring(), logging.Logger("none"), progress=False)
+        for rows in one._batches(one.objective.order(config.seed, 0)):
+            one._step(rows)
+            one.step += 1
+        for parameter in one.dense:
+            assert torch.equal(processes.say(parameter.detach().clone()), parameter), name
+
+
+def check_sum_of_models(place: Path) -> None:
+    """Processes choose the weight of another run's scores as one does."""
+    models = [Run.open(place / name).model(ring()).scorer() for name in ("one path", "all paths")]
+    found = fit_blend(models[0], models[1], ring())
+    if processes.rank() == 0:
+        write_json(place / "blend.json", list(found.mrr.values()))
+
+
 def check_ranks(place: Path) -> None:
     """For the same weights, processes find the ranks that one finds, exactly."""
     for name in CONFIGS:
@@ -161,6 +184,8 @@ def main(place: Path) -> None:
         check_fetching()
         check_metis()
         check_training(place)
+        check_steps(place)
+        check_sum_of_models(place)
         check_ranks(place)
 
 

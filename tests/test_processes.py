@@ -15,8 +15,10 @@ import pytest
 import torch
 
 from kgtool import processes
+from kgtool.blend import fit_blend
 from kgtool.checkpoint import load_tensors
 from kgtool.evaluator import evaluate_model
+from kgtool.files import read_json
 from kgtool.run import BEST, LAST, Run
 from kgtool.trainer import _Trainer, train
 from tests.runs import ring, write_folder
@@ -59,6 +61,12 @@ def test_one_process_finds_the_ranks_that_several_found(place):
         assert torch.equal(found.filtered.better, better)
         assert torch.equal(found.filtered.equal, equal)
         torch.testing.assert_close(found.score, score)
+
+
+def test_one_process_weighs_models_as_several_did(place):
+    models = [Run.open(place / name).model(ring()).scorer() for name in ("one path", "all paths")]
+    alone = fit_blend(models[0], models[1], ring())
+    assert list(alone.mrr.values()) == pytest.approx(read_json(place / "blend.json"))
 
 
 def test_what_several_trained_is_as_good_as_what_one_did(place, tmp_path):
