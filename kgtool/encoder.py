@@ -191,8 +191,8 @@ class RGCNEncoder(nn.Module):
         for i in range(len(self.layers)):
             made = [self._layer(i, h, *part) for part in self._parts(graph, scale)]
             h = made[0] if len(made) == 1 else torch.cat(made)
-            if not torch.is_grad_enabled():
-                h = torch.cat(processes.gather(h)) if processes.size() > 1 else h
+            if processes.size() > 1 and not torch.is_grad_enabled():
+                h = torch.cat(processes.gather(h))
         return h, self._relations()
 
     def of_some(self, h: Tensor, around: Neighbourhood) -> tuple[Tensor, Tensor]:

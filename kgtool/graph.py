@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.ops import Incidence, find_edges, offsets_of
+from kgtool.ops import Incidence, begins, find_edges, offsets_of
 from kgtool.triples import KGDataset, with_inverses
 
 # DGL asks for a backend, and writes one to the home folder, unless this is set before its import.
@@ -106,11 +106,10 @@ class MessageGraph:
         keys.numpy().sort()
         head = keys % num_entities
         pair = keys.div_(num_entities, rounding_mode="floor")
-        group = torch.zeros_like(pair)
-        group[1:] = pair[1:] != pair[:-1]
+        group = torch.from_numpy(begins(pair.numpy())).long()
         return cls(
             num_entities, num_relation_ids, head, pair % num_relation_ids,
-            pair.div_(num_relation_ids, rounding_mode="floor"), group.cumsum_(0),
+            pair.div_(num_relation_ids, rounding_mode="floor"), group.cumsum_(0).sub_(1),
         )  # fmt: skip
 
     @property

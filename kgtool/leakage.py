@@ -15,7 +15,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from kgtool.ops import order_by
+from kgtool.ops import begins, order_by
 
 SHARE = 0.97  # Toutanova & Chen's
 
@@ -61,8 +61,8 @@ def near_duplicates(triples: Tensor, num_relations: int, share: float = SHARE) -
     bound = int(high.max(initial=-1)) + 1
     order = order_by((low, high), (bound, bound))
     low, high = low[order], high[order]
-    new = np.ones(len(order) + 1, np.bool_)  # where two entities begin that are not those before
-    new[1:-1] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
+    # Where two entities begin that are not those before, and the end.
+    new = np.append(begins(low) | begins(high), True)
     # most triples are alone between their entities, and have nothing in common with another
     beside = ~(new[:-1] & new[1:])
     couple, order = np.cumsum(new[:-1][beside]) - 1, order[beside]

@@ -62,9 +62,9 @@ def restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
-def share(count: int, of: int | None = None) -> slice:
-    """This process's part of `count` things in a row, or that of process `of`."""
-    i, n = rank() if of is None else of, size()
+def share(count: int) -> slice:
+    """This process's part of `count` things in a row."""
+    i, n = rank(), size()
     return slice(count * i // n, count * (i + 1) // n)
 
 
@@ -89,11 +89,11 @@ def add_up(tensors: Sequence[Tensor]) -> None:
             tensor.copy_(summed.view_as(tensor))
 
 
-def agree(wish: bool) -> bool:
-    """Whether any process wishes it."""
-    told = torch.tensor(int(wish))
+def agree(*wishes: bool) -> tuple[bool, ...]:
+    """Whether any process wishes it, for each of these."""
+    told = torch.tensor(wishes, dtype=torch.long)
     add_up([told])
-    return bool(told)
+    return tuple(told.bool().tolist())
 
 
 def meet() -> None:

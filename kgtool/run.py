@@ -100,7 +100,9 @@ def build_model(
             f"GB: dim = {config.dim} with {dataset.num_entities:,} entities and "
             f"{dataset.num_relations:,} relations. Remedy: smaller sizes in the configuration."
         )
-    return _build(config, dataset, graph, shards)
+    model = _build(config, dataset, graph, shards)
+    # The encoder's kernels are the CPU's.
+    return model if config.encoder else model.to(path_device())
 
 
 def _build(
@@ -111,10 +113,7 @@ def _build(
     if config.all_paths:
         a = config.all_paths
         paths = AllPathsDecoder(dataset.num_relations, config.dim, a.steps, a.readout)
-        # The encoder's kernels are the CPU's.
-        device = torch.device("cpu") if encoder else path_device()
-        model = PathModel(paths, graph, encoder)
-        return model if next(paths.parameters()).is_meta else model.to(device)
+        return PathModel(paths, graph, encoder)
     d = config.one_path
     if not (d and encoder):
         raise ValueError("the configuration has no decoder")

@@ -19,8 +19,6 @@ from torch import Tensor
 from kgtool import processes
 from kgtool.graph import MessageGraph
 
-Tensors = dict[str, Tensor]
-
 
 @dataclass(frozen=True, eq=False)
 class Shards:
@@ -68,7 +66,7 @@ class Shards:
         told = torch.cat(processes.exchange([own.detach(), *others]))
         return told[self.place] if len(told) else told
 
-    def collect_named(self, tensors: Tensors, spread: Sequence[str]) -> Tensors:
+    def collect_named(self, tensors: dict[str, Tensor], spread: Sequence[str]) -> dict[str, Tensor]:
         """A checkpoint's tensors, `collect`ed where they have rows of entities.
 
         Args:
@@ -77,7 +75,7 @@ class Shards:
         """
         return {n: self.collect(t) if _of(n, t, spread) else t for n, t in tensors.items()}
 
-    def held_named(self, tensors: Tensors, spread: Sequence[str]) -> Tensors:
+    def held_named(self, tensors: dict[str, Tensor], spread: Sequence[str]) -> dict[str, Tensor]:
         """The reverse: the rows that this process holds, where tensors have rows of entities."""
         return {n: self.own_of(t) if _of(n, t, spread) else t for n, t in tensors.items()}
 

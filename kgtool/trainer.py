@@ -104,7 +104,7 @@ def train(
     origin = {"start": begun_from.origin} if begun_from else {}
     first = processes.rank() == 0
     # Asked before the first process writes anything.
-    going_on = processes.agree(resume and not is_hardly_begun(out))
+    (going_on,) = processes.agree(resume and not is_hardly_begun(out))
     if going_on:
         run = reopen(out, config, dataset, origin)
     elif first:
@@ -187,8 +187,10 @@ class _Trainer(Updater):
                     bar.update()
                     bar.set_postfix(loss=f"{self.loss_sum / done:.3f}", **self._latest())
                     self.seconds = time.perf_counter() - begun
-                    stop = processes.agree(stopped())
-                    if stop or processes.agree(time.perf_counter() - self.saved > SAVE_AFTER):
+                    stop, due = processes.agree(
+                        stopped(), time.perf_counter() - self.saved > SAVE_AFTER
+                    )
+                    if stop or due:
                         self.save()
                     if stop:
                         self.log.info("stopped after step %d; saved", self.step)
@@ -197,7 +199,6 @@ class _Trainer(Updater):
                 better = False
                 mean_loss, self.loss_sum = self.loss_sum / self.steps_an_epoch, 0.0
                 if self.epoch % settings.validate_every == 0 or self.epoch == settings.epochs:
-                    self.seconds = time.perf_counter() - begun
                     better = self._validate(mean_loss)
                     bar.set_postfix(loss=f"{mean_loss:.3f}", **self._latest())
                 self.seconds = time.perf_counter() - begun

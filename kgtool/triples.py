@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kgtool.ops import begins
+
 SPLITS = ("train", "valid", "test")
 # Whose triples hold, as far as a split may know: test's must not help to select a model on valid.
 KNOWN_BY = {"train": SPLITS[:2], "valid": SPLITS[:2], "test": SPLITS}
@@ -146,10 +148,10 @@ class AnswerIndex:
         if inverses:
             code = torch.cat([code, self._code(invert(triples, num_relation_ids // 2))])
         code.numpy().sort()  # where it stands; as one int64 a triple, which is faster than by rows
-        code = code[_first(code)]
+        code = code[torch.from_numpy(begins(code.numpy()))]
         self.tails = code % self._stride
         key = code.div_(self._stride, rounding_mode="floor")
-        start = _first(key).nonzero().flatten()
+        start = torch.from_numpy(begins(key.numpy())).nonzero().flatten()
         self._keys = key[start]
         self.hr = torch.stack(
             [self._keys // num_relation_ids, self._keys % num_relation_ids], dim=1
@@ -223,13 +225,6 @@ class AnswerIndex:
         position = torch.repeat_interleave(count)
         first = start - (count.cumsum(0) - count)
         return position, first[position] + torch.arange(len(position))
-
-
-def _first(ascending: Tensor) -> Tensor:
-    """`(n,)` bool: which of `ascending` `(n,)` are not the same as the one before."""
-    new = torch.ones(len(ascending), dtype=torch.bool)
-    torch.ne(ascending[1:], ascending[:-1], out=new[1:])
-    return new
 
 
 def answer_index(triples: Tensor, num_relations: int) -> AnswerIndex:

@@ -13,9 +13,8 @@ piece. Lines come in a random order, and labels tell of no type.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script finds its folder alone
 from scripts.large_graph import Graph, apportioned, key_of, plan, shuffled
+from scripts.make_families import between, write_files
 
 Ints = NDArray[np.int64]
 
@@ -137,14 +137,13 @@ def test_lines(graph: Graph, test: Ints) -> Iterator[str]:
 
 
 def write(graph: Graph, held_out: int, out: Path) -> dict[str, Ints]:
-    """Write the five files, all under temporary names, then renamed.
+    """Write the five files.
 
     Returns:
         The numbers of the facts of valid and of test.
     """
     held = hold_out(graph, 2 * held_out)
     valid, test = held[:held_out], held[held_out:]
-    out.mkdir(parents=True, exist_ok=True)
     texts: dict[str, Iterator[bytes | memoryview]] = {
         "train.txt": (lines(graph, hrt) for hrt in train_pieces(graph, held, PIECE)),
         "valid.txt": iter([lines(graph, graph.triples(valid)[0])]),
@@ -152,27 +151,8 @@ def write(graph: Graph, held_out: int, out: Path) -> dict[str, Ints]:
         "rules.tsv": (line.encode() for line in rule_lines(graph, valid, test)),
         "test.rules.tsv": (line.encode() for line in test_lines(graph, test)),
     }
-    parts = {out / f"{name}.{os.getpid()}.tmp": out / name for name in texts}
-    try:
-        for part, text in zip(parts, texts.values(), strict=True):
-            with part.open("wb") as file:
-                file.writelines(text)
-        for part, path in parts.items():
-            part.replace(path)
-    finally:
-        for part in parts:
-            part.unlink(missing_ok=True)
+    write_files(out, texts)
     return {"valid": valid, "test": test}
-
-
-def _between(least: int, most: int) -> Callable[[str], int]:
-    def integer(text: str) -> int:
-        value = int(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{value} is not from {least} to {most}")
-        return value
-
-    return integer
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -180,11 +160,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Make a large graph whose rules are known.")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder")
     sizes = {
-        "entities": (_between(500, 10**8), 4_800_000, "500 to 10^8"),
-        "triples": (_between(1000, 10**9), 20_000_000, "of train, 1000 to 10^9"),
-        "relations": (_between(30, 10_000), 822, "30 to 10^4"),
-        "held-out": (_between(1, 10**6), 5000, "triples in valid and in test each, 1 to 10^6"),
-        "seed": (_between(0, 2**32 - 1), 0, "0 to 2^32 - 1"),
+        "entities": (between(500, 10**8), 4_800_000, "500 to 10^8"),
+        "triples": (between(1000, 10**9), 20_000_000, "of train, 1000 to 10^9"),
+        "relations": (between(30, 10_000), 822, "30 to 10^4"),
+        "held-out": (between(1, 10**6), 5000, "triples in valid and in test each, 1 to 10^6"),
+        "seed": (between(0, 2**32 - 1), 0, "0 to 2^32 - 1"),
     }
     for name, (kind, usual, words) in sizes.items():
         parser.add_argument(f"--{name}", type=kind, default=usual, help=f"{words} (%(default)s)")

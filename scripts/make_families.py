@@ -262,20 +262,30 @@ def make(people: int, seed: int) -> dict[str, list[Fact]]:
 
 
 def write(splits: Mapping[str, Sequence[Fact]], out: Path) -> None:
-    """Write `train.txt`, `valid.txt` and `test.txt`: all under temporary names, then renamed."""
+    """Write `train.txt`, `valid.txt` and `test.txt`."""
+    texts = {
+        f"{split}.txt": ("\t".join(fact).encode() + b"\n" for fact in facts)
+        for split, facts in splits.items()
+    }
+    write_files(out, texts)
+
+
+def write_files(out: Path, texts: Mapping[str, Iterable[bytes | memoryview]]) -> None:
+    """Write files of a folder, each a piece at a time: all under temporary names, then renamed."""
     out.mkdir(parents=True, exist_ok=True)
-    parts = {out / f"{split}.txt.{os.getpid()}.tmp": facts for split, facts in splits.items()}
+    parts = {out / f"{name}.{os.getpid()}.tmp": out / name for name in texts}
     try:
-        for part, facts in parts.items():
-            part.write_bytes("".join("\t".join(fact) + "\n" for fact in facts).encode())
-        for part in parts:
-            part.replace(part.with_suffix("").with_suffix(""))
+        for part, text in zip(parts, texts.values(), strict=True):
+            with part.open("wb") as file:
+                file.writelines(text)
+        for part, path in parts.items():
+            part.replace(path)
     finally:
         for part in parts:
             part.unlink(missing_ok=True)
 
 
-def _between(least: int, most: int) -> Callable[[str], int]:
+def between(least: int, most: int) -> Callable[[str], int]:
     def integer(text: str) -> int:
         value = int(text)
         if not least <= value <= most:
@@ -292,10 +302,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--out", type=Path, default=Path("datasets/families"), help="folder (%(default)s)"
     )
     parser.add_argument(
-        "--seed", type=_between(0, 2**32 - 1), default=1, help="0 to 2^32 - 1 (%(default)s)"
+        "--seed", type=between(0, 2**32 - 1), default=1, help="0 to 2^32 - 1 (%(default)s)"
     )
     parser.add_argument(
-        "--people", type=_between(500, 20_000), default=5000, help="500 to 20000 (%(default)s)"
+        "--people", type=between(500, 20_000), default=5000, help="500 to 20000 (%(default)s)"
     )
     args = parser.parse_args(arguments)
     try:

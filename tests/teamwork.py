@@ -39,8 +39,8 @@ def check_sums() -> None:
     total = size * (size - 1) // 2
     assert torch.equal(a, torch.full((2, 3), float(total)))
     assert b.tolist() == [total, size]
-    assert processes.agree(rank == size - 1)
-    assert not processes.agree(False)
+    assert processes.agree(rank == size - 1, False) == (True, False)
+    assert processes.agree(False) == (False,)
     assert processes.say(torch.tensor(rank)).item() == 0
     told = [torch.full((to + 1, 2), 10 * rank + to) for to in range(size)]
     for sender, tensor in enumerate(processes.exchange(told)):
@@ -49,8 +49,8 @@ def check_sums() -> None:
 
 def check_shares() -> None:
     for count in (0, 1, 7):
-        shares = [processes.share(count, of) for of in range(processes.size())]
-        assert [i for share in shares for i in range(count)[share]] == list(range(count))
+        shares = processes.gather(torch.arange(count)[processes.share(count)])
+        assert torch.cat(shares).tolist() == list(range(count))
     own = torch.arange(7)[processes.every()]
     assert sorted(torch.cat(processes.gather(own)).tolist()) == list(range(7))
 
@@ -105,7 +105,7 @@ def check_training(place: Path) -> None:
     """Processes end with the same weights, and resume as if they had never been stopped."""
     for name, config in CONFIGS.items():
         run = train(config, ring(), place / name, progress=False)
-        processes.agree(False)  # the first has written
+        processes.meet()  # the first has written
         model = run.model(ring())
         for parameter in model.parameters():
             assert torch.equal(processes.say(parameter.detach().clone()), parameter)
@@ -131,9 +131,9 @@ def check_resuming(config: Config, whole: Run, place: Path) -> None:
         pass
     finally:
         trainer._Trainer._step = original  # type: ignore[method-assign]
-    processes.agree(False)
+    processes.meet()
     resumed = train(config, ring(), place, resume=True, progress=False)
-    processes.agree(False)
+    processes.meet()
     a, b = weights(whole), weights(resumed)
     first, second = (
         [{k: v for k, v in row.items() if k != "seconds"} for row in each.history()]

@@ -105,8 +105,7 @@ def test_a_process_alone_is_a_team_of_one():
     assert processes.exchange([tensor])[0] is tensor
     assert processes.share(7) == slice(0, 7)
     assert torch.arange(5)[processes.every()].tolist() == [0, 1, 2, 3, 4]
-    assert processes.agree(True)
-    assert not processes.agree(False)
+    assert processes.agree(True, False) == (True, False)
 
 
 CONFIG = """

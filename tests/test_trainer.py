@@ -79,6 +79,18 @@ def interrupt(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def killed(config: Config, out: Path, step: int) -> None:
+    """A run that ends as a step begins, without a word."""
+
+    def kill(_: Any) -> None:
+        raise MemoryError
+
+    with pytest.MonkeyPatch.context() as patch:
+        before_step(patch, step, kill)
+        with pytest.raises(MemoryError):
+            fit(config, out)
+
+
 def stop_and_go_on(
     config: Config, out: Path, step: int, sent: signal.Signals = signal.SIGINT
 ) -> Run:
@@ -169,13 +181,7 @@ def test_a_run_that_draws_entities_learns(tmp_path):
 def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path):
     run = fit(random_config(epochs=4, validate_every=3), tmp_path / "whole")
 
-    def kill(_: Any) -> None:
-        raise MemoryError
-
-    with pytest.MonkeyPatch.context() as patch:
-        before_step(patch, 11, kill)
-        with pytest.raises(MemoryError):
-            fit(run.config, tmp_path / "run")
+    killed(run.config, tmp_path / "run", 11)
     assert load_tensors(tmp_path / "run" / LAST)[1]["step"] == 2 * STEPS_AN_EPOCH
     assert "failed: MemoryError" in (tmp_path / "run" / LOG).read_text()
     assert_same(fit(run.config, tmp_path / "run", resume=True), run)
@@ -291,13 +297,7 @@ def test_it_saves_within_a_long_epoch(monkeypatch, steady, tmp_path):
     run = steady("adam")
     monkeypatch.setattr(trainer, "SAVE_AFTER", 0.0)
 
-    def kill(_: Any) -> None:
-        raise MemoryError
-
-    with pytest.MonkeyPatch.context() as patch:
-        before_step(patch, 7, kill)
-        with pytest.raises(MemoryError):
-            fit(run.config, tmp_path / "run")
+    killed(run.config, tmp_path / "run", 7)
     assert load_tensors(tmp_path / "run" / LAST)[1]["step"] == 6
     assert_same(fit(run.config, tmp_path / "run", resume=True), run)
 

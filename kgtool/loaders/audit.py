@@ -20,7 +20,7 @@ from kgtool.loaders.report import (
     Twins,
     Unseen,
 )
-from kgtool.ops import order_by
+from kgtool.ops import begins, order_by
 from kgtool.triples import SPLITS, Vocabulary
 
 Ints = NDArray[np.int64]
@@ -104,12 +104,12 @@ def _distinct(
     num_entities, num_relations = len(vocabulary.entities), len(vocabulary.relations)
     head, relation, tail = lines.T
     order = order_by((head, tail, relation), (num_entities, num_entities, num_relations))
-    new_pair = _differ(head[order]) | _differ(tail[order])
-    new_key = new_pair | _differ(relation[order])
+    new_pair = begins(head[order]) | begins(tail[order])
+    new_key = new_pair | begins(relation[order])
     ends = np.cumsum([len(origins[split].numbers) for split in SPLITS])
     # of equal lines the earlier comes first, so those of one split stand together
     repeated = np.empty(len(lines), np.bool_)
-    repeated[order] = ~(new_key | _differ(np.searchsorted(ends, order, side="right")))
+    repeated[order] = ~(new_key | begins(np.searchsorted(ends, order, side="right")))
     pair, key = _numbered(new_pair, order), _numbered(new_key, order)
     starts = order[new_pair]
     pairs = head[starts] * num_entities + tail[starts]
@@ -127,13 +127,6 @@ def _distinct(
             )
         )  # fmt: skip
     return splits, lines if new_key.all() else lines[order[new_key]]
-
-
-def _differ(ids: NDArray[np.integer]) -> Bools:
-    """`(n,)`: whether each is another than the one before; the first is."""
-    new = np.ones(len(ids), np.bool_)
-    new[1:] = ids[1:] != ids[:-1]
-    return new
 
 
 def _numbered(new: Bools, order: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -10,7 +10,7 @@ from kgtool.ops.hold_out import hold_out
 from kgtool.ops.incidence import Incidence, in_edges, offsets_of
 from kgtool.ops.known_among import known_among
 from kgtool.ops.memory import keep_large_blocks, machine_bytes
-from kgtool.ops.order_by import order_by
+from kgtool.ops.order_by import begins, order_by
 from kgtool.ops.path_loss import path_loss
 from kgtool.ops.path_step import path_step
 from kgtool.ops.path_step_torch import path_rows
@@ -23,6 +23,7 @@ from kgtool.ops.threads import in_threads
 __all__ = [
     "Incidence",
     "Reach",
+    "begins",
     "block_sum",
     "count_better",
     "count_better_listed",

@@ -55,3 +55,10 @@ def order_by(columns: Sequence[NDArray[np.integer]], sizes: Sequence[int]) -> ND
         rows, order = order, np.empty_like(order)
         _place(ids, rows, start, order)
     return order
+
+
+def begins(ids: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """`(n,)`: whether each of ids in some order is another than the one before; the first is."""
+    new = np.ones(len(ids), np.bool_)
+    np.not_equal(ids[1:], ids[:-1], out=new[1:])
+    return new
