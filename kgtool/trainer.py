@@ -27,7 +27,7 @@ from kgtool.evaluator import Evaluation, evaluate_model
 from kgtool.extend import carry, check_sizes, start_entities
 from kgtool.files import alone_in, atomic_write, remove_leftovers
 from kgtool.model import PathModel
-from kgtool.ops import keep_large_blocks
+from kgtool.ops import hold_threads, keep_large_blocks
 from kgtool.optimizer import learning_rate
 from kgtool.run import (
     BEGINNING,
@@ -92,6 +92,7 @@ def train(
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP.
     """
     keep_large_blocks()
+    hold_threads()
     out = Path(out)
     begun_from = Run.open(start) if isinstance(start, str | Path) else start
     if begun_from is not None:

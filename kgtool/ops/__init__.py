@@ -18,7 +18,7 @@ from kgtool.ops.reach import Reach, reach
 from kgtool.ops.relational_sum import relational_sum
 from kgtool.ops.rows import rows
 from kgtool.ops.sample_in_edges import sample_in_edges
-from kgtool.ops.threads import in_threads
+from kgtool.ops.threads import hold_threads, in_threads
 
 __all__ = [
     "Incidence",
@@ -32,6 +32,7 @@ __all__ = [
     "find_edges",
     "grow_region",
     "hold_out",
+    "hold_threads",
     "in_edges",
     "in_threads",
     "keep_large_blocks",

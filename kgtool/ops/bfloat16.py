@@ -11,6 +11,8 @@ from numba.extending import overload
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kgtool.ops.incidence import INLINED
+
 
 def bits(x: Tensor) -> NDArray[Any]:
     """The tensor's memory as an array; bfloat16 as uint16."""
@@ -29,7 +31,7 @@ def read(x: Any) -> Any:
     """A value as a float; bfloat16 comes as its 16 bits, the upper half of a float32."""
 
 
-@overload(read)
+@overload(read, jit_options=INLINED)
 def _read(x):  # type: ignore[no-untyped-def]
     if x == numba.uint16:
         return lambda x: np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
@@ -40,7 +42,7 @@ def store_as(like: Any, x: Any) -> Any:
     """`x` as what `like` is; to bfloat16 by rounding to nearest, ties to even."""
 
 
-@overload(store_as)
+@overload(store_as, jit_options=INLINED)
 def _store_as(like, x):  # type: ignore[no-untyped-def]
     if like != numba.uint16:
         return lambda like, x: x

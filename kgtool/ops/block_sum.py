@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.incidence import FASTMATH, Incidence, match_threads
+from kgtool.ops.incidence import FASTMATH, Incidence, inlined, match_threads
 
 # The gradient of the blocks is summed in this many copies, in order: one a group of chunks.
 NUM_COPIES = 8
 
 
-@numba.njit(fastmath=FASTMATH, cache=True)
+@inlined
 def _multiply(blocks, type_, total, out, row):  # type: ignore[no-untyped-def] # pragma: no cover
     """`out[row] += total · blocks[type_]`, block by block."""
     size = blocks.shape[2]

@@ -15,6 +15,8 @@ from numba.core import types
 from numba.extending import intrinsic, models, overload, register_model
 from numpy.typing import NDArray
 
+from kgtool.ops.incidence import INLINED, inlined
+
 # As FASTMATH of the loops: sums may be reordered and fused, NaN and infinity keep their meaning.
 _FLAGS = ("reassoc", "contract", "nsz", "arcp")
 
@@ -27,10 +29,6 @@ def kernel(function: Any) -> Any:
 def _instruction(function: Any) -> Any:
     """Make a function that types and generates LLVM code callable in kernels."""
     return intrinsic(function)
-
-
-def _inline(function: Any) -> Any:
-    return numba.njit(cache=True)(function)
 
 
 class _Lanes(types.Type):
@@ -166,7 +164,7 @@ def exp(x: Any) -> Any:
     """`e^x` of each lane; of float32, between e^-87 and e^88, to a few parts in a million."""
 
 
-@overload(exp)
+@overload(exp, jit_options=INLINED)
 def _exp(x):  # type: ignore[no-untyped-def]
     if x.scalar == types.float64:
         return lambda x: _library_exp(x)
@@ -186,7 +184,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return exp32
 
 
-@_inline
+@inlined
 def sigmoid(x):  # type: ignore[no-untyped-def] # pragma: no cover
     """`1 / (1 + e^-x)` of each lane."""
     one = fill(x, 1)

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from kgtool.ops.bfloat16 import bits, product_dtype
-from kgtool.ops.incidence import FASTMATH
+from kgtool.ops.incidence import inlined
 from kgtool.ops.lanes import (
     add,
     fill,
@@ -34,7 +33,7 @@ from kgtool.ops.lanes import (
 from kgtool.ops.softmax_rows import MASKED, exp, softmax
 
 
-@numba.njit(nogil=True, fastmath=FASTMATH, cache=True)
+@inlined
 def _loss_of_row(row, outside, target, masked, others):  # type: ignore[no-untyped-def] # pragma: no cover
     """The loss of a query, its scores turned into their gradient; and that of `outside`."""
     real, size = row.dtype.type, len(row)

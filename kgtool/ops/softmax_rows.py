@@ -15,7 +15,7 @@ from numba.extending import overload
 from torch import Tensor
 
 from kgtool.ops.bfloat16 import bits, read, store_as
-from kgtool.ops.incidence import FASTMATH, match_threads
+from kgtool.ops.incidence import FASTMATH, INLINED, inlined, match_threads
 
 # The gradient of the bias is summed in this many groups of rows, in order.
 NUM_GROUPS = 8
@@ -27,7 +27,7 @@ def exp(x: Any) -> Any:
     """`exp(x)` for `x <= 0`."""
 
 
-@overload(exp)
+@overload(exp, jit_options=INLINED)
 def _exp_overload(x):  # type: ignore[no-untyped-def]
     if x == numba.float64:
         return lambda x: math.exp(x)
@@ -51,7 +51,7 @@ def _exp_overload(x):  # type: ignore[no-untyped-def]
 
 
 # Without NaN, which the sum of the row reports, the compiler vectorises the maximum.
-@numba.njit(fastmath=FASTMATH | {"nnan"}, cache=True)
+@numba.njit(fastmath=FASTMATH | {"nnan"}, forceinline=True, cache=True)
 def _peak(row):  # type: ignore[no-untyped-def] # pragma: no cover
     peak = row[0]
     for j in range(len(row)):
@@ -59,7 +59,7 @@ def _peak(row):  # type: ignore[no-untyped-def] # pragma: no cover
     return peak
 
 
-@numba.njit(fastmath=FASTMATH, cache=True)
+@inlined
 def softmax(row):  # type: ignore[no-untyped-def] # pragma: no cover
     """Turn a row into `exp(row - peak)`; that row's sum, and the log-sum-exp of the old one."""
     peak, total = _peak(row), row.dtype.type(0)
@@ -70,7 +70,7 @@ def softmax(row):  # type: ignore[no-untyped-def] # pragma: no cover
     return total, peak + np.log(total)
 
 
-@numba.njit(fastmath=FASTMATH, cache=True)
+@inlined
 def _loss_of_row(row, tails, smoothing, one):  # type: ignore[no-untyped-def] # pragma: no cover
     """The loss of one query, its scores turned into their gradient."""
     real = row.dtype.type

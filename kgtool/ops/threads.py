@@ -12,6 +12,11 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
+def hold_threads() -> None:
+    """Tell MKL torch's number of threads; untold, it multiplies by other code for a single one."""
+    torch.set_num_threads(torch.get_num_threads())
+
+
 def in_threads(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
     """The results of a function of each part, in order, worked out by as many threads as torch's.
 
