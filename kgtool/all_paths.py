@@ -25,11 +25,14 @@ import torch
 from torch import Tensor, nn
 
 from kgtool.graph import MessageGraph
-from kgtool.ops import Reach, path_step, reach
+from kgtool.ops import Reach, Region, Task, path_step, reach
+from kgtool.ops.region import EDGES_AN_ENTITY
 
 # Edges that a part of a batch reads in all its steps. With fewer than the least, threads wait for
 # Python's lock more than they gain; more than the most only take memory.
 LEAST_EDGES, MOST_EDGES = 1 << 21, 1 << 23
+# An edge that a budgeted pass reads takes the time of so many of a whole one.
+READING = 8
 
 
 class Feed(NamedTuple):
@@ -57,12 +60,16 @@ class AllPathsDecoder(nn.Module):
         dim: d, of the states.
         steps: L, edges of the longest path.
         readout: m, dims of the non-linear part of the score.
+        max_entities: the budget of a pass: most entities that a step may add to a head's, see
+            `kgtool.ops.region`; 0 for no budget.
     """
 
-    def __init__(self, num_relations: int, dim: int, steps: int, readout: int) -> None:
+    def __init__(
+        self, num_relations: int, dim: int, steps: int, readout: int, max_entities: int = 0
+    ) -> None:
         super().__init__()
         num_types = 2 * num_relations
-        self.dim = dim
+        self.dim, self.max_entities = dim, max_entities
         self.init = nn.Parameter(torch.empty(dim))
         self.weights = nn.Parameter(torch.empty(steps, num_types, dim))  # w_r^i
         self.scalers = nn.Parameter(torch.empty(steps, 2, dim))
@@ -72,6 +79,8 @@ class AllPathsDecoder(nn.Module):
         self.hidden = nn.Linear(dim, readout)  # V, b
         self.relations = nn.Parameter(torch.empty(num_types, dim))  # q_r, its part for the state
         self.relations_hidden = nn.Parameter(torch.empty(num_types, readout))
+        if max_entities:
+            self.priority = nn.Parameter(torch.empty(num_types, dim + 1))  # a_r, b_r
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -84,6 +93,8 @@ class AllPathsDecoder(nn.Module):
         nn.init.zeros_(self.bias)
         nn.init.normal_(self.relations, std=0.1)
         nn.init.normal_(self.relations_hidden, std=0.1)
+        if self.max_entities:
+            nn.init.zeros_(self.priority)
 
     @property
     def steps(self) -> int:
@@ -92,22 +103,38 @@ class AllPathsDecoder(nn.Module):
 
     def split(self, graph: MessageGraph, head: Tensor) -> tuple[Tensor, ...]:
         """Heads in parts of even size, `(b,)` each: one a thread, if that is work enough."""
-        edges = len(head) * self.steps * graph.num_edges
+        edges = graph.num_edges
+        if self.max_entities:
+            edges = min(edges, self.max_entities * EDGES_AN_ENTITY) * READING
+        edges *= len(head) * self.steps
         parts = min(max(torch.get_num_threads(), edges // MOST_EDGES), edges // LEAST_EDGES)
         return head.tensor_split(max(1, min(parts, len(head))))
 
-    def reach(self, graph: MessageGraph, head: Tensor, hidden: Tensor | None = None) -> Reach:
-        """What paths of at most L edges reach from each head.
+    def reach(
+        self,
+        graph: MessageGraph,
+        head: Tensor,
+        hidden: Tensor | None = None,
+        task: Task | None = None,
+    ) -> Reach | Region:
+        """What paths of at most L edges reach from each head; with a budget, what is kept of it.
 
         Args:
             graph: the message graph.
             head: `(B,)` int64.
             hidden: bool, of the in-edges of each head, one head after the other: whether it and its
                 inverse are not there for this head.
+            task: what a budgeted pass of training is for; None for one that answers.
+
+        Returns:
+            Of a budget, the heads alone: the pass itself, `states`, makes it grow.
         """
+        if self.max_entities:
+            types = graph.num_relation_ids
+            return Region(graph.incidence, head, types, self.max_entities, hidden, task)
         return reach(graph.incidence, graph.opposite, head, self.steps, hidden)
 
-    def forward(self, reached: Reach, feed: Feed | None = None) -> Tensor:
+    def forward(self, reached: Reach | Region, feed: Feed | None = None) -> Tensor:
         """What entities are scored by after a pass from each head, as the last of `states`."""
         last = self.states(reached, feed)[-1]
         if feed is None:
@@ -115,7 +142,7 @@ class AllPathsDecoder(nn.Module):
         given = feed.entities[reached.entities()]
         return last + nn.functional.pad(given, (0, 0, 0, len(last) - len(given))).to(last.dtype)
 
-    def states(self, reached: Reach, feed: Feed | None = None) -> list[Tensor]:
+    def states(self, reached: Reach | Region, feed: Feed | None = None) -> list[Tensor]:
         """The states after each step from 0 to L, `(rows(step), d)` and more.
 
         The rows beyond, one at least but at step 0, are zero: the state of what no path reaches.
@@ -126,6 +153,8 @@ class AllPathsDecoder(nn.Module):
         context = torch.zeros(reached.num_heads, dtype=torch.long)
         matrix = self.matrix()
         for step in range(1, self.steps + 1):
+            if isinstance(reached, Region):
+                reached.grow(states[-1], self.priority)
             state = path_step(
                 states[-1], self.weights[step - 1 : step], self.scalers[step - 1], matrix,
                 self.bias, context, reached, step,

@@ -95,6 +95,12 @@ class AllPathsConfig(_Section):
 
     steps: int = Field(4, ge=1, le=LONGEST, description="edges of the longest path")
     readout: int = Field(64, ge=1, le=LARGEST, description="dims of the score's non-linear part")
+    max_entities: int = Field(
+        0,
+        ge=0,
+        le=LARGEST,
+        description="most entities that a pass adds a step, of 64 times as many edges; 0: no limit",
+    )
     batch_size: int = Field(8, ge=1, le=LARGEST, description="heads a step, one pass each")
     targets: int = Field(
         16, ge=1, le=LARGEST, description="most edges of a head that one pass asks for"
@@ -176,6 +182,11 @@ class Config(_Section):
             raise ValueError("an encoder that feeds all_paths has no dropout: leave it at 0")
         if self.one_path and self.one_path.negatives:
             self._fits_negatives(self.one_path, encoder or EncoderConfig())
+        if self.all_paths and self.all_paths.max_entities and encoder:
+            raise ValueError(
+                "all_paths.max_entities and an encoder exclude each other: an encoder reads the "
+                "whole graph at every step. Remedy: leave one of the two out"
+            )
         in_blocks = encoder and encoder.layers and encoder.decomposition == "block"
         if encoder and in_blocks and self.dim % encoder.parts:
             raise ValueError(

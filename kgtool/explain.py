@@ -24,7 +24,7 @@ from torch import Tensor
 
 from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.graph import MessageGraph
-from kgtool.ops import Reach, in_edges, path_rows
+from kgtool.ops import Reach, Region, path_rows
 from kgtool.triples import Vocabulary
 
 # Ends of paths that each step of the search keeps.
@@ -76,10 +76,11 @@ def explain_triple(
     """
     head, relation, tail = triple
     first, end = graph.incidence.offsets[head], graph.incidence.offsets[head + 1]
-    into = torch.arange(int(first), int(end))
-    own = (graph.head[into] == tail) & (graph.relation[graph.inverse[into]] == relation)
-    if head == tail:
-        own |= torch.isin(into, graph.inverse[into[own]])
+    source, kind = graph.head[first:end], graph.relation[first:end]
+    inverse = (relation + graph.num_relation_ids // 2) % graph.num_relation_ids
+    # A loop and its inverse are in-edges both.
+    asked = (kind == inverse) | (kind == relation) if head == tail else kind == inverse
+    own = (source == tail) & asked
     reached = decoder.reach(graph, torch.tensor([head]), own)
     with torch.no_grad():
         states = [s[: reached.rows(i)] for i, s in enumerate(decoder.states(reached, feed))]
@@ -93,25 +94,23 @@ def explain_triple(
     score = decoder.features(last) @ decoder.queries(torch.tensor([relation]), feed).t()
     (gradient,) = torch.autograd.grad(score.sum(), last)
     ends = _Ends(torch.tensor([slot]), gradient, [()])
-    gone = torch.zeros(graph.num_edges, dtype=torch.bool)
-    gone[torch.cat([into[own], graph.inverse[into[own]]])] = True
     for step in range(decoder.steps, 0, -1):
-        ends = _step_back(decoder, graph, reached, step, states[step - 1], ends, gone, beam)
+        ends = _step_back(decoder, reached, step, states[step - 1], ends, beam)
     carried = (ends.gradient @ states[0][0]).tolist()
-    weights: dict[tuple[int, ...], float] = {}
+    weights: dict[tuple[_Edge, ...], float] = {}
     for path, weight in zip(ends.path, carried, strict=True):
         weights[path] = weights.get(path, 0.0) + weight
-    return _by_entities(graph, {path: weight for path, weight in weights.items() if path})
+    entity = reached.entities().tolist()
+    return _by_entities(entity, {path: weight for path, weight in weights.items() if path})
 
 
-def _by_entities(graph: MessageGraph, weights: dict[tuple[int, ...], float]) -> list[Path]:
-    """Paths of entities, strongest first, of the weights of paths of edges."""
+def _by_entities(entity: list[int], weights: dict[tuple[_Edge, ...], float]) -> list[Path]:
+    """Paths of entities, strongest first, of the weights of paths of edges between slots."""
     relations: dict[tuple[int, ...], list[dict[int, float]]] = {}
     for path, weight in weights.items():
-        edges = list(path)
-        entities = (int(graph.head[edges[0]]), *graph.tail[edges].tolist())
-        steps = relations.setdefault(entities, [{} for _ in edges])
-        for step, relation in zip(steps, graph.relation[edges].tolist(), strict=True):
+        entities = (entity[path[0][0]], *(entity[edge[2]] for edge in path))
+        steps = relations.setdefault(entities, [{} for _ in path])
+        for step, (_, relation, _) in zip(steps, path, strict=True):
             step[relation] = step.get(relation, 0.0) + weight
     paths = [
         Path(sum(steps[0].values()), entities, tuple(_strongest_first(step) for step in steps))
@@ -202,39 +201,32 @@ def name_path(path: Path, vocabulary: Vocabulary) -> NamedPath:
     )
 
 
+# The slot that an edge leaves, its relation, and the slot that it comes to.
+_Edge = tuple[int, int, int]
+
+
 @dataclass(frozen=True, eq=False)
 class _Ends:
     """Ends of paths to the tail: where each stands, its gradient, and its edges to the tail."""
 
     slot: Tensor  # (n,) int64
     gradient: Tensor  # (n, d)
-    path: list[tuple[int, ...]]
+    path: list[tuple[_Edge, ...]]
 
 
 def _step_back(
     decoder: AllPathsDecoder,
-    graph: MessageGraph,
-    reached: Reach,
+    reached: Reach | Region,
     step: int,
     before: Tensor,
     ends: _Ends,
-    gone: Tensor,
     beam: int,
 ) -> _Ends:
     """One step towards the head: along each in-edge that brought something, or waiting."""
     weights = decoder.weights[step - 1].detach()
-    # The in-edges of every place where an end stands, hidden ones left out.
     places, which = torch.unique(ends.slot, return_inverse=True)
-    entity = torch.from_numpy(reached.node[0])[places].long()
-    offsets = torch.from_numpy(graph.incidence.offsets)
-    place, edge = in_edges(offsets, entity)
-    there = ~gone[edge]
-    edge, place = edge[there], place[there]
-    count = torch.bincount(place, minlength=len(places))
-    source = reached.slot_of(torch.zeros_like(edge), graph.head[edge])
-    brings = source < len(before)
-    edge, place, source = edge[brings], place[brings], source[brings]
-    message = before[source] * weights[graph.relation[edge]]  # (e, d)
+    place, source, relation, count = reached.arriving(step, places)
+    message = before[source] * weights[relation]  # (e, d)
     sums = before.new_zeros(len(places), decoder.dim).index_add_(0, place, message)
     squares = torch.zeros_like(sums).index_add_(0, place, message.square())
     waits = places < len(before)
@@ -258,11 +250,13 @@ def _step_back(
     carried = torch.cat([(g_old[stay] * old[which[stay]]).sum(1), (g_message * m).sum(1)])
     best = carried.topk(min(beam, len(carried))).indices
     staying, walking = best[best < len(stay)], best[best >= len(stay)] - len(stay)
-    stayed, e = stay[staying], edge[walked[walking]]
-    back = g_message[walking] * weights[graph.relation[e]]
-    pairs = zip(e.tolist(), end[walking].tolist(), strict=True)
+    stayed, e = stay[staying], walked[walking]
+    back = g_message[walking] * weights[relation[e]]
+    left, came = source[e], places[place[e]]
+    edges = zip(left.tolist(), relation[e].tolist(), came.tolist(), strict=True)
+    longer = zip(edges, end[walking].tolist(), strict=True)
     return _Ends(
-        torch.cat([ends.slot[stayed], source[walked[walking]]]),
+        torch.cat([ends.slot[stayed], left]),
         torch.cat([g_old[stayed], back]),
-        [ends.path[i] for i in stayed.tolist()] + [(edge, *ends.path[i]) for edge, i in pairs],
+        [ends.path[i] for i in stayed.tolist()] + [(edge, *ends.path[i]) for edge, i in longer],
     )

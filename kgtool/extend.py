@@ -31,6 +31,7 @@ _RELATION_AXIS = {
     "decoder.walks.steps.weight": 0,
     "decoder.walks.steps.bias": 0,
     "decoder.weights": 1,
+    "decoder.priority": 0,
     "decoder.relations": 0,
     "decoder.relations_hidden": 0,
 }
@@ -126,6 +127,7 @@ def sizes(config: Config) -> dict[str, object]:
         found |= {"one_path.cell": one.cell, "one_path.walks > 0": one.walks > 0}
     if all_paths := config.all_paths:
         found |= {"all_paths.steps": all_paths.steps, "all_paths.readout": all_paths.readout}
+        found["all_paths.max_entities > 0"] = all_paths.max_entities > 0
     return found
 
 

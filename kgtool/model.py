@@ -6,6 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -186,6 +187,23 @@ class KGModel(nn.Module):
         return WalkReader(self.decoder, scorer.entities, scorer.relations)
 
 
+class KeptScores(NamedTuple):
+    """Scores of the entities that the passes of n queries keep, and the one score of all others.
+
+    Attributes:
+        first: `(n + 1,)` int64: what is kept of query `i` is `first[i]:first[i + 1]` of the next
+            two.
+        entity: `(p,)` int64, each once a query, in no order.
+        score: `(p,)` float.
+        rest: `(n,)` float, the score of every other entity.
+    """
+
+    first: Tensor
+    entity: Tensor
+    score: Tensor
+    rest: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class PathScorer:
     """Scores by passes over a message graph, one for each distinct head that is asked.
@@ -206,26 +224,61 @@ class PathScorer:
 
         Under CPU autocast passes are of its dtype, scores float32: rounded, they would be ties.
         """
+        dtype = self.decoder.relations.dtype
+        scores = torch.empty(len(hr), self.graph.num_entities, dtype=dtype)
+
+        def put(asked: Tensor, entity: Tensor, score: Tensor, rest: Tensor) -> None:
+            row = rest.unsqueeze(1).repeat(1, scores.shape[1])
+            row[:, entity] = score
+            scores[asked] = row
+
+        self._score(hr, put)
+        return scores
+
+    @torch.no_grad()
+    def kept(self, hr: Tensor) -> KeptScores:
+        """The scores of `score_t`, of the queries `hr` `(n, 2)` int64, without a row of them all.
+
+        Memory follows what passes reach, or what a budget keeps of it.
+        """
+        none = torch.empty(0)
+        if not len(hr):
+            return KeptScores(torch.zeros(1, dtype=torch.long), none.long(), none, none)
+        entities, scores, rests = [none] * len(hr), [none] * len(hr), [none] * len(hr)
+
+        def put(asked: Tensor, entity: Tensor, score: Tensor, rest: Tensor) -> None:
+            for i, row, other in zip(asked.tolist(), score, rest, strict=True):
+                entities[i], scores[i], rests[i] = entity, row, other
+
+        self._score(hr, put)
+        first = torch.tensor([0, *(len(entity) for entity in entities)]).cumsum(0)
+        return KeptScores(first, torch.cat(entities), torch.cat(scores), torch.stack(rests))
+
+    def _score(self, hr: Tensor, put: Callable[[Tensor, Tensor, Tensor, Tensor], None]) -> None:
+        """Score queries a head at a time.
+
+        Args:
+            hr: `(n, 2)` int64.
+            put: is given the rows `(q,)` of `hr` that ask one head, its pass's entities `(k,)`,
+                their scores `(q, k)` and the score `(q,)` of every other; in any thread.
+        """
         head, position = torch.unique(hr[:, 0], return_inverse=True)
         queries = self.decoder.queries(hr[:, 1], self.feed)
-        scores = torch.empty(len(hr), self.graph.num_entities, dtype=queries.dtype)
 
-        def fill(part: Tensor) -> None:
+        def score(part: Tensor) -> None:
             """Score the queries of some heads, given by their places among them all."""
             reached = self.decoder.reach(self.graph, head[part])
-            features = self.decoder.features(self.decoder(reached, self.feed)).to(scores.dtype)
+            features = self.decoder.features(self.decoder(reached, self.feed)).to(queries.dtype)
             nowhere, rows = features[-1], reached.rows_of_heads()
             found_of = features[: reached.rows(self.decoder.steps)].split(rows)
             entities = reached.entities().split(rows)
             for i, found, entity in zip(part.tolist(), found_of, entities, strict=True):
                 asked = torch.nonzero(position == i).squeeze(1)
                 with torch.autocast(features.device.type, enabled=False):
-                    row = (queries[asked] @ nowhere).unsqueeze(1).repeat(1, scores.shape[1])
-                    row[:, entity] = queries[asked] @ found.t()
-                scores[asked] = row.cpu()
+                    of_found, rest = queries[asked] @ found.t(), queries[asked] @ nowhere
+                put(asked, entity, of_found.cpu(), rest.cpu())
 
-        in_threads(fill, self.decoder.split(self.graph, torch.arange(len(head))))
-        return scores
+        in_threads(score, self.decoder.split(self.graph, torch.arange(len(head))))
 
     def features(self, ht: Tensor) -> Tensor:
         """`(n, d + m)`: what a pass from the head leaves at the tail, of pairs `(n, 2)` int64."""
@@ -240,11 +293,11 @@ class PathScorer:
             asked = order[first[part[0]] : first[part[-1] + 1]]
             place = position[asked] - part[0]
             reached = self.decoder.reach(self.graph, head[part])
+            last = self.decoder(reached, self.feed)
             slot = reached.slot_of(place, ht[asked, 1])
             rows = torch.tensor([0, *reached.rows_of_heads()]).cumsum(0)
             # The row beyond all is the state of what no path reaches.
             row = torch.where(slot < self.graph.num_entities, rows[place] + slot, rows[-1])
-            last = self.decoder(reached, self.feed)
             found[asked] = self.decoder.features(last[row.to(last.device)]).to(found.dtype).cpu()
 
         in_threads(fill, self.decoder.split(self.graph, torch.arange(len(head))))
@@ -270,8 +323,8 @@ class PathScorer:
 
         def own(head: Tensor) -> Tensor:
             reached = self.decoder.reach(self.graph, head)
-            own_row = torch.from_numpy(reached.first[-1][:-1])
-            return self.decoder(reached, self.feed)[own_row].cpu()
+            last = self.decoder(reached, self.feed)
+            return last[torch.from_numpy(reached.first[-1][:-1])].cpu()
 
         return torch.cat(in_threads(own, self.decoder.split(self.graph, entity)))
 
@@ -320,6 +373,8 @@ class PathModel(nn.Module):
     def embeddings(self) -> list[nn.Parameter]:
         """The parameters with a row a relation; the others are weights."""
         own = [self.decoder.relations, self.decoder.relations_hidden]
+        if self.decoder.max_entities:
+            own.append(self.decoder.priority)
         return own + ([self.encoder.entities, self.encoder.relations] if self.encoder else [])
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kgtool import processes
 from kgtool.config import AllPathsConfig, Config, OnePathConfig
 from kgtool.model import KGModel, PathModel
-from kgtool.ops import entity_loss, known_among, path_loss
+from kgtool.ops import Reach, Region, Task, entity_loss, known_among, path_loss
 from kgtool.queries import Batch, PassBatch, PassSampler, WalkSampler, epoch_order, link_queries
 from kgtool.regularizer import dura
 from kgtool.triples import AnswerIndex, KGDataset, answer_index
@@ -185,9 +185,12 @@ class AllPathsObjective:
     def __init__(self, settings: AllPathsConfig, model: PathModel, answers: AnswerIndex) -> None:
         self.model, self.answers = model, answers
         self.batch_size = settings.batch_size
+        # Edges drop out of a budgeted pass as it reads them, of others before they begin.
+        budgeted = bool(model.decoder.max_entities)
+        self._dropout = settings.edge_dropout if budgeted else 0.0
         self._passes = PassSampler(
             model.graph, settings.targets, settings.target_share, settings.hide,
-            settings.edge_dropout,
+            settings.edge_dropout - self._dropout,
         )  # fmt: skip
 
     def order(self, seed: int, epoch: int) -> Tensor:
@@ -206,25 +209,62 @@ class AllPathsObjective:
         return self._passes.batch(heads, torch.Generator().manual_seed(seed))
 
     def loss(self, part: tuple[Tensor, int]) -> tuple[Tensor, int]:
-        """Each target against all entities but the head's other answers to its relation."""
+        """Each target against all entities but the head's other answers to its relation.
+
+        A budget's walk learns beside it to lead to targets.
+        """
         batch = self.sample(part)
         decoder = self.model.decoder
-        reached = decoder.reach(batch.graph, batch.head, batch.hidden)
+        task = Task(batch.position, batch.tail, part[1], self._dropout)
+        reached = decoder.reach(batch.graph, batch.head, batch.hidden, task)
         feed = self.model.feed(batch.gone)
+        last = decoder(reached, feed)
         head = batch.head[batch.position]
         targets = torch.stack([head, batch.relation, batch.tail], dim=1)
-        query, answer = self.answers.others(targets)
+        rows = torch.tensor(reached.rows_of_heads())
+        query, row, missed = self._others(reached, batch.position, targets)
         loss = path_loss(
-            decoder(reached, feed), decoder.hidden.weight, decoder.hidden.bias,
+            last, decoder.hidden.weight, decoder.hidden.bias,
             decoder.queries(batch.relation, feed),
-            rows=torch.tensor(reached.rows_of_heads()),
+            rows=rows,
             counts=torch.bincount(batch.position, minlength=len(batch.head)),
             target=reached.slot_of(batch.position, batch.tail),
             first=torch.searchsorted(query, torch.arange(len(targets) + 1)),
-            masked=reached.slot_of(batch.position[query], answer),
-            num_entities=batch.graph.num_entities,
+            masked=row,
+            others=batch.graph.num_entities - rows[batch.position] - missed,
         )  # fmt: skip
+        if isinstance(reached, Region):
+            loss = loss + reached.walk_loss(decoder.priority)
         return loss, len(targets)
+
+    def _others(
+        self, reached: Reach | Region, position: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The other known answers to targets `(q, 3)` of heads `(q,)`, by their places.
+
+        Returns:
+            `query` `(p,)` int64, ascending, and `row` `(p,)` of those that the head reaches, and
+            `(q,)`, how many there are that it does not.
+        """
+        answers, num_entities = self.answers, self.model.graph.num_entities
+        asked = answers.rows(targets[:, :2])
+        count, size = answers.count(asked), torch.tensor(reached.rows_of_heads())[position]
+        # Of a million answers and a thousand entities, the few are looked up among the many.
+        many = torch.nonzero(count > size).squeeze(1)
+        few = torch.nonzero(count <= size).squeeze(1)
+        place, answer = answers.others(targets[few])
+        row = reached.slot_of(position[few[place]], answer)
+        found = [(few[place[row < num_entities]], row[row < num_entities])]
+        entities = reached.entities().split(reached.rows_of_heads()) if len(many) else ()
+        for query in many.tolist():
+            entity = entities[int(position[query])]
+            other = answers.contains_tails(asked[query], entity) & (entity != targets[query, 2])
+            row = torch.nonzero(other).squeeze(1)
+            found.append((torch.full_like(row, query), row))
+        where, row = (torch.cat(parts) for parts in zip(*found, strict=True))
+        where, order = torch.sort(where, stable=True)
+        inside = torch.bincount(where, minlength=len(targets))
+        return where, row[order], count - 1 - inside
 
 
 def make_objective(config: Config, model: KGModel | PathModel, dataset: KGDataset) -> Objective:

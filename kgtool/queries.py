@@ -232,19 +232,20 @@ class PassSampler:
         before = degree.cumsum(0) - degree
         place = torch.arange(len(position)) - before[position]
         chosen = order[place < count[position]].sort().values
-        source = graph.head[edge]
+        source, kind = graph.head[edge], graph.relation[edge]
+        inverse = (kind + graph.num_relation_ids // 2) % graph.num_relation_ids
         if self.hide == "pair":
             pair = position * graph.num_entities + source
             hidden = torch.isin(pair, pair[chosen])
         else:
             # A loop's inverse is an in-edge of the head too.
-            own = position * graph.num_edges + edge
-            inverse = (position * graph.num_edges + graph.inverse[edge])[chosen]
-            hidden = torch.isin(own, torch.cat([own[chosen], inverse]))
-        relation = graph.relation[graph.inverse[edge[chosen]]]
+            ends = (position * graph.num_entities + source) * graph.num_relation_ids
+            loops = chosen[source[chosen] == head[position[chosen]]]
+            gone = torch.cat([(ends + kind)[chosen], (ends + inverse)[loops]])
+            hidden = torch.isin(ends + kind, gone)
         return PassBatch(
             self._thinned(head, generator), head, hidden, edge[hidden],
-            position[chosen], relation, source[chosen],
+            position[chosen], inverse[chosen], source[chosen],
         )  # fmt: skip
 
     def _thinned(self, head: Tensor, generator: torch.Generator | None) -> MessageGraph:

@@ -101,8 +101,9 @@ def build_model(
             f"{dataset.num_relations:,} relations. Remedy: smaller sizes in the configuration."
         )
     model = _build(config, dataset, graph, shards)
-    # The encoder's kernels are the CPU's.
-    return model if config.encoder else model.to(path_device())
+    # The encoder's kernels, and those that choose what a budget keeps, are the CPU's.
+    on_cpu = config.encoder or (config.all_paths and config.all_paths.max_entities)
+    return model if on_cpu else model.to(path_device())
 
 
 def _build(
@@ -112,7 +113,9 @@ def _build(
     encoder = _build_encoder(config.encoder, config.dim, held, dataset) if config.encoder else None
     if config.all_paths:
         a = config.all_paths
-        paths = AllPathsDecoder(dataset.num_relations, config.dim, a.steps, a.readout)
+        paths = AllPathsDecoder(
+            dataset.num_relations, config.dim, a.steps, a.readout, a.max_entities
+        )
         return PathModel(paths, graph, encoder)
     d = config.one_path
     if not (d and encoder):

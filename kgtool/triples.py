@@ -194,6 +194,11 @@ class AnswerIndex:
         place = torch.searchsorted(self._codes, code).clamp_(max=len(self._codes) - 1)
         return inside & (self._codes[place] == code)
 
+    def contains_tails(self, row: Tensor, tail: Tensor) -> Tensor:
+        """`(n,)` bool: which of `tail` `(n,)` answer the query at one row, which must have some."""
+        tails = self.tails[self.offsets[row] : self.offsets[row + 1]]
+        return tails[torch.searchsorted(tails, tail).clamp(max=len(tails) - 1)] == tail
+
     @cached_property
     def _codes(self) -> Tensor:
         """`(m,)` int64, one a triple, ascending."""

@@ -305,12 +305,14 @@ def test_the_loss_is_a_softmax_over_all_entities():
     state[14:] = 0
     # Ids from a head's number of rows on stand for what it does not reach.
     target = torch.tensor([2, 20, 0, 8, 20])
-    first, masked = torch.tensor([0, 2, 2, 4, 4, 5]), torch.tensor([1, 20, 3, 4, 20])
+    first, masked = torch.tensor([0, 1, 1, 3, 3, 3]), torch.tensor([1, 3, 4])
+    beyond = torch.tensor([1, 0, 0, 0, 1])  # known answers that are not reached
+    others = num_entities - rows.repeat_interleave(counts) - beyond
     floats = [state, *(torch.randn(*shape).double() for shape in ((3, 4), (3,), (5, 7)))]
     floats = [t.requires_grad_() for t in floats]
 
     def loss(state: Tensor, weight: Tensor, bias: Tensor, queries: Tensor) -> Tensor:
-        where = (rows, counts, target, first, masked, num_entities)
+        where = (rows, counts, target, first, masked, others)
         return path_loss(state, weight, bias, queries, *where)
 
     def by_definition(state: Tensor, weight: Tensor, bias: Tensor, queries: Tensor) -> Tensor:
@@ -318,12 +320,10 @@ def test_the_loss_is_a_softmax_over_all_entities():
         losses = []
         for i, b in enumerate([0, 0, 1, 1, 1]):
             reached = features[:5] if b == 0 else features[5:14]
-            others = features[-1:].expand(num_entities - len(reached), -1)
-            scores = torch.cat([reached, others]) @ queries[i]
-            gone, beyond = [], len(reached) + 1
-            for k in masked[first[i] : first[i + 1]].tolist():
-                gone.append(k if k < len(reached) else beyond)
-                beyond += k >= len(reached)
+            outside = features[-1:].expand(num_entities - len(reached), -1)
+            scores = torch.cat([reached, outside]) @ queries[i]
+            gone = masked[first[i] : first[i + 1]].tolist()
+            gone += range(len(reached) + 1, len(reached) + 1 + int(beyond[i]))
             kept = [j for j in range(num_entities) if j not in gone]
             told = scores[min(int(target[i]), len(reached))]
             losses.append(torch.logsumexp(scores[kept], 0) - told)

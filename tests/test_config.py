@@ -56,6 +56,7 @@ ALL_PATHS = """
 [all_paths]
 steps = 6
 readout = 16
+max_entities = 500
 batch_size = 32
 targets = 4
 target_share = 0.5

@@ -63,11 +63,12 @@ def test_a_loss_is_the_kernels():
     torch.manual_seed(6)
     rows, counts = torch.tensor([5, 9]), torch.tensor([2, 3])
     target = torch.tensor([2, 20, 0, 8, 20])
-    first, masked = torch.tensor([0, 2, 2, 4, 4, 5]), torch.tensor([1, 20, 3, 4, 20])
+    first, masked = torch.tensor([0, 1, 1, 3, 3, 3]), torch.tensor([1, 3, 4])
     tensors = [torch.randn(*shape).double() for shape in ((15, 4), (3, 4), (3,), (5, 7))]
     tensors[0][14] = 0
     for num_entities in (11, 40):
-        where: tuple[Any, ...] = (rows, counts, target, first, masked, num_entities)
+        others = num_entities - rows.repeat_interleave(counts)
+        where: tuple[Any, ...] = (rows, counts, target, first, masked, others)
         mine, theirs = (
             gradients(lambda *floats: loss(*floats, *where), tensors)  # noqa: B023
             for loss in (path_loss, torch_path_loss)

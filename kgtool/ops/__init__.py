@@ -15,6 +15,7 @@ from kgtool.ops.path_loss import path_loss
 from kgtool.ops.path_step import path_step
 from kgtool.ops.path_step_torch import path_rows
 from kgtool.ops.reach import Reach, reach
+from kgtool.ops.region import Region, Task
 from kgtool.ops.relational_sum import relational_sum
 from kgtool.ops.rows import rows
 from kgtool.ops.sample_in_edges import sample_in_edges
@@ -23,6 +24,8 @@ from kgtool.ops.threads import hold_threads, in_threads
 __all__ = [
     "Incidence",
     "Reach",
+    "Region",
+    "Task",
     "begins",
     "block_sum",
     "count_better",

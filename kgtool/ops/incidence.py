@@ -94,6 +94,11 @@ class Incidence:
         """The greatest edge type, or -1 without edges."""
         return int(self.type.max(initial=-1))
 
+    @cached_property
+    def degree(self) -> NDArray[np.int64]:
+        """`(num_destinations,)` int64: in-edges of each destination."""
+        return np.diff(self.offsets)
+
     @classmethod
     def from_edges(
         cls,

@@ -39,10 +39,7 @@ def _loss_of_row(row, outside, target, masked, others):  # type: ignore[no-untyp
     real, size = row.dtype.type, len(row)
     told = row[target] if target < size else outside
     for k in masked:
-        if k < size:
-            row[k] = real(MASKED)
-        else:
-            others -= 1
+        row[k] = real(MASKED)
     sum_, inside = softmax(row)
     high = max(inside, outside)
     mass = real(others) * exp(outside - high)
@@ -60,7 +57,7 @@ def _loss_of_row(row, outside, target, masked, others):  # type: ignore[no-untyp
 
 @kernel
 def _losses(  # type: ignore[no-untyped-def] # pragma: no cover
-    states, hiddens, bias, queries, rows, counts, target, first, masked, num_entities,
+    states, hiddens, bias, queries, rows, counts, target, first, masked, others,
     losses, grad_states, grad_hiddens, grad_bias, grad_queries, width, width_hidden
 ):  # fmt: skip
     """The loss of each query, and the gradients of their sum."""
@@ -91,7 +88,7 @@ def _losses(  # type: ignore[no-untyped-def] # pragma: no cover
             known = masked[first[start + i] : first[start + i + 1]]
             losses[start + i], g = _loss_of_row(
                 scores[i], total(multiply(nowhere, q)), target[start + i], known,
-                num_entities - size,
+                others[start + i],
             )  # fmt: skip
             gs = fill(nothing_hidden, g)
             sum_b = add(sum_b, where_greater(b, nothing_hidden, multiply(gs, q)))
@@ -125,7 +122,7 @@ class _PathLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, state: Tensor, weight: Tensor, bias: Tensor, queries: Tensor, rows: Tensor,
-        counts: Tensor, target: Tensor, first: Tensor, masked: Tensor, num_entities: int,
+        counts: Tensor, target: Tensor, first: Tensor, masked: Tensor, others: Tensor,
     ) -> Tensor:  # fmt: skip
         weight = weight.to(product_dtype(state))
         hidden = state @ weight.t()
@@ -136,7 +133,7 @@ class _PathLoss(torch.autograd.Function):
         grad_state[reached:], grad_hidden[reached:] = 0, 0
         _losses(
             bits(state), bits(hidden), bits(bias), bits(queries), rows.numpy(), counts.numpy(),
-            target.numpy(), first.numpy(), masked.numpy(), num_entities, bits(losses),
+            target.numpy(), first.numpy(), masked.numpy(), others.numpy(), bits(losses),
             bits(grad_state), bits(grad_hidden), bits(grad_bias), bits(grad_queries),
             lanes_of(state.shape[1]), lanes_of(len(bias)),
         )  # fmt: skip
@@ -165,7 +162,7 @@ def path_loss(
     target: Tensor,
     first: Tensor,
     masked: Tensor,
-    num_entities: int,
+    others: Tensor,
 ) -> Tensor:
     """Sum over queries of `log Σ_t exp(score(s_t, q)) - score(s_target, q)`.
 
@@ -180,9 +177,9 @@ def path_loss(
         target: `(q,)` int64: the target's row among its head's, or at least that head's number of
             rows where it is not reached.
         first: `(q + 1,)` int64 into `masked`.
-        masked: int64 rows, as of `target`, that count neither for nor against a query: its other
-            known answers.
-        num_entities: N.
+        masked: int64 rows that count neither for nor against a query: those of its other known
+            answers that its head reaches.
+        others: `(q,)` int64, how many entities that are not reached count against it, or for it.
 
     Returns:
         A scalar with gradients to the four tensors of floats. Under CPU autocast products run in
@@ -190,7 +187,7 @@ def path_loss(
     """
     arguments = (
         state.contiguous(), weight, bias, queries.contiguous(), rows, counts, target, first,
-        masked, num_entities,
+        masked, others,
     )  # fmt: skip
     if state.device.type != "cpu":
         return torch_path_loss(*arguments)
@@ -208,7 +205,7 @@ def torch_path_loss(
     target: Tensor,
     first: Tensor,
     masked: Tensor,
-    num_entities: int,
+    others: Tensor,
 ) -> Tensor:
     """`path_loss` in torch's operations, on whatever device its floats are."""
     features = torch.cat([state, torch.relu(state @ weight.t() + bias)], dim=1)
@@ -220,15 +217,12 @@ def torch_path_loss(
         size, scores = len(found), asked @ found.t()
         here = slice(query, query + len(asked))
         mine = (position >= here.start) & (position < here.stop)
-        i, known = position[mine] - query, masked[mine]
-        inside = known < size
-        others = num_entities - size - torch.bincount(i[~inside], minlength=len(asked))
+        known = ((position[mine] - query).to(scores.device), masked[mine].to(scores.device))
         told = target[here].to(scores.device)
         own = scores.gather(1, told.clamp(max=size - 1).unsqueeze(1)).squeeze(1)
         own = torch.where(told < size, own, outside[here])
-        where = (i[inside].to(scores.device), known[inside].to(scores.device))
-        scores = scores.index_put(where, scores.new_tensor(MASKED))
-        rest = outside[here] + others.to(scores).log()
+        scores = scores.index_put(known, scores.new_tensor(MASKED))
+        rest = outside[here] + others[here].to(scores).log()
         log_z = torch.logsumexp(torch.cat([scores, rest.unsqueeze(1)], dim=1), dim=1)
         losses.append((log_z - own).sum())
         query += len(asked)

@@ -39,7 +39,7 @@ EPSILON = 1e-5
 
 @kernel
 def gather(  # type: ignore[no-untyped-def] # pragma: no cover
-    offsets, source, type_, opposite, head, hidden, hidden_first, nodes, slots,
+    degrees, offsets, source, type_, opposite, head, hidden, hidden_first, nodes, slots,
     first_in, first_out, weights, context, states, scalers, rows, abouts, width
 ):  # fmt: skip
     """Write a row `[mean, deviation, state]` an entity, the first two normalised.
@@ -63,7 +63,7 @@ def gather(  # type: ignore[no-untyped-def] # pragma: no cover
         for j in range(first_out[b + 1] - after):
             v = node[j]
             sums, squares = nothing, nothing
-            degree = offsets[v + 1] - offsets[v]
+            degree = degrees[v]
             for e in range(offsets[v], offsets[v + 1]):
                 # Only edges of the head, slot 0, can be hidden.
                 if j == 0 and mask[e - start]:

@@ -19,6 +19,7 @@ from kgtool.ops.lanes import lanes_of
 from kgtool.ops.path_messages import gather, scatter, spread
 from kgtool.ops.path_step_torch import torch_path_step
 from kgtool.ops.reach import Reach
+from kgtool.ops.region import Region
 
 
 class _PathStep(torch.autograd.Function):
@@ -31,7 +32,7 @@ class _PathStep(torch.autograd.Function):
         matrix: Tensor,
         bias: Tensor,
         context: Tensor,
-        reach: Reach,
+        reach: Reach | Region,
         step: int,
     ) -> Tensor:
         dims, num_rows, padded = state.shape[1], reach.rows(step), reach.padded_rows(step)
@@ -41,10 +42,11 @@ class _PathStep(torch.autograd.Function):
         rows = state.new_empty(padded, 3 * dims, dtype=dtype)
         rows[num_rows:] = 0
         about = scaler.new_empty(num_rows, 4)
-        gather(
-            *reach.arrays(step), bits(weight), context.numpy(), bits(state), bits(scaler),
-            bits(rows), bits(about), width,
-        )  # fmt: skip
+        for heads, arrays in reach.gathered(step):
+            gather(
+                *arrays, bits(weight), context.numpy()[heads], bits(state), bits(scaler),
+                bits(rows), bits(about), width,
+            )  # fmt: skip
         matrix = matrix.to(dtype)
         products = rows @ matrix
         new = state.new_empty(padded, dims, dtype=dtype)
@@ -59,10 +61,9 @@ class _PathStep(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         state, weight, scaler, matrix, context, rows, about, products = ctx.saved_tensors
-        reach: Reach = ctx.reach
+        reach: Reach | Region = ctx.reach
         dims, num_rows, padded = state.shape[1], reach.rows(ctx.step), len(rows)
         width = lanes_of(dims)
-        arrays = reach.arrays(ctx.step)
         kept = rows.new_empty(num_rows, dims)
         grad_bias = scaler.new_empty(4 * dims)
         grad_products = products.new_empty(padded, 4 * dims)
@@ -78,14 +79,16 @@ class _PathStep(torch.autograd.Function):
         grad_state[reach.rows(ctx.step - 1) :] = 0
         grad_scalers = scaler.new_empty(reach.num_heads, *scaler.shape)
         spread(
-            *arrays[-2:], bits(rows), bits(grad_rows), bits(about), bits(scaler),
-            bits(kept), bits(grad_sums), bits(grad_state), bits(grad_scalers), width,
+            reach.first[ctx.step - 1], reach.first[ctx.step], bits(rows), bits(grad_rows),
+            bits(about), bits(scaler), bits(kept), bits(grad_sums), bits(grad_state),
+            bits(grad_scalers), width,
         )  # fmt: skip
         grad_weights = scaler.new_zeros(reach.num_heads, *weight.shape[1:])
-        scatter(
-            *arrays, bits(weight), context.numpy(), bits(state), bits(grad_sums),
-            bits(grad_state), bits(grad_weights), width,
-        )  # fmt: skip
+        for heads, arrays in reach.scattered(ctx.step):
+            scatter(
+                *arrays, bits(weight), context.numpy()[heads], bits(state), bits(grad_sums),
+                bits(grad_state), bits(grad_weights[heads]), width,
+            )  # fmt: skip
         grad_weight = scaler.new_zeros(weight.shape).index_add_(0, context, grad_weights)
         return (
             grad_state, grad_weight, grad_scalers.sum(0), grad_matrix.to(scaler.dtype),
@@ -100,12 +103,12 @@ def path_step(
     matrix: Tensor,
     bias: Tensor,
     context: Tensor,
-    reach: Reach,
+    reach: Reach | Region,
     step: int,
 ) -> Tensor:
     """The states after one more step, with gradients to all five tensors of floats.
 
-    On the CPU by compiled kernels, elsewhere by torch's own operations.
+    On the CPU by compiled kernels, elsewhere by torch's own operations, which serve no budget.
 
     Args:
         state: `(rows(step - 1), d)` float32 or float64, of the entities reached before; rows beyond
@@ -116,7 +119,7 @@ def path_step(
             stands from messages to `s` and from the state to `x` should be zero for a GRU.
         bias: `(4 · d,)`.
         context: `(B,)` int64: the context of each head's pass.
-        reach: what is reached.
+        reach: what is reached, or what a budget keeps of it.
         step: 1 to L.
 
     Returns:
@@ -124,7 +127,7 @@ def path_step(
         the matrix product and the rows that it reads and writes are of autocast's dtype, all sums
         float32.
     """
-    if state.device.type != "cpu":
+    if state.device.type != "cpu" and isinstance(reach, Reach):
         return torch_path_step(state, weight, scaler, matrix, bias, context, reach, step)
     new: Tensor = _PathStep.apply(  # type: ignore[no-untyped-call]
         state.contiguous(), weight.contiguous(), scaler.contiguous(), matrix.contiguous(),

@@ -8,7 +8,7 @@ neighbours, which are the edges that training asks for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -17,36 +17,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.ops.incidence import Incidence
+from kgtool.ops.incidence import Incidence, in_edges
 
 
-@dataclass(frozen=True, eq=False)
-class Reach:
-    """The reached entities of B heads, step by step.
+class Rows:
+    """States of B heads, step by step: which rows are whose.
 
-    Rows of step `i`, 0 to L, are the states of all heads: those of head `b` are rows
-    `first[i, b]` to `first[i, b + 1]`, one a slot.
+    Rows of step `i` are the states of all heads: those of head `b` are rows `first[i, b]` to
+    `first[i, b + 1]`, one a slot.
 
-    Attributes:
-        edges: the message graph.
-        opposite: `(e,)` int32, the inverse of each edge.
+    Args:
         head: `(B,)` int64.
-        hidden: `(h,)` bool, of the in-edges of each head, one after the other: whether it and its
-            inverse are not there for this head.
-        hidden_first: `(B + 1,)` int64 into those.
-        node: `(B, N)` int32, the entity at each slot; beyond what is reached, undefined.
-        slot: `(B, N)` int32, the slot of each entity; N where it is not reached.
-        first: `(L + 1, B + 1)` int64.
+        first: `(steps + 1, B + 1)` int64.
     """
 
-    edges: Incidence
-    opposite: NDArray[np.int32]
-    head: NDArray[np.int64]
-    hidden: NDArray[np.bool_]
-    hidden_first: NDArray[np.int64]
-    node: NDArray[np.int32]
-    slot: NDArray[np.int32]
-    first: NDArray[np.int64]
+    def __init__(self, head: NDArray[np.int64], first: NDArray[np.int64]) -> None:
+        self.head, self.first = head, first
 
     @property
     def num_heads(self) -> int:
@@ -55,7 +41,7 @@ class Reach:
 
     @property
     def num_steps(self) -> int:
-        """L."""
+        """How many steps there are."""
         return len(self.first) - 1
 
     def rows(self, step: int) -> int:
@@ -72,8 +58,50 @@ class Reach:
         grid = max(16, 1 << max(0, rows.bit_length() - 5))
         return (rows // grid + 1) * grid
 
-    def arrays(self, step: int) -> tuple[NDArray[Any], ...]:
-        """What the kernels of a step read, in the order of their arguments."""
+    def rows_of_heads(self) -> list[int]:
+        """How many entities each head has after the last step."""
+        return [int(size) for size in np.diff(self.first[-1])]
+
+
+class Reach(Rows):
+    """The reached entities of B heads, in the first L steps.
+
+    Args:
+        edges: the message graph.
+        opposite: `(e,)` int32, the inverse of each edge.
+        head: `(B,)` int64.
+        hidden: `(h,)` bool, of the in-edges of each head, one after the other: whether it and its
+            inverse are not there for this head.
+        hidden_first: `(B + 1,)` int64 into those.
+        node: `(B, N)` int32, the entity at each slot; beyond what is reached, undefined.
+        slot: `(B, N)` int32, the slot of each entity; N where it is not reached.
+        first: `(L + 1, B + 1)` int64.
+    """
+
+    def __init__(
+        self,
+        edges: Incidence,
+        opposite: NDArray[np.int32],
+        head: NDArray[np.int64],
+        hidden: NDArray[np.bool_],
+        hidden_first: NDArray[np.int64],
+        node: NDArray[np.int32],
+        slot: NDArray[np.int32],
+        first: NDArray[np.int64],
+    ) -> None:
+        super().__init__(head, first)
+        self.edges, self.opposite, self.node, self.slot = edges, opposite, node, slot
+        self.hidden, self.hidden_first = hidden, hidden_first
+
+    def gathered(self, step: int) -> Iterator[tuple[slice, tuple[NDArray[Any], ...]]]:
+        """Heads, all at once, and what `path_messages.gather` reads of them."""
+        yield slice(None), (self.edges.degree, *self._arrays(step))
+
+    def scattered(self, step: int) -> Iterator[tuple[slice, tuple[NDArray[Any], ...]]]:
+        """Heads, all at once, and what `path_messages.scatter` reads of them."""
+        yield slice(None), self._arrays(step)
+
+    def _arrays(self, step: int) -> tuple[NDArray[Any], ...]:
         # As unsigned numbers, so that no kernel asks whether an index counts from the end.
         source, slot = self.edges.source.view(np.uint32), self.slot.view(np.uint32)
         return (
@@ -81,10 +109,6 @@ class Reach:
             self.hidden, self.hidden_first, self.node, slot,
             self.first[step - 1], self.first[step],
         )  # fmt: skip
-
-    def rows_of_heads(self) -> list[int]:
-        """How many entities are reached from each head."""
-        return [int(size) for size in np.diff(self.first[-1])]
 
     def entities(self) -> Tensor:
         """`(rows(L),)` int64: the entity of each row of the last step."""
@@ -99,6 +123,28 @@ class Reach:
             entity: `(n,)` int64.
         """
         return torch.from_numpy(self.slot[position.numpy(), entity.numpy()]).long()
+
+    def arriving(self, step: int, slot: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The edges that bring something in a step to slots `(n,)` of the first head.
+
+        Returns:
+            Of each edge, `(e,)` int64: the place in `slot` of the one that it comes to, ascending,
+            the slot of its source and its type. Then `(n,)`, the in-edges of each slot, those that
+            are hidden left out.
+        """
+        place, edge = in_edges(
+            torch.from_numpy(self.edges.offsets), torch.from_numpy(self.node[0])[slot].long()
+        )
+        own = np.nonzero(self.hidden[: self.hidden_first[1]])[0]
+        own += self.edges.offsets[self.head[0]]
+        gone = torch.from_numpy(np.concatenate([own, self.opposite[own]]))
+        there = ~torch.isin(edge, gone)
+        place, e = place[there], edge[there].numpy()
+        source = torch.from_numpy(self.slot[0, self.edges.source[e]]).long()
+        brings = source < int(self.first[step - 1, 1])
+        type_ = torch.from_numpy(self.edges.type[e]).long()
+        degree = torch.bincount(place, minlength=len(slot))
+        return place[brings], source[brings], type_[brings], degree
 
 
 @numba.njit(nogil=True, cache=True)
