@@ -63,7 +63,7 @@ OPERATIONS: Operations = (
     (files._NewFile, "__init__"), (files._NewFile, "write"), (os, "fsync"), (Path, "replace"),
     (Path, "unlink"),
 )  # fmt: skip
-HANGS = 20  # seconds after which a child that should take one tells where it is, and ends
+HANGS = 60  # seconds after which a child that should take one tells where it is, and ends
 RANDOM = "kill -9, at a random moment"
 BEFORE = "kill -9, before each write, sync and rename"
 WITHIN = "kill -9, within each write"
@@ -246,6 +246,8 @@ class Bench:
                     status = 130
                 except BaseException:
                     traceback.print_exc()
+        except KeyboardInterrupt:
+            status = 130  # before work began, or as it ended
         finally:
             os._exit(status)
 

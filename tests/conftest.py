@@ -33,10 +33,17 @@ def benchmark_archive() -> Callable[[str], Path]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _hear_ctrl_c() -> None:
-    """What a shell starts in the background is deaf to Ctrl-C, and so is what that starts."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _hear_signals() -> None:
+    """What a shell starts in the background is deaf to Ctrl-C, and under nohup to SIGHUP too.
+
+    So is what that starts.
+    """
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)
