@@ -154,7 +154,9 @@ def metis(graph: MessageGraph, parts: int) -> Tensor:
     """`(N,)` int64: the part of each entity, of parts of about as many edges."""
     import dgl
 
-    flat = dgl.graph((graph.head, graph.tail), num_nodes=graph.num_entities)
+    # Of parallel edges and loops it reads, and writes, what is not its own.
+    ends = torch.stack([graph.head, graph.tail])[:, graph.head != graph.tail].unique(dim=1)
+    flat = dgl.graph((ends[0], ends[1]), num_nodes=graph.num_entities)
     with redirect_stdout(io.StringIO()):  # DGL prints how long it took
         found: Tensor = dgl.metis_partition_assignment(flat, parts, balance_edges=True)
     return found

@@ -18,10 +18,13 @@ from kgtool.files import write_json
 from kgtool.graph import MessageGraph
 from kgtool.ops import rows as rows_of
 from kgtool.run import Run
-from kgtool.shards import Shards, shards_of
+from kgtool.shards import Shards, metis, shards_of
 from kgtool.trainer import train
 from tests.graphs import random_dataset
 from tests.runs import all_paths_config, ring, tiny_config
+
+ROOT = Path(__file__).parent.parent
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 CONFIGS = {
     "one path": tiny_config(encoder={"layers": 1}),
@@ -30,6 +33,20 @@ CONFIGS = {
         encoder={"fanout": 3}, negatives=8, optimizer="adagrad", learning_rate=0.1, clip_norm=0.01
     ),
 }
+
+
+def torchrun(
+    count: int,
+    *words: str | Path,
+    options: tuple[str, ...] = (),
+    meeting: str = "localhost:0",
+) -> list[str]:
+    """The command that starts so many processes on this machine, to meet others at a place."""
+    return [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count),
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", meeting, *options, "-m",
+        *map(str, words),
+    ]  # fmt: skip
 
 
 def check_sums() -> None:
@@ -95,6 +112,8 @@ def check_metis() -> None:
     assert sorted(shards.place.tolist()) == list(range(40))
     held = torch.cat(processes.gather(shards.held(torch.arange(40)).long().unsqueeze(0)))
     assert held.sum(0).tolist() == [1] * 40
+    for _ in range(20):  # many edges between few, and loops: METIS may end the process
+        metis(MessageGraph.from_dataset(random_dataset(3, num_entities=24, num_train=200)), 4)
 
 
 def weights(run: Run) -> dict[str, Tensor]:

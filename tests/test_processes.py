@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,19 +21,7 @@ from kgtool.files import read_json
 from kgtool.run import BEST, LAST, Run
 from kgtool.trainer import _Trainer, train
 from tests.runs import ring, write_folder
-from tests.teamwork import CONFIGS
-
-ROOT = Path(__file__).parent.parent
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-
-
-def torchrun(count: int, *words: str | Path, options: tuple[str, ...] = ()) -> list[str]:
-    """The command that starts so many processes on this machine."""
-    return [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count),
-        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", *options, "-m",
-        *map(str, words),
-    ]  # fmt: skip
+from tests.teamwork import CONFIGS, ONE_THREAD, ROOT, torchrun
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
