@@ -14,8 +14,9 @@ from itertools import accumulate
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
+
+from kgtool.meeting import interface, own_store
 
 # After this long without a word, a process takes the others for dead, and ends with an error.
 PATIENCE = timedelta(minutes=30)
@@ -31,8 +32,8 @@ def team() -> Iterator[None]:
         yield
         return
     store, own, count = next(rendezvous("env://"))
-    # What the processes before a restart have said there is not for these.
-    store = PrefixStore(f"kgtool/{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    store = own_store(store, own, count, PATIENCE)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", interface(store, own, count))
     dist.init_process_group("gloo", store=store, rank=own, world_size=count, timeout=PATIENCE)
     done = False
     try:

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "kgtool"
 # A room may import from the lines above its own. A new module gets a place here.
 ORDER = [
     {"errors", "ops"},
+    {"meeting"},
     {"files", "signals", "triples", "config", "leakage", "processes"},
     {"registry", "run_log"},
     {"loaders", "graph", "counts", "splits"},
