@@ -6,6 +6,7 @@ relations.tsv          id, label
 best.safetensors       weights of the best validation
 last.safetensors       weights, optimiser and generators where training stands, for --resume
 previous.safetensors   those of the checkpoint before, should the last be damaged
+owners.safetensors     of a run spread over processes: which of them holds which entity's row
 history.tsv            a row a validation
 train.log              what happened when
 run.json               data path and fingerprint, versions, sizes; the run it came from, if from one
@@ -42,11 +43,13 @@ from kgtool.graph import MessageGraph
 from kgtool.loaders import load_dataset
 from kgtool.model import KGModel, PathModel, path_device
 from kgtool.ops import machine_bytes
-from kgtool.shards import Shards, shards_of
+from kgtool.partition import shards_of
+from kgtool.shards import Shards
 from kgtool.tables import load_table
 from kgtool.triples import KGDataset, Vocabulary
 
 BEST = "best.safetensors"
+OWNERS = "owners.safetensors"
 LAST = "last.safetensors"
 PREVIOUS = "previous.safetensors"
 HISTORY = "history.tsv"
@@ -69,7 +72,7 @@ def build_model(
     dataset: KGDataset,
     weights: Tensors | None = None,
     path: Path | None = None,
-    spread: bool = False,
+    spread: Path | None = None,
 ) -> KGModel | PathModel:
     """A new model for a data set, its message graph made of the train triples.
 
@@ -78,17 +81,17 @@ def build_model(
         dataset: the triples.
         weights: what the model is to have, where that is known.
         path: where the weights are from.
-        spread: over the processes that work together, a model that draws its negatives is to hold
-            a part of the rows of entities in each.
+        spread: a model that draws its negatives is to hold a part of the rows of entities in each
+            of the processes that work together; this is the file that says which.
 
     Raises:
         RunError: when the weights are not the model's, before there is memory for it: then no
-            model is larger than the file of its weights.
+            model is larger than the file of its weights. When the file of parts is damaged.
         ConfigError: when the model's weights alone are larger than the machine's memory.
     """
     graph = MessageGraph.from_dataset(dataset)
     drawing = config.one_path and config.one_path.negatives
-    shards = shards_of(graph) if spread and drawing else None
+    shards = shards_of(graph, spread) if spread and drawing else None
     with torch.device("meta"):  # shapes without memory
         planned = _build(config, dataset, graph, shards)
     if weights is not None and path is not None:
@@ -337,7 +340,7 @@ def reopen(out: Path, config: Config, dataset: KGDataset, origin: Mapping[str, A
         )
     if recorded["fingerprint"] != dataset.fingerprint:
         raise RunError(f"{out} was begun on other data. Remedy: resume with the same files.")
-    for name in (BEST, LAST, PREVIOUS, HISTORY, LOG):
+    for name in (BEST, LAST, PREVIOUS, OWNERS, HISTORY, LOG):
         run.written(name)
     return run
 

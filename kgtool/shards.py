@@ -7,9 +7,7 @@ part of table and optimiser's state alone.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +15,6 @@ import torch
 from torch import Tensor
 
 from kgtool import processes
-from kgtool.graph import MessageGraph
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,34 +126,3 @@ class _Fetch(torch.autograd.Function):
             ids.unsqueeze(0), values, ctx.shape, check_invariants=False, is_coalesced=True
         )
         return gradient, None, None
-
-
-def shards_of(graph: MessageGraph) -> Shards | None:
-    """Entities by process, neighbours together; None for a process that is alone.
-
-    METIS (Karypis & Kumar 1998) cuts few edges, each a row that would travel. The first process
-    runs it and tells the others. It may answer otherwise the next time, so that a run of several
-    processes which is resumed does not repeat the bits of one that was never stopped.
-    """
-    if processes.size() == 1:
-        return None
-    owner = torch.zeros(graph.num_entities, dtype=torch.long)
-    if processes.rank() == 0:
-        owner = metis(graph, processes.size())
-    owner = processes.say(owner)
-    place = torch.empty_like(owner)
-    place[torch.argsort(owner, stable=True)] = torch.arange(len(owner))
-    sizes = torch.bincount(owner, minlength=processes.size())
-    return Shards(place, processes.bounds(sizes.tolist()))
-
-
-def metis(graph: MessageGraph, parts: int) -> Tensor:
-    """`(N,)` int64: the part of each entity, of parts of about as many edges."""
-    import dgl
-
-    # Of parallel edges and loops it reads, and writes, what is not its own.
-    ends = torch.stack([graph.head, graph.tail])[:, graph.head != graph.tail].unique(dim=1)
-    flat = dgl.graph((ends[0], ends[1]), num_nodes=graph.num_entities)
-    with redirect_stdout(io.StringIO()):  # DGL prints how long it took
-        found: Tensor = dgl.metis_partition_assignment(flat, parts, balance_edges=True)
-    return found

@@ -35,6 +35,7 @@ from kgtool.run import (
     HISTORY,
     LAST,
     LOG,
+    OWNERS,
     PREVIOUS,
     Run,
     has_checkpoint,
@@ -124,7 +125,7 @@ def train(
 def _writing(out: Path) -> Iterator[logging.Logger]:
     """What the process that writes holds and clears up, and the run's log."""
     with alone_in(out), log_to(out / LOG) as log:
-        remove_leftovers(out, (*BEGINNING, LAST, BEST, HISTORY))
+        remove_leftovers(out, (*BEGINNING, LAST, BEST, OWNERS, HISTORY))
         yield log
 
 
@@ -139,7 +140,7 @@ class _Trainer(Updater):
 
     def __init__(self, run: Run, dataset: KGDataset, log: logging.Logger, progress: bool) -> None:
         self.run, self.dataset, self.log, self.progress = run, dataset, log, progress
-        super().__init__(run.config, dataset)
+        super().__init__(run.config, dataset, run.path / OWNERS)
         # What a checkpoint holds beside tensors.
         self.stale = 0
         self.loss_sum = self.seconds = 0.0

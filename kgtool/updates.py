@@ -43,14 +43,15 @@ class Updater:
     Args:
         config: what to train and how.
         dataset: the triples.
+        owners: the file that says which process holds which entity's row.
     """
 
-    def __init__(self, config: Config, dataset: KGDataset) -> None:
+    def __init__(self, config: Config, dataset: KGDataset, owners: Path) -> None:
         self.settings: TrainingConfig = config.training
         self.seed = config.seed
         self.epoch = self.step = 0
         torch.manual_seed(config.seed + processes.rank())
-        self.model = build_model(config, dataset, spread=True)
+        self.model = build_model(config, dataset, spread=owners)
         self.objective = make_objective(config, self.model, dataset)
         self.names, self.parameters = zip(*self.model.named_parameters(), strict=True)
         self.optimizer = make_optimizer(

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from kgtool import processes, shards
+from kgtool import partition, processes
 from kgtool.cli import main
 from kgtool.graph import MessageGraph
 from kgtool.trainer import _Trainer
@@ -37,7 +37,7 @@ def refuse(event: str, about: tuple[Any, ...]) -> None:
 
 
 def halves(graph: MessageGraph, parts: int) -> torch.Tensor:
-    """In place of METIS, which may answer otherwise the next time."""
+    """In place of METIS, which may answer otherwise for the next run."""
     return torch.arange(graph.num_entities) % parts
 
 
@@ -55,7 +55,7 @@ def commands(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    shards.metis = halves
+    partition.metis = halves
     if not processes.restarted():
         _Trainer._step = step  # type: ignore[assignment]
     if TWO:

@@ -7,18 +7,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
-from kgtool import processes, trainer
+from kgtool import partition, processes, trainer
 from kgtool.blend import fit_blend
+from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.config import Config
+from kgtool.errors import RunError
 from kgtool.evaluator import evaluate_model
 from kgtool.files import write_json
 from kgtool.graph import MessageGraph
 from kgtool.ops import rows as rows_of
+from kgtool.partition import metis, shards_of
 from kgtool.run import Run
-from kgtool.shards import Shards, metis, shards_of
+from kgtool.shards import Shards
 from kgtool.trainer import train
 from tests.graphs import random_dataset
 from tests.runs import all_paths_config, ring, tiny_config
@@ -105,15 +109,46 @@ def check_fetching() -> None:
     torch.testing.assert_close(gradient.to_dense(), shards.own_of(slow.to_dense()))
 
 
-def check_metis() -> None:
+def check_metis(place: Path) -> None:
     graph = MessageGraph.from_dataset(random_dataset(3, num_entities=40, num_train=150))
-    shards = shards_of(graph)
+    kept = place / "owners"
+    shards = shards_of(graph, kept)
     assert shards is not None
     assert sorted(shards.place.tolist()) == list(range(40))
     held = torch.cat(processes.gather(shards.held(torch.arange(40)).long().unsqueeze(0)))
     assert held.sum(0).tolist() == [1] * 40
     for _ in range(20):  # many edges between few, and loops: METIS may end the process
         metis(MessageGraph.from_dataset(random_dataset(3, num_entities=24, num_train=200)), 4)
+
+    # What is kept is read again in as many processes; else it is made anew.
+    if processes.rank() == 0:
+        owner = load_tensors(kept)[0]["owner"]
+        save_tensors(kept, {"owner": owner.flip(0)}, {"processes": processes.size()})
+    again = shards_of(graph, kept)
+    assert again is not None
+    assert torch.equal(again.held(torch.arange(40)), shards.held(torch.arange(40)).flip(0))
+    if processes.rank() == 0:
+        for wrong in (owner[1:], owner + 1, owner - 1, owner.float()):
+            save_tensors(kept, {"owner": wrong}, {"processes": processes.size()})
+            with pytest.raises(RunError, match="remove it, and it is made again"):
+                partition._read(kept, owner)
+        kept.write_bytes(kept.read_bytes()[:-1])
+        with pytest.raises(RunError, match=r"damaged.* Remedy: remove it"):
+            partition._read(kept, owner)
+        save_tensors(kept, {"owner": owner * 0}, {"processes": processes.size() + 1})
+    third = shards_of(graph, kept)
+    assert third is not None
+    assert 0 < third.count < 40
+
+
+def in_turn(graph: MessageGraph, parts: int) -> Tensor:
+    """In place of METIS, which may answer otherwise the next time."""
+    return torch.arange(graph.num_entities) % parts
+
+
+def in_a_row(graph: MessageGraph, parts: int) -> Tensor:
+    """As METIS may answer the next time."""
+    return in_turn(graph, parts).sort().values
 
 
 def weights(run: Run) -> dict[str, Tensor]:
@@ -130,8 +165,7 @@ def check_training(place: Path) -> None:
             assert torch.equal(processes.say(parameter.detach().clone()), parameter)
         found = evaluate_model(model.scorer(), ring(), "valid")
         assert abs(found.mrr - max(row["valid_mrr"] for row in run.history())) < 0.02
-        if name != "drawn":  # METIS may spread entities in another way the next time
-            check_resuming(config, run, place / f"{name}, stopped")
+        check_resuming(config, run, place / f"{name}, stopped")
 
 
 def check_resuming(config: Config, whole: Run, place: Path) -> None:
@@ -151,7 +185,9 @@ def check_resuming(config: Config, whole: Run, place: Path) -> None:
     finally:
         trainer._Trainer._step = original  # type: ignore[method-assign]
     processes.meet()
+    partition.metis = in_a_row
     resumed = train(config, ring(), place, resume=True, progress=False)
+    partition.metis = in_turn
     processes.meet()
     a, b = weights(whole), weights(resumed)
     first, second = (
@@ -201,7 +237,8 @@ def main(place: Path) -> None:
         check_sums()
         check_shares()
         check_fetching()
-        check_metis()
+        check_metis(place)
+        partition.metis = in_turn
         check_training(place)
         check_steps(place)
         check_sum_of_models(place)

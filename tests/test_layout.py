@@ -29,7 +29,7 @@ ORDER = [
         "optimizer",
         "regularizer",
     },
-    {"encoder"},
+    {"encoder", "partition"},
     {"walk_reader", "path_queries", "sweep"},
     {"model"},
     {"objective", "explain", "extend", "ranking", "perplexity", "walk_search"},

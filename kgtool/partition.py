@@ -1,0 +1,73 @@
+"""Which process holds which entity: found once, and kept with the run."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kgtool import processes
+from kgtool.checkpoint import fault, load_fitted, save_tensors
+from kgtool.errors import RunError
+from kgtool.graph import MessageGraph
+from kgtool.shards import Shards
+
+
+def shards_of(graph: MessageGraph, kept: Path) -> Shards | None:
+    """Entities by process, neighbours together; None for a process that is alone.
+
+    METIS (Karypis & Kumar 1998) cuts few edges, each a row that would travel. It may answer
+    otherwise the next time: so the first process keeps what it said, reads it for a run that goes
+    on in as many processes, and tells the others.
+
+    Args:
+        graph: the edges.
+        kept: the file; where there is none, or one of another number of processes, it is written.
+
+    Raises:
+        RunError: when the file is damaged or not of these entities.
+        KGToolError: when it cannot be written.
+    """
+    if processes.size() == 1:
+        return None
+    owner = torch.zeros(graph.num_entities, dtype=torch.long)
+    if processes.rank() == 0:
+        found = _read(kept, owner) if kept.exists() else None
+        if found is None:
+            found = metis(graph, processes.size())
+            save_tensors(kept, {"owner": found}, {"processes": processes.size()})
+        owner = found
+    owner = processes.say(owner)
+    place = torch.empty_like(owner)
+    place[torch.argsort(owner, stable=True)] = torch.arange(len(owner))
+    sizes = torch.bincount(owner, minlength=processes.size())
+    return Shards(place, processes.bounds(sizes.tolist()))
+
+
+def _read(kept: Path, like: Tensor) -> Tensor | None:
+    """The owner of each entity `(N,)`, int64; None of another number of processes."""
+    try:
+        tensors, state = load_fitted(kept, {"owner": like})
+    except RunError as error:
+        raise RunError(f"{fault(error)} Remedy: remove it, and it is made again.") from error
+    owner = tensors["owner"]
+    if state.get("processes") != processes.size():
+        return None
+    if not bool(((owner >= 0) & (owner < processes.size())).all()):
+        raise RunError(f"{kept}: not this run's. Remedy: remove it, and it is made again.")
+    return owner
+
+
+def metis(graph: MessageGraph, parts: int) -> Tensor:
+    """`(N,)` int64: the part of each entity, of parts of about as many edges."""
+    import dgl
+
+    # Of parallel edges and loops it reads, and writes, what is not its own.
+    ends = torch.stack([graph.head, graph.tail])[:, graph.head != graph.tail].unique(dim=1)
+    flat = dgl.graph((ends[0], ends[1]), num_nodes=graph.num_entities)
+    with redirect_stdout(io.StringIO()):  # DGL prints how long it took
+        found: Tensor = dgl.metis_partition_assignment(flat, parts, balance_edges=True)
+    return found
