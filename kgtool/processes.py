@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import accumulate
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
+from kgtool.errors import KGToolError
 from kgtool.meeting import interface, own_store
 
 # After this long without a word, a process takes the others for dead, and ends with an error.
 PATIENCE = timedelta(minutes=30)
+
+# What the processes of a team write to each other beside tensors.
+_board: Store | None = None
 
 
 @contextmanager
@@ -31,10 +36,13 @@ def team() -> Iterator[None]:
     if "TORCHELASTIC_RUN_ID" not in os.environ or dist.is_initialized():
         yield
         return
+    global _board
     store, own, count = next(rendezvous("env://"))
     store = own_store(store, own, count, PATIENCE)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", interface(store, own, count))
-    dist.init_process_group("gloo", store=store, rank=own, world_size=count, timeout=PATIENCE)
+    _board = store
+    with _talking():
+        dist.init_process_group("gloo", store=store, rank=own, world_size=count, timeout=PATIENCE)
     done = False
     try:
         yield
@@ -44,8 +52,30 @@ def team() -> Iterator[None]:
         raise
     finally:
         if done:
-            dist.barrier()  # nobody leaves while another still listens
+            with _talking():
+                dist.barrier()  # nobody leaves while another still listens
         dist.destroy_process_group()
+
+
+@contextmanager
+def _talking() -> Iterator[None]:
+    """Turn what torch raises when others are not there, a RuntimeError, into a user's."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).rpartition("] ")[2].partition(". ")[0]  # without gloo's line of code
+        raise KGToolError(
+            f"another process has ended, or cannot be reached ({reason}). Remedy: see what it "
+            "said, and go on with --resume; with --max-restarts, torchrun does that of its own."
+        ) from error
+
+
+def is_news(message: str) -> bool:
+    """Whether no other process has asked this of the message: then this one is to say it."""
+    if _board is not None:
+        with suppress(RuntimeError):  # who keeps the board may have ended
+            return _board.add(f"said/{message}", 1) == 1
+    return True
 
 
 def size() -> int:
@@ -84,7 +114,8 @@ def add_up(tensors: Sequence[Tensor]) -> None:
     for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):
         same = [tensor for tensor in tensors if tensor.dtype == dtype]
         flat = torch.cat([tensor.detach().flatten().cpu() for tensor in same])
-        dist.all_reduce(flat)
+        with _talking():
+            dist.all_reduce(flat)
         sizes = [tensor.numel() for tensor in same]
         for tensor, summed in zip(same, flat.split(sizes), strict=True):
             tensor.copy_(summed.view_as(tensor))
@@ -115,11 +146,11 @@ def exchange(told: Sequence[Tensor]) -> list[Tensor]:
         return list(told)
     sizes = torch.tensor([len(tensor) for tensor in told])
     counts = torch.empty_like(sizes)
-    dist.all_to_all_single(counts, sizes)
-    received = told[0].new_empty(int(counts.sum()), *told[0].shape[1:])
-    dist.all_to_all_single(
-        received, torch.cat(list(told)).contiguous(), counts.tolist(), sizes.tolist()
-    )
+    flat = torch.cat(list(told)).contiguous()
+    with _talking():
+        dist.all_to_all_single(counts, sizes)
+        received = flat.new_empty(int(counts.sum()), *flat.shape[1:])
+        dist.all_to_all_single(received, flat, counts.tolist(), sizes.tolist())
     return list(received.split(counts.tolist()))
 
 
@@ -136,5 +167,6 @@ def bounds(sizes: Sequence[int]) -> tuple[int, ...]:
 def say(tensor: Tensor) -> Tensor:
     """What the first process has of a tensor that all have in this size."""
     if size() > 1:
-        dist.broadcast(tensor, 0)
+        with _talking():
+            dist.broadcast(tensor, 0)
     return tensor

@@ -67,6 +67,9 @@ def test_hosts_train_as_one_process(place, tmp_path):
 
 
 def test_a_process_that_was_killed_on_a_host_changes_nothing(place):
+    said = (place / "one.said").read_text()
+    assert "another process has ended" in said
+    assert "Traceback" not in said
     log = (place / "run" / LOG).read_text()
     assert "resumed at step 4" in log
     assert "resumed" not in (place / "again" / LOG).read_text()

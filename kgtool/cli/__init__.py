@@ -44,7 +44,7 @@ def main() -> None:
 def _team() -> Iterator[int]:
     """Join the processes that torchrun has started, if it has: the first alone prints.
 
-    Gives which this one is.
+    An error that all meet is told by one. Gives which this one is.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield 0
@@ -53,8 +53,13 @@ def _team() -> Iterator[int]:
 
     with processes.team():
         rank = processes.rank()
-        if not rank:
-            yield rank
-            return
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-            yield rank
+        try:
+            with (
+                Path(os.devnull).open("w") as nowhere,
+                redirect_stdout(nowhere if rank else sys.stdout),
+            ):
+                yield rank
+        except KGToolError as error:
+            if processes.is_news(str(error)):
+                raise
+            sys.exit(error.exit_code)
