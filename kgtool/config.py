@@ -126,6 +126,12 @@ class TrainingConfig(_Section):
         lt=2**63,
         description="an epoch asks every query once, or draws as many heads as there are",
     )
+    epoch_steps: int | None = Field(
+        None,
+        ge=1,
+        lt=2**63,
+        description="steps after which an epoch ends, where it is not over before; unset: never",
+    )
     optimizer: Literal["adam", "adamw", "adagrad"] = "adam"
     learning_rate: float = Field(5e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)

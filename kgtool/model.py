@@ -6,7 +6,6 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.decoder import OnePathDecoder
 from kgtool.encoder import RGCNEncoder
 from kgtool.graph import MessageGraph
+from kgtool.kept import KeptScores
 from kgtool.neighbourhood import draw_around
 from kgtool.ops import in_threads, rows
 from kgtool.shards import Shards
@@ -187,23 +187,6 @@ class KGModel(nn.Module):
         return WalkReader(self.decoder, scorer.entities, scorer.relations)
 
 
-class KeptScores(NamedTuple):
-    """Scores of the entities that the passes of n queries keep, and the one score of all others.
-
-    Attributes:
-        first: `(n + 1,)` int64: what is kept of query `i` is `first[i]:first[i + 1]` of the next
-            two.
-        entity: `(p,)` int64, each once a query, in no order.
-        score: `(p,)` float.
-        rest: `(n,)` float, the score of every other entity.
-    """
-
-    first: Tensor
-    entity: Tensor
-    score: Tensor
-    rest: Tensor
-
-
 @dataclass(frozen=True, eq=False)
 class PathScorer:
     """Scores by passes over a message graph, one for each distinct head that is asked.
@@ -234,6 +217,11 @@ class PathScorer:
 
         self._score(hr, put)
         return scores
+
+    @property
+    def kept_scores(self) -> Callable[[Tensor], KeptScores] | None:
+        """`kept`, where a budget keeps few entities of each pass; None of whole passes."""
+        return self.kept if self.decoder.max_entities else None
 
     @torch.no_grad()
     def kept(self, hr: Tensor) -> KeptScores:

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from kgtool import processes
 from kgtool.errors import ScoreError
+from kgtool.kept import KeptScores, compare_kept
 from kgtool.sweep import BlockScores, Chosen, sweep
 from kgtool.triples import AnswerIndex
 
@@ -36,7 +37,8 @@ CHOOSING_QUERIES = 64
 class ScoresTails(Protocol):
     """Anything that scores every tail of a batch of queries.
 
-    A model may also have `block_scores`, as of `ScoresBlocks`.
+    A model may also have `block_scores`, as of `ScoresBlocks`, or `kept_scores`, as of
+    `kgtool.model.PathScorer`.
     """
 
     def score_t(self, hr: Tensor) -> Tensor:
@@ -47,6 +49,7 @@ class ScoresTails(Protocol):
 # Of queries `(n, 2)` int64: what gives their scores `(n, k)` against entities, by a slice or by
 # ids `(k,)` int64.
 AskBlocks = Callable[[Tensor], Callable[[slice | Tensor], Tensor]]
+AskKept = Callable[[Tensor], KeptScores]
 
 
 class ScoresBlocks(ScoresTails, Protocol):
@@ -212,8 +215,12 @@ def rank_scores(
             one shape.
         triples, known, num_entities, chunk_size, progress, candidates: as of `rank_tails`.
     """
+    keep: AskKept | None = getattr(models[0], "kept_scores", None)
+    few = keep if mix is iter and candidates is None else None
     ask, in_blocks = _ask(models, mix, num_entities)
-    chunk_size, width = block_shape(num_entities, chunk_size, in_blocks, candidates is not None)
+    chunk_size, width = block_shape(
+        num_entities, chunk_size, in_blocks or bool(few), candidates is not None
+    )
     # Equal queries side by side, so that a chunk scores each once; then those of a head, which are
     # one pass of a model that makes passes, or of a relation, whose candidates are alike.
     order = torch.arange(len(triples))
@@ -227,9 +234,12 @@ def rank_scores(
         for chunk in own.split(chunk_size) if len(own) else ():
             hr, row = torch.unique_consecutive(triples[chunk, :2], dim=0, return_inverse=True)
             part = triples[chunk]
-            parts.append(
-                _rank_chunk(ask(hr), hr, row, part, known, num_entities, width, candidates)
-            )
+            if few:
+                parts.append([_rank_kept(few(hr), hr, row, part, known, num_entities)])
+            else:
+                parts.append(
+                    _rank_chunk(ask(hr), hr, row, part, known, num_entities, width, candidates)
+                )
             bar.update(len(chunk))
     if processes.size() > 1:
         # A process may have nothing to rank, and yet is to know how many rankings there are.
@@ -334,6 +344,28 @@ def _rank_chunk(
             )
         )
     return rankings
+
+
+def _rank_kept(
+    kept: KeptScores,
+    hr: Tensor,
+    row: Tensor,
+    triples: Tensor,
+    known: AnswerIndex,
+    num_entities: int,
+) -> Ranking:
+    """The ranks of some triples by what passes keep; see `_rank_chunk`."""
+    found = compare_kept(kept, row, triples, known, num_entities)
+    if not bool(found.finite.all()):
+        head, relation = hr[row[~found.finite][0]].tolist()
+        raise not_finite(f"query (head {head}, relation {relation}, ?)")
+    total = torch.full_like(found.known, num_entities)
+    better, equal = found.better - found.known_better, found.equal - found.known_equal
+    return Ranking(
+        Ranks(better, equal, total - found.known),
+        Ranks(found.better, found.equal, total),
+        found.score.float(),
+    )
 
 
 def _gathered(parts: Sequence[Ranking], own: Tensor, count: int) -> Ranking:

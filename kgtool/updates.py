@@ -68,7 +68,8 @@ class Updater:
             processes.say(parameter.data)
         rows = torch.tensor(len(self.objective.order(config.seed, 0)))
         processes.add_up([rows])
-        self.steps_an_epoch = math.ceil(int(rows) / self.objective.batch_size)
+        self.all_steps = math.ceil(int(rows) / self.objective.batch_size)
+        self.steps_an_epoch = min(self.all_steps, self.settings.epoch_steps or self.all_steps)
         self.total_steps = self.settings.epochs * self.steps_an_epoch
 
     def _step(self, rows: Tensor) -> float:
@@ -102,8 +103,10 @@ class Updater:
     def _batches(self, order: Tensor) -> Sequence[Tensor]:
         """What this process asks in each step of an epoch: all have as many steps."""
         if processes.size() == 1:
-            return order.split(self.objective.batch_size)
-        return order.tensor_split(self.steps_an_epoch)
+            batches = order.split(self.objective.batch_size)
+        else:
+            batches = order.tensor_split(self.all_steps)
+        return batches[: self.steps_an_epoch]
 
     def _together(self, worked: Sequence[_Worked]) -> tuple[float, float]:
         """The loss of all processes and of how many it is; their gradients are summed.

@@ -16,7 +16,7 @@ ORDER = [
     {"meeting"},
     {"files", "signals", "triples", "config", "leakage", "processes"},
     {"registry", "run_log"},
-    {"loaders", "graph", "counts", "splits"},
+    {"loaders", "graph", "counts", "splits", "kept"},
     {"moments", "division", "words"},
     {"questions"},
     {

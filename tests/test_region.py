@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import types
 from collections import defaultdict
 from typing import Any, NamedTuple
 
@@ -14,7 +16,7 @@ import kgtool
 from kgtool.all_paths import AllPathsDecoder
 from kgtool.checkpoint import load_tensors
 from kgtool.config import AllPathsConfig
-from kgtool.errors import ConfigError
+from kgtool.errors import ConfigError, ScoreError
 from kgtool.explain import explain_triple
 from kgtool.extend import sizes
 from kgtool.graph import MessageGraph
@@ -23,8 +25,9 @@ from kgtool.objective import AllPathsObjective
 from kgtool.ops import Reach, Region, Task, growth, region
 from kgtool.ops.growth import mix
 from kgtool.queries import PassSampler
+from kgtool.ranking import rank_tails
 from kgtool.trainer import train
-from kgtool.triples import KGDataset, answer_index
+from kgtool.triples import KGDataset, answer_index, with_inverses
 from tests.graphs import edges_of, random_dataset
 from tests.runs import all_paths_config, in_memory, ring, write_folder
 from tests.test_all_paths import hide, make_decoder, summary, torch_cell
@@ -343,6 +346,28 @@ def test_kept_scores_are_those_of_all(budget):
     hrt = torch.cat([hr, torch.randint(40, (50, 1))], dim=1)
     torch.testing.assert_close(scorer.score_hrt(hrt), whole[torch.arange(50), hrt[:, 2]])
     assert len(scorer.kept(hr[:0]).first) == 1
+
+
+@pytest.mark.parametrize("of_train", [True, False])
+def test_ranks_by_what_is_kept_are_those_by_all(of_train):
+    torch.manual_seed(9)
+    dataset, graph = a_graph(9)
+    budgeted = with_budget(make_decoder(dataset, steps=2), 4)
+    scorer = PathModel(budgeted, graph).scorer()
+    known = answer_index(dataset.train, dataset.num_relations)
+    triples = with_inverses(dataset.train, dataset.num_relations)
+    if not of_train:
+        triples = torch.cat([triples[:, :2], torch.randint(40, (len(triples), 1))], dim=1)
+    whole = types.SimpleNamespace(score_t=scorer.score_t)
+    found, want = (rank_tails(model, triples, known, 40) for model in (scorer, whole))
+    for ours, theirs in ((found.filtered, want.filtered), (found.raw, want.raw)):
+        for name in ("better", "equal", "candidates"):
+            assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+    assert torch.equal(found.score, want.score)
+    with torch.no_grad():
+        budgeted.relations[0] = math.nan
+    with pytest.raises(ScoreError, match=r"relation 0"):
+        rank_tails(scorer, triples[triples[:, 1] == 0], known, 40)
 
 
 def test_a_budget_that_is_not_spent_explains_alike():

@@ -151,6 +151,16 @@ def test_it_may_stop_often_and_by_sigterm(steady, tmp_path):
     assert_same(fit(run.config, tmp_path / "run", resume=True), run)
 
 
+def test_an_epoch_ends_after_so_many_steps(tmp_path):
+    short = fit(random_config(epochs=3, epoch_steps=2), tmp_path / "short")
+    assert history(short)["step"].tolist() == [2, 4, 6]
+    config = random_config(epochs=3, epoch_steps=2)
+    assert_same(stop_and_go_on(config, tmp_path / "stopped", 3), short)
+    whole = fit(random_config(epochs=3), tmp_path / "whole")
+    many = fit(random_config(epochs=3, epoch_steps=100), tmp_path / "many")
+    assert_same(many, whole)
+
+
 def test_validations_apart_from_epochs_resume_too(tmp_path):
     config = random_config(epochs=5, validate_every=2, patience=9, clip_norm=0.5)
     whole = fit(config, tmp_path / "whole")
