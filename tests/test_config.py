@@ -42,6 +42,7 @@ max_path_length = 4
 
 [training]
 epochs = 7
+epoch_steps = 9
 optimizer = "adagrad"
 learning_rate = 0.1
 weight_decay = 1e-6
