@@ -11,9 +11,12 @@ plain random walk keeps. A score can only tell those from the others.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 # First: kgtool is to be imported before torch.
-from benchmarks import common
+from benchmarks import common, scale
 
 # isort: split
 import torch
@@ -30,8 +33,25 @@ from kgtool.triples import AnswerIndex, KGDataset, answer_index, with_inverses
 WHOLE_HEADS = 4
 
 
-def main() -> int:
-    """Parse the arguments, time, and return the exit status."""
+@dataclass(frozen=True)
+class Passes:
+    """Passes on a budget, 0 for whole ones.
+
+    Attributes:
+        most: entities a step.
+        seconds: a head, in training.
+        kept: entities that an answering pass keeps, in the mean.
+        share: of the answers asked for, those kept.
+    """
+
+    most: int
+    seconds: float
+    kept: float
+    share: float
+
+
+def arguments() -> argparse.ArgumentParser:
+    """What the command line takes."""
     parser = common.parser(__doc__)
     parser.add_argument("--dim", type=common.positive, default=32, help="d (%(default)s)")
     parser.add_argument("--steps", type=common.positive, default=3, help="L (%(default)s)")
@@ -43,23 +63,51 @@ def main() -> int:
     parser.add_argument(
         "--queries", type=common.positive, default=500, help="of valid (%(default)s)"
     )
-    args = parser.parse_args()
-    data: KGDataset = common.dataset(args)
-    common.describe(data)
+    return parser
+
+
+def measure(args: argparse.Namespace, data: KGDataset) -> list[Passes]:
+    """Whole passes, and those of each budget."""
     graph = MessageGraph.from_dataset(data)
     answers = answer_index(data.train, data.num_relations)
     asked = with_inverses(data.valid, data.num_relations)
     drawn = torch.randperm(len(asked), generator=torch.Generator().manual_seed(args.seed))
     asked = asked[drawn[: args.queries]]
-    rows, whole = [], 0.0
-    for most in (0, *args.max_entities):
-        seconds = _seconds(args, most, graph, answers)
-        whole = whole or seconds
-        kept, share = _kept(args, most, graph, asked)
-        rows.append(
-            [f"{most:,}" if most else "none", f"{1e3 * seconds:.1f}", f"{1 / seconds:.1f}",
-             f"{whole / seconds:.1f}", f"{kept:,.0f}", f"{100 * share:.1f}"]
-        )  # fmt: skip
+    return [
+        Passes(most, _seconds(args, most, graph, answers), *_kept(args, most, graph, asked))
+        for most in (0, *args.max_entities)
+    ]
+
+
+def summary(folder: Path, triples: int) -> list[common.Row]:
+    """Of a generated graph."""
+    common.as_in_training()
+    place = str(scale.generate(folder, triples))
+    args = arguments().parse_args(["--data", place, "--repeats", "3", "--max-entities", "1000"])
+    data = common.dataset(args)
+    whole, budgeted = measure(args, data)
+    return [
+        common.Row(
+            f"passes of at most {budgeted.most:,} entities a step, among {data.num_entities:,}",
+            f"{1 / budgeted.seconds:.1f} heads a second",
+            f"whole passes: {1 / whole.seconds:.1f}",
+            f"{whole.seconds / budgeted.seconds:.1f} times as fast",
+        )
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, time, and return the exit status."""
+    args = arguments().parse_args(argv)
+    data = common.dataset(args)
+    common.describe(data)
+    found = measure(args, data)
+    rows = [
+        [f"{one.most:,}" if one.most else "none", f"{1e3 * one.seconds:.1f}",
+         f"{1 / one.seconds:.1f}", f"{found[0].seconds / one.seconds:.1f}", f"{one.kept:,.0f}",
+         f"{100 * one.share:.1f}"]
+        for one in found
+    ]  # fmt: skip
     common.print_table(
         f"{args.steps} steps, {args.dim} dims, 8 heads a batch",
         ["budget", "ms a head", "heads a second", "times as fast", "entities kept",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
+import multiprocessing
 import os
 import platform
 import resource
@@ -12,8 +13,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 # Before torch: kgtool says how OpenMP's threads wait, which counts only then.
 import kgtool
@@ -37,6 +39,16 @@ ENTITIES, RELATIONS, TRAIN, HELD_OUT = 14_541, 237, 272_115, 20_466
 console = Console(width=110, highlight=False)
 
 T = TypeVar("T")
+
+
+class Row(NamedTuple):
+    """A line of `python -m benchmarks`: a figure, its limit or peer, and how the two compare."""
+
+    what: str
+    figure: str
+    beside: str
+    ratio: str
+    failed: bool = False
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -165,13 +177,18 @@ def installed(module: str) -> bool:
     return False
 
 
-def describe(data: KGDataset | None = None) -> None:
-    """Print what the figures depend on; keep large blocks, as training and evaluation do."""
+def as_in_training() -> None:
+    """Keep large blocks of memory and threads as training and evaluation do."""
     keep_large_blocks()
+    match_threads()
+
+
+def describe(data: KGDataset | None = None) -> None:
+    """Print what the figures depend on, and do `as_in_training`."""
+    as_in_training()
     packages = ("kgtool", "torch", "dgl", "torch-geometric", "pykeen", "numba", "numpy")
     versions = [f"{name} {version}" for name in packages if (version := _version(name))]
     console.print(f"[bold]versions[/]  {', '.join(versions)}, Python {platform.python_version()}")
-    match_threads()
     threads = numba.get_num_threads()
     busy = f"load average {os.getloadavg()[0]:.1f} at the start"
     console.print(
@@ -218,6 +235,12 @@ def median_seconds(call: Callable[[], T], repeats: int, warm_up: bool = True) ->
         result = call()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds), result
+
+
+def in_own_process(call: Callable[..., T], *arguments: object) -> T:
+    """What a function gives, where nothing else has been loaded."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(call, *arguments).result()
 
 
 def peak_growth(call: Callable[[], T]) -> tuple[int | None, T]:

@@ -516,6 +516,19 @@ def strike_all(kills: int, seed: int) -> Found:
                 os.environ[name] = value
 
 
+def summary(kills: int) -> list[common.Row]:
+    """Of all faults together, which of them could not be made told."""
+    found = strike_all(kills, seed=1)
+    times, survived = (sum(n[key] for n in found.counts.values()) for key in ("times", "survived"))
+    left_out = f"; not possible here: {', '.join(found.skipped)}" if found.skipped else ""
+    return [
+        common.Row(
+            f"faults of training, {len(found.counts)} kinds{left_out}", f"{survived} survived",
+            f"{times} injected", f"{100 * survived / times:.0f} %", bool(found.lost),
+        )
+    ]  # fmt: skip
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, strike, print; 1 when a run was lost."""
     parser = argparse.ArgumentParser(

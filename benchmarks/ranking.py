@@ -17,14 +17,14 @@ import argparse
 import importlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # First: kgtool is to be imported before torch.
-from benchmarks import common
+from benchmarks import common, scale
 from benchmarks.common import console, megabytes
 
 # isort: split
@@ -191,10 +191,38 @@ def whole_evaluation(model: Scorer, data: KGDataset, chunk_size: int | None) -> 
         Results(evaluate_model(model, data, chunk_size=chunk_size), data, {}, *files).write()
 
 
-def compare_with_products(
-    scores: Products, data: KGDataset, args: argparse.Namespace
-) -> tuple[float, Evaluation]:
-    """Time evaluation and the products it contains, and its memory; our seconds and metrics."""
+class Bare(NamedTuple):
+    """Bare products: of which queries and how many, in blocks of which shape, and their seconds."""
+
+    name: str
+    queries: int
+    shape: tuple[int, int]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What evaluation took, beside the products it contains.
+
+    Attributes:
+        seconds, with_gru, whole: of `evaluate_model` with the product of states, and with the GRU
+            decoder; of all `kgtool evaluate` does.
+        bare: the products of all queries, in evaluation's blocks; in long ones, whose scores leave
+            the cache; and of the distinct queries.
+        growth: bytes by which evaluation raised the peak.
+        evaluation: with the product of states.
+    """
+
+    seconds: float
+    with_gru: float
+    whole: float
+    bare: list[Bare]
+    growth: int | None
+    evaluation: Evaluation
+
+
+def measure(scores: Products, data: KGDataset, args: argparse.Namespace) -> Timed:
+    """Time evaluation and the products it contains."""
     num_entities, dim = scores.entities.shape
     chunk_size, width = block_shape(num_entities, args.chunk_size)
     ours = (min(chunk_size, len(data.test)), min(width, num_entities))
@@ -219,6 +247,41 @@ def compare_with_products(
     whole, _ = common.median_seconds(
         lambda: whole_evaluation(gru, data, args.chunk_size), args.repeats
     )
+    bare = []
+    for name, queries, shape in (
+        (f"all {len(every):,} queries", every, ours),
+        (f"all {len(every):,} queries", every, (1024, min(num_entities, LONG))),
+        (f"the {len(distinct):,} distinct queries", distinct, ours),
+    ):
+        product = bare_products(queries, scores.entities, shape)
+        taken, _ = common.median_seconds(product, args.repeats)
+        bare.append(Bare(name, len(queries), shape, taken))
+    return Timed(seconds, with_gru, whole, bare, growth, evaluation)
+
+
+def summary(folder: Path, triples: int) -> list[common.Row]:
+    """Of a generated graph, 64 dims."""
+    common.as_in_training()
+    place = str(scale.generate(folder, triples))
+    args = arguments().parse_args(["--data", place, "--repeats", "3", "--dim", "64"])
+    data = common.dataset(args)
+    torch.manual_seed(args.seed)
+    with torch.no_grad():
+        found = measure(random_states(data, args.dim), data, args)
+    bare = found.bare[-1]
+    return [
+        common.Row(
+            f"ranking in blocks, {found.bare[0].queries:,} queries among {data.num_entities:,}",
+            f"{found.seconds:.2f} s",
+            f"bare products of {bare.name}: {bare.seconds:.2f} s",
+            f"{found.seconds / bare.seconds:.2f} times",
+        )
+    ]
+
+
+def print_products(found: Timed, data: KGDataset, dim: int) -> None:
+    """The table, and what it means."""
+    seconds, with_gru, whole = found.seconds, found.with_gru, found.whole
     rows = [
         ["evaluate_model, product of states", f"{seconds:.3f}", "1.00"],
         ["evaluate_model, GRU decoder", f"{with_gru:.3f}", f"{with_gru / seconds:.2f}"],
@@ -228,16 +291,9 @@ def compare_with_products(
         f"with breakdowns, their intervals, and all files, the GRU decoder takes "
         f"{whole / with_gru:.2f} times its ranking alone"
     ]
-    # The shape of evaluation's blocks; and a long one, whose scores leave the cache.
-    for name, queries, shape in (
-        (f"all {len(every):,} queries", every, ours),
-        (f"all {len(every):,} queries", every, (1024, min(num_entities, LONG))),
-        (f"the {len(distinct):,} distinct queries", distinct, ours),
-    ):
-        product = bare_products(queries, scores.entities, shape)
-        bare, _ = common.median_seconds(product, args.repeats)
+    for name, count, shape, bare in found.bare:
         size = f"{shape[0]} by {shape[1]:,}"
-        speed = 2 * len(queries) * num_entities * dim / bare / 1e9
+        speed = 2 * count * data.num_entities * dim / bare / 1e9
         label = f"bare products, {name}, {size} at a time"
         rows.append([label, f"{bare:.3f}", f"{bare / seconds:.2f}"])
         lines.append(
@@ -254,16 +310,16 @@ def compare_with_products(
     console.print(
         "It scores equal queries of a chunk once; the bare products of all queries do not."
     )
+    _, count, (chunk_size, width), _ = found.bare[0]
     console.print(
-        f"memory: evaluation raised the resident peak by {megabytes(growth)}, of which one block "
-        f"of scores is {megabytes(4 * ours[0] * ours[1])}; all scores at once would be "
-        f"{megabytes(4 * len(every) * num_entities)}"
+        f"memory: evaluation raised the resident peak by {megabytes(found.growth)}, of which one "
+        f"block of scores is {megabytes(4 * chunk_size * width)}; all scores at once would be "
+        f"{megabytes(4 * count * data.num_entities)}"
     )
-    return seconds, evaluation
 
 
-def main() -> int:
-    """Parse the arguments, time, and return the exit status: 1 where PyKEEN's figures differ."""
+def arguments() -> argparse.ArgumentParser:
+    """What the command line takes."""
     parser = common.parser(__doc__)
     parser.add_argument("--dim", type=common.positive, default=256, help="d (%(default)s)")
     parser.add_argument(
@@ -281,7 +337,13 @@ def main() -> int:
         "--pykeen-batch", type=common.positive, default=32, metavar="N",
         help="its batch size (%(default)s, which it takes by itself on a CPU)",
     )  # fmt: skip
-    args = parser.parse_args()
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, time, and return the exit status: 1 where PyKEEN's figures differ."""
+    parser = arguments()
+    args = parser.parse_args(argv)
     if args.dim * LARGEST_STATE**3 >= 2**24:
         parser.error(f"{args.dim} dims: scores would not be exact in float32")
     data = common.dataset(args)
@@ -289,10 +351,11 @@ def main() -> int:
     torch.manual_seed(args.seed)
     scores = random_states(data, args.dim)
     with torch.no_grad():
-        seconds, evaluation = compare_with_products(scores, data, args)
-        console.print(f"check: MRR of these random states {evaluation.mrr:.6f}")
+        found = measure(scores, data, args)
+        print_products(found, data, args.dim)
+        console.print(f"check: MRR of these random states {found.evaluation.mrr:.6f}")
         if args.pykeen and common.installed("pykeen"):
-            return 0 if compare_with_pykeen(scores, data, args, seconds) else 1
+            return 0 if compare_with_pykeen(scores, data, args, found.seconds) else 1
     return 0
 
 

@@ -9,11 +9,11 @@ its own. The peak is of all that is resident in a step, what the steps before le
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+import contextlib
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -45,10 +45,11 @@ class Step:
     peak: int
 
 
-def generate(place: Path, triples: int, seed: int) -> None:
-    """Write a graph, unless it is there."""
+def generate(folder: Path, triples: int, seed: int = 0) -> Path:
+    """Write a graph into a folder of graphs, unless it is there, and tell where."""
+    place = folder / f"{triples}-{seed}"
     if (place / "train.txt").exists():
-        return
+        return place
     sizes = {
         "entities": round(triples * ENTITIES),
         "triples": triples,
@@ -56,7 +57,9 @@ def generate(place: Path, triples: int, seed: int) -> None:
         "held-out": min(HELD_OUT, triples // 100),
         "seed": seed,
     }
-    generate_large.main([str(place), *(f"--{name}={size}" for name, size in sizes.items())])
+    with contextlib.redirect_stdout(sys.stderr):
+        generate_large.main([str(place), *(f"--{name}={size}" for name, size in sizes.items())])
+    return place
 
 
 def steps(place: Path) -> list[Step]:
@@ -76,19 +79,34 @@ def steps(place: Path) -> list[Step]:
     return found
 
 
-def in_own_process(call: Callable[..., T], *arguments: object) -> T:
-    """What a function gives, where nothing else has been loaded."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(call, *arguments).result()
+def measure(folder: Path, sizes: Sequence[int], seed: int = 0) -> dict[int, list[Step]]:
+    """By triples, the steps of each graph; the graphs stay in the folder."""
+    taken = {}
+    for size in sizes:
+        place = common.in_own_process(generate, folder, size, seed)
+        taken[size] = common.in_own_process(steps, place)
+    return taken
 
 
-def fit(sizes: Sequence[int], peaks: Sequence[int]) -> str:
-    """Bytes a triple by least squares, and the farthest peak from that line, of itself."""
-    if len(sizes) < 2:
-        return ""
+def fit(sizes: Sequence[int], peaks: Sequence[int]) -> tuple[float, float]:
+    """Bytes a triple by least squares, and the farthest peak from that line, in % of itself."""
     line = np.polyfit(sizes, peaks, 1)
     residual = np.abs(np.polyval(line, sizes) / np.array(peaks) - 1).max()
-    return f"{line[0]:.0f} ± {100 * residual:.0f} %"
+    return float(line[0]), 100 * float(residual)
+
+
+def summary(folder: Path, sizes: Sequence[int]) -> list[common.Row]:
+    """The peak of each step against triples."""
+    rows = []
+    for of_step in list(zip(*measure(folder, sizes).values(), strict=True))[1:]:
+        slope, farthest = fit(sizes, [step.peak for step in of_step])
+        what = f"peak memory: {of_step[0].name}, of {sizes[0]:,} to {sizes[-1]:,} triples"
+        rows.append(
+            common.Row(
+                what, f"{slope:.0f} bytes a triple", "a line", f"{farthest:.0f} % off at most"
+            )
+        )
+    return rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,16 +125,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     common.describe()
     sizes = sorted(set(args.triples))
-    taken: dict[int, list[Step]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for size in sizes:
-            place = (args.folder or Path(scratch)) / f"{size}-{args.seed}"
-            in_own_process(generate, place, size, args.seed)
-            taken[size] = in_own_process(steps, place)
+        taken = measure(args.folder or Path(scratch), sizes, args.seed)
     rows = []
     for i, name in enumerate(step.name for step in taken[sizes[0]]):
         of_step = [taken[size][i] for size in sizes]
-        slope = fit(sizes, [step.peak for step in of_step])
+        slope = ""
+        if len(sizes) > 1:
+            slope = "{:.0f} ± {:.0f} %".format(*fit(sizes, [step.peak for step in of_step]))
         for size, step in zip(sizes, of_step, strict=True):
             last = size == sizes[-1]
             rows.append(

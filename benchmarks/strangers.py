@@ -28,7 +28,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -415,12 +415,17 @@ class Tally:
     refused: int = 0
     accepted: int = 0
     slowest: float = 0.0
-    crashes: list[tuple[int, str]] | None = None
+    crashes: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def inputs(self) -> int:
+        """All there were."""
+        return self.refused + self.accepted + len(self.crashes)
 
 
 def try_kind(sandbox: Sandbox, kind: Kind, inputs: int, seed: int) -> Tally:
     """Feed so many changed files of a kind."""
-    tally = Tally(crashes=[])
+    tally = Tally()
     sound = sandbox.sound_bytes(kind)
     for number in range(inputs):
         content = kind.change(sound, random.Random(f"{seed} {kind.name} {number}"))
@@ -432,9 +437,33 @@ def try_kind(sandbox: Sandbox, kind: Kind, inputs: int, seed: int) -> Tally:
         elif end == ACCEPTED:
             tally.accepted += 1
         else:
-            assert tally.crashes is not None
             tally.crashes.append((number, end))
     return tally
+
+
+def try_all(kinds: Sequence[Kind], inputs: int, seed: int) -> Iterator[tuple[Kind, Tally]]:
+    """Feed so many changed files, as many of each kind."""
+    with tempfile.TemporaryDirectory() as folder:
+        sandbox = Sandbox.make(Path(folder))
+        for number, kind in enumerate(kinds):
+            own = inputs // len(kinds) + (number < inputs % len(kinds))
+            yield kind, try_kind(sandbox, kind, own, seed)
+
+
+def summary(inputs: int) -> list[common.Row]:
+    """Of all kinds together."""
+    tallies = [tally for _, tally in try_all(KINDS, inputs, seed=0)]
+    crashed = sum(len(tally.crashes) for tally in tallies)
+    refused = sum(tally.refused for tally in tallies)
+    return [
+        common.Row(
+            f"files of strangers, {len(KINDS)} kinds",
+            f"{crashed} failed",
+            f"{inputs:,} tried, {refused:,} refused",
+            f"{100 * crashed / inputs:.1f} %",
+            bool(crashed),
+        )
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -452,15 +481,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not kinds:
         common.fail(f"no kind is named {args.only!r}.")
     rows, crashes = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        sandbox = Sandbox.make(Path(folder))
-        for number, kind in enumerate(kinds):
-            inputs = args.inputs // len(kinds) + (number < args.inputs % len(kinds))
-            tally = try_kind(sandbox, kind, inputs, args.seed)
-            crashes += [(kind, *crash) for crash in tally.crashes or ()]
-            counts = (inputs, tally.refused, tally.accepted, len(tally.crashes or ()))
-            rows.append((kind.name, *(f"{n:,}" for n in counts), f"{tally.slowest:.2f} s"))
-            print(rows[-1], file=sys.stderr, flush=True)
+    for kind, tally in try_all(kinds, args.inputs, args.seed):
+        crashes += [(kind, *crash) for crash in tally.crashes]
+        counts = (tally.inputs, tally.refused, tally.accepted, len(tally.crashes))
+        rows.append((kind.name, *(f"{n:,}" for n in counts), f"{tally.slowest:.2f} s"))
+        print(rows[-1], file=sys.stderr, flush=True)
     for kind, number, end in crashes[:1000]:
         print(f"{kind.name}, input {number}: {end}", file=sys.stderr)
     columns = ("kind of file", "inputs", "refused", "accepted", "crashed", "slowest")

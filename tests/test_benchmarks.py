@@ -1,0 +1,100 @@
+"""The one table of all benchmarks: every part has its rows, and a failure hides no other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as table
+from benchmarks import common, faults, scale, strangers
+from benchmarks.common import Row
+
+
+def lost() -> list[Row]:
+    raise ValueError("no luck")
+
+
+def left() -> list[Row]:
+    raise SystemExit("told in a sentence")
+
+
+@pytest.fixture
+def shown(monkeypatch, capsys) -> Any:
+    """What the table of some parts says, and the exit status."""
+
+    def show(**calls: Any) -> tuple[str, int]:
+        parts = [table.Part(name, call, f"command of {name}") for name, call in calls.items()]
+        monkeypatch.setattr(table, "parts", lambda folder: parts)
+        monkeypatch.setattr(common, "in_own_process", lambda call: call())
+        status = table.main([])
+        return capsys.readouterr().out, status
+
+    return show
+
+
+def test_all_rows_are_shown(shown):
+    rows = {name: [Row(f"{name} {i}", "7 s", "6 s", "1.2") for i in range(2)] for name in "ab"}
+    out, status = shown(**{name: lambda name=name: rows[name] for name in rows})
+    assert status == 0
+    for name in rows:
+        for i in range(2):
+            line = next(line for line in out.splitlines() if line.startswith(f"│ {name} {i} "))
+            cells = [cell.strip() for cell in line.strip("│").split("│")]
+            assert cells == [f"{name} {i}", "7 s", "6 s", "1.2", f"command of {name}"]
+
+
+@pytest.mark.parametrize(("call", "words"), [(lost, "no luck"), (left, "told in a sentence")])
+def test_a_part_that_fails_is_shown_and_hides_no_other(shown, call, words):
+    out, status = shown(first=call, second=lambda: [Row("sound", "1", "1", "1")])
+    assert status == 1
+    assert words in out
+    assert "first" in out
+    assert "sound" in out
+
+
+def test_a_figure_that_is_no_good_gives_the_exit_status(shown):
+    assert shown(bad=lambda: [Row("bad", "1", "2", "0.5", failed=True)])[1] == 1
+
+
+def test_every_script_of_the_table_says_its_command(tmp_path):
+    parts = table.parts(tmp_path)
+    assert {part.large.split()[2] for part in parts} == {f"benchmarks.{p.name}" for p in parts}
+
+
+def test_peaks_are_laid_beside_a_line(monkeypatch, tmp_path):
+    def measure(folder: Any, sizes: Any) -> dict[int, list[scale.Step]]:
+        return {
+            n: [scale.Step("imports", 0.0, 5), scale.Step("load", 1.0, 1000 + 7 * n + (n == 20))]
+            for n in sizes
+        }
+
+    monkeypatch.setattr(scale, "measure", measure)
+    (row,) = scale.summary(tmp_path, (10, 20, 30))
+    assert row.what == "peak memory: load, of 10 to 30 triples"
+    assert row.figure == "7 bytes a triple"
+    slope, farthest = scale.fit((10, 20, 30), (1070, 1141, 1210))
+    assert slope == pytest.approx(7)
+    assert farthest == pytest.approx(100 * np.abs((1141 - 2 / 3) / 1141 - 1))
+
+
+def test_lost_runs_and_crashes_are_failures(monkeypatch):
+    found = faults.Found()
+    found.note("good", True, 3)
+    found.skipped["a small disk"] = "no mount"
+    monkeypatch.setattr(faults, "strike_all", lambda kills, seed: found)
+    (row,) = faults.summary(3)
+    assert row[1:] == ("3 survived", "3 injected", "100 %", False)
+    assert "a small disk" in row.what
+    found.note("bad", False)
+    (row,) = faults.summary(3)
+    assert row[1:] == ("3 survived", "4 injected", "75 %", True)
+
+    tally = strangers.Tally(refused=6, accepted=3)
+    monkeypatch.setattr(strangers, "try_all", lambda *_, **__: [(strangers.KINDS[0], tally)])
+    (row,) = strangers.summary(9)
+    assert (row.figure, row.failed) == ("0 failed", False)
+    tally.crashes.append((0, "Traceback"))
+    (row,) = strangers.summary(10)
+    assert row[1:] == ("1 failed", "10 tried, 6 refused", "10.0 %", True)
