@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 # First: kgtool is to be imported before torch.
-from benchmarks import budget, common, faults, ranking, scale, strangers
+from benchmarks import budget, common, faults, ranking, scale, strangers, teamwork
 from benchmarks.common import Row
 
 # isort: split
@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 
 WIDTH = 150  # of the table: it holds command lines
 SIZES = (250_000, 500_000, 1_000_000)  # triples
+SMALL = "--synthetic --entities 5000 --relations 100 --triples 60000 --held-out 2000".split()
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ def parts(folder: Path) -> list[Part]:
             "strangers",
             partial(strangers.summary, 300),
             "python -m benchmarks.strangers --inputs 20000",
+        ),
+        Part(
+            "teamwork",
+            partial(teamwork.summary, SMALL),
+            "python -m benchmarks.teamwork --data FB15k-237.tar.gz",
         ),
     ]
 

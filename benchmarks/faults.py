@@ -519,6 +519,7 @@ def strike_all(kills: int, seed: int) -> Found:
 def summary(kills: int) -> list[common.Row]:
     """Of all faults together, which of them could not be made told."""
     found = strike_all(kills, seed=1)
+    print(*found.lost, sep="\n", end="", file=sys.stderr)
     times, survived = (sum(n[key] for n in found.counts.values()) for key in ("times", "survived"))
     left_out = f"; not possible here: {', '.join(found.skipped)}" if found.skipped else ""
     return [

@@ -96,10 +96,12 @@ def fit(sizes: Sequence[int], peaks: Sequence[int]) -> tuple[float, float]:
 
 
 def summary(folder: Path, sizes: Sequence[int]) -> list[common.Row]:
-    """The peak of each step against triples."""
+    """The peak of each step, above what imports take, against triples."""
     rows = []
-    for of_step in list(zip(*measure(folder, sizes).values(), strict=True))[1:]:
-        slope, farthest = fit(sizes, [step.peak for step in of_step])
+    imports, *found = zip(*measure(folder, sizes).values(), strict=True)
+    for of_step in found:
+        above = [step.peak - before.peak for step, before in zip(of_step, imports, strict=True)]
+        slope, farthest = fit(sizes, above)
         what = f"peak memory: {of_step[0].name}, of {sizes[0]:,} to {sizes[-1]:,} triples"
         rows.append(
             common.Row(

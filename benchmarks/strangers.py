@@ -452,7 +452,11 @@ def try_all(kinds: Sequence[Kind], inputs: int, seed: int) -> Iterator[tuple[Kin
 
 def summary(inputs: int) -> list[common.Row]:
     """Of all kinds together."""
-    tallies = [tally for _, tally in try_all(KINDS, inputs, seed=0)]
+    tallies = []
+    for kind, tally in try_all(KINDS, inputs, seed=0):
+        tallies.append(tally)
+        for number, end in tally.crashes:
+            print(f"{kind.name}, input {number}: {end}", file=sys.stderr)
     crashed = sum(len(tally.crashes) for tally in tallies)
     refused = sum(tally.refused for tally in tallies)
     return [

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as table
-from benchmarks import common, faults, scale, strangers
+from benchmarks import common, faults, scale, strangers, teamwork
 from benchmarks.common import Row
+from kgtool.updates import Updater
 
 
 def lost() -> list[Row]:
@@ -66,7 +69,10 @@ def test_every_script_of_the_table_says_its_command(tmp_path):
 def test_peaks_are_laid_beside_a_line(monkeypatch, tmp_path):
     def measure(folder: Any, sizes: Any) -> dict[int, list[scale.Step]]:
         return {
-            n: [scale.Step("imports", 0.0, 5), scale.Step("load", 1.0, 1000 + 7 * n + (n == 20))]
+            n: [
+                scale.Step("imports", 0.0, 500),
+                scale.Step("load", 1.0, 600 + 7 * n + 60 * (n == 20)),
+            ]
             for n in sizes
         }
 
@@ -74,6 +80,7 @@ def test_peaks_are_laid_beside_a_line(monkeypatch, tmp_path):
     (row,) = scale.summary(tmp_path, (10, 20, 30))
     assert row.what == "peak memory: load, of 10 to 30 triples"
     assert row.figure == "7 bytes a triple"
+    assert row.ratio == "13 % off at most"  # 40 of 300, imports left out
     slope, farthest = scale.fit((10, 20, 30), (1070, 1141, 1210))
     assert slope == pytest.approx(7)
     assert farthest == pytest.approx(100 * np.abs((1141 - 2 / 3) / 1141 - 1))
@@ -98,3 +105,40 @@ def test_lost_runs_and_crashes_are_failures(monkeypatch):
     tally.crashes.append((0, "Traceback"))
     (row,) = strangers.summary(10)
     assert row[1:] == ("1 failed", "10 tried, 6 refused", "10.0 %", True)
+
+
+TINY = "--synthetic --entities 200 --triples 400 --relations 3 --held-out 20".split()
+
+
+def test_a_process_alone_is_a_team_of_one(tmp_path, capsys):
+    into = tmp_path / "speeds.json"
+    once = ["--steps", "2", "--repeats", "1", "--into", str(into)]
+    assert teamwork.main([*TINY, *once]) == 0
+    speeds = json.loads(into.read_text())
+    assert list(speeds) == list(teamwork.configs())
+    assert min(speeds.values()) > 0
+
+
+def test_edges_that_a_row_asks_for():
+    data = common.synthetic(200, 3, 400, 20, seed=1)
+    for config in teamwork.configs().values():
+        updater = Updater(config, data)
+        order = updater.objective.order(0, 0)
+        mean = teamwork.edges_a_row(updater, data, order)
+        if config.all_paths:
+            assert 1 <= mean <= config.all_paths.targets
+        else:  # an epoch asks for every edge, in both directions
+            assert mean * len(order) == pytest.approx(800)
+
+
+def test_two_processes_are_laid_beside_one(monkeypatch):
+    monkeypatch.setattr(teamwork, "measure", lambda argv, count: {"all paths": 1000.0 * count**0.5})
+    (row,) = teamwork.summary(TINY)
+    assert row[1:] == ("1,414 edges a second", "1 process: 1,000", "1.41 times", False)
+
+
+def test_a_team_that_fails_says_why(monkeypatch):
+    done = subprocess.CompletedProcess([], 1, "", "its last words")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(RuntimeError, match="2 processes failed: its last words"):
+        teamwork.measure(TINY, 2)
