@@ -5,13 +5,15 @@
 Each part is what a script of this folder measures, in a process of its own, on graphs that
 `scripts/generate_large.py` makes; the last column is the command for the full size. A part that
 fails has a row that says so, and the exit status is 1; so it is where a run was lost or a file did
-harm.
+harm. Ctrl-C ends it with the rows that there are.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+import textwrap
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -78,7 +80,9 @@ def rows_of(part: Part) -> list[Row]:
     try:
         return common.in_own_process(part.call)
     except (Exception, SystemExit) as error:
-        return [Row(part.name, f"failed: {type(error).__name__}: {error}", "", "", failed=True)]
+        traceback.print_exception(error)
+        why = textwrap.shorten(f"failed: {type(error).__name__}: {error}", 200, placeholder=" …")
+        return [Row(part.name, why, "", "", failed=True)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,9 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     common.describe()
     found: list[tuple[Part, list[Row]]] = []
     with tempfile.TemporaryDirectory() as folder, tqdm(parts(Path(folder)), unit="part") as bar:
-        for part in bar:
-            bar.set_description(part.name)
-            found.append((part, rows_of(part)))
+        try:
+            for part in bar:
+                bar.set_description(part.name)
+                found.append((part, rows_of(part)))
+        except KeyboardInterrupt:
+            found.append((part, [Row(part.name, "stopped", "", "", failed=True)]))
     table = Table(title="small versions of the figures", title_justify="left", show_lines=True)
     for i, column in enumerate(("what", "figure", "limit or peer", "ratio", "full size")):
         table.add_column(column, justify="right" if i in (1, 3) else "left", overflow="fold")

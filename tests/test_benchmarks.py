@@ -23,6 +23,10 @@ def left() -> list[Row]:
     raise SystemExit("told in a sentence")
 
 
+def stopped() -> list[Row]:
+    raise KeyboardInterrupt
+
+
 @pytest.fixture
 def shown(monkeypatch, capsys) -> Any:
     """What the table of some parts says, and the exit status."""
@@ -55,6 +59,14 @@ def test_a_part_that_fails_is_shown_and_hides_no_other(shown, call, words):
     assert words in out
     assert "first" in out
     assert "sound" in out
+
+
+def test_ctrl_c_ends_with_the_rows_that_there_are(shown):
+    rows = [Row("sound", "1", "1", "1")]
+    out, status = shown(first=lambda: rows, second=stopped, third=lambda: pytest.fail("it ran"))
+    assert status == 1
+    assert "sound" in out
+    assert "stopped" in out
 
 
 def test_a_figure_that_is_no_good_gives_the_exit_status(shown):
