@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 # First: kgtool is to be imported before torch.
-from benchmarks import budget, common, faults, ranking, scale, strangers, teamwork
+from benchmarks import budget, common, faults, ranking, scale, strangers, teamwork, throughput
 from benchmarks.common import Row
 
 # isort: split
@@ -60,6 +60,11 @@ def parts(folder: Path) -> list[Part]:
             "ranking",
             partial(ranking.summary, folder, SIZES[1]),
             "python -m benchmarks.ranking --synthetic --entities 1000000 --held-out 1000 --dim 64",
+        ),
+        Part(
+            "throughput",
+            partial(throughput.summary, [*SMALL, "--part", "4000"]),
+            "python -m benchmarks.throughput --data FB15k-237.tar.gz --part 20000",
         ),
         Part("faults", partial(faults.summary, 20), "python -m benchmarks.faults --kills 200"),
         Part(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as table
-from benchmarks import common, faults, scale, strangers, teamwork
+from benchmarks import common, faults, scale, strangers, teamwork, throughput
 from benchmarks.common import Row
 from kgtool.updates import Updater
 
@@ -154,3 +154,60 @@ def test_a_team_that_fails_says_why(monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     with pytest.raises(RuntimeError, match="2 processes failed: its last words"):
         teamwork.measure(TINY, 2)
+
+
+QUICK = [*TINY, "--repeats", "1", "--batch", "64", "--negatives", "8", "--dim", "4"]
+
+
+def test_training_is_timed_alone_where_pykeen_is_missing(monkeypatch):
+    monkeypatch.setattr(common, "installed", lambda module: False)
+    rows = throughput.summary([*QUICK, "--part", "100"])
+    assert [row.what.split("from ")[1] for row in rows] == ["all entities", "8 drawn entities"]
+    for row in rows:
+        assert int(row.figure.split()[0].replace(",", "")) > 0
+        assert "pip install" in row.beside
+        assert (row.ratio, row.failed) == ("", False)
+
+
+def test_training_is_laid_beside_pykeen(monkeypatch, capsys):
+    off = {"of": 0.0}
+    monkeypatch.setattr(common, "installed", lambda module: True)
+    monkeypatch.setattr(throughput, "kgtool_seconds", lambda task: 0.1)
+    monkeypatch.setattr(throughput, "pykeen_seconds", lambda task: 0.8 if task.drawn else 0.2)
+    monkeypatch.setattr(throughput, "difference", lambda task: off["of"])
+    rows = [row[1:] for row in throughput.summary([*QUICK, "--part", "100"])]
+    assert rows == [
+        ("1,000 triples a second", "PyKEEN: 500", "2.0 times as fast", False),
+        ("1,000 triples a second", "PyKEEN: 125", "8.0 times as fast", False),
+    ]
+    assert throughput.main(QUICK) == 0
+    off["of"] = 0.01
+    assert throughput.main([*QUICK, "--only", "drawn"]) == 0  # told from others, by each
+    capsys.readouterr()
+    assert throughput.main(QUICK) == 1
+    assert "no fair comparison" in capsys.readouterr().out
+
+
+def test_a_part_of_train_has_all_entities():
+    data = common.synthetic(200, 3, 400, 20, seed=1)
+    part = throughput.part_of(data, 50, seed=1)
+    triples = set(map(tuple, part.train.tolist()))
+    assert len(triples) == 50
+    assert triples < set(map(tuple, data.train.tolist()))
+    assert part.num_entities == 200
+    assert throughput.part_of(data, None, seed=1) is data
+
+
+@pytest.mark.filterwarnings("ignore")  # its own
+@pytest.mark.parametrize("drawn", [0, 8])
+def test_pykeen_trains_the_same_model(drawn):
+    pytest.importorskip("pykeen")
+    data = common.synthetic(200, 3, 400, 20, seed=1)
+    task = throughput.Task(data, dim=4, batch=64, drawn=drawn, repeats=1, seed=1)
+    _, theirs = throughput.pykeen_parts(task)
+    ours = Updater(task.config, data).model
+    sizes = sorted(tuple(parameter.shape) for parameter in theirs.parameters())
+    assert sizes == sorted(tuple(p.shape) for p in ours.parameters() if p.dim() == 2)
+    assert throughput.pykeen_seconds(task) > 0
+    if not drawn:
+        assert throughput.difference(task) < throughput.TOLERANCE
