@@ -162,6 +162,8 @@ def _read(path: str | Path) -> tuple[RankedQueries, dict[str, Grouping], pd.Mult
         )
     if frame.empty:
         raise DataError(f"{path}: no ranks. Remedy: a row a query below the header.")
+    for column in TRIPLE:
+        _refuse(path, frame[column].isna().to_numpy(), frame[column], f"is no {column}", "a label")
     side = frame["side"].astype(str).to_numpy()
     _refuse(path, ~np.isin(side, ("head", "tail")), frame["side"], "is no side", "head or tail")
     candidates = _numbers(path, frame, "candidates", 1)
@@ -187,7 +189,7 @@ def _read(path: str | Path) -> tuple[RankedQueries, dict[str, Grouping], pd.Mult
         _numbers(path, frame, "raw_candidates", 1),
     )  # fmt: skip
     by = ["relation", *(name for name in frame if name not in KNOWN)]
-    groups = {name: _grouping(frame[name].astype(str), ORDER.get(name, ())) for name in by}
+    groups = {name: _grouping(frame[name], ORDER.get(name, ())) for name in by}
     return queries, groups, pd.MultiIndex.from_frame(frame[[*TRIPLE, "side"]].astype(str))
 
 
@@ -208,7 +210,9 @@ def _refuse(path: str | Path, wrong: np.ndarray, cells: pd.Series, what: str, wa
 
 
 def _grouping(labels: pd.Series, order: tuple[str, ...]) -> Grouping:
-    used = set(labels.unique())
+    """The groups of labels as text; those that are missing are a group of that name."""
+    text = labels.astype(str).fillna("missing")
+    used = set(text.unique())
     names = tuple(order) if used <= set(order) else tuple(sorted(used))
-    place = {name: i for i, name in enumerate(names)}
-    return Grouping(names, torch.from_numpy(labels.map(place).to_numpy(dtype=np.int64, copy=True)))
+    of = pd.Categorical(text, categories=names).codes
+    return Grouping(names, torch.from_numpy(of.astype(np.int64)))

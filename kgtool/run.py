@@ -267,7 +267,9 @@ class Run:
         if missing := [name for name in _HISTORY if name not in frame]:
             raise RunError(f"{path}: no column {', '.join(missing)}. Remedy: restore the file.")
         frame = frame.apply(pd.to_numeric, errors="coerce")
-        known = np.isfinite(frame) | (frame.columns == "loss")  # of epoch 0 there is none
+        known = np.isfinite(frame.astype(float)) | (
+            frame.columns == "loss"
+        )  # of epoch 0 there is none
         if not known.all(axis=None):
             line = int((~known).any(axis=1).argmax()) + 2
             raise RunError(f"{path}, line {line}: no number. Remedy: restore the file.")

@@ -43,10 +43,11 @@ class Updater:
     Args:
         config: what to train and how.
         dataset: the triples.
-        owners: the file that says which process holds which entity's row.
+        owners: the file that says which process holds which entity's row; needed where several
+            do.
     """
 
-    def __init__(self, config: Config, dataset: KGDataset, owners: Path) -> None:
+    def __init__(self, config: Config, dataset: KGDataset, owners: Path | None = None) -> None:
         self.settings: TrainingConfig = config.training
         self.seed = config.seed
         self.epoch = self.step = 0

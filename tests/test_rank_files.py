@@ -191,3 +191,21 @@ def test_files_that_do_not_match(tmp_path, theirs, parts):
         read_matched([one, two])
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_a_query_may_lack_a_group(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "head": ["a", "b", "c"], "relation": "r", "tail": "d", "side": "tail",
+            "rank": [1, 2, 4], "degree": [1.5, None, 3.0], "kind": ["x", None, "x"],
+        }
+    )  # fmt: skip
+    frame.to_parquet(tmp_path / "ranks.parquet")
+    queries, groups = read_ranks(tmp_path / "ranks.parquet")
+    assert groups["kind"].names == ("missing", "x")
+    assert groups["kind"].of.tolist() == [1, 0, 1]
+    assert groups["degree"].names == ("1.5", "3.0", "missing")
+    breakdown(queries, groups)
+    frame.assign(tail=["d", None, "d"]).to_parquet(tmp_path / "ranks.parquet")
+    with pytest.raises(DataError, match=r"line 3: .* is no tail"):
+        read_ranks(tmp_path / "ranks.parquet")
