@@ -189,8 +189,12 @@ def _read(path: str | Path) -> tuple[RankedQueries, dict[str, Grouping], pd.Mult
         _numbers(path, frame, "raw_candidates", 1),
     )  # fmt: skip
     by = ["relation", *(name for name in frame if name not in KNOWN)]
-    groups = {name: _grouping(frame[name], ORDER.get(name, ())) for name in by}
-    return queries, groups, pd.MultiIndex.from_frame(frame[[*TRIPLE, "side"]].astype(str))
+    try:
+        groups = {name: _grouping(frame[name], ORDER.get(name, ())) for name in by}
+        keys = frame[[*TRIPLE, "side"]].astype(str)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: a label is no text ({error}). Remedy: UTF-8.") from error
+    return queries, groups, pd.MultiIndex.from_frame(keys)
 
 
 def _numbers(path: str | Path, frame: pd.DataFrame, column: str, least: float) -> Tensor:
