@@ -77,7 +77,7 @@ def explain_triple(
     head, relation, tail = triple
     first, end = graph.incidence.offsets[head], graph.incidence.offsets[head + 1]
     source, kind = graph.head[first:end], graph.relation[first:end]
-    inverse = (relation + graph.num_relation_ids // 2) % graph.num_relation_ids
+    inverse = int(graph.inverse_of(torch.tensor(relation)))
     # A loop and its inverse are in-edges both.
     asked = (kind == inverse) | (kind == relation) if head == tail else kind == inverse
     own = (source == tail) & asked

@@ -135,8 +135,11 @@ class MessageGraph:
         Raises:
             ValueError: when an edge lacks its inverse.
         """
-        opposite = (self.relation + self.num_relation_ids // 2) % max(self.num_relation_ids, 1)
-        return self._find(self.tail, opposite, self.head)
+        return self._find(self.tail, self.inverse_of(self.relation), self.head)
+
+    def inverse_of(self, relation: Tensor) -> Tensor:
+        """The inverse of each relation id, of the same shape; that of an inverse is direct."""
+        return (relation + self.num_relation_ids // 2) % max(self.num_relation_ids, 1)
 
     @cached_property
     def opposite(self) -> NDArray[np.int32]:

@@ -150,7 +150,7 @@ class SampledObjective:
         queries = decoder(of_query, hr[:, 1:], length, states, relations)  # (q, d)
         bias = self.model.rows(decoder.bias, entity)
         scores = (queries @ states[at_others].t()).float() + (bias[at_others] + log_weight)
-        inverse = (hr[:, 1] + graph.num_relation_ids // 2) % graph.num_relation_ids
+        inverse = graph.inverse_of(hr[:, 1])
         known = known_among(graph.incidence, hr[:, 0], inverse, others)
         against = scores.masked_fill(known, -torch.inf).logsumexp(1)[query]
         found = (queries[query] * states[at_tail]).sum(1).float() + bias[at_tail]

@@ -233,7 +233,7 @@ class PassSampler:
         place = torch.arange(len(position)) - before[position]
         chosen = order[place < count[position]].sort().values
         source, kind = graph.head[edge], graph.relation[edge]
-        inverse = (kind + graph.num_relation_ids // 2) % graph.num_relation_ids
+        inverse = graph.inverse_of(kind)
         if self.hide == "pair":
             pair = position * graph.num_entities + source
             hidden = torch.isin(pair, pair[chosen])
