@@ -24,6 +24,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
@@ -41,6 +42,7 @@ from benchmarks import common
 # isort: split
 import pandas as pd
 import torch
+from tqdm.auto import tqdm
 
 from kgtool import files
 from kgtool.checkpoint import load_tensors
@@ -187,6 +189,7 @@ class Bench:
     def __init__(self, place: Path, rng: random.Random) -> None:
         self.place, self.rng, self.found, self.last = place, rng, Found(), ""
         self.data, self.configs = ring(), settings()
+        tqdm.monitor_interval = 0  # a thread, which no fork takes along
         self.numbers = itertools.count()
         self.begin()
         for config in self.configs:  # compile, in this process: its children have it then
@@ -221,10 +224,7 @@ class Bench:
             self.go_on()
             counted.write_text(str(next(seen) - 1))
 
-        if status := self.child(count):
-            print(f"a run that was not struck ended with {status}: {self.said()}", file=sys.stderr)
-            self.begin()
-            status = self.child(count)
+        status = self.child(count)
         assert status == 0, f"{status}: {self.said()}"
         self.begin()
         return int(counted.read_text())
@@ -235,6 +235,9 @@ class Bench:
         if child:
             return child
         status = TRACEBACK
+        # A child killed while it held tqdm's lock, which forked processes share, would hold it for
+        # ever.
+        tqdm.set_lock(threading.RLock())
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             with (self.place / "said").open("w") as said:
