@@ -31,7 +31,9 @@ from torch import Tensor
 
 from kgtool import KGDataset, processes
 from kgtool.config import Config, parse_config
+from kgtool.graph import MessageGraph
 from kgtool.objective import AllPathsObjective, OnePathObjective
+from kgtool.shards import metis
 from kgtool.updates import Updater
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
@@ -119,23 +121,42 @@ def measure(argv: Sequence[str], count: int) -> Speeds:
         return speeds
 
 
+def on_few_cores(count: int) -> str:
+    """What to say of so many processes where there are fewer cores for them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count
+    return f" on {cores} core{'s' * (cores > 1)}" if cores < count else ""
+
+
+def between(data: KGDataset) -> float:
+    """The share of edges that join the two parts that METIS makes of the entities."""
+    graph = MessageGraph.from_dataset(data)
+    part = metis(graph, 2)
+    return float((part[graph.head] != part[graph.tail]).double().mean())
+
+
 def summary(argv: Sequence[str]) -> list[common.Row]:
     """Two processes beside one, for the arguments of a command line."""
     one, two = measure(argv, 1), measure(argv, 2)
+    shared = on_few_cores(2)
+    cut = between(common.dataset(arguments().parse_args(argv)))
     return [
         common.Row(
-            f"training by 2 processes: {name}",
+            f"training by 2 processes{shared}: {name}",
             f"{two[name]:,.0f} edges a second",
             f"1 process: {one[name]:,.0f}",
             f"{two[name] / one[name]:.2f} times",
         )
         for name in one
-    ]
+    ] + [
+        common.Row(
+            "edges between the entities of 2 processes", f"{100 * cut:.0f} %", "at random: 50 %",
+            f"{cut / 0.5:.2f} times",
+        )
+    ]  # fmt: skip
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, start the teams, print; or be one of a team."""
-    argv = sys.argv[1:] if argv is None else argv
+def arguments() -> argparse.ArgumentParser:
+    """What the command line takes."""
     parser = common.parser(__doc__)
     parser.add_argument(
         "--steps", type=common.positive, default=20, metavar="N", help="timed (%(default)s)"
@@ -146,13 +167,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)  # told to a team
     parser.set_defaults(repeats=3)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, start the teams, print; or be one of a team."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = arguments().parse_args(argv)
     if args.into:
         work(args)
         return 0
-    if args.data:
-        common.dataset(args)  # tells now of one that cannot be read
-    common.describe()
+    data = common.dataset(args)
+    common.describe(data)
+    if shared := on_few_cores(max(args.processes)):
+        common.console.print(f"[bold]the processes are{shared}: no speed-up is to be expected[/]")
     found = {count: measure(argv, count) for count in args.processes}
     first = found[args.processes[0]]
     rows = [
@@ -164,6 +192,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"training, processes of one thread, {args.steps} steps",
         ["", "processes", "edges a second", f"times {args.processes[0]}"],
         rows,
+    )
+    common.console.print(
+        f"METIS leaves {100 * between(data):.0f} % of the edges between two processes"
     )
     return 0
 

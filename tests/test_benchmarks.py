@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import __main__ as table
-from benchmarks import common, faults, scale, strangers, teamwork, throughput
+from benchmarks import budget, common, faults, ranking, scale, strangers, teamwork, throughput
 from benchmarks.common import Row
+from kgtool import KGDataset, Vocabulary
 from kgtool.updates import Updater
 
 
@@ -98,6 +101,19 @@ def test_peaks_are_laid_beside_a_line(monkeypatch, tmp_path):
     assert farthest == pytest.approx(100 * np.abs((1141 - 2 / 3) / 1141 - 1))
 
 
+def test_what_is_measured_on_a_generated_graph(tmp_path):
+    triples = 6000
+    assert scale.making(tmp_path, triples, 0).peak > 0
+    taken = scale.steps(scale.generate(tmp_path, triples))
+    assert [step.name for step in taken][:2] == ["imports", "load, with report"]
+    (passes,) = budget.summary(tmp_path, triples)
+    assert float(passes.figure.split()[0]) > 0
+    every, sampled = ranking.summary(tmp_path, triples)
+    assert every.what.endswith("120 queries among 1,440")
+    assert "500 sampled" in sampled.what
+    assert not any(row.failed for row in (passes, every, sampled))
+
+
 def test_lost_runs_and_crashes_are_failures(monkeypatch):
     found = faults.Found()
     found.note("good", True, 3)
@@ -145,8 +161,24 @@ def test_edges_that_a_row_asks_for():
 
 def test_two_processes_are_laid_beside_one(monkeypatch):
     monkeypatch.setattr(teamwork, "measure", lambda argv, count: {"all paths": 1000.0 * count**0.5})
-    (row,) = teamwork.summary(TINY)
+    monkeypatch.setattr(teamwork, "between", lambda data: 0.11)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    row, cut = teamwork.summary(TINY)
+    assert row.what == "training by 2 processes: all paths"
     assert row[1:] == ("1,414 edges a second", "1 process: 1,000", "1.41 times", False)
+    assert cut[1:] == ("11 %", "at random: 50 %", "0.22 times", False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
+    assert teamwork.summary(TINY)[0].what == "training by 2 processes on 1 core: all paths"
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of DGL's METIS
+def test_edges_between_two_parts():
+    """Two cliques of 20 entities with an edge between them are cut there."""
+    pairs = [(i, j) for i in range(40) for j in range(i) if i // 20 == j // 20]
+    triples = torch.tensor([(i, 0, j) for i, j in [*pairs, (0, 20)]])
+    names = Vocabulary(tuple(f"e{i:02}" for i in range(40)), ("r",))
+    data = KGDataset("cliques", None, names, triples, triples[:0], triples[:0])
+    assert teamwork.between(data) == pytest.approx(1 / len(triples))
 
 
 def test_a_team_that_fails_says_why(monkeypatch):
