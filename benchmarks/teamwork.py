@@ -33,7 +33,7 @@ from kgtool import KGDataset, processes
 from kgtool.config import Config, parse_config
 from kgtool.graph import MessageGraph
 from kgtool.objective import AllPathsObjective, OnePathObjective
-from kgtool.shards import metis
+from kgtool.partition import metis
 from kgtool.updates import Updater
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}

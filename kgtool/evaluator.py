@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kgtool.metrics import HITS, NEGATIVES, Metrics, metrics_of, sampled_metrics_of
 from kgtool.ranking import Candidates, Ranking, Ranks, ScoresTails, rank_tails
-from kgtool.triples import KGDataset, answer_index, with_inverses
+from kgtool.triples import KGDataset, answers_beside, with_inverses
 
 SIDES = ("both", "head", "tail")
 
@@ -98,9 +98,9 @@ def evaluate_model(
     triples, num_relations = dataset.split(split), dataset.num_relations
     if not len(triples):
         raise ValueError(f"the {split} split holds no triples")
-    known = answer_index(dataset.known(split), num_relations)
     # Both sides at once: an entity asked from either side is one pass of a model that makes passes.
     queries = with_inverses(triples, num_relations)
+    known = answers_beside(queries, dataset.known(split), num_relations)
     ranking = rank_tails(
         model, queries, known, dataset.num_entities, chunk_size, split if progress else None,
         candidates,

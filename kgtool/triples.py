@@ -235,3 +235,19 @@ class AnswerIndex:
 def answer_index(triples: Tensor, num_relations: int) -> AnswerIndex:
     """The answers that triples `(n, 3)` int64 give to questions of either side."""
     return AnswerIndex(triples, 2 * num_relations, inverses=True)
+
+
+def answers_beside(queries: Tensor, triples: Tensor, num_relations: int) -> AnswerIndex:
+    """`answer_index` of the triples that can answer some queries: those at their heads.
+
+    Args:
+        queries: `(n, 3)` or `(n, 2)` int64, head and relation first; head queries as inverses.
+        triples: `(m, 3)` int64, of either side.
+        num_relations: inverses not counted.
+    """
+    ends = triples[:, ::2]
+    entities = 1 + max((int(ids.max()) for ids in (queries[:, 0], ends) if len(ids)), default=0)
+    asked = torch.zeros(entities, dtype=torch.bool)
+    asked[queries[:, 0]] = True
+    told = triples[asked[ends[:, 0]]], invert(triples[asked[ends[:, 1]]], num_relations)
+    return AnswerIndex(torch.cat(told), 2 * num_relations)

@@ -11,7 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgtool.triples import AnswerIndex, Vocabulary, invert, with_inverses
+from kgtool.triples import (
+    AnswerIndex,
+    Vocabulary,
+    answer_index,
+    answers_beside,
+    invert,
+    with_inverses,
+)
 from tests.graphs import Triple, random_dataset, tensor_of, tuples_of
 
 NUM_HEADS, NUM_RELATIONS, NUM_TAILS = 3, 2, 8  # few queries, so that some have many tails
@@ -74,6 +81,17 @@ def test_answer_index_looks_up_any_batch(
     ]
     # The slot is that of this query's answer, not of another with the same tail.
     assert torch.equal(index.triples()[slot][:, :2], index.hr[rows[position]])
+
+
+@given(triple_lists, triple_lists)
+def test_answers_beside_queries_are_all_of_theirs_and_of_few_others(
+    triples: list[Triple], asked: list[Triple]
+) -> None:
+    queries = with_inverses(tensor_of(asked), NUM_RELATIONS)
+    found = answers_beside(queries, tensor_of(triples), NUM_RELATIONS)
+    whole = answer_index(tensor_of(triples), NUM_RELATIONS)
+    assert all(map(torch.equal, found.others(queries), whole.others(queries)))
+    assert set(found.hr[:, 0].tolist()) <= set(queries[:, 0].tolist())
 
 
 def test_empty_answer_index() -> None:
