@@ -36,9 +36,9 @@ from kgtool.candidates import Sampled
 from kgtool.decoder import OnePathDecoder
 from kgtool.evaluator import SIDES
 from kgtool.metrics import POLICIES
-from kgtool.model import Scorer
 from kgtool.ranking import Ranks, block_shape, rank_tails
 from kgtool.results import Results
+from kgtool.scorers import Scorer
 from kgtool.triples import answer_index, invert
 
 LONG = 20_000  # entities

@@ -19,7 +19,8 @@ from kgtool.checkpoint import unfit
 from kgtool.config import Config
 from kgtool.errors import RunError
 from kgtool.graph import MessageGraph
-from kgtool.model import KGModel, PathModel, Scorer
+from kgtool.model import KGModel, PathModel
+from kgtool.scorers import Scorer
 from kgtool.splits import distinct
 from kgtool.triples import SPLITS, AnswerIndex, KGDataset, Vocabulary
 

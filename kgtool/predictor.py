@@ -19,12 +19,12 @@ from kgtool.candidates import Types
 from kgtool.checkpoint import load_fitted, save_tensors
 from kgtool.errors import KGToolError, RunError
 from kgtool.explain import Explanation, explain_triple, name_path
-from kgtool.model import PathScorer, Scorer
 from kgtool.path_scores import ComposedSteps
 from kgtool.probability import Probability, fit_probability
 from kgtool.questions import Question
 from kgtool.relation_prediction import RelationModel, count_relations, fit_relations
 from kgtool.run import Run
+from kgtool.scorers import PathScorer, Scorer
 from kgtool.triples import SPLITS, AnswerIndex, KGDataset, answer_index
 from kgtool.words import Words
 

@@ -38,7 +38,7 @@ class ScoresTails(Protocol):
     """Anything that scores every tail of a batch of queries.
 
     A model may also have `block_scores`, as of `ScoresBlocks`, or `kept_scores`, as of
-    `kgtool.model.PathScorer`.
+    `kgtool.scorers.PathScorer`.
     """
 
     def score_t(self, hr: Tensor) -> Tensor:

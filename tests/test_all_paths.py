@@ -12,10 +12,11 @@ from torch import Tensor
 
 from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.graph import MessageGraph
-from kgtool.model import PathModel, PathScorer
+from kgtool.model import PathModel
 from kgtool.ops import path_loss, path_step
 from kgtool.ops.path_messages import EPSILON, LEAST_VARIANCE
 from kgtool.queries import PassSampler
+from kgtool.scorers import PathScorer
 from kgtool.triples import KGDataset
 from tests.graphs import edges_of, random_dataset
 from tests.runs import in_memory

@@ -30,7 +30,7 @@ ORDER = [
         "regularizer",
     },
     {"encoder", "partition"},
-    {"walk_reader", "path_queries", "sweep"},
+    {"walk_reader", "path_queries", "sweep", "scorers"},
     {"model"},
     {"objective", "explain", "extend", "ranking", "perplexity", "walk_search"},
     {"metrics", "path_scores", "baselines", "candidates"},
@@ -150,7 +150,7 @@ def test_the_model_reads_no_files(module):
 def test_the_evaluator_knows_no_model():
     assert (
         reach("kgtool.evaluator")
-        & {"kgtool.model", "kgtool.encoder", "kgtool.decoder", "kgtool.all_paths"}
+        & {"kgtool.model", "kgtool.scorers", "kgtool.encoder", "kgtool.decoder", "kgtool.all_paths"}
         == set()
     )
 

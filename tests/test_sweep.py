@@ -16,8 +16,8 @@ from kgtool.blend import WEIGHTS, Blend, fit_blend
 from kgtool.candidates import Sampled, Types
 from kgtool.decoder import OnePathDecoder
 from kgtool.errors import ScoreError
-from kgtool.model import Scorer
 from kgtool.ranking import Candidates, Ranking, Ranks, blocks_of, rank_tails
+from kgtool.scorers import Scorer
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 from tests.graphs import random_dataset, tuples_of
 from tests.runs import Table

@@ -12,7 +12,6 @@ from kgtool.errors import DataError
 from kgtool.files import write_json
 from kgtool.loaders import load_negatives
 from kgtool.metrics import HITS
-from kgtool.model import Scorer
 from kgtool.ops import keep_large_blocks
 from kgtool.path_evaluator import evaluate_path_queries
 from kgtool.path_queries import LENGTHS, MAX_ANSWERS, QUERIES, sample_path_queries
@@ -21,6 +20,7 @@ from kgtool.relation_prediction import RelationEvaluation
 from kgtool.relation_prediction import evaluate_relations as find_relations
 from kgtool.results import PathResults
 from kgtool.run import Run
+from kgtool.scorers import Scorer
 from kgtool.tables import save_table
 from kgtool.triples import KGDataset, answer_index
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from kgtool.errors import RunError
-from kgtool.model import PathScorer, Scorer
 from kgtool.ranking import Candidates
 from kgtool.run import Run, versions
+from kgtool.scorers import PathScorer, Scorer
 from kgtool.triples import KGDataset
 
 

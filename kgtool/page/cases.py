@@ -12,8 +12,8 @@ from torch import Tensor
 from kgtool.breakdown import ENTITIES
 from kgtool.errors import RunError
 from kgtool.explain import Explanation, explain_triple, name_path
-from kgtool.model import PathScorer, Scorer
 from kgtool.ranking import ScoresTails
+from kgtool.scorers import PathScorer, Scorer
 from kgtool.triples import KGDataset, with_inverses
 
 SEEN = ENTITIES[0]

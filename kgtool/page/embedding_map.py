@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from kgtool.model import PathScorer, Scorer
+from kgtool.scorers import PathScorer, Scorer
 from kgtool.triples import KGDataset
 
 # Most entities shown: states that are there, and states that cost a pass each.

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from kgtool.errors import ConfigError
 from kgtool.explain import NamedPath, main_relations
-from kgtool.model import PathScorer
 from kgtool.predictor import Predictor
 from kgtool.questions import ASKED, Question, parse_question
+from kgtool.scorers import PathScorer
 from kgtool.service import replies
 from kgtool.words import Words
 
