@@ -31,7 +31,6 @@ from torch import Tensor
 
 from kgtool import KGDataset, processes
 from kgtool.config import Config, parse_config
-from kgtool.graph import MessageGraph
 from kgtool.objective import AllPathsObjective, OnePathObjective
 from kgtool.partition import metis
 from kgtool.updates import Updater
@@ -65,9 +64,9 @@ def edges_a_row(updater: Updater, data: KGDataset, order: Tensor) -> float:
     return 1.0
 
 
-def speed(config: Config, data: KGDataset, steps: int, repeats: int) -> float:
+def speed(config: Config, data: KGDataset, owners: Path, steps: int, repeats: int) -> float:
     """Edges a second of training, of all processes together."""
-    updater = Updater(config, data)
+    updater = Updater(config, data, owners)
     order = updater.objective.order(config.seed, 0)
     batches = updater._batches(order)[:steps]
 
@@ -89,7 +88,7 @@ def work(args: argparse.Namespace) -> None:
         common.as_in_training()
         data = common.dataset(args)
         found = {
-            name: speed(config, data, args.steps, args.repeats)
+            name: speed(config, data, args.into.with_name("owners"), args.steps, args.repeats)
             for name, config in configs().items()
         }
         if processes.rank() == 0:
@@ -129,9 +128,9 @@ def on_few_cores(count: int) -> str:
 
 def between(data: KGDataset) -> float:
     """The share of edges that join the two parts that METIS makes of the entities."""
-    graph = MessageGraph.from_dataset(data)
-    part = metis(graph, 2)
-    return float((part[graph.head] != part[graph.tail]).double().mean())
+    part = metis(data.train, data.num_entities, 2)
+    head, _, tail = data.train.unbind(1)
+    return float((part[head] != part[tail]).double().mean())
 
 
 def summary(argv: Sequence[str]) -> list[common.Row]:

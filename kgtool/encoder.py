@@ -19,7 +19,7 @@ Shapes: N entities, R relation ids with inverses, E edges, B bases, K blocks, d 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
@@ -189,10 +189,15 @@ class RGCNEncoder(nn.Module):
         if self.start == "relations":
             h = self._surroundings(graph, scale)
         for i in range(len(self.layers)):
-            made = [self._layer(i, h, *part) for part in self._parts(graph, scale)]
-            h = made[0] if len(made) == 1 else torch.cat(made)
-            if processes.size() > 1 and not torch.is_grad_enabled():
-                h = torch.cat(processes.gather(h))
+            if torch.is_grad_enabled():
+                h = self._layer(i, h, graph.incidence, scale, ALL)
+                continue
+            share = processes.share(graph.num_entities)
+            made = [
+                self._layer(i, h, edges, scale[taken], rows)
+                for edges, taken, rows in _blocks(graph.incidence, share)
+            ]
+            h = torch.cat(processes.gather(torch.cat([h[:0], *made])))
         return h, self._relations()
 
     def of_some(self, h: Tensor, around: Neighbourhood) -> tuple[Tensor, Tensor]:
@@ -210,6 +215,30 @@ class RGCNEncoder(nn.Module):
             h = self._layer(i, h, hop.edges, hop.scale.to(h.dtype), hop.own)
         return h, self._relations()
 
+    def of_held(
+        self, h: Tensor, around: Neighbourhood, fetch: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The states of the entities that this process holds, by all their edges; no gradients.
+
+        Args:
+            h: `(n, d)`, their embeddings.
+            around: all edges into them, in one hop that each layer reads.
+            fetch: gives, of a table `(n, d)` of which each process has its rows, those of
+                `around.entity`; all processes call it together.
+
+        Returns:
+            `(n, d)` entity states and `(R, d)` relation states.
+        """
+        (hop,) = around.hops
+        for i in range(len(self.layers)):
+            read = fetch(h)
+            made = [
+                self._layer(i, read, edges, hop.scale[taken], hop.own[rows])
+                for edges, taken, rows in _blocks(hop.edges, slice(0, len(h)))
+            ]
+            h = torch.cat([h[:0], *made])
+        return h, self._relations()
+
     def _layer(
         self, i: int, h: Tensor, edges: Incidence, scale: Tensor, own: Tensor | slice
     ) -> Tensor:
@@ -217,19 +246,6 @@ class RGCNEncoder(nn.Module):
         read = F.dropout(h, self.feature_dropout, self.training)
         message = self.layers[i](read, edges, scale, own)
         return h[own] + torch.tanh(self.norms[i](message))
-
-    def _parts(
-        self, graph: MessageGraph, scale: Tensor
-    ) -> Iterator[tuple[Incidence, Tensor, slice]]:
-        """The edges with their scales by destination: all at once where gradients are wanted."""
-        if torch.is_grad_enabled():
-            yield graph.incidence, scale, ALL
-            return
-        own = processes.share(graph.num_entities)
-        for first in range(own.start, own.stop, ENTITIES):
-            last = min(first + ENTITIES, own.stop)
-            edges, taken = graph.incidence.into(first, last)
-            yield edges, scale[taken], slice(first, last)
 
     def _relations(self) -> Tensor:
         relations: Tensor = self.relations
@@ -261,3 +277,14 @@ class RGCNEncoder(nn.Module):
             kept[hidden] = False
             kept[graph.inverse[hidden]] = False
         return kept
+
+
+def _blocks(edges: Incidence, rows: slice) -> Iterator[tuple[Incidence, slice, slice]]:
+    """The edges into some destinations, a bounded number of these at a time.
+
+    Yields:
+        Edges, as of `Incidence.into`, where they stand among all, and which destinations they are.
+    """
+    for first in range(rows.start, rows.stop, ENTITIES):
+        last = min(first + ENTITIES, rows.stop)
+        yield *edges.into(first, last), slice(first, last)

@@ -88,17 +88,19 @@ class MessageGraph:
         return cls._of_keys(_keys(head, flat.edata[dgl.ETYPE].long(), tail, *sizes), *sizes)
 
     @classmethod
-    def from_dataset(cls, dataset: KGDataset) -> MessageGraph:
-        """The message graph of the train triples and their inverses, as of their heterograph."""
-        sizes = dataset.num_entities, 2 * dataset.num_relations
-        head, relation, tail = dataset.train.unbind(1)
-        keys = torch.cat(
-            [
-                _keys(head, relation, tail, *sizes),
-                _keys(tail, relation + dataset.num_relations, head, *sizes),
-            ]
-        )
-        return cls._of_keys(keys, *sizes)
+    def from_dataset(cls, dataset: KGDataset, held: Tensor | None = None) -> MessageGraph:
+        """The message graph of the train triples and their inverses, as of their heterograph.
+
+        Args:
+            dataset: the triples.
+            held: `(num_entities,)` bool: only the edges into these entities; None for all.
+        """
+        sizes, train = (dataset.num_entities, 2 * dataset.num_relations), dataset.train
+        keys = []
+        for tail, head, inverse in ((2, 0, 0), (0, 2, dataset.num_relations)):
+            there = train if held is None else train[held[train[:, tail]]]
+            keys.append(_keys(there[:, head], there[:, 1] + inverse, there[:, tail], *sizes))
+        return cls._of_keys(torch.cat(keys), *sizes)
 
     @classmethod
     def _of_keys(cls, keys: Tensor, num_entities: int, num_relation_ids: int) -> MessageGraph:
@@ -111,6 +113,11 @@ class MessageGraph:
             num_entities, num_relation_ids, head, pair % num_relation_ids,
             pair.div_(num_relation_ids, rounding_mode="floor"), group.cumsum_(0).sub_(1),
         )  # fmt: skip
+
+    @cached_property
+    def offsets(self) -> Tensor:
+        """`(num_entities + 1,)` int64: the edges into v are `offsets[v]` to `offsets[v + 1]`."""
+        return offsets_of(self.tail, self.num_entities)
 
     @property
     def num_edges(self) -> int:
@@ -179,8 +186,7 @@ class MessageGraph:
         return self._find(*triples.unbind(1))
 
     def _find(self, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
-        offsets = offsets_of(self.tail, self.num_entities)
-        edge = find_edges(offsets, self.relation, self.head, (head, relation, tail))
+        edge = find_edges(self.offsets, self.relation, self.head, (head, relation, tail))
         if edge.min(initial=0) < 0:
             raise ValueError("a triple is no edge of the message graph")
         return torch.from_numpy(edge)

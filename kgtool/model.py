@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import torch
 from torch import Tensor, nn
 
@@ -11,9 +9,9 @@ from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.decoder import OnePathDecoder
 from kgtool.encoder import RGCNEncoder
 from kgtool.graph import MessageGraph
-from kgtool.neighbourhood import draw_around
+from kgtool.neighbourhood import all_around, draw_around
 from kgtool.ops import rows
-from kgtool.scorers import PathScorer, Scorer
+from kgtool.scorers import PathScorer, Scorer, SpreadScorer
 from kgtool.shards import Shards
 from kgtool.walk_reader import WalkReader
 
@@ -25,8 +23,8 @@ class KGModel(nn.Module):
         encoder: gives entity and relation states.
         decoder: reads them along relation paths.
         graph: the edges that messages travel; not a parameter, not saved with the weights.
-        shards: where the rows of entities are, whose embeddings and biases are those of this
-            process's entities; None where it holds all of them.
+        shards: where the rows of entities are, whose embeddings, biases and edges into them are
+            those of this process's entities; None where it holds all of them.
     """
 
     def __init__(
@@ -51,18 +49,16 @@ class KGModel(nn.Module):
         entities, relations = self.encoder(self.graph, hidden)
         return entities, relations
 
-    def states_of(
-        self, entity: Tensor, fanout: int, hidden: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def states_of(self, entity: Tensor, fanout: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """States of some entities and of every relation, by a few edges drawn around them.
 
         Args:
             entity: `(n,)` int64, ascending, each once.
             fanout: most in-edges of an entity that a layer reads.
-            hidden: edges that carry no message; None for none.
+            hidden: `(k, 3)` int64 edges that carry no message, nor do their inverses.
         """
-        gone = entity.new_empty(0) if hidden is None else hidden
-        around = draw_around(self.graph, entity, len(self.encoder.layers), fanout, gone)
+        layers = len(self.encoder.layers)
+        around = draw_around(self.graph, entity, layers, fanout, hidden, self.shards)
         return self.encoder.of_some(self.rows(self.encoder.entities, around.entity), around)
 
     def rows(self, table: Tensor, entity: Tensor) -> Tensor:
@@ -76,19 +72,24 @@ class KGModel(nn.Module):
 
     @torch.no_grad()
     def scorer(self) -> Scorer:
-        """Run the encoder once in evaluation mode, over the whole graph.
+        """Run the encoder once in evaluation mode, over the whole graph."""
+        self.eval()
+        entities, relations = self.states()
+        return Scorer(entities, relations, self.decoder)
 
-        Processes that hold rows each must call it together: all of them get all states.
+    @torch.no_grad()
+    def spread_scorer(self, shards: Shards) -> SpreadScorer:
+        """As `scorer`, of processes that each hold `shards`' part, and make the states of it.
+
+        They must call it together.
         """
         self.eval()
-        if self.shards is None:
-            entities, relations = self.states()
-            return Scorer(entities, relations, self.decoder)
-        decoder = deepcopy(self.decoder)
-        decoder.bias = nn.Parameter(self.shards.whole(self.decoder.bias))
-        embeddings = self.shards.whole(self.encoder.entities)
-        entities, relations = self.encoder(self.graph, None, embeddings)
-        return Scorer(entities, relations, decoder)
+        embeddings = self.encoder.entities
+        around = all_around(self.graph, shards, embeddings.dtype)
+        entities, relations = self.encoder.of_held(
+            embeddings, around, lambda held: shards.fetch(held, around.entity)
+        )
+        return SpreadScorer(entities, relations, self.decoder, shards)
 
     def reader(self) -> WalkReader:
         """What reads walks, in evaluation mode."""

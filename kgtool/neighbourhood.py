@@ -7,13 +7,17 @@ of a few of theirs. DGL calls a hop a block, or message flow graph.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from kgtool import processes
 from kgtool.graph import MessageGraph
 from kgtool.ops import Incidence, sample_in_edges
+from kgtool.shards import Shards
+from kgtool.triples import invert
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +49,18 @@ class Neighbourhood:
     hops: tuple[Hop, ...]
 
 
+# In-edges drawn of some entities: positions among these `(e,)`, ascending, heads and relations
+# `(e, 2)`, and scales `(e,)`.
+_Drawn = tuple[Tensor, Tensor, Tensor]
+
+
 def draw_around(
-    graph: MessageGraph, entity: Tensor, num_hops: int, fanout: int, hidden: Tensor
+    graph: MessageGraph,
+    entity: Tensor,
+    num_hops: int,
+    fanout: int,
+    hidden: Tensor,
+    shards: Shards | None = None,
 ) -> Neighbourhood:
     """Draw a neighbourhood, by torch's default generator.
 
@@ -55,18 +69,68 @@ def draw_around(
         entity: `(n,)` int64, ascending, each once.
         num_hops: how many layers are to read it.
         fanout: most in-edges of an entity and hop.
-        hidden: `(k,)` int64 edges that must not carry messages, nor may their inverses.
+        hidden: `(k, 3)` int64 edges that must not carry messages, nor may their inverses.
+        shards: who holds which entity, where each process has the edges into its own alone, and
+            draws among them for the others: all call together. What is drawn is the same.
     """
-    gone = torch.unique(torch.cat([hidden, graph.inverse[hidden]]))
+    gone = torch.cat([hidden, invert(hidden, graph.num_relation_ids // 2)])
+    draw = _draws(graph, fanout, gone) if shards is None else _far(graph, fanout, gone, shards)
     hops = []
     for _ in range(num_hops):
-        seed = int(torch.randint(2**62, ()))
-        position, edge, scale = sample_in_edges(graph.incidence, entity, fanout, gone, seed)
-        found, place = torch.unique(torch.cat([entity, graph.head[edge]]), return_inverse=True)
+        position, edge, scale = draw(entity, torch.randint(2**62, (1,)))
+        found, place = torch.unique(torch.cat([entity, edge[:, 0]]), return_inverse=True)
         own, source = place.split([len(entity), len(edge)])
-        edges = Incidence.from_edges(
-            source, position, graph.relation[edge], len(found), len(entity)
-        )
+        edges = Incidence.from_edges(source, position, edge[:, 1], len(found), len(entity))
         hops.append(Hop(edges, own, scale))
         entity = found
     return Neighbourhood(entity, tuple(reversed(hops)))
+
+
+def all_around(graph: MessageGraph, shards: Shards, dtype: torch.dtype) -> Neighbourhood:
+    """One hop of all edges into the entities that this process holds, in the order of its rows.
+
+    Args:
+        graph: of these edges.
+        shards: who holds which entity.
+        dtype: of the scales.
+    """
+    held = shards.entities
+    found, place = torch.unique(torch.cat([held, graph.head]), return_inverse=True)
+    own, source = place.split([len(held), graph.num_edges])
+    edges = Incidence.from_edges(
+        source, shards.row(graph.tail), graph.relation, len(found), len(held)
+    )
+    return Neighbourhood(found, (Hop(edges, own, graph.scale(None, dtype)),))
+
+
+def _draws(graph: MessageGraph, fanout: int, hidden: Tensor) -> Callable[[Tensor, Tensor], _Drawn]:
+    """What draws in-edges of entities `(n,)` by a seed `(1,)`, but for hidden triples `(k, 3)`."""
+    gone = torch.unique(graph.find(hidden))
+
+    def draw(entity: Tensor, seed: Tensor) -> _Drawn:
+        position, edge, scale = sample_in_edges(graph.incidence, entity, fanout, gone, int(seed))
+        return position, torch.stack([graph.head[edge], graph.relation[edge]], dim=1), scale
+
+    return draw
+
+
+def _far(
+    graph: MessageGraph, fanout: int, hidden: Tensor, shards: Shards
+) -> Callable[[Tensor, Tensor], _Drawn]:
+    """As `_draws`, by the processes that hold the entities."""
+    told = processes.exchange([hidden[part] for part in shards.split(hidden[:, 2])])
+    draws = [_draws(graph, fanout, triples) for triples in told]
+
+    def draw(entity: Tensor, seed: Tensor) -> _Drawn:
+        parts = shards.split(entity)
+        asked = processes.exchange([entity[part] for part in parts])
+        drawn = [
+            draw_for(ids, its)
+            for draw_for, ids, its in zip(draws, asked, processes.gather(seed), strict=True)
+        ]
+        where, edge, scale = map(processes.exchange, zip(*drawn, strict=True))
+        position = torch.cat([part[of] for part, of in zip(parts, where, strict=True)])
+        order = torch.argsort(position, stable=True)
+        return position[order], torch.cat(edge)[order], torch.cat(scale)[order]
+
+    return draw

@@ -120,29 +120,28 @@ class SampledObjective:
         self.settings, self.fanout, self.model = settings, fanout, model
         self.batch_size = settings.batch_size
         self.sparse: Sequence[nn.Parameter] = (model.encoder.entities, model.decoder.bias)
-        self._degree = torch.from_numpy(model.graph.incidence.offsets).diff()
-        shards = model.shards
-        self._own = None if shards is None else shards.held(model.graph.head).nonzero().squeeze(1)
+        self._degree = model.graph.offsets.diff()
+        if model.shards:
+            processes.add_up([self._degree])
+        self._ends = self._degree.cumsum(0)
 
     def order(self, seed: int, epoch: int) -> Tensor:
-        """The edges of the message graph, inverses included, each once: of heads held here."""
-        if self._own is None:
-            return epoch_order(self.model.graph.num_edges, seed, epoch)
-        return self._own[epoch_order(len(self._own), seed, epoch)]
+        """The edges that this process has, each once: into all entities, or into its own."""
+        return epoch_order(self.model.graph.num_edges, seed, epoch)
 
     def parts(self, rows: Tensor) -> list[Tensor]:
         """The rows in one part, even if it is empty: processes draw and fetch together."""
         return [rows]
 
     def loss(self, part: Tensor) -> tuple[Tensor, int]:
-        """The summed loss of edges."""
+        """The summed loss of edges' inverses: of an edge here, all answers from its tail are."""
         s, graph, decoder = self.settings, self.model.graph, self.model.decoder
-        head, relation, tail = graph.head[part], graph.relation[part], graph.tail[part]
+        head, tail = graph.tail[part], graph.head[part]
+        relation = graph.inverse_of(graph.relation[part])
         others, log_weight = self._draw()
         entity, place = torch.unique(torch.cat([head, tail, others]), return_inverse=True)
-        states, relations = self.model.states_of(
-            entity, self.fanout, part if s.hide_targets else None
-        )
+        hidden = torch.stack([head, relation, tail], dim=1)[: len(part) * s.hide_targets]
+        states, relations = self.model.states_of(entity, self.fanout, hidden)
         hr, query = torch.unique(torch.stack([head, relation], 1), dim=0, return_inverse=True)
         at_head, at_tail, at_others = place.split([len(head), len(tail), len(others)])
         of_query = at_head.new_empty(len(hr)).index_copy_(0, query, at_head)
@@ -162,12 +161,13 @@ class SampledObjective:
 
     def _draw(self) -> tuple[Tensor, Tensor]:
         """Distinct entities `(k,)`, ascending, and `log(n_v / (K q_v))` of each."""
-        graph, count = self.model.graph, self.settings.negatives
-        uniform = torch.randint(graph.num_entities, ((count + 1) // 2,))
-        edge = torch.randint(graph.num_edges, (count // 2,))
-        drawn = torch.cat([uniform, graph.tail[edge]])
-        entity, times = torch.unique(drawn, return_counts=True)
-        chance = (1 / graph.num_entities + self._degree[entity] / graph.num_edges) / 2
+        num_entities, num_edges = len(self._ends), int(self._ends[-1])
+        count = self.settings.negatives
+        uniform = torch.randint(num_entities, ((count + 1) // 2,))
+        edge = torch.randint(num_edges, (count // 2,))
+        tail = torch.searchsorted(self._ends, edge, right=True)
+        entity, times = torch.unique(torch.cat([uniform, tail]), return_counts=True)
+        chance = (1 / num_entities + self._degree[entity] / num_edges) / 2
         return entity, (times / (count * chance)).log()
 
 

@@ -12,11 +12,12 @@ from torch import Tensor
 from kgtool import processes
 from kgtool.checkpoint import fault, load_fitted, save_tensors
 from kgtool.errors import RunError
-from kgtool.graph import MessageGraph
+from kgtool.ops import begins
 from kgtool.shards import Shards
+from kgtool.triples import KGDataset
 
 
-def shards_of(graph: MessageGraph, kept: Path) -> Shards | None:
+def shards_of(dataset: KGDataset, kept: Path) -> Shards | None:
     """Entities by process, neighbours together; None for a process that is alone.
 
     METIS (Karypis & Kumar 1998) cuts few edges, each a row that would travel. It may answer
@@ -24,7 +25,7 @@ def shards_of(graph: MessageGraph, kept: Path) -> Shards | None:
     on in as many processes, and tells the others.
 
     Args:
-        graph: the edges.
+        dataset: its train triples are the edges.
         kept: the file; where there is none, or one of another number of processes, it is written.
 
     Raises:
@@ -33,11 +34,11 @@ def shards_of(graph: MessageGraph, kept: Path) -> Shards | None:
     """
     if processes.size() == 1:
         return None
-    owner = torch.zeros(graph.num_entities, dtype=torch.long)
+    owner = torch.zeros(dataset.num_entities, dtype=torch.long)
     if processes.rank() == 0:
         found = _read(kept, owner) if kept.exists() else None
         if found is None:
-            found = metis(graph, processes.size())
+            found = metis(dataset.train, dataset.num_entities, processes.size())
             save_tensors(kept, {"owner": found}, {"processes": processes.size()})
         owner = found
     owner = processes.say(owner)
@@ -61,13 +62,22 @@ def _read(kept: Path, like: Tensor) -> Tensor | None:
     return owner
 
 
-def metis(graph: MessageGraph, parts: int) -> Tensor:
-    """`(N,)` int64: the part of each entity, of parts of about as many edges."""
+def metis(triples: Tensor, num_entities: int, parts: int) -> Tensor:
+    """`(num_entities,)` int64: the part of each entity, of parts of about as many edges.
+
+    Args:
+        triples: `(n, 3)` int64.
+        num_entities: all ids are below it.
+        parts: how many.
+    """
     import dgl
 
     # Of parallel edges and loops it reads, and writes, what is not its own.
-    ends = torch.stack([graph.head, graph.tail])[:, graph.head != graph.tail].unique(dim=1)
-    flat = dgl.graph((ends[0], ends[1]), num_nodes=graph.num_entities)
+    head, tail = triples[triples[:, 0] != triples[:, 2]][:, ::2].unbind(1)
+    keys = torch.cat([head * num_entities + tail, tail * num_entities + head])
+    keys.numpy().sort()
+    keys = keys[torch.from_numpy(begins(keys.numpy()))]
+    flat = dgl.graph((keys // num_entities, keys % num_entities), num_nodes=num_entities)
     with redirect_stdout(io.StringIO()):  # DGL prints how long it took
         found: Tensor = dgl.metis_partition_assignment(flat, parts, balance_edges=True)
     return found

@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 from kgtool import processes
 from kgtool.errors import ScoreError
 from kgtool.kept import KeptScores, compare_kept
-from kgtool.sweep import BlockScores, Chosen, sweep
+from kgtool.shards import Shards
+from kgtool.sweep import BlockScores, Chosen, sweep, sweep_apart
 from kgtool.triples import AnswerIndex
 
 # Whole rows of scores made at a time: this many bytes of float32, so that what reads them finds
@@ -37,8 +38,8 @@ CHOOSING_QUERIES = 64
 class ScoresTails(Protocol):
     """Anything that scores every tail of a batch of queries.
 
-    A model may also have `block_scores`, as of `ScoresBlocks`, or `kept_scores`, as of
-    `kgtool.scorers.PathScorer`.
+    A model may also have `block_scores`, as of `ScoresBlocks`, `kept_scores`, as of
+    `kgtool.scorers.PathScorer`, or `shards`, as of `kgtool.scorers.SpreadScorer`.
     """
 
     def score_t(self, hr: Tensor) -> Tensor:
@@ -214,7 +215,13 @@ def rank_scores(
         mix: makes the scores that are ranked, one after the other, of those of the models, all of
             one shape.
         triples, known, num_entities, chunk_size, progress, candidates: as of `rank_tails`.
+
+    Raises:
+        ValueError: for a mixture, or chosen candidates, of a model that is spread over processes.
     """
+    shards: Shards | None = getattr(models[0], "shards", None)
+    if shards and (mix is not iter or candidates):
+        raise ValueError("a model that is spread over processes ranks alone, and among all")
     keep: AskKept | None = getattr(models[0], "kept_scores", None)
     few = keep if mix is iter and candidates is None else None
     ask, in_blocks = _ask(models, mix, num_entities)
@@ -226,8 +233,9 @@ def rank_scores(
     order = torch.arange(len(triples))
     for column in (0, 1) if in_blocks and candidates else (1, 0):
         order = order[torch.argsort(triples[order, column], stable=True)]
-    # Processes that work together rank some each: all have the same models, and get all ranks.
-    own = order[processes.share(len(order))]
+    # Processes that work together rank some each: all have the same models, and get all ranks. Of
+    # a model that is spread over them, they rank all together.
+    own = order if shards else order[processes.share(len(order))]
     parts: list[list[Ranking]] = []
     bar = tqdm(total=len(triples), desc=progress, unit="query", disable=progress is None)
     with bar:
@@ -237,11 +245,10 @@ def rank_scores(
             if few:
                 parts.append([_rank_kept(few(hr), hr, row, part, known, num_entities)])
             else:
-                parts.append(
-                    _rank_chunk(ask(hr), hr, row, part, known, num_entities, width, candidates)
-                )
+                score, sizes = ask(hr), (num_entities, width)
+                parts.append(_rank_chunk(score, hr, row, part, known, sizes, candidates, shards))
             bar.update(len(chunk))
-    if processes.size() > 1:
+    if processes.size() > 1 and not shards:
         # A process may have nothing to rank, and yet is to know how many rankings there are.
         mixed = range(len(list(mix([torch.zeros(0)] * len(models)))))
         return [_gathered([part[i] for part in parts], own, len(order)) for i in mixed]
@@ -307,18 +314,20 @@ def _rank_chunk(
     row: Tensor,
     triples: Tensor,
     known: AnswerIndex,
-    num_entities: int,
-    width: int,
+    sizes: tuple[int, int],
     candidates: Candidates | None,
+    shards: Shards | None,
 ) -> list[Ranking]:
     """The ranks of some triples, by each model.
 
     Args:
         score: of the queries `hr`; `row` is that of each triple's.
-        hr, row, triples, known, num_entities, candidates: the chunk.
-        width: entities scored at a time.
+        hr, row, triples, known, candidates: the chunk.
+        sizes: number of entities, and how many are scored at a time.
+        shards: who holds which, where the model is spread over processes.
     """
     n, tail = len(triples), triples[:, 2]
+    num_entities, width = sizes
     position, answer = known.others(triples)
     total = torch.full((n,), num_entities)
     chosen = None
@@ -329,7 +338,13 @@ def _rank_chunk(
         total = chosen.size + ~chosen.contains(torch.arange(n), tail)
     others = torch.bincount(position, minlength=n)
     rankings = []
-    for found in sweep(score, num_entities, width, row, tail, (position, answer), chosen):
+    pairs = (position, answer)
+    swept = (
+        [sweep_apart(score, shards, width, row, tail, pairs)]
+        if shards
+        else sweep(score, num_entities, width, row, tail, pairs, chosen)
+    )
+    for found in swept:
         if not bool(found.finite.all()):
             head, relation = hr[row[~found.finite][0]].tolist()
             raise not_finite(f"query (head {head}, relation {relation}, ?)")

@@ -81,17 +81,19 @@ def build_model(
         dataset: the triples.
         weights: what the model is to have, where that is known.
         path: where the weights are from.
-        spread: a model that draws its negatives is to hold a part of the rows of entities in each
-            of the processes that work together; this is the file that says which.
+        spread: a model that draws its negatives is to hold a part of the rows of entities, and the
+            edges into these, in each of the processes that work together; this is the file that
+            says which.
 
     Raises:
         RunError: when the weights are not the model's, before there is memory for it: then no
             model is larger than the file of its weights. When the file of parts is damaged.
         ConfigError: when the model's weights alone are larger than the machine's memory.
     """
-    graph = MessageGraph.from_dataset(dataset)
     drawing = config.one_path and config.one_path.negatives
-    shards = shards_of(graph, spread) if spread and drawing else None
+    shards = shards_of(dataset, spread) if spread and drawing else None
+    held = shards.held(torch.arange(dataset.num_entities)) if shards else None
+    graph = MessageGraph.from_dataset(dataset, held)
     with torch.device("meta"):  # shapes without memory
         planned = _build(config, dataset, graph, shards)
     if weights is not None and path is not None:

@@ -14,11 +14,25 @@ from kgtool.decoder import OnePathDecoder
 from kgtool.graph import MessageGraph
 from kgtool.kept import KeptScores
 from kgtool.ops import in_threads
+from kgtool.shards import Shards
 
 # Queries that a head's pairs are scored by at a time: their states are a few megabytes.
 QUERY_ROWS = 4096
 # MKL adds up products of fewer than 12 rows or columns in another order, with other bits.
 PRODUCT_ROWS = 16
+
+
+def _products(
+    queries: Tensor, count: int, entities: Tensor, bias: Tensor
+) -> Callable[[slice | Tensor], Tensor]:
+    """What scores the first `count` of queries `(q, d)` against entities `(n, d)` with biases."""
+
+    @torch.no_grad()
+    def score(rows: slice | Tensor) -> Tensor:
+        scores = torch.addmm(_padded(bias[rows]), queries, _padded(entities[rows]).t())
+        return scores[:count, : len(bias[rows])]
+
+    return score
 
 
 def _padded(rows: Tensor) -> Tensor:
@@ -67,14 +81,7 @@ class Scorer:
         asked = _padded(hr)
         length = torch.ones(len(asked), dtype=torch.long)
         queries = self.decoder(asked[:, 0], asked[:, 1:], length, self.entities, self.relations)
-
-        @torch.no_grad()
-        def score(entities: slice | Tensor) -> Tensor:
-            bias, states = self.decoder.bias[entities], self.entities[entities]
-            scores = torch.addmm(_padded(bias), queries, _padded(states).t())
-            return scores[: len(hr), : len(bias)]
-
-        return score
+        return _products(queries, len(hr), self.entities, self.decoder.bias)
 
     @torch.no_grad()
     def score_r(self, ht: Tensor, relation: Tensor) -> Tensor:
@@ -102,6 +109,43 @@ class Scorer:
         length = torch.ones(len(hrt), dtype=torch.long)
         queries = self.decoder(head, relation.unsqueeze(1), length, self.entities, self.relations)
         return (queries * self.entities[tail]).sum(1) + self.decoder.bias[tail]
+
+
+@dataclass(frozen=True, eq=False)
+class SpreadScorer:
+    """As `Scorer`, of states of which each process has those of the entities that it holds.
+
+    All processes ask the same queries, together.
+
+    Attributes:
+        entities: `(count, d)` float states of the entities held here.
+        relations: `(2 · num_relations, d)` float relation states, inverses included.
+        decoder: in evaluation mode, with the biases of the entities held here.
+        shards: who holds which.
+    """
+
+    entities: Tensor
+    relations: Tensor
+    decoder: OnePathDecoder
+    shards: Shards
+
+    def score_t(self, hr: Tensor) -> Tensor:
+        """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
+        own = self.block_scores(hr)(slice(None))
+        return self.shards.whole(own.t().contiguous()).t()
+
+    @torch.no_grad()
+    def block_scores(self, hr: Tensor) -> Callable[[slice | Tensor], Tensor]:
+        """What scores queries `(n, 2)` int64 against entities held here, by their rows.
+
+        A score is the one of `Scorer`, to the bit.
+        """
+        asked = _padded(hr)
+        head, place = torch.unique(asked[:, 0], return_inverse=True)
+        states = self.shards.fetch(self.entities, head)
+        length = torch.ones(len(asked), dtype=torch.long)
+        queries = self.decoder(place, asked[:, 1:], length, states, self.relations)
+        return _products(queries, len(hr), self.entities, self.decoder.bias)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,6 +37,11 @@ class Shards:
         return slice(self.first[i], self.first[i + 1])
 
     @property
+    def entities(self) -> Tensor:
+        """`(count,)` int64, ascending: whose rows this process holds, in their order."""
+        return self.held(torch.arange(len(self.place))).nonzero().squeeze(1)
+
+    @property
     def count(self) -> int:
         """How many rows this process holds."""
         return self.own.stop - self.own.start
@@ -45,6 +50,17 @@ class Shards:
         """`(n,)` bool: whether this process holds each entity `(n,)`."""
         place = self.place[entity]
         return (place >= self.own.start) & (place < self.own.stop)
+
+    def row(self, entity: Tensor) -> Tensor:
+        """`(n,)` int64: the row here of each entity `(n,)`, which this process holds."""
+        return self.place[entity] - self.own.start
+
+    def split(self, entity: Tensor) -> list[Tensor]:
+        """Where entities `(n,)` stand that each process holds, in the order of its rows."""
+        place = self.place[entity]
+        order = torch.argsort(place)
+        cuts = torch.searchsorted(place[order], torch.tensor(self.first))
+        return list(order.tensor_split(cuts[1:-1]))
 
     def own_of(self, whole: Tensor) -> Tensor:
         """This process's rows `(count, ...)` of a table by entity `(N, ...)`."""
@@ -89,7 +105,7 @@ class Shards:
             `(n, ...)`, in the order of `entity`. The gradient of `table` is a coalesced sparse
             tensor: the sum of what all processes made of the rows that are held here.
         """
-        out: Tensor = _Fetch.apply(table, self.place[entity], self.first)  # type: ignore[no-untyped-call]
+        out: Tensor = _Fetch.apply(table, entity, self)  # type: ignore[no-untyped-call]
         return out
 
 
@@ -99,19 +115,15 @@ def _of(name: str, tensor: Tensor, spread: Sequence[str]) -> bool:
 
 class _Fetch(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, table: Tensor, place: Tensor, first: Sequence[int]) -> Tensor:
-        order = torch.argsort(place)
-        ordered = place[order]
-        cuts = torch.searchsorted(ordered, torch.tensor(first))
-        parts = ordered.tensor_split(cuts[1:-1])
-        asked = processes.exchange(
-            [part - begin for part, begin in zip(parts, first, strict=False)]
-        )
-        told = processes.exchange([table.index_select(0, ids) for ids in asked])
+    def forward(ctx: Any, table: Tensor, entity: Tensor, shards: Shards) -> Tensor:
+        parts = shards.split(entity)
+        asked = [shards.row(ids) for ids in processes.exchange([entity[part] for part in parts])]
+        told = processes.exchange([table.index_select(0, rows) for rows in asked])
         ctx.shape, ctx.asked = table.shape, asked
         ctx.sizes = [len(part) for part in parts]
+        order = torch.cat(parts)
         ctx.save_for_backward(order)
-        out = table.new_empty(len(place), *table.shape[1:])
+        out = table.new_empty(len(entity), *table.shape[1:])
         return out.index_copy_(0, order, torch.cat(told))
 
     @staticmethod

@@ -9,14 +9,16 @@ bits in all products of a dozen queries or more, see `PRODUCT_ROWS` in `kgtool.s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from kgtool import processes
 from kgtool.ops import count_better, count_better_listed
+from kgtool.shards import Shards
 
 # Answers that are scored before the sweep in one product, whose shape is to be an ordinary one.
 ANSWERS = 512
@@ -167,6 +169,55 @@ def sweep(
         )
         for (better, equal, finite), scores in zip(counts, pairs, strict=True)
     ]  # fmt: skip
+
+
+def sweep_apart(
+    score: BlockScores,
+    shards: Shards,
+    width: int,
+    row: Tensor,
+    tail: Tensor,
+    others: tuple[Tensor, Tensor],
+) -> Swept:
+    """As `sweep` of one model and all entities, of which each process scores those it holds.
+
+    All processes call it together, and get the same.
+
+    Args:
+        score: of `q` queries against the entities held here, by their rows.
+        shards: who holds which.
+        width, row, tail, others: as of `sweep`.
+    """
+    n, column = len(tail), torch.cat([tail, others[1]])
+    rows = torch.cat([row, row[others[0]]])
+    here = shards.held(column).nonzero().squeeze(1)
+    rows, own = rows[here], shards.row(column[here])
+    answers = int((here < n).sum())
+    num = shards.count
+    width = -(-num // -(-num // width)) if num else 1
+
+    def together(scores: Sequence[Tensor]) -> Tensor:
+        """Scores `(k,)` of the first of `here`, from where they are to all processes."""
+        found = torch.zeros(len(column), dtype=dtype)
+        for known in scores:
+            found[here[: len(known)]] = known
+        processes.add_up([found])
+        return found
+
+    dtype = next(iter(score(slice(0, 0)))).dtype
+    true = together(_of_answers(score, rows[:answers], own[:answers]) if answers else [])[:n]
+    for _ in range(2):
+        counts, pairs = torch.zeros(3, n, dtype=torch.long), torch.zeros(0, dtype=dtype)
+        for block in _read(score, None, num, width, rows, own):
+            found = count_better(block.scores, row, true, block.first - block.start)
+            counts, pairs = counts + torch.stack(found), block.pairs
+        scores = together([pairs])
+        compared, true = true, scores[:n]
+        if torch.equal(compared, true):
+            break
+    processes.add_up([counts])
+    better, equal, finite = counts
+    return Swept(better, equal - 1, finite == len(shards.place), true, scores[n:])
 
 
 def _read(

@@ -213,7 +213,7 @@ class _Trainer(Updater):
         # Passes as in training: those of float32 take twice the time, for the same MRR to 0.001.
         half = isinstance(self.model, PathModel)
         with self._autocast() if half else nullcontext():
-            found: Evaluation = evaluate_model(self.model.scorer(), self.dataset, "valid")
+            found: Evaluation = evaluate_model(self.scorer(), self.dataset, "valid")
         better = found.mrr > self.best_mrr
         self.stale = 0 if better else self.stale + 1
         metrics = found.filtered["both"]["realistic"]

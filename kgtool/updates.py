@@ -15,6 +15,7 @@ from kgtool import processes
 from kgtool.checkpoint import Tensors, load_weights, pack_optimizer, unpack_optimizer
 from kgtool.config import Config, TrainingConfig
 from kgtool.errors import TrainingError
+from kgtool.model import KGModel
 from kgtool.objective import make_objective
 from kgtool.ops import in_threads
 from kgtool.optimizer import (
@@ -25,6 +26,7 @@ from kgtool.optimizer import (
     training_dtype,
 )
 from kgtool.run import build_model
+from kgtool.scorers import PathScorer, Scorer, SpreadScorer
 from kgtool.triples import KGDataset
 
 
@@ -100,6 +102,12 @@ class Updater:
         with torch.sparse.check_sparse_tensor_invariants(enable=False):  # ours are made in order
             self.optimizer.step()
         return loss
+
+    def scorer(self) -> Scorer | SpreadScorer | PathScorer:
+        """What answers queries with the weights as they are; all processes ask for it together."""
+        if isinstance(self.model, KGModel) and self.model.shards:
+            return self.model.spread_scorer(self.model.shards)
+        return self.model.scorer()
 
     def _batches(self, order: Tensor) -> Sequence[Tensor]:
         """What this process asks in each step of an epoch: all have as many steps."""

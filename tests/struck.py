@@ -17,7 +17,6 @@ import torch
 
 from kgtool import partition, processes
 from kgtool.cli import main
-from kgtool.graph import MessageGraph
 from kgtool.trainer import _Trainer
 
 TWO = socket.gethostname() == "two"
@@ -36,9 +35,9 @@ def refuse(event: str, about: tuple[Any, ...]) -> None:
         assert Path(sys.argv[2]).parent not in Path(about[0]).parents, about[0]
 
 
-def halves(graph: MessageGraph, parts: int) -> torch.Tensor:
+def halves(triples: torch.Tensor, num_entities: int, parts: int) -> torch.Tensor:
     """In place of METIS, which may answer otherwise for the next run."""
-    return torch.arange(graph.num_entities) % parts
+    return torch.arange(num_entities) % parts
 
 
 def commands(words: list[str]) -> None:

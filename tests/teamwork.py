@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from kgtool import partition, processes, trainer
 from kgtool.blend import fit_blend
 from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.config import Config
-from kgtool.errors import RunError
+from kgtool.errors import RunError, ScoreError
 from kgtool.evaluator import evaluate_model
 from kgtool.files import write_json
 from kgtool.graph import MessageGraph
+from kgtool.model import KGModel
+from kgtool.neighbourhood import draw_around
 from kgtool.ops import rows as rows_of
 from kgtool.partition import metis, shards_of
-from kgtool.run import Run
+from kgtool.run import Run, build_model
 from kgtool.shards import Shards
 from kgtool.trainer import train
 from tests.graphs import random_dataset
@@ -109,22 +112,91 @@ def check_fetching() -> None:
     torch.testing.assert_close(gradient.to_dense(), shards.own_of(slow.to_dense()))
 
 
+def held_in_turn(num_entities: int) -> Shards:
+    """Entities, each held by the next process."""
+    owner = in_turn(torch.empty(0), num_entities, processes.size())
+    place = torch.empty_like(owner)
+    place[torch.argsort(owner, stable=True)] = torch.arange(num_entities)
+    return Shards(place, processes.bounds(torch.bincount(owner).tolist()))
+
+
+def check_draws() -> None:
+    """What is drawn around entities does not depend on who holds which edges."""
+    dataset = random_dataset(5, num_entities=30, num_train=400)
+    shards = held_in_turn(30)
+    whole = MessageGraph.from_dataset(dataset)
+    held = shards.held(torch.arange(30))
+    own = MessageGraph.from_dataset(dataset, held)
+    assert own.num_edges == int(held[whole.tail].sum()) < whole.num_edges
+    rank = processes.rank()
+    entity = torch.arange(30)[rank :: processes.size() + 1]
+    hidden = dataset.train[rank * 9 : rank * 9 + 40]
+    for part in (entity, entity[:0]) if rank else (entity, entity):
+        torch.manual_seed(rank)
+        near = draw_around(whole, part, 2, 3, hidden)
+        torch.manual_seed(rank)
+        far = draw_around(own, part, 2, 3, hidden, shards)
+        assert torch.equal(near.entity, far.entity)
+        for a, b in zip(near.hops, far.hops, strict=True):
+            assert torch.equal(a.own, b.own)
+            assert torch.equal(a.scale, b.scale)
+            for field in ("source", "type", "offsets"):
+                assert (getattr(a.edges, field) == getattr(b.edges, field)).all()
+
+
+def check_spread_ranks() -> None:
+    """Entities that are held apart are ranked as they are in one process, to the bit."""
+    dataset = random_dataset(6, num_entities=70, num_train=500)
+    for layers, ties, chunk_size in ((0, False, 7), (0, True, None), (2, False, None)):
+        torch.manual_seed(1)
+        config = tiny_config(encoder={"layers": layers}, negatives=8, optimizer="adagrad")
+        model = build_model(config, dataset)
+        assert isinstance(model, KGModel)
+        if ties:
+            model.encoder.entities.data.round_()
+        shards = held_in_turn(70)
+        held = shards.held(torch.arange(70))
+        apart = deepcopy(model)
+        apart.shards = shards
+        apart.graph = MessageGraph.from_dataset(dataset, held)
+        apart.encoder.entities.data = shards.own_of(model.encoder.entities.data)
+        apart.decoder.bias.data = shards.own_of(model.decoder.bias.data)
+        one, several = model.scorer(), apart.spread_scorer(shards)
+        torch.testing.assert_close(shards.whole(several.entities), one.entities)
+        found = evaluate_model(several, dataset, "valid", chunk_size).ranking
+        expected = evaluate_model(one, dataset, "valid", chunk_size).ranking
+        for a, b in ((found.filtered, expected.filtered), (found.raw, expected.raw)):
+            assert torch.equal(a.better, b.better)
+            assert torch.equal(a.equal, b.equal)
+            assert torch.equal(a.candidates, b.candidates)
+        torch.testing.assert_close(found.score, expected.score)
+        if not layers:
+            assert torch.equal(found.score, expected.score)
+        assert bool(expected.raw.equal.any()) == ties
+        hr = dataset.valid[:5, :2]
+        torch.testing.assert_close(several.score_t(hr), one.score_t(hr))
+        if processes.rank() == 1:  # what one process finds, all are told
+            several.entities.data[0] = torch.nan
+        with pytest.raises(ScoreError):
+            evaluate_model(several, dataset, "valid")
+
+
 def check_metis(place: Path) -> None:
-    graph = MessageGraph.from_dataset(random_dataset(3, num_entities=40, num_train=150))
+    dataset = random_dataset(3, num_entities=40, num_train=150)
     kept = place / "owners"
-    shards = shards_of(graph, kept)
+    shards = shards_of(dataset, kept)
     assert shards is not None
     assert sorted(shards.place.tolist()) == list(range(40))
     held = torch.cat(processes.gather(shards.held(torch.arange(40)).long().unsqueeze(0)))
     assert held.sum(0).tolist() == [1] * 40
     for _ in range(20):  # many edges between few, and loops: METIS may end the process
-        metis(MessageGraph.from_dataset(random_dataset(3, num_entities=24, num_train=200)), 4)
+        metis(random_dataset(3, num_entities=24, num_train=200).train, 24, 4)
 
     # What is kept is read again in as many processes; else it is made anew.
     if processes.rank() == 0:
         owner = load_tensors(kept)[0]["owner"]
         save_tensors(kept, {"owner": owner.flip(0)}, {"processes": processes.size()})
-    again = shards_of(graph, kept)
+    again = shards_of(dataset, kept)
     assert again is not None
     assert torch.equal(again.held(torch.arange(40)), shards.held(torch.arange(40)).flip(0))
     if processes.rank() == 0:
@@ -136,19 +208,19 @@ def check_metis(place: Path) -> None:
         with pytest.raises(RunError, match=r"damaged.* Remedy: remove it"):
             partition._read(kept, owner)
         save_tensors(kept, {"owner": owner * 0}, {"processes": processes.size() + 1})
-    third = shards_of(graph, kept)
+    third = shards_of(dataset, kept)
     assert third is not None
     assert 0 < third.count < 40
 
 
-def in_turn(graph: MessageGraph, parts: int) -> Tensor:
+def in_turn(triples: Tensor, num_entities: int, parts: int) -> Tensor:
     """In place of METIS, which may answer otherwise the next time."""
-    return torch.arange(graph.num_entities) % parts
+    return torch.arange(num_entities) % parts
 
 
-def in_a_row(graph: MessageGraph, parts: int) -> Tensor:
+def in_a_row(triples: Tensor, num_entities: int, parts: int) -> Tensor:
     """As METIS may answer the next time."""
-    return in_turn(graph, parts).sort().values
+    return in_turn(triples, num_entities, parts).sort().values
 
 
 def weights(run: Run) -> dict[str, Tensor]:
@@ -237,6 +309,8 @@ def main(place: Path) -> None:
         check_sums()
         check_shares()
         check_fetching()
+        check_draws()
+        check_spread_ranks()
         check_metis(place)
         partition.metis = in_turn
         check_training(place)

@@ -19,9 +19,9 @@ ORDER = [
     {"loaders", "graph", "counts", "splits", "kept"},
     {"moments", "division", "words"},
     {"questions"},
+    {"shards"},
     {
         "neighbourhood",
-        "shards",
         "queries",
         "decoder",
         "all_paths",
