@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from kgtool import processes
 from kgtool.graph import MessageGraph
 from kgtool.neighbourhood import Neighbourhood
-from kgtool.ops import Incidence, block_sum, relational_sum
+from kgtool.ops import Incidence, block_sum, common_size, relational_sum
 
 Decomposition = Literal["basis", "block"]
 Start = Literal["embedding", "relations"]
@@ -98,12 +98,13 @@ class RGCNLayer(nn.Module):
         Returns:
             `(N, dim_out)`, same dtype.
         """
+        product = _padded_product if isinstance(own, Tensor) else torch.matmul
         if self.decomposition == "basis":
             neighbours = relational_sum(h, self.coefficients, scale, edges)  # (N, B, d)
-            out = neighbours.flatten(1) @ self.bases.flatten(0, 1)  # (N, B·d) (B·d, d')
+            out = product(neighbours.flatten(1), self.bases.flatten(0, 1))  # (N, B·d) (B·d, d')
         else:
             out = block_sum(h, self.blocks, scale, edges)
-        return (out + h[own] @ self.self_loop).to(h.dtype)
+        return (out + product(h[own], self.self_loop)).to(h.dtype)
 
 
 class RGCNEncoder(nn.Module):
@@ -277,6 +278,11 @@ class RGCNEncoder(nn.Module):
             kept[hidden] = False
             kept[graph.inverse[hidden]] = False
         return kept
+
+
+def _padded_product(x: Tensor, matrix: Tensor) -> Tensor:
+    """`x @ matrix`, of as many rows as were drawn: in a product of a size that others share."""
+    return (F.pad(x, (0, 0, 0, common_size(len(x)) - len(x))) @ matrix)[: len(x)]
 
 
 def _blocks(edges: Incidence, rows: slice) -> Iterator[tuple[Incidence, slice, slice]]:

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from kgtool import processes
 from kgtool.config import AllPathsConfig, Config, OnePathConfig
 from kgtool.model import KGModel, PathModel
-from kgtool.ops import Reach, Region, Task, entity_loss, known_among, path_loss
+from kgtool.ops import (
+    Reach,
+    Region,
+    Task,
+    common_size,
+    entity_loss,
+    known_among,
+    path_loss,
+)
 from kgtool.queries import Batch, PassBatch, PassSampler, WalkSampler, epoch_order, link_queries
 from kgtool.regularizer import dura
 from kgtool.triples import AnswerIndex, KGDataset, answer_index
@@ -143,8 +151,9 @@ class SampledObjective:
         hidden = torch.stack([head, relation, tail], dim=1)[: len(part) * s.hide_targets]
         states, relations = self.model.states_of(entity, self.fanout, hidden)
         hr, query = torch.unique(torch.stack([head, relation], 1), dim=0, return_inverse=True)
+        hr = _with_copies(hr)
         at_head, at_tail, at_others = place.split([len(head), len(tail), len(others)])
-        of_query = at_head.new_empty(len(hr)).index_copy_(0, query, at_head)
+        of_query = at_head.new_zeros(len(hr)).index_copy_(0, query, at_head)
         length = torch.ones_like(of_query)
         queries = decoder(of_query, hr[:, 1:], length, states, relations)  # (q, d)
         bias = self.model.rows(decoder.bias, entity)
@@ -160,7 +169,7 @@ class SampledObjective:
         return loss, len(part)
 
     def _draw(self) -> tuple[Tensor, Tensor]:
-        """Distinct entities `(k,)`, ascending, and `log(n_v / (K q_v))` of each."""
+        """Entities `(k,)`, ascending, and `log(n_v / (K q_v))` of each; copies of the last count 0."""
         num_entities, num_edges = len(self._ends), int(self._ends[-1])
         count = self.settings.negatives
         uniform = torch.randint(num_entities, ((count + 1) // 2,))
@@ -168,7 +177,15 @@ class SampledObjective:
         tail = torch.searchsorted(self._ends, edge, right=True)
         entity, times = torch.unique(torch.cat([uniform, tail]), return_counts=True)
         chance = (1 / num_entities + self._degree[entity] / num_edges) / 2
-        return entity, (times / (count * chance)).log()
+        log_weight = (times / (count * chance)).log()
+        copies = common_size(len(entity)) - len(entity)
+        return _with_copies(entity), F.pad(log_weight, (0, copies), value=-torch.inf)
+
+
+def _with_copies(rows: Tensor) -> Tensor:
+    """The rows `(n, ...)`, the last one again and again up to a size that others share, if any."""
+    many = common_size(len(rows)) if len(rows) else 0
+    return rows[torch.arange(many).clamp(max=len(rows) - 1)]
 
 
 class AllPathsObjective:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kgtool.config import parse_config
 from kgtool.encoder import RGCNEncoder
@@ -19,6 +20,7 @@ from kgtool.objective import SampledObjective, make_objective
 from kgtool.ops import known_among, rows, sample_in_edges
 from kgtool.optimizer import clip_norm
 from kgtool.run import build_model
+from kgtool.triples import KGDataset
 from tests.graphs import edges_of, random_dataset
 from tests.runs import ring, tiny_config
 
@@ -140,8 +142,10 @@ def sampled_config(negatives: int = 4, **settings: Any) -> Any:
     return tiny_config(negatives=negatives, **settings, **training)
 
 
-def sampled(**settings: Any) -> tuple[KGModel, SampledObjective]:
-    dataset, config = ring(), sampled_config(**settings)
+def sampled(
+    dataset: KGDataset | None = None, **settings: Any
+) -> tuple[KGModel, SampledObjective]:
+    dataset, config = dataset or ring(), sampled_config(**settings)
     torch.manual_seed(1)
     model = build_model(config, dataset)
     made = make_objective(config, model, dataset)
@@ -205,6 +209,34 @@ def test_a_step_touches_only_what_it_draws():
     assert bias.is_sparse
     assert entities._nnz() <= 2 * 4  # head, tail and two drawn, each with one neighbour
     assert bias._nnz() <= 4
+
+
+class Products(TorchDispatchMode):
+    """Notes the shapes of all matrix products, backward too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: set[Any] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in ("mm", "addmm", "mv", "bmm"):
+            self.shapes.add((func, *(a.shape for a in args if isinstance(a, torch.Tensor))))
+        return func(*args, **(kwargs or {}))
+
+
+def test_steps_make_products_of_few_shapes():
+    """Each new one is compiled and kept: memory would grow with the number of steps."""
+    dataset = random_dataset(1, num_entities=500, num_train=1500)
+    model, made = sampled(dataset, negatives=300, encoder={"layers": 1, "fanout": 2}, dura=0.1)
+    parameters = list(model.parameters())
+    seen = []
+    for batch in made.order(1, 0)[:2000].split(200):
+        with Products() as products:
+            torch.autograd.grad(made.loss(batch)[0], parameters, allow_unused=True)
+        seen.append(products.shapes)
+    assert len(seen) >= 6
+    assert seen[0]
+    assert len(set.union(*seen)) <= 3.5 * len(seen[0])  # 8 times, where sizes are as drawn
 
 
 def test_clipping_is_torch_s_own():

@@ -17,7 +17,7 @@ from kgtool.ops.path_step_torch import path_rows
 from kgtool.ops.reach import Reach, reach
 from kgtool.ops.region import Region, Task
 from kgtool.ops.relational_sum import relational_sum
-from kgtool.ops.rows import rows
+from kgtool.ops.rows import common_size, rows
 from kgtool.ops.sample_in_edges import sample_in_edges
 from kgtool.ops.threads import hold_threads, in_threads
 
@@ -28,6 +28,7 @@ __all__ = [
     "Task",
     "begins",
     "block_sum",
+    "common_size",
     "count_better",
     "count_better_listed",
     "distance",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kgtool.ops.incidence import Incidence, in_edges
+from kgtool.ops.rows import common_size
 
 
 class Rows:
@@ -49,14 +50,8 @@ class Rows:
         return int(self.first[step, -1])
 
     def padded_rows(self, step: int) -> int:
-        """More rows than that, at least one: a size that many passes share.
-
-        Libraries of matrix products compile a program for each shape they meet, which takes longer
-        than to run it.
-        """
-        rows = self.rows(step)
-        grid = max(16, 1 << max(0, rows.bit_length() - 5))
-        return (rows // grid + 1) * grid
+        """More rows than that, at least one: see `common_size`."""
+        return common_size(self.rows(step))
 
     def rows_of_heads(self) -> list[int]:
         """How many entities each head has after the last step."""

@@ -1,4 +1,4 @@
-"""Some rows of a table, whose gradient is of those rows alone."""
+"""Some rows of a table, whose gradient is of those rows alone; and how many make a product."""
 
 from __future__ import annotations
 
@@ -36,3 +36,13 @@ def rows(table: Tensor, ids: Tensor) -> Tensor:
     """
     out: Tensor = _Rows.apply(table, ids)  # type: ignore[no-untyped-call]
     return out
+
+
+def common_size(count: int) -> int:
+    """More than a number of rows, at least one: a size that many such numbers share.
+
+    Libraries of matrix products compile a program for each shape they meet, which takes longer than
+    to run it, and keep a thousand, among which freed memory lies in pieces.
+    """
+    grid = max(16, 1 << max(0, count.bit_length() - 5))
+    return (count // grid + 1) * grid
