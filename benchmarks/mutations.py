@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import io
 import json
 import lzma
+import math
 import re
 import struct
 import sys
@@ -21,9 +23,16 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+# Before torch: see `benchmarks.common`.
+import kgtool  # noqa: F401
+
+# isort: split
 import pyarrow as pa
 import pyarrow.parquet as pq
+import safetensors.torch
 import tomli_w
+import torch
+from torch import Tensor
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -47,6 +56,7 @@ NUMBERS = (
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
     *TEXTS, None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, 10**12, 10**400, 0.5, -1.5, 1e308,
+    math.nan, math.inf,
     [], {}, [[]], {"": {}}, [1, 2], ["a", "b"], {"a": 1},
 )  # fmt: skip
 DEEP = 200_000  # brackets within brackets
@@ -201,6 +211,102 @@ def any_safetensors(data: bytes, random: Random) -> bytes:
         header = edited(header, random)
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + tensors
+
+
+_DTYPES = (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn,
+    torch.complex64, torch.int64, torch.int32, torch.uint8, torch.bool,
+)  # fmt: skip
+_ODD = (math.nan, math.inf, -math.inf, -1e38, 1e30, 1e-45, -1, 0, 1, 2, 255, 2**31, 2**62, -(2**63))
+
+
+def any_checkpoint(data: bytes, random: Random) -> bytes:
+    """Change tensors or the state of a checkpoint, and sign it: its checksum is right."""
+    tensors, state = _opened(data)
+    kind = random.randrange(3)
+    if kind != 0:
+        for _ in range(random.choice((1, 1, 3))):
+            tensors = _other_tensors(tensors, random)
+    if kind != 1:
+        state = _other_state(state, random)
+    return signed(tensors, state)
+
+
+def _opened(data: bytes) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a safetensors file, and the JSON in its header."""
+    (size,) = struct.unpack("<Q", data[:8])
+    state = json.loads(data[8 : 8 + size])["__metadata__"]["state"]
+    # Sorted: the library gives them in another order each time.
+    return dict(sorted(safetensors.torch.load(data).items())), state
+
+
+def signed(tensors: dict[str, Tensor], state: str) -> bytes:
+    """A safetensors file as `kgtool.checkpoint` signs it, of any dtypes and any text as state."""
+    plain = safetensors.torch.save({n: t.clone().contiguous() for n, t in tensors.items()})
+    (size,) = struct.unpack("<Q", plain[:8])
+    zeros = "0" * 64
+    own = {"__metadata__": {"sha256": zeros, "state": state}}
+    header = json.dumps(own | json.loads(plain[8 : 8 + size])).encode()
+    header += b" " * (-len(header) % 8)
+    out = struct.pack("<Q", len(header)) + header + plain[8 + size :]
+    return out.replace(zeros.encode(), hashlib.sha256(out).hexdigest().encode(), 1)
+
+
+def _other_state(state: str, random: Random) -> str:
+    """Change a number of a JSON text, a value of any kind, or the text."""
+    kind = random.randrange(5)
+    if kind <= 1 and (found := list(_NUMBER.finditer(state.encode()))):
+        one = random.choice(found)
+        return state[: one.start()] + random.choice(("2", "3", *NUMBERS)) + state[one.end() :]
+    if kind <= 3:
+        return json.dumps(edited(json.loads(state), random))
+    return any_json(state.encode(), random).decode(errors="replace")
+
+
+def _other_tensors(tensors: dict[str, Tensor], random: Random) -> dict[str, Tensor]:
+    """Change values, dtype, shape or name of a tensor; leave it out, double it or swap it."""
+    if not tensors:
+        return tensors
+    out = dict(tensors)
+    name, other = random.choice(list(out)), random.choice(list(out))
+    tensor, kind = out[name], random.randrange(9)
+    if kind <= 2:
+        value = torch.tensor(random.choice(_ODD), dtype=torch.float64).to(tensor.dtype)
+        flat = tensor.clone().reshape(-1)
+        at = random.randrange(len(flat)) if len(flat) else 0
+        flat[slice(None) if kind == 0 else slice(at, at + 1)] = value
+        out[name] = flat.reshape(tensor.shape)
+    elif kind == 3 and not tensor.is_complex():
+        out[name] = tensor.to(random.choice(_DTYPES))
+    elif kind <= 5:
+        out[name] = _reshaped(tensor, random)
+    elif kind == 6:
+        del out[name]
+    elif kind == 7:
+        ends = ("x", f"model.{name}", f"optimizer.{name}", f"{name}.step", "optimizer.x")
+        out[random.choice((*TEXTS[:-2], *ends))] = out[name]
+        if random.random() < 0.5:
+            del out[name]
+    else:
+        out[name], out[other] = out[other], tensor
+    return out
+
+
+def _reshaped(tensor: Tensor, random: Random) -> Tensor:
+    """The same values, or more or fewer of them, in another shape."""
+    flat = tensor.reshape(-1)
+    ways: list[Callable[[], Tensor]] = [
+        lambda: flat,
+        lambda: tensor.unsqueeze(0),
+        lambda: tensor.unsqueeze(-1),
+        lambda: tensor.reshape(tensor.shape[::-1]),
+        lambda: flat[:0],
+        lambda: torch.empty(0, 2**40, dtype=tensor.dtype),
+        lambda: flat[0].clone() if len(flat) else flat,
+        lambda: tensor[:-1] if tensor.dim() else flat,
+        lambda: torch.cat([tensor, tensor]) if tensor.dim() else flat.repeat(2),
+    ]
+    return random.choice(ways)()
 
 
 def any_table(data: bytes, random: Random) -> bytes:

@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest import mock
 
 # First: kgtool is to be imported before torch.
 from benchmarks import common, mutations
@@ -39,10 +40,13 @@ from benchmarks import common, mutations
 # isort: split
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 import kgtool
-from kgtool import cli
+from kgtool import cli, processes
+from kgtool.checkpoint import save_tensors
 from kgtool.config import parse_config
+from kgtool.errors import KGToolError
 from kgtool.export import parquet  # noqa: F401  # what commands import when they first run
 from kgtool.loaders.write import write_dataset
 from kgtool.registry.entries import REGISTRY
@@ -61,15 +65,18 @@ class Kind:
         file: the one that is changed, in the folder of `make_folder`.
         change: how.
         command: what is typed in that folder.
+        processes: that are to work together; the command is that of the first.
     """
 
     name: str
     file: str
     change: mutations.Mutator
     command: str
+    processes: int = 1
 
 
 _TEXT, _JSON, _TENSORS = mutations.any_text, mutations.any_json, mutations.any_safetensors
+_SIGNED = mutations.any_checkpoint
 KINDS = (
     Kind("run: config.toml", "one/config.toml", mutations.any_toml, "evaluate one"),
     Kind("run: entities.tsv", "one/entities.tsv", _TEXT, "predict one e1 r0 ?"),
@@ -85,6 +92,27 @@ KINDS = (
     Kind("run: probabilities", "one/probability.safetensors", _TENSORS, "predict one e1 r0 ?"),
     Kind("run: relation fit", "one/relations.safetensors", _TENSORS, "predict one e1 ? e2"),
     Kind("run: states", "all/states.safetensors", _TENSORS, "neighbours all e1"),
+    Kind("run: owners", "spread/owners.safetensors", _TENSORS,
+         "train spread/config.toml --out spread --resume", 2),
+    Kind("signed: owners", "spread/owners.safetensors", _SIGNED,
+         "train spread/config.toml --out spread --resume", 2),
+    Kind("signed: last, spread", "spread/last.safetensors", _SIGNED,
+         "train spread/config.toml --out spread --resume", 2),
+    Kind("signed: last", "part/last.safetensors", _SIGNED,
+         "train part/config.toml --out part --resume"),
+    Kind("signed: last, finished", "all/last.safetensors", _SIGNED,
+         "train all/config.toml --out all --resume"),
+    Kind("signed: best, resumed", "part/best.safetensors", _SIGNED,
+         "train part/config.toml --out part --resume"),
+    Kind("signed: best", "one/best.safetensors", _SIGNED, "predict one e1 r0 ?"),
+    Kind("signed: best, all paths", "all/best.safetensors", _SIGNED, "predict all e1 r0 ?"),
+    Kind("signed: best, extended", "one/best.safetensors", _SIGNED,
+         "extend one loose.tsv --out new"),
+    Kind("signed: best, begun from", "one/best.safetensors", _SIGNED,
+         "train tiny.toml --start one --out new"),
+    Kind("signed: probabilities", "one/probability.safetensors", _SIGNED, "predict one e1 r0 ?"),
+    Kind("signed: relation fit", "one/relations.safetensors", _SIGNED, "predict one e1 ? e2"),
+    Kind("signed: states", "all/states.safetensors", _SIGNED, "neighbours all e1"),
     Kind("run: history.tsv", "all/history.tsv", _TEXT, "report all"),
     Kind("run: metrics.json", "all/metrics.test.json", _JSON, "report all"),
     Kind("run: breakdown.tsv", "all/breakdown.test.tsv", _TEXT, "report all"),
@@ -152,6 +180,15 @@ def make_folder(folder: Path) -> None:
             kgtool.predict(run, [("e1", "r0", "?"), ("e1", "?", "e2")])
             kgtool.neighbours(run, "e1")
         kgtool.train(one, kgtool.load_dataset("data"), "part", progress=False)
+        drawn = parse_config(
+            common_
+            | {"training": training | {"optimizer": "adagrad"}}
+            | {"encoder": {"fanout": 3}, "one_path": {"batch_size": 64, "negatives": 4}}
+        )
+        kgtool.train(drawn, kgtool.load_dataset("data"), "spread", progress=False)
+        save_tensors(
+            Path("spread/owners.safetensors"), {"owner": torch.arange(24) % 2}, {"processes": 2}
+        )
         part = Path("part/config.toml")
         part.write_text(part.read_text().replace("epochs = 1", "epochs = 2"))
         Path("all/calibration.test.tsv").write_text(
@@ -371,7 +408,10 @@ class Sandbox:
         """What becomes of a file of a kind; see `typed`."""
         (self.found(kind, self.copy)).write_bytes(content)
         try:
-            with environment(REGISTRY, str(self.copy / "registry.toml"), kind.name == "registry"):
+            with (
+                environment(REGISTRY, str(self.copy / "registry.toml"), kind.name == "registry"),
+                in_a_team(kind.processes),
+            ):
                 return typed(kind.command.split(), self.copy, watch=watch)
         finally:
             self.restore()
@@ -406,6 +446,26 @@ def environment(name: str, value: str, here: bool) -> Iterator[None]:
             os.environ.pop(name)
         if before is not None:
             os.environ[name] = before
+
+
+@contextlib.contextmanager
+def in_a_team(size: int) -> Iterator[None]:
+    """As the first of so many processes, while the block runs.
+
+    The others add and say nothing, which is enough to resume a run that is finished; asked for
+    rows, they have ended.
+    """
+
+    def exchange(told: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        if size > 1:
+            raise KGToolError("another process has ended.")
+        return list(told)
+
+    with mock.patch.multiple(
+        processes, size=lambda: size, say=lambda tensor: tensor, add_up=lambda tensors: None,
+        exchange=exchange,
+    ):  # fmt: skip
+        yield
 
 
 @dataclass

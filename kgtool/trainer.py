@@ -297,7 +297,7 @@ class _Trainer(Updater):
             self.take(tensors, path)
         except KeyError as error:
             raise RunError(f"{path}: incomplete checkpoint, without {error}") from error
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
             raise RunError(
                 f"{path}: damaged checkpoint ({error}). Remedy: restore the file or train again."
             ) from error
@@ -324,7 +324,8 @@ class _Trainer(Updater):
         best = int(max(self.history, key=lambda row: row["valid_mrr"])["epoch"])
         path = self.run.path / BEST
         try:
-            epoch = load_tensors(path)[1].get("epoch", -1)
+            epoch = load_tensors(path)[1].get("epoch")
+            epoch = epoch if type(epoch) is int else -1
             wrong = f"{path} holds the weights of epoch {epoch}, not those of epoch {best}."
         except RunError as error:
             epoch, wrong = -1, fault(error)
@@ -360,7 +361,8 @@ def _sound(value: Any, kind: type) -> bool:
     if kind is list:
         return isinstance(value, list) and all(
             isinstance(row, dict)
-            and "valid_mrr" in row
+            and _sound(row.get("epoch"), int)
+            and _sound(row.get("valid_mrr"), float)
             and all(type(number) in (int, float) for number in row.values())
             for row in value
         )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from random import Random
 
 import pytest
+import torch
 
-from benchmarks import strangers
+from benchmarks import mutations, strangers
+from kgtool.checkpoint import load_tensors, save_tensors
+from kgtool.errors import RunError
 
 
 def test_no_file_of_a_stranger_does_harm(capsys):
@@ -15,6 +19,7 @@ def test_no_file_of_a_stranger_does_harm(capsys):
     assert strangers.main(["--inputs", "300", "--seed", "3"]) == 0
     out = capsys.readouterr().out
     assert "best.safetensors" in out
+    assert "owners" in out
     assert "tar.gz" in out
 
 
@@ -27,6 +32,26 @@ def test_harm_is_seen(tmp_path):
         assert done == [f"wrote {tmp_path / 'outside'}"]
         pickle.loads(pickle.dumps(Path("x")))
     assert any("pickle.find_class" in what for what in done)
+
+
+def test_a_checkpoint_of_a_stranger_has_its_checksum(tmp_path):
+    """It reads, or is refused for something else; and the same numbers give the same bytes."""
+    path = tmp_path / "x.safetensors"
+    state = {"epoch": 1, "history": [{"epoch": 1, "valid_mrr": 0.5}]}
+    tensors = {f"model.{i}": torch.arange(12.0).reshape(i, -1) for i in range(1, 5)}
+    save_tensors(path, tensors, state)
+    whole = path.read_bytes()
+    refused = []
+    for number in range(300):
+        content = mutations.any_checkpoint(whole, Random(number))
+        assert content == mutations.any_checkpoint(whole, Random(number))
+        path.write_bytes(content)
+        try:
+            load_tensors(path)
+        except RunError as error:
+            refused.append(str(error))
+    assert 5 < len(refused) < 100
+    assert not any("its bytes are not those" in message for message in refused)
 
 
 def test_a_kind_that_is_not_there_is_told_of():

@@ -19,8 +19,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.strangers import in_a_team
 from kgtool import objective, trainer
-from kgtool.checkpoint import load_tensors
+from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.config import Config, TrainingConfig
 from kgtool.errors import RunError, TrainingError
 from kgtool.evaluator import evaluate_model
@@ -29,11 +30,11 @@ from kgtool.ops import entity_loss
 from kgtool.optimizer import learning_rate
 from kgtool.perplexity import perplexity
 from kgtool.queries import WalkSampler
-from kgtool.run import BEGINNING, BEST, HISTORY, LAST, LOG, PREVIOUS, Run, build_model
+from kgtool.run import BEGINNING, BEST, HISTORY, LAST, LOG, OWNERS, PREVIOUS, Run, build_model
 from kgtool.signals import Interrupted
 from kgtool.trainer import train
 from kgtool.triples import KGDataset
-from tests.runs import all_paths_config, random_config, ring, tiny_config
+from tests.runs import RING, all_paths_config, random_config, ring, tiny_config
 
 STEPS_AN_EPOCH = 4
 
@@ -272,6 +273,49 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(steady, tmp_path,
     assert_same(again, run)
     # Nothing damaged was kept.
     assert load_tensors(again.path / PREVIOUS)[1]["epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"epoch": math.nan}, {"epoch": math.inf}, {"epoch": -1}, {"epoch": "1"}, {"epoch": None},
+        {"valid_mrr": 10**400}, {"valid_mrr": math.nan}, {"valid_mrr": []}, {"loss": "x"},
+    ],
+)  # fmt: skip
+def test_a_checkpoint_whose_history_is_none_is_refused(tmp_path, row):
+    """Its checksum is right: it is a stranger's."""
+    config = tiny_config(epochs=1)
+    run = fit(config, tmp_path / "run")
+    tensors, state = load_tensors(run.path / LAST)
+    changed = {k: v for k, v in (state["history"][0] | row).items() if v is not None}
+    save_tensors(run.path / LAST, tensors, state | {"history": [changed]})
+    with pytest.raises(RunError, match=r"last\.safetensors: damaged.*its history is none.*Remedy"):
+        fit(config, run.path, resume=True)
+
+
+@pytest.mark.parametrize("epoch", ["2\x1b[31m", [2], None, 2.0, True])
+def test_best_weights_of_no_epoch_are_not_the_best(tmp_path, capfd, epoch):
+    config = tiny_config(epochs=2, validate_every=2)
+    run = fit(config, tmp_path / "run")
+    tensors, state = load_tensors(run.path / BEST)
+    save_tensors(run.path / BEST, tensors, {"epoch": epoch})
+    fit(config, run.path, resume=True)
+    assert load_tensors(run.path / BEST)[1] == state == {"epoch": 2}
+    assert "holds the weights of epoch -1, not those of epoch 2" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("rows", [0, 1, RING - 1, RING + 1])
+def test_rows_that_are_not_the_entities_are_refused_by_several_processes(tmp_path, rows):
+    config = tiny_config(encoder={"fanout": 3}, negatives=8, optimizer="adagrad", epochs=1)
+    run = fit(config, tmp_path / "run")
+    save_tensors(run.path / OWNERS, {"owner": torch.arange(RING) % 2}, {"processes": 2})
+    with in_a_team(2):
+        fit(config, run.path, resume=True)
+        tensors, state = load_tensors(run.path / LAST)
+        tensors["model.encoder.entities"] = torch.zeros(rows, config.dim)
+        save_tensors(run.path / LAST, tensors, state)
+        with pytest.raises(RunError, match=r"last\.safetensors: damaged checkpoint.*Remedy"):
+            fit(config, run.path, resume=True)
 
 
 @pytest.mark.parametrize("harm", [change, Path.unlink])
