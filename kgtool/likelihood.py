@@ -17,8 +17,9 @@ def finite_scores(model: ScoresTails, hr: Tensor) -> tuple[Tensor, Tensor]:
     """
     scores = model.score_t(hr)
     norm = scores.float().logsumexp(1).double()
-    if not bool(norm.isfinite().all()):
-        head, relation = hr[~norm.isfinite()][0].tolist()
+    finite = norm.isfinite() & scores.amin(1).isfinite()  # -inf leaves no trace in the sum
+    if not bool(finite.all()):
+        head, relation = hr[~finite][0].tolist()
         raise not_finite(f"query (head {head}, relation {relation}, ?)")
     return scores, norm
 

@@ -154,17 +154,26 @@ def _asked(path: str | Path, keys: pd.MultiIndex, wanted: np.ndarray) -> str:
 def _read(path: str | Path) -> tuple[RankedQueries, dict[str, Grouping], pd.MultiIndex]:
     """Ranks, groups, and the key of each query: head, relation, tail, side."""
     frame = load_table(path)
-    missing = [name for name in (*TRIPLE, "side", "rank") if name not in frame]
+    needed = [*TRIPLE, "side", "rank"]
+    if any(column in frame for column in RAW.values()):
+        needed.append(RAW["realistic"])
+    missing = [name for name in needed if name not in frame]
     if missing:
         raise DataError(
             f"{path}: no column {', '.join(missing)}. Remedy: name the columns in the first row: "
-            "head, relation, tail, side and rank at least."
+            "head, relation, tail, side and rank at least, and raw beside other raw ranks."
         )
     if frame.empty:
         raise DataError(f"{path}: no ranks. Remedy: a row a query below the header.")
     for column in TRIPLE:
         _refuse(path, frame[column].isna().to_numpy(), frame[column], f"is no {column}", "a label")
-    side = frame["side"].astype(str).to_numpy()
+    by = ["relation", *(name for name in frame if name not in KNOWN)]
+    try:
+        groups = {name: _grouping(frame[name], ORDER.get(name, ())) for name in by}
+        keys = frame[[*TRIPLE, "side"]].astype(str)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: a label is no text ({error}). Remedy: UTF-8.") from error
+    side = keys["side"].to_numpy()
     _refuse(path, ~np.isin(side, ("head", "tail")), frame["side"], "is no side", "head or tail")
     candidates = _numbers(path, frame, "candidates", 1)
     ranks = {
@@ -188,12 +197,6 @@ def _read(path: str | Path) -> tuple[RankedQueries, dict[str, Grouping], pd.Mult
         triple, torch.from_numpy(side == "head"), ranks, raw, candidates,
         _numbers(path, frame, "raw_candidates", 1),
     )  # fmt: skip
-    by = ["relation", *(name for name in frame if name not in KNOWN)]
-    try:
-        groups = {name: _grouping(frame[name], ORDER.get(name, ())) for name in by}
-        keys = frame[[*TRIPLE, "side"]].astype(str)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: a label is no text ({error}). Remedy: UTF-8.") from error
     return queries, groups, pd.MultiIndex.from_frame(keys)
 
 

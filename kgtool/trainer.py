@@ -44,6 +44,7 @@ from kgtool.run import (
 )
 from kgtool.run_log import log_to
 from kgtool.signals import Interrupted, stop_signals
+from kgtool.terminal.console import harmless
 from kgtool.triples import KGDataset
 from kgtool.updates import Updater
 
@@ -343,6 +344,7 @@ class _Trainer(Updater):
 
     def _tell(self, message: str) -> None:
         """Say in the log and on the terminal what the user should know of."""
+        message = harmless(message)  # it may quote a file, which may be a stranger's
         self.log.warning(message)
         if processes.rank():
             return

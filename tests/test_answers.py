@@ -80,10 +80,11 @@ def test_features_are_those_of_both_ends():
         assert row[3:] == pytest.approx([one, float(back[h]), alone, other], abs=1e-5)
 
 
-def test_scores_that_are_not_finite_name_the_query():
+@pytest.mark.parametrize("score", [torch.nan, torch.inf, -torch.inf])
+def test_scores_that_are_not_finite_name_the_query(score):
     dataset = random_dataset(4)
     model = random(dataset)
-    model.scores[1, 0, 2] = torch.nan
+    model.scores[1, 0, 2] = score
     known = answer_index(dataset.train, dataset.num_relations)
     with pytest.raises(ScoreError, match=r"head 1, relation 0"):
         best_answers(model, torch.tensor([[1, 0]]), known, dataset.num_entities, 2)

@@ -209,6 +209,11 @@ def test_a_query_may_lack_a_group(tmp_path):
     frame.assign(tail=["d", None, "d"]).to_parquet(tmp_path / "ranks.parquet")
     with pytest.raises(DataError, match=r"line 3: .* is no tail"):
         read_ranks(tmp_path / "ranks.parquet")
-    frame.assign(kind=[b"x", b"\xff", b"x"]).to_parquet(tmp_path / "ranks.parquet")
-    with pytest.raises(DataError, match=r"ranks.parquet: a label is no text"):
+    for column in ("kind", "side"):
+        bytes_ = frame.assign(**{column: [b"x", b"\xff", b"x"]})
+        bytes_.to_parquet(tmp_path / "ranks.parquet")
+        with pytest.raises(DataError, match=r"ranks.parquet: a label is no text"):
+            read_ranks(tmp_path / "ranks.parquet")
+    frame.assign(raw_optimistic=1).to_parquet(tmp_path / "ranks.parquet")
+    with pytest.raises(DataError, match=r"no column raw\. .* and raw beside other raw ranks"):
         read_ranks(tmp_path / "ranks.parquet")

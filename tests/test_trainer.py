@@ -318,6 +318,17 @@ def test_rows_that_are_not_the_entities_are_refused_by_several_processes(tmp_pat
             fit(config, run.path, resume=True)
 
 
+def test_what_a_damaged_checkpoint_says_is_harmless_on_the_terminal(tmp_path, capfd):
+    config = tiny_config(epochs=1)
+    run = fit(config, tmp_path / "run")
+    header = b'{"\\u001b[2J": {"dtype": "F32", "shape": [1], "data_offsets": [8, 4]}}'
+    (run.path / LAST).write_bytes(len(header).to_bytes(8, "little") + header)
+    fit(config, run.path, resume=True)
+    for said in capfd.readouterr().err, (run.path / LOG).read_text():
+        assert "�[2J" in said
+        assert "\x1b" not in said
+
+
 @pytest.mark.parametrize("harm", [change, Path.unlink])
 def test_damaged_best_weights_are_written_anew_while_the_last_are_they(tmp_path, capfd, harm):
     config = tiny_config(epochs=2, validate_every=2)
