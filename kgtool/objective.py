@@ -160,7 +160,9 @@ class SampledObjective:
         scores = (queries @ states[at_others].t()).float() + (bias[at_others] + log_weight)
         inverse = graph.inverse_of(hr[:, 1])
         known = known_among(graph.incidence, hr[:, 0], inverse, others)
-        against = scores.masked_fill(known, -torch.inf).logsumexp(1)[query]
+        # Masked too, copies have no gradient where all that was drawn is known: it would be NaN.
+        left_out = known | log_weight.isneginf()
+        against = scores.masked_fill(left_out, -torch.inf).logsumexp(1)[query]
         found = (queries[query] * states[at_tail]).sum(1).float() + bias[at_tail]
         loss = F.softplus(against - found).sum()
         if s.dura:
@@ -169,7 +171,7 @@ class SampledObjective:
         return loss, len(part)
 
     def _draw(self) -> tuple[Tensor, Tensor]:
-        """Entities `(k,)`, ascending, and `log(n_v / (K q_v))` of each; copies of the last count 0."""
+        """Entities `(k,)`, ascending, and `log(n_v / (K q_v))`; -inf of copies of the last."""
         num_entities, num_edges = len(self._ends), int(self._ends[-1])
         count = self.settings.negatives
         uniform = torch.randint(num_entities, ((count + 1) // 2,))

@@ -20,7 +20,7 @@ from kgtool.objective import SampledObjective, make_objective
 from kgtool.ops import known_among, rows, sample_in_edges
 from kgtool.optimizer import clip_norm
 from kgtool.run import build_model
-from kgtool.triples import KGDataset
+from kgtool.triples import KGDataset, invert
 from tests.graphs import edges_of, random_dataset
 from tests.runs import ring, tiny_config
 
@@ -142,9 +142,7 @@ def sampled_config(negatives: int = 4, **settings: Any) -> Any:
     return tiny_config(negatives=negatives, **settings, **training)
 
 
-def sampled(
-    dataset: KGDataset | None = None, **settings: Any
-) -> tuple[KGModel, SampledObjective]:
+def sampled(dataset: KGDataset | None = None, **settings: Any) -> tuple[KGModel, SampledObjective]:
     dataset, config = dataset or ring(), sampled_config(**settings)
     torch.manual_seed(1)
     model = build_model(config, dataset)
@@ -209,6 +207,25 @@ def test_a_step_touches_only_what_it_draws():
     assert bias.is_sparse
     assert entities._nnz() <= 2 * 4  # head, tail and two drawn, each with one neighbour
     assert bias._nnz() <= 4
+
+
+def test_a_step_whose_draws_are_all_known_answers_has_gradients():
+    model, made = sampled(negatives=1, encoder={"layers": 0})
+    parameters = list(model.parameters())
+    answers, alone = set(edges_of(model.graph)), 0
+    for seed in range(20):
+        torch.manual_seed(seed)
+        drawn = set(made._draw()[0].tolist())
+        torch.manual_seed(seed)
+        for batch in made.order(1, 0).split(8):
+            edges = torch.tensor(edges_of(model.graph))[batch]
+            queries = invert(edges, made.model.graph.num_relation_ids // 2).tolist()
+            alone += any(all((h, r, v) in answers for v in drawn) for h, r, _ in queries)
+            told = torch.autograd.grad(made.loss(batch)[0], parameters, allow_unused=True)
+            for gradient in told:
+                assert gradient is None or bool(gradient.to_dense().isfinite().all())
+            torch.manual_seed(seed)
+    assert alone
 
 
 class Products(TorchDispatchMode):
