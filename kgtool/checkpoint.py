@@ -238,4 +238,9 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors
             tensor.dtype != torch.float32 for tensor in own.values()
         ):
             raise ValueError(f"the optimiser's tensors of {names[i]} are not its own")
+    # What it has already, as Adagrad its sums, may be mapped to a file, and is filled.
+    before = {like: dict(own) for like, own in optimizer.state.items()}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    for like, had in before.items():
+        for key, tensor in had.items():
+            optimizer.state[like][key] = tensor.copy_(optimizer.state[like][key])

@@ -83,7 +83,7 @@ def build_model(
         path: where the weights are from.
         spread: a model that draws its negatives is to hold a part of the rows of entities, and the
             edges into these, in each of the processes that work together; this is the file that
-            says which.
+            says which. Of one process, they may be larger than its memory, see `kgtool.mapped`.
 
     Raises:
         RunError: when the weights are not the model's, before there is memory for it: then no
@@ -99,7 +99,7 @@ def build_model(
     if weights is not None and path is not None:
         check_fit(planned, weights, path)
     need, there = sum(p.numel() * p.element_size() for p in planned.parameters()), machine_bytes()
-    if there is not None and need > there:
+    if there is not None and need > there and not (spread and drawing):
         raise ConfigError(
             f"the model's weights need {need / 1e9:,.1f} GB, this machine has {there / 1e9:,.1f} "
             f"GB: dim = {config.dim} with {dataset.num_entities:,} entities and "

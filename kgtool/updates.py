@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from kgtool import processes
 from kgtool.checkpoint import Tensors, load_weights, pack_optimizer, unpack_optimizer
 from kgtool.config import Config, TrainingConfig
 from kgtool.errors import TrainingError
+from kgtool.mapped import MappedTables
 from kgtool.model import KGModel
 from kgtool.objective import make_objective
 from kgtool.ops import in_threads
@@ -46,7 +48,7 @@ class Updater:
         config: what to train and how.
         dataset: the triples.
         owners: the file that says which process holds which entity's row; needed where several
-            do.
+            do. A process that is alone keeps tables which memory has no room for beside it.
     """
 
     def __init__(self, config: Config, dataset: KGDataset, owners: Path | None = None) -> None:
@@ -54,12 +56,15 @@ class Updater:
         self.seed = config.seed
         self.epoch = self.step = 0
         torch.manual_seed(config.seed + processes.rank())
-        self.model = build_model(config, dataset, spread=owners)
-        self.objective = make_objective(config, self.model, dataset)
-        self.names, self.parameters = zip(*self.model.named_parameters(), strict=True)
-        self.optimizer = make_optimizer(
-            self.settings, self.parameters, self.model.embeddings(), self.objective.sparse
-        )
+        drawing = config.one_path and config.one_path.negatives
+        alone = processes.size() == 1  # several hold a part each
+        with MappedTables(owners.parent) if owners and drawing and alone else nullcontext():
+            self.model = build_model(config, dataset, spread=owners)
+            self.objective = make_objective(config, self.model, dataset)
+            self.names, self.parameters = zip(*self.model.named_parameters(), strict=True)
+            self.optimizer = make_optimizer(
+                self.settings, self.parameters, self.model.embeddings(), self.objective.sparse
+            )
         self.device = next(self.model.parameters()).device.type
         self.precision = training_dtype(self.settings.precision, self.device)
         # Rows that are spread over processes are those of each, all else is the first's.

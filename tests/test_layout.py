@@ -29,7 +29,7 @@ ORDER = [
         "optimizer",
         "regularizer",
     },
-    {"encoder", "partition"},
+    {"encoder", "partition", "mapped"},
     {"walk_reader", "path_queries", "sweep", "scorers"},
     {"model"},
     {"objective", "explain", "extend", "ranking", "perplexity", "walk_search"},
