@@ -19,7 +19,7 @@ Shapes: N entities, R relation ids with inverses, E edges, B bases, K blocks, d 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -198,7 +198,9 @@ class RGCNEncoder(nn.Module):
                 self._layer(i, h, edges, scale[taken], rows)
                 for edges, taken, rows in _blocks(graph.incidence, share)
             ]
-            h = torch.cat(processes.gather(torch.cat([h[:0], *made])))
+            h = _joined(h, made)
+            if processes.size() > 1:
+                h = torch.cat(processes.gather(h))
         return h, self._relations()
 
     def of_some(self, h: Tensor, around: Neighbourhood) -> tuple[Tensor, Tensor]:
@@ -237,7 +239,7 @@ class RGCNEncoder(nn.Module):
                 self._layer(i, read, edges, hop.scale[taken], hop.own[rows])
                 for edges, taken, rows in _blocks(hop.edges, slice(0, len(h)))
             ]
-            h = torch.cat([h[:0], *made])
+            h = _joined(h, made)
         return h, self._relations()
 
     def _layer(
@@ -283,6 +285,11 @@ class RGCNEncoder(nn.Module):
 def _padded_product(x: Tensor, matrix: Tensor) -> Tensor:
     """`x @ matrix`, of as many rows as were drawn: in a product of a size that others share."""
     return (F.pad(x, (0, 0, 0, common_size(len(x)) - len(x))) @ matrix)[: len(x)]
+
+
+def _joined(h: Tensor, made: Sequence[Tensor]) -> Tensor:
+    """Blocks of states in a row, of none as many dims as `h` has."""
+    return made[0] if len(made) == 1 else torch.cat([h[:0], *made])
 
 
 def _blocks(edges: Incidence, rows: slice) -> Iterator[tuple[Incidence, slice, slice]]:
