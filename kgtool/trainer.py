@@ -6,10 +6,10 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -50,6 +50,8 @@ from kgtool.updates import Updater
 
 # Seconds of training that a fault costs at most; saved also at the end of each epoch.
 SAVE_AFTER = 600.0
+
+Read = TypeVar("Read")
 
 
 def train(
@@ -284,7 +286,7 @@ class _Trainer(Updater):
             RunError: when it is damaged or not of this run.
         """
         path = self.run.path / LAST
-        found = load_either(path, self.run.path / PREVIOUS)
+        found = _in_turn(lambda: load_either(path, self.run.path / PREVIOUS))
         if found is None:
             return False
         tensors, state, wrong = found
@@ -349,6 +351,26 @@ class _Trainer(Updater):
         if processes.rank():
             return
         tqdm.write(f"kgtool: {message}", file=sys.stderr)
+
+
+def _in_turn(read: Callable[[], Read]) -> Read:
+    """What the first process reads, which may rename files, and then the others.
+
+    All have read when any goes on, which may write.
+    """
+    error, first = None, processes.rank() == 0
+    if first:
+        try:
+            found = read()
+        except KGToolError as what:
+            error = what  # the others meet it too
+    processes.meet()
+    if error:
+        raise error
+    if not first:
+        found = read()
+    processes.meet()
+    return found
 
 
 # What a checkpoint's JSON holds, and its type.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from kgtool import partition, processes, trainer
 from kgtool.blend import fit_blend
-from kgtool.checkpoint import load_tensors, save_tensors
+from kgtool.checkpoint import load_either, load_tensors, save_tensors
 from kgtool.config import Config
 from kgtool.errors import RunError, ScoreError
 from kgtool.evaluator import evaluate_model
@@ -240,6 +241,21 @@ def check_training(place: Path) -> None:
         check_resuming(config, run, place / f"{name}, stopped")
 
 
+def slowly(path: Path, before: Path) -> Any:
+    """Read a checkpoint when a process that did not wait would have written the next."""
+    time.sleep(0.5 * (processes.rank() > 0))
+    found = load_either(path, before)
+    path.parent.with_suffix(f".read-{processes.rank()}").touch()
+    return found
+
+
+def save_after_all(path: Path, *about: Any, **more: Any) -> None:
+    """Write a checkpoint, which all must have read."""
+    read = list(path.parent.parent.glob(f"{path.parent.name}.read-*"))
+    assert len(read) == processes.size(), read
+    save_tensors(path, *about, **more)
+
+
 def check_resuming(config: Config, whole: Run, place: Path) -> None:
     original = trainer._Trainer._step
 
@@ -258,8 +274,12 @@ def check_resuming(config: Config, whole: Run, place: Path) -> None:
         trainer._Trainer._step = original  # type: ignore[method-assign]
     processes.meet()
     partition.metis = in_a_row
+    trainer.load_either = slowly  # type: ignore[attr-defined]
+    trainer.save_tensors = save_after_all  # type: ignore[attr-defined]
     resumed = train(config, ring(), place, resume=True, progress=False)
     partition.metis = in_turn
+    trainer.load_either = load_either  # type: ignore[attr-defined]
+    trainer.save_tensors = save_tensors  # type: ignore[attr-defined]
     processes.meet()
     a, b = weights(whole), weights(resumed)
     first, second = (
