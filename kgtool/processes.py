@@ -25,24 +25,29 @@ PATIENCE = timedelta(minutes=30)
 
 # What the processes of a team write to each other beside tensors.
 _board: Store | None = None
+# Whether tensors on GPUs travel from there.
+_by_nccl = False
 
 
 @contextmanager
 def team() -> Iterator[None]:
     """Meet the processes that `torchrun` has started beside this one, for the `with` block.
 
-    They talk by gloo, which needs nothing but a network: what training sends is on the CPU.
+    They talk by gloo, which needs nothing but a network, and where each has a GPU of its own by
+    NCCL of what is there.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ or dist.is_initialized():
         yield
         return
-    global _board
+    global _board, _by_nccl
     store, own, count = next(rendezvous("env://"))
     store = own_store(store, own, count, PATIENCE)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", interface(store, own, count))
     _board = store
+    backend = choose_backend()
+    _by_nccl = "nccl" in backend
     with _talking():
-        dist.init_process_group("gloo", store=store, rank=own, world_size=count, timeout=PATIENCE)
+        dist.init_process_group(backend, store=store, rank=own, world_size=count, timeout=PATIENCE)
     done = False
     try:
         yield
@@ -55,6 +60,16 @@ def team() -> Iterator[None]:
             with _talking():
                 dist.barrier()  # nobody leaves while another still listens
         dist.destroy_process_group()
+
+
+def choose_backend() -> str:
+    """How this process is to talk; its GPU is chosen, of several, by its number on this machine."""
+    gpus = torch.cuda.device_count()
+    if not gpus:
+        return "gloo"
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % gpus)
+    alone = int(os.environ["LOCAL_WORLD_SIZE"]) <= gpus  # NCCL refuses two processes on one
+    return "cpu:gloo,cuda:nccl" if alone and dist.is_nccl_available() else "gloo"
 
 
 @contextmanager
@@ -107,13 +122,13 @@ def every() -> slice:
 def add_up(tensors: Sequence[Tensor]) -> None:
     """Replace each tensor by its sum over all processes, the same bits in all of them.
 
-    Those of a dtype travel together.
+    Those of a dtype and device travel together.
     """
     if size() == 1:
         return
-    for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):
-        same = [tensor for tensor in tensors if tensor.dtype == dtype]
-        flat = torch.cat([tensor.detach().flatten().cpu() for tensor in same])
+    for kind in sorted({(tensor.dtype, tensor.device) for tensor in tensors}, key=str):
+        same = [tensor for tensor in tensors if (tensor.dtype, tensor.device) == kind]
+        flat = _sent(torch.cat([tensor.detach().flatten() for tensor in same]))
         with _talking():
             dist.all_reduce(flat)
         sizes = [tensor.numel() for tensor in same]
@@ -167,6 +182,14 @@ def bounds(sizes: Sequence[int]) -> tuple[int, ...]:
 def say(tensor: Tensor) -> Tensor:
     """What the first process has of a tensor that all have in this size."""
     if size() > 1:
+        told = _sent(tensor)
         with _talking():
-            dist.broadcast(tensor, 0)
+            dist.broadcast(told, 0)
+        if told is not tensor:
+            tensor.copy_(told)
     return tensor
+
+
+def _sent(tensor: Tensor) -> Tensor:
+    """The tensor where it can travel from: itself, or a copy on the CPU of one on a GPU."""
+    return tensor if _by_nccl else tensor.cpu()

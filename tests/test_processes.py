@@ -151,3 +151,25 @@ def test_an_error_of_all_is_told_once_and_ends_all(files, tmp_path):
     assert "no such file or folder. Remedy: check the path." in line
     assert "exitcode  : 2 " in done.stderr
     assert "kgtool/cli" not in done.stderr  # no traceback of ours
+
+
+@pytest.mark.parametrize(
+    ("gpus", "here", "nccl", "backend", "chosen"),
+    [
+        (0, 2, True, "gloo", []),
+        (1, 2, True, "gloo", [0]),
+        (2, 2, True, "cpu:gloo,cuda:nccl", [1]),
+        (2, 2, False, "gloo", [1]),
+    ],
+)
+def test_processes_talk_by_nccl_where_each_has_a_gpu(
+    monkeypatch, gpus, here, nccl, backend, chosen
+):
+    seen: list[int] = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(here))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", seen.append)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: nccl)
+    assert processes.choose_backend() == backend
+    assert seen == chosen
