@@ -12,7 +12,7 @@ from torch import Tensor
 from kgtool import processes
 from kgtool.checkpoint import fault, load_fitted, save_tensors
 from kgtool.errors import RunError
-from kgtool.ops import begins
+from kgtool.ops import distinct_ways
 from kgtool.shards import Shards
 from kgtool.triples import KGDataset
 
@@ -73,11 +73,8 @@ def metis(triples: Tensor, num_entities: int, parts: int) -> Tensor:
     import dgl
 
     # Of parallel edges and loops it reads, and writes, what is not its own.
-    head, tail = triples[triples[:, 0] != triples[:, 2]][:, ::2].unbind(1)
-    keys = torch.cat([head * num_entities + tail, tail * num_entities + head])
-    keys.numpy().sort()
-    keys = keys[torch.from_numpy(begins(keys.numpy()))]
-    flat = dgl.graph((keys // num_entities, keys % num_entities), num_nodes=num_entities)
+    ends = triples[triples[:, 0] != triples[:, 2]][:, ::2]
+    flat = dgl.graph(distinct_ways(ends, num_entities), num_nodes=num_entities)
     with redirect_stdout(io.StringIO()):  # DGL prints how long it took
         found: Tensor = dgl.metis_partition_assignment(flat, parts, balance_edges=True)
     return found

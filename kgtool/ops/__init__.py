@@ -2,7 +2,7 @@
 
 from kgtool.ops.block_sum import block_sum
 from kgtool.ops.count_better import count_better, count_better_listed
-from kgtool.ops.distance import distance
+from kgtool.ops.distance import distance, distinct_ways
 from kgtool.ops.entity_loss import entity_loss
 from kgtool.ops.find_edges import find_edges
 from kgtool.ops.grow_region import grow_region
@@ -32,6 +32,7 @@ __all__ = [
     "count_better",
     "count_better_listed",
     "distance",
+    "distinct_ways",
     "entity_loss",
     "find_edges",
     "grow_region",

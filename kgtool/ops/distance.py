@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.incidence import match_threads
+from kgtool.ops.incidence import match_threads, offsets_of
+from kgtool.ops.order_by import begins
 
 BLOCKS = 64  # of pairs, each with queues of its own
 
@@ -56,6 +57,15 @@ def _search(offsets, neighbour, source, target, distance):  # type: ignore[no-un
                 begin[side], end[side], edges[side] = end[side], filled, ahead
 
 
+def distinct_ways(edges: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
+    """Both ways of edges `(e, 2)` int64, each once: from `(m,)`, ascending, to `(m,)`, int64."""
+    first, second = edges.unbind(1)
+    keys = torch.cat([first * num_nodes + second, second * num_nodes + first])
+    keys.numpy().sort()  # where it stands
+    keys = keys[torch.from_numpy(begins(keys.numpy()))]
+    return keys // num_nodes, keys % num_nodes
+
+
 def distance(edges: Tensor, pairs: Tensor, num_nodes: int) -> Tensor:
     """The number of edges on a shortest path between two nodes, whatever their direction.
 
@@ -67,11 +77,8 @@ def distance(edges: Tensor, pairs: Tensor, num_nodes: int) -> Tensor:
     Returns:
         `(n,)` int64; 0 for a node and itself, -1 where no path leads.
     """
-    first, second = torch.cat([edges, edges.flip(1)]).unbind(1)
-    both = torch.unique(first * num_nodes + second)
-    degree = torch.bincount(both // num_nodes, minlength=num_nodes)
-    offsets = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
-    neighbour = (both % num_nodes).int()
+    first, second = distinct_ways(edges, num_nodes)
+    offsets, neighbour = offsets_of(first, num_nodes), second.int()
     found = torch.empty(len(pairs), dtype=torch.long)
     source, target = pairs.t().contiguous().numpy()
     match_threads()
