@@ -169,6 +169,11 @@ class Config(_Section):
     all_paths: AllPathsConfig | None = None
     training: TrainingConfig = TrainingConfig()
 
+    @property
+    def draws_entities(self) -> bool:
+        """Whether a step reads and changes only the rows of entities that it draws."""
+        return bool(self.one_path and self.one_path.negatives)
+
     @model_validator(mode="before")
     @classmethod
     def _choose_decoder(cls, settings: Any) -> Any:

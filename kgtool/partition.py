@@ -41,11 +41,7 @@ def shards_of(dataset: KGDataset, kept: Path) -> Shards | None:
             found = metis(dataset.train, dataset.num_entities, processes.size())
             save_tensors(kept, {"owner": found}, {"processes": processes.size()})
         owner = found
-    owner = processes.say(owner)
-    place = torch.empty_like(owner)
-    place[torch.argsort(owner, stable=True)] = torch.arange(len(owner))
-    sizes = torch.bincount(owner, minlength=processes.size())
-    return Shards(place, processes.bounds(sizes.tolist()))
+    return Shards.of_owner(processes.say(owner))
 
 
 def _read(kept: Path, like: Tensor) -> Tensor | None:

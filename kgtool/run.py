@@ -90,7 +90,7 @@ def build_model(
             model is larger than the file of its weights. When the file of parts is damaged.
         ConfigError: when the model's weights alone are larger than the machine's memory.
     """
-    drawing = config.one_path and config.one_path.negatives
+    drawing = config.draws_entities
     shards = shards_of(dataset, spread) if spread and drawing else None
     held = shards.held(torch.arange(dataset.num_entities)) if shards else None
     graph = MessageGraph.from_dataset(dataset, held)
@@ -269,9 +269,8 @@ class Run:
         if missing := [name for name in _HISTORY if name not in frame]:
             raise RunError(f"{path}: no column {', '.join(missing)}. Remedy: restore the file.")
         frame = frame.apply(pd.to_numeric, errors="coerce")
-        known = np.isfinite(frame.astype(float)) | (
-            frame.columns == "loss"
-        )  # of epoch 0 there is none
+        # Of epoch 0 there is no loss.
+        known = np.isfinite(frame.astype(float)) | (frame.columns == "loss")
         if not known.all(axis=None):
             line = int((~known).any(axis=1).argmax()) + 2
             raise RunError(f"{path}, line {line}: no number. Remedy: restore the file.")

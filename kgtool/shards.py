@@ -30,6 +30,14 @@ class Shards:
     place: Tensor
     first: tuple[int, ...]
 
+    @classmethod
+    def of_owner(cls, owner: Tensor) -> Shards:
+        """By the process that holds each entity, `(N,)` int64; its rows in the order of ids."""
+        place = torch.empty_like(owner)
+        place[torch.argsort(owner, stable=True)] = torch.arange(len(owner))
+        sizes = torch.bincount(owner, minlength=processes.size())
+        return cls(place, processes.bounds(sizes.tolist()))
+
     @property
     def own(self) -> slice:
         """The rows of this process."""

@@ -101,7 +101,7 @@ def train(
     begun_from = Run.open(start) if isinstance(start, str | Path) else start
     if begun_from is not None:
         check_sizes(begun_from.config, config, begun_from.path)
-        if processes.size() > 1 and config.one_path and config.one_path.negatives:
+        if processes.size() > 1 and config.draws_entities:
             raise ConfigError(
                 "a run whose rows are spread over processes cannot be begun from another. Remedy: "
                 "start it in one process, stop it, and go on with torchrun and --resume."

@@ -56,9 +56,12 @@ class Updater:
         self.seed = config.seed
         self.epoch = self.step = 0
         torch.manual_seed(config.seed + processes.rank())
-        drawing = config.one_path and config.one_path.negatives
         alone = processes.size() == 1  # several hold a part each
-        with MappedTables(owners.parent) if owners and drawing and alone else nullcontext():
+        with (
+            MappedTables(owners.parent)
+            if owners and alone and config.draws_entities
+            else nullcontext()
+        ):
             self.model = build_model(config, dataset, spread=owners)
             self.objective = make_objective(config, self.model, dataset)
             self.names, self.parameters = zip(*self.model.named_parameters(), strict=True)

@@ -84,10 +84,7 @@ def check_fetching() -> None:
     """Rows of a table that is spread are those of a whole one, and so are their gradients."""
     generator = torch.Generator().manual_seed(1)
     owner = torch.randint(processes.size(), (20,), generator=generator)
-    place = torch.empty_like(owner)
-    place[torch.argsort(owner, stable=True)] = torch.arange(20)
-    counts = torch.bincount(owner, minlength=processes.size()).tolist()
-    shards = Shards(place, processes.bounds(counts))
+    shards = Shards.of_owner(owner)
     whole = torch.randn(20, 3, dtype=torch.double, generator=generator)
     own = shards.own_of(whole).requires_grad_()
     assert len(own) == shards.count == int(shards.held(torch.arange(20)).sum())
@@ -115,10 +112,7 @@ def check_fetching() -> None:
 
 def held_in_turn(num_entities: int) -> Shards:
     """Entities, each held by the next process."""
-    owner = in_turn(torch.empty(0), num_entities, processes.size())
-    place = torch.empty_like(owner)
-    place[torch.argsort(owner, stable=True)] = torch.arange(num_entities)
-    return Shards(place, processes.bounds(torch.bincount(owner).tolist()))
+    return Shards.of_owner(in_turn(torch.empty(0), num_entities, processes.size()))
 
 
 def check_draws() -> None:
