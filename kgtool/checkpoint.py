@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import mmap
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,19 +20,21 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from kgtool.errors import RunError
-from kgtool.files import atomic_write, told_of
+from kgtool.files import atomic_write, sha256_of, told_of
 
 Tensors = dict[str, Tensor]
 LARGEST = 1e30  # of what a fit gives: sums and products of such are finite
 
 _CHECKSUM = "sha256"
 _ZEROS = "0" * 64
-_PIECE = 2**20
+# Of mmap: no memory is set aside for a file that may be larger than it. Python 3.13 names it.
+_MAP_NORESERVE = 0x4000 if sys.platform.startswith("linux") else 0
 _TYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
     torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
+_DTYPES = {name: dtype for dtype, name in _TYPES.items()}
 
 
 def save_tensors(
@@ -94,13 +98,16 @@ def safetensors_header(
 def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
     """Read what `save_tensors` wrote.
 
+    Tensors stay in the file, and are read by the page as they are used, so that they may be larger
+    than the memory; what is changed of them is changed for this process alone.
+
     Raises:
         RunError: when the file is missing or damaged.
     """
     if not path.is_file():
         raise RunError(f"{path}: no such checkpoint. Remedy: train first, or check the run's name.")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="numpy") as file:  # it looks at the header alone
             metadata = file.metadata() or {}
             # With nothing but a state: written before there were checksums.
             if metadata.keys() - {"state"}:
@@ -108,11 +115,36 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
             state = json.loads(metadata.get("state", "{}"))
             if not isinstance(state, dict):
                 raise ValueError("its state is no JSON object")
-            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
+            return _map_tensors(path, file), state
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"{path}: damaged checkpoint ({error}). Remedy: restore the file or train again."
         ) from error
+
+
+def _map_tensors(path: Path, header: Any) -> Tensors:
+    """The tensors of a file where they stand in it, one behind the other, as its header tells.
+
+    The library maps all of a file, for which the system wants as much memory.
+    """
+    with path.open("rb") as file:
+        place = 8 + int.from_bytes(file.read(8), "little")
+        flags, access = mmap.MAP_PRIVATE | _MAP_NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE
+        data = mmap.mmap(file.fileno(), 0, flags=flags, prot=access)
+    tensors = {}
+    for name in header.offset_keys():
+        told = header.get_slice(name)
+        shape, dtype = told.get_shape(), _DTYPES.get(told.get_dtype())
+        if dtype is None or place % dtype.itemsize:
+            raise ValueError(f"its tensor {name!r:.100} is not of a kind that is written")
+        count = math.prod(shape)
+        tensors[name] = (
+            torch.frombuffer(data, dtype=dtype, count=count, offset=place).view(shape)
+            if count
+            else torch.empty(shape, dtype=dtype)
+        )
+        place += count * dtype.itemsize
+    return tensors
 
 
 def _check(path: Path, told: str) -> None:
@@ -120,10 +152,8 @@ def _check(path: Path, told: str) -> None:
     with path.open("rb") as file:
         start = file.read(8)
         header = file.read(int.from_bytes(start, "little"))
-        checksum = hashlib.sha256(start + header.replace(told.encode(), _ZEROS.encode(), 1))
-        while piece := file.read(_PIECE):
-            checksum.update(piece)
-    if checksum.hexdigest() != told:
+        checksum = sha256_of(file, start + header.replace(told.encode(), _ZEROS.encode(), 1))
+    if checksum != told:
         raise ValueError("its bytes are not those that were written")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -176,8 +177,9 @@ def write_json(path: str | Path, data: Any) -> None:
         file.write(text + "\n")
 
 
-def read_regular(path: str | Path) -> bytes:
-    """The bytes of a file that belongs to a run.
+@contextmanager
+def open_regular(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file that belongs to a run, to read its bytes in the `with` block.
 
     Raises:
         RunError: when the file is missing, cannot be read, or is no regular file: for what a pipe
@@ -187,11 +189,26 @@ def read_regular(path: str | Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
             raise RunError(f"{path}: not a regular file. Restore the file.")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            yield file
     except OSError as error:
         raise RunError(
             f"cannot read {path}: {error.strerror}. Check the name of the run folder."
         ) from error
+
+
+def sha256_of(file: BinaryIO, before: bytes = b"") -> str:
+    """Of what is left of a file, which is read a piece at a time, and of what was before it."""
+    digest = hashlib.sha256(before)
+    while piece := file.read(2**20):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def read_regular(path: str | Path) -> bytes:
+    """The bytes of a file that belongs to a run; it raises what `open_regular` does."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 def read_json(path: str | Path) -> Any:

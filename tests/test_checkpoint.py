@@ -6,6 +6,7 @@ import json
 import pickle
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -134,6 +135,39 @@ def test_no_second_copy_is_made(tmp_path):
     if growth is None:
         pytest.skip("this system does not tell a process' peak")
     assert growth < 20e6
+
+
+def test_a_file_larger_than_the_memory_is_read_by_the_page(tmp_path):
+    path = tmp_path / "x.safetensors"
+    rows = (psutil.virtual_memory().total + psutil.swap_memory().total) // 2**20 + 1000
+    header = checkpoint.safetensors_header({"table": (torch.uint8, (rows, 2**20))}, {"state": "{}"})
+    with path.open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + rows * 2**20)  # there are no bytes on the disk
+    table = load_tensors(path)[0]["table"]
+    table[-1, 0] = 7
+    assert table[-1, :2].tolist() == [7, 0]
+    assert load_tensors(path)[0]["table"][-1, 0] == 0  # it was changed for its holder alone
+
+
+@pytest.mark.parametrize(
+    ("kinds", "place"),
+    [
+        pytest.param({"a": "F8_E4M3"}, 0, id="a type of none of ours"),
+        pytest.param({"a": "U8", "b": "F32"}, 1, id="floats at an odd place"),
+    ],
+)
+def test_tensors_of_no_kind_that_is_written(tmp_path, kinds, place):
+    path = tmp_path / "x.safetensors"
+    told, end = {}, 0
+    for name, dtype in kinds.items():
+        begin, end = end, end + (4 if dtype == "F32" else 1)
+        told[name] = {"dtype": dtype, "shape": [1], "data_offsets": [begin, end]}
+    text = json.dumps(told).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
+    name = sorted(kinds)[place]
+    with pytest.raises(RunError, match=f"damaged checkpoint.*its tensor '{name}'"):
+        load_tensors(path)
 
 
 def test_the_one_before_is_read_where_the_last_is_not_whole(tmp_path):

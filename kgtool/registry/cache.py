@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
 import platformdirs
 
 from kgtool.errors import DataError
+from kgtool.files import sha256_of
 from kgtool.registry.entries import NAME, Entry, entries
 
 # The variable that names another folder than the platform's.
 CACHE = "KGTOOL_CACHE"
-_PIECE = 2**20
 
 
 def cache_folder() -> Path:
@@ -34,16 +33,13 @@ def cached_file(entry: Entry) -> Path:
 
 def is_fetched(entry: Entry) -> bool:
     """Whether the archive is in the cache, with the bytes that the registry says."""
-    digest = hashlib.sha256()
     try:
         with cached_file(entry).open("rb") as file:
             if os.fstat(file.fileno()).st_size != entry.size:
                 return False
-            while piece := file.read(_PIECE):
-                digest.update(piece)
+            return sha256_of(file) == entry.sha256
     except OSError:
         return False
-    return digest.hexdigest() == entry.sha256
 
 
 def resolve(place: str | Path) -> Path:
