@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from kgtool.candidates import Types
-from kgtool.likelihood import finite_scores, queries_at_a_time, tail_likelihood
-from kgtool.ranking import ScoresTails
+from kgtool.likelihood import finite_scores, tail_likelihood
+from kgtool.ranking import ScoresTails, whole_rows
 from kgtool.triples import AnswerIndex, invert
 
 # Of an answer, see `features`; the first of them are of the question as it was asked.
@@ -69,7 +69,7 @@ def best_answers(
     """
     found = [_no_answers()]
     # A head is one pass of a model that makes passes.
-    for chunk in torch.argsort(hr[:, 0], stable=True).split(queries_at_a_time(num_entities)):
+    for chunk in torch.argsort(hr[:, 0], stable=True).split(whole_rows(num_entities)):
         asked = hr[chunk]
         scores, norm = finite_scores(model, asked)
         position, slot = known.expand(known.rows(asked))

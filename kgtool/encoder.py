@@ -19,7 +19,7 @@ Shapes: N entities, R relation ids with inverses, E edges, B bases, K blocks, d 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
@@ -194,11 +194,7 @@ class RGCNEncoder(nn.Module):
                 h = self._layer(i, h, graph.incidence, scale, ALL)
                 continue
             share = processes.share(graph.num_entities)
-            made = [
-                self._layer(i, h, edges, scale[taken], rows)
-                for edges, taken, rows in _blocks(graph.incidence, share)
-            ]
-            h = _joined(h, made)
+            h = self._made(i, h, graph.incidence, scale, share)
             if processes.size() > 1:
                 h = torch.cat(processes.gather(h))
         return h, self._relations()
@@ -234,13 +230,25 @@ class RGCNEncoder(nn.Module):
         """
         (hop,) = around.hops
         for i in range(len(self.layers)):
-            read = fetch(h)
-            made = [
-                self._layer(i, read, edges, hop.scale[taken], hop.own[rows])
-                for edges, taken, rows in _blocks(hop.edges, slice(0, len(h)))
-            ]
-            h = _joined(h, made)
+            h = self._made(i, fetch(h), hop.edges, hop.scale, slice(0, len(h)), hop.own)
         return h, self._relations()
+
+    def _made(
+        self,
+        i: int,
+        h: Tensor,
+        edges: Incidence,
+        scale: Tensor,
+        made: slice,
+        own: Tensor | None = None,
+    ) -> Tensor:
+        """As `_layer` of the destinations `made`, a block at a time in a table; no gradients."""
+        states = torch.empty(made.stop - made.start, h.shape[1], dtype=h.dtype)
+        for into, taken, rows in _blocks(edges, made):
+            there = slice(rows.start - made.start, rows.stop - made.start)
+            at = rows if own is None else own[rows]
+            states[there] = self._layer(i, h, into, scale[taken], at)
+        return states
 
     def _layer(
         self, i: int, h: Tensor, edges: Incidence, scale: Tensor, own: Tensor | slice
@@ -285,11 +293,6 @@ class RGCNEncoder(nn.Module):
 def _padded_product(x: Tensor, matrix: Tensor) -> Tensor:
     """`x @ matrix`, of as many rows as were drawn: in a product of a size that others share."""
     return (F.pad(x, (0, 0, 0, common_size(len(x)) - len(x))) @ matrix)[: len(x)]
-
-
-def _joined(h: Tensor, made: Sequence[Tensor]) -> Tensor:
-    """Blocks of states in a row, of none as many dims as `h` has."""
-    return made[0] if len(made) == 1 else torch.cat([h[:0], *made])
 
 
 def _blocks(edges: Incidence, rows: slice) -> Iterator[tuple[Incidence, slice, slice]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kgtool.ranking import CHUNK_BYTES, ScoresTails, not_finite
+from kgtool.ranking import ScoresTails, not_finite, whole_rows
 
 
 @torch.no_grad()
@@ -32,14 +32,9 @@ def tail_likelihood(model: ScoresTails, triples: Tensor, num_entities: int) -> T
     """
     found = torch.empty(len(triples), 2, dtype=torch.double)
     # A head is one pass of a model that makes passes.
-    for chunk in torch.argsort(triples[:, 0], stable=True).split(queries_at_a_time(num_entities)):
+    for chunk in torch.argsort(triples[:, 0], stable=True).split(whole_rows(num_entities)):
         hr, row = torch.unique(triples[chunk, :2], dim=0, return_inverse=True)
         scores, norm = finite_scores(model, hr)
         score = scores[row, triples[chunk, 2]].double()
         found[chunk] = torch.stack([score, score - norm[row]], dim=1)
     return found
-
-
-def queries_at_a_time(num_entities: int) -> int:
-    """How many queries' scores are made together, so that what reads them finds them cached."""
-    return max(1, CHUNK_BYTES // (4 * num_entities))

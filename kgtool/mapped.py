@@ -1,4 +1,8 @@
-"""Tables too large for memory, in files that the system reads and writes by the page."""
+"""Tables too large for memory, in files that the system reads and writes by the page.
+
+In training, and for states that layers make, the file is one without a name; weights that are
+trained are read where their checkpoint has them.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from kgtool.files import told_of
-from kgtool.ops import machine_bytes
-
-# Of the machine's memory: a table of embeddings and its optimiser's sums take half of it then.
-LARGE = 0.25
+from kgtool.ops import large
 
 
 class MappedTables(TorchFunctionMode):
@@ -29,13 +30,14 @@ class MappedTables(TorchFunctionMode):
     of it is left when the process ends, however it ends.
 
     Args:
-        folder: on the disk that is to have room.
+        folder: on the disk that is to have room; where it may not be written to, it is the
+            system's folder for temporary files.
     """
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.folder = folder
-        self.smallest = (machine_bytes() or math.inf) * LARGE
+        self.folder = folder if os.access(folder, os.W_OK) else Path(tempfile.gettempdir())
+        self.smallest = large()
 
     def __torch_function__(
         self,

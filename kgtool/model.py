@@ -40,6 +40,9 @@ class KGModel(nn.Module):
         self.graph = graph
         self.shards = shards
 
+    # The parameters with a row an entity, where embeddings are entities'.
+    of_entities = ("encoder.entities", "decoder.bias")
+
     def embeddings(self) -> list[nn.Parameter]:
         """The parameters with a row an entity or a relation; the others are weights."""
         return [self.encoder.entities, self.encoder.relations, self.decoder.bias]
@@ -79,7 +82,7 @@ class KGModel(nn.Module):
 
     @torch.no_grad()
     def spread_scorer(self, shards: Shards) -> SpreadScorer:
-        """As `scorer`, of processes that each hold `shards`' part, and make the states of it.
+        """As `scorer`, of processes that each make the states of the entities that they hold.
 
         They must call it together.
         """
@@ -138,3 +141,10 @@ class PathModel(nn.Module):
         """What answers queries, in evaluation mode."""
         self.eval()
         return PathScorer(self.decoder, self.graph, self.feed())
+
+
+def scorer_of(model: KGModel | PathModel) -> Scorer | SpreadScorer | PathScorer:
+    """What answers queries by a model; where that is spread over processes, all ask together."""
+    if isinstance(model, KGModel) and model.shards:
+        return model.spread_scorer(model.shards)
+    return model.scorer()

@@ -17,7 +17,7 @@ from kgtool.shards import Shards
 from kgtool.triples import KGDataset
 
 
-def shards_of(dataset: KGDataset, kept: Path) -> Shards | None:
+def shards_of(dataset: KGDataset, kept: Path, keep: bool = True) -> Shards | None:
     """Entities by process, neighbours together; None for a process that is alone.
 
     METIS (Karypis & Kumar 1998) cuts few edges, each a row that would travel. It may answer
@@ -26,7 +26,8 @@ def shards_of(dataset: KGDataset, kept: Path) -> Shards | None:
 
     Args:
         dataset: its train triples are the edges.
-        kept: the file; where there is none, or one of another number of processes, it is written.
+        kept: the file.
+        keep: write it where there is none, or one of another number of processes.
 
     Raises:
         RunError: when the file is damaged or not of these entities.
@@ -39,7 +40,8 @@ def shards_of(dataset: KGDataset, kept: Path) -> Shards | None:
         found = _read(kept, owner) if kept.exists() else None
         if found is None:
             found = metis(dataset.train, dataset.num_entities, processes.size())
-            save_tensors(kept, {"owner": found}, {"processes": processes.size()})
+            if keep:
+                save_tensors(kept, {"owner": found}, {"processes": processes.size()})
         owner = found
     return Shards.of_owner(processes.say(owner))
 

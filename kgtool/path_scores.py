@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from kgtool.ranking import CHUNK_BYTES, ScoresTails, not_finite
+from kgtool.ranking import ScoresTails, not_finite, whole_rows
 from kgtool.triples import AnswerIndex
 
 # Entities that a path may stand at between two steps.
@@ -109,7 +109,7 @@ class ComposedSteps:
     @property
     def _chunk(self) -> int:
         """Questions asked at a time."""
-        return max(1, CHUNK_BYTES // (4 * self.num_entities))
+        return whole_rows(self.num_entities)
 
     def _answer(self, hr: Tensor) -> Tensor:
         """The model's scores, float32."""

@@ -19,13 +19,13 @@ from kgtool import processes
 from kgtool.errors import ScoreError
 from kgtool.kept import KeptScores, compare_kept
 from kgtool.shards import Shards
-from kgtool.sweep import BlockScores, Chosen, sweep, sweep_apart
+from kgtool.sweep import BlockScores, Chosen, sweep
 from kgtool.triples import AnswerIndex
 
 # Whole rows of scores made at a time: this many bytes of float32, so that what reads them finds
-# them cached; or this many rows, so that there is work for threads.
+# them cached; or this many rows, so that a large table is not read again for each.
 CHUNK_BYTES = 8 * 2**20
-WHOLE_ROWS = 8
+WHOLE_ROWS = 16
 ENOUGH_ROWS = 128  # a table that is read once for so many queries need not be read in blocks
 # Blocks of scores are smaller: beside them, the entities' states are to stay in the cache too.
 BLOCK_BYTES = 4 * 2**20
@@ -217,11 +217,11 @@ def rank_scores(
         triples, known, num_entities, chunk_size, progress, candidates: as of `rank_tails`.
 
     Raises:
-        ValueError: for a mixture, or chosen candidates, of a model that is spread over processes.
+        ValueError: for a mixture of models that are spread over processes.
     """
     shards: Shards | None = getattr(models[0], "shards", None)
-    if shards and (mix is not iter or candidates):
-        raise ValueError("a model that is spread over processes ranks alone, and among all")
+    if shards and mix is not iter:
+        raise ValueError("a model that is spread over processes ranks alone")
     keep: AskKept | None = getattr(models[0], "kept_scores", None)
     few = keep if mix is iter and candidates is None else None
     ask, in_blocks = _ask(models, mix, num_entities)
@@ -267,11 +267,16 @@ def block_shape(
         in_blocks: the model has `block_scores`; others score whole rows.
         chosen: candidates are chosen, not all entities.
     """
-    rows = max(WHOLE_ROWS, CHUNK_BYTES // (4 * num_entities))
+    rows = whole_rows(num_entities)
     whole = not in_blocks or rows >= ENOUGH_ROWS
     many = CHOOSING_QUERIES if chosen else QUERIES
     chunk_size = chunk_size or (rows if whole else many)
     return chunk_size, num_entities if whole else max(1, BLOCK_BYTES // (4 * chunk_size))
+
+
+def whole_rows(num_entities: int) -> int:
+    """How many queries' scores are made together, where all entities' are."""
+    return max(WHOLE_ROWS, CHUNK_BYTES // (4 * num_entities))
 
 
 def blocks_of(model: ScoresTails) -> AskBlocks | None:
@@ -339,12 +344,7 @@ def _rank_chunk(
     others = torch.bincount(position, minlength=n)
     rankings = []
     pairs = (position, answer)
-    swept = (
-        [sweep_apart(score, shards, width, row, tail, pairs)]
-        if shards
-        else sweep(score, num_entities, width, row, tail, pairs, chosen)
-    )
-    for found in swept:
+    for found in sweep(score, num_entities, width, row, tail, pairs, chosen, shards):
         if not bool(found.finite.all()):
             head, relation = hr[row[~found.finite][0]].tolist()
             raise not_finite(f"query (head {head}, relation {relation}, ?)")

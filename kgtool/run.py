@@ -17,7 +17,6 @@ probability.<weights>.safetensors and the like: what predict fitted, for these w
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import io
 import os
@@ -30,21 +29,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from kgtool.all_paths import AllPathsDecoder
-from kgtool.checkpoint import Tensors, check_fit, load_tensors, load_weights
-from kgtool.config import Config, EncoderConfig, load_config
-from kgtool.decoder import OnePathDecoder, WalkReadout
-from kgtool.encoder import RGCNEncoder
-from kgtool.errors import ConfigError, DataError, RunError
-from kgtool.files import atomic_write, is_leftover, read_json, read_regular, write_json
-from kgtool.graph import MessageGraph
+from kgtool.build import load_model
+from kgtool.checkpoint import load_tensors
+from kgtool.config import Config, load_config
+from kgtool.errors import DataError, RunError
+from kgtool.files import (
+    atomic_write,
+    is_leftover,
+    open_regular,
+    read_json,
+    read_regular,
+    sha256_of,
+    write_json,
+)
 from kgtool.loaders import load_dataset
-from kgtool.model import KGModel, PathModel, path_device
-from kgtool.ops import machine_bytes
+from kgtool.mapped import MappedTables
+from kgtool.model import KGModel, PathModel, scorer_of
 from kgtool.partition import shards_of
-from kgtool.shards import Shards
+from kgtool.scorers import PathScorer, Scorer, SpreadScorer
 from kgtool.tables import load_table
 from kgtool.triples import KGDataset, Vocabulary
 
@@ -65,81 +68,6 @@ def versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
     names = ("kgtool", "torch", "dgl", "numpy", "numba", "pandas")
     return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names}
-
-
-def build_model(
-    config: Config,
-    dataset: KGDataset,
-    weights: Tensors | None = None,
-    path: Path | None = None,
-    spread: Path | None = None,
-) -> KGModel | PathModel:
-    """A new model for a data set, its message graph made of the train triples.
-
-    Args:
-        config: which model.
-        dataset: the triples.
-        weights: what the model is to have, where that is known.
-        path: where the weights are from.
-        spread: a model that draws its negatives is to hold a part of the rows of entities, and the
-            edges into these, in each of the processes that work together; this is the file that
-            says which. Of one process, they may be larger than its memory, see `kgtool.mapped`.
-
-    Raises:
-        RunError: when the weights are not the model's, before there is memory for it: then no
-            model is larger than the file of its weights. When the file of parts is damaged.
-        ConfigError: when the model's weights alone are larger than the machine's memory.
-    """
-    drawing = config.draws_entities
-    shards = shards_of(dataset, spread) if spread and drawing else None
-    held = shards.held(torch.arange(dataset.num_entities)) if shards else None
-    graph = MessageGraph.from_dataset(dataset, held)
-    with torch.device("meta"):  # shapes without memory
-        planned = _build(config, dataset, graph, shards)
-    if weights is not None and path is not None:
-        check_fit(planned, weights, path)
-    need, there = sum(p.numel() * p.element_size() for p in planned.parameters()), machine_bytes()
-    if there is not None and need > there and not (spread and drawing):
-        raise ConfigError(
-            f"the model's weights need {need / 1e9:,.1f} GB, this machine has {there / 1e9:,.1f} "
-            f"GB: dim = {config.dim} with {dataset.num_entities:,} entities and "
-            f"{dataset.num_relations:,} relations. Remedy: smaller sizes in the configuration."
-        )
-    model = _build(config, dataset, graph, shards)
-    # The encoder's kernels, and those that choose what a budget keeps, are the CPU's.
-    on_cpu = config.encoder or (config.all_paths and config.all_paths.max_entities)
-    return model if on_cpu else model.to(path_device())
-
-
-def _build(
-    config: Config, dataset: KGDataset, graph: MessageGraph, shards: Shards | None
-) -> KGModel | PathModel:
-    held = shards.count if shards else dataset.num_entities
-    encoder = _build_encoder(config.encoder, config.dim, held, dataset) if config.encoder else None
-    if config.all_paths:
-        a = config.all_paths
-        paths = AllPathsDecoder(
-            dataset.num_relations, config.dim, a.steps, a.readout, a.max_entities
-        )
-        return PathModel(paths, graph, encoder)
-    d = config.one_path
-    if not (d and encoder):
-        raise ValueError("the configuration has no decoder")
-    walks = WalkReadout(2 * dataset.num_relations, config.dim) if d.walks else None
-    decoder = OnePathDecoder(
-        held, config.dim, d.input_dropout, d.output_dropout, d.cell == "product",
-        walks,
-    )  # fmt: skip
-    return KGModel(encoder, decoder, graph, shards)
-
-
-def _build_encoder(
-    e: EncoderConfig, dim: int, num_entities: int, dataset: KGDataset
-) -> RGCNEncoder:
-    return RGCNEncoder(
-        num_entities, dataset.num_relations, dim,
-        e.layers, e.decomposition, e.parts, e.edge_dropout, e.feature_dropout, e.start,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +165,8 @@ class Run:
         """
         if not (self.path / BEST).exists():
             raise RunError(f"{self.path / BEST}: no weights. Remedy: train first.")
-        return hashlib.sha256(read_regular(self.path / BEST)).hexdigest()[:12]
+        with open_regular(self.path / BEST) as file:
+            return sha256_of(file)[:12]
 
     def written(self, name: str) -> Path:
         """The path of a file to write into the folder.
@@ -311,10 +240,25 @@ class Run:
         Raises:
             RunError: when the weights are missing, damaged or do not fit.
         """
-        weights = load_tensors(self.path / BEST)[0]
-        model = build_model(self.config, dataset, weights, self.path / BEST)
-        load_weights(model, weights, self.path / BEST)
-        return model.eval()
+        path = self.path / BEST
+        return load_model(self.config, dataset, load_tensors(path)[0], path)
+
+    def scorer(self, dataset: KGDataset) -> Scorer | PathScorer:
+        """What answers queries by `model`."""
+        model = self.model(dataset)
+        with MappedTables(self.path):
+            return model.scorer()
+
+    def spread_scorer(self, dataset: KGDataset) -> Scorer | SpreadScorer | PathScorer:
+        """As `scorer`, of processes that work together, and ask it together.
+
+        Of a model that draws its entities, each holds and scores a part of these, as in training.
+        """
+        path, owners = self.path / BEST, self.path / OWNERS
+        shards = shards_of(dataset, owners, keep=False) if self.config.draws_entities else None
+        model = load_model(self.config, dataset, load_tensors(path)[0], path, shards)
+        with MappedTables(self.path):
+            return scorer_of(model)
 
 
 def reopen(out: Path, config: Config, dataset: KGDataset, origin: Mapping[str, Any]) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +14,7 @@ from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.decoder import OnePathDecoder
 from kgtool.graph import MessageGraph
 from kgtool.kept import KeptScores
-from kgtool.ops import in_threads
+from kgtool.ops import by_row, in_threads
 from kgtool.shards import Shards
 
 # Queries that a head's pairs are scored by at a time: their states are a few megabytes.
@@ -29,7 +30,9 @@ def _products(
 
     @torch.no_grad()
     def score(rows: slice | Tensor) -> Tensor:
-        scores = torch.addmm(_padded(bias[rows]), queries, _padded(entities[rows]).t())
+        with by_row(entities) if isinstance(rows, Tensor) else nullcontext():
+            states = _padded(entities[rows])
+        scores = torch.addmm(_padded(bias[rows]), queries, states.t())
         return scores[:count, : len(bias[rows])]
 
     return score
@@ -80,7 +83,8 @@ class Scorer:
         """
         asked = _padded(hr)
         length = torch.ones(len(asked), dtype=torch.long)
-        queries = self.decoder(asked[:, 0], asked[:, 1:], length, self.entities, self.relations)
+        with by_row(self.entities):
+            queries = self.decoder(asked[:, 0], asked[:, 1:], length, self.entities, self.relations)
         return _products(queries, len(hr), self.entities, self.decoder.bias)
 
     @torch.no_grad()
@@ -142,7 +146,8 @@ class SpreadScorer:
         """
         asked = _padded(hr)
         head, place = torch.unique(asked[:, 0], return_inverse=True)
-        states = self.shards.fetch(self.entities, head)
+        with by_row(self.entities):
+            states = self.shards.fetch(self.entities, head)
         length = torch.ones(len(asked), dtype=torch.long)
         queries = self.decoder(place, asked[:, 1:], length, states, self.relations)
         return _products(queries, len(hr), self.entities, self.decoder.bias)

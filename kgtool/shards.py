@@ -16,6 +16,9 @@ from torch import Tensor
 
 from kgtool import processes
 
+# Rows of a table that each process sends at a time where one is to have them all.
+PIECE = 1 << 16
+
 
 @dataclass(frozen=True, eq=False)
 class Shards:
@@ -71,21 +74,33 @@ class Shards:
         return list(order.tensor_split(cuts[1:-1]))
 
     def own_of(self, whole: Tensor) -> Tensor:
-        """This process's rows `(count, ...)` of a table by entity `(N, ...)`."""
-        own = torch.empty_like(whole)
-        own[self.place] = whole
-        return own[self.own].clone()
+        """This process's rows `(count, ...)` of a table by entity `(N, ...)`.
+
+        Raises:
+            ValueError: when its rows are not the entities'.
+        """
+        if len(whole) != len(self.place):
+            raise ValueError(f"{len(whole)} rows are not of {len(self.place)} entities")
+        return whole[self.entities]
 
     def whole(self, own: Tensor) -> Tensor:
         """The table by entity `(N, ...)` whose rows here are `(count, ...)`; in all processes."""
         return torch.cat(processes.gather(own.detach()))[self.place]
 
     def collect(self, own: Tensor) -> Tensor:
-        """As `whole`, in the first process; in the others, nothing `(0, ...)`."""
-        nothing = own.detach()[:0]
-        others = [nothing] * (processes.size() - 1)
-        told = torch.cat(processes.exchange([own.detach(), *others]))
-        return told[self.place] if len(told) else told
+        """As `whole`, in the first process; in the others, nothing `(0, ...)`.
+
+        Beside the table itself, which may be larger than the memory, it takes little.
+        """
+        own, first = own.detach(), processes.rank() == 0
+        whole = torch.empty(len(self.place) if first else 0, *own.shape[1:], dtype=own.dtype)
+        entity = torch.argsort(self.place)
+        nothing = [own[:0]] * (processes.size() - 1)
+        for start in range(0, int(torch.tensor(self.first).diff().max()), PIECE):
+            told = processes.exchange([own[start : start + PIECE], *nothing])
+            for begin, rows in zip(self.first, told if first else (), strict=False):
+                whole[entity[begin + start : begin + start + len(rows)]] = rows
+        return whole
 
     def collect_named(self, tensors: dict[str, Tensor], spread: Sequence[str]) -> dict[str, Tensor]:
         """A checkpoint's tensors, `collect`ed where they have rows of entities.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kgtool import processes
@@ -56,6 +57,12 @@ class Chosen:
     def contains(self, position: Tensor, entity: Tensor) -> Tensor:
         """`(p,)` bool: whether entities are candidates of the answers at these positions."""
         return self.place(position, entity) < self.place(position, entity, right=True)
+
+    def held(self, shards: Shards) -> Chosen:
+        """Those that this process holds, by their rows here."""
+        held = shards.held(self.entity)
+        offsets = F.pad(held.cumsum(0), (1, 0))[self.offsets]
+        return Chosen(self.row, offsets, shards.row(self.entity[held]), shards.count)
 
     @cached_property
     def _codes(self) -> Tensor:
@@ -108,6 +115,7 @@ def sweep(
     tail: Tensor,
     others: tuple[Tensor, Tensor],
     chosen: Chosen | None = None,
+    shards: Shards | None = None,
 ) -> list[Swept]:
     """Compare answers with all entities, or with chosen ones, and note other scores on the way.
 
@@ -118,37 +126,55 @@ def sweep(
         row, tail: `(n,)` int64: the query of each answer, and the answer.
         others: `(p,)` int64 positions of answers, and entities, candidates where some are chosen.
         chosen: the candidates; None for all entities.
+        shards: who holds which entity, of processes that each score those that they hold, by their
+            rows there. They call it together, and get the same.
 
     Returns:
         One a model.
     """
     n, everyone = len(tail), torch.arange(len(tail))
-    entity, num = None, num_entities
-    column = torch.cat([tail, others[1]])
-    own = torch.ones(n, dtype=torch.bool)
-    size = torch.full((n,), num_entities)
+    kinds = [scores.dtype for scores in score(slice(0, 0))]
+    own, size = torch.ones(n, dtype=torch.bool), torch.full((n,), num_entities)
+    if chosen is not None:
+        own, size = chosen.contains(everyone, tail), chosen.size
+    num, rows, column = num_entities, torch.cat([row, row[others[0]]]), torch.cat([tail, others[1]])
+    count, here = len(column), torch.arange(len(column))
+    if shards is not None:
+        here = shards.held(column).nonzero().squeeze(1)
+        num, rows, column = shards.count, rows[here], shards.row(column[here])
+        chosen = chosen.held(shards) if chosen else None
+    own_answers = slice(int((here < n).sum()))
+    answers = rows[own_answers], column[own_answers]
+    entity = None
     ids = listed = torch.empty(0, dtype=torch.long)
     if chosen is not None:
         # Columns are what is chosen for any answer; or all entities, where that is most of them.
-        ids = torch.unique(torch.cat([chosen.entity, tail]))
-        if 2 * len(ids) > num_entities:
-            ids = torch.arange(num_entities)
+        ids = torch.unique(torch.cat([chosen.entity, column]))
+        if 2 * len(ids) > num:
+            ids = torch.arange(num)
         else:
             entity, num = ids, len(ids)
         column, listed = (torch.searchsorted(ids, of) for of in (column, chosen.entity))
-        own, size = chosen.contains(everyone, tail), chosen.size
-    width = -(-num // -(-num // width))  # blocks of one shape that overlap by next to nothing
-    rows = torch.cat([row, row[others[0]]])
+    blocks = max(1, -(-num // width))
+    width = max(1, -(-num // blocks))  # blocks of one shape that overlap by next to nothing
 
-    true = _of_answers(score, row, tail) if num > width else []
+    def told(pairs: Sequence[Tensor]) -> list[Tensor]:
+        """Each model's scores `(k,)` of the first pairs held here, as all processes know them."""
+        if shards is None:
+            return list(pairs)
+        found = [torch.zeros(count, dtype=kind) for kind in kinds]
+        for scores, known in zip(found, pairs, strict=False):  # of no pairs there may be none
+            scores[here[: len(known)]] = known
+        processes.add_up(found)
+        return found
+
+    true = told(_of_answers(score, *answers)) if shards or num > width else []
     for _ in range(2):
-        counts: list[Tensor] = []
-        pairs: list[Tensor] = []
+        counts = [torch.zeros(3, n, dtype=torch.long) for _ in kinds]
+        pairs = [torch.zeros(len(column), dtype=kind) for kind in kinds]
         for block in _read(score, entity, num, width, rows, column):
-            if block.model == len(counts):
-                counts.append(torch.zeros(3, n, dtype=torch.long))
-                pairs.append(block.pairs)
-            mine = true[block.model] if true else block.pairs[:n]
+            pairs[block.model] = block.pairs
+            mine = (true[block.model] if true else block.pairs)[:n]
             if chosen is None:
                 found = count_better(block.scores, row, mine, block.first - block.start)
             else:
@@ -159,65 +185,18 @@ def sweep(
                 )
                 found = count_better_listed(block.scores, row, mine, span, listed, block.start)
             counts[block.model] += torch.stack(found)
-        compared, true = true, [scores[:n] for scores in pairs]
-        if not compared or all(map(torch.equal, compared, true)):
+        before, true = true, told(pairs)
+        if not before or all(torch.equal(b[:n], t[:n]) for b, t in zip(before, true, strict=True)):
             break
+    if shards is not None:
+        processes.add_up(counts)
     return [
         Swept(
             better, equal - own.long(), (finite == size) & scores[:n].isfinite(),
             scores[:n], scores[n:],
         )
-        for (better, equal, finite), scores in zip(counts, pairs, strict=True)
+        for (better, equal, finite), scores in zip(counts, true, strict=True)
     ]  # fmt: skip
-
-
-def sweep_apart(
-    score: BlockScores,
-    shards: Shards,
-    width: int,
-    row: Tensor,
-    tail: Tensor,
-    others: tuple[Tensor, Tensor],
-) -> Swept:
-    """As `sweep` of one model and all entities, of which each process scores those it holds.
-
-    All processes call it together, and get the same.
-
-    Args:
-        score: of `q` queries against the entities held here, by their rows.
-        shards: who holds which.
-        width, row, tail, others: as of `sweep`.
-    """
-    n, column = len(tail), torch.cat([tail, others[1]])
-    rows = torch.cat([row, row[others[0]]])
-    here = shards.held(column).nonzero().squeeze(1)
-    rows, own = rows[here], shards.row(column[here])
-    answers = int((here < n).sum())
-    num = shards.count
-    width = -(-num // -(-num // width)) if num else 1
-
-    def together(scores: Sequence[Tensor]) -> Tensor:
-        """Scores `(k,)` of the first of `here`, from where they are to all processes."""
-        found = torch.zeros(len(column), dtype=dtype)
-        for known in scores:
-            found[here[: len(known)]] = known
-        processes.add_up([found])
-        return found
-
-    dtype = next(iter(score(slice(0, 0)))).dtype
-    true = together(_of_answers(score, rows[:answers], own[:answers]) if answers else [])[:n]
-    for _ in range(2):
-        counts, pairs = torch.zeros(3, n, dtype=torch.long), torch.zeros(0, dtype=dtype)
-        for block in _read(score, None, num, width, rows, own):
-            found = count_better(block.scores, row, true, block.first - block.start)
-            counts, pairs = counts + torch.stack(found), block.pairs
-        scores = together([pairs])
-        compared, true = true, scores[:n]
-        if torch.equal(compared, true):
-            break
-    processes.add_up([counts])
-    better, equal, finite = counts
-    return Swept(better, equal - 1, finite == len(shards.place), true, scores[n:])
 
 
 def _read(

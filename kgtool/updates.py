@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from kgtool import processes
+from kgtool.build import build_model
 from kgtool.checkpoint import Tensors, load_weights, pack_optimizer, unpack_optimizer
 from kgtool.config import Config, TrainingConfig
 from kgtool.errors import TrainingError
 from kgtool.mapped import MappedTables
-from kgtool.model import KGModel
+from kgtool.model import KGModel, scorer_of
 from kgtool.objective import make_objective
-from kgtool.ops import in_threads
+from kgtool.ops import by_row, in_threads
 from kgtool.optimizer import (
     clip_norm,
     learning_rate,
@@ -27,7 +28,7 @@ from kgtool.optimizer import (
     set_rate,
     training_dtype,
 )
-from kgtool.run import build_model
+from kgtool.partition import shards_of
 from kgtool.scorers import PathScorer, Scorer, SpreadScorer
 from kgtool.triples import KGDataset
 
@@ -48,7 +49,7 @@ class Updater:
         config: what to train and how.
         dataset: the triples.
         owners: the file that says which process holds which entity's row; needed where several
-            do. A process that is alone keeps tables which memory has no room for beside it.
+            do. Tables that memory has no room for are kept beside it.
     """
 
     def __init__(self, config: Config, dataset: KGDataset, owners: Path | None = None) -> None:
@@ -56,13 +57,11 @@ class Updater:
         self.seed = config.seed
         self.epoch = self.step = 0
         torch.manual_seed(config.seed + processes.rank())
-        alone = processes.size() == 1  # several hold a part each
-        with (
-            MappedTables(owners.parent)
-            if owners and alone and config.draws_entities
-            else nullcontext()
-        ):
-            self.model = build_model(config, dataset, spread=owners)
+        self.mapped = MappedTables(owners.parent) if owners else nullcontext()
+        drawing = config.draws_entities
+        shards = shards_of(dataset, owners) if owners and drawing else None
+        with self.mapped if drawing else nullcontext():
+            self.model = build_model(config, dataset, shards, mapped=drawing and bool(owners))
             self.objective = make_objective(config, self.model, dataset)
             self.names, self.parameters = zip(*self.model.named_parameters(), strict=True)
             self.optimizer = make_optimizer(
@@ -71,10 +70,9 @@ class Updater:
         self.device = next(self.model.parameters()).device.type
         self.precision = training_dtype(self.settings.precision, self.device)
         # Rows that are spread over processes are those of each, all else is the first's.
-        sparse = {id(p) for p in self.objective.sparse} if processes.size() > 1 else set()
-        named = list(zip(self.names, self.parameters, strict=True))
-        self.spread = [name for name, parameter in named if id(parameter) in sparse]
-        self.dense = [parameter for _, parameter in named if id(parameter) not in sparse]
+        self.spread = KGModel.of_entities if shards else ()
+        named = zip(self.names, self.parameters, strict=True)
+        self.dense = [parameter for name, parameter in named if name not in self.spread]
         for parameter in self.dense:
             processes.say(parameter.data)
         rows = torch.tensor(len(self.objective.order(config.seed, 0)))
@@ -85,6 +83,11 @@ class Updater:
 
     def _step(self, rows: Tensor) -> float:
         """One update; returns the loss."""
+        drawn = self.objective.sparse
+        with by_row(*drawn, *(sums for p in drawn for sums in self.optimizer.state[p].values())):
+            return self._update(rows)
+
+    def _update(self, rows: Tensor) -> float:
         self.model.train()
         if processes.size() > 1:
             # What is drawn is a function of step and process, so that a resumed run draws it too.
@@ -113,9 +116,8 @@ class Updater:
 
     def scorer(self) -> Scorer | SpreadScorer | PathScorer:
         """What answers queries with the weights as they are; all processes ask for it together."""
-        if isinstance(self.model, KGModel) and self.model.shards:
-            return self.model.spread_scorer(self.model.shards)
-        return self.model.scorer()
+        with self.mapped:
+            return scorer_of(self.model)
 
     def _batches(self, order: Tensor) -> Sequence[Tensor]:
         """What this process asks in each step of an epoch: all have as many steps."""
@@ -173,7 +175,8 @@ class Updater:
     def whole(self, tensors: Tensors) -> Tensors:
         """Tensors of a checkpoint: of rows that are spread, in the first process, all of them."""
         shards = getattr(self.model, "shards", None)
-        return shards.collect_named(tensors, self.spread) if shards else tensors
+        with self.mapped:
+            return shards.collect_named(tensors, self.spread) if shards else tensors
 
 
 def _sum(gradients: Sequence[Tensor]) -> Tensor:

@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 
 from kgtool import partition, processes, trainer
+from kgtool import shards as shards_module
 from kgtool.blend import fit_blend
+from kgtool.build import build_model
+from kgtool.candidates import parse_candidates
 from kgtool.checkpoint import load_either, load_tensors, save_tensors
 from kgtool.config import Config
 from kgtool.errors import RunError, ScoreError
@@ -25,7 +28,8 @@ from kgtool.model import KGModel
 from kgtool.neighbourhood import draw_around
 from kgtool.ops import rows as rows_of
 from kgtool.partition import metis, shards_of
-from kgtool.run import Run, build_model
+from kgtool.run import Run
+from kgtool.scorers import SpreadScorer
 from kgtool.shards import Shards
 from kgtool.trainer import train
 from tests.graphs import random_dataset
@@ -89,8 +93,10 @@ def check_fetching() -> None:
     own = shards.own_of(whole).requires_grad_()
     assert len(own) == shards.count == int(shards.held(torch.arange(20)).sum())
     assert torch.equal(shards.whole(own), whole)
-    collected = shards.collect(own)
-    assert torch.equal(collected, whole if processes.rank() == 0 else whole[:0])
+    for piece in (shards_module.PIECE, 3):
+        shards_module.PIECE = piece
+        collected = shards.collect(own)
+        assert torch.equal(collected, whole if processes.rank() == 0 else whole[:0])
     asked = [torch.tensor([1, 4, 19]), torch.arange(20), torch.empty(0, dtype=torch.long)]
     table = whole.clone().requires_grad_()
     loss = table.new_zeros(())
@@ -158,16 +164,20 @@ def check_spread_ranks() -> None:
         apart.decoder.bias.data = shards.own_of(model.decoder.bias.data)
         one, several = model.scorer(), apart.spread_scorer(shards)
         torch.testing.assert_close(shards.whole(several.entities), one.entities)
-        found = evaluate_model(several, dataset, "valid", chunk_size).ranking
-        expected = evaluate_model(one, dataset, "valid", chunk_size).ranking
-        for a, b in ((found.filtered, expected.filtered), (found.raw, expected.raw)):
-            assert torch.equal(a.better, b.better)
-            assert torch.equal(a.equal, b.equal)
-            assert torch.equal(a.candidates, b.candidates)
-        torch.testing.assert_close(found.score, expected.score)
-        if not layers:
-            assert torch.equal(found.score, expected.score)
-        assert bool(expected.raw.equal.any()) == ties
+        for told in ("all", "sampled:9", "sampled:60", "types"):
+            among = parse_candidates(told, dataset)
+            found, expected = (
+                evaluate_model(scorer, dataset, "valid", chunk_size, candidates=among).ranking
+                for scorer in (several, one)
+            )
+            for a, b in ((found.filtered, expected.filtered), (found.raw, expected.raw)):
+                assert torch.equal(a.better, b.better)
+                assert torch.equal(a.equal, b.equal)
+                assert torch.equal(a.candidates, b.candidates)
+            torch.testing.assert_close(found.score, expected.score)
+            if not layers:
+                assert torch.equal(found.score, expected.score)
+            assert bool(expected.raw.equal.any()) == ties
         hr = dataset.valid[:5, :2]
         torch.testing.assert_close(several.score_t(hr), one.score_t(hr))
         if processes.rank() == 1:  # what one process finds, all are told
@@ -203,9 +213,14 @@ def check_metis(place: Path) -> None:
         with pytest.raises(RunError, match=r"damaged.* Remedy: remove it"):
             partition._read(kept, owner)
         save_tensors(kept, {"owner": owner * 0}, {"processes": processes.size() + 1})
-    third = shards_of(dataset, kept)
-    assert third is not None
-    assert 0 < third.count < 40
+    processes.meet()
+    before = kept.read_bytes()
+    for keep in (False, True):
+        third = shards_of(dataset, kept, keep)
+        assert third is not None
+        assert 0 < third.count < 40
+        assert (kept.read_bytes() == before) == (not keep)
+        processes.meet()
 
 
 def in_turn(triples: Tensor, num_entities: int, parts: int) -> Tensor:
@@ -307,14 +322,19 @@ def check_sum_of_models(place: Path) -> None:
 
 def check_ranks(place: Path) -> None:
     """For the same weights, processes find the ranks that one finds, exactly."""
-    for name in CONFIGS:
-        model = Run.open(place / name).model(ring())
-        found = evaluate_model(model.scorer(), ring(), "test", chunk_size=3)
-        if processes.rank() == 0:
-            torch.save(
-                [found.ranking.filtered.better, found.ranking.filtered.equal, found.ranking.score],
-                place / f"{name}.ranks",
-            )
+    for name, config in CONFIGS.items():
+        run = Run.open(place / name)
+        scorer = run.spread_scorer(ring())
+        assert isinstance(scorer, SpreadScorer) == config.draws_entities
+        for told in ("all", "sampled:5", "types"):
+            among = parse_candidates(told, ring())
+            found = evaluate_model(scorer, ring(), "test", chunk_size=3, candidates=among)
+            if processes.rank() == 0:
+                ranks = found.ranking.filtered
+                torch.save(
+                    [ranks.better, ranks.equal, ranks.candidates, found.ranking.score],
+                    place / f"{name}.{told}.ranks",
+                )
 
 
 def main(place: Path) -> None:

@@ -38,7 +38,7 @@ def oracle(dataset: KGDataset) -> Table:
 
 
 def test_features_are_scores_and_log_likelihoods_of_both_ends(monkeypatch):
-    monkeypatch.setattr("kgtool.likelihood.CHUNK_BYTES", 4 * 24 * 3)  # several chunks
+    monkeypatch.setattr("kgtool.likelihood.whole_rows", lambda num_entities: 3)  # several chunks
     dataset = ring()
     models = [random(dataset), random(dataset, 1)]
     found = triple_features(models, dataset.test, 24, 3)

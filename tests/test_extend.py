@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import kgtool
+from kgtool.build import build_model
 from kgtool.checkpoint import load_tensors
 from kgtool.config import Config
 from kgtool.errors import DataError, KGToolError, RunError
@@ -23,7 +24,7 @@ from kgtool.files import read_json
 from kgtool.loaders import load_dataset, load_negatives
 from kgtool.loaders.write import write_dataset
 from kgtool.model import KGModel
-from kgtool.run import BEST, LAST, PREVIOUS, Run, build_model
+from kgtool.run import BEST, LAST, PREVIOUS, Run
 from kgtool.signals import Interrupted
 from kgtool.trainer import train
 from kgtool.triples import SPLITS, KGDataset, Vocabulary, with_inverses

@@ -32,7 +32,7 @@ ORDER = [
     {"encoder", "partition", "mapped"},
     {"walk_reader", "path_queries", "sweep", "scorers"},
     {"model"},
-    {"objective", "explain", "extend", "ranking", "perplexity", "walk_search"},
+    {"build", "objective", "explain", "extend", "ranking", "perplexity", "walk_search"},
     {"metrics", "path_scores", "baselines", "candidates"},
     {"likelihood", "platt", "calibration", "expected", "similarity"},
     {"answers", "evaluator", "blend", "relation_prediction", "classification"},

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from kgtool.build import build_model
 from kgtool.config import parse_config
 from kgtool.optimizer import ADAGRAD_WEIGHTS, make_optimizer, set_rate
-from kgtool.run import build_model
 from tests.runs import ring, tiny_config
 
 

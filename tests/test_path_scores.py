@@ -52,9 +52,9 @@ def paths(dataset: KGDataset, lengths: list[int]) -> tuple[Tensor, Tensor, Tenso
     return head, path, torch.tensor(lengths)
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 8 * 2**20])
-def test_with_a_beam_as_wide_as_the_graph_all_ways_count(monkeypatch, chunk_bytes):
-    monkeypatch.setattr(path_scores, "CHUNK_BYTES", chunk_bytes)
+@pytest.mark.parametrize("rows", [1, 1000])
+def test_with_a_beam_as_wide_as_the_graph_all_ways_count(monkeypatch, rows):
+    monkeypatch.setattr(path_scores, "whole_rows", lambda num_entities: rows)
     monkeypatch.setattr(path_scores, "ROWS", 3)
     dataset = random_dataset(3, num_entities=6, num_train=14)
     model = table(dataset)

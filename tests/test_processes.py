@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 
 from kgtool import processes
 from kgtool.blend import fit_blend
+from kgtool.candidates import parse_candidates
 from kgtool.checkpoint import load_tensors
 from kgtool.evaluator import evaluate_model
 from kgtool.files import read_json
@@ -41,12 +43,13 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_one_process_finds_the_ranks_that_several_found(place):
-    for name in CONFIGS:
-        model = Run.open(place / name).model(ring())
-        found = evaluate_model(model.scorer(), ring(), "test").ranking
-        better, equal, score = torch.load(place / f"{name}.ranks")
+    for name, told in product(CONFIGS, ("all", "sampled:5", "types")):
+        scorer, among = Run.open(place / name).scorer(ring()), parse_candidates(told, ring())
+        found = evaluate_model(scorer, ring(), "test", candidates=among).ranking
+        better, equal, candidates, score = torch.load(place / f"{name}.{told}.ranks")
         assert torch.equal(found.filtered.better, better)
         assert torch.equal(found.filtered.equal, equal)
+        assert torch.equal(found.filtered.candidates, candidates)
         torch.testing.assert_close(found.score, score)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from kgtool.build import build_model
 from kgtool.config import parse_config
 from kgtool.encoder import RGCNEncoder
 from kgtool.errors import ConfigError
@@ -19,7 +20,6 @@ from kgtool.neighbourhood import draw_around
 from kgtool.objective import SampledObjective, make_objective
 from kgtool.ops import known_among, rows, sample_in_edges
 from kgtool.optimizer import clip_norm
-from kgtool.run import build_model
 from kgtool.triples import KGDataset, invert
 from tests.graphs import edges_of, random_dataset
 from tests.runs import ring, tiny_config

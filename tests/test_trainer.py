@@ -21,6 +21,7 @@ from torch import Tensor
 
 from benchmarks.strangers import in_a_team
 from kgtool import objective, trainer
+from kgtool.build import build_model
 from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.config import Config, TrainingConfig
 from kgtool.errors import RunError, TrainingError
@@ -30,7 +31,7 @@ from kgtool.ops import entity_loss
 from kgtool.optimizer import learning_rate
 from kgtool.perplexity import perplexity
 from kgtool.queries import WalkSampler
-from kgtool.run import BEGINNING, BEST, HISTORY, LAST, LOG, OWNERS, PREVIOUS, Run, build_model
+from kgtool.run import BEGINNING, BEST, HISTORY, LAST, LOG, OWNERS, PREVIOUS, Run
 from kgtool.signals import Interrupted
 from kgtool.trainer import train
 from kgtool.triples import KGDataset

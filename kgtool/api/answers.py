@@ -77,6 +77,6 @@ def export(
         )
     names = None if labels is None else read_labels(labels)
     dataset = loaded(run, data)
-    scorer = run.model(dataset).scorer()
+    scorer = run.scorer(dataset)
     words = dataset.vocabulary
     return export_embeddings(words, scorer.entities, scorer.relations, out, forms, names)

@@ -62,7 +62,8 @@ def evaluate(
     run = opened(run)
     dataset = loaded(run, data)
     among = parse_candidates(candidates, dataset)
-    model: ScoresTails = run.model(dataset).scorer()
+    # Of one run alone, processes that work together may hold a part of its entities each.
+    model: ScoresTails = run.scorer(dataset) if beside else run.spread_scorer(dataset)
     about = about_data(dataset)
     others = [opened(other) for other in beside]
     for other in others:
@@ -87,7 +88,7 @@ def evaluate(
 def _blend(model: ScoresTails, beside: Run, dataset: KGDataset, progress: bool) -> Blend:
     if not len(dataset.valid):
         raise DataError("the data hold no valid triples to choose the weight of another run by")
-    second = fitting(beside, dataset).model(dataset).scorer()
+    second = fitting(beside, dataset).scorer(dataset)
     return fit_blend(model, second, dataset, progress)
 
 

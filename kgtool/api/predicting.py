@@ -47,7 +47,7 @@ def open_predictor(
     dataset = loaded(run, data)
     readable = read_labels(labels) if labels is not None else {}
     return Predictor(
-        run, dataset, run.model(dataset).scorer(), Words(dataset.vocabulary, readable),
+        run, dataset, run.scorer(dataset), Words(dataset.vocabulary, readable),
         read_types(types) if types is not None else None,
     )  # fmt: skip
 

@@ -145,7 +145,7 @@ def evaluate_paths(
     dataset = loaded(run, data)
     if split in ("valid", "test") and not len(dataset.split(split)):
         raise DataError(f"{dataset.name}: {split} holds no triples. Remedy: choose another split.")
-    scorer = run.model(dataset).scorer()
+    scorer = run.scorer(dataset)
     asked = sample_path_queries(dataset, split, lengths, queries, max_answers, seed)
     if not len(asked):
         raise DataError(

@@ -38,7 +38,7 @@ def fitting(beside: Run, dataset: KGDataset) -> Run:
 def scorers(run: Run, beside: Sequence[Run], dataset: KGDataset) -> list[Scorer | PathScorer]:
     """What answers queries of a run and of those asked beside it."""
     runs = [run, *(fitting(other, dataset) for other in beside)]
-    return [each.model(dataset).scorer() for each in runs]
+    return [each.scorer(dataset) for each in runs]
 
 
 def about_data(dataset: KGDataset) -> dict[str, Any]:

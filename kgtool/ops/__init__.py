@@ -9,7 +9,7 @@ from kgtool.ops.grow_region import grow_region
 from kgtool.ops.hold_out import hold_out
 from kgtool.ops.incidence import Incidence, in_edges, offsets_of
 from kgtool.ops.known_among import known_among
-from kgtool.ops.memory import keep_large_blocks, machine_bytes
+from kgtool.ops.memory import by_row, keep_large_blocks, large, machine_bytes
 from kgtool.ops.order_by import begins, order_by
 from kgtool.ops.path_loss import path_loss
 from kgtool.ops.path_step import path_step
@@ -28,6 +28,7 @@ __all__ = [
     "Task",
     "begins",
     "block_sum",
+    "by_row",
     "common_size",
     "count_better",
     "count_better_listed",
@@ -42,6 +43,7 @@ __all__ = [
     "in_threads",
     "keep_large_blocks",
     "known_among",
+    "large",
     "machine_bytes",
     "offsets_of",
     "order_by",

@@ -1,0 +1,122 @@
+"""The model of a configuration: a new one to train, or one of weights that training has left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from kgtool.all_paths import AllPathsDecoder
+from kgtool.checkpoint import Tensors, check_fit
+from kgtool.config import Config, EncoderConfig
+from kgtool.decoder import OnePathDecoder, WalkReadout
+from kgtool.encoder import RGCNEncoder
+from kgtool.errors import ConfigError
+from kgtool.graph import MessageGraph
+from kgtool.model import KGModel, PathModel, path_device
+from kgtool.ops import large, machine_bytes
+from kgtool.shards import Shards
+from kgtool.triples import KGDataset
+
+
+def build_model(
+    config: Config, dataset: KGDataset, shards: Shards | None = None, mapped: bool = False
+) -> KGModel | PathModel:
+    """A new model for a data set, its message graph made of the train triples.
+
+    Args:
+        config: which model.
+        dataset: the triples.
+        shards: the rows of entities, and the edges into these, that a model which draws its
+            negatives is to hold in this process of several; None for all of them.
+        mapped: tables may be larger than the memory, see `kgtool.mapped`.
+
+    Raises:
+        ConfigError: when the model's weights alone are larger than the machine's memory.
+    """
+    graph = _graph(dataset, shards)
+    with torch.device("meta"):  # shapes without memory
+        planned = _build(config, dataset, graph, shards)
+    need, there = sum(p.numel() * p.element_size() for p in planned.parameters()), machine_bytes()
+    if there is not None and need > there and not (shards or mapped):
+        raise ConfigError(
+            f"the model's weights need {need / 1e9:,.1f} GB, this machine has {there / 1e9:,.1f} "
+            f"GB: dim = {config.dim} with {dataset.num_entities:,} entities and "
+            f"{dataset.num_relations:,} relations. Remedy: smaller sizes in the configuration."
+        )
+    return _in_its_place(config, _build(config, dataset, graph, shards))
+
+
+def load_model(
+    config: Config,
+    dataset: KGDataset,
+    weights: Tensors,
+    path: Path,
+    shards: Shards | None = None,
+) -> KGModel | PathModel:
+    """A model of weights that are known, in evaluation mode.
+
+    Tables too large for memory stay where `kgtool.checkpoint.load_tensors` has found them.
+
+    Args:
+        config, dataset, shards: as of `build_model`.
+        weights: of all entities.
+        path: where they are from.
+
+    Raises:
+        RunError: when they are not the model's.
+    """
+    graph = _graph(dataset, shards)
+    with torch.device("meta"):
+        check_fit(_build(config, dataset, graph, None), weights, path)
+        model = _build(config, dataset, graph, shards)
+    if shards and isinstance(model, KGModel):
+        weights = shards.held_named(weights, model.of_entities)
+    bound = large()
+    model.load_state_dict(
+        {name: t if t.nbytes >= bound else t.clone() for name, t in weights.items()}, assign=True
+    )
+    return _in_its_place(config, model).eval()
+
+
+def _graph(dataset: KGDataset, shards: Shards | None) -> MessageGraph:
+    held = shards.held(torch.arange(dataset.num_entities)) if shards else None
+    return MessageGraph.from_dataset(dataset, held)
+
+
+def _in_its_place(config: Config, model: KGModel | PathModel) -> KGModel | PathModel:
+    """The model where it is to run."""
+    # The encoder's kernels, and those that choose what a budget keeps, are the CPU's.
+    on_cpu = config.encoder or (config.all_paths and config.all_paths.max_entities)
+    return model if on_cpu else model.to(path_device())
+
+
+def _build(
+    config: Config, dataset: KGDataset, graph: MessageGraph, shards: Shards | None
+) -> KGModel | PathModel:
+    held = shards.count if shards else dataset.num_entities
+    encoder = _build_encoder(config.encoder, config.dim, held, dataset) if config.encoder else None
+    if config.all_paths:
+        a = config.all_paths
+        paths = AllPathsDecoder(
+            dataset.num_relations, config.dim, a.steps, a.readout, a.max_entities
+        )
+        return PathModel(paths, graph, encoder)
+    d = config.one_path
+    if not (d and encoder):
+        raise ValueError("the configuration has no decoder")
+    walks = WalkReadout(2 * dataset.num_relations, config.dim) if d.walks else None
+    decoder = OnePathDecoder(
+        held, config.dim, d.input_dropout, d.output_dropout, d.cell == "product",
+        walks,
+    )  # fmt: skip
+    return KGModel(encoder, decoder, graph, shards)
+
+
+def _build_encoder(
+    e: EncoderConfig, dim: int, num_entities: int, dataset: KGDataset
+) -> RGCNEncoder:
+    return RGCNEncoder(
+        num_entities, dataset.num_relations, dim,
+        e.layers, e.decomposition, e.parts, e.edge_dropout, e.feature_dropout, e.start,
+    )  # fmt: skip
