@@ -139,7 +139,7 @@ class AllPathsDecoder(nn.Module):
         last = self.states(reached, feed)[-1]
         if feed is None:
             return last
-        given = feed.entities[reached.entities()]
+        given = feed.entities.index_select(0, reached.entities())
         return last + nn.functional.pad(given, (0, 0, 0, len(last) - len(given))).to(last.dtype)
 
     def states(self, reached: Reach | Region, feed: Feed | None = None) -> list[Tensor]:
@@ -149,7 +149,8 @@ class AllPathsDecoder(nn.Module):
         """
         states = [self.init.expand(reached.num_heads, -1)]
         if feed is not None:
-            states = [states[0] + feed.entities[torch.from_numpy(reached.head)]]
+            given = feed.entities.index_select(0, torch.from_numpy(reached.head))
+            states = [states[0] + given]
         context = torch.zeros(reached.num_heads, dtype=torch.long)
         matrix = self.matrix()
         for step in range(1, self.steps + 1):
@@ -176,4 +177,5 @@ class AllPathsDecoder(nn.Module):
     def queries(self, relation: Tensor, feed: Feed | None = None) -> Tensor:
         """`(n, d + m)`: `q_r` of relation ids `(n,)`, inverses included."""
         linear = self.relations if feed is None else self.relations + feed.relations
-        return torch.cat([linear, self.relations_hidden], dim=1)[relation]
+        both = torch.cat([linear, self.relations_hidden], dim=1)
+        return both.index_select(0, relation.to(both.device))

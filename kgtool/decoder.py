@@ -135,7 +135,8 @@ class OnePathDecoder(nn.Module):
         # Longest first, so that the paths that still go on are the first rows of every step.
         order = torch.argsort(length, descending=True, stable=True)
         going = torch.bincount(length, minlength=path.shape[1] + 1).flip(0).cumsum(0).flip(0)
-        state = F.dropout(entities[head[order]], self.input_dropout, self.training)
+        state = entities.index_select(0, head[order])
+        state = F.dropout(state, self.input_dropout, self.training)
         ended = []
         for step in range(path.shape[1]):
             active = int(going[step + 1])
@@ -143,10 +144,9 @@ class OnePathDecoder(nn.Module):
             state = state[:active]
             if not active:
                 break
-            word = F.dropout(
-                relations[path[order[:active], step]], self.input_dropout, self.training
-            )
+            word = relations.index_select(0, path[order[:active], step])
+            word = F.dropout(word, self.input_dropout, self.training)
             state = self.cell(word, state)
         ended.append(state)
-        last = torch.cat(ended[::-1])[torch.argsort(order)]
+        last = torch.cat(ended[::-1]).index_select(0, torch.argsort(order))
         return F.dropout(last, self.output_dropout, self.training)

@@ -104,7 +104,7 @@ class RGCNLayer(nn.Module):
             out = product(neighbours.flatten(1), self.bases.flatten(0, 1))  # (N, B·d) (B·d, d')
         else:
             out = block_sum(h, self.blocks, scale, edges)
-        return (out + product(h[own], self.self_loop)).to(h.dtype)
+        return (out + product(_rows(h, own), self.self_loop)).to(h.dtype)
 
 
 class RGCNEncoder(nn.Module):
@@ -256,7 +256,7 @@ class RGCNEncoder(nn.Module):
         """The states `h[own]` with what a layer adds to them."""
         read = F.dropout(h, self.feature_dropout, self.training)
         message = self.layers[i](read, edges, scale, own)
-        return h[own] + torch.tanh(self.norms[i](message))
+        return _rows(h, own) + torch.tanh(self.norms[i](message))
 
     def _relations(self) -> Tensor:
         relations: Tensor = self.relations
@@ -288,6 +288,10 @@ class RGCNEncoder(nn.Module):
             kept[hidden] = False
             kept[graph.inverse[hidden]] = False
         return kept
+
+
+def _rows(h: Tensor, own: Tensor | slice) -> Tensor:
+    return h.index_select(0, own) if isinstance(own, Tensor) else h[own]
 
 
 def _padded_product(x: Tensor, matrix: Tensor) -> Tensor:

@@ -157,13 +157,15 @@ class SampledObjective:
         length = torch.ones_like(of_query)
         queries = decoder(of_query, hr[:, 1:], length, states, relations)  # (q, d)
         bias = self.model.rows(decoder.bias, entity)
-        scores = (queries @ states[at_others].t()).float() + (bias[at_others] + log_weight)
+        scores = (queries @ states.index_select(0, at_others).t()).float()
+        scores = scores + (bias.index_select(0, at_others) + log_weight)
         inverse = graph.inverse_of(hr[:, 1])
         known = known_among(graph.incidence, hr[:, 0], inverse, others)
         # Masked too, copies have no gradient where all that was drawn is known: it would be NaN.
         left_out = known | log_weight.isneginf()
-        against = scores.masked_fill(left_out, -torch.inf).logsumexp(1)[query]
-        found = (queries[query] * states[at_tail]).sum(1).float() + bias[at_tail]
+        against = scores.masked_fill(left_out, -torch.inf).logsumexp(1).index_select(0, query)
+        found = (queries.index_select(0, query) * states.index_select(0, at_tail)).sum(1)
+        found = found.float() + bias.index_select(0, at_tail)
         loss = F.softplus(against - found).sum()
         if s.dura:
             norms = dura(queries.to(states.dtype), states, query, at_tail)

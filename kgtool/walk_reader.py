@@ -69,17 +69,17 @@ class WalkReader:
 
     def begin(self, head: Tensor) -> Tensor:
         """`(q, d)` states of walks that stand at their heads `(q,)`."""
-        return self._drop_out(self.entities[head], self.decoder.input_dropout)
+        return self._drop_out(self.entities.index_select(0, head), self.decoder.input_dropout)
 
     def take(self, state: Tensor, relation: Tensor) -> Tensor:
         """`(q, d)` states after a step along relations `(q,)`."""
-        word = self._drop_out(self.relations[relation], self.decoder.input_dropout)
+        word = self._drop_out(self.relations.index_select(0, relation), self.decoder.input_dropout)
         taken: Tensor = self.decoder.cell(word, state)
         return taken
 
     def arrive(self, state: Tensor, entity: Tensor) -> Tensor:
         """`(q, d)` states when the step is known to have ended at entities `(q,)`."""
-        word = self._drop_out(self.entities[entity], self.decoder.input_dropout)
+        word = self._drop_out(self.entities.index_select(0, entity), self.decoder.input_dropout)
         known: Tensor = self._readout.cell(word, state)
         return known
 
@@ -112,7 +112,7 @@ class WalkReader:
             begins: `(q,)` bool, whether a path is before its first step, where none ends.
             tail: `(q,)` int64 entities that the paths are bound for.
         """
-        bound = None if tail is None else self.entities[tail]
+        bound = None if tail is None else self.entities.index_select(0, tail)
         logits = self._readout(self._drop_out(state, self.decoder.output_dropout), bound)
         end = logits[:, -1:].masked_fill(begins.unsqueeze(1), -torch.inf)
         return torch.cat([logits[:, :-1], end], dim=1).log_softmax(dim=1)
@@ -125,16 +125,17 @@ class WalkReader:
         """
         read, taken, decoder = self.read(walks), walks.taken, self.decoder
         relation, entity = walks.relation[taken], walks.entity[:, 1:][taken]
-        after = self._drop_out(read.after[taken], decoder.output_dropout).to(self.entities.dtype)
+        after = self._drop_out(_where(read.after, taken), decoder.output_dropout)
+        after = after.to(self.entities.dtype)
         # After the last step comes the end.
         end = len(self.relations)
         place = torch.arange(taken.shape[1] + 1).expand(len(taken), -1)
         stands = place <= walks.length.unsqueeze(1)
         step = F.pad(torch.where(taken, walks.relation, end), (0, 1), value=end)[stands]
-        state, begins = read.path[stands], (place == 0)[stands]
+        state, begins = _where(read.path, stands), (place == 0)[stands]
         tail = walks.end.unsqueeze(1).expand_as(stands)[stands]
         return (
-            F.nll_loss(self.next_relation(read.before[taken]), relation)
+            F.nll_loss(self.next_relation(_where(read.before, taken)), relation)
             + entity_loss(after, self.entities, decoder.bias, torch.arange(len(entity)), entity)
             + F.nll_loss(self.next_or_end(state, begins), step)
             + F.nll_loss(self.next_or_end(state, begins, tail), step)
@@ -142,3 +143,8 @@ class WalkReader:
 
     def _drop_out(self, states: Tensor, share: float) -> Tensor:
         return F.dropout(states, share, self.decoder.training)
+
+
+def _where(states: Tensor, mask: Tensor) -> Tensor:
+    """Those of `(q, k, d)` where a mask `(q, k)` is true."""
+    return states.flatten(0, 1).index_select(0, mask.flatten().nonzero().squeeze(1))
