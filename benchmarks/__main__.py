@@ -20,7 +20,17 @@ from functools import partial
 from pathlib import Path
 
 # First: kgtool is to be imported before torch.
-from benchmarks import budget, common, faults, ranking, scale, strangers, teamwork, throughput
+from benchmarks import (
+    budget,
+    common,
+    faults,
+    mapped,
+    ranking,
+    scale,
+    strangers,
+    teamwork,
+    throughput,
+)
 from benchmarks.common import Row
 
 # isort: split
@@ -55,6 +65,11 @@ def parts(folder: Path) -> list[Part]:
             partial(budget.summary, folder, SIZES[1]),
             "python -m benchmarks.budget --synthetic --entities 1000000 --triples 4000000 "
             "--relations 800",
+        ),
+        Part(
+            "mapped",
+            partial(mapped.summary, folder, SIZES[1]),
+            "python -m benchmarks.mapped --synthetic --entities 1000000 --triples 5000000",
         ),
         Part(
             "ranking",

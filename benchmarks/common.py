@@ -265,6 +265,12 @@ def _kilobytes(status: Path, field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
+def own_bytes() -> int | None:
+    """Resident memory that no file is behind; None where the system does not tell."""
+    status = Path("/proc/self/status")
+    return 1024 * _kilobytes(status, "RssAnon") if status.exists() else None
+
+
 def peak_bytes() -> int:
     """The most memory that the process has had resident."""
     status = Path("/proc/self/status")

@@ -26,10 +26,10 @@ class Expected:
     """
 
     def __init__(self, triples: Tensor, num_entities: int, num_relations: int) -> None:
-        both = with_inverses(triples, num_relations)
         shape = (num_entities, 2 * num_relations)
-        pairs = torch.unique(both[:, :2], dim=0).numpy()
-        self._has = csr_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=shape)
+        head, relation, _ = with_inverses(triples, num_relations).unbind(1)
+        pairs = np.divmod(torch.unique(head * shape[1] + relation).numpy(), shape[1])
+        self._has = csr_array((np.ones(len(pairs[0])), pairs), shape=shape)
         together = (self._has.T @ self._has).toarray()
         self._share = together / np.maximum(together.diagonal()[:, None], 1)
 

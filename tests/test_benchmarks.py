@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,17 @@ import pytest
 import torch
 
 from benchmarks import __main__ as table
-from benchmarks import budget, common, faults, ranking, scale, strangers, teamwork, throughput
+from benchmarks import (
+    budget,
+    common,
+    faults,
+    mapped,
+    ranking,
+    scale,
+    strangers,
+    teamwork,
+    throughput,
+)
 from benchmarks.common import Row
 from kgtool import KGDataset, Vocabulary
 from kgtool.updates import Updater
@@ -111,7 +122,18 @@ def test_what_is_measured_on_a_generated_graph(tmp_path):
     every, sampled = ranking.summary(tmp_path, triples)
     assert every.what.endswith("120 queries among 1,440")
     assert "500 sampled" in sampled.what
-    assert not any(row.failed for row in (passes, every, sampled))
+    step, ranks, own = mapped.summary(tmp_path, triples)
+    assert step.figure.endswith(" ms")
+    assert ranks.figure.endswith(" s")
+    assert own.figure.endswith(" MB") or not sys.platform.startswith("linux")
+    assert not any(row.failed for row in (passes, every, sampled, step, ranks, own))
+
+
+def test_mapped_tables_that_rank_otherwise_are_an_error(monkeypatch):
+    found = {False: mapped.Found(1.0, 1.0, 1, 0.5), True: mapped.Found(1.0, 1.0, 1, 0.4)}
+    monkeypatch.setattr(common, "in_own_process", lambda work, args, way: found[way])
+    with pytest.raises(RuntimeError, match=r"0\.5 in memory, 0\.4 mapped"):
+        mapped.measure(mapped.arguments().parse_args(["--synthetic"]))
 
 
 def test_lost_runs_and_crashes_are_failures(monkeypatch):

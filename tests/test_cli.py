@@ -528,6 +528,22 @@ def test_baselines_beside_a_run(kgtool, run_copy, tmp_path):
     refused(kgtool("evaluate", "--data", tmp_path / "gone"), 2, "gone")
 
 
+def test_ctrl_c_gives_the_baselines_that_are_done(kgtool, run_copy, tmp_path, monkeypatch):
+    def interrupt(*about: object) -> None:
+        raise KeyboardInterrupt
+
+    data, out = Run.open(run_copy).config.data, tmp_path / "trivial"
+    monkeypatch.setattr("kgtool.baselines.PageRank.walk", interrupt)
+    result = kgtool("evaluate", "--data", data, "--out", out)
+    assert (result.code, result.err) == (0, "")
+    assert sorted(place.name for place in out.iterdir()) == ["frequency", "inverse"]
+    rows = [line.split()[0] for line in result.out.splitlines() if line.strip()]
+    assert "inverse" in rows
+    assert "pagerank" not in rows
+    monkeypatch.setattr("kgtool.baselines.RelationFrequency.score_t", interrupt)
+    assert kgtool("evaluate", "--data", data).code == 130
+
+
 def test_fewer_candidates_are_named_wherever_they_stand(kgtool, run_copy, tmp_path):
     for words, name in (("sampled:4", "sampled-4"), ("types", "types")):
         result = kgtool("evaluate", run_copy, "--candidates", words)

@@ -102,6 +102,8 @@ def evaluate_baselines(
 ) -> dict[str, Results]:
     """Link prediction metrics of what is trivial, to see what a model's are worth.
 
+    The quickest come first. Ctrl-C ends it early: the answer is those that are done by then.
+
     Args:
         data: the data set or its place.
         split: `"train"`, `"valid"` or `"test"`.
@@ -123,12 +125,18 @@ def evaluate_baselines(
     about = about_data(dataset)
     among = parse_candidates(candidates, dataset)
     part = f"{among.name}.{split}" if among else split
-    found = {}
+    found: dict[str, Results] = {}
     for name, baseline in BASELINES.items():
         place = Path(out or "baselines") / name
         kinds = (f"metrics.{part}.json", f"breakdown.{part}.tsv", f"ranks.{part}.tsv")
+        try:
+            ranked = evaluate_model(baseline(dataset), dataset, split, None, progress, hits, among)
+        except KeyboardInterrupt:
+            if not found:
+                raise
+            break
         found[name] = Results(
-            evaluate_model(baseline(dataset), dataset, split, None, progress, hits, among),
+            ranked,
             dataset,
             {"baseline": name, **about},
             *(place / kind for kind in kinds),

@@ -58,7 +58,7 @@ def evaluate(
 
     Without a run, what is trivial is ranked on --data: the relation's frequent answers, edges of
     inverse and duplicate relations, personalised PageRank. Each leaves a folder in --out that
-    compare takes.
+    compare takes. Of a large graph, PageRank takes hours: Ctrl-C gives those that are done.
     """
     from kgtool.api import evaluate as evaluate_run
     from kgtool.api import evaluate_baselines
