@@ -251,6 +251,7 @@ def test_damaged_files_are_refused(copy):
     whole, lines = metrics.read_text(), ranks.read_text().splitlines(keepends=True)
     for change, message in (
         ({"both": {}}, "not an evaluation's"),
+        ({"sampled": {"mrr": 10**400, "hits@1": 0, "hits@3": 0, "hits@10": 0}}, "not an eval"),
         ({"dataset": {"name": "x", "fingerprint": "0"}}, "of other data"),
         (
             {"counts": {"queries": 3, "entities": 24, "unseen_triples": 0}},
