@@ -135,7 +135,7 @@ def _map_tensors(path: Path, header: Any) -> Tensors:
     for name in header.offset_keys():
         told = header.get_slice(name)
         shape, dtype = told.get_shape(), _DTYPES.get(told.get_dtype())
-        if dtype is None or place % dtype.itemsize:
+        if dtype is None or place % dtype.itemsize or max(shape, default=0) >= 2**63:
             raise ValueError(f"its tensor {name!r:.100} is not of a kind that is written")
         count = math.prod(shape)
         tensors[name] = (
@@ -268,9 +268,11 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors
             tensor.dtype != torch.float32 for tensor in own.values()
         ):
             raise ValueError(f"the optimiser's tensors of {names[i]} are not its own")
-    # What it has already, as Adagrad its sums, may be mapped to a file, and is filled.
+    # What it has already, as Adagrad its sums, may be mapped to a file, and is filled. All else is
+    # copied: what came from a file is still there, which is replaced by the next checkpoint.
     before = {like: dict(own) for like, own in optimizer.state.items()}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-    for like, had in before.items():
-        for key, tensor in had.items():
-            optimizer.state[like][key] = tensor.copy_(optimizer.state[like][key])
+    for like, own in optimizer.state.items():
+        had = before.get(like, {})
+        for key, tensor in own.items():
+            own[key] = had[key].copy_(tensor) if key in had else tensor.clone()

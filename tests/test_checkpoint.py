@@ -155,14 +155,16 @@ def test_a_file_larger_than_the_memory_is_read_by_the_page(tmp_path):
     [
         pytest.param({"a": "F8_E4M3"}, 0, id="a type of none of ours"),
         pytest.param({"a": "U8", "b": "F32"}, 1, id="floats at an odd place"),
+        pytest.param({"a": "F32", "empty": "F32"}, 1, id="a size beyond all integers"),
     ],
 )
 def test_tensors_of_no_kind_that_is_written(tmp_path, kinds, place):
     path = tmp_path / "x.safetensors"
     told, end = {}, 0
     for name, dtype in kinds.items():
-        begin, end = end, end + (4 if dtype == "F32" else 1)
-        told[name] = {"dtype": dtype, "shape": [1], "data_offsets": [begin, end]}
+        shape = [0, 2**64 - 1] if name == "empty" else [1]
+        begin, end = end, end + shape[0] * (4 if dtype == "F32" else 1)
+        told[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(told).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
     name = sorted(kinds)[place]
