@@ -38,7 +38,7 @@ def build_model(
     with torch.device("meta"):  # shapes without memory
         planned = _build(config, dataset, graph, shards)
     need, there = sum(p.numel() * p.element_size() for p in planned.parameters()), machine_bytes()
-    if there is not None and need > there and not (shards or mapped):
+    if there is not None and need > there and not mapped:
         raise ConfigError(
             f"the model's weights need {need / 1e9:,.1f} GB, this machine has {there / 1e9:,.1f} "
             f"GB: dim = {config.dim} with {dataset.num_entities:,} entities and "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kgtool.queries import distinct_in_chunks
 from kgtool.ranking import ScoresTails, not_finite, whole_rows
 
 
@@ -31,15 +32,9 @@ def tail_likelihood(model: ScoresTails, triples: Tensor, num_entities: int) -> T
         ScoreError: when a score is NaN or infinite, naming the query.
     """
     found = torch.empty(len(triples), 2, dtype=torch.double)
-    # By head, which is one pass of a model that makes passes. Chunks are of one size: blocks of
-    # many large sizes would leave gaps in memory.
-    hr, row = torch.unique(triples[:, :2], dim=0, return_inverse=True)
-    size, order = whole_rows(num_entities), torch.argsort(row)
-    first = torch.searchsorted(row[order], torch.arange(0, len(hr) + size, size))
-    for i, part in enumerate(hr.split(size) if len(hr) else ()):
-        scores, norm = finite_scores(model, part)
-        asked = order[first[i] : first[i + 1]]
-        of_part = row[asked] - i * size
-        score = scores[of_part, triples[asked, 2]].double()
-        found[asked] = torch.stack([score, score - norm[of_part]], dim=1)
+    # By head, which is one pass of a model that makes passes.
+    for hr, asked, row in distinct_in_chunks(triples[:, :2], whole_rows(num_entities)):
+        scores, norm = finite_scores(model, hr)
+        score = scores[row, triples[asked, 2]].double()
+        found[asked] = torch.stack([score, score - norm[row]], dim=1)
     return found

@@ -27,6 +27,9 @@ class KGModel(nn.Module):
             those of this process's entities; None where it holds all of them.
     """
 
+    # The parameters with a row an entity, where embeddings are entities'.
+    of_entities = ("encoder.entities", "decoder.bias")
+
     def __init__(
         self,
         encoder: RGCNEncoder,
@@ -39,9 +42,6 @@ class KGModel(nn.Module):
         self.decoder = decoder
         self.graph = graph
         self.shards = shards
-
-    # The parameters with a row an entity, where embeddings are entities'.
-    of_entities = ("encoder.entities", "decoder.bias")
 
     def embeddings(self) -> list[nn.Parameter]:
         """The parameters with a row an entity or a relation; the others are weights."""

@@ -127,7 +127,7 @@ class SampledObjective:
     def __init__(self, settings: OnePathConfig, fanout: int, model: KGModel) -> None:
         self.settings, self.fanout, self.model = settings, fanout, model
         self.batch_size = settings.batch_size
-        self.sparse: Sequence[nn.Parameter] = (model.encoder.entities, model.decoder.bias)
+        self.sparse: Sequence[nn.Parameter] = [model.get_parameter(n) for n in model.of_entities]
         self._degree = model.graph.offsets.diff()
         if model.shards:
             processes.add_up([self._degree])

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from kgtool.queries import distinct_in_chunks
 from kgtool.ranking import ScoresTails, not_finite, whole_rows
 from kgtool.triples import AnswerIndex
 
@@ -67,7 +68,7 @@ class ComposedSteps:
         """
         scores = torch.empty(len(head), self.num_entities)
         single = torch.nonzero(length == 1).squeeze(1)
-        for part in single.split(self._chunk) if len(single) else ():
+        for part in single.split(whole_rows(self.num_entities)) if len(single) else ():
             scores[part] = self._answer(torch.stack([head[part], path[part, 0]], dim=1))
         kept = min(self.beam, self.num_entities)
         for step in range(path.shape[1]):
@@ -92,24 +93,15 @@ class ComposedSteps:
         best = value.amax(dim=1, keepdim=True)  # left out of the sums, which then are no zeros
         weight = (value - best).exp().view(-1, 1)
         asked = torch.stack([entity.flatten(), relation.flatten()], dim=1)
-        hr, row = torch.unique(asked, dim=0, return_inverse=True)
-        order = torch.argsort(row, stable=True)
-        first = torch.searchsorted(row[order], torch.arange(0, len(hr) + self._chunk, self._chunk))
         sums = torch.zeros(q, self.num_entities)
-        for i, part in enumerate(hr.split(self._chunk)):
-            chance = self._answer(part).softmax(1)
-            position, slot = self.known.expand(self.known.rows(part))
+        for hr, places, row in distinct_in_chunks(asked, whole_rows(self.num_entities)):
+            chance = self._answer(hr).softmax(1)
+            position, slot = self.known.expand(self.known.rows(hr))
             sure = (position, self.known.tails[slot])
             chance[sure] = 1 - DOUBT * (1 - chance[sure])
-            for mine in order[first[i] : first[i + 1]].split(ROWS):
-                of_part = row[mine] - i * self._chunk
+            for mine, of_part in zip(places.split(ROWS), row.split(ROWS), strict=True):
                 sums.index_add_(0, mine // b, chance[of_part] * weight[mine])
         return sums.clamp_(min=torch.finfo(sums.dtype).tiny).log_().add_(best)
-
-    @property
-    def _chunk(self) -> int:
-        """Questions asked at a time."""
-        return whole_rows(self.num_entities)
 
     def _answer(self, hr: Tensor) -> Tensor:
         """The model's scores, float32."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +53,23 @@ def link_queries(answers: AnswerIndex, rows: Tensor) -> tuple[Batch, Tensor]:
     position, slot = answers.expand(rows)
     length = torch.ones_like(head)
     return Batch(head, relation.unsqueeze(1), length, position, answers.tails[slot]), slot
+
+
+def distinct_in_chunks(hr: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Queries `(n, 2)` int64, each once, by head, and where they are asked.
+
+    All chunks but the last are of one size: large blocks of many sizes would leave gaps in memory.
+
+    Yields:
+        `(k, 2)` distinct queries, at most `size`; `(m,)` int64, ascending within each query, the
+        places of `hr` that ask them, and `(m,)` which of the k each place asks.
+    """
+    distinct, row = torch.unique(hr, dim=0, return_inverse=True)
+    order = torch.argsort(row, stable=True)
+    first = torch.searchsorted(row[order], torch.arange(0, len(distinct) + size, size))
+    for i in range(len(first) - 1):
+        asked = order[first[i] : first[i + 1]]
+        yield distinct[i * size : (i + 1) * size], asked, row[asked] - i * size
 
 
 @dataclass(frozen=True, eq=False)

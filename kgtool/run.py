@@ -48,6 +48,7 @@ from kgtool.mapped import MappedTables
 from kgtool.model import KGModel, PathModel, scorer_of
 from kgtool.partition import shards_of
 from kgtool.scorers import PathScorer, Scorer, SpreadScorer
+from kgtool.shards import Shards
 from kgtool.tables import load_table
 from kgtool.triples import KGDataset, Vocabulary
 
@@ -234,14 +235,18 @@ class Run:
             return load_dataset(place, relations=self.vocabulary.relations)
         return load_dataset(place, vocabulary=self.vocabulary)
 
-    def model(self, dataset: KGDataset) -> KGModel | PathModel:
+    def model(self, dataset: KGDataset, shards: Shards | None = None) -> KGModel | PathModel:
         """The model with the weights of the best validation, over the data's train graph.
+
+        Args:
+            dataset: the data.
+            shards: the part of it that this process of several is to hold, see `build.load_model`.
 
         Raises:
             RunError: when the weights are missing, damaged or do not fit.
         """
         path = self.path / BEST
-        return load_model(self.config, dataset, load_tensors(path)[0], path)
+        return load_model(self.config, dataset, load_tensors(path)[0], path, shards)
 
     def scorer(self, dataset: KGDataset) -> Scorer | PathScorer:
         """What answers queries by `model`."""
@@ -254,9 +259,8 @@ class Run:
 
         Of a model that draws its entities, each holds and scores a part of these, as in training.
         """
-        path, owners = self.path / BEST, self.path / OWNERS
-        shards = shards_of(dataset, owners, keep=False) if self.config.draws_entities else None
-        model = load_model(self.config, dataset, load_tensors(path)[0], path, shards)
+        owners, drawing = self.path / OWNERS, self.config.draws_entities
+        model = self.model(dataset, shards_of(dataset, owners, keep=False) if drawing else None)
         with MappedTables(self.path):
             return scorer_of(model)
 
