@@ -47,9 +47,8 @@ from tqdm.auto import tqdm
 from kgtool import files
 from kgtool.checkpoint import load_tensors
 from kgtool.config import Config, load_config, parse_config
-from kgtool.errors import KGToolError
+from kgtool.errors import Interrupted, KGToolError
 from kgtool.run import BEGINNING, BEST, HISTORY, LAST, LOG, PREVIOUS
-from kgtool.signals import Interrupted
 from kgtool.trainer import train
 from kgtool.triples import KGDataset, Vocabulary
 

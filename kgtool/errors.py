@@ -1,4 +1,10 @@
-"""The errors a user can meet. Each message names the place and the remedy."""
+"""The errors a user can meet, and how they are worded: the place, the problem, the remedy."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
 
 
 class KGToolError(Exception):
@@ -35,3 +41,45 @@ class TrainingError(KGToolError):
 
 class ScoreError(KGToolError):
     """Scores that cannot be ranked: NaN or infinite. The message names the query."""
+
+
+_LONGEST_QUOTE = 60
+
+
+def fault(place: object, problem: str, remedy: str, line: int | None = None) -> DataError:
+    """The error for a fault in the input.
+
+    Args:
+        place: the file, folder or archive.
+        problem: what is wrong, without a full stop.
+        remedy: what the user can do about it, without a full stop.
+        line: the line of the file, counted from 1.
+    """
+    where = f"{place}" if line is None else f"{place}, line {line}"
+    return DataError(f"{where}: {problem}. Remedy: {remedy}.")
+
+
+def quoted(text: str | bytes) -> str:
+    """Input text in quotes, shortened, unprintable characters escaped: safe on a terminal."""
+    if isinstance(text, bytes):
+        text = text[: 4 * _LONGEST_QUOTE + 4].decode(errors="replace")
+    return repr(text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name most like `name`, or None where none is like it."""
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return matches[0] if matches else None
+
+
+class Interrupted(KeyboardInterrupt):
+    """Work that a signal stopped, after what it had done was saved."""
+
+
+# Characters of control but for the line end, and those that turn the order of others round.
+_OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def harmless(text: str) -> str:
+    """The text with `�` for what a terminal would obey or cannot show."""
+    return _OBEYED.sub("�", text)

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kgtool.errors import DataError
-from kgtool.loaders.faults import quoted
+from kgtool.errors import DataError, quoted
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 # A year, or more of a date, in one time zone: then texts sort as what they say.

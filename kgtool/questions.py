@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kgtool.errors import DataError
-from kgtool.loaders.faults import fault, quoted
+from kgtool.errors import DataError, fault, quoted
 from kgtool.words import Words
 
 ASKED = "?"

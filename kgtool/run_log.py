@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from kgtool.errors import Interrupted
 from kgtool.files import told_of
-from kgtool.signals import Interrupted
 
 
 class _Lines(logging.Handler):

@@ -9,10 +9,6 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Interrupted(KeyboardInterrupt):
-    """Work that a signal stopped, after what it had done was saved."""
-
-
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
     """Turn SIGINT, SIGTERM and SIGHUP into a flag; a second one is not held.

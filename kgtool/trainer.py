@@ -22,7 +22,7 @@ from kgtool.checkpoint import (
     save_tensors,
 )
 from kgtool.config import Config
-from kgtool.errors import ConfigError, KGToolError, RunError, TrainingError
+from kgtool.errors import ConfigError, Interrupted, KGToolError, RunError, TrainingError, harmless
 from kgtool.evaluator import Evaluation, evaluate_model
 from kgtool.extend import carry, check_sizes, start_entities
 from kgtool.files import alone_in, atomic_write, remove_leftovers
@@ -43,8 +43,7 @@ from kgtool.run import (
     reopen,
 )
 from kgtool.run_log import log_to
-from kgtool.signals import Interrupted, stop_signals
-from kgtool.terminal.console import harmless
+from kgtool.signals import stop_signals
 from kgtool.triples import KGDataset
 from kgtool.updates import Updater
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from kgtool.errors import DataError
-from kgtool.loaders.faults import nearest, quoted
+from kgtool.errors import DataError, nearest, quoted
 from kgtool.triples import Vocabulary
 
 

@@ -16,12 +16,11 @@ import torch
 
 from kgtool import mapped
 from kgtool.checkpoint import load_tensors
-from kgtool.errors import KGToolError
+from kgtool.errors import Interrupted, KGToolError
 from kgtool.evaluator import evaluate_model
 from kgtool.mapped import MappedTables, map_table
 from kgtool.ops import memory
 from kgtool.run import BEST, LAST, Run
-from kgtool.signals import Interrupted
 from kgtool.trainer import _Trainer, train
 from kgtool.updates import Updater
 from tests.runs import ring, tiny_config

@@ -9,8 +9,7 @@ from pathlib import Path
 import typer
 
 from kgtool.cli.app import app
-from kgtool.errors import KGToolError
-from kgtool.terminal.console import harmless
+from kgtool.errors import KGToolError, harmless
 
 # isort: off
 from kgtool.cli import training  # noqa: F401

@@ -61,8 +61,8 @@ def train(
     """
     from kgtool import processes
     from kgtool.config import load_config
+    from kgtool.errors import Interrupted
     from kgtool.loaders import load_with_report
-    from kgtool.signals import Interrupted
     from kgtool.trainer import train as train_run
 
     settings = load_config(config, overrides or ())

@@ -9,10 +9,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from kgtool.errors import ConfigError
+from kgtool.errors import ConfigError, nearest, quoted
 from kgtool.export import npy, parquet, projector, safetensors, tsv, word2vec
 from kgtool.export.embeddings import Embeddings, Write, check_embeddings
-from kgtool.loaders.faults import nearest, quoted
 from kgtool.triples import Vocabulary
 
 

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from kgtool.errors import DataError
-from kgtool.loaders.faults import fault, quoted
+from kgtool.errors import DataError, fault, quoted
 from kgtool.loaders.files import DAMAGE, Capped, most_bytes, too_large, unfolding
 
 # What each ending is compressed by.

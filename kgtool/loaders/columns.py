@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kgtool.loaders.faults import fault, quoted
+from kgtool.errors import fault, quoted
 from kgtool.loaders.files import most_bytes, too_large
 
 _LEAST = 4  # bytes of a cell

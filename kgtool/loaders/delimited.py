@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from kgtool.errors import fault
 from kgtool.loaders.delimited_faults import (
     first_fault,
     not_utf8,
@@ -29,7 +30,6 @@ from kgtool.loaders.delimited_faults import (
     unreadable,
     wrong_width,
 )
-from kgtool.loaders.faults import fault
 from kgtool.loaders.files import File
 from kgtool.loaders.header import TAKEN, Chosen, choose_columns
 from kgtool.loaders.reading import Reading

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 
-from kgtool.errors import DataError
-from kgtool.loaders.faults import fault, quoted
+from kgtool.errors import DataError, fault, quoted
 from kgtool.loaders.files import File
 from kgtool.loaders.header import TAKEN, Chosen
 from kgtool.loaders.reading import EXTRA, FIELDS

@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kgtool.errors import DataError
-from kgtool.loaders.faults import fault, nearest, quoted
+from kgtool.errors import DataError, fault, nearest, quoted
 from kgtool.loaders.rows import Ints, Rows
 from kgtool.triples import Vocabulary
 

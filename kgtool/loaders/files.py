@@ -13,8 +13,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from kgtool.errors import DataError
-from kgtool.loaders.faults import fault
+from kgtool.errors import DataError, fault
 
 MAX_BYTES = 4 * 2**30
 # Triples are packed to a tenth or a thirtieth. What unfolds far beyond that is made to fill memory.

@@ -18,9 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kgtool.errors import DataError
+from kgtool.errors import DataError, fault, quoted
 from kgtool.loaders.delimited import read_delimited
-from kgtool.loaders.faults import fault, quoted
 from kgtool.loaders.header import TELL
 from kgtool.loaders.id_labels import IdLabels, count_of, read_id_labels
 from kgtool.loaders.reading import LOOK, Reading

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kgtool.errors import DataError
-from kgtool.loaders.faults import fault, nearest, quoted
+from kgtool.errors import DataError, fault, nearest, quoted
 from kgtool.loaders.reading import FIELDS, Reading, position_of
 
 _ENDS = (

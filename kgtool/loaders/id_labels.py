@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kgtool.errors import fault, quoted
 from kgtool.loaders.delimited_faults import not_utf8, start_of
-from kgtool.loaders.faults import fault, quoted
 from kgtool.loaders.files import File
 from kgtool.loaders.rows import problem_of
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from kgtool.errors import fault, quoted
 from kgtool.loaders.delimited_faults import not_utf8, start_of, unreadable
-from kgtool.loaders.faults import fault, quoted
 from kgtool.loaders.files import File
 from kgtool.loaders.header import Chosen, choose_columns
 from kgtool.loaders.reading import EXTRA, FIELDS, Reading

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from kgtool.errors import DataError
-from kgtool.loaders.faults import fault, quoted
+from kgtool.errors import DataError, fault, quoted
 
 
 def read_labels(path: str | Path) -> dict[str, str]:

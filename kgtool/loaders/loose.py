@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kgtool.errors import ConfigError
+from kgtool.errors import ConfigError, fault
 from kgtool.loaders.archives import archive_suffix
 from kgtool.loaders.encode import to_ids, vocabulary_of
-from kgtool.loaders.faults import fault
 from kgtool.loaders.files import File, unfold
 from kgtool.loaders.read import read_file
 from kgtool.loaders.reading import FORMATS, LOOK, Reading, file_name

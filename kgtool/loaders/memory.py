@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from kgtool.errors import DataError
+from kgtool.errors import DataError, fault, quoted
 from kgtool.loaders.encode import to_ids, vocabulary_of
-from kgtool.loaders.faults import fault, quoted
 from kgtool.loaders.header import naming_of
 from kgtool.loaders.rows import Ints, Rows, rows_of
 from kgtool.triples import SPLITS, KGDataset

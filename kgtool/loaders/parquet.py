@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgtool.errors import fault, quoted
 from kgtool.loaders.columns import open_parquet, read_columns
-from kgtool.loaders.faults import fault, quoted
 from kgtool.loaders.files import File, most_bytes, too_large
 from kgtool.loaders.header import choose_columns
 from kgtool.loaders.reading import EXTRA, FIELDS, Reading

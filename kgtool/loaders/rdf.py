@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pyoxigraph
 
-from kgtool.loaders.faults import fault
+from kgtool.errors import fault
 from kgtool.loaders.files import File
 from kgtool.loaders.rows import Rows, no_triples, rows_of
 

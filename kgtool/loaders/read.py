@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from kgtool.errors import fault, quoted
 from kgtool.loaders.delimited import read_delimited
-from kgtool.loaders.faults import fault, quoted
 from kgtool.loaders.files import File
 from kgtool.loaders.header import TAKEN
 from kgtool.loaders.json_lines import read_json_lines

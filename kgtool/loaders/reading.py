@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from kgtool.errors import ConfigError
-from kgtool.loaders.faults import nearest, quoted
+from kgtool.errors import ConfigError, nearest, quoted
 
 # The endings by which each format is known; the first is the usual one.
 FORMATS = {

@@ -10,8 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kgtool.errors import quoted
 from kgtool.leakage import SHARE
-from kgtool.loaders.faults import quoted
 from kgtool.triples import SPLITS
 
 MOST_EXAMPLES = 5

@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from kgtool.errors import DataError
-from kgtool.loaders.faults import fault, quoted
+from kgtool.errors import DataError, fault, quoted
 from kgtool.loaders.reading import FIELDS
 
 Ints = NDArray[np.int64]

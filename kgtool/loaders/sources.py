@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from kgtool.errors import DataError
+from kgtool.errors import DataError, fault, nearest, quoted
 from kgtool.loaders.archives import ARCHIVE_SUFFIXES, Wanted, archive_suffix, read_archive
-from kgtool.loaders.faults import fault, nearest, quoted
 from kgtool.loaders.files import File, unfold
 from kgtool.loaders.reading import FORMATS, LOOK, Reading, file_name
 from kgtool.registry.entries import nearest_name

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from kgtool.errors import DataError
+from kgtool.errors import DataError, fault, quoted
 from kgtool.files import atomic_write
-from kgtool.loaders.faults import fault, quoted
 from kgtool.loaders.header import choose_columns
 from kgtool.loaders.reading import LOOK
 from kgtool.loaders.sources import NEGATIVES, listed, split_of

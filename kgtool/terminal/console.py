@@ -1,20 +1,13 @@
-"""What is printed is harmless: labels may be a stranger's, and a terminal obeys characters."""
+"""A console on which labels of a stranger do no harm."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-# Characters of control but for the line end, and those that turn the order of others round.
-_OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def harmless(text: str) -> str:
-    """The text with `�` for what a terminal would obey or cannot show."""
-    return _OBEYED.sub("�", text)
+from kgtool.errors import harmless
 
 
 class Terminal(Console):
