@@ -30,7 +30,7 @@ from rich.table import Table
 
 from kgtool import KGDataset, KGToolError, Vocabulary, load_dataset
 from kgtool.ops import keep_large_blocks
-from kgtool.ops.incidence import match_threads
+from kgtool.ops.runtime.compiling import match_threads
 
 # FB15k-237: what --synthetic is as large as.
 ENTITIES, RELATIONS, TRAIN, HELD_OUT = 14_541, 237, 272_115, 20_466

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from kgtool.encoder import Decomposition, RGCNLayer
 from kgtool.graph import MessageGraph
-from kgtool.ops.incidence import FASTMATH, match_threads
+from kgtool.ops.runtime.compiling import FASTMATH, match_threads
 
 TOLERANCE = 1e-4  # of the largest value of a tensor: float32 sums in another order
 

@@ -26,7 +26,7 @@ from kgtool.build import load_model
 from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.config import Config, parse_config
 from kgtool.evaluator import evaluate_model
-from kgtool.ops import memory
+from kgtool.ops.runtime import memory
 from kgtool.updates import Updater
 
 DRAWN = 4096

@@ -25,7 +25,7 @@ from kgtool.graph import MessageGraph
 from kgtool.model import PathModel
 from kgtool.objective import AllPathsObjective
 from kgtool.ops import in_threads
-from kgtool.ops.lanes import add, kernel, lanes_of, load, multiply, store, zero
+from kgtool.ops.runtime.lanes import add, kernel, lanes_of, load, multiply, store, zero
 from kgtool.optimizer import training_dtype
 from kgtool.triples import KGDataset, answer_index
 

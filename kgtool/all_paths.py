@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from kgtool.graph import MessageGraph
 from kgtool.ops import Reach, Region, Task, path_step, reach
-from kgtool.ops.region import EDGES_AN_ENTITY
+from kgtool.ops.all_paths.region import EDGES_AN_ENTITY
 
 # Edges that a part of a batch reads in all its steps. With fewer than the least, threads wait for
 # Python's lock more than they gain; more than the most only take memory.
@@ -52,8 +52,8 @@ class AllPathsDecoder(nn.Module):
     """A GRU that reads all paths at once.
 
     Its cell is torch's, `s' = (1 - z) ∗ n + z ∗ s`, its input the mean and the standard deviation
-    of the messages, see `kgtool.ops.path_step`. The cell is one for all steps; relation weights and
-    scalers are each step's own.
+    of the messages, see `kgtool.ops.all_paths.path_step`. The cell is one for all steps; relation
+    weights and scalers are each step's own.
 
     Args:
         num_relations: relations, inverses not counted.
@@ -61,7 +61,7 @@ class AllPathsDecoder(nn.Module):
         steps: L, edges of the longest path.
         readout: m, dims of the non-linear part of the score.
         max_entities: the budget of a pass: most entities that a step may add to a head's, see
-            `kgtool.ops.region`; 0 for no budget.
+            `kgtool.ops.all_paths.region`; 0 for no budget.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.graph import MessageGraph
 from kgtool.model import PathModel
 from kgtool.ops import path_loss, path_step
-from kgtool.ops.path_messages import EPSILON, LEAST_VARIANCE
+from kgtool.ops.all_paths.path_messages import EPSILON, LEAST_VARIANCE
 from kgtool.queries import PassSampler
 from kgtool.scorers import PathScorer
 from kgtool.triples import KGDataset

@@ -15,9 +15,10 @@ from kgtool.config import AllPathsConfig
 from kgtool.graph import MessageGraph
 from kgtool.model import PathModel
 from kgtool.objective import AllPathsObjective
-from kgtool.ops import path_loss, path_step, path_step_torch
-from kgtool.ops.path_loss import torch_path_loss
-from kgtool.ops.path_step_torch import torch_path_step
+from kgtool.ops import path_loss, path_step
+from kgtool.ops.all_paths import path_step_torch
+from kgtool.ops.all_paths.path_loss import torch_path_loss
+from kgtool.ops.all_paths.path_step_torch import torch_path_step
 from kgtool.optimizer import training_dtype
 from kgtool.trainer import train
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses

@@ -19,7 +19,7 @@ from kgtool.checkpoint import load_tensors
 from kgtool.errors import Interrupted, KGToolError
 from kgtool.evaluator import evaluate_model
 from kgtool.mapped import MappedTables, map_table
-from kgtool.ops import memory
+from kgtool.ops.runtime import memory
 from kgtool.run import BEST, LAST, Run
 from kgtool.trainer import _Trainer, train
 from kgtool.updates import Updater
@@ -158,7 +158,7 @@ LIMITED = """
 import resource, sys, torch
 from pathlib import Path
 from kgtool import mapped
-from kgtool.ops import memory
+from kgtool.ops.runtime import memory
 shape = (40_000_000,)  # 160 MB
 used = int(Path("/proc/self/status").read_text().partition("VmData:")[2].split()[0]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (used + 80_000_000,) * 2)

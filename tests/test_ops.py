@@ -20,9 +20,9 @@ from kgtool.ops import (
     entity_loss,
     relational_sum,
 )
-from kgtool.ops.bfloat16 import bits, read, store_as
-from kgtool.ops.entity_loss import CHUNK, Loss, Targets
-from kgtool.ops.incidence import NUM_CHUNKS
+from kgtool.ops.graph.incidence import NUM_CHUNKS
+from kgtool.ops.runtime.bfloat16 import bits, read, store_as
+from kgtool.ops.scoring.entity_loss import CHUNK, Loss, Targets
 
 Op = Callable[[Tensor, Tensor, Tensor, Incidence], Tensor]
 OPS = pytest.mark.parametrize("op", [relational_sum, block_sum])

@@ -22,8 +22,9 @@ from kgtool.extend import sizes
 from kgtool.graph import MessageGraph
 from kgtool.model import PathModel
 from kgtool.objective import AllPathsObjective
-from kgtool.ops import Reach, Region, Task, growth, region
-from kgtool.ops.growth import mix
+from kgtool.ops import Reach, Region, Task
+from kgtool.ops.all_paths import growth, region
+from kgtool.ops.all_paths.growth import mix
 from kgtool.queries import PassSampler
 from kgtool.ranking import rank_tails
 from kgtool.trainer import train

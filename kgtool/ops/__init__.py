@@ -1,25 +1,25 @@
 """Hand-written operations: what torch and DGL do too slowly, each with its own gradient."""
 
-from kgtool.ops.block_sum import block_sum
-from kgtool.ops.count_better import count_better, count_better_listed
-from kgtool.ops.distance import distance, distinct_ways
-from kgtool.ops.entity_loss import entity_loss
-from kgtool.ops.find_edges import find_edges
-from kgtool.ops.grow_region import grow_region
-from kgtool.ops.hold_out import hold_out
-from kgtool.ops.incidence import Incidence, in_edges, offsets_of
-from kgtool.ops.known_among import known_among
-from kgtool.ops.memory import by_row, keep_large_blocks, large, machine_bytes
-from kgtool.ops.order_by import begins, order_by
-from kgtool.ops.path_loss import path_loss
-from kgtool.ops.path_step import path_step
-from kgtool.ops.path_step_torch import path_rows
-from kgtool.ops.reach import Reach, reach
-from kgtool.ops.region import Region, Task
-from kgtool.ops.relational_sum import relational_sum
-from kgtool.ops.rows import common_size, rows
-from kgtool.ops.sample_in_edges import sample_in_edges
-from kgtool.ops.threads import hold_threads, in_threads
+from kgtool.ops.all_paths.path_loss import path_loss
+from kgtool.ops.all_paths.path_step import path_step
+from kgtool.ops.all_paths.path_step_torch import path_rows
+from kgtool.ops.all_paths.reach import Reach, reach
+from kgtool.ops.all_paths.region import Region, Task
+from kgtool.ops.graph.distance import distance, distinct_ways
+from kgtool.ops.graph.find_edges import find_edges
+from kgtool.ops.graph.grow_region import grow_region
+from kgtool.ops.graph.hold_out import hold_out
+from kgtool.ops.graph.incidence import Incidence, in_edges, offsets_of
+from kgtool.ops.graph.sample_in_edges import sample_in_edges
+from kgtool.ops.rgcn.block_sum import block_sum
+from kgtool.ops.rgcn.relational_sum import relational_sum
+from kgtool.ops.runtime.memory import by_row, keep_large_blocks, large, machine_bytes
+from kgtool.ops.runtime.order_by import begins, order_by
+from kgtool.ops.runtime.rows import common_size, rows
+from kgtool.ops.runtime.threads import hold_threads, in_threads
+from kgtool.ops.scoring.count_better import count_better, count_better_listed
+from kgtool.ops.scoring.entity_loss import entity_loss
+from kgtool.ops.scoring.known_among import known_among
 
 __all__ = [
     "Incidence",

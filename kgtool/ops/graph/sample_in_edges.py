@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.incidence import Incidence, match_threads
-from kgtool.ops.lower_bound import lower_bound
+from kgtool.ops.graph.incidence import Incidence
+from kgtool.ops.runtime.compiling import match_threads
+from kgtool.ops.runtime.lower_bound import lower_bound
 
 NODES = 64  # a thread's share at a time
 

@@ -4,43 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.ops.order_by import order_by
+from kgtool.ops.runtime.order_by import order_by
 
 # Work is cut into this many chunks of about equal numbers of edges, whatever the thread count:
 # what chunks add up is added in order, so the number of threads cannot change a result.
 NUM_CHUNKS = 64
-# Sums may be reordered and fused, but NaN and infinity keep their meaning.
-FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
-
-# To numba's `overload`, what `inlined` is to `njit`.
-INLINED: Any = {"fastmath": FASTMATH, "forceinline": True}
-
-
-def inlined(function: Any) -> Any:
-    """Compile a function into each kernel that calls it, and never as a symbol of its own.
-
-    Kernels with a symbol in common share the copy that was loaded first, whose additions need not
-    be fused as in another's: results would depend on which kernels ran before, and on which were
-    compiled and which read from the cache.
-    """
-    return numba.njit(fastmath=FASTMATH, forceinline=True, cache=True)(function)
-
-
-def match_threads() -> None:
-    """Let the compiled kernels use as many threads as torch does."""
-    limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, limit))
-    if torch.get_num_threads() != threads:  # Numba's first call starts all that it may use
-        torch.set_num_threads(threads)
 
 
 def offsets_of(ids: Tensor, size: int) -> Tensor:

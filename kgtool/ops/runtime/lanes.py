@@ -15,7 +15,7 @@ from numba.core import types
 from numba.extending import intrinsic, models, overload, register_model
 from numpy.typing import NDArray
 
-from kgtool.ops.incidence import INLINED, inlined
+from kgtool.ops.runtime.compiling import INLINED, inlined
 
 # As FASTMATH of the loops: sums may be reordered and fused, NaN and infinity keep their meaning.
 _FLAGS = ("reassoc", "contract", "nsz", "arcp")

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kgtool.ops.bfloat16 import bits, product_dtype
-from kgtool.ops.gru_gates import gates, gates_backward
-from kgtool.ops.lanes import lanes_of
-from kgtool.ops.path_messages import gather, scatter, spread
-from kgtool.ops.path_step_torch import torch_path_step
-from kgtool.ops.reach import Reach
-from kgtool.ops.region import Region
+from kgtool.ops.all_paths.gru_gates import gates, gates_backward
+from kgtool.ops.all_paths.path_messages import gather, scatter, spread
+from kgtool.ops.all_paths.path_step_torch import torch_path_step
+from kgtool.ops.all_paths.reach import Reach
+from kgtool.ops.all_paths.region import Region
+from kgtool.ops.runtime.bfloat16 import bits, product_dtype
+from kgtool.ops.runtime.lanes import lanes_of
 
 
 class _PathStep(torch.autograd.Function):

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.ops.incidence import Incidence, in_edges
-from kgtool.ops.rows import common_size
+from kgtool.ops.graph.incidence import Incidence, in_edges
+from kgtool.ops.runtime.rows import common_size
 
 
 class Rows:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.bfloat16 import bits, product_dtype
-from kgtool.ops.incidence import inlined
-from kgtool.ops.lanes import (
+from kgtool.ops.runtime.bfloat16 import bits, product_dtype
+from kgtool.ops.runtime.compiling import inlined
+from kgtool.ops.runtime.lanes import (
     add,
     fill,
     greater,
@@ -30,7 +30,7 @@ from kgtool.ops.lanes import (
     where_greater,
     zero,
 )
-from kgtool.ops.softmax_rows import MASKED, exp, softmax
+from kgtool.ops.scoring.softmax_rows import MASKED, exp, softmax
 
 
 @inlined

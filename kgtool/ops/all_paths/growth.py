@@ -20,7 +20,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from kgtool.ops.lanes import add, fill, kernel, load, multiply, store, total
+from kgtool.ops.runtime.lanes import add, fill, kernel, load, multiply, store, total
 
 # Bins of groups by weight, to find by counting where the budget ends.
 BINS = 4096

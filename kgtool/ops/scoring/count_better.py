@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.incidence import match_threads
+from kgtool.ops.runtime.compiling import match_threads
 
 
 @numba.njit(parallel=True, cache=True)

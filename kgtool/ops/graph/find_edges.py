@@ -8,7 +8,7 @@ from numba import prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.ops.incidence import match_threads
+from kgtool.ops.runtime.compiling import match_threads
 
 
 @numba.njit(nogil=True, parallel=True, cache=True)

@@ -11,7 +11,7 @@ from numba.extending import overload
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.ops.incidence import INLINED
+from kgtool.ops.runtime.compiling import INLINED
 
 
 def bits(x: Tensor) -> NDArray[Any]:

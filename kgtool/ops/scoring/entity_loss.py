@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kgtool.ops.bfloat16 import product_dtype
-from kgtool.ops.softmax_rows import softmax_rows
+from kgtool.ops.runtime.bfloat16 import product_dtype
+from kgtool.ops.scoring.softmax_rows import softmax_rows
 
 Loss = Literal["softmax", "bce"]
 Targets = Literal["1-vs-all", "k-vs-all"]

@@ -1,8 +1,9 @@
 """What a budget keeps of the entities that paths reach, grown as a pass goes on.
 
-It serves the kernels of a pass as `kgtool.ops.reach.Reach` does, but which entities and edges it
-has after a step is told by the states before it: see `kgtool.ops.growth`. Memory and time follow
-the budget and not the graph. Where the budget is never spent, passes are those of `Reach`.
+It serves the kernels of a pass as `kgtool.ops.all_paths.reach.Reach` does, but which entities and
+edges it has after a step is told by the states before it: see `kgtool.ops.all_paths.growth`. Memory
+and time follow the budget and not the graph. Where the budget is never spent, passes are those of
+`Reach`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.ops.bfloat16 import bits
-from kgtool.ops.growth import choose_groups, connect, keep_entities, read_edges, walk_loss
-from kgtool.ops.incidence import Incidence, in_edges
-from kgtool.ops.lanes import lanes_of
-from kgtool.ops.reach import Rows
+from kgtool.ops.all_paths.growth import (
+    choose_groups,
+    connect,
+    keep_entities,
+    read_edges,
+    walk_loss,
+)
+from kgtool.ops.all_paths.reach import Rows
+from kgtool.ops.graph.incidence import Incidence, in_edges
+from kgtool.ops.runtime.bfloat16 import bits
+from kgtool.ops.runtime.lanes import lanes_of
 
 # Edges that a step may read for each entity that it may add. Reading so many takes about as long as
 # what a pass does at an entity.

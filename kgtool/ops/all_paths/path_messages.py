@@ -5,7 +5,7 @@ An entity `v` receives `m = s[u] ⊙ w[r]` along each edge `(u, r)→v`, zero wh
 to mean 0 and variance 1. A power α that is learned goes from the mean (0) to the sum (1), and
 stands for the degree scalers of Corso et al. 2020 (PNA).
 
-A call is one thread's work, others run beside it; see `kgtool.ops.threads`. No tensor of
+A call is one thread's work, others run beside it; see `kgtool.ops.runtime.threads`. No tensor of
 (edges × dims) is made, and sums run in a fixed order.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kgtool.ops.lanes import (
+from kgtool.ops.runtime.lanes import (
     add,
     divide,
     exp,

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.incidence import match_threads, offsets_of
-from kgtool.ops.order_by import begins
+from kgtool.ops.graph.incidence import offsets_of
+from kgtool.ops.runtime.compiling import match_threads
+from kgtool.ops.runtime.order_by import begins
 
 BLOCKS = 64  # of pairs, each with queues of its own
 

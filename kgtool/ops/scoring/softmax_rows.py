@@ -14,8 +14,8 @@ import numpy as np
 from numba.extending import overload
 from torch import Tensor
 
-from kgtool.ops.bfloat16 import bits, read, store_as
-from kgtool.ops.incidence import FASTMATH, INLINED, inlined, match_threads
+from kgtool.ops.runtime.bfloat16 import bits, read, store_as
+from kgtool.ops.runtime.compiling import FASTMATH, INLINED, inlined, match_threads
 
 # The gradient of the bias is summed in this many groups of rows, in order.
 NUM_GROUPS = 8

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.bfloat16 import bits, product_dtype, read, store_as
-from kgtool.ops.incidence import FASTMATH, Incidence, match_threads
+from kgtool.ops.graph.incidence import Incidence
+from kgtool.ops.runtime.bfloat16 import bits, product_dtype, read, store_as
+from kgtool.ops.runtime.compiling import FASTMATH, match_threads
 
 
 @numba.njit(parallel=True, fastmath=FASTMATH, cache=True)

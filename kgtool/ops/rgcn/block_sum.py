@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.incidence import FASTMATH, Incidence, inlined, match_threads
+from kgtool.ops.graph.incidence import Incidence
+from kgtool.ops.runtime.compiling import FASTMATH, inlined, match_threads
 
 # The gradient of the blocks is summed in this many copies, in order: one a group of chunks.
 NUM_COPIES = 8

@@ -6,7 +6,17 @@ of products is `[z, r, x, s]` before its activations.
 
 from __future__ import annotations
 
-from kgtool.ops.lanes import add, fill, kernel, load, multiply, sigmoid, store, subtract, zero
+from kgtool.ops.runtime.lanes import (
+    add,
+    fill,
+    kernel,
+    load,
+    multiply,
+    sigmoid,
+    store,
+    subtract,
+    zero,
+)
 
 
 @kernel

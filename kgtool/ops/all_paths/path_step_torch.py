@@ -1,7 +1,8 @@
 """A step of an all-paths pass in torch's operations, on any device: what runs on a GPU.
 
-The same numbers as the compiled kernels', which serve the CPU; see `kgtool.ops.path_step`. Messages
-are made for a chunk of edges at a time and added up at once, and made again for the gradient.
+The same numbers as the compiled kernels', which serve the CPU; see
+`kgtool.ops.all_paths.path_step`. Messages are made for a chunk of edges at a time and added up at
+once, and made again for the gradient.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kgtool.ops.incidence import Incidence, in_edges
-from kgtool.ops.path_messages import EPSILON, LEAST_VARIANCE
-from kgtool.ops.reach import Reach
+from kgtool.ops.all_paths.path_messages import EPSILON, LEAST_VARIANCE
+from kgtool.ops.all_paths.reach import Reach
+from kgtool.ops.graph.incidence import Incidence, in_edges
 
 # Edges whose messages exist at a time: at 32 dims of float32, 128 MiB.
 EDGES = 1 << 20
@@ -63,7 +64,7 @@ def torch_path_step(
     reach: Reach,
     step: int,
 ) -> Tensor:
-    """`kgtool.ops.path_step.path_step` on whatever device its tensors are.
+    """`kgtool.ops.all_paths.path_step.path_step` on whatever device its tensors are.
 
     Beside the states it keeps three numbers an edge for the gradient. On a GPU sums have no fixed
     order, so that two runs differ in the last digits.

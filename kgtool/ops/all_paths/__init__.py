@@ -1,0 +1,1 @@
+"""Kernels of all-paths passes: the entities reached, the messages, the GRU, the loss."""

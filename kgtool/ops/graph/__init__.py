@@ -1,0 +1,1 @@
+"""Kernels over edges: the index of edges from both ends, look-ups, sampling, distances."""

@@ -1,0 +1,1 @@
+"""The neighbour sums of R-GCN: basis and block-diagonal."""
