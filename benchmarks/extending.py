@@ -29,11 +29,11 @@ from torch import Tensor
 import kgtool
 from kgtool import KGDataset, Run, evaluate_model
 from kgtool.build import build_model
-from kgtool.checkpoint import load_tensors
 from kgtool.extend import carry
 from kgtool.loaders.write import write_dataset, write_triples
 from kgtool.model import KGModel, PathModel
 from kgtool.run import BEST
+from kgtool.storage.checkpoint import load_tensors
 
 LEAST_EDGES = 4  # of an entity that is hidden, so that it has some to be given and some to be asked
 MOST_ASKED = 2000  # triples of each kind that are ranked

@@ -44,11 +44,11 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from kgtool import files
-from kgtool.checkpoint import load_tensors
 from kgtool.config import Config, load_config, parse_config
 from kgtool.errors import Interrupted, KGToolError
 from kgtool.run import BEGINNING, BEST, HISTORY, LAST, LOG, PREVIOUS
+from kgtool.storage import files
+from kgtool.storage.checkpoint import load_tensors
 from kgtool.trainer import train
 from kgtool.triples import KGDataset, Vocabulary
 

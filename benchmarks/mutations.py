@@ -241,7 +241,7 @@ def _opened(data: bytes) -> tuple[dict[str, Tensor], str]:
 
 
 def signed(tensors: dict[str, Tensor], state: str) -> bytes:
-    """A safetensors file as `kgtool.checkpoint` signs it, of any dtypes and any text as state."""
+    """A safetensors file as `kgtool.storage.checkpoint` signs it; any dtypes, any state."""
     plain = safetensors.torch.save({n: t.clone().contiguous() for n, t in tensors.items()})
     (size,) = struct.unpack("<Q", plain[:8])
     zeros = "0" * 64

@@ -44,13 +44,13 @@ import torch
 
 import kgtool
 from kgtool import cli, partition, processes
-from kgtool.checkpoint import save_tensors
 from kgtool.config import parse_config
 from kgtool.errors import KGToolError
 from kgtool.export import parquet  # noqa: F401  # what commands import when they first run
 from kgtool.loaders.write import write_dataset
 from kgtool.registry.entries import REGISTRY
-from kgtool.tables import load_table
+from kgtool.storage.checkpoint import save_tensors
+from kgtool.storage.tables import load_table
 
 SECONDS = 20.0
 REFUSED, ACCEPTED = "refused", "accepted"

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from kgtool.all_paths import AllPathsDecoder
-from kgtool.checkpoint import Tensors, check_fit
 from kgtool.config import Config, EncoderConfig
 from kgtool.decoder import OnePathDecoder, WalkReadout
 from kgtool.encoder import RGCNEncoder
@@ -16,6 +15,7 @@ from kgtool.graph import MessageGraph
 from kgtool.model import KGModel, PathModel, path_device
 from kgtool.ops import large, machine_bytes
 from kgtool.shards import Shards
+from kgtool.storage.checkpoint import Tensors, check_fit
 from kgtool.triples import KGDataset
 
 
@@ -29,7 +29,7 @@ def build_model(
         dataset: the triples.
         shards: the rows of entities, and the edges into these, that a model which draws its
             negatives is to hold in this process of several; None for all of them.
-        mapped: tables may be larger than the memory, see `kgtool.mapped`.
+        mapped: tables may be larger than the memory, see `kgtool.storage.memmap`.
 
     Raises:
         ConfigError: when the model's weights alone are larger than the machine's memory.
@@ -56,7 +56,7 @@ def load_model(
 ) -> KGModel | PathModel:
     """A model of weights that are known, in evaluation mode.
 
-    Tables too large for memory stay where `kgtool.checkpoint.load_tensors` has found them.
+    Tables too large for memory stay where `kgtool.storage.checkpoint.load_tensors` has found them.
 
     Args:
         config, dataset, shards: as of `build_model`.

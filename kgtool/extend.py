@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kgtool.checkpoint import unfit
 from kgtool.config import Config
 from kgtool.errors import RunError
 from kgtool.graph import MessageGraph
 from kgtool.model import KGModel, PathModel
 from kgtool.scorers import Scorer
 from kgtool.splits import distinct
+from kgtool.storage.checkpoint import unfit
 from kgtool.triples import SPLITS, AnswerIndex, KGDataset, Vocabulary
 
 ROUNDS = 8  # new entities farther than that from all old ones start from the mean

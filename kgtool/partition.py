@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from kgtool import processes
-from kgtool.checkpoint import fault, load_fitted, save_tensors
 from kgtool.errors import RunError
 from kgtool.ops import distinct_ways
 from kgtool.shards import Shards
+from kgtool.storage.checkpoint import fault, load_fitted, save_tensors
 from kgtool.triples import KGDataset
 
 

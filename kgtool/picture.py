@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from kgtool.errors import ConfigError
 from kgtool.explain import Explanation, main_relations
-from kgtool.files import atomic_write
+from kgtool.storage.files import atomic_write
 
 SUFFIXES = (".png", ".svg", ".pdf")
 _FOR, _AGAINST = "#2a6fbb", "#c8553d"  # what carried for and against

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from kgtool.answers import best_answers, features
 from kgtool.candidates import Types
-from kgtool.checkpoint import load_fitted, save_tensors
 from kgtool.errors import KGToolError, RunError
 from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.path_scores import ComposedSteps
@@ -25,6 +24,7 @@ from kgtool.questions import Question
 from kgtool.relation_prediction import RelationModel, count_relations, fit_relations
 from kgtool.run import Run
 from kgtool.scorers import PathScorer, Scorer
+from kgtool.storage.checkpoint import load_fitted, save_tensors
 from kgtool.triples import SPLITS, AnswerIndex, KGDataset, answer_index
 from kgtool.words import Words
 

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from kgtool.answers import ASKED_FEATURES, FEATURES, best_answers, features
 from kgtool.calibration import expected_calibration_error
-from kgtool.checkpoint import LARGEST, load_fitted, save_tensors
 from kgtool.errors import RunError
 from kgtool.expected import Expected
 from kgtool.platt import Floats, Platt, fit_platt
 from kgtool.ranking import ScoresTails
+from kgtool.storage.checkpoint import LARGEST, load_fitted, save_tensors
 from kgtool.triples import AnswerIndex, KGDataset, answer_index
 
 QUESTIONS = 500  # asked, of either kind

@@ -34,7 +34,7 @@ from kgtool.breakdown import (
 from kgtool.errors import DataError
 from kgtool.evaluator import Evaluation
 from kgtool.metrics import Grouping
-from kgtool.tables import load_table
+from kgtool.storage.tables import load_table
 from kgtool.triples import Vocabulary
 
 TRIPLE = ("head", "relation", "tail")

@@ -12,11 +12,11 @@ import pandas as pd
 
 from kgtool.breakdown import breakdown, groupings, ranked_queries
 from kgtool.evaluator import Evaluation
-from kgtool.files import write_json
 from kgtool.metrics import Grouping
 from kgtool.path_evaluator import PathEvaluation
 from kgtool.rank_files import ranks_frame
-from kgtool.tables import save_table
+from kgtool.storage.files import write_json
+from kgtool.storage.tables import save_table
 from kgtool.triples import KGDataset
 
 

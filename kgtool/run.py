@@ -31,10 +31,15 @@ import numpy as np
 import pandas as pd
 
 from kgtool.build import load_model
-from kgtool.checkpoint import load_tensors
 from kgtool.config import Config, load_config
 from kgtool.errors import DataError, RunError
-from kgtool.files import (
+from kgtool.loaders import load_dataset
+from kgtool.model import KGModel, PathModel, scorer_of
+from kgtool.partition import shards_of
+from kgtool.scorers import PathScorer, Scorer, SpreadScorer
+from kgtool.shards import Shards
+from kgtool.storage.checkpoint import load_tensors
+from kgtool.storage.files import (
     atomic_write,
     is_leftover,
     open_regular,
@@ -43,13 +48,8 @@ from kgtool.files import (
     sha256_of,
     write_json,
 )
-from kgtool.loaders import load_dataset
-from kgtool.mapped import MappedTables
-from kgtool.model import KGModel, PathModel, scorer_of
-from kgtool.partition import shards_of
-from kgtool.scorers import PathScorer, Scorer, SpreadScorer
-from kgtool.shards import Shards
-from kgtool.tables import load_table
+from kgtool.storage.memmap import MappedTables
+from kgtool.storage.tables import load_table
 from kgtool.triples import KGDataset, Vocabulary
 
 BEST = "best.safetensors"

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kgtool.errors import Interrupted
-from kgtool.files import told_of
+from kgtool.storage.files import told_of
 
 
 class _Lines(logging.Handler):

@@ -15,17 +15,10 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from kgtool import processes
-from kgtool.checkpoint import (
-    fault,
-    load_either,
-    load_tensors,
-    save_tensors,
-)
 from kgtool.config import Config
 from kgtool.errors import ConfigError, Interrupted, KGToolError, RunError, TrainingError, harmless
 from kgtool.evaluator import Evaluation, evaluate_model
 from kgtool.extend import carry, check_sizes, start_entities
-from kgtool.files import alone_in, atomic_write, remove_leftovers
 from kgtool.model import PathModel
 from kgtool.ops import hold_threads, keep_large_blocks
 from kgtool.optimizer import learning_rate
@@ -44,6 +37,8 @@ from kgtool.run import (
 )
 from kgtool.run_log import log_to
 from kgtool.signals import stop_signals
+from kgtool.storage.checkpoint import fault, load_either, load_tensors, save_tensors
+from kgtool.storage.files import alone_in, atomic_write, remove_leftovers
 from kgtool.triples import KGDataset
 from kgtool.updates import Updater
 

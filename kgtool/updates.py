@@ -14,10 +14,8 @@ from torch import Tensor
 
 from kgtool import processes
 from kgtool.build import build_model
-from kgtool.checkpoint import Tensors, load_weights, pack_optimizer, unpack_optimizer
 from kgtool.config import Config, TrainingConfig
 from kgtool.errors import TrainingError
-from kgtool.mapped import MappedTables
 from kgtool.model import KGModel, scorer_of
 from kgtool.objective import make_objective
 from kgtool.ops import by_row, in_threads
@@ -30,6 +28,8 @@ from kgtool.optimizer import (
 )
 from kgtool.partition import shards_of
 from kgtool.scorers import PathScorer, Scorer, SpreadScorer
+from kgtool.storage.checkpoint import Tensors, load_weights, pack_optimizer, unpack_optimizer
+from kgtool.storage.memmap import MappedTables
 from kgtool.triples import KGDataset
 
 

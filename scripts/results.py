@@ -20,7 +20,7 @@ from typing import Any
 import kgtool
 from kgtool.baselines import BASELINES
 from kgtool.errors import KGToolError
-from kgtool.files import read_json
+from kgtool.storage.files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = sys.stderr.isatty()

@@ -18,11 +18,9 @@ from kgtool import shards as shards_module
 from kgtool.blend import fit_blend
 from kgtool.build import build_model
 from kgtool.candidates import parse_candidates
-from kgtool.checkpoint import load_either, load_tensors, save_tensors
 from kgtool.config import Config
 from kgtool.errors import RunError, ScoreError
 from kgtool.evaluator import evaluate_model
-from kgtool.files import write_json
 from kgtool.graph import MessageGraph
 from kgtool.model import KGModel
 from kgtool.neighbourhood import draw_around
@@ -31,6 +29,8 @@ from kgtool.partition import metis, shards_of
 from kgtool.run import Run
 from kgtool.scorers import SpreadScorer
 from kgtool.shards import Shards
+from kgtool.storage.checkpoint import load_either, load_tensors, save_tensors
+from kgtool.storage.files import write_json
 from kgtool.trainer import train
 from tests.graphs import random_dataset
 from tests.runs import all_paths_config, ring, tiny_config

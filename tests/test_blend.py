@@ -14,9 +14,9 @@ from kgtool.blend import WEIGHTS, Blend, fit_blend
 from kgtool.cli import app
 from kgtool.errors import RunError
 from kgtool.evaluator import evaluate_model
-from kgtool.files import read_json
 from kgtool.loaders import load_dataset
 from kgtool.run import Run
+from kgtool.storage.files import read_json
 from kgtool.trainer import train
 from kgtool.triples import KGDataset
 from tests.graphs import random_dataset

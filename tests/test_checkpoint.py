@@ -13,8 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from benchmarks.common import peak_growth
-from kgtool import checkpoint
-from kgtool.checkpoint import (
+from kgtool.config import parse_config
+from kgtool.errors import RunError
+from kgtool.optimizer import make_optimizer
+from kgtool.storage import checkpoint
+from kgtool.storage.checkpoint import (
     load_either,
     load_tensors,
     load_weights,
@@ -22,9 +25,6 @@ from kgtool.checkpoint import (
     save_tensors,
     unpack_optimizer,
 )
-from kgtool.config import parse_config
-from kgtool.errors import RunError
-from kgtool.optimizer import make_optimizer
 
 TENSORS = {
     "float": torch.tensor([[0.1, -2.5], [1e-40, 3e38]]),

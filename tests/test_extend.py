@@ -15,16 +15,16 @@ from torch import Tensor
 
 import kgtool
 from kgtool.build import build_model
-from kgtool.checkpoint import load_tensors
 from kgtool.config import Config
 from kgtool.errors import DataError, Interrupted, KGToolError, RunError
 from kgtool.evaluator import evaluate_model
 from kgtool.extend import carry, grow, sizes, start_entities
-from kgtool.files import read_json
 from kgtool.loaders import load_dataset, load_negatives
 from kgtool.loaders.write import write_dataset
 from kgtool.model import KGModel
 from kgtool.run import BEST, LAST, PREVIOUS, Run
+from kgtool.storage.checkpoint import load_tensors
+from kgtool.storage.files import read_json
 from kgtool.trainer import train
 from kgtool.triples import SPLITS, KGDataset, Vocabulary, with_inverses
 from tests.graphs import tensor_of, tuples_of

@@ -14,10 +14,10 @@ import torch
 
 from benchmarks import faults
 from kgtool import run_log, trainer
-from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.errors import KGToolError, TrainingError
 from kgtool.run import BEST, LAST
 from kgtool.run_log import log_to
+from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.trainer import train
 from tests.runs import all_paths_config, random_config, ring
 

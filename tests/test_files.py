@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kgtool.errors import ConfigError, KGToolError, RunError
-from kgtool.files import (
+from kgtool.storage.files import (
     alone_in,
     atomic_folder,
     atomic_write,

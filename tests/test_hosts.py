@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from kgtool.checkpoint import load_tensors
 from kgtool.evaluator import evaluate_model
-from kgtool.files import read_json
 from kgtool.run import BEST, LAST, LOG, Run
+from kgtool.storage.checkpoint import load_tensors
+from kgtool.storage.files import read_json
 from kgtool.trainer import train
 from tests.hosts import two_hosts
 from tests.runs import ring, write_folder

@@ -20,11 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kgtool.errors import DataError
-from kgtool.loaders import delimited, files, load_dataset, load_with_report
+from kgtool.loaders import delimited, load_dataset, load_with_report
 from kgtool.loaders.encode import to_ids, vocabulary_of
-from kgtool.loaders.files import File
 from kgtool.loaders.read import read_file
 from kgtool.loaders.reading import Reading
+from kgtool.storage import compression
+from kgtool.storage.compression import File
 from kgtool.triples import SPLITS, KGDataset, Vocabulary
 
 Files = Mapping[str, bytes]
@@ -36,23 +37,23 @@ SOUND_TRIPLES = {
 }
 
 
-def write_folder(folder: Path, files: Files) -> Path:
+def write_folder(folder: Path, compression: Files) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, data in files.items():
+    for name, data in compression.items():
         (folder / name).write_bytes(data)
     return folder
 
 
-def write_zip(path: Path, files: Files) -> Path:
+def write_zip(path: Path, compression: Files) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
+        for name, data in compression.items():
             archive.writestr(name, data)
     return path
 
 
-def write_tar(path: Path, files: Files, others: tuple[tarfile.TarInfo, ...] = ()) -> Path:
+def write_tar(path: Path, compression: Files, others: tuple[tarfile.TarInfo, ...] = ()) -> Path:
     with tarfile.open(path, "w:gz") as archive:
-        for name, data in files.items():
+        for name, data in compression.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
@@ -372,12 +373,12 @@ triples_of_labels = st.lists(
     end=st.sampled_from(["\n", "\r\n"]),
 )
 def test_any_label_comes_back(splits: dict[str, list[tuple[str, str, str]]], end: str) -> None:
-    files = {
+    compression = {
         f"{split}.tsv": "".join("\t".join(triple) + end for triple in triples).encode()
         for split, triples in splits.items()
     }
     with tempfile.TemporaryDirectory() as folder:
-        dataset = load_dataset(write_folder(Path(folder), files))
+        dataset = load_dataset(write_folder(Path(folder), compression))
     assert all_labelled(dataset) == splits
 
 
@@ -395,12 +396,12 @@ def test_a_dataset_is_int64_and_knows_where_it_came_from(tmp_path: Path) -> None
 
 
 def test_ids_are_in_code_point_order_over_all_splits(tmp_path: Path) -> None:
-    files = {
+    compression = {
         "train.txt": "b\tz\t\U00010000\na\ty\t\uffff\n",
         "valid.txt": "Z\tx\té\n",
         "test.txt": "r10\tB\tr2\n",
     }
-    dataset = load_dataset(write_folder(tmp_path, {k: v.encode() for k, v in files.items()}))
+    dataset = load_dataset(write_folder(tmp_path, {k: v.encode() for k, v in compression.items()}))
     # UTF-16 units would put U+10000 before U+FFFF
     assert dataset.vocabulary.entities == ("Z", "a", "b", "r10", "r2", "é", "\uffff", "\U00010000")
     assert dataset.vocabulary.relations == ("B", "x", "y", "z")
@@ -469,12 +470,12 @@ def test_a_given_vocabulary_sets_the_ids(tmp_path: Path) -> None:
 def test_a_label_that_the_vocabulary_lacks_is_named(
     tmp_path: Path, vocabulary: Vocabulary, place: str, problem: str
 ) -> None:
-    files = {
+    compression = {
         "train.txt": SOUND["train.txt"],
         "valid.txt": b"a\tr\tb\na\tr\tb\na\tr\tcolour\ncolour\tr\ta\n",
         "test.txt": b"a\ts\tb\nb\ttreats\ta",
     }
-    folder = write_folder(tmp_path, files)
+    folder = write_folder(tmp_path, compression)
     assert refusal(folder, vocabulary) == f"{folder}/{place}: {problem}"
 
 
@@ -482,7 +483,7 @@ def test_a_label_that_the_vocabulary_lacks_is_named(
 
 
 def test_either_suffix_and_other_files_are_accepted(tmp_path: Path) -> None:
-    files = {
+    compression = {
         "train.tsv": SOUND["train.txt"],
         "valid.txt": SOUND["valid.txt"],
         "test.tsv": SOUND["test.txt"],
@@ -491,7 +492,7 @@ def test_either_suffix_and_other_files_are_accepted(tmp_path: Path) -> None:
         "._train.txt": b"\0",
         "valid_negatives.txt": b"a",
     }
-    assert all_labelled(load_dataset(write_folder(tmp_path, files))) == SOUND_TRIPLES
+    assert all_labelled(load_dataset(write_folder(tmp_path, compression))) == SOUND_TRIPLES
 
 
 def test_two_files_for_a_split_are_refused(tmp_path: Path) -> None:
@@ -506,8 +507,8 @@ OTHERS = "(or .tsv, .csv, .parquet, .pq, .jsonl, .ndjson, .nt, .ttl)"
 
 
 def test_a_missing_split_is_named_with_what_is_there(tmp_path: Path) -> None:
-    files = {"train.txt": b"a\tr\tb", "Valid.txt": b"a\tr\tb", "test.txt": b"a\tr\tb"}
-    folder = write_folder(tmp_path, {**files, ".DS_Store": b""})
+    compression = {"train.txt": b"a\tr\tb", "Valid.txt": b"a\tr\tb", "test.txt": b"a\tr\tb"}
+    folder = write_folder(tmp_path, {**compression, ".DS_Store": b""})
     assert refusal(folder) == (
         f"{folder}: no valid.txt {OTHERS} for the valid split; "
         "it holds 'Valid.txt', 'test.txt', 'train.txt'. Remedy: name the file of the valid split "
@@ -580,7 +581,7 @@ each_archive = pytest.mark.parametrize(("name", "write"), list(ARCHIVES.items())
 def test_an_archive_holds_the_files_at_its_root_or_in_one_folder(
     tmp_path: Path, name: str, write: Write, prefix: str
 ) -> None:
-    files = {prefix + member: data for member, data in SOUND.items()}
+    compression = {prefix + member: data for member, data in SOUND.items()}
     noise = {
         "__MACOSX/kg/._train.txt": b"\0",
         "__MACOSX/train.txt": b"\0",
@@ -589,7 +590,7 @@ def test_an_archive_holds_the_files_at_its_root_or_in_one_folder(
         "README.md": b"\xff",
         "other/notes.txt": b"\xff",
     }
-    dataset = load_dataset(write(tmp_path / name, {**noise, **files}))
+    dataset = load_dataset(write(tmp_path / name, {**noise, **compression}))
     assert all_labelled(dataset) == SOUND_TRIPLES
     assert dataset.name == "kg"
     assert dataset.path == tmp_path / name
@@ -604,8 +605,8 @@ def test_an_error_names_the_file_in_the_archive(tmp_path: Path, name: str, write
 
 @each_archive
 def test_an_archive_with_two_folders_is_refused(tmp_path: Path, name: str, write: Write) -> None:
-    files = {f"{folder}/{k}": v for folder in ("v1", "v1_ind") for k, v in SOUND.items()}
-    path = write(tmp_path / name, files)
+    compression = {f"{folder}/{k}": v for folder in ("v1", "v1_ind") for k, v in SOUND.items()}
+    path = write(tmp_path / name, compression)
     assert refusal(path) == (
         f"{path}: split files in 2 folders: 'v1', 'v1_ind'. "
         "Remedy: unpack the archive and give one of these folders."
@@ -650,8 +651,8 @@ def test_a_member_outside_the_archive_is_refused(
 def test_a_link_in_a_tar_is_refused(tmp_path: Path, kind: bytes) -> None:
     link = tarfile.TarInfo("kg/valid.txt")
     link.type, link.linkname = kind, "/etc/hostname"
-    files = {f"kg/{name}": SOUND[name] for name in ("train.txt", "test.txt")}
-    path = write_tar(tmp_path / "kg.tar.gz", files, (link,))
+    compression = {f"kg/{name}": SOUND[name] for name in ("train.txt", "test.txt")}
+    path = write_tar(tmp_path / "kg.tar.gz", compression, (link,))
     assert refusal(path) == (
         f"{path}:kg/valid.txt: a link, folder or device where a file is expected. "
         "Remedy: repack the archive with the files themselves (tar --dereference)."
@@ -690,7 +691,7 @@ def test_an_archive_that_unfolds_too_far_is_refused(
     big = b"a\tr\tb\n" * 20_000
     path = write(tmp_path / name, {**SOUND, "train.txt": big})
     load_dataset(path)
-    monkeypatch.setattr(files, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(compression, "MAX_BYTES", 100_000)
     assert path.stat().st_size < 10_000
     assert refusal(path) == (
         f"{path}: more than 100,000 bytes when uncompressed. "
@@ -703,7 +704,7 @@ def test_a_tar_that_unfolds_too_far_before_its_files_is_refused(
 ) -> None:
     path = write_tar(tmp_path / "kg.tar.gz", {"padding": bytes(5_000_000), **SOUND})
     load_dataset(path)
-    monkeypatch.setattr(files, "MAX_BYTES", 2_000_000)
+    monkeypatch.setattr(compression, "MAX_BYTES", 2_000_000)
     assert "more than 2,000,000 bytes" in refusal(path)
 
 
@@ -712,7 +713,7 @@ def test_the_files_of_an_archive_count_together(
     tmp_path: Path, name: str, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / name, dict.fromkeys(SOUND, b"a\tr\tb\n" * 10_000))
-    monkeypatch.setattr(files, "MAX_BYTES", 150_000)
+    monkeypatch.setattr(compression, "MAX_BYTES", 150_000)
     assert f"{path}: more than 150,000 bytes" in refusal(path)
 
 
@@ -730,7 +731,7 @@ def test_the_checksum_at_the_end_of_a_tar_gz_is_read(tmp_path: Path) -> None:
 def test_a_sparse_member_counts_by_its_full_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "MAX_BYTES", 2_000_000)
+    monkeypatch.setattr(compression, "MAX_BYTES", 2_000_000)
     sparse = tarfile.TarInfo("train.txt")
     sparse.pax_headers = {
         "GNU.sparse.major": "0",

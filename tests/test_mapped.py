@@ -14,13 +14,13 @@ import psutil
 import pytest
 import torch
 
-from kgtool import mapped
-from kgtool.checkpoint import load_tensors
 from kgtool.errors import Interrupted, KGToolError
 from kgtool.evaluator import evaluate_model
-from kgtool.mapped import MappedTables, map_table
 from kgtool.ops.runtime import memory
 from kgtool.run import BEST, LAST, Run
+from kgtool.storage import memmap
+from kgtool.storage.checkpoint import load_tensors
+from kgtool.storage.memmap import MappedTables, map_table
 from kgtool.trainer import _Trainer, train
 from kgtool.updates import Updater
 from tests.runs import ring, tiny_config
@@ -54,7 +54,7 @@ def small_memory(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         return map_table(folder, shape, dtype)
 
     monkeypatch.setattr(memory, "machine_bytes", lambda: 4 * 24 * 4 * 4)
-    monkeypatch.setattr(mapped, "map_table", noted)
+    monkeypatch.setattr(memmap, "map_table", noted)
     return seen
 
 
@@ -157,7 +157,7 @@ def test_no_room_is_told_before_training(small_memory, tmp_path, monkeypatch):
 LIMITED = """
 import resource, sys, torch
 from pathlib import Path
-from kgtool import mapped
+from kgtool.storage import memmap
 from kgtool.ops.runtime import memory
 shape = (40_000_000,)  # 160 MB
 used = int(Path("/proc/self/status").read_text().partition("VmData:")[2].split()[0]) * 1024
@@ -168,7 +168,7 @@ try:
 except RuntimeError:
     pass
 memory.machine_bytes = lambda: 200_000_000
-with mapped.MappedTables(Path(sys.argv[1])):
+with memmap.MappedTables(Path(sys.argv[1])):
     table = torch.full_like(torch.empty(shape), 2.0)
 table[::1000] += 1
 assert table[:2].tolist() == [3, 2] and float(table[::1000].mean()) == 3

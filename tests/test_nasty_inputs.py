@@ -21,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kgtool.errors import ConfigError, DataError, KGToolError
-from kgtool.loaders import Reading, Triples, files, read_triples
+from kgtool.loaders import Reading, Triples, read_triples
+from kgtool.storage import compression
 
 ONE = [("a", "r", "b")]
 TWO = [("a", "r", "b"), ("b", "s", "c")]
@@ -436,7 +437,7 @@ def test_a_place_that_is_no_file(tmp_path, make, problem):
 
 
 def test_what_unfolds_too_far_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(compression, "MAX_BYTES", 10_000)
     packs: dict[str, Any] = {
         "gz": gzip.compress,
         "bz2": bz2.compress,

@@ -16,14 +16,14 @@ from kgtool import path_evaluator
 from kgtool.cli import app
 from kgtool.errors import ConfigError, DataError, ScoreError
 from kgtool.evaluator import evaluate_model
-from kgtool.files import read_json
 from kgtool.loaders import load_dataset
 from kgtool.path_evaluator import COLUMNS, METRICS, PathEvaluation, evaluate_path_queries
 from kgtool.path_queries import PARTS, PathQueries, sample_path_queries
 from kgtool.path_scores import ComposedSteps
 from kgtool.run import Run
 from kgtool.scorers import Scorer
-from kgtool.tables import load_table
+from kgtool.storage.files import read_json
+from kgtool.storage.tables import load_table
 from kgtool.trainer import train
 from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 from tests.graphs import random_dataset, tuples_of

@@ -16,11 +16,12 @@ import torch
 from typer.testing import CliRunner
 
 import kgtool
-from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.cli import app
 from kgtool.errors import DataError, KGToolError, RunError
 from kgtool.export.ntriples import label_of
 from kgtool.export.predictions import save_predictions
+from kgtool.storage.checkpoint import load_tensors, save_tensors
+from kgtool.storage.tables import load_table
 from kgtool.triples import KGDataset
 from tests.runs import all_paths_config, ring, tiny_config, write_folder
 
@@ -140,7 +141,7 @@ def test_a_run_that_cannot_be_written_to_answers(run, monkeypatch):
     def refuse(path, *_):
         raise KGToolError(f"cannot write {path}")
 
-    monkeypatch.setattr("kgtool.checkpoint.atomic_write", refuse)
+    monkeypatch.setattr("kgtool.storage.checkpoint.atomic_write", refuse)
     pd.testing.assert_frame_equal(kgtool.predict(run, questions), expected)
     pd.testing.assert_frame_equal(kgtool.neighbours(run, "e003"), near)
     assert not list(run.glob("probability*"))
@@ -196,14 +197,14 @@ def test_on_the_command_line(run, tmp_path, monkeypatch):
         )
         assert result.exit_code == 0, result.output
         assert "6 answers written" in result.output
-    tsv = kgtool.tables.load_table(tmp_path / "answers.tsv")
+    tsv = load_table(tmp_path / "answers.tsv")
     parquet = pd.read_parquet(tmp_path / "answers.parquet")
     lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert tsv["tail"].tolist() == parquet["tail"].tolist() == [row["tail"] for row in lines]
     assert parquet["score"].tolist() == pytest.approx([row["score"] for row in lines])
     result = call(app, ["complete", str(run), "--top", "3", "--out", str(tmp_path / "new.tsv")])
     assert result.exit_code == 0, result.output
-    assert len(kgtool.tables.load_table(tmp_path / "new.tsv")) == 3
+    assert len(load_table(tmp_path / "new.tsv")) == 3
     result = call(app, ["neighbours", str(run), "e003", "--top", "3"])
     assert result.exit_code == 0, result.output
     assert "cosine" in result.output

@@ -17,10 +17,10 @@ import torch
 from kgtool import processes
 from kgtool.blend import fit_blend
 from kgtool.candidates import parse_candidates
-from kgtool.checkpoint import load_tensors
 from kgtool.evaluator import evaluate_model
-from kgtool.files import read_json
 from kgtool.run import BEST, LAST, Run
+from kgtool.storage.checkpoint import load_tensors
+from kgtool.storage.files import read_json
 from kgtool.trainer import _Trainer, train
 from tests.runs import ring, write_folder
 from tests.teamwork import CONFIGS, ONE_THREAD, ROOT, torchrun

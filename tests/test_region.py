@@ -14,7 +14,6 @@ from torch import Tensor
 
 import kgtool
 from kgtool.all_paths import AllPathsDecoder
-from kgtool.checkpoint import load_tensors
 from kgtool.config import AllPathsConfig
 from kgtool.errors import ConfigError, ScoreError
 from kgtool.explain import explain_triple
@@ -27,6 +26,7 @@ from kgtool.ops.all_paths import growth, region
 from kgtool.ops.all_paths.growth import mix
 from kgtool.queries import PassSampler
 from kgtool.ranking import rank_tails
+from kgtool.storage.checkpoint import load_tensors
 from kgtool.trainer import train
 from kgtool.triples import KGDataset, answer_index, with_inverses
 from tests.graphs import edges_of, random_dataset

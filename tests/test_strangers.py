@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from benchmarks import mutations, strangers
-from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.errors import RunError
+from kgtool.storage.checkpoint import load_tensors, save_tensors
 
 
 def test_no_file_of_a_stranger_does_harm(capsys):

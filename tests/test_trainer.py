@@ -22,7 +22,6 @@ from torch import Tensor
 from benchmarks.strangers import in_a_team
 from kgtool import objective, trainer
 from kgtool.build import build_model
-from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.config import Config, TrainingConfig
 from kgtool.errors import Interrupted, RunError, TrainingError
 from kgtool.evaluator import evaluate_model
@@ -32,6 +31,7 @@ from kgtool.optimizer import learning_rate
 from kgtool.perplexity import perplexity
 from kgtool.queries import WalkSampler
 from kgtool.run import BEGINNING, BEST, HISTORY, LAST, LOG, OWNERS, PREVIOUS, Run
+from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.trainer import train
 from kgtool.triples import KGDataset
 from tests.runs import RING, all_paths_config, random_config, ring, tiny_config

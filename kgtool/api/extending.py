@@ -8,14 +8,14 @@ from pathlib import Path
 
 from kgtool.api.runs import loaded, opened
 from kgtool.build import build_model
-from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.errors import DataError
 from kgtool.extend import carry, grow, start_entities
-from kgtool.files import atomic_folder
 from kgtool.loaders import LOOK, Reading, load_negatives, read_triples
 from kgtool.loaders.write import write_dataset
 from kgtool.run import BEST, HISTORY, LOG, Run, refuse_taken
 from kgtool.run_log import log_to
+from kgtool.storage.checkpoint import load_tensors, save_tensors
+from kgtool.storage.files import atomic_folder
 from kgtool.triples import KGDataset
 
 DATA = "data"

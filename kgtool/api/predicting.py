@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 
 from kgtool.api.runs import loaded, opened
-from kgtool.checkpoint import load_tensors, save_tensors
 from kgtool.completion import complete as complete_graph
 from kgtool.errors import DataError, KGToolError
 from kgtool.loaders.labels import read_labels, read_types
@@ -20,6 +19,7 @@ from kgtool.predictor import Predictor
 from kgtool.questions import parse_question
 from kgtool.run import Run
 from kgtool.similarity import nearest_rows
+from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.triples import KGDataset
 from kgtool.words import Words
 

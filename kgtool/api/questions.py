@@ -9,7 +9,6 @@ from kgtool.api.runs import about_data, loaded, opened, result_file, scorers
 from kgtool.classification import TripleEvaluation
 from kgtool.classification import evaluate_triples as tell_triples
 from kgtool.errors import DataError
-from kgtool.files import write_json
 from kgtool.loaders import load_negatives
 from kgtool.metrics import HITS
 from kgtool.ops import keep_large_blocks
@@ -21,7 +20,8 @@ from kgtool.relation_prediction import evaluate_relations as find_relations
 from kgtool.results import PathResults
 from kgtool.run import Run
 from kgtool.scorers import Scorer
-from kgtool.tables import save_table
+from kgtool.storage.files import write_json
+from kgtool.storage.tables import save_table
 from kgtool.triples import KGDataset, answer_index
 
 

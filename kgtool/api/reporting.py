@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kgtool.api.runs import fitting, loaded, opened, result_file
-from kgtool.files import atomic_write
 from kgtool.loaders.labels import read_labels
 from kgtool.ops import keep_large_blocks
 from kgtool.run import Run
+from kgtool.storage.files import atomic_write
 from kgtool.triples import KGDataset
 
 

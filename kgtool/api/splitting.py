@@ -13,11 +13,11 @@ from torch import Tensor
 
 from kgtool.division import Division, reason_of, shortfalls, targets
 from kgtool.errors import ConfigError, DataError
-from kgtool.files import atomic_folder
 from kgtool.loaders import Reading, Triples, read_triples
 from kgtool.loaders.write import check_labels, write_triples
 from kgtool.moments import moments
 from kgtool.splits import distinct
+from kgtool.storage.files import atomic_folder
 from kgtool.triples import SPLITS
 
 LEFT_OUT = "left_out.txt"

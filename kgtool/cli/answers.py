@@ -35,7 +35,7 @@ def explain(
     """
     from kgtool.api import explain as explain_run
     from kgtool.api import open_predictor
-    from kgtool.files import write_json
+    from kgtool.storage.files import write_json
     from kgtool.terminal.questions import explanation_table
 
     asked = open_predictor(run, data, labels)

@@ -175,7 +175,7 @@ def metrics(
     """
     from kgtool.breakdown import breakdown
     from kgtool.rank_files import read_ranks
-    from kgtool.tables import save_table
+    from kgtool.storage.tables import save_table
     from kgtool.terminal.ranking import breakdown_table, ranked_among
 
     cut = cut_offs(hits)
@@ -215,7 +215,7 @@ def compare(
     and lose.
     """
     from kgtool.api import compare as compare_runs
-    from kgtool.tables import save_table
+    from kgtool.storage.tables import save_table
     from kgtool.terminal.comparison import comparison_table, group_comparison_table
 
     cut = cut_offs(hits)

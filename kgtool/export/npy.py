@@ -14,7 +14,7 @@ from pathlib import Path
 from numpy.lib import format as npy_format
 
 from kgtool.export.embeddings import Block, Embeddings, Write
-from kgtool.files import atomic_write
+from kgtool.storage.files import atomic_write
 
 FILES: tuple[str, ...] = (
     "entity.npy",

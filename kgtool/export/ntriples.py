@@ -32,7 +32,7 @@ from urllib.parse import quote, unquote
 
 from pyoxigraph import BlankNode, Literal, NamedNode, RdfFormat, Triple, serialize
 
-from kgtool.files import atomic_write
+from kgtool.storage.files import atomic_write
 
 # Head, relation and tail as labels, the score, and the probability where there is one.
 Prediction = tuple[str, str, str, float, float | None]

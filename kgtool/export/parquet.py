@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kgtool.export.embeddings import Block, Embeddings, Write
-from kgtool.files import atomic_write
+from kgtool.storage.files import atomic_write
 
 FILES: tuple[str, ...] = ("embeddings.parquet",)
 

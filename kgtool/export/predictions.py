@@ -9,7 +9,7 @@ import pandas as pd
 
 from kgtool.errors import DataError
 from kgtool.export.ntriples import Prediction, write_predictions
-from kgtool.tables import WRITTEN, save_table
+from kgtool.storage.tables import WRITTEN, save_table
 from kgtool.triples import Vocabulary
 
 ENDINGS = (*WRITTEN, ".nt")

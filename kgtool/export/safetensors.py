@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from kgtool.checkpoint import safetensors_header
 from kgtool.errors import KGToolError
 from kgtool.export.embeddings import Block, Embeddings, Write
-from kgtool.files import atomic_write
+from kgtool.storage.checkpoint import safetensors_header
+from kgtool.storage.files import atomic_write
 
 FILES: tuple[str, ...] = ("embeddings.safetensors",)
 

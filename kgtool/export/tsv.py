@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from kgtool.export.embeddings import Block, Embeddings, Write
-from kgtool.files import atomic_write
+from kgtool.storage.files import atomic_write
 
 FILES: tuple[str, ...] = ("embeddings.tsv",)
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from kgtool.export.embeddings import Block, Embeddings, Write
-from kgtool.files import atomic_write
+from kgtool.storage.files import atomic_write
 from kgtool.triples import Vocabulary
 
 FILES: tuple[str, ...] = ("entities.word2vec.txt", "relations.word2vec.txt")

@@ -30,10 +30,10 @@ from kgtool.loaders.delimited_faults import (
     unreadable,
     wrong_width,
 )
-from kgtool.loaders.files import File
 from kgtool.loaders.header import TAKEN, Chosen, choose_columns
 from kgtool.loaders.reading import Reading
 from kgtool.loaders.rows import Rows, no_triples, rows_of, suspects, used
+from kgtool.storage.compression import File
 
 _CHUNK = 2**24
 DELIMITERS = {"tsv": "\t", "csv": ","}

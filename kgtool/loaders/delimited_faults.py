@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 
 from kgtool.errors import DataError, fault, quoted
-from kgtool.loaders.files import File
 from kgtool.loaders.header import TAKEN, Chosen
 from kgtool.loaders.reading import EXTRA, FIELDS
 from kgtool.loaders.rows import problem_of
+from kgtool.storage.compression import File
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NAMES = {b"\t": "tabs", b",": "commas", b";": "semicolons", b"|": "bars", b" ": "spaces"}

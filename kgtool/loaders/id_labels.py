@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from kgtool.errors import fault, quoted
 from kgtool.loaders.delimited_faults import not_utf8, start_of
-from kgtool.loaders.files import File
 from kgtool.loaders.rows import problem_of
+from kgtool.storage.compression import File
 
 
 @dataclass(frozen=True)

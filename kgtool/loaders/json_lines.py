@@ -10,10 +10,10 @@ import numpy as np
 
 from kgtool.errors import fault, quoted
 from kgtool.loaders.delimited_faults import not_utf8, start_of, unreadable
-from kgtool.loaders.files import File
 from kgtool.loaders.header import Chosen, choose_columns
 from kgtool.loaders.reading import EXTRA, FIELDS, Reading
 from kgtool.loaders.rows import Rows, no_triples, rows_of
+from kgtool.storage.compression import File
 
 
 class _Fraction(str):

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from kgtool.errors import ConfigError, fault
-from kgtool.loaders.archives import archive_suffix
 from kgtool.loaders.encode import to_ids, vocabulary_of
-from kgtool.loaders.files import File, unfold
 from kgtool.loaders.read import read_file
 from kgtool.loaders.reading import FORMATS, LOOK, Reading, file_name
 from kgtool.loaders.sources import missing, not_a_file, os_errors_as_data_errors
+from kgtool.storage.archives import archive_suffix
+from kgtool.storage.compression import File, unfold
 from kgtool.triples import Vocabulary
 
 STANDARD_INPUT = "-"

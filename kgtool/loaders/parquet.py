@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kgtool.errors import fault, quoted
-from kgtool.loaders.columns import open_parquet, read_columns
-from kgtool.loaders.files import File, most_bytes, too_large
 from kgtool.loaders.header import choose_columns
 from kgtool.loaders.reading import EXTRA, FIELDS, Reading
 from kgtool.loaders.rows import Rows, rows_of
+from kgtool.storage.compression import File, most_bytes, too_large
+from kgtool.storage.parquet import open_parquet, read_columns
 
 
 def read_parquet(file: File, reading: Reading, extra: str | None = None) -> Rows:

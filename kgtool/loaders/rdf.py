@@ -8,8 +8,8 @@ import numpy as np
 import pyoxigraph
 
 from kgtool.errors import fault
-from kgtool.loaders.files import File
 from kgtool.loaders.rows import Rows, no_triples, rows_of
+from kgtool.storage.compression import File
 
 _FORMATS = {
     "ntriples": pyoxigraph.RdfFormat.N_TRIPLES,

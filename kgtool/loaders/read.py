@@ -8,12 +8,12 @@ import numpy as np
 
 from kgtool.errors import fault, quoted
 from kgtool.loaders.delimited import read_delimited
-from kgtool.loaders.files import File
 from kgtool.loaders.header import TAKEN
 from kgtool.loaders.json_lines import read_json_lines
 from kgtool.loaders.parquet import read_parquet
 from kgtool.loaders.reading import Reading
 from kgtool.loaders.rows import Rows, no_triples
+from kgtool.storage.compression import File
 
 LEAST = 10  # rows, before a first one that stands alone is worth a doubt
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from kgtool.errors import DataError, fault, nearest, quoted
-from kgtool.loaders.archives import ARCHIVE_SUFFIXES, Wanted, archive_suffix, read_archive
-from kgtool.loaders.files import File, unfold
 from kgtool.loaders.reading import FORMATS, LOOK, Reading, file_name
 from kgtool.registry.entries import nearest_name
+from kgtool.storage.archives import ARCHIVE_SUFFIXES, Wanted, archive_suffix, read_archive
+from kgtool.storage.compression import File, unfold
 from kgtool.triples import SPLITS
 
 # Triples that do not hold, for triple classification: CoDEx (Safavi & Koutra 2020) has such files.

@@ -9,10 +9,10 @@ from pathlib import Path
 from torch import Tensor
 
 from kgtool.errors import DataError, fault, quoted
-from kgtool.files import atomic_write
 from kgtool.loaders.header import choose_columns
 from kgtool.loaders.reading import LOOK
 from kgtool.loaders.sources import NEGATIVES, listed, split_of
+from kgtool.storage.files import atomic_write
 from kgtool.triples import SPLITS, KGDataset, Vocabulary
 
 _STEMS = (*SPLITS, *NEGATIVES.values())

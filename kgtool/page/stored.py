@@ -14,10 +14,10 @@ import pandas as pd
 from kgtool.breakdown import COLUMNS
 from kgtool.errors import DataError, RunError
 from kgtool.evaluator import SIDES
-from kgtool.files import read_json
 from kgtool.metrics import POLICIES
 from kgtool.rank_files import TRIPLE
-from kgtool.tables import load_table
+from kgtool.storage.files import read_json
+from kgtool.storage.tables import load_table
 from kgtool.triples import SPLITS, KGDataset
 
 # The files of an evaluation, as kind and ending. The last is there where calibration was asked for.

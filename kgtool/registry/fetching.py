@@ -15,9 +15,9 @@ from requests.adapters import HTTPAdapter
 from tqdm.auto import tqdm
 
 from kgtool.errors import ConfigError, FetchError, KGToolError
-from kgtool.files import atomic_write
 from kgtool.registry.cache import CACHE, cached_file, is_fetched
 from kgtool.registry.entries import Entry, check_address
+from kgtool.storage.files import atomic_write
 
 TIMEOUT = (10, 30)  # seconds for a connection, and for the next bytes
 WAITS = (1, 3)  # seconds before each further try, after a connection that dropped

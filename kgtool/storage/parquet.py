@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kgtool.errors import fault, quoted
-from kgtool.loaders.files import most_bytes, too_large
+from kgtool.storage.compression import most_bytes, too_large
 
 _LEAST = 4  # bytes of a cell
 

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from kgtool.errors import RunError
-from kgtool.files import atomic_write, sha256_of, told_of
+from kgtool.storage.files import atomic_write, sha256_of, told_of
 
 Tensors = dict[str, Tensor]
 LARGEST = 1e30  # of what a fit gives: sums and products of such are finite
@@ -48,7 +48,7 @@ def save_tensors(
         path: the file.
         tensors: by name, of any device.
         state: what else is to be kept.
-        before: where the file that `path` was is kept; see `kgtool.files.atomic_write`.
+        before: where the file that `path` was is kept; see `kgtool.storage.files.atomic_write`.
 
     Raises:
         KGToolError: when the file cannot be written.

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from kgtool.files import told_of
 from kgtool.ops import large
+from kgtool.storage.files import told_of
 
 
 class MappedTables(TorchFunctionMode):

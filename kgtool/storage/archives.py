@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from kgtool.errors import DataError, fault, quoted
-from kgtool.loaders.files import DAMAGE, Capped, most_bytes, too_large, unfolding
+from kgtool.storage.compression import DAMAGE, Capped, most_bytes, too_large, unfolding
 
 # What each ending is compressed by.
 _TARS = {

@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 
 from kgtool.errors import DataError, KGToolError
-from kgtool.files import atomic_write
-from kgtool.loaders.columns import open_parquet, read_columns
+from kgtool.storage.files import atomic_write
+from kgtool.storage.parquet import open_parquet, read_columns
 
 ENDINGS = (".tsv", ".parquet")
 # What tables are written as, beside what they are read from too.

@@ -1,0 +1,1 @@
+"""Files: atomic writes, checkpoints, mapped tables, tables of text, Parquet, archives."""
