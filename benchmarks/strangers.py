@@ -43,8 +43,9 @@ import pyarrow.parquet as pq
 import torch
 
 import kgtool
-from kgtool import cli, partition, processes
+from kgtool import cli, partition
 from kgtool.config import parse_config
+from kgtool.distributed import process_group
 from kgtool.errors import KGToolError
 from kgtool.export import parquet  # noqa: F401  # what commands import when they first run
 from kgtool.loaders.write import write_dataset
@@ -469,8 +470,8 @@ def in_a_team(size: int) -> Iterator[None]:
     with (
         mock.patch.object(partition, "metis", in_turn),
         mock.patch.multiple(
-            processes, size=lambda: size, say=lambda tensor: tensor, add_up=lambda tensors: None,
-            exchange=exchange,
+            process_group, size=lambda: size, say=lambda tensor: tensor,
+            add_up=lambda tensors: None, exchange=exchange,
         ),
     ):  # fmt: skip
         yield

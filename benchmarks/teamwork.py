@@ -29,8 +29,9 @@ from benchmarks import common
 import torch
 from torch import Tensor
 
-from kgtool import KGDataset, processes
+from kgtool import KGDataset
 from kgtool.config import Config, parse_config
+from kgtool.distributed import process_group
 from kgtool.objective import AllPathsObjective, OnePathObjective
 from kgtool.partition import metis
 from kgtool.updates import Updater
@@ -71,27 +72,27 @@ def speed(config: Config, data: KGDataset, owners: Path, steps: int, repeats: in
     batches = updater._batches(order)[:steps]
 
     def train() -> None:
-        processes.meet()
+        process_group.meet()
         for rows in batches:
             updater._step(rows)
-        processes.meet()
+        process_group.meet()
 
     seconds, _ = common.median_seconds(train, repeats)
     asked = torch.tensor(sum(len(rows) for rows in batches))  # of spread rows, not all have as many
-    processes.add_up([asked])
+    process_group.add_up([asked])
     return int(asked) * edges_a_row(updater, data, order) / seconds
 
 
 def work(args: argparse.Namespace) -> None:
     """In each process of a team: train, and let the first write down the speeds."""
-    with processes.team():
+    with process_group.team():
         common.as_in_training()
         data = common.dataset(args)
         found = {
             name: speed(config, data, args.into.with_name("owners"), args.steps, args.repeats)
             for name, config in configs().items()
         }
-        if processes.rank() == 0:
+        if process_group.rank() == 0:
             args.into.write_text(json.dumps(found))
 
 

@@ -9,12 +9,12 @@ import torch
 from kgtool.all_paths import AllPathsDecoder
 from kgtool.config import Config, EncoderConfig
 from kgtool.decoder import OnePathDecoder, WalkReadout
+from kgtool.distributed.sharding import Shards
 from kgtool.encoder import RGCNEncoder
 from kgtool.errors import ConfigError
 from kgtool.graph import MessageGraph
 from kgtool.model import KGModel, PathModel, path_device
 from kgtool.ops import large, machine_bytes
-from kgtool.shards import Shards
 from kgtool.storage.checkpoint import Tensors, check_fit
 from kgtool.triples import KGDataset
 

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kgtool import processes
+from kgtool.distributed import process_group
 from kgtool.graph import MessageGraph
 from kgtool.neighbourhood import Neighbourhood
 from kgtool.ops import Incidence, block_sum, common_size, relational_sum
@@ -193,10 +193,10 @@ class RGCNEncoder(nn.Module):
             if torch.is_grad_enabled():
                 h = self._layer(i, h, graph.incidence, scale, ALL)
                 continue
-            share = processes.share(graph.num_entities)
+            share = process_group.share(graph.num_entities)
             h = self._made(i, h, graph.incidence, scale, share)
-            if processes.size() > 1:
-                h = torch.cat(processes.gather(h))
+            if process_group.size() > 1:
+                h = torch.cat(process_group.gather(h))
         return h, self._relations()
 
     def of_some(self, h: Tensor, around: Neighbourhood) -> tuple[Tensor, Tensor]:

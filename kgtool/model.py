@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.decoder import OnePathDecoder
+from kgtool.distributed.sharding import Shards
 from kgtool.encoder import RGCNEncoder
 from kgtool.graph import MessageGraph
 from kgtool.neighbourhood import all_around, draw_around
 from kgtool.ops import rows
 from kgtool.scorers import PathScorer, Scorer, SpreadScorer
-from kgtool.shards import Shards
 from kgtool.walk_reader import WalkReader
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kgtool import processes
+from kgtool.distributed import process_group
+from kgtool.distributed.sharding import Shards
 from kgtool.graph import MessageGraph
 from kgtool.ops import Incidence, sample_in_edges
-from kgtool.shards import Shards
 from kgtool.triples import invert
 
 
@@ -118,17 +118,17 @@ def _far(
     graph: MessageGraph, fanout: int, hidden: Tensor, shards: Shards
 ) -> Callable[[Tensor, Tensor], _Drawn]:
     """As `_draws`, by the processes that hold the entities."""
-    told = processes.exchange([hidden[part] for part in shards.split(hidden[:, 2])])
+    told = process_group.exchange([hidden[part] for part in shards.split(hidden[:, 2])])
     draws = [_draws(graph, fanout, triples) for triples in told]
 
     def draw(entity: Tensor, seed: Tensor) -> _Drawn:
         parts = shards.split(entity)
-        asked = processes.exchange([entity[part] for part in parts])
+        asked = process_group.exchange([entity[part] for part in parts])
         drawn = [
             draw_for(ids, its)
-            for draw_for, ids, its in zip(draws, asked, processes.gather(seed), strict=True)
+            for draw_for, ids, its in zip(draws, asked, process_group.gather(seed), strict=True)
         ]
-        where, edge, scale = map(processes.exchange, zip(*drawn, strict=True))
+        where, edge, scale = map(process_group.exchange, zip(*drawn, strict=True))
         position = torch.cat([part[of] for part, of in zip(parts, where, strict=True)])
         order = torch.argsort(position, stable=True)
         return position[order], torch.cat(edge)[order], torch.cat(scale)[order]

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kgtool import processes
 from kgtool.config import AllPathsConfig, Config, OnePathConfig
+from kgtool.distributed import process_group
 from kgtool.model import KGModel, PathModel
 from kgtool.ops import (
     Reach,
@@ -68,7 +68,7 @@ class OnePathObjective:
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """The rows of the answers, each once."""
-        return epoch_order(len(self.answers), seed, epoch)[processes.every()]
+        return epoch_order(len(self.answers), seed, epoch)[process_group.every()]
 
     def parts(self, rows: Tensor) -> list[Tensor]:
         """The rows in one part: all read the states of one encoder's pass."""
@@ -130,7 +130,7 @@ class SampledObjective:
         self.sparse: Sequence[nn.Parameter] = [model.get_parameter(n) for n in model.of_entities]
         self._degree = model.graph.offsets.diff()
         if model.shards:
-            processes.add_up([self._degree])
+            process_group.add_up([self._degree])
         self._ends = self._degree.cumsum(0)
 
     def order(self, seed: int, epoch: int) -> Tensor:
@@ -216,7 +216,7 @@ class AllPathsObjective:
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """Heads, drawn by the square root of their degree."""
-        return self._passes.order(seed, epoch)[processes.every()]
+        return self._passes.order(seed, epoch)[process_group.every()]
 
     def parts(self, rows: Tensor) -> list[tuple[Tensor, int]]:
         """Some heads each, with a seed for their targets."""

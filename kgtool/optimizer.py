@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from kgtool import processes
 from kgtool.config import TrainingConfig
+from kgtool.distributed import process_group
 
 # Adagrad's step is the rate times a sign at first, and shrinks with the squared gradients seen. An
 # embedding takes it when its entity is asked for, a weight matrix at every step and in every
@@ -69,7 +69,7 @@ def clip_norm(parameters: Sequence[nn.Parameter], largest: float) -> None:
     norm = nn.utils.get_total_norm(dense)
     if sparse:
         squares = nn.utils.get_total_norm(sparse).square()
-        processes.add_up([squares])
+        process_group.add_up([squares])
         norm = (norm.square() + squares).sqrt()
     for value in (*dense, *sparse):
         value.mul_((largest / (norm + 1e-6)).clamp(max=1.0))

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kgtool import processes
+from kgtool.distributed import process_group
+from kgtool.distributed.sharding import Shards
 from kgtool.errors import RunError
 from kgtool.ops import distinct_ways
-from kgtool.shards import Shards
 from kgtool.storage.checkpoint import fault, load_fitted, save_tensors
 from kgtool.triples import KGDataset
 
@@ -33,17 +33,17 @@ def shards_of(dataset: KGDataset, kept: Path, keep: bool = True) -> Shards | Non
         RunError: when the file is damaged or not of these entities.
         KGToolError: when it cannot be written.
     """
-    if processes.size() == 1:
+    if process_group.size() == 1:
         return None
     owner = torch.zeros(dataset.num_entities, dtype=torch.long)
-    if processes.rank() == 0:
+    if process_group.rank() == 0:
         found = _read(kept, owner) if kept.exists() else None
         if found is None:
-            found = metis(dataset.train, dataset.num_entities, processes.size())
+            found = metis(dataset.train, dataset.num_entities, process_group.size())
             if keep:
-                save_tensors(kept, {"owner": found}, {"processes": processes.size()})
+                save_tensors(kept, {"owner": found}, {"processes": process_group.size()})
         owner = found
-    return Shards.of_owner(processes.say(owner))
+    return Shards.of_owner(process_group.say(owner))
 
 
 def _read(kept: Path, like: Tensor) -> Tensor | None:
@@ -53,9 +53,9 @@ def _read(kept: Path, like: Tensor) -> Tensor | None:
     except RunError as error:
         raise RunError(f"{fault(error)} Remedy: remove it, and it is made again.") from error
     owner = tensors["owner"]
-    if state.get("processes") != processes.size():
+    if state.get("processes") != process_group.size():
         return None
-    if not bool(((owner >= 0) & (owner < processes.size())).all()):
+    if not bool(((owner >= 0) & (owner < process_group.size())).all()):
         raise RunError(f"{kept}: not this run's. Remedy: remove it, and it is made again.")
     return owner
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from kgtool import processes
+from kgtool.distributed import process_group
+from kgtool.distributed.sharding import Shards
 from kgtool.errors import ScoreError
 from kgtool.kept import KeptScores, compare_kept
-from kgtool.shards import Shards
 from kgtool.sweep import BlockScores, Chosen, sweep
 from kgtool.triples import AnswerIndex
 
@@ -235,7 +235,7 @@ def rank_scores(
         order = order[torch.argsort(triples[order, column], stable=True)]
     # Processes that work together rank some each: all have the same models, and get all ranks. Of
     # a model that is spread over them, they rank all together.
-    own = order if shards else order[processes.share(len(order))]
+    own = order if shards else order[process_group.share(len(order))]
     parts: list[list[Ranking]] = []
     bar = tqdm(total=len(triples), desc=progress, unit="query", disable=progress is None)
     with bar:
@@ -248,7 +248,7 @@ def rank_scores(
                 score, sizes = ask(hr), (num_entities, width)
                 parts.append(_rank_chunk(score, hr, row, part, known, sizes, candidates, shards))
             bar.update(len(chunk))
-    if processes.size() > 1 and not shards:
+    if process_group.size() > 1 and not shards:
         # A process may have nothing to rank, and yet is to know how many rankings there are.
         mixed = range(len(list(mix([torch.zeros(0)] * len(models)))))
         return [_gathered([part[i] for part in parts], own, len(order)) for i in mixed]
@@ -391,5 +391,5 @@ def _gathered(parts: Sequence[Ranking], own: Tensor, count: int) -> Ranking:
         told = [(of.better, of.equal, of.candidates) for of in (found.filtered, found.raw)]
         counts[:, own] = torch.stack([*told[0], *told[1]])
         score[own] = found.score.float()
-    processes.add_up([counts, score])
+    process_group.add_up([counts, score])
     return Ranking(Ranks(*counts[:3]), Ranks(*counts[3:]), score)

@@ -32,12 +32,12 @@ import pandas as pd
 
 from kgtool.build import load_model
 from kgtool.config import Config, load_config
+from kgtool.distributed.sharding import Shards
 from kgtool.errors import DataError, RunError
 from kgtool.loaders import load_dataset
 from kgtool.model import KGModel, PathModel, scorer_of
 from kgtool.partition import shards_of
 from kgtool.scorers import PathScorer, Scorer, SpreadScorer
-from kgtool.shards import Shards
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import (
     atomic_write,

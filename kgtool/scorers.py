@@ -12,10 +12,10 @@ from torch import Tensor
 
 from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.decoder import OnePathDecoder
+from kgtool.distributed.sharding import Shards
 from kgtool.graph import MessageGraph
 from kgtool.kept import KeptScores
 from kgtool.ops import by_row, in_threads
-from kgtool.shards import Shards
 
 # Queries that a head's pairs are scored by at a time: their states are a few megabytes.
 QUERY_ROWS = 4096

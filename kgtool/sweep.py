@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kgtool import processes
+from kgtool.distributed import process_group
+from kgtool.distributed.sharding import Shards
 from kgtool.ops import count_better, count_better_listed
-from kgtool.shards import Shards
 
 # Answers that are scored before the sweep in one product, whose shape is to be an ordinary one.
 ANSWERS = 512
@@ -165,7 +165,7 @@ def sweep(
         found = [torch.zeros(count, dtype=kind) for kind in kinds]
         for scores, known in zip(found, pairs, strict=False):  # of no pairs there may be none
             scores[here[: len(known)]] = known
-        processes.add_up(found)
+        process_group.add_up(found)
         return found
 
     true = told(_of_answers(score, *answers)) if shards or num > width else []
@@ -189,7 +189,7 @@ def sweep(
         if not before or all(torch.equal(b[:n], t[:n]) for b, t in zip(before, true, strict=True)):
             break
     if shards is not None:
-        processes.add_up(counts)
+        process_group.add_up(counts)
     return [
         Swept(
             better, equal - own.long(), (finite == size) & scores[:n].isfinite(),

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import pandas as pd
 from tqdm.auto import tqdm
 
-from kgtool import processes
 from kgtool.config import Config
+from kgtool.distributed import process_group
 from kgtool.errors import ConfigError, Interrupted, KGToolError, RunError, TrainingError, harmless
 from kgtool.evaluator import Evaluation, evaluate_model
 from kgtool.extend import carry, check_sizes, start_entities
@@ -95,15 +95,15 @@ def train(
     begun_from = Run.open(start) if isinstance(start, str | Path) else start
     if begun_from is not None:
         check_sizes(begun_from.config, config, begun_from.path)
-        if processes.size() > 1 and config.draws_entities:
+        if process_group.size() > 1 and config.draws_entities:
             raise ConfigError(
                 "a run whose rows are spread over processes cannot be begun from another. Remedy: "
                 "start it in one process, stop it, and go on with torchrun and --resume."
             )
     origin = {"start": begun_from.origin} if begun_from else {}
-    first = processes.rank() == 0
+    first = process_group.rank() == 0
     # Asked before the first process writes anything.
-    (going_on,) = processes.agree(resume and not is_hardly_begun(out))
+    (going_on,) = process_group.agree(resume and not is_hardly_begun(out))
     if going_on:
         run = reopen(out, config, dataset, origin)
     elif first:
@@ -186,7 +186,7 @@ class _Trainer(Updater):
                     bar.update()
                     bar.set_postfix(loss=f"{self.loss_sum / done:.3f}", **self._latest())
                     self.seconds = time.perf_counter() - begun
-                    stop, due = processes.agree(
+                    stop, due = process_group.agree(
                         stopped(), time.perf_counter() - self.saved > SAVE_AFTER
                     )
                     if stop or due:
@@ -254,12 +254,12 @@ class _Trainer(Updater):
         state = {name: getattr(self, name) for name in _STATE}
         folder = self.run.path
         try:
-            if processes.rank() == 0:
+            if process_group.rank() == 0:
                 save_tensors(folder / LAST, tensors, state, before=folder / PREVIOUS)
                 if better:
                     save_tensors(folder / BEST, weights, {"epoch": self.epoch})
                 self._save_history()
-            processes.meet()
+            process_group.meet()
         except KGToolError as error:
             if not has_checkpoint(folder):
                 raise
@@ -269,7 +269,7 @@ class _Trainer(Updater):
         self.saved = time.perf_counter()
 
     def _save_history(self) -> None:
-        if self.history and processes.rank() == 0:
+        if self.history and process_group.rank() == 0:
             with atomic_write(self.run.path / HISTORY) as file:
                 pd.DataFrame(self.history).to_csv(file, sep="\t", index=False)
 
@@ -334,7 +334,7 @@ class _Trainer(Updater):
                 "on with --resume, which begins anew."
             )
         weights = self.whole(self.model.state_dict())
-        if processes.rank() == 0:
+        if process_group.rank() == 0:
             save_tensors(path, weights, {"epoch": self.epoch})
         self._tell(f"{wrong} They are those of {LAST}, and written anew.")
 
@@ -342,7 +342,7 @@ class _Trainer(Updater):
         """Say in the log and on the terminal what the user should know of."""
         message = harmless(message)  # it may quote a file, which may be a stranger's
         self.log.warning(message)
-        if processes.rank():
+        if process_group.rank():
             return
         tqdm.write(f"kgtool: {message}", file=sys.stderr)
 
@@ -352,18 +352,18 @@ def _in_turn(read: Callable[[], Read]) -> Read:
 
     All have read when any goes on, which may write.
     """
-    error, first = None, processes.rank() == 0
+    error, first = None, process_group.rank() == 0
     if first:
         try:
             found = read()
         except KGToolError as what:
             error = what  # the others meet it too
-    processes.meet()
+    process_group.meet()
     if error:
         raise error
     if not first:
         found = read()
-    processes.meet()
+    process_group.meet()
     return found
 
 

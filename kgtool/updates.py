@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kgtool import processes
 from kgtool.build import build_model
 from kgtool.config import Config, TrainingConfig
+from kgtool.distributed import process_group
 from kgtool.errors import TrainingError
 from kgtool.model import KGModel, scorer_of
 from kgtool.objective import make_objective
@@ -56,7 +56,7 @@ class Updater:
         self.settings: TrainingConfig = config.training
         self.seed = config.seed
         self.epoch = self.step = 0
-        torch.manual_seed(config.seed + processes.rank())
+        torch.manual_seed(config.seed + process_group.rank())
         self.mapped = MappedTables(owners.parent) if owners else nullcontext()
         drawing = config.draws_entities
         shards = shards_of(dataset, owners) if owners and drawing else None
@@ -74,9 +74,9 @@ class Updater:
         named = zip(self.names, self.parameters, strict=True)
         self.dense = [parameter for name, parameter in named if name not in self.spread]
         for parameter in self.dense:
-            processes.say(parameter.data)
+            process_group.say(parameter.data)
         rows = torch.tensor(len(self.objective.order(config.seed, 0)))
-        processes.add_up([rows])
+        process_group.add_up([rows])
         self.all_steps = math.ceil(int(rows) / self.objective.batch_size)
         self.steps_an_epoch = min(self.all_steps, self.settings.epoch_steps or self.all_steps)
         self.total_steps = self.settings.epochs * self.steps_an_epoch
@@ -89,9 +89,9 @@ class Updater:
 
     def _update(self, rows: Tensor) -> float:
         self.model.train()
-        if processes.size() > 1:
+        if process_group.size() > 1:
             # What is drawn is a function of step and process, so that a resumed run draws it too.
-            torch.manual_seed(hash((self.seed, self.step, processes.rank())))
+            torch.manual_seed(hash((self.seed, self.step, process_group.rank())))
         worked = in_threads(self._gradients, self.objective.parts(rows))
         for i, parameter in enumerate(self.parameters):
             # In the order of the parts, whichever was done first.
@@ -121,7 +121,7 @@ class Updater:
 
     def _batches(self, order: Tensor) -> Sequence[Tensor]:
         """What this process asks in each step of an epoch: all have as many steps."""
-        if processes.size() == 1:
+        if process_group.size() == 1:
             batches = order.split(self.objective.batch_size)
         else:
             batches = order.tensor_split(self.all_steps)
@@ -134,11 +134,11 @@ class Updater:
         """
         about = [sum(part.loss for part in worked), sum(part.count for part in worked)]
         told = torch.tensor(about, dtype=torch.double)
-        if processes.size() > 1:
+        if process_group.size() > 1:
             for parameter in self.dense:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-            processes.add_up([told, *(p.grad for p in self.dense if p.grad is not None)])
+            process_group.add_up([told, *(p.grad for p in self.dense if p.grad is not None)])
         total, count = told.tolist()
         return total / count, count
 

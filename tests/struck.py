@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from kgtool import partition, processes
+from kgtool import partition
 from kgtool.cli import main
+from kgtool.distributed import process_group
 from kgtool.trainer import _Trainer
 
 TWO = socket.gethostname() == "two"
@@ -55,9 +56,9 @@ def commands(words: list[str]) -> None:
 
 if __name__ == "__main__":
     partition.metis = halves
-    if not processes.restarted():
+    if not process_group.restarted():
         _Trainer._step = step  # type: ignore[assignment]
     if TWO:
         sys.addaudithook(refuse)
-    with processes.team():
+    with process_group.team():
         commands(sys.argv[1:])

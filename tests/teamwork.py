@@ -13,12 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from kgtool import partition, processes, trainer
-from kgtool import shards as shards_module
+from kgtool import partition, trainer
 from kgtool.blend import fit_blend
 from kgtool.build import build_model
 from kgtool.candidates import parse_candidates
 from kgtool.config import Config
+from kgtool.distributed import process_group
+from kgtool.distributed import sharding as shards_module
+from kgtool.distributed.sharding import Shards
 from kgtool.errors import RunError, ScoreError
 from kgtool.evaluator import evaluate_model
 from kgtool.graph import MessageGraph
@@ -28,7 +30,6 @@ from kgtool.ops import rows as rows_of
 from kgtool.partition import metis, shards_of
 from kgtool.run import Run
 from kgtool.scorers import SpreadScorer
-from kgtool.shards import Shards
 from kgtool.storage.checkpoint import load_either, load_tensors, save_tensors
 from kgtool.storage.files import write_json
 from kgtool.trainer import train
@@ -62,32 +63,32 @@ def torchrun(
 
 
 def check_sums() -> None:
-    rank, size = processes.rank(), processes.size()
+    rank, size = process_group.rank(), process_group.size()
     a, b = torch.full((2, 3), float(rank)), torch.tensor([rank, 1])
-    processes.add_up([a, b])
+    process_group.add_up([a, b])
     total = size * (size - 1) // 2
     assert torch.equal(a, torch.full((2, 3), float(total)))
     assert b.tolist() == [total, size]
-    assert processes.agree(rank == size - 1, False) == (True, False)
-    assert processes.agree(False) == (False,)
-    assert processes.say(torch.tensor(rank)).item() == 0
+    assert process_group.agree(rank == size - 1, False) == (True, False)
+    assert process_group.agree(False) == (False,)
+    assert process_group.say(torch.tensor(rank)).item() == 0
     told = [torch.full((to + 1, 2), 10 * rank + to) for to in range(size)]
-    for sender, tensor in enumerate(processes.exchange(told)):
+    for sender, tensor in enumerate(process_group.exchange(told)):
         assert torch.equal(tensor, torch.full((rank + 1, 2), 10 * sender + rank))
 
 
 def check_shares() -> None:
     for count in (0, 1, 7):
-        shares = processes.gather(torch.arange(count)[processes.share(count)])
+        shares = process_group.gather(torch.arange(count)[process_group.share(count)])
         assert torch.cat(shares).tolist() == list(range(count))
-    own = torch.arange(7)[processes.every()]
-    assert sorted(torch.cat(processes.gather(own)).tolist()) == list(range(7))
+    own = torch.arange(7)[process_group.every()]
+    assert sorted(torch.cat(process_group.gather(own)).tolist()) == list(range(7))
 
 
 def check_fetching() -> None:
     """Rows of a table that is spread are those of a whole one, and so are their gradients."""
     generator = torch.Generator().manual_seed(1)
-    owner = torch.randint(processes.size(), (20,), generator=generator)
+    owner = torch.randint(process_group.size(), (20,), generator=generator)
     shards = Shards.of_owner(owner)
     whole = torch.randn(20, 3, dtype=torch.double, generator=generator)
     own = shards.own_of(whole).requires_grad_()
@@ -96,15 +97,15 @@ def check_fetching() -> None:
     for piece in (shards_module.PIECE, 3):
         shards_module.PIECE = piece
         collected = shards.collect(own)
-        assert torch.equal(collected, whole if processes.rank() == 0 else whole[:0])
+        assert torch.equal(collected, whole if process_group.rank() == 0 else whole[:0])
     asked = [torch.tensor([1, 4, 19]), torch.arange(20), torch.empty(0, dtype=torch.long)]
     table = whole.clone().requires_grad_()
     loss = table.new_zeros(())
-    for i in range(processes.size()):
+    for i in range(process_group.size()):
         entity = asked[i % 3]
         weight = torch.randn(len(entity), 3, dtype=torch.double, generator=generator)
         loss = loss + (rows_of(table, entity) * weight).sum()
-        if i == processes.rank():
+        if i == process_group.rank():
             mine = entity, weight
     entity, weight = mine
     found = shards.fetch(own, entity)
@@ -118,7 +119,7 @@ def check_fetching() -> None:
 
 def held_in_turn(num_entities: int) -> Shards:
     """Entities, each held by the next process."""
-    return Shards.of_owner(in_turn(torch.empty(0), num_entities, processes.size()))
+    return Shards.of_owner(in_turn(torch.empty(0), num_entities, process_group.size()))
 
 
 def check_draws() -> None:
@@ -129,8 +130,8 @@ def check_draws() -> None:
     held = shards.held(torch.arange(30))
     own = MessageGraph.from_dataset(dataset, held)
     assert own.num_edges == int(held[whole.tail].sum()) < whole.num_edges
-    rank = processes.rank()
-    entity = torch.arange(30)[rank :: processes.size() + 1]
+    rank = process_group.rank()
+    entity = torch.arange(30)[rank :: process_group.size() + 1]
     hidden = dataset.train[rank * 9 : rank * 9 + 40]
     for part in (entity, entity[:0]) if rank else (entity, entity):
         torch.manual_seed(rank)
@@ -180,7 +181,7 @@ def check_spread_ranks() -> None:
             assert bool(expected.raw.equal.any()) == ties
         hr = dataset.valid[:5, :2]
         torch.testing.assert_close(several.score_t(hr), one.score_t(hr))
-        if processes.rank() == 1:  # what one process finds, all are told
+        if process_group.rank() == 1:  # what one process finds, all are told
             several.entities.data[0] = torch.nan
         with pytest.raises(ScoreError):
             evaluate_model(several, dataset, "valid")
@@ -192,35 +193,35 @@ def check_metis(place: Path) -> None:
     shards = shards_of(dataset, kept)
     assert shards is not None
     assert sorted(shards.place.tolist()) == list(range(40))
-    held = torch.cat(processes.gather(shards.held(torch.arange(40)).long().unsqueeze(0)))
+    held = torch.cat(process_group.gather(shards.held(torch.arange(40)).long().unsqueeze(0)))
     assert held.sum(0).tolist() == [1] * 40
     for _ in range(20):  # many edges between few, and loops: METIS may end the process
         metis(random_dataset(3, num_entities=24, num_train=200).train, 24, 4)
 
     # What is kept is read again in as many processes; else it is made anew.
-    if processes.rank() == 0:
+    if process_group.rank() == 0:
         owner = load_tensors(kept)[0]["owner"]
-        save_tensors(kept, {"owner": owner.flip(0)}, {"processes": processes.size()})
+        save_tensors(kept, {"owner": owner.flip(0)}, {"processes": process_group.size()})
     again = shards_of(dataset, kept)
     assert again is not None
     assert torch.equal(again.held(torch.arange(40)), shards.held(torch.arange(40)).flip(0))
-    if processes.rank() == 0:
+    if process_group.rank() == 0:
         for wrong in (owner[1:], owner + 1, owner - 1, owner.float()):
-            save_tensors(kept, {"owner": wrong}, {"processes": processes.size()})
+            save_tensors(kept, {"owner": wrong}, {"processes": process_group.size()})
             with pytest.raises(RunError, match="remove it, and it is made again"):
                 partition._read(kept, owner)
         kept.write_bytes(kept.read_bytes()[:-1])
         with pytest.raises(RunError, match=r"damaged.* Remedy: remove it"):
             partition._read(kept, owner)
-        save_tensors(kept, {"owner": owner * 0}, {"processes": processes.size() + 1})
-    processes.meet()
+        save_tensors(kept, {"owner": owner * 0}, {"processes": process_group.size() + 1})
+    process_group.meet()
     before = kept.read_bytes()
     for keep in (False, True):
         third = shards_of(dataset, kept, keep)
         assert third is not None
         assert 0 < third.count < 40
         assert (kept.read_bytes() == before) == (not keep)
-        processes.meet()
+        process_group.meet()
 
 
 def in_turn(triples: Tensor, num_entities: int, parts: int) -> Tensor:
@@ -241,10 +242,10 @@ def check_training(place: Path) -> None:
     """Processes end with the same weights, and resume as if they had never been stopped."""
     for name, config in CONFIGS.items():
         run = train(config, ring(), place / name, progress=False)
-        processes.meet()  # the first has written
+        process_group.meet()  # the first has written
         model = run.model(ring())
         for parameter in model.parameters():
-            assert torch.equal(processes.say(parameter.detach().clone()), parameter)
+            assert torch.equal(process_group.say(parameter.detach().clone()), parameter)
         found = evaluate_model(model.scorer(), ring(), "valid")
         assert abs(found.mrr - max(row["valid_mrr"] for row in run.history())) < 0.02
         check_resuming(config, run, place / f"{name}, stopped")
@@ -252,16 +253,16 @@ def check_training(place: Path) -> None:
 
 def slowly(path: Path, before: Path) -> Any:
     """Read a checkpoint when a process that did not wait would have written the next."""
-    time.sleep(0.5 * (processes.rank() > 0))
+    time.sleep(0.5 * (process_group.rank() > 0))
     found = load_either(path, before)
-    path.parent.with_suffix(f".read-{processes.rank()}").touch()
+    path.parent.with_suffix(f".read-{process_group.rank()}").touch()
     return found
 
 
 def save_after_all(path: Path, *about: Any, **more: Any) -> None:
     """Write a checkpoint, which all must have read."""
     read = list(path.parent.parent.glob(f"{path.parent.name}.read-*"))
-    assert len(read) == processes.size(), read
+    assert len(read) == process_group.size(), read
     save_tensors(path, *about, **more)
 
 
@@ -281,7 +282,7 @@ def check_resuming(config: Config, whole: Run, place: Path) -> None:
         pass
     finally:
         trainer._Trainer._step = original  # type: ignore[method-assign]
-    processes.meet()
+    process_group.meet()
     partition.metis = in_a_row
     trainer.load_either = slowly  # type: ignore[attr-defined]
     trainer.save_tensors = save_after_all  # type: ignore[attr-defined]
@@ -289,7 +290,7 @@ def check_resuming(config: Config, whole: Run, place: Path) -> None:
     partition.metis = in_turn
     trainer.load_either = load_either  # type: ignore[attr-defined]
     trainer.save_tensors = save_tensors  # type: ignore[attr-defined]
-    processes.meet()
+    process_group.meet()
     a, b = weights(whole), weights(resumed)
     first, second = (
         [{k: v for k, v in row.items() if k != "seconds"} for row in each.history()]
@@ -309,14 +310,14 @@ def check_steps(place: Path) -> None:
             one._step(rows)
             one.step += 1
         for parameter in one.dense:
-            assert torch.equal(processes.say(parameter.detach().clone()), parameter), name
+            assert torch.equal(process_group.say(parameter.detach().clone()), parameter), name
 
 
 def check_sum_of_models(place: Path) -> None:
     """Processes choose the weight of another run's scores as one does."""
     models = [Run.open(place / name).model(ring()).scorer() for name in ("one path", "all paths")]
     found = fit_blend(models[0], models[1], ring())
-    if processes.rank() == 0:
+    if process_group.rank() == 0:
         write_json(place / "blend.json", list(found.mrr.values()))
 
 
@@ -329,7 +330,7 @@ def check_ranks(place: Path) -> None:
         for told in ("all", "sampled:5", "types"):
             among = parse_candidates(told, ring())
             found = evaluate_model(scorer, ring(), "test", chunk_size=3, candidates=among)
-            if processes.rank() == 0:
+            if process_group.rank() == 0:
                 ranks = found.ranking.filtered
                 torch.save(
                     [ranks.better, ranks.equal, ranks.candidates, found.ranking.score],
@@ -338,8 +339,8 @@ def check_ranks(place: Path) -> None:
 
 
 def main(place: Path) -> None:
-    with processes.team():
-        assert processes.size() > 1
+    with process_group.team():
+        assert process_group.size() > 1
         check_sums()
         check_shares()
         check_fetching()

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from kgtool import processes
 from kgtool.blend import fit_blend
 from kgtool.candidates import parse_candidates
+from kgtool.distributed import process_group
 from kgtool.evaluator import evaluate_model
 from kgtool.run import BEST, LAST, Run
 from kgtool.storage.checkpoint import load_tensors
@@ -87,15 +87,15 @@ def test_a_run_of_several_goes_on_alone(place, tmp_path):
 
 
 def test_a_process_alone_is_a_team_of_one():
-    with processes.team():
-        assert (processes.rank(), processes.size()) == (0, 1)
+    with process_group.team():
+        assert (process_group.rank(), process_group.size()) == (0, 1)
     tensor = torch.ones(3)
-    processes.add_up([tensor])
+    process_group.add_up([tensor])
     assert tensor.tolist() == [1, 1, 1]
-    assert processes.exchange([tensor])[0] is tensor
-    assert processes.share(7) == slice(0, 7)
-    assert torch.arange(5)[processes.every()].tolist() == [0, 1, 2, 3, 4]
-    assert processes.agree(True, False) == (True, False)
+    assert process_group.exchange([tensor])[0] is tensor
+    assert process_group.share(7) == slice(0, 7)
+    assert torch.arange(5)[process_group.every()].tolist() == [0, 1, 2, 3, 4]
+    assert process_group.agree(True, False) == (True, False)
 
 
 CONFIG = """
@@ -174,5 +174,5 @@ def test_processes_talk_by_nccl_where_each_has_a_gpu(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "set_device", seen.append)
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: nccl)
-    assert processes.choose_backend() == backend
+    assert process_group.choose_backend() == backend
     assert seen == chosen

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from kgtool import processes
 from kgtool.api.runs import about_data, fitting, loaded, opened, result_file
 from kgtool.baselines import BASELINES
 from kgtool.blend import Blend, fit_blend
 from kgtool.candidates import parse_candidates
 from kgtool.compare import compare as compare_ranks
+from kgtool.distributed import process_group
 from kgtool.errors import DataError
 from kgtool.evaluator import evaluate_model
 from kgtool.loaders import load_dataset
@@ -80,7 +80,7 @@ def evaluate(
             for kind in ("metrics.json", "breakdown.tsv", "ranks.tsv")
         ),
     )
-    if processes.rank() == 0:
+    if process_group.rank() == 0:
         results.write()
     return results
 
@@ -141,7 +141,7 @@ def evaluate_baselines(
             {"baseline": name, **about},
             *(place / kind for kind in kinds),
         )
-        if out is not None and processes.rank() == 0:
+        if out is not None and process_group.rank() == 0:
             found[name].write()
     return found
 

@@ -48,10 +48,10 @@ def _team() -> Iterator[int]:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield 0
         return
-    from kgtool import processes  # not before: it imports torch
+    from kgtool.distributed import process_group
 
-    with processes.team():
-        rank = processes.rank()
+    with process_group.team():
+        rank = process_group.rank()
         try:
             with (
                 Path(os.devnull).open("w") as nowhere,
@@ -59,6 +59,6 @@ def _team() -> Iterator[int]:
             ):
                 yield rank
         except KGToolError as error:
-            if processes.is_news(str(error)):
+            if process_group.is_news(str(error)):
                 raise
             sys.exit(error.exit_code)

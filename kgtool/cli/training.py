@@ -59,8 +59,8 @@ def train(
     Several processes, on one machine or many that share a folder, train as one:
     torchrun --nproc-per-node 4 -m kgtool train ...
     """
-    from kgtool import processes
     from kgtool.config import load_config
+    from kgtool.distributed import process_group
     from kgtool.errors import Interrupted
     from kgtool.loaders import load_with_report
     from kgtool.trainer import train as train_run
@@ -72,13 +72,13 @@ def train(
         raise ConfigError(f"{config} names no data set. Remedy: pass --data PATH or set data=PATH")
     out = out or Path("runs") / config.stem
     # Where torchrun has started all processes anew, for one had died, the command is the same.
-    resume = resume or (processes.restarted() and (out / "config.toml").exists())
+    resume = resume or (process_group.restarted() and (out / "config.toml").exists())
     dataset, report = load_with_report(settings.data)
     Terminal().print(report.render())
     try:
         run = train_run(settings, dataset, out, resume, interactive(), start)
     except Interrupted:
-        if processes.rank() == 0:
+        if process_group.rank() == 0:
             typer.echo(
                 f"Stopped and saved. Go on with the same command and --resume; the run is {out}",
                 err=True,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kgtool import processes
+from kgtool.distributed import process_group
 
 # Rows of a table that each process sends at a time where one is to have them all.
 PIECE = 1 << 16
@@ -38,13 +38,13 @@ class Shards:
         """By the process that holds each entity, `(N,)` int64; its rows in the order of ids."""
         place = torch.empty_like(owner)
         place[torch.argsort(owner, stable=True)] = torch.arange(len(owner))
-        sizes = torch.bincount(owner, minlength=processes.size())
-        return cls(place, processes.bounds(sizes.tolist()))
+        sizes = torch.bincount(owner, minlength=process_group.size())
+        return cls(place, process_group.bounds(sizes.tolist()))
 
     @property
     def own(self) -> slice:
         """The rows of this process."""
-        i = processes.rank()
+        i = process_group.rank()
         return slice(self.first[i], self.first[i + 1])
 
     @property
@@ -85,19 +85,19 @@ class Shards:
 
     def whole(self, own: Tensor) -> Tensor:
         """The table by entity `(N, ...)` whose rows here are `(count, ...)`; in all processes."""
-        return torch.cat(processes.gather(own.detach()))[self.place]
+        return torch.cat(process_group.gather(own.detach()))[self.place]
 
     def collect(self, own: Tensor) -> Tensor:
         """As `whole`, in the first process; in the others, nothing `(0, ...)`.
 
         Beside the table itself, which may be larger than the memory, it takes little.
         """
-        own, first = own.detach(), processes.rank() == 0
+        own, first = own.detach(), process_group.rank() == 0
         whole = torch.empty(len(self.place) if first else 0, *own.shape[1:], dtype=own.dtype)
         entity = torch.argsort(self.place)
-        nothing = [own[:0]] * (processes.size() - 1)
+        nothing = [own[:0]] * (process_group.size() - 1)
         for start in range(0, int(torch.tensor(self.first).diff().max()), PIECE):
-            told = processes.exchange([own[start : start + PIECE], *nothing])
+            told = process_group.exchange([own[start : start + PIECE], *nothing])
             for begin, rows in zip(self.first, told if first else (), strict=False):
                 whole[entity[begin + start : begin + start + len(rows)]] = rows
         return whole
@@ -140,8 +140,10 @@ class _Fetch(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, entity: Tensor, shards: Shards) -> Tensor:
         parts = shards.split(entity)
-        asked = [shards.row(ids) for ids in processes.exchange([entity[part] for part in parts])]
-        told = processes.exchange([table.index_select(0, rows) for rows in asked])
+        asked = [
+            shards.row(ids) for ids in process_group.exchange([entity[part] for part in parts])
+        ]
+        told = process_group.exchange([table.index_select(0, rows) for rows in asked])
         ctx.shape, ctx.asked = table.shape, asked
         ctx.sizes = [len(part) for part in parts]
         order = torch.cat(parts)
@@ -152,7 +154,7 @@ class _Fetch(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (order,) = ctx.saved_tensors
-        received = torch.cat(processes.exchange(grads[0][order].split(ctx.sizes)))
+        received = torch.cat(process_group.exchange(grads[0][order].split(ctx.sizes)))
         ids, position = torch.unique(torch.cat(ctx.asked), return_inverse=True)
         values = received.new_zeros(len(ids), *received.shape[1:])
         # One process after the other, in their order: the same bits each time.

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
+from kgtool.distributed.rendezvous import interface, own_store
 from kgtool.errors import KGToolError
-from kgtool.meeting import interface, own_store
 
 # After this long without a word, a process takes the others for dead, and ends with an error.
 PATIENCE = timedelta(minutes=30)
