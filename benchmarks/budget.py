@@ -23,11 +23,12 @@ import torch
 
 from kgtool.all_paths import AllPathsDecoder
 from kgtool.config import AllPathsConfig
+from kgtool.data.answer_index import AnswerIndex, answer_index
+from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.graph import MessageGraph
 from kgtool.model import PathModel
 from kgtool.objective import AllPathsObjective
 from kgtool.ops import in_threads
-from kgtool.triples import AnswerIndex, KGDataset, answer_index, with_inverses
 
 # Whole passes of a large graph take seconds and a row an entity: few do.
 WHOLE_HEADS = 4

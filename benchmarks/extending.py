@@ -29,8 +29,8 @@ from torch import Tensor
 import kgtool
 from kgtool import KGDataset, Run, evaluate_model
 from kgtool.build import build_model
+from kgtool.data.loaders.write import write_dataset, write_triples
 from kgtool.extend import carry
-from kgtool.loaders.write import write_dataset, write_triples
 from kgtool.model import KGModel, PathModel
 from kgtool.run import BEST
 from kgtool.storage.checkpoint import load_tensors

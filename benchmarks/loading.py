@@ -21,9 +21,9 @@ from benchmarks import common
 from benchmarks.common import console
 
 # isort: split
-from kgtool.loaders import load_with_report
-from kgtool.loaders.write import write_dataset
-from kgtool.triples import SPLITS
+from kgtool.data.dataset import SPLITS
+from kgtool.data.loaders import load_with_report
+from kgtool.data.loaders.write import write_dataset
 
 
 def kgtool_counts(place: Path) -> tuple[int, ...]:

@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from kgtool.all_paths import AllPathsDecoder
 from kgtool.config import AllPathsConfig
+from kgtool.data.answer_index import answer_index
+from kgtool.data.dataset import KGDataset
 from kgtool.graph import MessageGraph
 from kgtool.model import PathModel
 from kgtool.objective import AllPathsObjective
 from kgtool.ops import in_threads
 from kgtool.ops.runtime.lanes import add, kernel, lanes_of, load, multiply, store, zero
 from kgtool.optimizer import training_dtype
-from kgtool.triples import KGDataset, answer_index
 
 TOLERANCE = 1e-4
 

@@ -25,9 +25,9 @@ from benchmarks.common import console
 # isort: split
 import numpy as np
 
+from kgtool.data.answer_index import answer_index
+from kgtool.data.loaders import load_with_report
 from kgtool.graph import MessageGraph
-from kgtool.loaders import load_with_report
-from kgtool.triples import answer_index
 from scripts import generate_large
 
 ENTITIES = 0.24  # for each triple

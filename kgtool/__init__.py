@@ -39,12 +39,12 @@ from kgtool.api import (
     write_report,
 )
 from kgtool.config import Config, load_config
+from kgtool.data.dataset import KGDataset, Vocabulary
+from kgtool.data.loaders import Reading, dataset_of, load_dataset, read_triples
 from kgtool.errors import KGToolError
 from kgtool.evaluator import Evaluation, evaluate_model
-from kgtool.loaders import Reading, dataset_of, load_dataset, read_triples
 from kgtool.run import Run
 from kgtool.trainer import train
-from kgtool.triples import KGDataset, Vocabulary
 
 __version__ = importlib.metadata.version("kgtool")
 

@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from kgtool.data.dataset import KGDataset
 from kgtool.evaluator import SIDES, Evaluation
 from kgtool.metrics import (
     HITS,
@@ -33,7 +34,6 @@ from kgtool.metrics import (
     resampled_sums,
 )
 from kgtool.ops import distance
-from kgtool.triples import KGDataset
 
 COLUMNS = (
     "by", "group", "side", "filter", "ties", "metric", "value", "low", "high", "queries",

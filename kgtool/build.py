@@ -8,6 +8,7 @@ import torch
 
 from kgtool.all_paths import AllPathsDecoder
 from kgtool.config import Config, EncoderConfig
+from kgtool.data.dataset import KGDataset
 from kgtool.decoder import OnePathDecoder, WalkReadout
 from kgtool.distributed.sharding import Shards
 from kgtool.encoder import RGCNEncoder
@@ -16,7 +17,6 @@ from kgtool.graph import MessageGraph
 from kgtool.model import KGModel, PathModel, path_device
 from kgtool.ops import large, machine_bytes
 from kgtool.storage.checkpoint import Tensors, check_fit
-from kgtool.triples import KGDataset
 
 
 def build_model(

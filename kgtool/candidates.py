@@ -15,13 +15,14 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from kgtool.counts import PairCounts, tails_of_relations
+from kgtool.data.answer_index import AnswerIndex
+from kgtool.data.dataset import KGDataset
+from kgtool.data.loaders.labels import read_types
+from kgtool.data.statistics import PairCounts, tails_of_relations
 from kgtool.errors import ConfigError
-from kgtool.loaders.labels import read_types
 from kgtool.ops import in_edges, offsets_of
 from kgtool.ranking import Candidates
 from kgtool.sweep import Chosen
-from kgtool.triples import AnswerIndex, KGDataset
 
 WORDS = "all, types, types:FILE, or sampled:NUMBER as in sampled:500"
 

@@ -30,10 +30,10 @@ from sklearn.metrics import (
 from torch import Tensor
 
 from kgtool.calibration import calibration_table, expected_calibration_error
+from kgtool.data.dataset import KGDataset, Vocabulary, invert
 from kgtool.likelihood import tail_likelihood
 from kgtool.platt import Floats, Platt, fit_platt
 from kgtool.ranking import ScoresTails
-from kgtool.triples import KGDataset, Vocabulary, invert
 
 # Draws of a negative before any entity may take the place.
 TRIES = 50

@@ -1,10 +1,10 @@
 """The likeliest missing triples of a whole graph.
 
-Every entity is asked for the relations that it may have (`kgtool.expected`), its best answers are
-kept in a pool of bounded size, and the pool's answers are then asked the other way round, which
-gives them their probability. Valid's facts are asked for too, as if nobody knew them. How many of
-the pool are confirmed so corrects the probabilities, which the best of very many answers would
-otherwise exceed; then they are left out.
+Every entity is asked for the relations that it may have (`kgtool.data.statistics`), its best
+answers are kept in a pool of bounded size, and the pool's answers are then asked the other way
+round, which gives them their probability. Valid's facts are asked for too, as if nobody knew them.
+How many of the pool are confirmed so corrects the probabilities, which the best of very many
+answers would otherwise exceed; then they are left out.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from tqdm.auto import tqdm
 
 from kgtool.answers import asked_features, best_answers, features
 from kgtool.candidates import Types
-from kgtool.expected import Expected
+from kgtool.data.answer_index import answer_index
+from kgtool.data.dataset import KGDataset
+from kgtool.data.statistics import Expected
 from kgtool.platt import Floats
 from kgtool.probability import Probability
 from kgtool.ranking import ScoresTails
-from kgtool.triples import KGDataset, answer_index
 
 # Answers of a question that may enter the pool, and how much larger it is than what is wanted.
 ANSWERS = 10

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kgtool.data.answer_index import answers_beside
+from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.metrics import HITS, NEGATIVES, Metrics, metrics_of, sampled_metrics_of
 from kgtool.ranking import Candidates, Ranking, Ranks, ScoresTails, rank_tails
-from kgtool.triples import KGDataset, answers_beside, with_inverses
 
 SIDES = ("both", "head", "tail")
 

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from kgtool.all_paths import AllPathsDecoder, Feed
+from kgtool.data.dataset import Vocabulary
 from kgtool.graph import MessageGraph
 from kgtool.ops import Reach, Region, path_rows
-from kgtool.triples import Vocabulary
 
 # Ends of paths that each step of the search keeps.
 BEAM = 256

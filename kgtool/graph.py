@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.ops import Incidence, begins, find_edges, offsets_of
-from kgtool.triples import KGDataset, with_inverses
 
 # DGL asks for a backend, and writes one to the home folder, unless this is set before its import.
 os.environ.setdefault("DGLBACKEND", "pytorch")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kgtool.triples import AnswerIndex
+from kgtool.data.answer_index import AnswerIndex
 
 
 class KeptScores(NamedTuple):

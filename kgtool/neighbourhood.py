@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kgtool.data.dataset import invert
 from kgtool.distributed import process_group
 from kgtool.distributed.sharding import Shards
 from kgtool.graph import MessageGraph
 from kgtool.ops import Incidence, sample_in_edges
-from kgtool.triples import invert
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kgtool.config import AllPathsConfig, Config, OnePathConfig
+from kgtool.data.answer_index import AnswerIndex, answer_index
+from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.model import KGModel, PathModel
 from kgtool.ops import (
@@ -23,7 +25,6 @@ from kgtool.ops import (
 )
 from kgtool.queries import Batch, PassBatch, PassSampler, WalkSampler, epoch_order, link_queries
 from kgtool.regularizer import dura
-from kgtool.triples import AnswerIndex, KGDataset, answer_index
 from kgtool.walk_reader import WalkReader
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.distributed.sharding import Shards
 from kgtool.errors import RunError
 from kgtool.ops import distinct_ways
 from kgtool.storage.checkpoint import fault, load_fitted, save_tensors
-from kgtool.triples import KGDataset
 
 
 def shards_of(dataset: KGDataset, kept: Path, keep: bool = True) -> Shards | None:

@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from kgtool.counts import tails_of_relations
+from kgtool.data.dataset import KGDataset
+from kgtool.data.statistics import tails_of_relations
 from kgtool.metrics import Grouping, interval, resampled_sums
 from kgtool.path_queries import PARTS, PathQueries
 from kgtool.path_scores import ScoresPaths
 from kgtool.ranking import Ranks, not_finite
-from kgtool.triples import KGDataset
 
 COLUMNS = ("answers", "length", "metric", "value", "low", "high", "queries", "ranked")
 HITS = (1, 10)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kgtool.triples import AnswerIndex, KGDataset, answer_index
+from kgtool.data.answer_index import AnswerIndex, answer_index
+from kgtool.data.dataset import KGDataset
 
 PARTS = ("held-out", "train")
 LENGTHS = (2, 3, 4, 5)

@@ -8,9 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from kgtool.data.answer_index import AnswerIndex
 from kgtool.queries import distinct_in_chunks
 from kgtool.ranking import ScoresTails, not_finite, whole_rows
-from kgtool.triples import AnswerIndex
 
 # Entities that a path may stand at between two steps.
 BEAM = 32

@@ -27,9 +27,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.graph import MessageGraph
 from kgtool.queries import Walks, WalkSampler
-from kgtool.triples import KGDataset, with_inverses
 from kgtool.walk_reader import WalkReader
 
 # Walks of train that the bigrams are counted on, and walks that are read at a time.

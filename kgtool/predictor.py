@@ -16,6 +16,9 @@ from torch import Tensor
 
 from kgtool.answers import best_answers, features
 from kgtool.candidates import Types
+from kgtool.data.answer_index import AnswerIndex, answer_index
+from kgtool.data.dataset import SPLITS, KGDataset
+from kgtool.data.labels import Words
 from kgtool.errors import KGToolError, RunError
 from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.path_scores import ComposedSteps
@@ -25,8 +28,6 @@ from kgtool.relation_prediction import RelationModel, count_relations, fit_relat
 from kgtool.run import Run
 from kgtool.scorers import PathScorer, Scorer
 from kgtool.storage.checkpoint import load_fitted, save_tensors
-from kgtool.triples import SPLITS, AnswerIndex, KGDataset, answer_index
-from kgtool.words import Words
 
 COLUMNS = ("question", "asked", "head", "relation", "tail", "score", "probability", "known")
 # Valid triples that relations are fitted on: each is two passes of a model that makes passes.

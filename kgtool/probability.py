@@ -1,11 +1,11 @@
 """How likely a new answer is right: Platt scaling of what a model says, fitted on valid.
 
 The model answers questions, `(h, r, ?)` and `(?, r, t)`, that have a missing answer in valid, and
-questions that might have one (`kgtool.expected`), each kind weighed by how many of it there are. An
-answer is right where valid holds it; one that no split holds counts as wrong, though it may be a
-fact that nobody wrote down. So a probability is the chance of a new answer to be a fact where the
-graph lacks as many facts as valid holds out. Where it lacks more, more answers are facts; where it
-lacks none, none is.
+questions that might have one (`kgtool.data.statistics`), each kind weighed by how many of it there
+are. An answer is right where valid holds it; one that no split holds counts as wrong, though it may
+be a fact that nobody wrote down. So a probability is the chance of a new answer to be a fact where
+the graph lacks as many facts as valid holds out. Where it lacks more, more answers are facts; where
+it lacks none, none is.
 
 What it is fitted on are the answers' features, see `kgtool.answers.features`: a score alone says
 little across questions, and a likelihood from one end overrates answers to questions that make no
@@ -24,12 +24,13 @@ from torch import Tensor
 
 from kgtool.answers import ASKED_FEATURES, FEATURES, best_answers, features
 from kgtool.calibration import expected_calibration_error
+from kgtool.data.answer_index import AnswerIndex, answer_index
+from kgtool.data.dataset import KGDataset
+from kgtool.data.statistics import Expected
 from kgtool.errors import RunError
-from kgtool.expected import Expected
 from kgtool.platt import Floats, Platt, fit_platt
 from kgtool.ranking import ScoresTails
 from kgtool.storage.checkpoint import LARGEST, load_fitted, save_tensors
-from kgtool.triples import AnswerIndex, KGDataset, answer_index
 
 QUESTIONS = 500  # asked, of either kind
 ANSWERS = 10  # of each

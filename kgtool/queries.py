@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from kgtool.data.answer_index import AnswerIndex
 from kgtool.graph import MessageGraph
 from kgtool.ops import in_edges
-from kgtool.triples import AnswerIndex
 
 
 @dataclass(frozen=True, eq=False)

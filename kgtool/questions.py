@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from kgtool.data.labels import Words
 from kgtool.errors import DataError, fault, quoted
-from kgtool.words import Words
 
 ASKED = "?"
 EXAMPLES = "HEAD RELATION ?, ? RELATION TAIL, HEAD ? TAIL, or HEAD r1/r2 ?"

@@ -31,11 +31,11 @@ from kgtool.breakdown import (
     distance_names,
     ranked_queries,
 )
+from kgtool.data.dataset import Vocabulary
 from kgtool.errors import DataError
 from kgtool.evaluator import Evaluation
 from kgtool.metrics import Grouping
 from kgtool.storage.tables import load_table
-from kgtool.triples import Vocabulary
 
 TRIPLE = ("head", "relation", "tail")
 FILTERED = {"realistic": "rank", "optimistic": "optimistic", "pessimistic": "pessimistic"}

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from kgtool.data.answer_index import AnswerIndex
 from kgtool.distributed import process_group
 from kgtool.distributed.sharding import Shards
 from kgtool.errors import ScoreError
 from kgtool.kept import KeptScores, compare_kept
 from kgtool.sweep import BlockScores, Chosen, sweep
-from kgtool.triples import AnswerIndex
 
 # Whole rows of scores made at a time: this many bytes of float32, so that what reads them finds
 # them cached; or this many rows, so that a large table is not read again for each.

@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 
 from kgtool.breakdown import breakdown, groupings, ranked_queries
+from kgtool.data.dataset import KGDataset
 from kgtool.evaluator import Evaluation
 from kgtool.metrics import Grouping
 from kgtool.path_evaluator import PathEvaluation
 from kgtool.rank_files import ranks_frame
 from kgtool.storage.files import write_json
 from kgtool.storage.tables import save_table
-from kgtool.triples import KGDataset
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,9 +32,10 @@ import pandas as pd
 
 from kgtool.build import load_model
 from kgtool.config import Config, load_config
+from kgtool.data.dataset import KGDataset, Vocabulary
+from kgtool.data.loaders import load_dataset
 from kgtool.distributed.sharding import Shards
 from kgtool.errors import DataError, RunError
-from kgtool.loaders import load_dataset
 from kgtool.model import KGModel, PathModel, scorer_of
 from kgtool.partition import shards_of
 from kgtool.scorers import PathScorer, Scorer, SpreadScorer
@@ -50,7 +51,6 @@ from kgtool.storage.files import (
 )
 from kgtool.storage.memmap import MappedTables
 from kgtool.storage.tables import load_table
-from kgtool.triples import KGDataset, Vocabulary
 
 BEST = "best.safetensors"
 OWNERS = "owners.safetensors"

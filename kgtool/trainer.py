@@ -15,6 +15,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from kgtool.config import Config
+from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.errors import ConfigError, Interrupted, KGToolError, RunError, TrainingError, harmless
 from kgtool.evaluator import Evaluation, evaluate_model
@@ -39,7 +40,6 @@ from kgtool.run_log import log_to
 from kgtool.signals import stop_signals
 from kgtool.storage.checkpoint import fault, load_either, load_tensors, save_tensors
 from kgtool.storage.files import alone_in, atomic_write, remove_leftovers
-from kgtool.triples import KGDataset
 from kgtool.updates import Updater
 
 # Seconds of training that a fault costs at most; saved also at the end of each epoch.

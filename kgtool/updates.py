@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kgtool.build import build_model
 from kgtool.config import Config, TrainingConfig
+from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.errors import TrainingError
 from kgtool.model import KGModel, scorer_of
@@ -30,7 +31,6 @@ from kgtool.partition import shards_of
 from kgtool.scorers import PathScorer, Scorer, SpreadScorer
 from kgtool.storage.checkpoint import Tensors, load_weights, pack_optimizer, unpack_optimizer
 from kgtool.storage.memmap import MappedTables
-from kgtool.triples import KGDataset
 
 
 @dataclass(frozen=True, eq=False)

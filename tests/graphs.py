@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from kgtool.data.dataset import KGDataset
 from kgtool.graph import MessageGraph
-from kgtool.triples import KGDataset
 from tests.runs import in_memory
 
 Triple = tuple[int, int, int]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from kgtool.api import evaluate
 from kgtool.config import Config
+from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.run import Run
 from kgtool.trainer import train
-from kgtool.triples import KGDataset, Vocabulary
 from tests.runs import ring, write_folder
 
 NASTY = (
@@ -56,7 +56,7 @@ def evaluated(folder: Path, dataset: KGDataset, config: Config) -> Run:
 
 
 def _loaded(data: Path) -> KGDataset:
-    from kgtool.loaders import load_dataset
+    from kgtool.data.loaders import load_dataset
 
     return load_dataset(data)
 

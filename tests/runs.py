@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kgtool.config import AllPathsConfig, Config, OnePathConfig, parse_config
-from kgtool.triples import SPLITS, KGDataset, Vocabulary
+from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 
 STEPS = (1, 2, 5)  # entity i has the relation r to entity i + STEPS[r], around a ring
 RING = 24

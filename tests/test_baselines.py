@@ -15,8 +15,8 @@ from kgtool.baselines import (
     RankedFrequency,
     RelationFrequency,
 )
+from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.evaluator import evaluate_model
-from kgtool.triples import KGDataset, with_inverses
 from tests.graphs import random_dataset, tuples_of
 from tests.runs import in_memory, ring
 

@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 import kgtool
 from kgtool.blend import WEIGHTS, Blend, fit_blend
 from kgtool.cli import app
+from kgtool.data.dataset import KGDataset
+from kgtool.data.loaders import load_dataset
 from kgtool.errors import RunError
 from kgtool.evaluator import evaluate_model
-from kgtool.loaders import load_dataset
 from kgtool.run import Run
 from kgtool.storage.files import read_json
 from kgtool.trainer import train
-from kgtool.triples import KGDataset
 from tests.graphs import random_dataset
 from tests.runs import all_paths_config, ring, tiny_config, write_folder
 

@@ -19,10 +19,10 @@ from kgtool.breakdown import (
     groupings,
     ranked_queries,
 )
+from kgtool.data.dataset import with_inverses
 from kgtool.evaluator import SIDES, evaluate_model
 from kgtool.metrics import POLICIES, Grouping
 from kgtool.ops import distance
-from kgtool.triples import with_inverses
 from tests.runs import Table, in_memory, ring
 
 

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kgtool.candidates import Sampled, Types, parse_candidates
+from kgtool.data.answer_index import AnswerIndex
+from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import ConfigError, DataError
 from kgtool.evaluator import evaluate_model
 from kgtool.metrics import metrics_of, sampled_metrics_of
 from kgtool.ops import offsets_of
 from kgtool.ranking import Candidates, Ranking, rank_tails
 from kgtool.sweep import Chosen
-from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 from tests.graphs import random_dataset, tuples_of
 from tests.runs import Table, in_memory, ring
 

@@ -18,8 +18,8 @@ from kgtool.classification import (
     sample_negatives,
     triple_features,
 )
+from kgtool.data.dataset import KGDataset
 from kgtool.errors import ScoreError
-from kgtool.triples import KGDataset
 from tests.runs import Table, in_memory, ring
 
 

@@ -21,13 +21,13 @@ import typer.main
 
 from kgtool import cli, objective, trainer
 from kgtool.api import next_step, routes, walks
+from kgtool.data.dataset import SPLITS
+from kgtool.data.loaders import load_dataset
 from kgtool.errors import KGToolError
-from kgtool.loaders import load_dataset
 from kgtool.ops import entity_loss
 from kgtool.run import BEST, Run, versions
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.tables import load_table, save_table
-from kgtool.triples import SPLITS
 from tests.runs import ring, tiny_config, write_folder
 
 ROOT = Path(__file__).parent.parent

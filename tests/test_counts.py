@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from kgtool.counts import PairCounts, tails_of_relations
+from kgtool.data.statistics import PairCounts, tails_of_relations
 from tests.graphs import random_dataset, tuples_of
 
 

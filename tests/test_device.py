@@ -12,6 +12,8 @@ from torch import Tensor
 import kgtool
 from kgtool.all_paths import AllPathsDecoder
 from kgtool.config import AllPathsConfig
+from kgtool.data.answer_index import AnswerIndex
+from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.graph import MessageGraph
 from kgtool.model import PathModel
 from kgtool.objective import AllPathsObjective
@@ -21,7 +23,6 @@ from kgtool.ops.all_paths.path_loss import torch_path_loss
 from kgtool.ops.all_paths.path_step_torch import torch_path_step
 from kgtool.optimizer import training_dtype
 from kgtool.trainer import train
-from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 from tests.graphs import random_dataset
 from tests.runs import all_paths_config, ring, write_folder
 from tests.test_all_paths import hide, make_decoder

@@ -11,9 +11,9 @@ import torch
 from dgl.nn.pytorch import RelGraphConv
 from torch import Tensor, nn
 
+from kgtool.data.dataset import KGDataset, invert
 from kgtool.encoder import Decomposition, RGCNEncoder, RGCNLayer, Start
 from kgtool.graph import MessageGraph
-from kgtool.triples import KGDataset, invert
 from tests.graphs import edges_of, random_dataset, tensor_of
 from tests.runs import in_memory
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import kgtool
 from kgtool.cli import app
+from kgtool.data.dataset import Vocabulary
 from kgtool.errors import ConfigError, DataError, RunError
 from kgtool.explain import Explanation, NamedPath, Path, explain_triple, name_path
 from kgtool.graph import MessageGraph
@@ -17,7 +18,6 @@ from kgtool.ops import path_rows
 from kgtool.picture import save_picture
 from kgtool.run import Run
 from kgtool.trainer import train
-from kgtool.triples import Vocabulary
 from tests.graphs import random_dataset
 from tests.runs import all_paths_config, ring, tiny_config, write_folder
 from tests.test_all_paths import edges_without, make_decoder

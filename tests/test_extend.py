@@ -16,17 +16,18 @@ from torch import Tensor
 import kgtool
 from kgtool.build import build_model
 from kgtool.config import Config
+from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary, with_inverses
+from kgtool.data.growth import grow
+from kgtool.data.loaders import load_dataset, load_negatives
+from kgtool.data.loaders.write import write_dataset
 from kgtool.errors import DataError, Interrupted, KGToolError, RunError
 from kgtool.evaluator import evaluate_model
-from kgtool.extend import carry, grow, sizes, start_entities
-from kgtool.loaders import load_dataset, load_negatives
-from kgtool.loaders.write import write_dataset
+from kgtool.extend import carry, sizes, start_entities
 from kgtool.model import KGModel
 from kgtool.run import BEST, LAST, PREVIOUS, Run
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import read_json
 from kgtool.trainer import train
-from kgtool.triples import SPLITS, KGDataset, Vocabulary, with_inverses
 from tests.graphs import tensor_of, tuples_of
 from tests.runs import all_paths_config, in_memory, random_config, ring, tiny_config, write_folder
 from tests.test_trainer import assert_same, before_step, interrupt, weights

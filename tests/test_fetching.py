@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from kgtool.data.registry import fetching
+from kgtool.data.registry.entries import Entry
+from kgtool.data.registry.fetching import fetch_entry
 from kgtool.errors import ConfigError, FetchError, KGToolError
-from kgtool.registry import fetching
-from kgtool.registry.entries import Entry
-from kgtool.registry.fetching import fetch_entry
 
 BODY = bytes(range(256)) * 1200  # several pieces
 HALF = len(BODY) // 2

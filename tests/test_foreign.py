@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kgtool.data.dataset import SPLITS, KGDataset
+from kgtool.data.loaders import Reading, load_dataset, load_with_report
 from kgtool.errors import DataError
-from kgtool.loaders import Reading, load_dataset, load_with_report
-from kgtool.triples import SPLITS, KGDataset
 
 TRIPLES = {
     "train": [("Beijing", "is_capital_of", "China"), ("London", "is_capital_of", "UK")],

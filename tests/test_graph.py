@@ -8,8 +8,8 @@ import dgl
 import pytest
 import torch
 
+from kgtool.data.dataset import KGDataset, invert, with_inverses
 from kgtool.graph import ENTITY, MessageGraph, edge_type, to_heterograph
-from kgtool.triples import KGDataset, invert, with_inverses
 from tests.graphs import Triple, edges_of, random_dataset, tensor_of, tuples_of
 from tests.runs import in_memory
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kgtool.data.loaders.labels import read_labels
 from kgtool.errors import DataError
-from kgtool.loaders.labels import read_labels
 
 
 def test_labels_are_read_as_they_stand(tmp_path):

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kgtool.leakage import Overlap, near_duplicates, redundant
-from kgtool.loaders import load_with_report
-from kgtool.loaders.report import LoadReport
+from kgtool.data.leakage import Overlap, near_duplicates, redundant
+from kgtool.data.loaders import load_with_report
+from kgtool.data.loaders.report import LoadReport
 from tests.graphs import Triple, tensor_of
 
 NUM_RELATIONS = 5

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from kgtool.loaders import LoadReport, load_with_report
-from kgtool.triples import SPLITS, Vocabulary
+from kgtool.data.dataset import SPLITS, Vocabulary
+from kgtool.data.loaders import LoadReport, load_with_report
 
 Triple = tuple[str, str, str]
 

@@ -19,14 +19,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
+from kgtool.data.loaders import delimited, load_dataset, load_with_report
+from kgtool.data.loaders.encode import to_ids, vocabulary_of
+from kgtool.data.loaders.read import read_file
+from kgtool.data.loaders.reading import Reading
 from kgtool.errors import DataError
-from kgtool.loaders import delimited, load_dataset, load_with_report
-from kgtool.loaders.encode import to_ids, vocabulary_of
-from kgtool.loaders.read import read_file
-from kgtool.loaders.reading import Reading
 from kgtool.storage import compression
 from kgtool.storage.compression import File
-from kgtool.triples import SPLITS, KGDataset, Vocabulary
 
 Files = Mapping[str, bytes]
 SOUND = {"train.txt": b"a\tr\tb\nb\ts\tc\n", "valid.txt": b"a\ts\tc\n", "test.txt": b"c\tr\ta\n"}

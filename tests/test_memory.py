@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import kgtool
+from kgtool.data.dataset import SPLITS, KGDataset
 from kgtool.errors import DataError
-from kgtool.triples import SPLITS, KGDataset
 
 TRIPLES = [("b", "s", "NA"), ("a", "r", "b"), ("b", "s", "NA"), ("1e5", "r", "a")]
 DISTINCT = [TRIPLES[0], TRIPLES[1], TRIPLES[3]]

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kgtool.data.loaders import Reading, Triples, read_triples
 from kgtool.errors import ConfigError, DataError, KGToolError
-from kgtool.loaders import Reading, Triples, read_triples
 from kgtool.storage import compression
 
 ONE = [("a", "r", "b")]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kgtool.data.loaders import load_dataset, load_negatives
 from kgtool.errors import DataError
-from kgtool.loaders import load_dataset, load_negatives
 from tests.runs import ring, write_folder
 
 

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kgtool.data.dataset import with_inverses
 from kgtool.explain import Explanation, NamedPath
 from kgtool.page import charts
 from kgtool.page.cases import choose, count_ranks, queries_of
@@ -20,7 +21,6 @@ from kgtool.page.embedding_map import EmbeddingMap, project, roles
 from kgtool.page.graphs import WIDTH, draw, two_lines
 from kgtool.page.names import Names
 from kgtool.page.tables import Group, by_queries, groups_of
-from kgtool.triples import with_inverses
 from tests.graphs import random_dataset
 from tests.runs import in_memory
 

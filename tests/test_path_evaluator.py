@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 import kgtool
 from kgtool import path_evaluator
 from kgtool.cli import app
+from kgtool.data.answer_index import AnswerIndex
+from kgtool.data.dataset import KGDataset, with_inverses
+from kgtool.data.loaders import load_dataset
 from kgtool.errors import ConfigError, DataError, ScoreError
 from kgtool.evaluator import evaluate_model
-from kgtool.loaders import load_dataset
 from kgtool.path_evaluator import COLUMNS, METRICS, PathEvaluation, evaluate_path_queries
 from kgtool.path_queries import PARTS, PathQueries, sample_path_queries
 from kgtool.path_scores import ComposedSteps
@@ -25,7 +27,6 @@ from kgtool.scorers import Scorer
 from kgtool.storage.files import read_json
 from kgtool.storage.tables import load_table
 from kgtool.trainer import train
-from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 from tests.graphs import random_dataset, tuples_of
 from tests.runs import Table, all_paths_config, in_memory, ring, tiny_config, write_folder
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kgtool import path_queries
+from kgtool.data.answer_index import AnswerIndex
+from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.path_queries import (
     PARTS,
     PathQueries,
@@ -18,7 +20,6 @@ from kgtool.path_queries import (
     path_answers,
     sample_path_queries,
 )
-from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 from tests.graphs import Triple, random_dataset, tuples_of
 from tests.runs import in_memory, ring
 

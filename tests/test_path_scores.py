@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from kgtool import path_scores
+from kgtool.data.answer_index import AnswerIndex
+from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import ScoreError
 from kgtool.path_scores import DOUBT, ComposedSteps
-from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 from tests.graphs import random_dataset, tuples_of
 from tests.runs import Table
 

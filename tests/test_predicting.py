@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 
 import kgtool
 from kgtool.cli import app
+from kgtool.data.dataset import KGDataset
 from kgtool.errors import DataError, KGToolError, RunError
 from kgtool.export.ntriples import label_of
 from kgtool.export.predictions import save_predictions
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.tables import load_table
-from kgtool.triples import KGDataset
 from tests.runs import all_paths_config, ring, tiny_config, write_folder
 
 

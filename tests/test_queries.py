@@ -8,9 +8,10 @@ from itertools import pairwise
 import pytest
 import torch
 
+from kgtool.data.answer_index import AnswerIndex
+from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.graph import MessageGraph
 from kgtool.queries import Batch, Walks, WalkSampler, epoch_order, link_queries
-from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 from tests.graphs import edges_of, random_dataset, tuples_of
 from tests.runs import in_memory, ring
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from kgtool.breakdown import breakdown, groupings, ranked_queries
+from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.errors import DataError, KGToolError
 from kgtool.evaluator import evaluate_model
 from kgtool.rank_files import ranks_frame, read_matched, read_ranks
 from kgtool.storage.tables import load_table, save_table
-from kgtool.triples import KGDataset, Vocabulary
 from tests.runs import Table, ring
 
 

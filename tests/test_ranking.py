@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from kgtool.data.answer_index import AnswerIndex
 from kgtool.errors import ScoreError
 from kgtool.metrics import metrics_of
 from kgtool.ranking import CHUNK_BYTES, Ranks, rank_tails
-from kgtool.triples import AnswerIndex
 from tests.runs import Table
 
 Triple = tuple[int, int, int]

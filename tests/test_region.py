@@ -15,6 +15,8 @@ from torch import Tensor
 import kgtool
 from kgtool.all_paths import AllPathsDecoder
 from kgtool.config import AllPathsConfig
+from kgtool.data.answer_index import answer_index
+from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import ConfigError, ScoreError
 from kgtool.explain import explain_triple
 from kgtool.extend import sizes
@@ -28,7 +30,6 @@ from kgtool.queries import PassSampler
 from kgtool.ranking import rank_tails
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.trainer import train
-from kgtool.triples import KGDataset, answer_index, with_inverses
 from tests.graphs import edges_of, random_dataset
 from tests.runs import all_paths_config, in_memory, ring, write_folder
 from tests.test_all_paths import hide, make_decoder, summary, torch_cell

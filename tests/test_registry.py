@@ -12,11 +12,18 @@ import platformdirs
 import pytest
 
 from kgtool.api import data_sets, fetch
+from kgtool.data.dataset import SPLITS
+from kgtool.data.loaders import load_dataset, load_negatives
+from kgtool.data.registry.cache import cache_folder, cached_file, is_fetched, resolve
+from kgtool.data.registry.entries import (
+    BUNDLED,
+    Entry,
+    check_address,
+    entries,
+    find_entry,
+    nearest_name,
+)
 from kgtool.errors import ConfigError, DataError
-from kgtool.loaders import load_dataset, load_negatives
-from kgtool.registry.cache import cache_folder, cached_file, is_fetched, resolve
-from kgtool.registry.entries import BUNDLED, Entry, check_address, entries, find_entry, nearest_name
-from kgtool.triples import SPLITS
 from tests.runs import ring, write_folder
 
 NAMES = ["FB15k-237", "WN18RR", "umls", "kinship", "nations"]

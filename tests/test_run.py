@@ -12,14 +12,14 @@ import torch
 
 import kgtool
 from kgtool.build import build_model
+from kgtool.data.dataset import KGDataset, Vocabulary
+from kgtool.data.loaders import load_dataset
 from kgtool.errors import ConfigError, DataError, RunError
 from kgtool.evaluator import evaluate_model
-from kgtool.loaders import load_dataset
 from kgtool.run import BEST, LAST, Run, versions
 from kgtool.storage.checkpoint import save_tensors
 from kgtool.storage.files import read_json
 from kgtool.trainer import train
-from kgtool.triples import KGDataset, Vocabulary
 from tests.runs import all_paths_config, ring, tiny_config, write_folder
 
 ODD = (

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kgtool.build import build_model
 from kgtool.config import parse_config
+from kgtool.data.dataset import KGDataset, invert
 from kgtool.encoder import RGCNEncoder
 from kgtool.errors import ConfigError
 from kgtool.graph import MessageGraph
@@ -20,7 +21,6 @@ from kgtool.neighbourhood import draw_around
 from kgtool.objective import SampledObjective, make_objective
 from kgtool.ops import known_among, rows, sample_in_edges
 from kgtool.optimizer import clip_norm
-from kgtool.triples import KGDataset, invert
 from tests.graphs import edges_of, random_dataset
 from tests.runs import ring, tiny_config
 

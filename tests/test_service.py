@@ -24,13 +24,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kgtool
+from kgtool.data.dataset import Vocabulary
+from kgtool.data.labels import Words
 from kgtool.errors import KGToolError
 from kgtool.predictor import Predictor
 from kgtool.service import asking, serving
 from kgtool.service.desk import Desk
 from kgtool.service.search import EntitySearch
-from kgtool.triples import Vocabulary
-from kgtool.words import Words
 from tests.pages import nasty_ring
 from tests.runs import all_paths_config, ring, tiny_config, write_folder
 from tests.services import found, raw, refusal, reply, served

@@ -18,10 +18,10 @@ import pytest
 import torch
 
 import kgtool
+from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
+from kgtool.data.loaders import Reading, load_dataset, load_negatives, load_with_report
+from kgtool.data.loaders.write import write_dataset
 from kgtool.errors import ConfigError, DataError
-from kgtool.loaders import Reading, load_dataset, load_negatives, load_with_report
-from kgtool.loaders.write import write_dataset
-from kgtool.triples import SPLITS, KGDataset, Vocabulary
 
 TRIPLES = {
     "train": [("a", "r", "b"), ("b", "s", "c"), ("c", "r", "a")],

@@ -15,13 +15,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import kgtool
-from kgtool.division import BETWEEN, LEAK, OTHER_RELATION, UNSEEN
+from kgtool.data.dataset import Vocabulary
+from kgtool.data.loaders import load_dataset
+from kgtool.data.loaders.write import check_labels, write_triples
+from kgtool.data.splitting import (
+    BETWEEN,
+    LEAK,
+    LEFT_OUT,
+    OTHER_RELATION,
+    UNSEEN,
+    distinct,
+    divide_entities,
+    random_split,
+    time_split,
+)
+from kgtool.data.timestamps import moments
 from kgtool.errors import ConfigError, DataError
-from kgtool.loaders import load_dataset
-from kgtool.loaders.write import check_labels, write_triples
-from kgtool.moments import moments
-from kgtool.splits import LEFT_OUT, distinct, divide_entities, random_split, time_split
-from kgtool.triples import Vocabulary
 from tests.graphs import Triple, tensor_of, tuples_of
 
 ENTITIES, RELATIONS = 6, 5

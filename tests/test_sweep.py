@@ -14,11 +14,12 @@ from torch import Tensor
 from kgtool import ranking
 from kgtool.blend import WEIGHTS, Blend, fit_blend
 from kgtool.candidates import Sampled, Types
+from kgtool.data.answer_index import AnswerIndex
+from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.decoder import OnePathDecoder
 from kgtool.errors import ScoreError
 from kgtool.ranking import Candidates, Ranking, Ranks, blocks_of, rank_tails
 from kgtool.scorers import Scorer
-from kgtool.triples import AnswerIndex, KGDataset, with_inverses
 from tests.graphs import random_dataset, tuples_of
 from tests.runs import Table
 

@@ -23,6 +23,7 @@ from benchmarks.strangers import in_a_team
 from kgtool import objective, trainer
 from kgtool.build import build_model
 from kgtool.config import Config, TrainingConfig
+from kgtool.data.dataset import KGDataset
 from kgtool.errors import Interrupted, RunError, TrainingError
 from kgtool.evaluator import evaluate_model
 from kgtool.model import KGModel
@@ -33,7 +34,6 @@ from kgtool.queries import WalkSampler
 from kgtool.run import BEGINNING, BEST, HISTORY, LAST, LOG, OWNERS, PREVIOUS, Run
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.trainer import train
-from kgtool.triples import KGDataset
 from tests.runs import RING, all_paths_config, random_config, ring, tiny_config
 
 STEPS_AN_EPOCH = 4

@@ -11,14 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgtool.triples import (
-    AnswerIndex,
-    Vocabulary,
-    answer_index,
-    answers_beside,
-    invert,
-    with_inverses,
-)
+from kgtool.data.answer_index import AnswerIndex, answer_index, answers_beside
+from kgtool.data.dataset import Vocabulary, invert, with_inverses
 from tests.graphs import Triple, random_dataset, tensor_of, tuples_of
 
 NUM_HEADS, NUM_RELATIONS, NUM_TAILS = 3, 2, 8  # few queries, so that some have many tails

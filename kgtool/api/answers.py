@@ -7,13 +7,13 @@ from pathlib import Path
 
 from kgtool.api.predicting import open_predictor
 from kgtool.api.runs import loaded, opened
+from kgtool.data.dataset import KGDataset
+from kgtool.data.loaders.labels import read_labels
 from kgtool.errors import RunError
 from kgtool.explain import Explanation
 from kgtool.export import FORMS, export_embeddings, known_forms
-from kgtool.loaders.labels import read_labels
 from kgtool.predictor import Predictor
 from kgtool.run import Run
-from kgtool.triples import KGDataset
 
 
 def explain(

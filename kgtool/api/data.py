@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kgtool.loaders import LOOK, LoadReport, Reading, load_negatives, load_with_report
-from kgtool.loaders.write import check_folder, write_dataset
+from kgtool.data.loaders import LOOK, LoadReport, Reading, load_negatives, load_with_report
+from kgtool.data.loaders.write import check_folder, write_dataset
 
 
 def convert(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from kgtool.registry.cache import is_fetched
-from kgtool.registry.entries import entries, find_entry
-from kgtool.registry.fetching import fetch_entry
+from kgtool.data.registry.cache import is_fetched
+from kgtool.data.registry.entries import entries, find_entry
+from kgtool.data.registry.fetching import fetch_entry
 
 
 def data_sets() -> pd.DataFrame:

@@ -12,17 +12,17 @@ from kgtool.baselines import BASELINES
 from kgtool.blend import Blend, fit_blend
 from kgtool.candidates import parse_candidates
 from kgtool.compare import compare as compare_ranks
+from kgtool.data.dataset import KGDataset
+from kgtool.data.loaders import load_dataset
 from kgtool.distributed import process_group
 from kgtool.errors import DataError
 from kgtool.evaluator import evaluate_model
-from kgtool.loaders import load_dataset
 from kgtool.metrics import HITS
 from kgtool.ops import keep_large_blocks
 from kgtool.rank_files import read_matched
 from kgtool.ranking import ScoresTails
 from kgtool.results import Results
 from kgtool.run import Run
-from kgtool.triples import KGDataset
 
 
 def evaluate(

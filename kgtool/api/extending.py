@@ -8,15 +8,16 @@ from pathlib import Path
 
 from kgtool.api.runs import loaded, opened
 from kgtool.build import build_model
+from kgtool.data.dataset import KGDataset
+from kgtool.data.growth import grow
+from kgtool.data.loaders import LOOK, Reading, load_negatives, read_triples
+from kgtool.data.loaders.write import write_dataset
 from kgtool.errors import DataError
-from kgtool.extend import carry, grow, start_entities
-from kgtool.loaders import LOOK, Reading, load_negatives, read_triples
-from kgtool.loaders.write import write_dataset
+from kgtool.extend import carry, start_entities
 from kgtool.run import BEST, HISTORY, LOG, Run, refuse_taken
 from kgtool.run_log import log_to
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.files import atomic_folder
-from kgtool.triples import KGDataset
 
 DATA = "data"
 
@@ -40,7 +41,8 @@ def extend(
 
     Args:
         run: a run or its folder.
-        triples: a file of triples, or several, in any format; see `kgtool.loaders.read_triples`.
+        triples: a file of triples, or several, in any format; see
+        `kgtool.data.loaders.read_triples`.
         out: the new run's folder; written whole or not at all.
         data: the data set to grow or its place; by default where it was when the run began.
         reading: what the triples' files do not say themselves.

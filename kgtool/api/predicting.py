@@ -12,16 +12,16 @@ import torch
 
 from kgtool.api.runs import loaded, opened
 from kgtool.completion import complete as complete_graph
+from kgtool.data.dataset import KGDataset
+from kgtool.data.labels import Words
+from kgtool.data.loaders.labels import read_labels, read_types
 from kgtool.errors import DataError, KGToolError
-from kgtool.loaders.labels import read_labels, read_types
 from kgtool.ops import keep_large_blocks
 from kgtool.predictor import Predictor
 from kgtool.questions import parse_question
 from kgtool.run import Run
 from kgtool.similarity import nearest_rows
 from kgtool.storage.checkpoint import load_tensors, save_tensors
-from kgtool.triples import KGDataset
-from kgtool.words import Words
 
 
 def open_predictor(

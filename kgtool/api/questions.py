@@ -8,8 +8,10 @@ from pathlib import Path
 from kgtool.api.runs import about_data, loaded, opened, result_file, scorers
 from kgtool.classification import TripleEvaluation
 from kgtool.classification import evaluate_triples as tell_triples
+from kgtool.data.answer_index import answer_index
+from kgtool.data.dataset import KGDataset
+from kgtool.data.loaders import load_negatives
 from kgtool.errors import DataError
-from kgtool.loaders import load_negatives
 from kgtool.metrics import HITS
 from kgtool.ops import keep_large_blocks
 from kgtool.path_evaluator import evaluate_path_queries
@@ -22,7 +24,6 @@ from kgtool.run import Run
 from kgtool.scorers import Scorer
 from kgtool.storage.files import write_json
 from kgtool.storage.tables import save_table
-from kgtool.triples import KGDataset, answer_index
 
 
 def evaluate_relations(

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kgtool.api.runs import fitting, loaded, opened, result_file
-from kgtool.loaders.labels import read_labels
+from kgtool.data.dataset import KGDataset
+from kgtool.data.loaders.labels import read_labels
 from kgtool.ops import keep_large_blocks
 from kgtool.run import Run
 from kgtool.storage.files import atomic_write
-from kgtool.triples import KGDataset
 
 
 def write_report(

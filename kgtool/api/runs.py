@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kgtool.data.dataset import KGDataset
 from kgtool.errors import RunError
 from kgtool.ranking import Candidates
 from kgtool.run import Run, versions
 from kgtool.scorers import PathScorer, Scorer
-from kgtool.triples import KGDataset
 
 
 def opened(run: Run | str | Path) -> Run:

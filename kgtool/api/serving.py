@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kgtool.api.predicting import open_predictor
+from kgtool.data.dataset import KGDataset
 from kgtool.predictor import Predictor
 from kgtool.run import Run
-from kgtool.triples import KGDataset
 
 LOCAL = "127.0.0.1"
 

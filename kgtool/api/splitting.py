@@ -11,14 +11,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kgtool.division import Division, reason_of, shortfalls, targets
+from kgtool.data.dataset import SPLITS
+from kgtool.data.loaders import Reading, Triples, read_triples
+from kgtool.data.loaders.write import check_labels, write_triples
+from kgtool.data.splitting import Division, distinct, reason_of, shortfalls, targets
+from kgtool.data.timestamps import moments
 from kgtool.errors import ConfigError, DataError
-from kgtool.loaders import Reading, Triples, read_triples
-from kgtool.loaders.write import check_labels, write_triples
-from kgtool.moments import moments
-from kgtool.splits import distinct
 from kgtool.storage.files import atomic_folder
-from kgtool.triples import SPLITS
 
 LEFT_OUT = "left_out.txt"
 
@@ -37,7 +36,7 @@ def split(
     """Make a data set folder of loose triples: `train.txt`, `valid.txt` and `test.txt`.
 
     By default random triples are held out whose entities and relations all stay in train; triples
-    between the same two entities, in either direction, stay together. See `kgtool.splits`.
+    between the same two entities, in either direction, stay together. See `kgtool.data.splitting`.
 
     Args:
         places: one or more files of triples.

@@ -9,14 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from kgtool.api.runs import about_data, loaded, opened, result_file
+from kgtool.data.dataset import KGDataset
+from kgtool.data.labels import Words
 from kgtool.errors import DataError, RunError
 from kgtool.model import KGModel
 from kgtool.perplexity import WalkPerplexity, perplexity
 from kgtool.run import Run
 from kgtool.storage.files import write_json
-from kgtool.triples import KGDataset
 from kgtool.walk_search import likeliest_routes, next_steps
-from kgtool.words import Words
 
 
 def walks(

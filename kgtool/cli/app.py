@@ -13,7 +13,7 @@ import typer
 from kgtool.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kgtool.loaders.reading import Reading
+    from kgtool.data.loaders.reading import Reading
 
 app = typer.Typer(
     name="kgtool",
@@ -120,7 +120,7 @@ def reading_of(
     format: str | None, columns: str | None, delimiter: str | None, header: bool | None
 ) -> Reading:
     """What the options say about files of triples."""
-    from kgtool.loaders.reading import Reading  # not before: it imports torch
+    from kgtool.data.loaders.reading import Reading
 
     names = None if columns is None else tuple(name.strip() for name in columns.split(","))
     return Reading(format, names, "\t" if delimiter == "\\t" else delimiter, header)
@@ -128,7 +128,7 @@ def reading_of(
 
 def known_split(split: str) -> str:
     """A split's name, if it is one."""
-    from kgtool.triples import SPLITS  # not before: it imports torch
+    from kgtool.data.dataset import SPLITS
 
     if split not in SPLITS:
         raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")

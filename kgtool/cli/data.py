@@ -32,7 +32,7 @@ def inspect(
     header: Header = None,
 ) -> None:
     """Load a data set and print what it holds, and what is odd about it."""
-    from kgtool.loaders import load_with_report
+    from kgtool.data.loaders import load_with_report
 
     reading = reading_of(format, columns, delimiter, header)
     Terminal().print(load_with_report(path, reading=reading)[1].render())
@@ -67,7 +67,7 @@ def list_data_sets() -> None:
     kgtool/registry/data_sets.toml.
     """
     from kgtool.api import data_sets
-    from kgtool.registry.cache import cache_folder
+    from kgtool.data.registry.cache import cache_folder
     from kgtool.terminal.data_sets import data_sets_table
 
     Terminal().print(data_sets_table(data_sets(), cache_folder()))
@@ -76,8 +76,8 @@ def list_data_sets() -> None:
 @data.command()
 def info(name: Name) -> None:
     """Tell what a data set is, whom to cite, and where it comes from."""
-    from kgtool.registry.cache import cached_file, is_fetched
-    from kgtool.registry.entries import find_entry
+    from kgtool.data.registry.cache import cached_file, is_fetched
+    from kgtool.data.registry.entries import find_entry
     from kgtool.terminal.data_sets import data_set_list
 
     entry = find_entry(name)

@@ -39,7 +39,7 @@ def report(
     evaluate RUN --with RUN2` added up.
     """
     from kgtool.api import write_report
-    from kgtool.triples import SPLITS
+    from kgtool.data.dataset import SPLITS
 
     if split not in SPLITS:
         raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")

@@ -60,9 +60,9 @@ def train(
     torchrun --nproc-per-node 4 -m kgtool train ...
     """
     from kgtool.config import load_config
+    from kgtool.data.loaders import load_with_report
     from kgtool.distributed import process_group
     from kgtool.errors import Interrupted
-    from kgtool.loaders import load_with_report
     from kgtool.trainer import train as train_run
 
     settings = load_config(config, overrides or ())

@@ -27,8 +27,8 @@ def walks(
     foretells. walks.SPLIT.json in the run's folder holds what is printed.
     """
     from kgtool.api import walks as foretell
+    from kgtool.data.dataset import SPLITS
     from kgtool.terminal.walks import perplexity_table
-    from kgtool.triples import SPLITS
 
     if split not in SPLITS:
         raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")

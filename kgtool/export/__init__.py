@@ -9,10 +9,10 @@ from typing import Protocol
 
 from torch import Tensor
 
+from kgtool.data.dataset import Vocabulary
 from kgtool.errors import ConfigError, nearest, quoted
 from kgtool.export import npy, parquet, projector, safetensors, tsv, word2vec
 from kgtool.export.embeddings import Embeddings, Write, check_embeddings
-from kgtool.triples import Vocabulary
 
 
 class Form(Protocol):

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kgtool.data.dataset import Vocabulary
 from kgtool.errors import DataError, KGToolError
-from kgtool.triples import Vocabulary
 
 # A TSV has no way to write the first three inside a label, UTF-8 none for half a surrogate pair.
 UNFIT = re.compile("[\t\n\r\ud800-\udfff]")

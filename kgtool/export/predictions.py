@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from kgtool.data.dataset import Vocabulary
 from kgtool.errors import DataError
 from kgtool.export.ntriples import Prediction, write_predictions
 from kgtool.storage.tables import WRITTEN, save_table
-from kgtool.triples import Vocabulary
 
 ENDINGS = (*WRITTEN, ".nt")
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from kgtool.data.dataset import Vocabulary
 from kgtool.export.embeddings import Block, Embeddings, Write
 from kgtool.storage.files import atomic_write
-from kgtool.triples import Vocabulary
 
 FILES: tuple[str, ...] = ("entities.word2vec.txt", "relations.word2vec.txt")
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from kgtool.breakdown import ENTITIES
+from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import RunError
 from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.ranking import ScoresTails
 from kgtool.scorers import PathScorer, Scorer
-from kgtool.triples import KGDataset, with_inverses
 
 SEEN = ENTITIES[0]
 CASES = 5  # of each kind

@@ -12,6 +12,7 @@ import jinja2
 from kgtool.blend import Blend
 from kgtool.breakdown import MANY
 from kgtool.config import Config
+from kgtool.data.dataset import KNOWN_BY, SPLITS, KGDataset
 from kgtool.errors import DataError
 from kgtool.metrics import LEVEL, NEGATIVES
 from kgtool.page import charts
@@ -25,7 +26,6 @@ from kgtool.picture import short
 from kgtool.ranking import ScoresTails
 from kgtool.run import LOG, Run
 from kgtool.scorers import PathScorer, Scorer
-from kgtool.triples import KNOWN_BY, SPLITS, KGDataset
 
 # What the queries are grouped by, besides relations, with how to read it.
 BREAKDOWNS = {

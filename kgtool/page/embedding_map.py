@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from kgtool.data.dataset import KGDataset
 from kgtool.scorers import PathScorer, Scorer
-from kgtool.triples import KGDataset
 
 # Most entities shown: states that are there, and states that cost a pass each.
 SHOWN, PASSES = 2000, 1000

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from kgtool.breakdown import COLUMNS
+from kgtool.data.dataset import SPLITS, KGDataset
 from kgtool.errors import DataError, RunError
 from kgtool.evaluator import SIDES
 from kgtool.metrics import POLICIES
 from kgtool.rank_files import TRIPLE
 from kgtool.storage.files import read_json
 from kgtool.storage.tables import load_table
-from kgtool.triples import SPLITS, KGDataset
 
 # The files of an evaluation, as kind and ending. The last is there where calibration was asked for.
 KINDS = ("metrics.json", "breakdown.tsv", "ranks.tsv", "calibration.tsv")

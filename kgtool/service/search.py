@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 
-from kgtool.words import Words
+from kgtool.data.labels import Words
 
 
 @dataclass(frozen=True, eq=False)

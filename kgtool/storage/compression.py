@@ -35,7 +35,7 @@ class File:
         member: the path of the file inside its folder or archive.
         place: the file as errors name it, such as `data/kg/train.txt` or `kg.zip:train.txt`.
         data: the whole file, unfolded.
-        format: a key of `kgtool.loaders.reading.FORMATS`.
+        format: a key of `kgtool.data.loaders.reading.FORMATS`.
     """
 
     member: str

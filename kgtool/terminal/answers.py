@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from kgtool.words import Words
+from kgtool.data.labels import Words
 
 MEANING = "P: the chance to be a fact, if the graph lacks as many facts as valid holds out."
 

@@ -11,7 +11,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from kgtool.registry.entries import Entry
+from kgtool.data.registry.entries import Entry
 
 
 def data_sets_table(frame: pd.DataFrame, cache: Path) -> Group:

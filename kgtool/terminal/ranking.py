@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kgtool.breakdown import RankedQueries
+from kgtool.data.dataset import KNOWN_BY
 from kgtool.evaluator import Evaluation
 from kgtool.metrics import LEVEL, NEGATIVES, Metrics
-from kgtool.triples import KNOWN_BY
 
 # Groups that a table shows, of those with most queries.
 MOST_GROUPS = 20

@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from kgtool.division import Division
+from kgtool.data.splitting import Division
 
 
 def split_table(made: Division) -> Group:

@@ -18,14 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgtool.data.dataset import SPLITS
+from kgtool.data.loaders.delimited import read_delimited
+from kgtool.data.loaders.header import TELL
+from kgtool.data.loaders.id_labels import IdLabels, count_of, read_id_labels
+from kgtool.data.loaders.reading import LOOK, Reading
+from kgtool.data.loaders.rows import Rows, suspects, used
+from kgtool.data.loaders.sources import Store, split_of
 from kgtool.errors import DataError, fault, quoted
-from kgtool.loaders.delimited import read_delimited
-from kgtool.loaders.header import TELL
-from kgtool.loaders.id_labels import IdLabels, count_of, read_id_labels
-from kgtool.loaders.reading import LOOK, Reading
-from kgtool.loaders.rows import Rows, suspects, used
-from kgtool.loaders.sources import Store, split_of
-from kgtool.triples import SPLITS
 
 _HTR = (0, 2, 1)
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from kgtool.data.loaders.reading import FIELDS
 from kgtool.errors import DataError, fault, quoted
-from kgtool.loaders.reading import FIELDS
 
 Ints = NDArray[np.int64]
 # What may be no label; `problem_of` looks closer. RE2's \s is ASCII alone.

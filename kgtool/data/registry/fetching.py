@@ -14,9 +14,9 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from tqdm.auto import tqdm
 
+from kgtool.data.registry.cache import CACHE, cached_file, is_fetched
+from kgtool.data.registry.entries import Entry, check_address
 from kgtool.errors import ConfigError, FetchError, KGToolError
-from kgtool.registry.cache import CACHE, cached_file, is_fetched
-from kgtool.registry.entries import Entry, check_address
 from kgtool.storage.files import atomic_write
 
 TIMEOUT = (10, 30)  # seconds for a connection, and for the next bytes

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from kgtool.data.dataset import SPLITS
+from kgtool.data.loaders.reading import FORMATS, LOOK, Reading, file_name
+from kgtool.data.registry.entries import nearest_name
 from kgtool.errors import DataError, fault, nearest, quoted
-from kgtool.loaders.reading import FORMATS, LOOK, Reading, file_name
-from kgtool.registry.entries import nearest_name
 from kgtool.storage.archives import ARCHIVE_SUFFIXES, Wanted, archive_suffix, read_archive
 from kgtool.storage.compression import File, unfold
-from kgtool.triples import SPLITS
 
 # Triples that do not hold, for triple classification: CoDEx (Safavi & Koutra 2020) has such files.
 NEGATIVES = {"valid": "valid_negatives", "test": "test_negatives"}

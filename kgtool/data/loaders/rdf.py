@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pyoxigraph
 
+from kgtool.data.loaders.rows import Rows, no_triples, rows_of
 from kgtool.errors import fault
-from kgtool.loaders.rows import Rows, no_triples, rows_of
 from kgtool.storage.compression import File
 
 _FORMATS = {

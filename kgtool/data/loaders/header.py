@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kgtool.data.loaders.reading import FIELDS, Reading, position_of
 from kgtool.errors import DataError, fault, nearest, quoted
-from kgtool.loaders.reading import FIELDS, Reading, position_of
 
 _ENDS = (
     ("head", "tail"), ("subject", "object"), ("subj", "obj"), ("source", "target"),

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from kgtool.data.loaders.delimited import read_delimited
+from kgtool.data.loaders.header import TAKEN
+from kgtool.data.loaders.json_lines import read_json_lines
+from kgtool.data.loaders.parquet import read_parquet
+from kgtool.data.loaders.reading import Reading
+from kgtool.data.loaders.rows import Rows, no_triples
 from kgtool.errors import fault, quoted
-from kgtool.loaders.delimited import read_delimited
-from kgtool.loaders.header import TAKEN
-from kgtool.loaders.json_lines import read_json_lines
-from kgtool.loaders.parquet import read_parquet
-from kgtool.loaders.reading import Reading
-from kgtool.loaders.rows import Rows, no_triples
 from kgtool.storage.compression import File
 
 LEAST = 10  # rows, before a first one that stands alone is worth a doubt
@@ -39,7 +39,7 @@ def read_file(file: File, reading: Reading, extra: str | None = None) -> Rows:
         return read_parquet(file, reading, extra)
     if reading.columns is not None or extra is not None:
         raise fault(file.place, "RDF has no columns to choose", "leave out --columns")
-    from kgtool.loaders.rdf import read_rdf  # not before: it loads a parser that few need
+    from kgtool.data.loaders.rdf import read_rdf
 
     return read_rdf(file)
 

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.errors import ConfigError
-from kgtool.loaders.audit import Origin, audit
-from kgtool.loaders.encode import to_ids, vocabulary_of
-from kgtool.loaders.foreign import NAMES, find_layout, read_layout, with_names
-from kgtool.loaders.loose import Triples, read_triples
-from kgtool.loaders.memory import dataset_of
-from kgtool.loaders.read import read_file
-from kgtool.loaders.reading import LOOK, Reading
-from kgtool.loaders.report import LoadReport
-from kgtool.loaders.rows import Rows
-from kgtool.loaders.sources import (
+from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
+from kgtool.data.loaders.audit import Origin, audit
+from kgtool.data.loaders.encode import to_ids, vocabulary_of
+from kgtool.data.loaders.foreign import NAMES, find_layout, read_layout, with_names
+from kgtool.data.loaders.loose import Triples, read_triples
+from kgtool.data.loaders.memory import dataset_of
+from kgtool.data.loaders.read import read_file
+from kgtool.data.loaders.reading import LOOK, Reading
+from kgtool.data.loaders.report import LoadReport
+from kgtool.data.loaders.rows import Rows
+from kgtool.data.loaders.sources import (
     Store,
     dataset_name,
     find_negatives,
@@ -28,8 +28,8 @@ from kgtool.loaders.sources import (
     read_members,
     split_of,
 )
-from kgtool.registry.cache import resolve
-from kgtool.triples import SPLITS, KGDataset, Vocabulary
+from kgtool.data.registry.cache import resolve
+from kgtool.errors import ConfigError
 
 __all__ = [
     "LOOK",
@@ -64,10 +64,11 @@ def load_with_report(
 
     Args:
         path: a folder, `.zip` or `.tar` (also compressed) that holds `train`, `valid` and `test`
-            at its root or in one folder. Each is a file of a format of `kgtool.loaders.reading`,
-            compressed or not, or a folder of such files. Or a data set of OpenKE, LibKGE or
-            DGL-KE, as they write it. Labels are taken exactly as they stand. A name
-            of `kgtool.data_sets()` that is no path means that data set, once it is fetched.
+            at its root or in one folder. Each is a file of a format of
+            `kgtool.data.loaders.reading`, compressed or not, or a folder of such files. Or a data
+            set of OpenKE, LibKGE or DGL-KE, as they write it. Labels are taken exactly as they
+            stand. A name of `kgtool.data_sets()` that is no path means that data set, once it is
+            fetched.
         vocabulary: the labels whose ids to use, such as a run's. By default the labels of all
             three splits, sorted by code point, so that ids do not depend on the order of lines.
         relations: without a vocabulary, the relations whose ids to use; entities are the data's.

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kgtool.leakage import near_duplicates
-from kgtool.loaders.report import (
+from kgtool.data.dataset import SPLITS, Vocabulary
+from kgtool.data.leakage import near_duplicates
+from kgtool.data.loaders.report import (
     MOST_EXAMPLES,
     Lines,
     LoadReport,
@@ -21,7 +22,6 @@ from kgtool.loaders.report import (
     Unseen,
 )
 from kgtool.ops import begins, order_by
-from kgtool.triples import SPLITS, Vocabulary
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

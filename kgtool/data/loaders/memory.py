@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from kgtool.data.dataset import SPLITS, KGDataset
+from kgtool.data.loaders.encode import to_ids, vocabulary_of
+from kgtool.data.loaders.header import naming_of
+from kgtool.data.loaders.rows import Ints, Rows, rows_of
 from kgtool.errors import DataError, fault, quoted
-from kgtool.loaders.encode import to_ids, vocabulary_of
-from kgtool.loaders.header import naming_of
-from kgtool.loaders.rows import Ints, Rows, rows_of
-from kgtool.triples import SPLITS, KGDataset
 
 # Labels of entities by id: of all, or by the type of a node.
 Labels = Sequence[str] | Mapping[str, Sequence[str]]

@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kgtool.data.dataset import Vocabulary
+from kgtool.data.loaders.encode import to_ids, vocabulary_of
+from kgtool.data.loaders.read import read_file
+from kgtool.data.loaders.reading import FORMATS, LOOK, Reading, file_name
+from kgtool.data.loaders.sources import missing, not_a_file, os_errors_as_data_errors
 from kgtool.errors import ConfigError, fault
-from kgtool.loaders.encode import to_ids, vocabulary_of
-from kgtool.loaders.read import read_file
-from kgtool.loaders.reading import FORMATS, LOOK, Reading, file_name
-from kgtool.loaders.sources import missing, not_a_file, os_errors_as_data_errors
 from kgtool.storage.archives import archive_suffix
 from kgtool.storage.compression import File, unfold
-from kgtool.triples import Vocabulary
 
 STANDARD_INPUT = "-"
 
@@ -48,7 +48,7 @@ def read_triples(
     """Reads files of triples, one after the other.
 
     Args:
-        places: files of the formats of `kgtool.loaders.reading`, compressed or not; `-` is the
+        places: files of the formats of `kgtool.data.loaders.reading`, compressed or not; `-` is the
             standard input, which is TSV unless the reading says otherwise.
         reading: what the files' names and first lines do not say.
         extra: a further column, by name or by number from 1, such as a date; or the fourth of the

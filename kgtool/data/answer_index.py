@@ -1,124 +1,14 @@
-"""Triples as tensors: the vocabulary, the data set, and the index of known answers.
-
-Shapes: triples are `(n, 3)` int64 in head, relation, tail order; a query batch `hr` is `(n, 2)`
-int64. The inverse of relation `r` is `r + num_relations`; `num_relations` never counts inverses,
-and the head query `(?, r, t)` is the tail query `(t, r + num_relations, ?)`.
-"""
+"""The index of known answers: the tails of each query `(h, r)`."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from kgtool.data.dataset import invert
 from kgtool.ops import begins
-
-SPLITS = ("train", "valid", "test")
-# Whose triples hold, as far as a split may know: test's must not help to select a model on valid.
-KNOWN_BY = {"train": SPLITS[:2], "valid": SPLITS[:2], "test": SPLITS}
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """Labels by id: `entities[i]` is the label of entity `i`, `relations[i]` of relation `i`."""
-
-    entities: tuple[str, ...]
-    relations: tuple[str, ...]
-
-    @cached_property
-    def entity_ids(self) -> dict[str, int]:
-        """Entity id by label."""
-        return {label: i for i, label in enumerate(self.entities)}
-
-    @cached_property
-    def relation_ids(self) -> dict[str, int]:
-        """Relation id by label."""
-        return {label: i for i, label in enumerate(self.relations)}
-
-    @cached_property
-    def steps(self) -> tuple[str, ...]:
-        """The relations by id, inverses included: `^r` is the relation `r` walked backwards."""
-        return (*self.relations, *(f"^{label}" for label in self.relations))
-
-    @cached_property
-    def step_ids(self) -> dict[str, int]:
-        """Relation id by the name of the step; a label that begins with ^ is itself."""
-        return {name: i for i, name in enumerate(self.steps)} | self.relation_ids
-
-
-@dataclass(frozen=True, eq=False)
-class KGDataset:
-    """A knowledge graph with its splits.
-
-    Args:
-        name: the name of the folder or archive that the triples came from.
-        path: that folder or archive; None for triples made in memory.
-        vocabulary: the labels of entities and relations, by id.
-        train, valid, test: `(n, 3)` int64, without duplicates inside a split.
-    """
-
-    name: str
-    path: Path | None
-    vocabulary: Vocabulary
-    train: Tensor
-    valid: Tensor
-    test: Tensor
-
-    @property
-    def num_entities(self) -> int:
-        """Number of entities, in any split."""
-        return len(self.vocabulary.entities)
-
-    @property
-    def num_relations(self) -> int:
-        """Number of relations, in any split, inverses not counted."""
-        return len(self.vocabulary.relations)
-
-    def split(self, name: str) -> Tensor:
-        """The `(n, 3)` int64 triples of `"train"`, `"valid"` or `"test"`.
-
-        Raises:
-            ValueError: for any other name.
-        """
-        if name not in SPLITS:
-            raise ValueError(f"no split {name!r}; the splits are {', '.join(SPLITS)}")
-        triples: Tensor = getattr(self, name)
-        return triples
-
-    def known(self, split: str) -> Tensor:
-        """`(n, 3)`, the triples that hold as far as a split may know: of `KNOWN_BY[split]`.
-
-        Other answers that they hold do not count against an answer of the split.
-        """
-        return torch.cat([self.split(name) for name in KNOWN_BY[split]])
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 (hex) of the labels in id order and the triples of each split in file order."""
-        digest = hashlib.sha256()
-        for labels in (self.vocabulary.entities, self.vocabulary.relations):
-            digest.update("\n".join(labels).encode())
-            digest.update(b"\0")
-        for split in SPLITS:
-            triples = self.split(split)
-            digest.update(len(triples).to_bytes(8, "little"))
-            digest.update(triples.contiguous().numpy().reshape(-1).data)  # no copy
-        return digest.hexdigest()
-
-
-def invert(triples: Tensor, num_relations: int) -> Tensor:
-    """The inverse triples `(t, r⁻¹, h)`, `(n, 3)` int64; the inverse of an inverse is direct."""
-    head, relation, tail = triples.unbind(1)
-    return torch.stack([tail, (relation + num_relations) % (2 * num_relations), head], dim=1)
-
-
-def with_inverses(triples: Tensor, num_relations: int) -> Tensor:
-    """`(2n, 3)` int64: the triples, then their inverses in the same order."""
-    return torch.cat([triples, invert(triples, num_relations)])
 
 
 class AnswerIndex:

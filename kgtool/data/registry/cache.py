@@ -7,8 +7,8 @@ from pathlib import Path
 
 import platformdirs
 
+from kgtool.data.registry.entries import NAME, Entry, entries
 from kgtool.errors import DataError
-from kgtool.registry.entries import NAME, Entry, entries
 from kgtool.storage.files import sha256_of
 
 # The variable that names another folder than the platform's.

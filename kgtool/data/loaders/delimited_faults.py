@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 
+from kgtool.data.loaders.header import TAKEN, Chosen
+from kgtool.data.loaders.reading import EXTRA, FIELDS
+from kgtool.data.loaders.rows import problem_of
 from kgtool.errors import DataError, fault, quoted
-from kgtool.loaders.header import TAKEN, Chosen
-from kgtool.loaders.reading import EXTRA, FIELDS
-from kgtool.loaders.rows import problem_of
 from kgtool.storage.compression import File
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

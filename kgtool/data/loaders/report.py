@@ -10,9 +10,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kgtool.data.dataset import SPLITS
+from kgtool.data.leakage import SHARE
 from kgtool.errors import quoted
-from kgtool.leakage import SHARE
-from kgtool.triples import SPLITS
 
 MOST_EXAMPLES = 5
 
@@ -66,7 +66,7 @@ class Twins:
 class Redundancy:
     """The relations of all splits that say the same as another, or as themselves reversed.
 
-    Both tell an answer by another triple, which may be in train; see `kgtool.leakage`.
+    Both tell an answer by another triple, which may be in train; see `kgtool.data.leakage`.
 
     Args:
         twins: number of pairs of relations of which each has nearly all pairs of the other.

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from kgtool.data.dataset import Vocabulary
 from kgtool.errors import DataError, nearest, quoted
-from kgtool.triples import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from torch import Tensor
 
+from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
+from kgtool.data.loaders.header import choose_columns
+from kgtool.data.loaders.reading import LOOK
+from kgtool.data.loaders.sources import NEGATIVES, listed, split_of
 from kgtool.errors import DataError, fault, quoted
-from kgtool.loaders.header import choose_columns
-from kgtool.loaders.reading import LOOK
-from kgtool.loaders.sources import NEGATIVES, listed, split_of
 from kgtool.storage.files import atomic_write
-from kgtool.triples import SPLITS, KGDataset, Vocabulary
 
 _STEMS = (*SPLITS, *NEGATIVES.values())
 _LINES = 2**18

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgtool.data.loaders.header import choose_columns
+from kgtool.data.loaders.reading import EXTRA, FIELDS, Reading
+from kgtool.data.loaders.rows import Rows, rows_of
 from kgtool.errors import fault, quoted
-from kgtool.loaders.header import choose_columns
-from kgtool.loaders.reading import EXTRA, FIELDS, Reading
-from kgtool.loaders.rows import Rows, rows_of
 from kgtool.storage.compression import File, most_bytes, too_large
 from kgtool.storage.parquet import open_parquet, read_columns
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from kgtool.data.loaders.delimited_faults import not_utf8, start_of, unreadable
+from kgtool.data.loaders.header import Chosen, choose_columns
+from kgtool.data.loaders.reading import EXTRA, FIELDS, Reading
+from kgtool.data.loaders.rows import Rows, no_triples, rows_of
 from kgtool.errors import fault, quoted
-from kgtool.loaders.delimited_faults import not_utf8, start_of, unreadable
-from kgtool.loaders.header import Chosen, choose_columns
-from kgtool.loaders.reading import EXTRA, FIELDS, Reading
-from kgtool.loaders.rows import Rows, no_triples, rows_of
 from kgtool.storage.compression import File
 
 

@@ -22,17 +22,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from kgtool.errors import fault
-from kgtool.loaders.delimited_faults import (
+from kgtool.data.loaders.delimited_faults import (
     first_fault,
     not_utf8,
     start_of,
     unreadable,
     wrong_width,
 )
-from kgtool.loaders.header import TAKEN, Chosen, choose_columns
-from kgtool.loaders.reading import Reading
-from kgtool.loaders.rows import Rows, no_triples, rows_of, suspects, used
+from kgtool.data.loaders.header import TAKEN, Chosen, choose_columns
+from kgtool.data.loaders.reading import Reading
+from kgtool.data.loaders.rows import Rows, no_triples, rows_of, suspects, used
+from kgtool.errors import fault
 from kgtool.storage.compression import File
 
 _CHUNK = 2**24

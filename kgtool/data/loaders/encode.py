@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgtool.data.dataset import Vocabulary
+from kgtool.data.loaders.rows import Ints, Rows
 from kgtool.errors import DataError, fault, nearest, quoted
-from kgtool.loaders.rows import Ints, Rows
-from kgtool.triples import Vocabulary
 
 
 def vocabulary_of(parts: Sequence[Rows]) -> Vocabulary:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kgtool.data.loaders.delimited_faults import not_utf8, start_of
+from kgtool.data.loaders.rows import problem_of
 from kgtool.errors import fault, quoted
-from kgtool.loaders.delimited_faults import not_utf8, start_of
-from kgtool.loaders.rows import problem_of
 from kgtool.storage.compression import File
 
 

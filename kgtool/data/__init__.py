@@ -1,0 +1,1 @@
+"""Data sets: triples, labels, the index of answers, splits, statistics; loaders and registry."""
