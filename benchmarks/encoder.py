@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kgtool.encoder import Decomposition, RGCNLayer
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.ops.runtime.compiling import FASTMATH, match_threads
 
 TOLERANCE = 1e-4  # of the largest value of a tensor: float32 sums in another order

@@ -27,7 +27,7 @@ import numpy as np
 
 from kgtool.data.answer_index import answer_index
 from kgtool.data.loaders import load_with_report
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
 from scripts import generate_large
 
 ENTITIES = 0.24  # for each triple

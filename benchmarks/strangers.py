@@ -43,13 +43,14 @@ import pyarrow.parquet as pq
 import torch
 
 import kgtool
-from kgtool import cli, partition
+from kgtool import cli
 from kgtool.config import parse_config
 from kgtool.data.loaders.write import write_dataset
 from kgtool.data.registry.entries import REGISTRY
 from kgtool.distributed import process_group
 from kgtool.errors import KGToolError
 from kgtool.export import parquet  # noqa: F401  # what commands import when they first run
+from kgtool.graph import partition
 from kgtool.storage.checkpoint import save_tensors
 from kgtool.storage.tables import load_table
 

@@ -32,8 +32,8 @@ from torch import Tensor
 from kgtool import KGDataset
 from kgtool.config import Config, parse_config
 from kgtool.distributed import process_group
+from kgtool.graph.partition import metis
 from kgtool.objective import AllPathsObjective, OnePathObjective
-from kgtool.partition import metis
 from kgtool.updates import Updater
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}

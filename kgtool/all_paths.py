@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.ops import Reach, Region, Task, path_step, reach
 from kgtool.ops.all_paths.region import EDGES_AN_ENTITY
 

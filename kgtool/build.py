@@ -13,7 +13,7 @@ from kgtool.decoder import OnePathDecoder, WalkReadout
 from kgtool.distributed.sharding import Shards
 from kgtool.encoder import RGCNEncoder
 from kgtool.errors import ConfigError
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.model import KGModel, PathModel, path_device
 from kgtool.ops import large, machine_bytes
 from kgtool.storage.checkpoint import Tensors, check_fit

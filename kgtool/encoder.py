@@ -27,8 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kgtool.distributed import process_group
-from kgtool.graph import MessageGraph
-from kgtool.neighbourhood import Neighbourhood
+from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.sampling import Neighbourhood
 from kgtool.ops import Incidence, block_sum, common_size, relational_sum
 
 Decomposition = Literal["basis", "block"]

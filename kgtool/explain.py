@@ -24,7 +24,7 @@ from torch import Tensor
 
 from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.data.dataset import Vocabulary
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.ops import Reach, Region, path_rows
 
 # Ends of paths that each step of the search keeps.

@@ -17,7 +17,7 @@ from torch import Tensor
 from kgtool.config import Config
 from kgtool.data.dataset import Vocabulary
 from kgtool.errors import RunError
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.model import KGModel, PathModel
 from kgtool.scorers import Scorer
 from kgtool.storage.checkpoint import unfit

@@ -9,8 +9,8 @@ from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.decoder import OnePathDecoder
 from kgtool.distributed.sharding import Shards
 from kgtool.encoder import RGCNEncoder
-from kgtool.graph import MessageGraph
-from kgtool.neighbourhood import all_around, draw_around
+from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.sampling import all_around, draw_around
 from kgtool.ops import rows
 from kgtool.scorers import PathScorer, Scorer, SpreadScorer
 from kgtool.walk_reader import WalkReader

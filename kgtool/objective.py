@@ -13,6 +13,7 @@ from kgtool.config import AllPathsConfig, Config, OnePathConfig
 from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
+from kgtool.graph.random_walk import WalkSampler
 from kgtool.model import KGModel, PathModel
 from kgtool.ops import (
     Reach,
@@ -23,7 +24,7 @@ from kgtool.ops import (
     known_among,
     path_loss,
 )
-from kgtool.queries import Batch, PassBatch, PassSampler, WalkSampler, epoch_order, link_queries
+from kgtool.queries import Batch, PassBatch, PassSampler, epoch_order, link_queries
 from kgtool.regularizer import dura
 from kgtool.walk_reader import WalkReader
 
@@ -86,7 +87,8 @@ class OnePathObjective:
         entities, relations = self.model.states(hidden if s.hide_targets else None)
         loss = self._loss(batch, entities, relations)
         if s.path_queries:
-            paths = self._walks.sample(max(1, round(s.path_queries * len(rows))))
+            count = max(1, round(s.path_queries * len(rows)))
+            paths = Batch.of_walks(self._walks.walks(count, least=2))
             loss = loss + s.path_queries * self._loss(paths, entities, relations)
         if walks is not None:
             reader = WalkReader(self.model.decoder, entities, relations)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from kgtool.data.answer_index import AnswerIndex
-from kgtool.queries import distinct_in_chunks
-from kgtool.ranking import ScoresTails, not_finite, whole_rows
+from kgtool.ranking import ScoresTails, distinct_in_chunks, not_finite, whole_rows
 
 # Entities that a path may stand at between two steps.
 BEAM = 32

@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.graph import MessageGraph
-from kgtool.queries import Walks, WalkSampler
+from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.random_walk import Walks, WalkSampler
 from kgtool.walk_reader import WalkReader
 
 # Walks of train that the bigrams are counted on, and walks that are read at a time.

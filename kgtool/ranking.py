@@ -6,7 +6,7 @@ mean. The true score is read from the same score matrix that it is ranked in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -393,3 +393,20 @@ def _gathered(parts: Sequence[Ranking], own: Tensor, count: int) -> Ranking:
         score[own] = found.score.float()
     process_group.add_up([counts, score])
     return Ranking(Ranks(*counts[:3]), Ranks(*counts[3:]), score)
+
+
+def distinct_in_chunks(hr: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Queries `(n, 2)` int64, each once, by head, and where they are asked.
+
+    All chunks but the last are of one size: large blocks of many sizes would leave gaps in memory.
+
+    Yields:
+        `(k, 2)` distinct queries, at most `size`; `(m,)` int64, ascending within each query, the
+        places of `hr` that ask them, and `(m,)` which of the k each place asks.
+    """
+    distinct, row = torch.unique(hr, dim=0, return_inverse=True)
+    order = torch.argsort(row, stable=True)
+    first = torch.searchsorted(row[order], torch.arange(0, len(distinct) + size, size))
+    for i in range(len(first) - 1):
+        asked = order[first[i] : first[i + 1]]
+        yield distinct[i * size : (i + 1) * size], asked, row[asked] - i * size

@@ -36,8 +36,8 @@ from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.data.loaders import load_dataset
 from kgtool.distributed.sharding import Shards
 from kgtool.errors import DataError, RunError
+from kgtool.graph.partition import shards_of
 from kgtool.model import KGModel, PathModel, scorer_of
-from kgtool.partition import shards_of
 from kgtool.scorers import PathScorer, Scorer, SpreadScorer
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import (

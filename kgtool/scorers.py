@@ -13,7 +13,7 @@ from torch import Tensor
 from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.decoder import OnePathDecoder
 from kgtool.distributed.sharding import Shards
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.kept import KeptScores
 from kgtool.ops import by_row, in_threads
 

@@ -17,6 +17,7 @@ from kgtool.config import Config, TrainingConfig
 from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.errors import TrainingError
+from kgtool.graph.partition import shards_of
 from kgtool.model import KGModel, scorer_of
 from kgtool.objective import make_objective
 from kgtool.ops import by_row, in_threads
@@ -27,7 +28,6 @@ from kgtool.optimizer import (
     set_rate,
     training_dtype,
 )
-from kgtool.partition import shards_of
 from kgtool.scorers import PathScorer, Scorer, SpreadScorer
 from kgtool.storage.checkpoint import Tensors, load_weights, pack_optimizer, unpack_optimizer
 from kgtool.storage.memmap import MappedTables

@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kgtool.decoder import OnePathDecoder, WalkReadout
+from kgtool.graph.random_walk import Walks
 from kgtool.ops import entity_loss
-from kgtool.queries import Walks
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kgtool.data.dataset import KGDataset
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
 from tests.runs import in_memory
 
 Triple = tuple[int, int, int]

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from kgtool import partition
 from kgtool.cli import main
 from kgtool.distributed import process_group
+from kgtool.graph import partition
 from kgtool.trainer import _Trainer
 
 TWO = socket.gethostname() == "two"

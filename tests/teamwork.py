@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kgtool import partition, trainer
+from kgtool import trainer
 from kgtool.blend import fit_blend
 from kgtool.build import build_model
 from kgtool.candidates import parse_candidates
@@ -23,11 +23,12 @@ from kgtool.distributed import sharding as shards_module
 from kgtool.distributed.sharding import Shards
 from kgtool.errors import RunError, ScoreError
 from kgtool.evaluator import evaluate_model
-from kgtool.graph import MessageGraph
+from kgtool.graph import partition
+from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.partition import metis, shards_of
+from kgtool.graph.sampling import draw_around
 from kgtool.model import KGModel
-from kgtool.neighbourhood import draw_around
 from kgtool.ops import rows as rows_of
-from kgtool.partition import metis, shards_of
 from kgtool.run import Run
 from kgtool.scorers import SpreadScorer
 from kgtool.storage.checkpoint import load_either, load_tensors, save_tensors

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.data.dataset import KGDataset
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.model import PathModel
 from kgtool.ops import path_loss, path_step
 from kgtool.ops.all_paths.path_messages import EPSILON, LEAST_VARIANCE

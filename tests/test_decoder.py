@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kgtool.decoder import GRUCell, OnePathDecoder
 from kgtool.encoder import RGCNEncoder
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.model import KGModel
 from tests.graphs import random_dataset
 

@@ -14,7 +14,7 @@ from kgtool.all_paths import AllPathsDecoder
 from kgtool.config import AllPathsConfig
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.model import PathModel
 from kgtool.objective import AllPathsObjective
 from kgtool.ops import path_loss, path_step

@@ -13,7 +13,7 @@ from kgtool.cli import app
 from kgtool.data.dataset import Vocabulary
 from kgtool.errors import ConfigError, DataError, RunError
 from kgtool.explain import Explanation, NamedPath, Path, explain_triple, name_path
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.ops import path_rows
 from kgtool.picture import save_picture
 from kgtool.run import Run

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kgtool.data.dataset import KGDataset, invert, with_inverses
-from kgtool.graph import ENTITY, MessageGraph, edge_type, to_heterograph
+from kgtool.graph.knowledge_graph import ENTITY, MessageGraph, edge_type, to_heterograph
 from tests.graphs import Triple, edges_of, random_dataset, tensor_of, tuples_of
 from tests.runs import in_memory
 

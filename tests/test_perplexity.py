@@ -9,9 +9,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.random_walk import Walks, WalkSampler
 from kgtool.perplexity import counted_steps, perplexity, read_steps
-from kgtool.queries import Walks, WalkSampler
 from tests.graphs import edges_of, random_dataset
 from tests.runs import in_memory, ring
 from tests.test_walk_reader import R, Slow, make_reader, of

@@ -10,8 +10,9 @@ import torch
 
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.graph import MessageGraph
-from kgtool.queries import Batch, Walks, WalkSampler, epoch_order, link_queries
+from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.random_walk import Walks, WalkSampler
+from kgtool.queries import Batch, epoch_order, link_queries
 from tests.graphs import edges_of, random_dataset, tuples_of
 from tests.runs import in_memory, ring
 
@@ -89,7 +90,7 @@ def paths_of(batch: Batch) -> list[list[int]]:
 def test_walks_follow_edges(dataset: KGDataset, max_length: int) -> None:
     graph = MessageGraph.from_dataset(dataset)
     torch.manual_seed(10)
-    batch = WalkSampler(graph, max_length).sample(300)
+    batch = Batch.of_walks(WalkSampler(graph, max_length).walks(300, least=2))
     assert batch.path.shape == (300, max_length)
     assert batch.position.tolist() == list(range(300))  # one answer a walk
     assert set(batch.length.tolist()) == set(range(2, max_length + 1))
@@ -107,14 +108,14 @@ def test_walks_start_at_every_edge_and_draw_from_the_default_generator(
     graph = MessageGraph.from_dataset(dataset)
     sampler = WalkSampler(graph, 3)
     torch.manual_seed(11)
-    batch = sampler.sample(5000)
+    batch = Batch.of_walks(sampler.walks(5000, least=2))
     starts = set(zip(batch.head.tolist(), batch.path[:, 0].tolist(), strict=True))
     assert starts == {(head, relation) for head, relation, _ in edges_of(graph)}
     torch.manual_seed(11)
-    again = sampler.sample(5000)
+    again = Batch.of_walks(sampler.walks(5000, least=2))
     assert torch.equal(again.path, batch.path)
     assert torch.equal(again.tail, batch.tail)
-    assert not torch.equal(sampler.sample(5000).path, batch.path)
+    assert not torch.equal(Batch.of_walks(sampler.walks(5000, least=2)).path, batch.path)
 
 
 def test_walks_never_turn_back_where_there_is_another_way() -> None:
@@ -125,7 +126,7 @@ def test_walks_never_turn_back_where_there_is_another_way() -> None:
         in_memory(whole, [], [], dataset.num_entities, dataset.num_relations)
     )
     torch.manual_seed(12)
-    batch = WalkSampler(graph, 4).sample(4000)
+    batch = Batch.of_walks(WalkSampler(graph, 4).walks(4000, least=2))
     half = dataset.num_relations
     steps = Counter((b - a) % (2 * half) for path in paths_of(batch) for a, b in pairwise(path))
     assert steps[half] == 0  # r⁻¹ after r
@@ -138,7 +139,7 @@ def test_walks_never_turn_back_where_there_is_another_way() -> None:
 def test_walks_turn_back_where_there_is_no_other_way() -> None:
     graph = MessageGraph.from_dataset(in_memory([(0, 0, 1)], [], [], num_entities=2))
     torch.manual_seed(13)
-    batch = WalkSampler(graph, 5).sample(50)
+    batch = Batch.of_walks(WalkSampler(graph, 5).walks(50, least=2))
     for head, path, tail in zip(
         batch.head.tolist(), paths_of(batch), batch.tail.tolist(), strict=True
     ):

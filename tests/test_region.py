@@ -20,7 +20,7 @@ from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import ConfigError, ScoreError
 from kgtool.explain import explain_triple
 from kgtool.extend import sizes
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.model import PathModel
 from kgtool.objective import AllPathsObjective
 from kgtool.ops import Reach, Region, Task

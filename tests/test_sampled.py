@@ -15,9 +15,9 @@ from kgtool.config import parse_config
 from kgtool.data.dataset import KGDataset, invert
 from kgtool.encoder import RGCNEncoder
 from kgtool.errors import ConfigError
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.sampling import draw_around
 from kgtool.model import KGModel
-from kgtool.neighbourhood import draw_around
 from kgtool.objective import SampledObjective, make_objective
 from kgtool.ops import known_among, rows, sample_in_edges
 from kgtool.optimizer import clip_norm

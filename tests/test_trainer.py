@@ -26,11 +26,11 @@ from kgtool.config import Config, TrainingConfig
 from kgtool.data.dataset import KGDataset
 from kgtool.errors import Interrupted, RunError, TrainingError
 from kgtool.evaluator import evaluate_model
+from kgtool.graph.random_walk import WalkSampler
 from kgtool.model import KGModel
 from kgtool.ops import entity_loss
 from kgtool.optimizer import learning_rate
 from kgtool.perplexity import perplexity
-from kgtool.queries import WalkSampler
 from kgtool.run import BEGINNING, BEST, HISTORY, LAST, LOG, OWNERS, PREVIOUS, Run
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.trainer import train

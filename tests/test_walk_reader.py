@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from kgtool.decoder import OnePathDecoder, WalkReadout
-from kgtool.graph import MessageGraph
-from kgtool.queries import Walks, WalkSampler
+from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.random_walk import Walks, WalkSampler
 from kgtool.walk_reader import WalkReader
 from tests.graphs import random_dataset
 

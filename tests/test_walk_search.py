@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kgtool.data.dataset import KGDataset
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.walk_search import likeliest_routes, next_steps, walk_ends
 from tests.graphs import edges_of, random_dataset
 from tests.test_queries import ends

@@ -16,7 +16,7 @@ from torch import Tensor
 from kgtool.data.dataset import invert
 from kgtool.distributed import process_group
 from kgtool.distributed.sharding import Shards
-from kgtool.graph import MessageGraph
+from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.ops import Incidence, sample_in_edges
 
 

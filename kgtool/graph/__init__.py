@@ -1,0 +1,1 @@
+"""The knowledge graph on DGL, and what is drawn from it: neighbourhoods, walks, partitions."""

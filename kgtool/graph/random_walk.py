@@ -1,0 +1,115 @@
+"""Random walks over the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kgtool.graph.knowledge_graph import MessageGraph
+
+
+@dataclass(frozen=True, eq=False)
+class Walks:
+    """Walks `e_0 r_1 e_1 … r_k e_k`.
+
+    Attributes:
+        entity: `(q, max_length + 1)` int64.
+        relation: `(q, max_length)` int64 relation ids.
+        length: `(q,)` int64, k. What stands beyond is some way on, and not of the walk.
+        edge: `(q, max_length)` int64, the edges walked.
+    """
+
+    entity: Tensor
+    relation: Tensor
+    length: Tensor
+    edge: Tensor
+
+    def __getitem__(self, rows: Tensor) -> Walks:
+        """The walks at rows `(n,)` int64."""
+        return Walks(self.entity[rows], self.relation[rows], self.length[rows], self.edge[rows])
+
+    @property
+    def taken(self) -> Tensor:
+        """`(q, max_length)` bool: the steps that are of a walk."""
+        return torch.arange(self.relation.shape[1]) < self.length.unsqueeze(1)
+
+    @property
+    def end(self) -> Tensor:
+        """`(q,)` int64, e_k."""
+        return self.entity.gather(1, self.length.unsqueeze(1)).squeeze(1)
+
+
+class WalkSampler:
+    """Random walks over the message graph.
+
+    Guu et al. 2015 train on the paths that they take: these teach relations to compose.
+
+    A walk does not turn back over the edge that it came by unless there is no other. So every edge
+    is as likely as any other at every step.
+
+    Args:
+        graph: inverses included, so that walks go both ways.
+        max_length: relations in the longest walk.
+        generator: draws them, torch's default where None.
+    """
+
+    def __init__(
+        self, graph: MessageGraph, max_length: int, generator: torch.Generator | None = None
+    ) -> None:
+        self.graph = graph
+        self.max_length = max_length
+        self._generator = generator
+        self._out = torch.argsort(graph.head, stable=True)  # edges by head
+        degree = torch.bincount(graph.head, minlength=graph.num_entities)
+        self._degree = degree
+        self._first = degree.cumsum(0) - degree
+        # Where an edge stands among the out-edges of its head.
+        self._slot = torch.argsort(self._out) - self._first[graph.head]
+
+    def walks(self, count: int, least: int = 1) -> Walks:
+        """Walks of `least` to `max_length` edges, lengths and first edges uniform."""
+        length = self._draw(least, self.max_length + 1, count)
+        edge = self._draw(0, self.graph.num_edges, count)
+        return self._walks(self._follow(edge), length)
+
+    def walks_through(self, edges: Tensor, count: int) -> Walks:
+        """Walks of 1 to `max_length` edges, one of them drawn from `edges` `(k,)`.
+
+        Length, edge and its place in the walk are uniform. The walk goes on from there both ways.
+        """
+        length = self._draw(1, self.max_length + 1, count)
+        edge = edges[self._draw(0, len(edges), count)]
+        uniform = torch.rand(count, dtype=torch.double, generator=self._generator)
+        place = (uniform * length).long()
+        forth = self._follow(edge)
+        back = self.graph.inverse[self._follow(self.graph.inverse[edge])]
+        both = torch.cat([back.flip(1)[:, :-1], forth], dim=1)  # the edge drawn in the middle
+        first = self.max_length - 1 - place
+        columns = first.unsqueeze(1) + torch.arange(self.max_length)
+        return self._walks(both.gather(1, columns), length)
+
+    def _walks(self, edge: Tensor, length: Tensor) -> Walks:
+        graph = self.graph
+        entity = torch.cat([graph.head[edge[:, :1]], graph.tail[edge]], dim=1)
+        return Walks(entity, graph.relation[edge], length, edge)
+
+    def _draw(self, low: int, high: int, count: int) -> Tensor:
+        return torch.randint(low, high, (count,), generator=self._generator)
+
+    def _follow(self, edge: Tensor) -> Tensor:
+        """`(q, max_length)`: each edge and what a walk takes after it."""
+        edges = [edge]
+        while len(edges) < self.max_length:
+            edges.append(self._next(edges[-1]))
+        return torch.stack(edges, dim=1)
+
+    def _next(self, edge: Tensor) -> Tensor:
+        """A uniform out-edge of each edge's tail; its inverse only if there is no other."""
+        node, back = self.graph.tail[edge], self._slot[self.graph.inverse[edge]]
+        others = (self._degree[node] - 1).clamp(min=1)
+        drawn = torch.rand(len(node), dtype=torch.double, generator=self._generator)
+        offset = (drawn * others).long()
+        offset += (self._degree[node] > 1) & (offset >= back)
+        return self._out[self._first[node] + offset]
