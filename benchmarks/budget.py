@@ -21,12 +21,12 @@ from benchmarks import common, scale
 # isort: split
 import torch
 
-from kgtool.all_paths import AllPathsDecoder
 from kgtool.config import AllPathsConfig
 from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.graph.knowledge_graph import MessageGraph
-from kgtool.model import PathModel
+from kgtool.models.all_paths import AllPathsDecoder
+from kgtool.models.model import PathModel
 from kgtool.objective import AllPathsObjective
 from kgtool.ops import in_threads
 

@@ -33,8 +33,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.encoder import Decomposition, RGCNLayer
 from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.models.rgcn import Decomposition, RGCNLayer
 from kgtool.ops.runtime.compiling import FASTMATH, match_threads
 
 TOLERANCE = 1e-4  # of the largest value of a tensor: float32 sums in another order

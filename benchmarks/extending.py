@@ -28,10 +28,10 @@ from torch import Tensor
 
 import kgtool
 from kgtool import KGDataset, Run, evaluate_model
-from kgtool.build import build_model
 from kgtool.data.loaders.write import write_dataset, write_triples
 from kgtool.extend import carry
-from kgtool.model import KGModel, PathModel
+from kgtool.models.factory import build_model
+from kgtool.models.model import KGModel, PathModel
 from kgtool.run import BEST
 from kgtool.storage.checkpoint import load_tensors
 

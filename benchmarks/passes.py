@@ -19,12 +19,12 @@ from benchmarks.common import console
 import torch
 from torch import Tensor, nn
 
-from kgtool.all_paths import AllPathsDecoder
 from kgtool.config import AllPathsConfig
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.graph.knowledge_graph import MessageGraph
-from kgtool.model import PathModel
+from kgtool.models.all_paths import AllPathsDecoder
+from kgtool.models.model import PathModel
 from kgtool.objective import AllPathsObjective
 from kgtool.ops import in_threads
 from kgtool.ops.runtime.lanes import add, kernel, lanes_of, load, multiply, store, zero

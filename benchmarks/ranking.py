@@ -35,12 +35,12 @@ from kgtool import Evaluation, KGDataset, evaluate_model
 from kgtool.candidates import Sampled
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import invert
-from kgtool.decoder import OnePathDecoder
 from kgtool.evaluator import SIDES
 from kgtool.metrics import POLICIES
+from kgtool.models.path_gru import OnePathDecoder
+from kgtool.models.scorers import Scorer
 from kgtool.ranking import Ranks, block_shape, rank_tails
 from kgtool.results import Results
-from kgtool.scorers import Scorer
 
 LONG = 20_000  # entities
 SAMPLED = 500  # candidates

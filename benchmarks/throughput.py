@@ -41,7 +41,7 @@ from torch import nn
 
 from kgtool import KGDataset
 from kgtool.config import Config, parse_config
-from kgtool.model import KGModel
+from kgtool.models.model import KGModel
 from kgtool.objective import OnePathObjective
 from kgtool.updates import Updater
 

@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.data.dataset import Vocabulary
 from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.models.all_paths import AllPathsDecoder, Feed
 from kgtool.ops import Reach, Region, path_rows
 
 # Ends of paths that each step of the search keeps.

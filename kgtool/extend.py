@@ -18,8 +18,8 @@ from kgtool.config import Config
 from kgtool.data.dataset import Vocabulary
 from kgtool.errors import RunError
 from kgtool.graph.knowledge_graph import MessageGraph
-from kgtool.model import KGModel, PathModel
-from kgtool.scorers import Scorer
+from kgtool.models.model import KGModel, PathModel
+from kgtool.models.scorers import Scorer
 from kgtool.storage.checkpoint import unfit
 
 ROUNDS = 8  # new entities farther than that from all old ones start from the mean

@@ -1,4 +1,4 @@
-"""Scores of the few entities that passes keep, the others alike; answers compared with both."""
+"""Answers compared with the few entities that passes keep, and with all others at once."""
 
 from __future__ import annotations
 
@@ -8,23 +8,7 @@ import torch
 from torch import Tensor
 
 from kgtool.data.answer_index import AnswerIndex
-
-
-class KeptScores(NamedTuple):
-    """Scores of the entities that the passes of n queries keep, and the one score of all others.
-
-    Attributes:
-        first: `(n + 1,)` int64: what is kept of query `i` is `first[i]:first[i + 1]` of the next
-            two.
-        entity: `(p,)` int64, each once a query, in no order.
-        score: `(p,)` float.
-        rest: `(n,)` float, the score of every other entity.
-    """
-
-    first: Tensor
-    entity: Tensor
-    score: Tensor
-    rest: Tensor
+from kgtool.models.scorers import KeptScores
 
 
 class Compared(NamedTuple):

@@ -14,7 +14,8 @@ from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.graph.random_walk import WalkSampler
-from kgtool.model import KGModel, PathModel
+from kgtool.models.model import KGModel, PathModel
+from kgtool.models.walk_gru import WalkReader
 from kgtool.ops import (
     Reach,
     Region,
@@ -26,7 +27,6 @@ from kgtool.ops import (
 )
 from kgtool.queries import Batch, PassBatch, PassSampler, epoch_order, link_queries
 from kgtool.regularizer import dura
-from kgtool.walk_reader import WalkReader
 
 
 class Objective(Protocol):

@@ -30,7 +30,7 @@ from torch import Tensor
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.graph.random_walk import Walks, WalkSampler
-from kgtool.walk_reader import WalkReader
+from kgtool.models.walk_gru import WalkReader
 
 # Walks of train that the bigrams are counted on, and walks that are read at a time.
 COUNTED = 50_000

@@ -21,12 +21,12 @@ from kgtool.data.dataset import SPLITS, KGDataset
 from kgtool.data.labels import Words
 from kgtool.errors import KGToolError, RunError
 from kgtool.explain import Explanation, explain_triple, name_path
+from kgtool.models.scorers import PathScorer, Scorer
 from kgtool.path_scores import ComposedSteps
 from kgtool.probability import Probability, fit_probability
 from kgtool.questions import Question
 from kgtool.relation_prediction import RelationModel, count_relations, fit_relations
 from kgtool.run import Run
-from kgtool.scorers import PathScorer, Scorer
 from kgtool.storage.checkpoint import load_fitted, save_tensors
 
 COLUMNS = ("question", "asked", "head", "relation", "tail", "score", "probability", "known")

@@ -19,7 +19,8 @@ from kgtool.data.answer_index import AnswerIndex
 from kgtool.distributed import process_group
 from kgtool.distributed.sharding import Shards
 from kgtool.errors import ScoreError
-from kgtool.kept import KeptScores, compare_kept
+from kgtool.kept import compare_kept
+from kgtool.models.scorers import KeptScores
 from kgtool.sweep import BlockScores, Chosen, sweep
 
 # Whole rows of scores made at a time: this many bytes of float32, so that what reads them finds
@@ -39,7 +40,7 @@ class ScoresTails(Protocol):
     """Anything that scores every tail of a batch of queries.
 
     A model may also have `block_scores`, as of `ScoresBlocks`, `kept_scores`, as of
-    `kgtool.scorers.PathScorer`, or `shards`, as of `kgtool.scorers.SpreadScorer`.
+    `kgtool.models.scorers.PathScorer`, or `shards`, as of `kgtool.models.scorers.SpreadScorer`.
     """
 
     def score_t(self, hr: Tensor) -> Tensor:

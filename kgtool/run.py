@@ -30,15 +30,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kgtool.build import load_model
 from kgtool.config import Config, load_config
 from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.data.loaders import load_dataset
 from kgtool.distributed.sharding import Shards
 from kgtool.errors import DataError, RunError
 from kgtool.graph.partition import shards_of
-from kgtool.model import KGModel, PathModel, scorer_of
-from kgtool.scorers import PathScorer, Scorer, SpreadScorer
+from kgtool.models.factory import load_model
+from kgtool.models.model import KGModel, PathModel, scorer_of
+from kgtool.models.scorers import PathScorer, Scorer, SpreadScorer
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import (
     atomic_write,

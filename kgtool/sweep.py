@@ -4,7 +4,7 @@ A block's scores are few enough to be read from the cache, and a table of entiti
 all queries of the batch. An answer is compared by its score in the block where it stands, which is
 not known before that block has been read. So it is first taken from a product with the answers
 alone; where that was not the same number to the bit, all is read again. (MKL gives a score the same
-bits in all products of a dozen queries or more, see `PRODUCT_ROWS` in `kgtool.scorers`.)
+bits in all products of a dozen queries or more, see `PRODUCT_ROWS` in `kgtool.models.scorers`.)
 """
 
 from __future__ import annotations

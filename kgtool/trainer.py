@@ -20,7 +20,7 @@ from kgtool.distributed import process_group
 from kgtool.errors import ConfigError, Interrupted, KGToolError, RunError, TrainingError, harmless
 from kgtool.evaluator import Evaluation, evaluate_model
 from kgtool.extend import carry, check_sizes, start_entities
-from kgtool.model import PathModel
+from kgtool.models.model import PathModel
 from kgtool.ops import hold_threads, keep_large_blocks
 from kgtool.optimizer import learning_rate
 from kgtool.run import (

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kgtool.build import build_model
 from kgtool.config import Config, TrainingConfig
 from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.errors import TrainingError
 from kgtool.graph.partition import shards_of
-from kgtool.model import KGModel, scorer_of
+from kgtool.models.factory import build_model
+from kgtool.models.model import KGModel, scorer_of
+from kgtool.models.scorers import PathScorer, Scorer, SpreadScorer
 from kgtool.objective import make_objective
 from kgtool.ops import by_row, in_threads
 from kgtool.optimizer import (
@@ -28,7 +29,6 @@ from kgtool.optimizer import (
     set_rate,
     training_dtype,
 )
-from kgtool.scorers import PathScorer, Scorer, SpreadScorer
 from kgtool.storage.checkpoint import Tensors, load_weights, pack_optimizer, unpack_optimizer
 from kgtool.storage.memmap import MappedTables
 

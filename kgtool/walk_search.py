@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kgtool.graph.knowledge_graph import MessageGraph
-from kgtool.walk_reader import WalkReader
+from kgtool.models.walk_gru import WalkReader
 
 # Beginnings of paths that each step of the search keeps.
 BEAM = 256
@@ -99,8 +99,8 @@ def likeliest_routes(
 ) -> list[Route]:  # fmt: skip
     """The likeliest relation paths of 1 to `max_length` steps from a head, likeliest first.
 
-    With the formulas of `kgtool.walk_reader`, the probabilities of all paths of any length sum to
-    1. A beginning is at least as likely as what it begins; so the search drops those less likely
+    With the formulas of `kgtool.models.walk_gru`, the probabilities of all paths of any length sum
+    to 1. A beginning is at least as likely as what it begins; so the search drops those less likely
     than `top` found paths, and is exact as long as no step keeps more than `beam`.
 
     Args:

@@ -50,4 +50,4 @@ def _hear_signals() -> None:
 def _on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train on the CPU, where a seed gives the same bits, but in tests marked `on_device`."""
     if "on_device" not in request.keywords:
-        monkeypatch.setattr("kgtool.build.path_device", lambda: torch.device("cpu"))
+        monkeypatch.setattr("kgtool.models.factory.path_device", lambda: torch.device("cpu"))

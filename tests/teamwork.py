@@ -15,7 +15,6 @@ from torch import Tensor
 
 from kgtool import trainer
 from kgtool.blend import fit_blend
-from kgtool.build import build_model
 from kgtool.candidates import parse_candidates
 from kgtool.config import Config
 from kgtool.distributed import process_group
@@ -27,10 +26,11 @@ from kgtool.graph import partition
 from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.graph.partition import metis, shards_of
 from kgtool.graph.sampling import draw_around
-from kgtool.model import KGModel
+from kgtool.models.factory import build_model
+from kgtool.models.model import KGModel
+from kgtool.models.scorers import SpreadScorer
 from kgtool.ops import rows as rows_of
 from kgtool.run import Run
-from kgtool.scorers import SpreadScorer
 from kgtool.storage.checkpoint import load_either, load_tensors, save_tensors
 from kgtool.storage.files import write_json
 from kgtool.trainer import train

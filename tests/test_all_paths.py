@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from kgtool.all_paths import AllPathsDecoder, Feed
 from kgtool.data.dataset import KGDataset
 from kgtool.graph.knowledge_graph import MessageGraph
-from kgtool.model import PathModel
+from kgtool.models.all_paths import AllPathsDecoder, Feed
+from kgtool.models.model import PathModel
+from kgtool.models.scorers import PathScorer
 from kgtool.ops import path_loss, path_step
 from kgtool.ops.all_paths.path_messages import EPSILON, LEAST_VARIANCE
 from kgtool.queries import PassSampler
-from kgtool.scorers import PathScorer
 from tests.graphs import edges_of, random_dataset
 from tests.runs import in_memory
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from kgtool.decoder import GRUCell, OnePathDecoder
-from kgtool.encoder import RGCNEncoder
 from kgtool.graph.knowledge_graph import MessageGraph
-from kgtool.model import KGModel
+from kgtool.models.model import KGModel
+from kgtool.models.path_gru import GRUCell, OnePathDecoder
+from kgtool.models.rgcn import RGCNEncoder
 from tests.graphs import random_dataset
 
 N, R, DIM, MAX_LENGTH = 7, 6, 5, 4

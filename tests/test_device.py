@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 import kgtool
-from kgtool.all_paths import AllPathsDecoder
 from kgtool.config import AllPathsConfig
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.graph.knowledge_graph import MessageGraph
-from kgtool.model import PathModel
+from kgtool.models.all_paths import AllPathsDecoder
+from kgtool.models.model import PathModel
 from kgtool.objective import AllPathsObjective
 from kgtool.ops import path_loss, path_step
 from kgtool.ops.all_paths import path_step_torch

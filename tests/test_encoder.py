@@ -12,8 +12,8 @@ from dgl.nn.pytorch import RelGraphConv
 from torch import Tensor, nn
 
 from kgtool.data.dataset import KGDataset, invert
-from kgtool.encoder import Decomposition, RGCNEncoder, RGCNLayer, Start
 from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.models.rgcn import Decomposition, RGCNEncoder, RGCNLayer, Start
 from tests.graphs import edges_of, random_dataset, tensor_of
 from tests.runs import in_memory
 

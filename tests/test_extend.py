@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 import kgtool
-from kgtool.build import build_model
 from kgtool.config import Config
 from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary, with_inverses
 from kgtool.data.growth import grow
@@ -23,7 +22,8 @@ from kgtool.data.loaders.write import write_dataset
 from kgtool.errors import DataError, Interrupted, KGToolError, RunError
 from kgtool.evaluator import evaluate_model
 from kgtool.extend import carry, sizes, start_entities
-from kgtool.model import KGModel
+from kgtool.models.factory import build_model
+from kgtool.models.model import KGModel
 from kgtool.run import BEST, LAST, PREVIOUS, Run
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import read_json

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from kgtool.build import build_model
 from kgtool.config import parse_config
+from kgtool.models.factory import build_model
 from kgtool.optimizer import ADAGRAD_WEIGHTS, make_optimizer, set_rate
 from tests.runs import ring, tiny_config
 

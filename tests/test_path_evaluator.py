@@ -19,11 +19,11 @@ from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.data.loaders import load_dataset
 from kgtool.errors import ConfigError, DataError, ScoreError
 from kgtool.evaluator import evaluate_model
+from kgtool.models.scorers import Scorer
 from kgtool.path_evaluator import COLUMNS, METRICS, PathEvaluation, evaluate_path_queries
 from kgtool.path_queries import PARTS, PathQueries, sample_path_queries
 from kgtool.path_scores import ComposedSteps
 from kgtool.run import Run
-from kgtool.scorers import Scorer
 from kgtool.storage.files import read_json
 from kgtool.storage.tables import load_table
 from kgtool.trainer import train

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 import kgtool
-from kgtool.all_paths import AllPathsDecoder
 from kgtool.config import AllPathsConfig
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset, with_inverses
@@ -21,7 +20,8 @@ from kgtool.errors import ConfigError, ScoreError
 from kgtool.explain import explain_triple
 from kgtool.extend import sizes
 from kgtool.graph.knowledge_graph import MessageGraph
-from kgtool.model import PathModel
+from kgtool.models.all_paths import AllPathsDecoder
+from kgtool.models.model import PathModel
 from kgtool.objective import AllPathsObjective
 from kgtool.ops import Reach, Region, Task
 from kgtool.ops.all_paths import growth, region

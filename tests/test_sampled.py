@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kgtool.build import build_model
 from kgtool.config import parse_config
 from kgtool.data.dataset import KGDataset, invert
-from kgtool.encoder import RGCNEncoder
 from kgtool.errors import ConfigError
 from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.graph.sampling import draw_around
-from kgtool.model import KGModel
+from kgtool.models.factory import build_model
+from kgtool.models.model import KGModel
+from kgtool.models.rgcn import RGCNEncoder
 from kgtool.objective import SampledObjective, make_objective
 from kgtool.ops import known_among, rows, sample_in_edges
 from kgtool.optimizer import clip_norm
@@ -133,7 +133,7 @@ def test_states_are_the_same_in_parts(graph, monkeypatch):
     encoder = RGCNEncoder(graph.num_entities, 3, 6, 2).eval()
     with torch.no_grad():
         whole = encoder(graph)[0]
-        monkeypatch.setattr("kgtool.encoder.ENTITIES", 5)
+        monkeypatch.setattr("kgtool.models.rgcn.ENTITIES", 5)
         assert torch.equal(encoder(graph)[0], whole)
 
 

@@ -16,10 +16,10 @@ from kgtool.blend import WEIGHTS, Blend, fit_blend
 from kgtool.candidates import Sampled, Types
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.decoder import OnePathDecoder
 from kgtool.errors import ScoreError
+from kgtool.models.path_gru import OnePathDecoder
+from kgtool.models.scorers import Scorer
 from kgtool.ranking import Candidates, Ranking, Ranks, blocks_of, rank_tails
-from kgtool.scorers import Scorer
 from tests.graphs import random_dataset, tuples_of
 from tests.runs import Table
 

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from benchmarks.strangers import in_a_team
 from kgtool import objective, trainer
-from kgtool.build import build_model
 from kgtool.config import Config, TrainingConfig
 from kgtool.data.dataset import KGDataset
 from kgtool.errors import Interrupted, RunError, TrainingError
 from kgtool.evaluator import evaluate_model
 from kgtool.graph.random_walk import WalkSampler
-from kgtool.model import KGModel
+from kgtool.models.factory import build_model
+from kgtool.models.model import KGModel
 from kgtool.ops import entity_loss
 from kgtool.optimizer import learning_rate
 from kgtool.perplexity import perplexity
@@ -698,8 +698,8 @@ def test_all_paths_train_and_resume(tmp_path, hide, dropout):
 @pytest.mark.parametrize("make", [all_paths_config, tiny_config])
 def test_a_step_is_the_optimisers_on_the_mean_loss(tmp_path, monkeypatch, make, edges_a_part):
     """Whatever the number of parts, and however their gradients lie in memory."""
-    monkeypatch.setattr("kgtool.all_paths.LEAST_EDGES", edges_a_part)
-    monkeypatch.setattr("kgtool.all_paths.MOST_EDGES", edges_a_part)
+    monkeypatch.setattr("kgtool.models.all_paths.LEAST_EDGES", edges_a_part)
+    monkeypatch.setattr("kgtool.models.all_paths.MOST_EDGES", edges_a_part)
     dataset, config = ring(), make(optimizer="adamw", decay="none", warmup_steps=1)
     run = Run(tmp_path, config, dataset.vocabulary)
     mine, plain = (

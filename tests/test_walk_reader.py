@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kgtool.decoder import OnePathDecoder, WalkReadout
 from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.graph.random_walk import Walks, WalkSampler
-from kgtool.walk_reader import WalkReader
+from kgtool.models.path_gru import OnePathDecoder, WalkReadout
+from kgtool.models.walk_gru import WalkReader
 from tests.graphs import random_dataset
 
 R, DIM, MAX_LENGTH = 6, 5, 3

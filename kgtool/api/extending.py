@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kgtool.api.runs import loaded, opened
-from kgtool.build import build_model
 from kgtool.data.dataset import KGDataset
 from kgtool.data.growth import grow
 from kgtool.data.loaders import LOOK, Reading, load_negatives, read_triples
 from kgtool.data.loaders.write import write_dataset
 from kgtool.errors import DataError
 from kgtool.extend import carry, start_entities
+from kgtool.models.factory import build_model
 from kgtool.run import BEST, HISTORY, LOG, Run, refuse_taken
 from kgtool.run_log import log_to
 from kgtool.storage.checkpoint import load_tensors, save_tensors

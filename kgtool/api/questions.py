@@ -13,6 +13,7 @@ from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders import load_negatives
 from kgtool.errors import DataError
 from kgtool.metrics import HITS
+from kgtool.models.scorers import Scorer
 from kgtool.ops import keep_large_blocks
 from kgtool.path_evaluator import evaluate_path_queries
 from kgtool.path_queries import LENGTHS, MAX_ANSWERS, QUERIES, sample_path_queries
@@ -21,7 +22,6 @@ from kgtool.relation_prediction import RelationEvaluation
 from kgtool.relation_prediction import evaluate_relations as find_relations
 from kgtool.results import PathResults
 from kgtool.run import Run
-from kgtool.scorers import Scorer
 from kgtool.storage.files import write_json
 from kgtool.storage.tables import save_table
 

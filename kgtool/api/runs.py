@@ -8,9 +8,9 @@ from typing import Any
 
 from kgtool.data.dataset import KGDataset
 from kgtool.errors import RunError
+from kgtool.models.scorers import PathScorer, Scorer
 from kgtool.ranking import Candidates
 from kgtool.run import Run, versions
-from kgtool.scorers import PathScorer, Scorer
 
 
 def opened(run: Run | str | Path) -> Run:

@@ -13,8 +13,8 @@ from kgtool.breakdown import ENTITIES
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import RunError
 from kgtool.explain import Explanation, explain_triple, name_path
+from kgtool.models.scorers import PathScorer, Scorer
 from kgtool.ranking import ScoresTails
-from kgtool.scorers import PathScorer, Scorer
 
 SEEN = ENTITIES[0]
 CASES = 5  # of each kind

@@ -15,6 +15,7 @@ from kgtool.config import Config
 from kgtool.data.dataset import KNOWN_BY, SPLITS, KGDataset
 from kgtool.errors import DataError
 from kgtool.metrics import LEVEL, NEGATIVES
+from kgtool.models.scorers import PathScorer, Scorer
 from kgtool.page import charts
 from kgtool.page.cases import choose, count_ranks, describe, queries_of
 from kgtool.page.embedding_map import embedding_map
@@ -25,7 +26,6 @@ from kgtool.page.tables import by_queries, groups_of, metric_rows
 from kgtool.picture import short
 from kgtool.ranking import ScoresTails
 from kgtool.run import LOG, Run
-from kgtool.scorers import PathScorer, Scorer
 
 # What the queries are grouped by, besides relations, with how to read it.
 BREAKDOWNS = {

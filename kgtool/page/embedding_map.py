@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from kgtool.data.dataset import KGDataset
-from kgtool.scorers import PathScorer, Scorer
+from kgtool.models.scorers import PathScorer, Scorer
 
 # Most entities shown: states that are there, and states that cost a pass each.
 SHOWN, PASSES = 2000, 1000

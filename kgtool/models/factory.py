@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
-from kgtool.all_paths import AllPathsDecoder
 from kgtool.config import Config, EncoderConfig
 from kgtool.data.dataset import KGDataset
-from kgtool.decoder import OnePathDecoder, WalkReadout
 from kgtool.distributed.sharding import Shards
-from kgtool.encoder import RGCNEncoder
 from kgtool.errors import ConfigError
 from kgtool.graph.knowledge_graph import MessageGraph
-from kgtool.model import KGModel, PathModel, path_device
+from kgtool.models.all_paths import AllPathsDecoder
+from kgtool.models.model import KGModel, PathModel, path_device
+from kgtool.models.path_gru import OnePathDecoder, WalkReadout
+from kgtool.models.rgcn import RGCNEncoder
 from kgtool.ops import large, machine_bytes
 from kgtool.storage.checkpoint import Tensors, check_fit
 

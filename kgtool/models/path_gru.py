@@ -1,6 +1,6 @@
 """The one-path decoder: a GRU reads a relation path from a head and scores every tail at once.
 
-Where it is asked to, it also reads whole walks, see `kgtool.walk_reader`.
+Where it is asked to, it also reads whole walks, see `kgtool.models.walk_gru`.
 
 Guu et al. 2015 ("Traversing Knowledge Graphs in Vector Space") and Das et al. 2017 ("Chains of
 Reasoning"): `s_0 = e_h`, `s_i = GRU(input = w_{r_i}, state = s_{i-1})`,

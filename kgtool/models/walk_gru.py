@@ -27,8 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kgtool.decoder import OnePathDecoder, WalkReadout
 from kgtool.graph.random_walk import Walks
+from kgtool.models.path_gru import OnePathDecoder, WalkReadout
 from kgtool.ops import entity_loss
 
 

@@ -6,21 +6,38 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from kgtool.all_paths import AllPathsDecoder, Feed
-from kgtool.decoder import OnePathDecoder
 from kgtool.distributed.sharding import Shards
 from kgtool.graph.knowledge_graph import MessageGraph
-from kgtool.kept import KeptScores
+from kgtool.models.all_paths import AllPathsDecoder, Feed
+from kgtool.models.path_gru import OnePathDecoder
 from kgtool.ops import by_row, in_threads
 
 # Queries that a head's pairs are scored by at a time: their states are a few megabytes.
 QUERY_ROWS = 4096
 # MKL adds up products of fewer than 12 rows or columns in another order, with other bits.
 PRODUCT_ROWS = 16
+
+
+class KeptScores(NamedTuple):
+    """Scores of the entities that the passes of n queries keep, and the one score of all others.
+
+    Attributes:
+        first: `(n + 1,)` int64: what is kept of query `i` is `first[i]:first[i + 1]` of the next
+            two.
+        entity: `(p,)` int64, each once a query, in no order.
+        score: `(p,)` float.
+        rest: `(n,)` float, the score of every other entity.
+    """
+
+    first: Tensor
+    entity: Tensor
+    score: Tensor
+    rest: Tensor
 
 
 def _products(

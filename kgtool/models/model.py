@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kgtool.all_paths import AllPathsDecoder, Feed
-from kgtool.decoder import OnePathDecoder
 from kgtool.distributed.sharding import Shards
-from kgtool.encoder import RGCNEncoder
 from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.graph.sampling import all_around, draw_around
+from kgtool.models.all_paths import AllPathsDecoder, Feed
+from kgtool.models.path_gru import OnePathDecoder
+from kgtool.models.rgcn import RGCNEncoder
+from kgtool.models.scorers import PathScorer, Scorer, SpreadScorer
+from kgtool.models.walk_gru import WalkReader
 from kgtool.ops import rows
-from kgtool.scorers import PathScorer, Scorer, SpreadScorer
-from kgtool.walk_reader import WalkReader
 
 
 class KGModel(nn.Module):
