@@ -23,7 +23,7 @@ from benchmarks import common, scale
 
 # isort: split
 from kgtool.config import Config, parse_config
-from kgtool.evaluator import evaluate_model
+from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.models.factory import load_model
 from kgtool.ops.runtime import memory
 from kgtool.storage.checkpoint import load_tensors, save_tensors

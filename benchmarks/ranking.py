@@ -32,15 +32,15 @@ import torch
 from torch import Tensor, nn
 
 from kgtool import Evaluation, KGDataset, evaluate_model
-from kgtool.candidates import Sampled
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import invert
-from kgtool.evaluator import SIDES
-from kgtool.metrics import POLICIES
+from kgtool.evaluation.analysis.results import Results
+from kgtool.evaluation.candidates import Sampled
+from kgtool.evaluation.evaluator import SIDES
+from kgtool.evaluation.metrics import POLICIES
+from kgtool.evaluation.ranking import Ranks, block_shape, rank_tails
 from kgtool.models.path_gru import OnePathDecoder
 from kgtool.models.scorers import Scorer
-from kgtool.ranking import Ranks, block_shape, rank_tails
-from kgtool.results import Results
 
 LONG = 20_000  # entities
 SAMPLED = 500  # candidates

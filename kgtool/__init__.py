@@ -42,7 +42,7 @@ from kgtool.config import Config, load_config
 from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.data.loaders import Reading, dataset_of, load_dataset, read_triples
 from kgtool.errors import KGToolError
-from kgtool.evaluator import Evaluation, evaluate_model
+from kgtool.evaluation.evaluator import Evaluation, evaluate_model
 from kgtool.run import Run
 from kgtool.trainer import train
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kgtool.candidates import Types
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import invert
-from kgtool.likelihood import finite_scores, tail_likelihood
-from kgtool.ranking import ScoresTails, whole_rows
+from kgtool.evaluation.candidates import Types
+from kgtool.evaluation.likelihood import finite_scores, tail_likelihood
+from kgtool.evaluation.ranking import ScoresTails, whole_rows
 
 # Of an answer, see `features`; the first of them are of the question as it was asked.
 FEATURES, ASKED_FEATURES = 7, 4

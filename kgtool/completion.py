@@ -21,13 +21,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from kgtool.answers import asked_features, best_answers, features
-from kgtool.candidates import Types
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.data.statistics import Expected
-from kgtool.platt import Floats
+from kgtool.evaluation.calibration import Floats
+from kgtool.evaluation.candidates import Types
+from kgtool.evaluation.ranking import ScoresTails
 from kgtool.probability import Probability
-from kgtool.ranking import ScoresTails
 
 # Answers of a question that may enter the pool, and how much larger it is than what is wanted.
 ANSWERS = 10

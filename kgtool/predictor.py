@@ -15,17 +15,21 @@ import torch
 from torch import Tensor
 
 from kgtool.answers import best_answers, features
-from kgtool.candidates import Types
 from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import SPLITS, KGDataset
 from kgtool.data.labels import Words
 from kgtool.errors import KGToolError, RunError
+from kgtool.evaluation.candidates import Types
+from kgtool.evaluation.tasks.path_composition import ComposedSteps
+from kgtool.evaluation.tasks.relation_prediction import (
+    RelationModel,
+    count_relations,
+    fit_relations,
+)
 from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.models.scorers import PathScorer, Scorer
-from kgtool.path_scores import ComposedSteps
 from kgtool.probability import Probability, fit_probability
 from kgtool.questions import Question
-from kgtool.relation_prediction import RelationModel, count_relations, fit_relations
 from kgtool.run import Run
 from kgtool.storage.checkpoint import load_fitted, save_tensors
 
@@ -123,7 +127,7 @@ class Predictor:
             top: most answers of each.
             new: leave out what is known.
             typed: leave out entities of other types than train has shown on that side of the
-                relation, see `kgtool.candidates.Types`.
+                relation, see `kgtool.evaluation.candidates.Types`.
 
         Returns:
             A row an answer, by question, best first: `question` (its number, from 0), `asked`,

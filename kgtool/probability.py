@@ -23,13 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kgtool.answers import ASKED_FEATURES, FEATURES, best_answers, features
-from kgtool.calibration import expected_calibration_error
 from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.data.statistics import Expected
 from kgtool.errors import RunError
-from kgtool.platt import Floats, Platt, fit_platt
-from kgtool.ranking import ScoresTails
+from kgtool.evaluation.calibration import Floats, Platt, expected_calibration_error, fit_platt
+from kgtool.evaluation.ranking import ScoresTails
 from kgtool.storage.checkpoint import LARGEST, load_fitted, save_tensors
 
 QUESTIONS = 500  # asked, of either kind

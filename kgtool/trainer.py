@@ -18,7 +18,7 @@ from kgtool.config import Config
 from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.errors import ConfigError, Interrupted, KGToolError, RunError, TrainingError, harmless
-from kgtool.evaluator import Evaluation, evaluate_model
+from kgtool.evaluation.evaluator import Evaluation, evaluate_model
 from kgtool.extend import carry, check_sizes, start_entities
 from kgtool.models.model import PathModel
 from kgtool.ops import hold_threads, keep_large_blocks

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import kgtool
-from kgtool.baselines import BASELINES
 from kgtool.errors import KGToolError
+from kgtool.evaluation.baselines import BASELINES
 from kgtool.storage.files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from kgtool import trainer
-from kgtool.blend import fit_blend
-from kgtool.candidates import parse_candidates
 from kgtool.config import Config
 from kgtool.distributed import process_group
 from kgtool.distributed import sharding as shards_module
 from kgtool.distributed.sharding import Shards
 from kgtool.errors import RunError, ScoreError
-from kgtool.evaluator import evaluate_model
+from kgtool.evaluation.candidates import parse_candidates
+from kgtool.evaluation.ensemble import fit_blend
+from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.graph import partition
 from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.graph.partition import metis, shards_of

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from kgtool.answers import asked_features, best_answers, features
-from kgtool.candidates import Types
 from kgtool.completion import Completion, complete
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.data.statistics import LEAST_SHARE, Expected
 from kgtool.errors import RunError, ScoreError
+from kgtool.evaluation.candidates import Types
 from kgtool.predictor import follow
 from kgtool.probability import Probability, fit_probability
 from kgtool.similarity import nearest_rows

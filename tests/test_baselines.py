@@ -6,8 +6,9 @@ import networkx
 import pytest
 import torch
 
-from kgtool import baselines
-from kgtool.baselines import (
+from kgtool.data.dataset import KGDataset, with_inverses
+from kgtool.evaluation import baselines
+from kgtool.evaluation.baselines import (
     BASELINES,
     DAMPING,
     InverseRule,
@@ -15,8 +16,7 @@ from kgtool.baselines import (
     RankedFrequency,
     RelationFrequency,
 )
-from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.evaluator import evaluate_model
+from kgtool.evaluation.evaluator import evaluate_model
 from tests.graphs import random_dataset, tuples_of
 from tests.runs import in_memory, ring
 
@@ -132,7 +132,7 @@ def test_many_heads_are_walked_from_in_parts(monkeypatch):
     dataset = random_dataset(1)
     hr = torch.tensor([(5, 0), (0, 1), (2, 3), (5, 2)])
     together = PageRank.of(dataset).score_t(hr)
-    monkeypatch.setattr("kgtool.baselines.HEADS", 2)
+    monkeypatch.setattr("kgtool.evaluation.baselines.HEADS", 2)
     assert torch.allclose(PageRank.of(dataset).score_t(hr), together, atol=1e-7)
 
 

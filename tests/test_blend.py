@@ -10,12 +10,12 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import kgtool
-from kgtool.blend import WEIGHTS, Blend, fit_blend
 from kgtool.cli import app
 from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders import load_dataset
 from kgtool.errors import RunError
-from kgtool.evaluator import evaluate_model
+from kgtool.evaluation.ensemble import WEIGHTS, Blend, fit_blend
+from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.run import Run
 from kgtool.storage.files import read_json
 from kgtool.trainer import train

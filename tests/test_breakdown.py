@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kgtool.breakdown import (
+from kgtool.data.dataset import with_inverses
+from kgtool.evaluation.analysis.breakdown import (
     COLUMNS,
     RankedQueries,
     breakdown,
@@ -19,9 +20,8 @@ from kgtool.breakdown import (
     groupings,
     ranked_queries,
 )
-from kgtool.data.dataset import with_inverses
-from kgtool.evaluator import SIDES, evaluate_model
-from kgtool.metrics import POLICIES, Grouping
+from kgtool.evaluation.evaluator import SIDES, evaluate_model
+from kgtool.evaluation.metrics import POLICIES, Grouping
 from kgtool.ops import distance
 from tests.runs import Table, in_memory, ring
 

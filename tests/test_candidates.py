@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kgtool.candidates import Sampled, Types, parse_candidates
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import ConfigError, DataError
-from kgtool.evaluator import evaluate_model
-from kgtool.metrics import metrics_of, sampled_metrics_of
+from kgtool.evaluation.blockwise import Chosen
+from kgtool.evaluation.candidates import Sampled, Types, parse_candidates
+from kgtool.evaluation.evaluator import evaluate_model
+from kgtool.evaluation.metrics import metrics_of, sampled_metrics_of
+from kgtool.evaluation.ranking import Candidates, Ranking, rank_tails
 from kgtool.ops import offsets_of
-from kgtool.ranking import Candidates, Ranking, rank_tails
-from kgtool.sweep import Chosen
 from tests.graphs import random_dataset, tuples_of
 from tests.runs import Table, in_memory, ring
 

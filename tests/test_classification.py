@@ -10,16 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgtool.calibration import calibration_table
-from kgtool.classification import (
+from kgtool.data.dataset import KGDataset
+from kgtool.errors import ScoreError
+from kgtool.evaluation.calibration import calibration_table
+from kgtool.evaluation.tasks.triple_classification import (
     best_threshold,
     evaluate_triples,
     fit_classifier,
     sample_negatives,
     triple_features,
 )
-from kgtool.data.dataset import KGDataset
-from kgtool.errors import ScoreError
 from tests.runs import Table, in_memory, ring
 
 
@@ -38,7 +38,9 @@ def oracle(dataset: KGDataset) -> Table:
 
 
 def test_features_are_scores_and_log_likelihoods_of_both_ends(monkeypatch):
-    monkeypatch.setattr("kgtool.likelihood.whole_rows", lambda num_entities: 3)  # several chunks
+    monkeypatch.setattr(
+        "kgtool.evaluation.likelihood.whole_rows", lambda num_entities: 3
+    )  # several chunks
     dataset = ring()
     models = [random(dataset), random(dataset, 1)]
     found = triple_features(models, dataset.test, 24, 3)

@@ -533,14 +533,14 @@ def test_ctrl_c_gives_the_baselines_that_are_done(kgtool, run_copy, tmp_path, mo
         raise KeyboardInterrupt
 
     data, out = Run.open(run_copy).config.data, tmp_path / "trivial"
-    monkeypatch.setattr("kgtool.baselines.PageRank.walk", interrupt)
+    monkeypatch.setattr("kgtool.evaluation.baselines.PageRank.walk", interrupt)
     result = kgtool("evaluate", "--data", data, "--out", out)
     assert (result.code, result.err) == (0, "")
     assert sorted(place.name for place in out.iterdir()) == ["frequency", "inverse"]
     rows = [line.split()[0] for line in result.out.splitlines() if line.strip()]
     assert "inverse" in rows
     assert "pagerank" not in rows
-    monkeypatch.setattr("kgtool.baselines.RelationFrequency.score_t", interrupt)
+    monkeypatch.setattr("kgtool.evaluation.baselines.RelationFrequency.score_t", interrupt)
     assert kgtool("evaluate", "--data", data).code == 130
 
 

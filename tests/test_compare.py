@@ -13,10 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kgtool.breakdown import RankedQueries, breakdown
-from kgtool.compare import BETTER, COLUMNS, NOISE, WORSE, compare, p_value
-from kgtool.evaluator import SIDES
-from kgtool.metrics import Grouping
+from kgtool.evaluation.analysis.breakdown import RankedQueries, breakdown
+from kgtool.evaluation.analysis.significance import BETTER, COLUMNS, NOISE, WORSE, compare, p_value
+from kgtool.evaluation.evaluator import SIDES
+from kgtool.evaluation.metrics import Grouping
 
 CANDIDATES = 100
 NOTHING: dict[str, Grouping] = {}

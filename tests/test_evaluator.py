@@ -16,9 +16,9 @@ from rich.console import Console
 
 from kgtool.data.dataset import KGDataset
 from kgtool.errors import ScoreError
-from kgtool.evaluator import SIDES, Evaluation, evaluate_model
-from kgtool.metrics import HITS, POLICIES, metrics_of, sampled_metrics_of
-from kgtool.ranking import Ranks
+from kgtool.evaluation.evaluator import SIDES, Evaluation, evaluate_model
+from kgtool.evaluation.metrics import HITS, POLICIES, metrics_of, sampled_metrics_of
+from kgtool.evaluation.ranking import Ranks
 from kgtool.terminal.ranking import metrics_table
 from tests.runs import Table, in_memory, ring, write_folder
 

@@ -20,7 +20,7 @@ from kgtool.data.growth import grow
 from kgtool.data.loaders import load_dataset, load_negatives
 from kgtool.data.loaders.write import write_dataset
 from kgtool.errors import DataError, Interrupted, KGToolError, RunError
-from kgtool.evaluator import evaluate_model
+from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.extend import carry, sizes, start_entities
 from kgtool.models.factory import build_model
 from kgtool.models.model import KGModel

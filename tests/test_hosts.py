@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kgtool.evaluator import evaluate_model
+from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.run import BEST, LAST, LOG, Run
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import read_json

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from kgtool.errors import Interrupted, KGToolError
-from kgtool.evaluator import evaluate_model
+from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.ops.runtime import memory
 from kgtool.run import BEST, LAST, Run
 from kgtool.storage import memmap

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kgtool.metrics import (
+from kgtool.evaluation.metrics import (
     Grouping,
     addends,
     interval,
@@ -17,7 +17,7 @@ from kgtool.metrics import (
     metrics_of,
     resampled_sums,
 )
-from kgtool.ranking import Ranks
+from kgtool.evaluation.ranking import Ranks
 
 RANKS = st.lists(st.integers(1, 200), min_size=1, max_size=30)
 
@@ -82,7 +82,7 @@ def test_resampled_sums_are_draws_of_clusters():
 def test_chunks_of_rows_change_no_mean(monkeypatch):
     values = torch.ones(1000, 1)
     everyone = Grouping(("all",), torch.zeros(1000, dtype=torch.long))
-    monkeypatch.setattr("kgtool.metrics.CHUNK_ROWS", 64)
+    monkeypatch.setattr("kgtool.evaluation.metrics.CHUNK_ROWS", 64)
     sums = resampled_sums(values, torch.arange(1000), [everyone], resamples=500)[0][0, 0]
     assert float(sums.mean()) == pytest.approx(1000, rel=0.01)
     assert float(sums.std()) == pytest.approx(1000**0.5, rel=0.15)

@@ -12,17 +12,22 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import kgtool
-from kgtool import path_evaluator
 from kgtool.cli import app
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.data.loaders import load_dataset
 from kgtool.errors import ConfigError, DataError, ScoreError
-from kgtool.evaluator import evaluate_model
+from kgtool.evaluation.evaluator import evaluate_model
+from kgtool.evaluation.tasks import path_evaluator
+from kgtool.evaluation.tasks.path_composition import ComposedSteps
+from kgtool.evaluation.tasks.path_evaluator import (
+    COLUMNS,
+    METRICS,
+    PathEvaluation,
+    evaluate_path_queries,
+)
+from kgtool.evaluation.tasks.path_queries import PARTS, PathQueries, sample_path_queries
 from kgtool.models.scorers import Scorer
-from kgtool.path_evaluator import COLUMNS, METRICS, PathEvaluation, evaluate_path_queries
-from kgtool.path_queries import PARTS, PathQueries, sample_path_queries
-from kgtool.path_scores import ComposedSteps
 from kgtool.run import Run
 from kgtool.storage.files import read_json
 from kgtool.storage.tables import load_table

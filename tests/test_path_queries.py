@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kgtool import path_queries
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.path_queries import (
+from kgtool.evaluation.tasks import path_queries
+from kgtool.evaluation.tasks.path_queries import (
     PARTS,
     PathQueries,
     _Graphs,

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from kgtool import path_scores
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import ScoreError
-from kgtool.path_scores import DOUBT, ComposedSteps
+from kgtool.evaluation.tasks import path_composition
+from kgtool.evaluation.tasks.path_composition import DOUBT, ComposedSteps
 from tests.graphs import random_dataset, tuples_of
 from tests.runs import Table
 
@@ -55,8 +55,8 @@ def paths(dataset: KGDataset, lengths: list[int]) -> tuple[Tensor, Tensor, Tenso
 
 @pytest.mark.parametrize("rows", [1, 1000])
 def test_with_a_beam_as_wide_as_the_graph_all_ways_count(monkeypatch, rows):
-    monkeypatch.setattr(path_scores, "whole_rows", lambda num_entities: rows)
-    monkeypatch.setattr(path_scores, "ROWS", 3)
+    monkeypatch.setattr(path_composition, "whole_rows", lambda num_entities: rows)
+    monkeypatch.setattr(path_composition, "ROWS", 3)
     dataset = random_dataset(3, num_entities=6, num_train=14)
     model = table(dataset)
     head, path, length = paths(dataset, [2, 3, 1, 2, 4])

@@ -9,9 +9,9 @@ from itertools import pairwise
 import pytest
 import torch
 
+from kgtool.evaluation.tasks.walk_perplexity import counted_steps, perplexity, read_steps
 from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.graph.random_walk import Walks, WalkSampler
-from kgtool.perplexity import counted_steps, perplexity, read_steps
 from tests.graphs import edges_of, random_dataset
 from tests.runs import in_memory, ring
 from tests.test_walk_reader import R, Slow, make_reader, of
@@ -23,7 +23,7 @@ def draw(graph: MessageGraph, count: int, seed: int) -> Walks:
 
 @torch.no_grad()
 def test_steps_are_read_as_one_walk_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kgtool.perplexity.CHUNK", 8)
+    monkeypatch.setattr("kgtool.evaluation.tasks.walk_perplexity.CHUNK", 8)
     reader, graph = make_reader(), MessageGraph.from_dataset(random_dataset(8))
     walks = draw(graph, 21, 1)
     relation, entity = read_steps(reader, walks)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from kgtool.platt import design, fit_platt
+from kgtool.evaluation.calibration import design, fit_platt
 
 
 def test_the_design_has_a_part_of_all_and_one_of_each_relation():

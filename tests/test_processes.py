@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from kgtool.blend import fit_blend
-from kgtool.candidates import parse_candidates
 from kgtool.distributed import process_group
-from kgtool.evaluator import evaluate_model
+from kgtool.evaluation.candidates import parse_candidates
+from kgtool.evaluation.ensemble import fit_blend
+from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.run import BEST, LAST, Run
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import read_json

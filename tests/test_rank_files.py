@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from kgtool.breakdown import breakdown, groupings, ranked_queries
 from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.errors import DataError, KGToolError
-from kgtool.evaluator import evaluate_model
-from kgtool.rank_files import ranks_frame, read_matched, read_ranks
+from kgtool.evaluation.analysis.breakdown import breakdown, groupings, ranked_queries
+from kgtool.evaluation.analysis.rank_table import ranks_frame, read_matched, read_ranks
+from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.storage.tables import load_table, save_table
 from tests.runs import Table, ring
 

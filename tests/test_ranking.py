@@ -14,8 +14,8 @@ from torch import Tensor
 
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.errors import ScoreError
-from kgtool.metrics import metrics_of
-from kgtool.ranking import CHUNK_BYTES, Ranks, rank_tails
+from kgtool.evaluation.metrics import metrics_of
+from kgtool.evaluation.ranking import CHUNK_BYTES, Ranks, rank_tails
 from tests.runs import Table
 
 Triple = tuple[int, int, int]

@@ -17,6 +17,7 @@ from kgtool.config import AllPathsConfig
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import ConfigError, ScoreError
+from kgtool.evaluation.ranking import rank_tails
 from kgtool.explain import explain_triple
 from kgtool.extend import sizes
 from kgtool.graph.knowledge_graph import MessageGraph
@@ -27,7 +28,6 @@ from kgtool.ops import Reach, Region, Task
 from kgtool.ops.all_paths import growth, region
 from kgtool.ops.all_paths.growth import mix
 from kgtool.queries import PassSampler
-from kgtool.ranking import rank_tails
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.trainer import train
 from tests.graphs import edges_of, random_dataset

@@ -14,7 +14,12 @@ from torch import Tensor
 import kgtool
 from kgtool.data.dataset import KGDataset
 from kgtool.errors import ScoreError
-from kgtool.relation_prediction import PRIOR, _fit, evaluate_relations, fit_relations
+from kgtool.evaluation.tasks.relation_prediction import (
+    PRIOR,
+    _fit,
+    evaluate_relations,
+    fit_relations,
+)
 from kgtool.storage.tables import load_table
 from kgtool.trainer import train
 from tests.runs import all_paths_config, in_memory, ring, tiny_config

@@ -14,7 +14,7 @@ import kgtool
 from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.data.loaders import load_dataset
 from kgtool.errors import ConfigError, DataError, RunError
-from kgtool.evaluator import evaluate_model
+from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.models.factory import build_model
 from kgtool.run import BEST, LAST, Run, versions
 from kgtool.storage.checkpoint import save_tensors

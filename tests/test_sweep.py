@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kgtool import ranking
-from kgtool.blend import WEIGHTS, Blend, fit_blend
-from kgtool.candidates import Sampled, Types
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import ScoreError
+from kgtool.evaluation import ranking
+from kgtool.evaluation.candidates import Sampled, Types
+from kgtool.evaluation.ensemble import WEIGHTS, Blend, fit_blend
+from kgtool.evaluation.ranking import Candidates, Ranking, Ranks, blocks_of, rank_tails
 from kgtool.models.path_gru import OnePathDecoder
 from kgtool.models.scorers import Scorer
-from kgtool.ranking import Candidates, Ranking, Ranks, blocks_of, rank_tails
 from tests.graphs import random_dataset, tuples_of
 from tests.runs import Table
 

@@ -24,13 +24,13 @@ from kgtool import objective, trainer
 from kgtool.config import Config, TrainingConfig
 from kgtool.data.dataset import KGDataset
 from kgtool.errors import Interrupted, RunError, TrainingError
-from kgtool.evaluator import evaluate_model
+from kgtool.evaluation.evaluator import evaluate_model
+from kgtool.evaluation.tasks.walk_perplexity import perplexity
 from kgtool.graph.random_walk import WalkSampler
 from kgtool.models.factory import build_model
 from kgtool.models.model import KGModel
 from kgtool.ops import entity_loss
 from kgtool.optimizer import learning_rate
-from kgtool.perplexity import perplexity
 from kgtool.run import BEGINNING, BEST, HISTORY, LAST, LOG, OWNERS, PREVIOUS, Run
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.trainer import train

@@ -8,20 +8,20 @@ from pathlib import Path
 import pandas as pd
 
 from kgtool.api.runs import about_data, fitting, loaded, opened, result_file
-from kgtool.baselines import BASELINES
-from kgtool.blend import Blend, fit_blend
-from kgtool.candidates import parse_candidates
-from kgtool.compare import compare as compare_ranks
 from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders import load_dataset
 from kgtool.distributed import process_group
 from kgtool.errors import DataError
-from kgtool.evaluator import evaluate_model
-from kgtool.metrics import HITS
+from kgtool.evaluation.analysis.rank_table import read_matched
+from kgtool.evaluation.analysis.results import Results
+from kgtool.evaluation.analysis.significance import compare as compare_ranks
+from kgtool.evaluation.baselines import BASELINES
+from kgtool.evaluation.candidates import parse_candidates
+from kgtool.evaluation.ensemble import Blend, fit_blend
+from kgtool.evaluation.evaluator import evaluate_model
+from kgtool.evaluation.metrics import HITS
+from kgtool.evaluation.ranking import ScoresTails
 from kgtool.ops import keep_large_blocks
-from kgtool.rank_files import read_matched
-from kgtool.ranking import ScoresTails
-from kgtool.results import Results
 from kgtool.run import Run
 
 
@@ -46,8 +46,8 @@ def evaluate(
         data: the data set or its place; by default where it was when the run began.
         progress: show a progress bar.
         beside: further runs of the same labels, whose scores are added one after the other, each
-            by the weight that ranks valid best; see `kgtool.blend`. Their folders then stand in
-            the files' names, as in `metrics.with-<folder>.<split>.json`.
+            by the weight that ranks valid best; see `kgtool.evaluation.ensemble`. Their folders
+            then stand in the files' names, as in `metrics.with-<folder>.<split>.json`.
         hits: the k of Hits@k.
         candidates: what answers are ranked among: `all` entities; `sampled:500`, so many drawn at
             random for each; `types`, those that train has on that side of the relation;
@@ -114,7 +114,7 @@ def evaluate_baselines(
         candidates: as of `evaluate`.
 
     Returns:
-        Name → results, of `kgtool.baselines.BASELINES`.
+        Name → results, of `kgtool.evaluation.baselines.BASELINES`.
 
     Raises:
         DataError: when the data cannot be used.
@@ -158,7 +158,8 @@ def compare(
         hits: the k of Hits@k.
 
     Returns:
-        The table of `kgtool.compare`; the runs' names are those of `compared_names`.
+        The table of `kgtool.evaluation.analysis.significance`; the runs' names are those of
+        `compared_names`.
 
     Raises:
         DataError: when ranks are missing, or cannot be compared.

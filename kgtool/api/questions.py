@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kgtool.api.runs import about_data, loaded, opened, result_file, scorers
-from kgtool.classification import TripleEvaluation
-from kgtool.classification import evaluate_triples as tell_triples
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders import load_negatives
 from kgtool.errors import DataError
-from kgtool.metrics import HITS
+from kgtool.evaluation.analysis.results import PathResults
+from kgtool.evaluation.metrics import HITS
+from kgtool.evaluation.tasks.path_composition import ComposedSteps, ScoresPaths
+from kgtool.evaluation.tasks.path_evaluator import evaluate_path_queries
+from kgtool.evaluation.tasks.path_queries import LENGTHS, MAX_ANSWERS, QUERIES, sample_path_queries
+from kgtool.evaluation.tasks.relation_prediction import RelationEvaluation
+from kgtool.evaluation.tasks.relation_prediction import evaluate_relations as find_relations
+from kgtool.evaluation.tasks.triple_classification import TripleEvaluation
+from kgtool.evaluation.tasks.triple_classification import evaluate_triples as tell_triples
 from kgtool.models.scorers import Scorer
 from kgtool.ops import keep_large_blocks
-from kgtool.path_evaluator import evaluate_path_queries
-from kgtool.path_queries import LENGTHS, MAX_ANSWERS, QUERIES, sample_path_queries
-from kgtool.path_scores import ComposedSteps, ScoresPaths
-from kgtool.relation_prediction import RelationEvaluation
-from kgtool.relation_prediction import evaluate_relations as find_relations
-from kgtool.results import PathResults
 from kgtool.run import Run
 from kgtool.storage.files import write_json
 from kgtool.storage.tables import save_table
@@ -34,7 +34,7 @@ def evaluate_relations(
     beside: Sequence[Run | str | Path] = (),
     hits: Sequence[int] = HITS,
 ) -> RelationEvaluation:
-    """Relation prediction `(h, ?, t)` by a run, see `kgtool.relation_prediction`.
+    """Relation prediction `(h, ?, t)` by a run, see `kgtool.evaluation.tasks.relation_prediction`.
 
     Also written into its folder, to `relations.<split>.json` and, a row a triple, to
     `relations.<split>.tsv`.
@@ -70,7 +70,7 @@ def evaluate_triples(
     sampled: bool = False,
     seed: int = 0,
 ) -> TripleEvaluation:
-    """Triple classification by a run, see `kgtool.classification`.
+    """Triple classification by a run, see `kgtool.evaluation.tasks.triple_classification`.
 
     Also written into its folder, to `triples.<split>.json`, `calibration.<split>.tsv` and, a row a
     triple, to `triples.<split>.tsv`.
@@ -121,8 +121,9 @@ def evaluate_paths(
     """Answer path queries `(h, r_1/…/r_k, ?)` drawn from the data; also written into the folder.
 
     A one-path run reads a path as a whole; an all-paths run answers its steps one after the other
-    (see `kgtool.path_scores`). The files are `paths.<split>.tsv` and `.json`, of composed steps
-    where the run could read the path `paths.composed.<split>.tsv`; other data are named in them.
+    (see `kgtool.evaluation.tasks.path_composition`). The files are `paths.<split>.tsv` and `.json`,
+    of composed steps where the run could read the path `paths.composed.<split>.tsv`; other data are
+    named in them.
 
     Args:
         run: a run or its folder.

@@ -8,8 +8,8 @@ from typing import Any
 
 from kgtool.data.dataset import KGDataset
 from kgtool.errors import RunError
+from kgtool.evaluation.ranking import Candidates
 from kgtool.models.scorers import PathScorer, Scorer
-from kgtool.ranking import Candidates
 from kgtool.run import Run, versions
 
 

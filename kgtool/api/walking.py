@@ -12,8 +12,8 @@ from kgtool.api.runs import about_data, loaded, opened, result_file
 from kgtool.data.dataset import KGDataset
 from kgtool.data.labels import Words
 from kgtool.errors import DataError, RunError
+from kgtool.evaluation.tasks.walk_perplexity import WalkPerplexity, perplexity
 from kgtool.models.model import KGModel
-from kgtool.perplexity import WalkPerplexity, perplexity
 from kgtool.run import Run
 from kgtool.storage.files import write_json
 from kgtool.walk_search import likeliest_routes, next_steps

@@ -173,8 +173,8 @@ def metrics(
 
     Every column that is not one of a ranks file's own groups the queries.
     """
-    from kgtool.breakdown import breakdown
-    from kgtool.rank_files import read_ranks
+    from kgtool.evaluation.analysis.breakdown import breakdown
+    from kgtool.evaluation.analysis.rank_table import read_ranks
     from kgtool.storage.tables import save_table
     from kgtool.terminal.ranking import breakdown_table, ranked_among
 

@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kgtool.breakdown import ENTITIES
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import RunError
+from kgtool.evaluation.analysis.breakdown import ENTITIES
+from kgtool.evaluation.ranking import ScoresTails
 from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.models.scorers import PathScorer, Scorer
-from kgtool.ranking import ScoresTails
 
 SEEN = ENTITIES[0]
 CASES = 5  # of each kind
@@ -112,7 +112,7 @@ def choose(
     of others a model can know nothing.
 
     Args:
-        ranks: a row a query, see `kgtool.rank_files`.
+        ranks: a row a query, see `kgtool.evaluation.analysis.rank_table`.
         by_count: `(q,)`, in its order.
         cases: most of each kind.
     """

@@ -9,12 +9,13 @@ from typing import Any
 
 import jinja2
 
-from kgtool.blend import Blend
-from kgtool.breakdown import MANY
 from kgtool.config import Config
 from kgtool.data.dataset import KNOWN_BY, SPLITS, KGDataset
 from kgtool.errors import DataError
-from kgtool.metrics import LEVEL, NEGATIVES
+from kgtool.evaluation.analysis.breakdown import MANY
+from kgtool.evaluation.ensemble import Blend
+from kgtool.evaluation.metrics import LEVEL, NEGATIVES
+from kgtool.evaluation.ranking import ScoresTails
 from kgtool.models.scorers import PathScorer, Scorer
 from kgtool.page import charts
 from kgtool.page.cases import choose, count_ranks, describe, queries_of
@@ -24,7 +25,6 @@ from kgtool.page.names import Names, clean
 from kgtool.page.stored import Stored
 from kgtool.page.tables import by_queries, groups_of, metric_rows
 from kgtool.picture import short
-from kgtool.ranking import ScoresTails
 from kgtool.run import LOG, Run
 
 # What the queries are grouped by, besides relations, with how to read it.

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kgtool.breakdown import COLUMNS
 from kgtool.data.dataset import SPLITS, KGDataset
 from kgtool.errors import DataError, RunError
-from kgtool.evaluator import SIDES
-from kgtool.metrics import POLICIES
-from kgtool.rank_files import TRIPLE
+from kgtool.evaluation.analysis.breakdown import COLUMNS
+from kgtool.evaluation.analysis.rank_table import TRIPLE
+from kgtool.evaluation.evaluator import SIDES
+from kgtool.evaluation.metrics import POLICIES
 from kgtool.storage.files import read_json
 from kgtool.storage.tables import load_table
 
@@ -31,9 +31,9 @@ class Stored:
     """An evaluation as its files hold it.
 
     Attributes:
-        metrics: of `metrics.json`, see `kgtool.evaluator.Evaluation.to_dict`.
-        breakdown: see `kgtool.breakdown`.
-        ranks: see `kgtool.rank_files`.
+        metrics: of `metrics.json`, see `kgtool.evaluation.evaluator.Evaluation.to_dict`.
+        breakdown: see `kgtool.evaluation.analysis.breakdown`.
+        ranks: see `kgtool.evaluation.analysis.rank_table`.
         calibration: a row a bin of predicted probability: `probability` (their mean), `observed`
             (the share that are true) between `low` and `high`, and `count`; None without the file.
     """

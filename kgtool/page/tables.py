@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from kgtool.evaluator import SIDES
-from kgtool.metrics import POLICIES
+from kgtool.evaluation.evaluator import SIDES
+from kgtool.evaluation.metrics import POLICIES
 from kgtool.page.stored import Stored
 
 

@@ -11,8 +11,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from kgtool.compare import BETTER, NOISE, WORSE
-from kgtool.metrics import LEVEL, RESAMPLES
+from kgtool.evaluation.analysis.significance import BETTER, NOISE, WORSE
+from kgtool.evaluation.metrics import LEVEL, RESAMPLES
 from kgtool.terminal.ranking import MOST_GROUPS
 
 TITLES = {"mrr": "MRR", "mr": "MR", "amri": "AMRI"}
@@ -22,7 +22,7 @@ def comparison_table(frame: pd.DataFrame, hits: Sequence[int]) -> Group:
     """All queries of both sides: each metric of each run, then in words what differs.
 
     Args:
-        frame: of `kgtool.compare`.
+        frame: of `kgtool.evaluation.analysis.significance`.
         hits: the k of Hits@k.
     """
     rows = frame[(frame["by"] == "all") & (frame["side"] == "both")]
@@ -70,7 +70,7 @@ def group_comparison_table(frame: pd.DataFrame, by: str) -> Group:
     """Which groups of one kind gain and which lose: MRR, both sides.
 
     Args:
-        frame: of `kgtool.compare`.
+        frame: of `kgtool.evaluation.analysis.significance`.
         by: what to group by.
     """
     rows = frame[(frame["by"] == by) & (frame["side"] == "both") & (frame["metric"] == "mrr")]

@@ -7,12 +7,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from kgtool.classification import TripleEvaluation
+from kgtool.evaluation.analysis.results import PathResults
+from kgtool.evaluation.metrics import LEVEL
+from kgtool.evaluation.tasks.path_evaluator import METRICS
+from kgtool.evaluation.tasks.relation_prediction import RelationEvaluation
+from kgtool.evaluation.tasks.triple_classification import TripleEvaluation
 from kgtool.explain import Explanation
-from kgtool.metrics import LEVEL
-from kgtool.path_evaluator import METRICS
-from kgtool.relation_prediction import RelationEvaluation
-from kgtool.results import PathResults
 from kgtool.terminal.ranking import three
 
 

@@ -10,10 +10,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from kgtool.breakdown import RankedQueries
 from kgtool.data.dataset import KNOWN_BY
-from kgtool.evaluator import Evaluation
-from kgtool.metrics import LEVEL, NEGATIVES, Metrics
+from kgtool.evaluation.analysis.breakdown import RankedQueries
+from kgtool.evaluation.evaluator import Evaluation
+from kgtool.evaluation.metrics import LEVEL, NEGATIVES, Metrics
 
 # Groups that a table shows, of those with most queries.
 MOST_GROUPS = 20
@@ -99,7 +99,7 @@ def breakdown_table(frame: pd.DataFrame, by: str, hits: Sequence[int]) -> Group:
     """The groups of one kind: filtered, realistic ties; MRR with its interval.
 
     Args:
-        frame: of `kgtool.breakdown`.
+        frame: of `kgtool.evaluation.analysis.breakdown`.
         by: what to group by.
         hits: the k of Hits@k.
     """

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from kgtool.perplexity import WalkPerplexity
+from kgtool.evaluation.tasks.walk_perplexity import WalkPerplexity
 
 
 def perplexity_table(found: WalkPerplexity) -> Group:

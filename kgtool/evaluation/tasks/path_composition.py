@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kgtool.data.answer_index import AnswerIndex
-from kgtool.ranking import ScoresTails, distinct_in_chunks, not_finite, whole_rows
+from kgtool.evaluation.ranking import ScoresTails, distinct_in_chunks, not_finite, whole_rows
 
 # Entities that a path may stand at between two steps.
 BEAM = 32

@@ -19,9 +19,9 @@ from kgtool.data.answer_index import AnswerIndex
 from kgtool.distributed import process_group
 from kgtool.distributed.sharding import Shards
 from kgtool.errors import ScoreError
-from kgtool.kept import compare_kept
+from kgtool.evaluation.blockwise import BlockScores, Chosen, sweep
+from kgtool.evaluation.sparse_ranking import compare_kept
 from kgtool.models.scorers import KeptScores
-from kgtool.sweep import BlockScores, Chosen, sweep
 
 # Whole rows of scores made at a time: this many bytes of float32, so that what reads them finds
 # them cached; or this many rows, so that a large table is not read again for each.

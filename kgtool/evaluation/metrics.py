@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ranking import Ranks
+from kgtool.evaluation.ranking import Ranks
 
 POLICIES = ("realistic", "optimistic", "pessimistic")
 HITS = (1, 3, 10)

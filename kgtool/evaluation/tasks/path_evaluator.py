@@ -28,10 +28,10 @@ from tqdm.auto import tqdm
 
 from kgtool.data.dataset import KGDataset
 from kgtool.data.statistics import tails_of_relations
-from kgtool.metrics import Grouping, interval, resampled_sums
-from kgtool.path_queries import PARTS, PathQueries
-from kgtool.path_scores import ScoresPaths
-from kgtool.ranking import Ranks, not_finite
+from kgtool.evaluation.metrics import Grouping, interval, resampled_sums
+from kgtool.evaluation.ranking import Ranks, not_finite
+from kgtool.evaluation.tasks.path_composition import ScoresPaths
+from kgtool.evaluation.tasks.path_queries import PARTS, PathQueries
 
 COLUMNS = ("answers", "length", "metric", "value", "low", "high", "queries", "ranked")
 HITS = (1, 10)

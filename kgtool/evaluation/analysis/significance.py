@@ -23,9 +23,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kgtool.breakdown import RankedQueries, by_side, in_use, sum_sides
-from kgtool.evaluator import SIDES
-from kgtool.metrics import (
+from kgtool.evaluation.analysis.breakdown import RankedQueries, by_side, in_use, sum_sides
+from kgtool.evaluation.evaluator import SIDES
+from kgtool.evaluation.metrics import (
     HITS,
     LEVEL,
     RESAMPLES,

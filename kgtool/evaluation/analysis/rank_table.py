@@ -23,7 +23,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kgtool.breakdown import (
+from kgtool.data.dataset import Vocabulary
+from kgtool.errors import DataError
+from kgtool.evaluation.analysis.breakdown import (
     CATEGORIES,
     ENTITIES,
     RankedQueries,
@@ -31,10 +33,8 @@ from kgtool.breakdown import (
     distance_names,
     ranked_queries,
 )
-from kgtool.data.dataset import Vocabulary
-from kgtool.errors import DataError
-from kgtool.evaluator import Evaluation
-from kgtool.metrics import Grouping
+from kgtool.evaluation.evaluator import Evaluation
+from kgtool.evaluation.metrics import Grouping
 from kgtool.storage.tables import load_table
 
 TRIPLE = ("head", "relation", "tail")

@@ -28,8 +28,8 @@ from torch import Tensor
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.data.statistics import PairCounts
-from kgtool.metrics import HITS, Metrics, metrics_of
-from kgtool.ranking import Ranking, not_finite, rank_tails
+from kgtool.evaluation.metrics import HITS, Metrics, metrics_of
+from kgtool.evaluation.ranking import Ranking, not_finite, rank_tails
 
 COUNTS = ("count with head", "count with tail", "count")
 # Half a triple more than were counted: what never was is unlikely, not impossible.

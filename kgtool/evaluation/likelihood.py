@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kgtool.ranking import ScoresTails, distinct_in_chunks, not_finite, whole_rows
+from kgtool.evaluation.ranking import ScoresTails, distinct_in_chunks, not_finite, whole_rows
 
 
 @torch.no_grad()

@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from kgtool.breakdown import breakdown, groupings, ranked_queries
 from kgtool.data.dataset import KGDataset
-from kgtool.evaluator import Evaluation
-from kgtool.metrics import Grouping
-from kgtool.path_evaluator import PathEvaluation
-from kgtool.rank_files import ranks_frame
+from kgtool.evaluation.analysis.breakdown import breakdown, groupings, ranked_queries
+from kgtool.evaluation.analysis.rank_table import ranks_frame
+from kgtool.evaluation.evaluator import Evaluation
+from kgtool.evaluation.metrics import Grouping
+from kgtool.evaluation.tasks.path_evaluator import PathEvaluation
 from kgtool.storage.files import write_json
 from kgtool.storage.tables import save_table
 
@@ -45,17 +45,19 @@ class Results:
 
     @cached_property
     def groups(self) -> dict[str, Grouping]:
-        """What the breakdown groups queries by, see `kgtool.breakdown.groupings`."""
+        """What the breakdown groups queries by, see
+        `kgtool.evaluation.analysis.breakdown.groupings`."""
         return groupings(self.dataset, self.evaluation.queries)
 
     @cached_property
     def breakdown(self) -> pd.DataFrame:
-        """Metrics by group, side and tie policy with their intervals, see `kgtool.breakdown`."""
+        """Metrics by group, side and tie policy with their intervals, see
+        `kgtool.evaluation.analysis.breakdown`."""
         return breakdown(ranked_queries(self.evaluation), self.groups, self.evaluation.hits)
 
     @cached_property
     def ranks(self) -> pd.DataFrame:
-        """A row a query, see `kgtool.rank_files`."""
+        """A row a query, see `kgtool.evaluation.analysis.rank_table`."""
         return ranks_frame(self.evaluation, self.groups, self.dataset.vocabulary)
 
     def write(self) -> None:
@@ -88,7 +90,7 @@ class PathResults:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a metric, part and length, see `kgtool.path_evaluator`."""
+        """A row a metric, part and length, see `kgtool.evaluation.tasks.path_evaluator`."""
         return self.evaluation.table
 
     def write(self) -> None:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from kgtool.data.answer_index import answers_beside
 from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.metrics import HITS, NEGATIVES, Metrics, metrics_of, sampled_metrics_of
-from kgtool.ranking import Candidates, Ranking, Ranks, ScoresTails, rank_tails
+from kgtool.evaluation.metrics import HITS, NEGATIVES, Metrics, metrics_of, sampled_metrics_of
+from kgtool.evaluation.ranking import Candidates, Ranking, Ranks, ScoresTails, rank_tails
 
 SIDES = ("both", "head", "tail")
 

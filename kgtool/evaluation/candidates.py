@@ -20,9 +20,9 @@ from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders.labels import read_types
 from kgtool.data.statistics import PairCounts, tails_of_relations
 from kgtool.errors import ConfigError
+from kgtool.evaluation.blockwise import Chosen
+from kgtool.evaluation.ranking import Candidates
 from kgtool.ops import in_edges, offsets_of
-from kgtool.ranking import Candidates
-from kgtool.sweep import Chosen
 
 WORDS = "all, types, types:FILE, or sampled:NUMBER as in sampled:500"
 

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from kgtool.data.dataset import KGDataset
-from kgtool.evaluator import SIDES, Evaluation
-from kgtool.metrics import (
+from kgtool.evaluation.evaluator import SIDES, Evaluation
+from kgtool.evaluation.metrics import (
     HITS,
     POLICIES,
     Grouping,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.ranking import AskBlocks, ScoresTails, blocks_of, rank_scores
+from kgtool.evaluation.ranking import AskBlocks, ScoresTails, blocks_of, rank_scores
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 

@@ -1,9 +1,10 @@
 """Triple classification: does `(h, r, t)` hold, and with what probability?
 
 What a model says of a triple is its scores from either end and the logarithms of the softmax among
-all tails and among all heads. Platt scaling makes one probability of them (`kgtool.platt`), fitted
-on the triples of valid and on negatives beside them. A triple is taken to hold where its
-probability is above its relation's threshold, the one that tells most triples of valid right.
+all tails and among all heads. Platt scaling makes one probability of them
+(`kgtool.evaluation.calibration`), fitted on the triples of valid and on negatives beside them. A
+triple is taken to hold where its probability is above its relation's threshold, the one that tells
+most triples of valid right.
 
 A probability is of triples like those it was fitted on: half of them hold, and the others are as
 hard to tell as the negatives are.
@@ -29,11 +30,16 @@ from sklearn.metrics import (
 )
 from torch import Tensor
 
-from kgtool.calibration import calibration_table, expected_calibration_error
 from kgtool.data.dataset import KGDataset, Vocabulary, invert
-from kgtool.likelihood import tail_likelihood
-from kgtool.platt import Floats, Platt, fit_platt
-from kgtool.ranking import ScoresTails
+from kgtool.evaluation.calibration import (
+    Floats,
+    Platt,
+    calibration_table,
+    expected_calibration_error,
+    fit_platt,
+)
+from kgtool.evaluation.likelihood import tail_likelihood
+from kgtool.evaluation.ranking import ScoresTails
 
 # Draws of a negative before any entity may take the place.
 TRIES = 50
@@ -167,7 +173,7 @@ class TripleEvaluation:
         negatives: `"given"` by the data set, or `"sampled"`.
         metrics: `accuracy`, `f1`, `precision`, `recall` of triples that hold, `roc_auc`,
             `average_precision`, and `ece`, the expected calibration error.
-        calibration: a row a bin of probability, see `kgtool.calibration`.
+        calibration: a row a bin of probability, see `kgtool.evaluation.calibration`.
         triples: `(n, 3)` int64.
         holds, probability, threshold: `(n,)`, of those.
     """

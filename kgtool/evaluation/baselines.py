@@ -15,8 +15,8 @@ from torch import Tensor
 
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.data.statistics import PairCounts, tails_of_relations
+from kgtool.evaluation.ranking import ScoresTails
 from kgtool.ops import Incidence, in_edges, offsets_of, relational_sum
-from kgtool.ranking import ScoresTails
 
 DAMPING = 0.85
 STEPS = 20  # 0.85²⁰ = 0.04 of the walks have not yet started again; 50 rank WN18RR the same

@@ -1,0 +1,1 @@
+"""What is read from ranks: breakdowns, significance, tables, result files."""

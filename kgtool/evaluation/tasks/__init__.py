@@ -1,0 +1,1 @@
+"""The other tasks: relations, triples, path queries, walks."""
