@@ -32,7 +32,7 @@ from kgtool.data.loaders.write import write_dataset, write_triples
 from kgtool.extend import carry
 from kgtool.models.factory import build_model
 from kgtool.models.model import KGModel, PathModel
-from kgtool.run import BEST
+from kgtool.runs.run import BEST
 from kgtool.storage.checkpoint import load_tensors
 
 LEAST_EDGES = 4  # of an entity that is hidden, so that it has some to be given and some to be asked

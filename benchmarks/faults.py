@@ -47,7 +47,7 @@ from tqdm.auto import tqdm
 from kgtool.config import Config, load_config, parse_config
 from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.errors import Interrupted, KGToolError
-from kgtool.run import BEGINNING, BEST, HISTORY, LAST, LOG, PREVIOUS
+from kgtool.runs.run import BEGINNING, BEST, HISTORY, LAST, LOG, PREVIOUS
 from kgtool.storage import files
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.trainer import train

@@ -22,7 +22,7 @@ else:
 NOT_TOML = (ValueError, RecursionError)
 
 # Far above what anybody trains, and low enough that sizes can be multiplied out. What a machine's
-# memory holds is asked when the model is built, see `kgtool.run.build_model`.
+# memory holds is asked when the model is built, see `kgtool.runs.run.build_model`.
 LARGEST = 2**16  # dims and the like
 LONGEST = 100  # layers, or edges of a path
 

@@ -30,7 +30,7 @@ from kgtool.explain import Explanation, explain_triple, name_path
 from kgtool.models.scorers import PathScorer, Scorer
 from kgtool.probability import Probability, fit_probability
 from kgtool.questions import Question
-from kgtool.run import Run
+from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_fitted, save_tensors
 
 COLUMNS = ("question", "asked", "head", "relation", "tail", "score", "probability", "known")

@@ -23,7 +23,8 @@ from kgtool.extend import carry, check_sizes, start_entities
 from kgtool.models.model import PathModel
 from kgtool.ops import hold_threads, keep_large_blocks
 from kgtool.optimizer import learning_rate
-from kgtool.run import (
+from kgtool.runs.log import log_to
+from kgtool.runs.run import (
     BEGINNING,
     BEST,
     HISTORY,
@@ -36,7 +37,6 @@ from kgtool.run import (
     is_hardly_begun,
     reopen,
 )
-from kgtool.run_log import log_to
 from kgtool.signals import stop_signals
 from kgtool.storage.checkpoint import fault, load_either, load_tensors, save_tensors
 from kgtool.storage.files import alone_in, atomic_write, remove_leftovers

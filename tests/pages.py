@@ -9,7 +9,7 @@ from pathlib import Path
 from kgtool.api import evaluate
 from kgtool.config import Config
 from kgtool.data.dataset import KGDataset, Vocabulary
-from kgtool.run import Run
+from kgtool.runs.run import Run
 from kgtool.trainer import train
 from tests.runs import ring, write_folder
 

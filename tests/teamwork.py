@@ -30,7 +30,7 @@ from kgtool.models.factory import build_model
 from kgtool.models.model import KGModel
 from kgtool.models.scorers import SpreadScorer
 from kgtool.ops import rows as rows_of
-from kgtool.run import Run
+from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_either, load_tensors, save_tensors
 from kgtool.storage.files import write_json
 from kgtool.trainer import train

@@ -16,7 +16,7 @@ from kgtool.data.loaders import load_dataset
 from kgtool.errors import RunError
 from kgtool.evaluation.ensemble import WEIGHTS, Blend, fit_blend
 from kgtool.evaluation.evaluator import evaluate_model
-from kgtool.run import Run
+from kgtool.runs.run import Run
 from kgtool.storage.files import read_json
 from kgtool.trainer import train
 from tests.graphs import random_dataset

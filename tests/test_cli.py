@@ -25,7 +25,7 @@ from kgtool.data.dataset import SPLITS
 from kgtool.data.loaders import load_dataset
 from kgtool.errors import KGToolError
 from kgtool.ops import entity_loss
-from kgtool.run import BEST, Run, versions
+from kgtool.runs.run import BEST, Run, versions
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.tables import load_table, save_table
 from tests.runs import ring, tiny_config, write_folder

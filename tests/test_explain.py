@@ -16,7 +16,7 @@ from kgtool.explain import Explanation, NamedPath, Path, explain_triple, name_pa
 from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.ops import path_rows
 from kgtool.picture import save_picture
-from kgtool.run import Run
+from kgtool.runs.run import Run
 from kgtool.trainer import train
 from tests.graphs import random_dataset
 from tests.runs import all_paths_config, ring, tiny_config, write_folder

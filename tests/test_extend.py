@@ -24,7 +24,7 @@ from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.extend import carry, sizes, start_entities
 from kgtool.models.factory import build_model
 from kgtool.models.model import KGModel
-from kgtool.run import BEST, LAST, PREVIOUS, Run
+from kgtool.runs.run import BEST, LAST, PREVIOUS, Run
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import read_json
 from kgtool.trainer import train

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from benchmarks import faults
-from kgtool import run_log, trainer
+from kgtool import trainer
 from kgtool.errors import KGToolError, TrainingError
-from kgtool.run import BEST, LAST
-from kgtool.run_log import log_to
+from kgtool.runs import log as run_log
+from kgtool.runs.log import log_to
+from kgtool.runs.run import BEST, LAST
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.trainer import train
 from tests.runs import all_paths_config, random_config, ring

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kgtool.evaluation.evaluator import evaluate_model
-from kgtool.run import BEST, LAST, LOG, Run
+from kgtool.runs.run import BEST, LAST, LOG, Run
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import read_json
 from kgtool.trainer import train

@@ -17,7 +17,7 @@ import torch
 from kgtool.errors import Interrupted, KGToolError
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.ops.runtime import memory
-from kgtool.run import BEST, LAST, Run
+from kgtool.runs.run import BEST, LAST, Run
 from kgtool.storage import memmap
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.memmap import MappedTables, map_table

@@ -13,7 +13,7 @@ import kgtool
 from kgtool.errors import DataError, RunError
 from kgtool.page.content import duration, model_in_words
 from kgtool.page.names import clean
-from kgtool.run import Run
+from kgtool.runs.run import Run
 from kgtool.storage.tables import load_table
 from tests.pages import NASTY, SECTIONS, Page, evaluated, nasty_ring
 from tests.runs import all_paths_config, ring, tiny_config, write_folder

@@ -28,7 +28,7 @@ from kgtool.evaluation.tasks.path_evaluator import (
 )
 from kgtool.evaluation.tasks.path_queries import PARTS, PathQueries, sample_path_queries
 from kgtool.models.scorers import Scorer
-from kgtool.run import Run
+from kgtool.runs.run import Run
 from kgtool.storage.files import read_json
 from kgtool.storage.tables import load_table
 from kgtool.trainer import train

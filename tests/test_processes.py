@@ -18,7 +18,7 @@ from kgtool.distributed import process_group
 from kgtool.evaluation.candidates import parse_candidates
 from kgtool.evaluation.ensemble import fit_blend
 from kgtool.evaluation.evaluator import evaluate_model
-from kgtool.run import BEST, LAST, Run
+from kgtool.runs.run import BEST, LAST, Run
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import read_json
 from kgtool.trainer import _Trainer, train

@@ -16,7 +16,7 @@ from kgtool.data.loaders import load_dataset
 from kgtool.errors import ConfigError, DataError, RunError
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.models.factory import build_model
-from kgtool.run import BEST, LAST, Run, versions
+from kgtool.runs.run import BEST, LAST, Run, versions
 from kgtool.storage.checkpoint import save_tensors
 from kgtool.storage.files import read_json
 from kgtool.trainer import train

@@ -31,7 +31,7 @@ from kgtool.models.factory import build_model
 from kgtool.models.model import KGModel
 from kgtool.ops import entity_loss
 from kgtool.optimizer import learning_rate
-from kgtool.run import BEGINNING, BEST, HISTORY, LAST, LOG, OWNERS, PREVIOUS, Run
+from kgtool.runs.run import BEGINNING, BEST, HISTORY, LAST, LOG, OWNERS, PREVIOUS, Run
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.trainer import train
 from tests.runs import RING, all_paths_config, random_config, ring, tiny_config

@@ -13,7 +13,7 @@ from kgtool.errors import RunError
 from kgtool.explain import Explanation
 from kgtool.export import FORMS, export_embeddings, known_forms
 from kgtool.predictor import Predictor
-from kgtool.run import Run
+from kgtool.runs.run import Run
 
 
 def explain(

@@ -22,7 +22,7 @@ from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.evaluation.metrics import HITS
 from kgtool.evaluation.ranking import ScoresTails
 from kgtool.ops import keep_large_blocks
-from kgtool.run import Run
+from kgtool.runs.run import Run
 
 
 def evaluate(

@@ -14,8 +14,8 @@ from kgtool.data.loaders.write import write_dataset
 from kgtool.errors import DataError
 from kgtool.extend import carry, start_entities
 from kgtool.models.factory import build_model
-from kgtool.run import BEST, HISTORY, LOG, Run, refuse_taken
-from kgtool.run_log import log_to
+from kgtool.runs.log import log_to
+from kgtool.runs.run import BEST, HISTORY, LOG, Run, refuse_taken
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.files import atomic_folder
 

@@ -19,7 +19,7 @@ from kgtool.errors import DataError, KGToolError
 from kgtool.ops import keep_large_blocks
 from kgtool.predictor import Predictor
 from kgtool.questions import parse_question
-from kgtool.run import Run
+from kgtool.runs.run import Run
 from kgtool.similarity import nearest_rows
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 

@@ -21,7 +21,7 @@ from kgtool.evaluation.tasks.triple_classification import TripleEvaluation
 from kgtool.evaluation.tasks.triple_classification import evaluate_triples as tell_triples
 from kgtool.models.scorers import Scorer
 from kgtool.ops import keep_large_blocks
-from kgtool.run import Run
+from kgtool.runs.run import Run
 from kgtool.storage.files import write_json
 from kgtool.storage.tables import save_table
 

@@ -9,7 +9,7 @@ from kgtool.api.runs import fitting, loaded, opened, result_file
 from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders.labels import read_labels
 from kgtool.ops import keep_large_blocks
-from kgtool.run import Run
+from kgtool.runs.run import Run
 from kgtool.storage.files import atomic_write
 
 

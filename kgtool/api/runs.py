@@ -10,7 +10,7 @@ from kgtool.data.dataset import KGDataset
 from kgtool.errors import RunError
 from kgtool.evaluation.ranking import Candidates
 from kgtool.models.scorers import PathScorer, Scorer
-from kgtool.run import Run, versions
+from kgtool.runs.run import Run, versions
 
 
 def opened(run: Run | str | Path) -> Run:

@@ -8,7 +8,7 @@ from pathlib import Path
 from kgtool.api.predicting import open_predictor
 from kgtool.data.dataset import KGDataset
 from kgtool.predictor import Predictor
-from kgtool.run import Run
+from kgtool.runs.run import Run
 
 LOCAL = "127.0.0.1"
 

@@ -14,7 +14,7 @@ from kgtool.data.labels import Words
 from kgtool.errors import DataError, RunError
 from kgtool.evaluation.tasks.walk_perplexity import WalkPerplexity, perplexity
 from kgtool.models.model import KGModel
-from kgtool.run import Run
+from kgtool.runs.run import Run
 from kgtool.storage.files import write_json
 from kgtool.walk_search import likeliest_routes, next_steps
 

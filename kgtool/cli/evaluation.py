@@ -62,7 +62,7 @@ def evaluate(
     """
     from kgtool.api import evaluate as evaluate_run
     from kgtool.api import evaluate_baselines
-    from kgtool.run import Run
+    from kgtool.runs.run import Run
     from kgtool.terminal.ranking import baselines_table, breakdown_table, metrics_table
 
     known_split(split)
@@ -112,7 +112,7 @@ def relations(
     """
     from kgtool.api import evaluate_relations
     from kgtool.api.runs import result_file
-    from kgtool.run import Run
+    from kgtool.runs.run import Run
     from kgtool.terminal.questions import relations_table
 
     opened = Run.open(run)
@@ -144,7 +144,7 @@ def classify(
     """
     from kgtool.api import evaluate_triples
     from kgtool.api.runs import result_file
-    from kgtool.run import Run
+    from kgtool.runs.run import Run
     from kgtool.terminal.questions import triples_table
 
     if split not in ("valid", "test"):

@@ -35,7 +35,7 @@ def paths(
     gets paths.SPLIT.tsv and .json; with --compose, paths.composed.SPLIT.tsv and .json.
     """
     from kgtool.api import evaluate_paths
-    from kgtool.run import Run
+    from kgtool.runs.run import Run
     from kgtool.terminal.questions import paths_table
 
     if split not in ("valid", "test"):

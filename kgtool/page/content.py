@@ -25,7 +25,7 @@ from kgtool.page.names import Names, clean
 from kgtool.page.stored import Stored
 from kgtool.page.tables import by_queries, groups_of, metric_rows
 from kgtool.picture import short
-from kgtool.run import LOG, Run
+from kgtool.runs.run import LOG, Run
 
 # What the queries are grouped by, besides relations, with how to read it.
 BREAKDOWNS = {
