@@ -27,8 +27,8 @@ from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.model import PathModel
-from kgtool.objective import AllPathsObjective
 from kgtool.ops import in_threads
+from kgtool.training.objectives import AllPathsObjective
 
 # Whole passes of a large graph take seconds and a row an entity: few do.
 WHOLE_HEADS = 4

@@ -29,11 +29,11 @@ from torch import Tensor
 import kgtool
 from kgtool import KGDataset, Run, evaluate_model
 from kgtool.data.loaders.write import write_dataset, write_triples
-from kgtool.extend import carry
 from kgtool.models.factory import build_model
 from kgtool.models.model import KGModel, PathModel
 from kgtool.runs.run import BEST
 from kgtool.storage.checkpoint import load_tensors
+from kgtool.training.warm_start import carry
 
 LEAST_EDGES = 4  # of an entity that is hidden, so that it has some to be given and some to be asked
 MOST_ASKED = 2000  # triples of each kind that are ranked

@@ -50,7 +50,7 @@ from kgtool.errors import Interrupted, KGToolError
 from kgtool.runs.run import BEGINNING, BEST, HISTORY, LAST, LOG, PREVIOUS
 from kgtool.storage import files
 from kgtool.storage.checkpoint import load_tensors
-from kgtool.trainer import train
+from kgtool.training.trainer import train
 
 # One thread: a process that has started more cannot be forked, and forking spares each trained
 # process the seconds that imports take.

@@ -27,7 +27,7 @@ from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.models.factory import load_model
 from kgtool.ops.runtime import memory
 from kgtool.storage.checkpoint import load_tensors, save_tensors
-from kgtool.updates import Updater
+from kgtool.training.step import Updater
 
 DRAWN = 4096
 

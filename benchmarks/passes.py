@@ -25,10 +25,10 @@ from kgtool.data.dataset import KGDataset
 from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.model import PathModel
-from kgtool.objective import AllPathsObjective
 from kgtool.ops import in_threads
 from kgtool.ops.runtime.lanes import add, kernel, lanes_of, load, multiply, store, zero
-from kgtool.optimizer import training_dtype
+from kgtool.training.objectives import AllPathsObjective
+from kgtool.training.optimizer import training_dtype
 
 TOLERANCE = 1e-4
 

@@ -33,8 +33,8 @@ from kgtool import KGDataset
 from kgtool.config import Config, parse_config
 from kgtool.distributed import process_group
 from kgtool.graph.partition import metis
-from kgtool.objective import AllPathsObjective, OnePathObjective
-from kgtool.updates import Updater
+from kgtool.training.objectives import AllPathsObjective, OnePathObjective
+from kgtool.training.step import Updater
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 PATIENCE = 1800  # seconds

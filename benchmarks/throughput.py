@@ -42,8 +42,8 @@ from torch import nn
 from kgtool import KGDataset
 from kgtool.config import Config, parse_config
 from kgtool.models.model import KGModel
-from kgtool.objective import OnePathObjective
-from kgtool.updates import Updater
+from kgtool.training.objectives import OnePathObjective
+from kgtool.training.step import Updater
 
 TOLERANCE = 1e-4
 RATE = 0.1  # Adagrad's

@@ -44,7 +44,7 @@ from kgtool.data.loaders import Reading, dataset_of, load_dataset, read_triples
 from kgtool.errors import KGToolError
 from kgtool.evaluation.evaluator import Evaluation, evaluate_model
 from kgtool.runs.run import Run
-from kgtool.trainer import train
+from kgtool.training.trainer import train
 
 __version__ = importlib.metadata.version("kgtool")
 

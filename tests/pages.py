@@ -10,7 +10,7 @@ from kgtool.api import evaluate
 from kgtool.config import Config
 from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.runs.run import Run
-from kgtool.trainer import train
+from kgtool.training.trainer import train
 from tests.runs import ring, write_folder
 
 NASTY = (

@@ -18,7 +18,7 @@ import torch
 from kgtool.cli import main
 from kgtool.distributed import process_group
 from kgtool.graph import partition
-from kgtool.trainer import _Trainer
+from kgtool.training.trainer import _Trainer
 
 TWO = socket.gethostname() == "two"
 _step = _Trainer._step

@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from kgtool import trainer
 from kgtool.config import Config
 from kgtool.distributed import process_group
 from kgtool.distributed import sharding as shards_module
@@ -33,7 +32,8 @@ from kgtool.ops import rows as rows_of
 from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_either, load_tensors, save_tensors
 from kgtool.storage.files import write_json
-from kgtool.trainer import train
+from kgtool.training import trainer
+from kgtool.training.trainer import train
 from tests.graphs import random_dataset
 from tests.runs import all_paths_config, ring, tiny_config
 

@@ -17,7 +17,7 @@ from kgtool.models.model import PathModel
 from kgtool.models.scorers import PathScorer
 from kgtool.ops import path_loss, path_step
 from kgtool.ops.all_paths.path_messages import EPSILON, LEAST_VARIANCE
-from kgtool.queries import PassSampler
+from kgtool.training.batches import PassSampler
 from tests.graphs import edges_of, random_dataset
 from tests.runs import in_memory
 

@@ -26,7 +26,7 @@ from benchmarks import (
 )
 from benchmarks.common import Row
 from kgtool import KGDataset, Vocabulary
-from kgtool.updates import Updater
+from kgtool.training.step import Updater
 
 
 def lost() -> list[Row]:

@@ -18,7 +18,7 @@ from kgtool.evaluation.ensemble import WEIGHTS, Blend, fit_blend
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.runs.run import Run
 from kgtool.storage.files import read_json
-from kgtool.trainer import train
+from kgtool.training.trainer import train
 from tests.graphs import random_dataset
 from tests.runs import all_paths_config, ring, tiny_config, write_folder
 

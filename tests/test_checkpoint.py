@@ -15,7 +15,6 @@ from torch import nn
 from benchmarks.common import peak_growth
 from kgtool.config import parse_config
 from kgtool.errors import RunError
-from kgtool.optimizer import make_optimizer
 from kgtool.storage import checkpoint
 from kgtool.storage.checkpoint import (
     load_either,
@@ -25,6 +24,7 @@ from kgtool.storage.checkpoint import (
     save_tensors,
     unpack_optimizer,
 )
+from kgtool.training.optimizer import make_optimizer
 
 TENSORS = {
     "float": torch.tensor([[0.1, -2.5], [1e-40, 3e38]]),

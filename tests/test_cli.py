@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from kgtool import cli, objective, trainer
+from kgtool import cli
 from kgtool.api import next_step, routes, walks
 from kgtool.data.dataset import SPLITS
 from kgtool.data.loaders import load_dataset
@@ -28,6 +28,7 @@ from kgtool.ops import entity_loss
 from kgtool.runs.run import BEST, Run, versions
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.tables import load_table, save_table
+from kgtool.training import objectives, trainer
 from tests.runs import ring, tiny_config, write_folder
 
 ROOT = Path(__file__).parent.parent
@@ -692,7 +693,7 @@ def test_a_damaged_run(kgtool, run_copy):
 
 
 def test_a_failure_at_work_is_code_1(kgtool, place, monkeypatch):
-    monkeypatch.setattr(objective, "entity_loss", lambda *args: entity_loss(*args) * float("nan"))
+    monkeypatch.setattr(objectives, "entity_loss", lambda *args: entity_loss(*args) * float("nan"))
     result = kgtool("train", "tiny.toml")
     refused(result, 1, "the loss is nan at step 1 (epoch 1); the update was not made. Remedy: ")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kgtool.config import Config
-from kgtool.updates import Updater
+from kgtool.training.step import Updater
 from tests.graphs import random_dataset
 from tests.runs import all_paths_config, tiny_config
 

@@ -16,13 +16,13 @@ from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.model import PathModel
-from kgtool.objective import AllPathsObjective
 from kgtool.ops import path_loss, path_step
 from kgtool.ops.all_paths import path_step_torch
 from kgtool.ops.all_paths.path_loss import torch_path_loss
 from kgtool.ops.all_paths.path_step_torch import torch_path_step
-from kgtool.optimizer import training_dtype
-from kgtool.trainer import train
+from kgtool.training.objectives import AllPathsObjective
+from kgtool.training.optimizer import training_dtype
+from kgtool.training.trainer import train
 from tests.graphs import random_dataset
 from tests.runs import all_paths_config, ring, write_folder
 from tests.test_all_paths import hide, make_decoder

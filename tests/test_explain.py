@@ -17,7 +17,7 @@ from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.ops import path_rows
 from kgtool.picture import save_picture
 from kgtool.runs.run import Run
-from kgtool.trainer import train
+from kgtool.training.trainer import train
 from tests.graphs import random_dataset
 from tests.runs import all_paths_config, ring, tiny_config, write_folder
 from tests.test_all_paths import edges_without, make_decoder

@@ -31,7 +31,7 @@ from kgtool.data.dataset import Vocabulary
 from kgtool.data.loaders import load_dataset
 from kgtool.errors import ConfigError, DataError, KGToolError
 from kgtool.export import FORMS, embeddings, export_embeddings, safetensors
-from kgtool.trainer import train
+from kgtool.training.trainer import train
 from tests.runs import RING, STEPS, ring, tiny_config, write_folder
 
 HARD = ("NA", "null", "1e5", '"quoted', "", " a b ", "日本 é", "#x", "a,b", "nan", "\ufeffx", "\\t")

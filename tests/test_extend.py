@@ -21,13 +21,13 @@ from kgtool.data.loaders import load_dataset, load_negatives
 from kgtool.data.loaders.write import write_dataset
 from kgtool.errors import DataError, Interrupted, KGToolError, RunError
 from kgtool.evaluation.evaluator import evaluate_model
-from kgtool.extend import carry, sizes, start_entities
 from kgtool.models.factory import build_model
 from kgtool.models.model import KGModel
 from kgtool.runs.run import BEST, LAST, PREVIOUS, Run
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import read_json
-from kgtool.trainer import train
+from kgtool.training.trainer import train
+from kgtool.training.warm_start import carry, sizes, start_entities
 from tests.graphs import tensor_of, tuples_of
 from tests.runs import all_paths_config, in_memory, random_config, ring, tiny_config, write_folder
 from tests.test_trainer import assert_same, before_step, interrupt, weights

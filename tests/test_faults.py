@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from benchmarks import faults
-from kgtool import trainer
 from kgtool.errors import KGToolError, TrainingError
 from kgtool.runs import log as run_log
 from kgtool.runs.log import log_to
 from kgtool.runs.run import BEST, LAST
 from kgtool.storage.checkpoint import load_tensors, save_tensors
-from kgtool.trainer import train
+from kgtool.training import trainer
+from kgtool.training.trainer import train
 from tests.runs import all_paths_config, random_config, ring
 
 KILLS = 50
@@ -154,7 +154,7 @@ ALONE = """
 import sys
 from pathlib import Path
 
-from kgtool.trainer import train
+from kgtool.training.trainer import train
 from tests.runs import ring
 from tests.test_faults import CONFIGS
 

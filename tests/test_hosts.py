@@ -13,7 +13,7 @@ from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.runs.run import BEST, LAST, LOG, Run
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import read_json
-from kgtool.trainer import train
+from kgtool.training.trainer import train
 from tests.hosts import two_hosts
 from tests.runs import ring, write_folder
 from tests.teamwork import CONFIGS, ONE_THREAD, torchrun

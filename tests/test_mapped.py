@@ -21,8 +21,8 @@ from kgtool.runs.run import BEST, LAST, Run
 from kgtool.storage import memmap
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.memmap import MappedTables, map_table
-from kgtool.trainer import _Trainer, train
-from kgtool.updates import Updater
+from kgtool.training.step import Updater
+from kgtool.training.trainer import _Trainer, train
 from tests.runs import ring, tiny_config
 
 DRAWN = tiny_config(dim=4, negatives=4, optimizer="adagrad", encoder={"layers": 1, "fanout": 2})

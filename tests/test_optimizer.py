@@ -8,7 +8,7 @@ from torch import nn
 
 from kgtool.config import parse_config
 from kgtool.models.factory import build_model
-from kgtool.optimizer import ADAGRAD_WEIGHTS, make_optimizer, set_rate
+from kgtool.training.optimizer import ADAGRAD_WEIGHTS, make_optimizer, set_rate
 from tests.runs import ring, tiny_config
 
 

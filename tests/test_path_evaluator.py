@@ -31,7 +31,7 @@ from kgtool.models.scorers import Scorer
 from kgtool.runs.run import Run
 from kgtool.storage.files import read_json
 from kgtool.storage.tables import load_table
-from kgtool.trainer import train
+from kgtool.training.trainer import train
 from tests.graphs import random_dataset, tuples_of
 from tests.runs import Table, all_paths_config, in_memory, ring, tiny_config, write_folder
 

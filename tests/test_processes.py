@@ -21,7 +21,7 @@ from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.runs.run import BEST, LAST, Run
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import read_json
-from kgtool.trainer import _Trainer, train
+from kgtool.training.trainer import _Trainer, train
 from tests.runs import ring, write_folder
 from tests.teamwork import CONFIGS, ONE_THREAD, ROOT, torchrun
 

@@ -12,7 +12,7 @@ from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.graph.random_walk import Walks, WalkSampler
-from kgtool.queries import Batch, epoch_order, link_queries
+from kgtool.training.batches import Batch, epoch_order, link_queries
 from tests.graphs import edges_of, random_dataset, tuples_of
 from tests.runs import in_memory, ring
 

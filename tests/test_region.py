@@ -19,17 +19,17 @@ from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import ConfigError, ScoreError
 from kgtool.evaluation.ranking import rank_tails
 from kgtool.explain import explain_triple
-from kgtool.extend import sizes
 from kgtool.graph.knowledge_graph import MessageGraph
 from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.model import PathModel
-from kgtool.objective import AllPathsObjective
 from kgtool.ops import Reach, Region, Task
 from kgtool.ops.all_paths import growth, region
 from kgtool.ops.all_paths.growth import mix
-from kgtool.queries import PassSampler
 from kgtool.storage.checkpoint import load_tensors
-from kgtool.trainer import train
+from kgtool.training.batches import PassSampler
+from kgtool.training.objectives import AllPathsObjective
+from kgtool.training.trainer import train
+from kgtool.training.warm_start import sizes
 from tests.graphs import edges_of, random_dataset
 from tests.runs import all_paths_config, in_memory, ring, write_folder
 from tests.test_all_paths import hide, make_decoder, summary, torch_cell

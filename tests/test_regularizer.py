@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from kgtool.regularizer import dura
-from kgtool.trainer import train
+from kgtool.training.regularizer import dura
+from kgtool.training.trainer import train
 from tests.runs import ring, tiny_config
 
 

@@ -21,7 +21,7 @@ from kgtool.evaluation.tasks.relation_prediction import (
     fit_relations,
 )
 from kgtool.storage.tables import load_table
-from kgtool.trainer import train
+from kgtool.training.trainer import train
 from tests.runs import all_paths_config, in_memory, ring, tiny_config
 
 

@@ -19,7 +19,7 @@ from kgtool.models.factory import build_model
 from kgtool.runs.run import BEST, LAST, Run, versions
 from kgtool.storage.checkpoint import save_tensors
 from kgtool.storage.files import read_json
-from kgtool.trainer import train
+from kgtool.training.trainer import train
 from tests.runs import all_paths_config, ring, tiny_config, write_folder
 
 ODD = (

@@ -18,9 +18,9 @@ from kgtool.graph.sampling import draw_around
 from kgtool.models.factory import build_model
 from kgtool.models.model import KGModel
 from kgtool.models.rgcn import RGCNEncoder
-from kgtool.objective import SampledObjective, make_objective
 from kgtool.ops import known_among, rows, sample_in_edges
-from kgtool.optimizer import clip_norm
+from kgtool.training.objectives import SampledObjective, make_objective
+from kgtool.training.optimizer import clip_norm
 from tests.graphs import edges_of, random_dataset
 from tests.runs import ring, tiny_config
 

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.strangers import in_a_team
-from kgtool import objective, trainer
 from kgtool.config import Config, TrainingConfig
 from kgtool.data.dataset import KGDataset
 from kgtool.errors import Interrupted, RunError, TrainingError
@@ -30,10 +29,11 @@ from kgtool.graph.random_walk import WalkSampler
 from kgtool.models.factory import build_model
 from kgtool.models.model import KGModel
 from kgtool.ops import entity_loss
-from kgtool.optimizer import learning_rate
 from kgtool.runs.run import BEGINNING, BEST, HISTORY, LAST, LOG, OWNERS, PREVIOUS, Run
 from kgtool.storage.checkpoint import load_tensors, save_tensors
-from kgtool.trainer import train
+from kgtool.training import objectives, trainer
+from kgtool.training.optimizer import learning_rate
+from kgtool.training.trainer import train
 from tests.runs import RING, all_paths_config, random_config, ring, tiny_config
 
 STEPS_AN_EPOCH = 4
@@ -464,7 +464,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(monkeypatch, tmp_path
 
     def note(self: Any) -> None:
         seen.append((self, {k: t.clone() for k, t in self.model.state_dict().items()}))
-        monkeypatch.setattr(objective, "entity_loss", lambda *args: entity_loss(*args) * value)
+        monkeypatch.setattr(objectives, "entity_loss", lambda *args: entity_loss(*args) * value)
 
     before_step(monkeypatch, 7, note)
     message = r"the loss is (nan|inf) at step 7 \(epoch 2\); the update was not made. Remedy: lower"
@@ -628,7 +628,7 @@ def test_the_edges_of_walks_carry_no_message_while_they_are_asked_for(monkeypatc
 
     monkeypatch.setattr(model, "states", watch)
     monkeypatch.setattr(WalkSampler, "walks", note)
-    made = objective.make_objective(config, model, dataset)
+    made = objectives.make_objective(config, model, dataset)
     made.loss(made.order(0, 0)[:8])
     assert (hidden == [None]) is not hide
     if hide:

@@ -12,12 +12,12 @@ from kgtool.data.growth import grow
 from kgtool.data.loaders import LOOK, Reading, load_negatives, read_triples
 from kgtool.data.loaders.write import write_dataset
 from kgtool.errors import DataError
-from kgtool.extend import carry, start_entities
 from kgtool.models.factory import build_model
 from kgtool.runs.log import log_to
 from kgtool.runs.run import BEST, HISTORY, LOG, Run, refuse_taken
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.files import atomic_folder
+from kgtool.training.warm_start import carry, start_entities
 
 DATA = "data"
 
@@ -33,8 +33,9 @@ def extend(
 
     The new run has the old ids and, behind them, those of new entities; the weights, with a start
     for entities that training saw no edge of where they have embeddings (see
-    `kgtool.extend.start_entities`); and the grown data in its folder. Its history and log are those
-    of the training that made the weights. It holds no optimiser: to train on, start a run from it.
+    `kgtool.training.warm_start.start_entities`); and the grown data in its folder. Its history and
+    log are those of the training that made the weights. It holds no optimiser: to train on, start a
+    run from it.
 
     Triples that the data have already, in whichever split, are not added: those of valid and test
     stay questions. `run.json` counts them under `extended`.

@@ -63,7 +63,7 @@ def train(
     from kgtool.data.loaders import load_with_report
     from kgtool.distributed import process_group
     from kgtool.errors import Interrupted
-    from kgtool.trainer import train as train_run
+    from kgtool.training.trainer import train as train_run
 
     settings = load_config(config, overrides or ())
     if data is not None:

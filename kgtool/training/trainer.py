@@ -19,10 +19,8 @@ from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.errors import ConfigError, Interrupted, KGToolError, RunError, TrainingError, harmless
 from kgtool.evaluation.evaluator import Evaluation, evaluate_model
-from kgtool.extend import carry, check_sizes, start_entities
 from kgtool.models.model import PathModel
 from kgtool.ops import hold_threads, keep_large_blocks
-from kgtool.optimizer import learning_rate
 from kgtool.runs.log import log_to
 from kgtool.runs.run import (
     BEGINNING,
@@ -37,10 +35,12 @@ from kgtool.runs.run import (
     is_hardly_begun,
     reopen,
 )
-from kgtool.signals import stop_signals
 from kgtool.storage.checkpoint import fault, load_either, load_tensors, save_tensors
 from kgtool.storage.files import alone_in, atomic_write, remove_leftovers
-from kgtool.updates import Updater
+from kgtool.training.optimizer import learning_rate
+from kgtool.training.signals import stop_signals
+from kgtool.training.step import Updater
+from kgtool.training.warm_start import carry, check_sizes, start_entities
 
 # Seconds of training that a fault costs at most; saved also at the end of each epoch.
 SAVE_AFTER = 600.0
@@ -75,8 +75,8 @@ def train(
             damaged; `config` must be the run's own.
         progress: show a progress bar.
         start: a run whose weights to begin from, in place of random ones, matched by label: see
-            `kgtool.extend`. It is validated before the first step, as epoch 0, so that what
-            training makes worse is not kept. A resumed run need not be told again.
+            `kgtool.training.warm_start`. It is validated before the first step, as epoch 0, so that
+            what training makes worse is not kept. A resumed run need not be told again.
 
     Returns:
         The run, whose weights are those of the best validation.

@@ -20,17 +20,17 @@ from kgtool.graph.partition import shards_of
 from kgtool.models.factory import build_model
 from kgtool.models.model import KGModel, scorer_of
 from kgtool.models.scorers import PathScorer, Scorer, SpreadScorer
-from kgtool.objective import make_objective
 from kgtool.ops import by_row, in_threads
-from kgtool.optimizer import (
+from kgtool.storage.checkpoint import Tensors, load_weights, pack_optimizer, unpack_optimizer
+from kgtool.storage.memmap import MappedTables
+from kgtool.training.objectives import make_objective
+from kgtool.training.optimizer import (
     clip_norm,
     learning_rate,
     make_optimizer,
     set_rate,
     training_dtype,
 )
-from kgtool.storage.checkpoint import Tensors, load_weights, pack_optimizer, unpack_optimizer
-from kgtool.storage.memmap import MappedTables
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,8 +25,8 @@ from kgtool.ops import (
     known_among,
     path_loss,
 )
-from kgtool.queries import Batch, PassBatch, PassSampler, epoch_order, link_queries
-from kgtool.regularizer import dura
+from kgtool.training.batches import Batch, PassBatch, PassSampler, epoch_order, link_queries
+from kgtool.training.regularizer import dura
 
 
 class Objective(Protocol):

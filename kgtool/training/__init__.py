@@ -1,0 +1,1 @@
+"""Training: batches, objectives, the optimiser, steps, the trainer."""
