@@ -20,7 +20,7 @@ from benchmarks import common
 
 # isort: split
 import kgtool
-from kgtool.explain import NamedPath
+from kgtool.inference.explain import NamedPath
 from scripts.make_families import RULES, Rule
 
 SIBLINGS = {"brother_of", "sister_of", "^brother_of", "^sister_of"}

@@ -10,7 +10,7 @@ from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlencode
 
-from kgtool.predictor import Predictor
+from kgtool.inference.predictor import Predictor
 from kgtool.service.app import build_app
 from kgtool.service.desk import Desk
 from kgtool.service.serving import LOOPBACK, listen, running

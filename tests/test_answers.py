@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from kgtool.answers import asked_features, best_answers, features
-from kgtool.completion import Completion, complete
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.data.statistics import LEAST_SHARE, Expected
 from kgtool.errors import RunError, ScoreError
 from kgtool.evaluation.candidates import Types
-from kgtool.predictor import follow
-from kgtool.probability import Probability, fit_probability
-from kgtool.similarity import nearest_rows
+from kgtool.inference.completion import Completion, complete
+from kgtool.inference.neighbours import nearest_rows
+from kgtool.inference.predictor import follow
+from kgtool.inference.probability import Probability, fit_probability
+from kgtool.inference.top_k import asked_features, best_answers, features
 from tests.graphs import random_dataset
 from tests.runs import Table, in_memory, ring
 
@@ -197,7 +197,7 @@ def test_ctrl_c_gives_what_was_found(monkeypatch):
             raise KeyboardInterrupt
         return best_answers(*args, **options)
 
-    monkeypatch.setattr("kgtool.completion.best_answers", interrupted)
+    monkeypatch.setattr("kgtool.inference.completion.best_answers", interrupted)
     found = complete(model, dataset, probability, 5)
     assert (found.asked, found.of) == (64, 150)
     assert len(found.triples) == 5

@@ -12,10 +12,10 @@ import kgtool
 from kgtool.cli import app
 from kgtool.data.dataset import Vocabulary
 from kgtool.errors import ConfigError, DataError, RunError
-from kgtool.explain import Explanation, NamedPath, Path, explain_triple, name_path
 from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.inference.explain import Explanation, NamedPath, Path, explain_triple, name_path
+from kgtool.inference.plot import save_picture
 from kgtool.ops import path_rows
-from kgtool.picture import save_picture
 from kgtool.runs.run import Run
 from kgtool.training.trainer import train
 from tests.graphs import random_dataset

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kgtool.data.dataset import with_inverses
-from kgtool.explain import Explanation, NamedPath
+from kgtool.inference.explain import Explanation, NamedPath
 from kgtool.page import charts
 from kgtool.page.cases import choose, count_ranks, queries_of
 from kgtool.page.embedding_map import EmbeddingMap, project, roles

@@ -18,8 +18,8 @@ from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import ConfigError, ScoreError
 from kgtool.evaluation.ranking import rank_tails
-from kgtool.explain import explain_triple
 from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.inference.explain import explain_triple
 from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.model import PathModel
 from kgtool.ops import Reach, Region, Task

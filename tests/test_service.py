@@ -27,7 +27,7 @@ import kgtool
 from kgtool.data.dataset import Vocabulary
 from kgtool.data.labels import Words
 from kgtool.errors import KGToolError
-from kgtool.predictor import Predictor
+from kgtool.inference.predictor import Predictor
 from kgtool.service import asking, serving
 from kgtool.service.desk import Desk
 from kgtool.service.search import EntitySearch
@@ -469,8 +469,8 @@ def test_serving_writes_nothing(tmp_path):
 
 
 def test_without_probabilities(all_paths, monkeypatch):
-    monkeypatch.setattr("kgtool.predictor.fit_probability", lambda *_: None)
-    monkeypatch.setattr("kgtool.predictor.Predictor.kept", lambda *_: None)
+    monkeypatch.setattr("kgtool.inference.predictor.fit_probability", lambda *_: None)
+    monkeypatch.setattr("kgtool.inference.predictor.Predictor.kept", lambda *_: None)
     with served(replace(all_paths)) as port:
         assert found(port, "/api/about")["probabilities"] is False
         answers = found(port, "/api/answers", head="e000", relation="r000")["answers"]

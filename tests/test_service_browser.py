@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import kgtool
-from kgtool.predictor import Predictor
+from kgtool.inference.predictor import Predictor
 from tests.browser import BROWSER, Tab, browser_tab
 from tests.pages import NASTY, nasty_ring
 from tests.runs import all_paths_config, write_folder

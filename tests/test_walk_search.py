@@ -9,7 +9,7 @@ import torch
 
 from kgtool.data.dataset import KGDataset
 from kgtool.graph.knowledge_graph import MessageGraph
-from kgtool.walk_search import likeliest_routes, next_steps, walk_ends
+from kgtool.inference.walks import likeliest_routes, next_steps, walk_ends
 from tests.graphs import edges_of, random_dataset
 from tests.test_queries import ends
 from tests.test_walk_reader import R, Slow, make_reader
@@ -80,7 +80,7 @@ def test_next_steps_are_the_best_of_all(
     walk: tuple[list[int], list[int]],
     relations_at_a_time: int,
 ) -> None:
-    monkeypatch.setattr("kgtool.walk_search.RELATIONS", relations_at_a_time)
+    monkeypatch.setattr("kgtool.inference.walks.RELATIONS", relations_at_a_time)
     reader = make_reader(3)
     slow, (entities, relations) = Slow(reader), walk
     with torch.no_grad():

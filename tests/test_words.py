@@ -7,7 +7,7 @@ import pytest
 from kgtool.data.dataset import Vocabulary
 from kgtool.data.labels import Words
 from kgtool.errors import DataError
-from kgtool.questions import Question, parse_question, parse_questions, read_lines
+from kgtool.inference.query import Question, parse_question, parse_questions, read_lines
 
 VOCABULARY = Vocabulary(("?x", "Q1", "Q2", "Q3"), ("/a/b", "a", "a/b", "b", "c"))
 WORDS = Words(VOCABULARY, {"Q1": "China", "Q2": "Paris", "Q3": "Paris", "Q9": "Nowhere"})

@@ -10,9 +10,9 @@ from kgtool.api.runs import loaded, opened
 from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders.labels import read_labels
 from kgtool.errors import RunError
-from kgtool.explain import Explanation
 from kgtool.export import FORMS, export_embeddings, known_forms
-from kgtool.predictor import Predictor
+from kgtool.inference.explain import Explanation
+from kgtool.inference.predictor import Predictor
 from kgtool.runs.run import Run
 
 

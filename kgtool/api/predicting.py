@@ -11,16 +11,16 @@ import pandas as pd
 import torch
 
 from kgtool.api.runs import loaded, opened
-from kgtool.completion import complete as complete_graph
 from kgtool.data.dataset import KGDataset
 from kgtool.data.labels import Words
 from kgtool.data.loaders.labels import read_labels, read_types
 from kgtool.errors import DataError, KGToolError
+from kgtool.inference.completion import complete as complete_graph
+from kgtool.inference.neighbours import nearest_rows
+from kgtool.inference.predictor import Predictor
+from kgtool.inference.query import parse_question
 from kgtool.ops import keep_large_blocks
-from kgtool.predictor import Predictor
-from kgtool.questions import parse_question
 from kgtool.runs.run import Run
-from kgtool.similarity import nearest_rows
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 
 
@@ -74,7 +74,7 @@ def predict(
         data, labels: as of `open_predictor`.
 
     Returns:
-        See `kgtool.predictor.Predictor.ask`.
+        See `kgtool.inference.predictor.Predictor.ask`.
 
     Raises:
         RunError, DataError: when run or data cannot be used, or a question is none.
@@ -92,7 +92,8 @@ def complete(
     data: KGDataset | str | Path | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """The likeliest triples of the whole graph that no split holds, see `kgtool.completion`.
+    """The likeliest triples of the whole graph that no split holds, see
+    `kgtool.inference.completion`.
 
     Args:
         run, data: as of `predict`.

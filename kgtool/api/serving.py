@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kgtool.api.predicting import open_predictor
 from kgtool.data.dataset import KGDataset
-from kgtool.predictor import Predictor
+from kgtool.inference.predictor import Predictor
 from kgtool.runs.run import Run
 
 LOCAL = "127.0.0.1"

@@ -13,10 +13,10 @@ from kgtool.data.dataset import KGDataset
 from kgtool.data.labels import Words
 from kgtool.errors import DataError, RunError
 from kgtool.evaluation.tasks.walk_perplexity import WalkPerplexity, perplexity
+from kgtool.inference.walks import likeliest_routes, next_steps
 from kgtool.models.model import KGModel
 from kgtool.runs.run import Run
 from kgtool.storage.files import write_json
-from kgtool.walk_search import likeliest_routes, next_steps
 
 
 def walks(

@@ -46,7 +46,7 @@ def explain(
         write_json(json_file, found.to_dict())
         typer.echo(f"Written to {json_file}")
     if picture is not None:
-        from kgtool.picture import save_picture  # not before: it imports matplotlib
+        from kgtool.inference.plot import save_picture
 
         save_picture(shown, picture)
         typer.echo(f"Written to {picture}")

@@ -64,7 +64,7 @@ def predict(
     """
     from kgtool.api import open_predictor
     from kgtool.export.predictions import checked, save_predictions
-    from kgtool.questions import parse_question, parse_questions, read_lines
+    from kgtool.inference.query import parse_question, parse_questions, read_lines
     from kgtool.terminal.answers import answers_table
 
     if (queries is None) == (not question):

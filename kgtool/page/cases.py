@@ -13,7 +13,7 @@ from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import RunError
 from kgtool.evaluation.analysis.breakdown import ENTITIES
 from kgtool.evaluation.ranking import ScoresTails
-from kgtool.explain import Explanation, explain_triple, name_path
+from kgtool.inference.explain import Explanation, explain_triple, name_path
 from kgtool.models.scorers import PathScorer, Scorer
 
 SEEN = ENTITIES[0]

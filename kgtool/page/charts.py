@@ -17,10 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from kgtool.inference.plot import short
 from kgtool.page.embedding_map import EmbeddingMap
 from kgtool.page.names import Names
 from kgtool.page.tables import Group
-from kgtool.picture import short
 
 BLUE, RED, GREY, INK = "#2a6fbb", "#c8553d", "#8a97a5", "#2b3440"
 # Of groups: apart also to most who do not tell red from green (Okabe & Ito 2008).

@@ -16,6 +16,7 @@ from kgtool.evaluation.analysis.breakdown import MANY
 from kgtool.evaluation.ensemble import Blend
 from kgtool.evaluation.metrics import LEVEL, NEGATIVES
 from kgtool.evaluation.ranking import ScoresTails
+from kgtool.inference.plot import short
 from kgtool.models.scorers import PathScorer, Scorer
 from kgtool.page import charts
 from kgtool.page.cases import choose, count_ranks, describe, queries_of
@@ -24,7 +25,6 @@ from kgtool.page.graphs import draw
 from kgtool.page.names import Names, clean
 from kgtool.page.stored import Stored
 from kgtool.page.tables import by_queries, groups_of, metric_rows
-from kgtool.picture import short
 from kgtool.runs.run import LOG, Run
 
 # What the queries are grouped by, besides relations, with how to read it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
-from kgtool.explain import Explanation, main_relations
+from kgtool.inference.explain import Explanation, main_relations
 from kgtool.page.names import Names
 
 WIDTH = 1000.0  # of the drawing, in its own units, which are pixels where there is room

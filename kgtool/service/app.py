@@ -18,8 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from kgtool.errors import ConfigError, DataError, KGToolError, RunError
-from kgtool.predictor import Predictor
-from kgtool.questions import ASKED
+from kgtool.inference.predictor import Predictor
+from kgtool.inference.query import ASKED
 from kgtool.service import asking, replies
 from kgtool.service.desk import BusyError, Desk
 from kgtool.service.search import EntitySearch

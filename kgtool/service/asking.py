@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from kgtool.data.labels import Words
 from kgtool.errors import ConfigError
-from kgtool.explain import NamedPath, main_relations
+from kgtool.inference.explain import NamedPath, main_relations
+from kgtool.inference.predictor import Predictor
+from kgtool.inference.query import ASKED, Question, parse_question
 from kgtool.models.scorers import PathScorer
-from kgtool.predictor import Predictor
-from kgtool.questions import ASKED, Question, parse_question
 from kgtool.service import replies
 
 LONGEST_PATH = 5

@@ -12,7 +12,7 @@ from kgtool.evaluation.metrics import LEVEL
 from kgtool.evaluation.tasks.path_evaluator import METRICS
 from kgtool.evaluation.tasks.relation_prediction import RelationEvaluation
 from kgtool.evaluation.tasks.triple_classification import TripleEvaluation
-from kgtool.explain import Explanation
+from kgtool.inference.explain import Explanation
 from kgtool.terminal.ranking import three
 
 

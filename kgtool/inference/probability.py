@@ -7,9 +7,9 @@ be a fact that nobody wrote down. So a probability is the chance of a new answer
 the graph lacks as many facts as valid holds out. Where it lacks more, more answers are facts; where
 it lacks none, none is.
 
-What it is fitted on are the answers' features, see `kgtool.answers.features`: a score alone says
-little across questions, and a likelihood from one end overrates answers to questions that make no
-sense, which the other end tells.
+What it is fitted on are the answers' features, see `kgtool.inference.top_k.features`: a score alone
+says little across questions, and a likelihood from one end overrates answers to questions that make
+no sense, which the other end tells.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.answers import ASKED_FEATURES, FEATURES, best_answers, features
 from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.data.statistics import Expected
 from kgtool.errors import RunError
 from kgtool.evaluation.calibration import Floats, Platt, expected_calibration_error, fit_platt
 from kgtool.evaluation.ranking import ScoresTails
+from kgtool.inference.top_k import ASKED_FEATURES, FEATURES, best_answers, features
 from kgtool.storage.checkpoint import LARGEST, load_fitted, save_tensors
 
 QUESTIONS = 500  # asked, of either kind

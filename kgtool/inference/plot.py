@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kgtool.errors import ConfigError
-from kgtool.explain import Explanation, main_relations
+from kgtool.inference.explain import Explanation, main_relations
 from kgtool.storage.files import atomic_write
 
 SUFFIXES = (".png", ".svg", ".pdf")

@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kgtool.answers import best_answers, features
 from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import SPLITS, KGDataset
 from kgtool.data.labels import Words
@@ -26,10 +25,11 @@ from kgtool.evaluation.tasks.relation_prediction import (
     count_relations,
     fit_relations,
 )
-from kgtool.explain import Explanation, explain_triple, name_path
+from kgtool.inference.explain import Explanation, explain_triple, name_path
+from kgtool.inference.probability import Probability, fit_probability
+from kgtool.inference.query import Question
+from kgtool.inference.top_k import best_answers, features
 from kgtool.models.scorers import PathScorer, Scorer
-from kgtool.probability import Probability, fit_probability
-from kgtool.questions import Question
 from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_fitted, save_tensors
 
@@ -196,7 +196,7 @@ class Predictor:
         return Explanation(labels, tuple(name_path(path, names) for path in found))
 
     def probabilities(self, triples: Tensor, said: Tensor, known: Tensor) -> np.ndarray:
-        """`(m,)` float64, NaN of known facts; see `kgtool.answers` for what is given."""
+        """`(m,)` float64, NaN of known facts; see `kgtool.inference.top_k` for what is given."""
         chance = np.full(len(triples), np.nan)
         if self.probability is not None and not known.all():
             new = ~known

@@ -20,14 +20,14 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from kgtool.answers import asked_features, best_answers, features
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.data.statistics import Expected
 from kgtool.evaluation.calibration import Floats
 from kgtool.evaluation.candidates import Types
 from kgtool.evaluation.ranking import ScoresTails
-from kgtool.probability import Probability
+from kgtool.inference.probability import Probability
+from kgtool.inference.top_k import asked_features, best_answers, features
 
 # Answers of a question that may enter the pool, and how much larger it is than what is wanted.
 ANSWERS = 10
@@ -44,7 +44,7 @@ class Completion:
     Attributes:
         triples: `(m, 3)` int64.
         score: `(m,)` float64, of the tail among all entities.
-        probability: `(m,)` float64, see `kgtool.probability`.
+        probability: `(m,)` float64, see `kgtool.inference.probability`.
         asked: how many entities were asked, all but for an interruption.
         of: of how many.
     """

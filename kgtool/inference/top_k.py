@@ -117,7 +117,7 @@ def features(
     num_entities: int,
     num_relations: int,
 ) -> Tensor:
-    """`(m, FEATURES)` float64: what speaks for answers, for `kgtool.probability`.
+    """`(m, FEATURES)` float64: what speaks for answers, for `kgtool.inference.probability`.
 
     That is `asked_features`, then of the same triple asked the other way round its score, its
     likelihood, and how many answers are known.

@@ -1,0 +1,1 @@
+"""Answers to questions: predictions, probabilities, explanations, neighbours, walks."""
