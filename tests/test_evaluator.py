@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from kgtool.cli.render.ranking import metrics_table
 from kgtool.data.dataset import KGDataset
 from kgtool.errors import ScoreError
 from kgtool.evaluation.evaluator import SIDES, Evaluation, evaluate_model
 from kgtool.evaluation.metrics import HITS, POLICIES, metrics_of, sampled_metrics_of
 from kgtool.evaluation.ranking import Ranks
-from kgtool.terminal.ranking import metrics_table
 from tests.runs import Table, in_memory, ring, write_folder
 
 METRICS = ["mrr", "mr", "gmr", "amr", "amri", *(f"hits@{k}" for k in HITS)]

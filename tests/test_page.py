@@ -11,8 +11,8 @@ import pytest
 
 import kgtool
 from kgtool.errors import DataError, RunError
-from kgtool.page.content import duration, model_in_words
-from kgtool.page.names import clean
+from kgtool.report.content import duration, model_in_words
+from kgtool.report.names import clean
 from kgtool.runs.run import Run
 from kgtool.storage.tables import load_table
 from tests.pages import NASTY, SECTIONS, Page, evaluated, nasty_ring
@@ -283,7 +283,7 @@ def test_ranks_of_other_weights_are_refused(copy):
 
 
 def test_the_template_is_a_file_of_the_package():
-    folder = Path(kgtool.__file__).parent / "page"
+    folder = Path(kgtool.__file__).parent / "report"
     assert {"template.html", "style.css"} <= {path.name for path in folder.iterdir()}
 
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from kgtool.data.dataset import with_inverses
 from kgtool.inference.explain import Explanation, NamedPath
-from kgtool.page import charts
-from kgtool.page.cases import choose, count_ranks, queries_of
-from kgtool.page.embedding_map import EmbeddingMap, project, roles
-from kgtool.page.graphs import WIDTH, draw, two_lines
-from kgtool.page.names import Names
-from kgtool.page.tables import Group, by_queries, groups_of
+from kgtool.report import charts
+from kgtool.report.cases import choose, count_ranks, queries_of
+from kgtool.report.embedding_map import EmbeddingMap, project, roles
+from kgtool.report.graphs import WIDTH, draw, two_lines
+from kgtool.report.names import Names
+from kgtool.report.tables import Group, by_queries, groups_of
 from tests.graphs import random_dataset
 from tests.runs import in_memory
 

@@ -22,7 +22,7 @@ def write_report(
     progress: bool = False,
     beside: Sequence[Run | str | Path] = (),
 ) -> Path:
-    """Write one HTML page about a run that `evaluate` was asked of; see `kgtool.page`.
+    """Write one HTML page about a run that `evaluate` was asked of; see `kgtool.report`.
 
     Args:
         run: a run or its folder.
@@ -40,8 +40,8 @@ def write_report(
         RunError, DataError: when run, data, evaluation or labels cannot be used.
         KGToolError: when the file cannot be written.
     """
-    from kgtool.page.content import render_page  # not before: it imports matplotlib
-    from kgtool.page.stored import KINDS, read_stored
+    from kgtool.report.content import render_page
+    from kgtool.report.stored import KINDS, read_stored
 
     keep_large_blocks()
     run = opened(run)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kgtool.cli.app import Data, Labels, RunFolder, app
-from kgtool.terminal.console import Terminal
+from kgtool.cli.render.console import Terminal
 
 
 @app.command()
@@ -35,8 +35,8 @@ def explain(
     """
     from kgtool.api import explain as explain_run
     from kgtool.api import open_predictor
+    from kgtool.cli.render.questions import explanation_table
     from kgtool.storage.files import write_json
-    from kgtool.terminal.questions import explanation_table
 
     asked = open_predictor(run, data, labels)
     found = explain_run(asked, head, relation, tail, top)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kgtool.cli.app import Columns, Delimiter, Format, Header, app, interactive, reading_of
-from kgtool.terminal.console import Terminal
+from kgtool.cli.render.console import Terminal
 
 data = typer.Typer(help="Public data sets: list them, fetch them.", no_args_is_help=True)
 app.add_typer(data, name="data")
@@ -67,8 +67,8 @@ def list_data_sets() -> None:
     kgtool/registry/data_sets.toml.
     """
     from kgtool.api import data_sets
+    from kgtool.cli.render.data_sets import data_sets_table
     from kgtool.data.registry.cache import cache_folder
-    from kgtool.terminal.data_sets import data_sets_table
 
     Terminal().print(data_sets_table(data_sets(), cache_folder()))
 
@@ -76,9 +76,9 @@ def list_data_sets() -> None:
 @data.command()
 def info(name: Name) -> None:
     """Tell what a data set is, whom to cite, and where it comes from."""
+    from kgtool.cli.render.data_sets import data_set_list
     from kgtool.data.registry.cache import cached_file, is_fetched
     from kgtool.data.registry.entries import find_entry
-    from kgtool.terminal.data_sets import data_set_list
 
     entry = find_entry(name)
     Terminal().print(data_set_list(entry, cached_file(entry), is_fetched(entry)))

@@ -20,8 +20,8 @@ from kgtool.cli.app import (
     interactive,
     known_split,
 )
+from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError
-from kgtool.terminal.console import Terminal
 
 
 @app.command()
@@ -62,8 +62,8 @@ def evaluate(
     """
     from kgtool.api import evaluate as evaluate_run
     from kgtool.api import evaluate_baselines
+    from kgtool.cli.render.ranking import baselines_table, breakdown_table, metrics_table
     from kgtool.runs.run import Run
-    from kgtool.terminal.ranking import baselines_table, breakdown_table, metrics_table
 
     known_split(split)
     cut = cut_offs(hits)
@@ -112,8 +112,8 @@ def relations(
     """
     from kgtool.api import evaluate_relations
     from kgtool.api.runs import result_file
+    from kgtool.cli.render.questions import relations_table
     from kgtool.runs.run import Run
-    from kgtool.terminal.questions import relations_table
 
     opened = Run.open(run)
     dataset, others = opened.dataset(data), [Run.open(other) for other in beside or ()]
@@ -144,8 +144,8 @@ def classify(
     """
     from kgtool.api import evaluate_triples
     from kgtool.api.runs import result_file
+    from kgtool.cli.render.questions import triples_table
     from kgtool.runs.run import Run
-    from kgtool.terminal.questions import triples_table
 
     if split not in ("valid", "test"):
         raise ConfigError(f"no split {split!r} to classify. Remedy: valid or test")
@@ -173,10 +173,10 @@ def metrics(
 
     Every column that is not one of a ranks file's own groups the queries.
     """
+    from kgtool.cli.render.ranking import breakdown_table, ranked_among
     from kgtool.evaluation.analysis.breakdown import breakdown
     from kgtool.evaluation.analysis.rank_table import read_ranks
     from kgtool.storage.tables import save_table
-    from kgtool.terminal.ranking import breakdown_table, ranked_among
 
     cut = cut_offs(hits)
     queries, groups = read_ranks(file)
@@ -215,8 +215,8 @@ def compare(
     and lose.
     """
     from kgtool.api import compare as compare_runs
+    from kgtool.cli.render.comparison import comparison_table, group_comparison_table
     from kgtool.storage.tables import save_table
-    from kgtool.terminal.comparison import comparison_table, group_comparison_table
 
     cut = cut_offs(hits)
     table = compare_runs(runs, split, cut)

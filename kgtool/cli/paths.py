@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from kgtool.cli.app import Data, RunFolder, app, interactive, whole_numbers
+from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError
-from kgtool.terminal.console import Terminal
 
 
 @app.command()
@@ -35,8 +35,8 @@ def paths(
     gets paths.SPLIT.tsv and .json; with --compose, paths.composed.SPLIT.tsv and .json.
     """
     from kgtool.api import evaluate_paths
+    from kgtool.cli.render.questions import paths_table
     from kgtool.runs.run import Run
-    from kgtool.terminal.questions import paths_table
 
     if split not in ("valid", "test"):
         raise ConfigError(f"--split {split}: holds nothing out. Remedy: valid or test")

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from kgtool.cli.app import Data, Labels, RunFolder, app, interactive
+from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError
-from kgtool.terminal.console import Terminal
 
 Top = Annotated[int, typer.Option(min=1, help="Most to give.")]
 Typed = Annotated[
@@ -63,9 +63,9 @@ def predict(
     Probabilities are fitted on valid at the first question, and kept in the run's folder.
     """
     from kgtool.api import open_predictor
+    from kgtool.cli.render.answers import answers_table
     from kgtool.export.predictions import checked, save_predictions
     from kgtool.inference.query import parse_question, parse_questions, read_lines
-    from kgtool.terminal.answers import answers_table
 
     if (queries is None) == (not question):
         raise ConfigError("ask one question, or give a file of them with --queries.")
@@ -107,8 +107,8 @@ def complete(
     """
     from kgtool.api import complete as complete_run
     from kgtool.api import open_predictor
+    from kgtool.cli.render.answers import completion_table
     from kgtool.export.predictions import checked, save_predictions
-    from kgtool.terminal.answers import completion_table
 
     if out is not None:
         checked(out)
@@ -139,7 +139,7 @@ def neighbours(
     """Show the entities most like one, by the cosine of their states."""
     from kgtool.api import neighbours as find_neighbours
     from kgtool.api import open_predictor
-    from kgtool.terminal.answers import neighbours_table
+    from kgtool.cli.render.answers import neighbours_table
 
     asked = open_predictor(run, data, labels)
     Terminal().print(neighbours_table(find_neighbours(asked, entity, top), asked.words))

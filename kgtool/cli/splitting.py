@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kgtool.cli.app import Columns, Delimiter, Format, Header, app, reading_of
-from kgtool.terminal.console import Terminal
+from kgtool.cli.render.console import Terminal
 
 
 @app.command()
@@ -57,7 +57,7 @@ def split(
     left_out.txt, with the reason behind it.
     """
     from kgtool.api import split as make
-    from kgtool.terminal.splitting import split_table
+    from kgtool.cli.render.splitting import split_table
 
     reading = reading_of(format, columns, delimiter, header)
     made = make(files, out, valid, test, seed, inductive, time, remove_leaks, reading)

@@ -18,8 +18,8 @@ from kgtool.cli.app import (
     interactive,
     reading_of,
 )
+from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError
-from kgtool.terminal.console import Terminal
 
 
 @app.command()
@@ -114,7 +114,7 @@ def extend(
     other; train goes on from it with --start.
     """
     from kgtool.api import extend as extend_run
-    from kgtool.terminal.growth import growth_table
+    from kgtool.cli.render.growth import growth_table
 
     reading = reading_of(format, columns, delimiter, header)
     grown = extend_run(run, triples, out, data, reading)

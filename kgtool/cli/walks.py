@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from kgtool.cli.app import Data, RunFolder, app
+from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError
-from kgtool.terminal.console import Terminal
 
 Top = Annotated[int, typer.Option(min=1, help="Most to show.")]
 
@@ -27,8 +27,8 @@ def walks(
     foretells. walks.SPLIT.json in the run's folder holds what is printed.
     """
     from kgtool.api import walks as foretell
+    from kgtool.cli.render.walks import perplexity_table
     from kgtool.data.dataset import SPLITS
-    from kgtool.terminal.walks import perplexity_table
 
     if split not in SPLITS:
         raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")
@@ -56,7 +56,7 @@ def next_command(
     The run is one trained with one_path.walks. A step that train holds is marked.
     """
     from kgtool.api import next_step
-    from kgtool.terminal.walks import steps_table
+    from kgtool.cli.render.walks import steps_table
 
     Terminal().print(steps_table(next_step(run, walk, top, data)))
 
@@ -84,6 +84,6 @@ def routes(
     r walked backwards. Where the path leads in train stands beside.
     """
     from kgtool.api import routes as likeliest
-    from kgtool.terminal.walks import routes_table
+    from kgtool.cli.render.walks import routes_table
 
     Terminal().print(routes_table(likeliest(run, head, tail, length, top, data)))

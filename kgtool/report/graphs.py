@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from kgtool.inference.explain import Explanation, main_relations
-from kgtool.page.names import Names
+from kgtool.report.names import Names
 
 WIDTH = 1000.0  # of the drawing, in its own units, which are pixels where there is room
 ROW = 46.0  # between paths

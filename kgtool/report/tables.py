@@ -10,7 +10,7 @@ import pandas as pd
 
 from kgtool.evaluation.evaluator import SIDES
 from kgtool.evaluation.metrics import POLICIES
-from kgtool.page.stored import Stored
+from kgtool.report.stored import Stored
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kgtool.cli.render.ranking import MOST_GROUPS
 from kgtool.evaluation.analysis.significance import BETTER, NOISE, WORSE
 from kgtool.evaluation.metrics import LEVEL, RESAMPLES
-from kgtool.terminal.ranking import MOST_GROUPS
 
 TITLES = {"mrr": "MRR", "mr": "MR", "amri": "AMRI"}
 

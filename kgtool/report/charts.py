@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kgtool.inference.plot import short
-from kgtool.page.embedding_map import EmbeddingMap
-from kgtool.page.names import Names
-from kgtool.page.tables import Group
+from kgtool.report.embedding_map import EmbeddingMap
+from kgtool.report.names import Names
+from kgtool.report.tables import Group
 
 BLUE, RED, GREY, INK = "#2a6fbb", "#c8553d", "#8a97a5", "#2b3440"
 # Of groups: apart also to most who do not tell red from green (Okabe & Ito 2008).

@@ -7,13 +7,13 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kgtool.cli.render.ranking import three
 from kgtool.evaluation.analysis.results import PathResults
 from kgtool.evaluation.metrics import LEVEL
 from kgtool.evaluation.tasks.path_evaluator import METRICS
 from kgtool.evaluation.tasks.relation_prediction import RelationEvaluation
 from kgtool.evaluation.tasks.triple_classification import TripleEvaluation
 from kgtool.inference.explain import Explanation
-from kgtool.terminal.ranking import three
 
 
 def relations_table(found: RelationEvaluation) -> Group:

@@ -18,13 +18,13 @@ from kgtool.evaluation.metrics import LEVEL, NEGATIVES
 from kgtool.evaluation.ranking import ScoresTails
 from kgtool.inference.plot import short
 from kgtool.models.scorers import PathScorer, Scorer
-from kgtool.page import charts
-from kgtool.page.cases import choose, count_ranks, describe, queries_of
-from kgtool.page.embedding_map import embedding_map
-from kgtool.page.graphs import draw
-from kgtool.page.names import Names, clean
-from kgtool.page.stored import Stored
-from kgtool.page.tables import by_queries, groups_of, metric_rows
+from kgtool.report import charts
+from kgtool.report.cases import choose, count_ranks, describe, queries_of
+from kgtool.report.embedding_map import embedding_map
+from kgtool.report.graphs import draw
+from kgtool.report.names import Names, clean
+from kgtool.report.stored import Stored
+from kgtool.report.tables import by_queries, groups_of, metric_rows
 from kgtool.runs.run import LOG, Run
 
 # What the queries are grouped by, besides relations, with how to read it.
@@ -130,7 +130,7 @@ def render_page(
 
 def _environment(names: Names) -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kgtool", "page"),
+        loader=jinja2.PackageLoader("kgtool", "report"),
         autoescape=True,  # labels are a stranger's
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
