@@ -4,8 +4,7 @@
 
 Each part is what a script of this folder measures, in a process of its own, on graphs that
 `scripts/generate_large.py` makes; the last column is the command for the full size. A part that
-fails has a row that says so, and the exit status is 1; so it is where a run was lost or a file did
-harm. Ctrl-C ends it with the rows that there are.
+fails has a row that says so, and the exit status is 1. Ctrl-C ends it with the rows that there are.
 """
 
 from __future__ import annotations
@@ -23,11 +22,9 @@ from pathlib import Path
 from benchmarks import (
     budget,
     common,
-    faults,
     mapped,
     ranking,
     scale,
-    strangers,
     teamwork,
     throughput,
 )
@@ -80,12 +77,6 @@ def parts(folder: Path) -> list[Part]:
             "throughput",
             partial(throughput.summary, [*SMALL, "--part", "4000"]),
             "python -m benchmarks.throughput --data FB15k-237.tar.gz --part 20000",
-        ),
-        Part("faults", partial(faults.summary, 20), "python -m benchmarks.faults --kills 200"),
-        Part(
-            "strangers",
-            partial(strangers.summary, 300),
-            "python -m benchmarks.strangers --inputs 20000",
         ),
         Part(
             "teamwork",

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
-_ROOT = Path(__file__).resolve().parent.parent
+from tests.support.places import ROOT
+
+# Other examples each time, and more of them; a failure prints how to repeat it.
+settings.register_profile("nightly", max_examples=1000, deadline=None, print_blob=True)
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +25,7 @@ def benchmark_archive() -> Callable[[str], Path]:
     environment variable KGTOOL_BENCHMARKS names, else in ../shared/datasets beside the repository.
     """
     named = os.environ.get("KGTOOL_BENCHMARKS")
-    folder = Path(named) if named else _ROOT.parent / "shared" / "datasets"
+    folder = Path(named) if named else ROOT.parent / "shared" / "datasets"
 
     def find(name: str) -> Path:
         path = folder / name

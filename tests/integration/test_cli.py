@@ -1,0 +1,1013 @@
+"""The command line: what a user types, what comes back, and with which exit code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from kgtool import cli
+from kgtool.api import next_step, routes, walks
+from kgtool.data.dataset import SPLITS
+from kgtool.data.loaders import load_dataset
+from kgtool.errors import KGToolError
+from kgtool.ops import entity_loss
+from kgtool.runs.run import BEST, Run, versions
+from kgtool.storage.checkpoint import load_tensors, save_tensors
+from kgtool.storage.tables import load_table, save_table
+from kgtool.training import objectives, trainer
+from tests.support.runs import ring, tiny_config, write_folder
+
+FLAGS = {
+    "train": ["config", "overrides", "--data", "--out", "--resume", "--start"],
+    "extend": [
+        "run",
+        "triples",
+        "--out",
+        "--data",
+        "--format",
+        "--columns",
+        "--delimiter",
+        "--header",
+    ],
+    "evaluate": ["run", "--split", "--data", "--with", "--hits", "--out", "--candidates"],
+    "relations": ["run", "--split", "--data", "--with", "--hits"],
+    "classify": ["run", "--split", "--data", "--with", "--sampled", "--seed"],
+    "report": ["run", "--split", "--data", "--with", "--labels", "--out"],
+    "metrics": ["file", "--by", "--out", "--hits"],
+    "paths": [
+        "run",
+        "--split",
+        "--data",
+        "--lengths",
+        "--queries",
+        "--max-answers",
+        "--seed",
+        "--compose",
+    ],
+    "compare": ["runs", "--split", "--by", "--out", "--hits"],
+    "predict": [
+        "run",
+        "question",
+        "--queries",
+        "--top",
+        "--all",
+        "--typed",
+        "--types",
+        "--labels",
+        "--out",
+        "--data",
+    ],
+    "complete": [
+        "run",
+        "--top",
+        "--relation",
+        "--typed",
+        "--types",
+        "--labels",
+        "--out",
+        "--data",
+    ],
+    "neighbours": ["run", "entity", "--top", "--labels", "--data"],
+    "serve": ["run", "--data", "--labels", "--host", "--port"],
+    "explain": [
+        "run",
+        "head",
+        "relation",
+        "tail",
+        "--top",
+        "--json",
+        "--picture",
+        "--labels",
+        "--data",
+    ],
+    "export": ["run", "--out", "--forms", "--labels", "--data"],
+    "walks": ["run", "--split", "--walks", "--seed", "--data"],
+    "next": ["run", "walk", "--top", "--data"],
+    "routes": ["run", "head", "tail", "--length", "--top", "--data"],
+    "data list": [],
+    "data info": ["name"],
+    "data fetch": ["name", "--address"],
+    "inspect": ["path", "--format", "--columns", "--delimiter", "--header"],
+    "convert": ["path", "--out", "--format", "--columns", "--delimiter", "--header"],
+    "split": [
+        "files",
+        "--out",
+        "--valid",
+        "--test",
+        "--seed",
+        "--inductive",
+        "--time",
+        "--remove-leaks",
+        "--format",
+        "--columns",
+        "--delimiter",
+        "--header",
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+Kgtool = Callable[..., Result]
+
+
+@pytest.fixture
+def kgtool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Kgtool:
+    """Runs a command line in this process."""
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["kgtool", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        # Without a code the process ends with 0.
+        code = caught.value.code or 0
+        assert isinstance(code, int)
+        return Result(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with `ring/`, a data set, and `tiny.toml`, which names it."""
+    write_folder(ring(), tmp_path / "ring")
+    config = tiny_config(epochs=2).model_copy(update={"data": "ring"})
+    (tmp_path / "tiny.toml").write_text(config.to_toml())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; tests that change it take `run_copy`."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = write_folder(ring(), folder / "ring")
+    config = tiny_config(epochs=1).model_copy(update={"data": str(data)})
+    return trainer.train(config, load_dataset(data), folder / "run", progress=False).path
+
+
+@pytest.fixture
+def run_copy(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def refused(result: Result, code: int, *parts: str) -> None:
+    """It ended with the code and one message, which holds the parts."""
+    assert result.code == code, result
+    assert "Traceback" not in result.err + result.out
+    assert result.err.count("kgtool: ") == 1
+    assert result.err.startswith("kgtool: ")
+    for part in parts:
+        assert part in result.err
+
+
+# From end to end, in processes of their own.
+
+GUARD = """
+import os, sys
+written = []
+def guard(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        raise RuntimeError("the network was asked for")
+    if event == "open" and isinstance(args[0], str):
+        mode, flags = args[1], args[2]
+        if (mode and set("wax+") & set(mode)) or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            written.append(args[0])
+    elif event in ("os.mkdir", "os.rename", "os.remove"):
+        written.append(os.fspath(args[0]))
+sys.addaudithook(guard)
+from kgtool.cli import main
+try:
+    main()
+finally:
+    allowed = (os.getcwd() + os.sep, os.environ["TMPDIR"], os.devnull)  # torch looks for a TMPDIR
+    for path in written:
+        # Python and numba keep what they compiled beside the source.
+        if not os.path.abspath(path).startswith(allowed) and "__pycache__" not in path:
+            print("OUTSIDE", path, file=sys.stderr)
+"""
+
+
+def run_process(
+    *command: str, cwd: Path, home: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "80", "PYTHONWARNINGS": "default"}
+    if home is not None:
+        (home / "tmp").mkdir(exist_ok=True)
+        environment |= {"HOME": str(home), "TMPDIR": str(home / "tmp")}
+        for name in ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR"):
+            environment.pop(name, None)
+        environment.pop("DGLBACKEND", None)
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_train_evaluate_export(place, tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    guarded = (sys.executable, "-c", GUARD)
+
+    done = run_process(*guarded, "train", "tiny.toml", "dim=4", cwd=place, home=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Load report of ring" in done.stdout
+    assert re.search(r"Best valid MRR 0\.\d{4} after epoch [12]; the run is runs/tiny", done.stdout)
+    assert [path.name for path in home.iterdir()] == ["tmp"]
+    assert sorted(path.name for path in place.iterdir()) == ["ring", "runs", "tiny.toml"]
+    run = Run.open(place / "runs" / "tiny")
+    assert (run.config.dim, run.config.data) == (4, "ring")
+
+    done = run_process(*guarded, "evaluate", "runs/tiny", cwd=place, home=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    metrics = json.loads((run.path / "metrics.test.json").read_text())
+    assert f"{metrics['both']['realistic']['mrr']:.4f}" in done.stdout
+    assert "Written to runs/tiny/metrics.test.json" in done.stdout
+    assert [path.name for path in home.iterdir()] == ["tmp"]
+
+    done = run_process(
+        sys.executable, "-m", "kgtool", "export", "runs/tiny", "--out", "vectors", cwd=place
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    files = sorted(str(path.relative_to(place)) for path in (place / "vectors").iterdir())
+    assert sorted(re.findall("Written to (.*)", done.stdout)) == files
+
+
+def test_the_installed_command_stops_on_ctrl_c(place):
+    command = shutil.which("kgtool", path=str(Path(sys.executable).parent))
+    assert command is not None
+    environment = os.environ | {"COLUMNS": "80"}
+    process = subprocess.Popen(
+        [command, "train", "tiny.toml", "training.epochs=100000"],
+        cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    history = place / "runs" / "tiny" / "history.tsv"
+    while process.poll() is None and not history.exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (
+        err == "Stopped and saved. Go on with the same command and --resume; the run is runs/tiny\n"
+    )
+
+
+def test_importing_prints_nothing(tmp_path):
+    code = "import os; os.environ.pop('DGLBACKEND', None); import kgtool; kgtool.load_config"
+    done = run_process(sys.executable, "-c", code, cwd=tmp_path, home=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
+
+
+# In this process.
+
+
+def test_the_flags_are_frozen():
+    group: Any = typer.main.get_command(cli.app)
+    data = group.commands.pop("data")
+    commands = group.commands | {f"data {name}": c for name, c in data.commands.items()}
+    found = {
+        name: [
+            parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.name
+            for parameter in command.params
+        ]
+        for name, command in commands.items()
+    }
+    assert found == FLAGS
+
+
+@pytest.mark.parametrize("command", ["", "data", *FLAGS])
+def test_help_shows_every_word(kgtool, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    result = kgtool(*command.split(), "--help")
+    assert (result.code, result.err) == (0, "")
+    assert "Usage: " in result.out
+    words = (
+        [flag.removeprefix("-") for flag in FLAGS[command]]
+        if command in FLAGS
+        else [name.removeprefix(command).split()[0] for name in FLAGS if name.startswith(command)]
+    )
+    for word in words:
+        assert {"overrides": "key=value", "question": "HEAD"}.get(word, word) in result.out
+    assert max(map(len, result.out.splitlines())) <= 80
+    assert len(result.out.splitlines()) > 8
+
+
+def test_without_a_command_the_help_shows(kgtool):
+    result = kgtool()
+    assert result.code == 2
+    assert "inspect" in result.out + result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "near"),
+    [
+        (["trian", "x.toml"], "train"),
+        (["evalute", "x"], "evaluate"),
+        (["train", "x.toml", "--otu", "y"], "--out"),
+        (["evaluate", "x", "--spilt", "valid"], "--split"),
+        (["export", "x", "--dta", "y"], "--data"),
+        (["data", "fecth", "x"], "fetch"),
+        (["data", "fetch", "x", "--adress", "y"], "--address"),
+    ],
+)
+def test_an_unknown_word_names_the_nearest(kgtool, arguments, near):
+    result = kgtool(*arguments)
+    assert result.code == 2
+    assert result.out == ""
+    assert near in result.err.split("No such")[1]
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train"], ["compare"], ["export", "x"], ["inspect"], ["data", "fetch"]]
+)
+def test_a_missing_word_is_named(kgtool, arguments):
+    result = kgtool(*arguments)
+    assert result.code == 2
+    assert "Missing" in result.err
+
+
+def test_the_run_goes_where_out_says(kgtool, place):
+    result = kgtool("train", "tiny.toml", "--out", "a/[b] :smile: [/c]", "--data", "ring")
+    assert result.code == 0, result
+    assert "the run is a/[b] :smile: [/c]\n" in result.out
+    assert not (place / "runs").exists()
+    found = kgtool("evaluate", "a/[b] :smile: [/c]", "--split", "valid")
+    assert found.code == 0
+    assert "Written to a/[b] :smile: [/c]/metrics.valid.json\n" in found.out
+    refused(kgtool("evaluate", "[/x] :smile:"), 2, "[/x] :smile: is no run")
+
+
+def test_convert_brings_a_data_set_into_our_shape(kgtool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    for split in ("train", "valid", "test"):
+        Path("data", f"{split}.csv").write_text(f"1;a;r;{split}\n")
+    refused(kgtool("convert", "data", "--out", "out"), 2, "line 1: 1 column", "--delimiter ';'")
+    refused(kgtool("inspect", "data", "--delimiter", ";"), 2, "--columns", "kgtool inspect")
+    assert not Path("out").exists()
+    options = ("--delimiter", ";", "--columns", "2,3,4")
+    found = kgtool("inspect", "data", *options)
+    assert (found.code, found.err) == (0, "")
+    done = kgtool("convert", "data", "--out", "out", *options)
+    assert (done.code, done.err) == (0, ""), done
+    assert done.out.startswith(found.out)
+    assert "Written to out/train.txt\n" in done.out
+    assert Path("out/test.txt").read_text() == "a\tr\ttest\n"
+    assert "Load report of out" in kgtool("inspect", "out").out
+
+
+def test_a_run_is_extended_and_trained_on(kgtool, place):
+    assert kgtool("train", "tiny.toml", "--out", "first").code == 0
+    (place / "new.tsv").write_text("e000\tr000\t[b]new[/b]\ne000\tr000\t[b]new[/b]\n")
+    done = kgtool("extend", "first", "new.tsv", "--out", "grown")
+    assert done.code == 0, done
+    assert re.search(r"added +1 *\n *given twice +1 *\n", done.out)
+    assert "The run is grown; train on from it with --start grown\n" in done.out
+    refused(kgtool("extend", "first", "new.tsv", "--out", "grown"), 2, "grown exists already")
+    refused(kgtool("extend", "first", "gone.tsv", "--out", "x"), 2, "gone.tsv", "Remedy: ")
+    assert kgtool("evaluate", "grown").code == 0
+    done = kgtool("train", "grown/config.toml", "--start", "grown", "--out", "on")
+    assert done.code == 0, done
+    assert Run.open(place / "on").info["start"]["run"] == str(place / "grown")
+    assert "[b]new[/b]" in Run.open(place / "on").vocabulary.entities
+    again = kgtool("train", "grown/config.toml", "--start", "grown", "--out", "on", "--resume")
+    assert again.code == 0, again
+    refused(
+        kgtool("train", "grown/config.toml", "dim=4", "--start", "grown", "--out", "y"),
+        2, "dim is 8 there and 4 here",
+    )  # fmt: skip
+    assert not (place / "y").exists()
+
+
+def test_metrics_of_a_file_are_those_of_the_evaluation(kgtool, run_copy, tmp_path):
+    found = kgtool("evaluate", run_copy, "--hits", "2,5")
+    assert found.code == 0, found
+    assert "Hits@2  Hits@5" in found.out
+    ranks = run_copy / "ranks.test.tsv"
+    again = kgtool(
+        "metrics", ranks, "--hits", "2,5", "--by", "relation", "--out", tmp_path / "t.parquet"
+    )
+    assert again.code == 0, again
+    mrr = json.loads((run_copy / "metrics.test.json").read_text())["both"]["realistic"]["mrr"]
+    assert f"{mrr:.4f}" in again.out
+    said = " ".join(again.out.split())
+    assert re.search(r"Ranks are among \d+ candidates a query, the answer included", said)
+    for relation in Run.open(run_copy).vocabulary.relations:
+        assert relation in again.out
+    ours, theirs = load_table(run_copy / "breakdown.test.tsv"), load_table(tmp_path / "t.parquet")
+    assert ours["value"].astype(float).tolist() == pytest.approx(theirs["value"].tolist())
+    assert ours["group"].tolist() == theirs["group"].tolist()
+
+
+def test_metrics_refuse_what_they_cannot_count(kgtool, run_copy, tmp_path):
+    refused(kgtool("metrics", tmp_path / "gone.tsv"), 2, "gone.tsv: no such file")
+    kgtool("evaluate", run_copy)
+    ranks = run_copy / "ranks.test.tsv"
+    refused(kgtool("metrics", ranks, "--by", "colour"), 2, "relation, category", "not by 'colour'")
+    refused(kgtool("metrics", ranks, "--hits", "1,x"), 2, "--hits 1,x: no ranks")
+    refused(kgtool("evaluate", run_copy, "--hits", "0"), 2, "--hits 0: no ranks")
+    refused(kgtool("metrics", ranks, "--out", tmp_path / "t.csv"), 2, "end it in .tsv or .parquet")
+
+
+def test_relations_and_triples_of_a_run(kgtool, run_copy, tmp_path):
+    found = kgtool("relations", run_copy, "--hits", "1,2")
+    assert found.code == 0, found
+    mrr = json.loads((run_copy / "relations.test.json").read_text())["realistic"]["mrr"]
+    assert f"{mrr:.4f}" in found.out
+    assert f"Written to {run_copy / 'relations.test.tsv'}\n" in found.out
+    assert len(load_table(run_copy / "relations.test.tsv")) == 8
+
+    found = kgtool("classify", run_copy)
+    assert found.code == 0, found
+    assert "8 triples, 8 negatives, drawn" in found.out
+    told = json.loads((run_copy / "triples.test.json").read_text())
+    assert f"{told['accuracy']:.4f}" in found.out
+    table = load_table(run_copy / "triples.test.tsv")
+    right = (table["holds"] == table["taken"]).mean()
+    assert right == pytest.approx(told["accuracy"])
+    assert load_table(run_copy / "calibration.test.tsv")["count"].astype(int).sum() == 16
+    refused(kgtool("classify", run_copy, "--split", "train"), 2, "no split 'train' to classify")
+    refused(kgtool("relations", run_copy, "--split", "tset"), 2, "no split 'tset'")
+
+
+def test_negatives_of_the_data_are_taken(kgtool, place):
+    kgtool("train", "tiny.toml", "--out", "run")
+    for split in ("valid", "test"):
+        text = (place / "ring" / f"{split}.txt").read_text()
+        lines = [line.split("\t") for line in text.splitlines()]
+        swapped = "".join(f"{tail}\t{relation}\t{head}\n" for head, relation, tail in lines)
+        (place / "ring" / f"{split}_negatives.txt").write_text(swapped)
+    found = kgtool("classify", "run")
+    assert "8 negatives, the data's own" in " ".join(found.out.split()), found
+    assert "8 negatives, drawn" in kgtool("classify", "run", "--sampled").out
+    (place / "ring" / "test_negatives.txt").write_text("e000\tr000\te999\n")
+    result = kgtool("classify", "run")
+    refused(result, 2, "test_negatives.txt", "line 1", "the entity 'e999' is not in the vocabulary")
+
+
+def test_runs_side_by_side(kgtool, run_copy, tmp_path):
+    refused(kgtool("compare", run_copy), 2, "one run alone", "name two or more")
+    refused(kgtool("compare", tmp_path / "gone", run_copy), 2, "gone: no such run or file")
+    refused(kgtool("compare", run_copy, run_copy), 2, f"{run_copy} is named twice")
+    other = Path(shutil.copytree(run_copy, tmp_path / "other"))
+    for file in run_copy.glob("ranks.*"):
+        file.unlink()
+    words = f"{run_copy} holds no ranks.test.tsv. Remedy: kgtool evaluate {run_copy} --split test"
+    refused(kgtool("compare", run_copy, other), 2, words)
+    assert kgtool("evaluate", run_copy).code == 0
+    better = load_table(run_copy / "ranks.test.tsv")
+    better["rank"] = "1"
+    save_table(better.sample(frac=1, random_state=0), tmp_path / "best.tsv")
+    shutil.copy(run_copy / "ranks.test.tsv", other)
+    result = kgtool(
+        "compare", run_copy, other, tmp_path / "best.tsv", "--by", "relation", "--hits", "1,4",
+        "--out", tmp_path / "table.tsv",
+    )  # fmt: skip
+    assert (result.code, result.err) == (0, "")
+    told = " ".join(result.out.split())
+    every = "MRR, MR, AMRI, Hits@1, Hits@4"
+    assert f"other beside run: no difference that this test set shows: {every}." in told
+    assert re.search(r"best beside run: better: MRR, MR.*Hits@1", told)
+    assert "Of 3 groups 0 gain, 0 lose" in told
+    assert max(map(len, result.out.splitlines())) <= 80
+    table = load_table(tmp_path / "table.tsv")
+    assert set(table["run"]) == {"run", "other", "best"}
+    assert {"all", "relation", "degree"} <= set(table["by"])
+    refused(
+        kgtool("compare", run_copy, other, "--by", "colour"), 2,
+        "group by relation, category", "not by 'colour'",
+    )  # fmt: skip
+    first = Path(shutil.copytree(run_copy, tmp_path / "deep" / "run"))
+    result = kgtool("compare", run_copy, first)  # of the same name
+    assert f"{first} beside {run_copy}".replace("\n", "") in result.out.replace("\n", "")
+
+
+def test_baselines_beside_a_run(kgtool, run_copy, tmp_path):
+    data = Run.open(run_copy).config.data
+    result = kgtool("evaluate", "--data", data, "--out", tmp_path / "trivial", "--hits", "2")
+    assert (result.code, result.err) == (0, "")
+    assert max(map(len, result.out.replace(str(tmp_path), "").splitlines())) <= 80
+    for name in ("frequency", "inverse", "pagerank", "pagerank-frequency"):
+        folder = tmp_path / "trivial" / name
+        assert f"Written to {folder}\n" in result.out
+        metrics = json.loads((folder / "metrics.test.json").read_text())
+        assert metrics["baseline"] == name
+        assert f"{metrics['both']['realistic']['mrr']:.4f}" in result.out
+        assert (folder / "breakdown.test.tsv").is_file()
+    assert kgtool("evaluate", run_copy).code == 0
+    result = kgtool("compare", tmp_path / "trivial" / "inverse", run_copy)
+    assert (result.code, result.err) == (0, "")
+    assert "run beside inverse" in result.out
+    result = kgtool("evaluate", "--data", data, "--split", "valid")
+    assert result.code == 0
+    assert "Written" not in result.out
+    refused(kgtool("evaluate"), 2, "without a run", "--data PLACE")
+    refused(kgtool("evaluate", "--data", data, "--with", run_copy), 2, "nothing --with them")
+    refused(kgtool("evaluate", run_copy, "--out", "x"), 2, "--out is for baselines")
+    refused(kgtool("evaluate", "--data", tmp_path / "gone"), 2, "gone")
+
+
+def test_ctrl_c_gives_the_baselines_that_are_done(kgtool, run_copy, tmp_path, monkeypatch):
+    def interrupt(*about: object) -> None:
+        raise KeyboardInterrupt
+
+    data, out = Run.open(run_copy).config.data, tmp_path / "trivial"
+    monkeypatch.setattr("kgtool.evaluation.baselines.PageRank.walk", interrupt)
+    result = kgtool("evaluate", "--data", data, "--out", out)
+    assert (result.code, result.err) == (0, "")
+    assert sorted(place.name for place in out.iterdir()) == ["frequency", "inverse"]
+    rows = [line.split()[0] for line in result.out.splitlines() if line.strip()]
+    assert "inverse" in rows
+    assert "pagerank" not in rows
+    monkeypatch.setattr("kgtool.evaluation.baselines.RelationFrequency.score_t", interrupt)
+    assert kgtool("evaluate", "--data", data).code == 130
+
+
+def test_fewer_candidates_are_named_wherever_they_stand(kgtool, run_copy, tmp_path):
+    for words, name in (("sampled:4", "sampled-4"), ("types", "types")):
+        result = kgtool("evaluate", run_copy, "--candidates", words)
+        assert (result.code, result.err) == (0, "")
+        assert f"queries among {name} candidates, not all" in " ".join(result.out.split())
+        assert f"Ranks among {name} candidates" in result.out
+        assert f"Written to {run_copy}/ranks.{name}.test.tsv\n" in result.out
+        metrics = json.loads((run_copy / f"metrics.{name}.test.json").read_text())
+        assert metrics["candidates"] == name
+        assert metrics["sampled"] == {}
+    sampled = run_copy / "ranks.sampled-4.test.tsv"
+    assert set(load_table(sampled)["candidates"]) == {"5"}
+    assert "Ranks are among 5 candidates a query" in kgtool("metrics", sampled).out
+    load_table(sampled).drop(columns="candidates").to_csv(tmp_path / "no.tsv", sep="\t")
+    told = " ".join(kgtool("metrics", tmp_path / "no.tsv").out.split())
+    assert "Among how many candidates the ranks are, the file does not say." in told
+    assert not (run_copy / "metrics.test.json").exists()
+    refused(
+        kgtool("compare", *run_copy.glob("ranks.*.test.tsv")), 2, "other protocols", "candidates"
+    )
+    for wrong in ("sampled", "sampled:0", "sampled:x", "type", "types:"):
+        words = f"no candidates {wrong!r}. Remedy: all, types, types:FILE, or sampled:NUMBER"
+        refused(kgtool("evaluate", run_copy, "--candidates", wrong), 2, words)
+    data, out = Run.open(run_copy).config.data, tmp_path / "trivial"
+    result = kgtool("evaluate", "--data", data, "--candidates", "types", "--out", out)
+    assert result.code == 0
+    assert "among types candidates" in result.out
+    assert (out / "inverse" / "metrics.types.test.json").is_file()
+
+
+def test_a_report_takes_an_evaluation(kgtool, run_copy, tmp_path):
+    for file in run_copy.glob("*.test.*"):
+        file.unlink()
+    refused(kgtool("report", run_copy), 2, f"Remedy: run `kgtool evaluate {run_copy}` first")
+    refused(kgtool("report", run_copy, "--split", "tset"), 2, "no split 'tset'")
+    kgtool("evaluate", run_copy)
+    refused(kgtool("report", run_copy, "--labels", tmp_path / "gone"), 2, "cannot read")
+    done = kgtool("report", run_copy)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"Written to {run_copy / 'report.test.html'}\n"
+    mrr = json.loads((run_copy / "metrics.test.json").read_text())["both"]["realistic"]["mrr"]
+    assert f"{mrr:.4f}" in (run_copy / "report.test.html").read_text()
+    assert kgtool("report", run_copy, "--out", tmp_path / "a" / "page.html").code == 0
+    assert (tmp_path / "a" / "page.html").is_file()
+
+
+def test_overrides_and_data_count(kgtool, place):
+    config = tiny_config(epochs=1)
+    (place / "bare.toml").write_text(config.to_toml())
+    refused(kgtool("train", "bare.toml"), 2, "names no data set. Remedy: pass --data PATH")
+    assert kgtool("train", "bare.toml", "seed=5", "--data", "ring").code == 0
+    run = Run.open("runs/bare")
+    assert (run.config.seed, run.config.data) == (5, "ring")
+    shutil.rmtree("runs")
+    assert kgtool("train", "bare.toml", "data=ring", "training.optimizer=adagrad").code == 0
+    assert Run.open("runs/bare").config.training.optimizer == "adagrad"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["train", "none.toml"], ["none.toml", "No such file"]),
+        (["train", "tiny.toml", "epochs=3"], ["unknown key 'epochs'", "'training.epochs'"]),
+        (["train", "tiny.toml", "dim=0"], ["dim = 0"]),
+        (["train", "tiny.toml", "dim"], ["'dim' is no setting"]),
+        (["train", "tiny.toml", "--data", "rnig"], ["rnig", "ring"]),
+        (["train", "tiny.toml", "--resume"], ["runs/tiny is no run"]),
+        (["train", "tiny.toml", "--out", "ring"], ["ring exists already"]),
+        (["evaluate", "ring"], ["ring is no run"]),
+        (["export", "ring", "--out", "x"], ["ring is no run"]),
+        (["export", "ring", "--out", "x", "--forms", "tsv,npz"], ["'npz'", "did you mean npy"]),
+        (["inspect", "none"], ["none"]),
+        (["inspect", "tiny.toml"], ["tiny.toml"]),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_a_mistake_is_one_message_and_code_2(kgtool, place, arguments, parts):
+    before = sorted(place.rglob("*"))
+    result = kgtool(*arguments)
+    refused(result, 2, *parts)
+    assert sorted(place.rglob("*")) == before
+
+
+def test_inspect_prints_the_load_report(kgtool, place):
+    with (place / "ring" / "valid.txt").open("a") as file:
+        file.write("e000\tr000\tstranger\n")
+    result = kgtool("inspect", "ring")
+    assert (result.code, result.err) == (0, "")
+    assert "Load report of ring" in result.out
+    assert "stranger" in result.out
+    assert max(map(len, result.out.splitlines())) <= 80
+
+
+def test_bad_data_names_file_and_line(kgtool, place):
+    with (place / "ring" / "valid.txt").open("a") as file:
+        file.write("one\ttwo\n")
+    for arguments in (["train", "tiny.toml"], ["inspect", "ring"]):
+        refused(kgtool(*arguments), 2, "valid.txt, line 9", "2 columns")
+    assert not (place / "runs").exists()
+
+
+def test_a_taken_folder_says_how_to_go_on(kgtool, place):
+    assert kgtool("train", "tiny.toml").code == 0
+    refused(kgtool("train", "tiny.toml"), 2, "runs/tiny exists already", "--resume")
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_metrics_of_each_split(kgtool, trained, split):
+    result = kgtool("evaluate", trained, "--split", split)
+    assert (result.code, result.err) == (0, "")
+    metrics = json.loads((trained / f"metrics.{split}.json").read_text())
+    assert list(metrics) == [
+        "split", "candidates", "both", "head", "tail", "raw", "seen", "sampled", "counts",
+        "dataset", "versions",
+    ]  # fmt: skip
+    assert metrics["split"] == split
+    assert metrics["counts"]["triples"] == len(ring().split(split))
+    assert metrics["dataset"] == {"name": "ring", "fingerprint": ring().fingerprint}
+    assert metrics["versions"] == versions()
+    assert f"{metrics['both']['realistic']['mrr']:.4f}" in result.out
+
+
+def test_a_split_that_is_none(kgtool, trained):
+    refused(
+        kgtool("evaluate", trained, "--split", "tset"), 2,
+        "no split 'tset'", "train, valid, test",
+    )  # fmt: skip
+
+
+def test_data_elsewhere(kgtool, run_copy, tmp_path):
+    copy = run_copy
+    data = write_folder(ring(), tmp_path / "moved")
+    info = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(info | {"data": str(tmp_path / "gone")}))
+    refused(kgtool("evaluate", copy), 2, "gone, is gone. Remedy: pass --data PATH")
+    assert kgtool("evaluate", copy, "--data", data).code == 0
+    refused(kgtool("export", copy, "--out", tmp_path / "v"), 2, "is gone")
+    assert kgtool("export", copy, "--out", tmp_path / "v", "--data", data).code == 0
+    (data / "test.txt").write_text("e000\tr000\tstranger\n")
+    refused(kgtool("evaluate", copy, "--data", data), 2, "test.txt, line 1", "stranger")
+
+
+def test_a_damaged_run(kgtool, run_copy):
+    (run_copy / BEST).write_bytes(b"no")
+    refused(kgtool("evaluate", run_copy), 2, str(run_copy / BEST), "damaged")
+
+
+def test_a_failure_at_work_is_code_1(kgtool, place, monkeypatch):
+    monkeypatch.setattr(objectives, "entity_loss", lambda *args: entity_loss(*args) * float("nan"))
+    result = kgtool("train", "tiny.toml")
+    refused(result, 1, "the loss is nan at step 1 (epoch 1); the update was not made. Remedy: ")
+
+
+def test_scores_that_are_not_finite_are_code_1(kgtool, run_copy):
+    (run_copy / "metrics.test.json").unlink(missing_ok=True)
+    tensors, state = load_tensors(run_copy / BEST)
+    tensors["decoder.bias"][3] = float("nan")
+    save_tensors(run_copy / BEST, tensors, state)
+    refused(kgtool("evaluate", run_copy), 1, "NaN or infinite for query")
+    assert not (run_copy / "metrics.test.json").exists()
+
+
+def test_export_writes_the_forms_asked_for(kgtool, trained, tmp_path):
+    labels = tmp_path / "labels.tsv"
+    labels.write_text("e003\tthe third\n")
+    options = ["--forms", "npy, projector", "--labels", labels]
+    result = kgtool("export", trained, "--out", tmp_path / "out", *options)
+    assert result.code == 0
+    files = sorted(map(str, (tmp_path / "out").iterdir()))
+    assert sorted(re.findall("Written to (.*)", result.out)) == files
+    assert {Path(file).suffix for file in files} == {".npy", ".tsv", ".pbtxt"}
+    metadata = (tmp_path / "out" / "projector_metadata.tsv").read_text()
+    assert "\nthe third\te003\tentity\n" in metadata
+    labels.write_text("e003\n")
+    result = kgtool("export", trained, "--out", tmp_path / "out", *options)
+    refused(result, 2, "labels.tsv, line 1")
+
+
+def test_export_leaves_a_run_alone(kgtool, run_copy):
+    before = {path: path.read_bytes() for path in run_copy.iterdir()}
+    refused(kgtool("export", run_copy, "--out", run_copy), 2, "is a run", f"{run_copy / 'export'}")
+    assert {path: path.read_bytes() for path in run_copy.iterdir()} == before
+    assert kgtool("export", run_copy, "--out", run_copy / "export").code == 0
+
+
+def test_what_cannot_be_written_is_code_1(kgtool, trained, tmp_path):
+    (tmp_path / "file").touch()
+    refused(kgtool("export", trained, "--out", tmp_path / "file" / "x"), 1, "cannot write")
+
+
+@pytest.fixture(scope="module")
+def walker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that reads walks."""
+    folder = tmp_path_factory.mktemp("walker")
+    data = write_folder(ring(), folder / "ring")
+    config = tiny_config(epochs=1, walks=0.5).model_copy(update={"data": str(data)})
+    return trainer.train(config, load_dataset(data), folder / "run", progress=False).path
+
+
+def test_perplexity_of_walks(kgtool, walker):
+    result = kgtool("walks", walker, "--split", "valid", "--walks", "40", "--seed", "3")
+    assert (result.code, result.err) == (0, "")
+    assert f"Written to {walker}/walks.valid.json" in result.out
+    found = json.loads((walker / "walks.valid.json").read_text())
+    assert [found[name] for name in ("split", "walks", "seed", "max_length")] == ["valid", 40, 3, 3]
+    assert found["dataset"]["fingerprint"] == ring().fingerprint
+    assert len(found["perplexity"]) == 10
+    for row in found["perplexity"]:
+        assert f"{row['both']:,.2f}" in result.out
+    again = walks(walker, "valid", count=40, seed=3)
+    assert again.table.to_dict("records") == found["perplexity"]
+    assert kgtool("walks", walker).code == 0
+    assert (walker / "walks.test.json").exists()
+
+
+def test_next_steps_of_a_walk(kgtool, walker):
+    result = kgtool("next", walker, "e003", "^r002", "e001", "--top", "5")
+    assert (result.code, result.err) == (0, "")
+    table = next_step(walker, ["e003", "^r002", "e001"], top=1000)
+    assert len(table) == 6 * 24
+    assert table["probability"].sum() == pytest.approx(1, abs=1e-5)
+    for row in table.head(5).itertuples():
+        assert re.search(
+            rf"{row.probability:.4f} .*{re.escape(row.relation)} +{row.entity}", result.out
+        )
+    known = {
+        step for head, r, tail in ring().train.tolist() for step in
+        ((head, f"r{r:03}", f"e{tail:03}"), (tail, f"^r{r:03}", f"e{head:03}"))
+    }  # fmt: skip
+    for row in table.itertuples():
+        assert row.known == ((1, row.relation, row.entity) in known)
+    assert kgtool("next", walker, "e003").code == 0
+
+
+def test_routes(kgtool, walker):
+    for tail in (None, "e005"):
+        result = kgtool(
+            "routes", walker, "e000", *([tail] if tail else []), "--length", "2", "--top", "4"
+        )
+        assert (result.code, result.err) == (0, "")
+        table = routes(walker, "e000", tail, length=2, top=100)
+        assert len(table) == 6 + 36
+        assert table["probability"].is_monotonic_decreasing
+        for row in table.head(4).itertuples():
+            assert re.search(
+                rf"{row.probability:.4f} +{re.escape(' / '.join(row.path))} ", result.out
+            )
+        assert ("arrives" in table) == bool(tail)
+    assert max(map(len, routes(walker, "e000", top=300)["path"])) == 3
+
+
+def test_walks_that_cannot_be_read(kgtool, walker, trained):
+    for command in (["walks"], ["next", "e001"], ["routes", "e001"]):
+        command.insert(1, str(trained))
+        refused(kgtool(*command), 2, "has not learned to read walks. Remedy: train with")
+    refused(kgtool("walks", walker, "--split", "tset"), 2, "no split 'tset'")
+    refused(kgtool("next", walker, "e01"), 2, "no entity 'e01' (is it 'e0", "Remedy: use a label")
+    refused(kgtool("next", walker, "e001", "^r1", "e002"), 2, "no relation '^r1' (is it '^r001'?)")
+    refused(kgtool("next", walker, "e001", "r001"), 2, "a walk of 2 labels does not end at an")
+    refused(kgtool("routes", walker, "e001", "x"), 2, "no entity 'x'")
+    refused(kgtool("routes", walker, "e001", "--length", "4"), 2, "one_path.max_path_length=4")
+    assert kgtool("routes", walker, "e001", "--length", "0").code == 2
+
+
+@pytest.fixture
+def cache(place, monkeypatch):
+    """An empty cache, and no registry of the user's."""
+    monkeypatch.setenv("KGTOOL_CACHE", str(place / "cache"))
+    monkeypatch.delenv("KGTOOL_REGISTRY", raising=False)
+    return place / "cache"
+
+
+def test_data_sets_are_listed_and_told(kgtool, cache):
+    result = kgtool("data", "list")
+    assert (result.code, result.err) == (0, "")
+    rows = [line.split() for line in result.out.splitlines()]
+    assert ["FB15k-237", "310,116", "14,541", "237", "3.7", "MB", "no"] in rows
+    assert ["umls", "6,529", "135", "46", "35.6", "kB", "no"] in rows
+    assert str(cache) in result.out.replace("\n", "")
+    assert not cache.exists()
+
+    result = kgtool("data", "info", "FB15k-237")
+    assert (result.code, result.err) == (0, "")
+    told = " ".join(result.out.split())
+    for part in (
+        "272,115 train, 17,535 valid, 20,466 test", "CC BY 2.5", "Toutanova and Chen",
+        "https://aclanthology.org/W15-4007/", "3,678,603 bytes",
+        "https://github.com/TimDettmers/ConvE/raw/master/FB15k-237.tar.gz",
+        "311df7930f842a02979eaa7a802484a6afe62303c07f915f1e6edbc30cbe05e8", "fetched no",
+    ):  # fmt: skip
+        assert part in told
+    assert str(cache / "FB15k-237.tar.gz") in "".join(told.split())
+    refused(kgtool("data", "info", "fb15k237"), 2, "'fb15k237'", "FB15k-237 is the nearest")
+    refused(kgtool("data", "fetch", "umsl"), 2, "umls is the nearest")
+    refused(kgtool("data", "fetch", "umls", "--address", "ftp://x/y"), 2, "is no https address")
+
+
+def test_a_name_is_taken_for_data_once_it_is_fetched(kgtool, place, cache, monkeypatch):
+    archive = Path(shutil.make_archive(str(place / "held"), "gztar", place / "ring"))
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    (place / "own.toml").write_text(
+        f"""
+        [my-ring]
+        about = "[bold]a ring[/wrong]"
+        address = "http://127.0.0.1:9/my-ring.tar.gz"
+        sha256 = "{digest}"
+        size = {archive.stat().st_size}
+        train = 56
+        valid = 8
+        test = 8
+        entities = 24
+        relations = 3
+        """
+    )
+    monkeypatch.setenv("KGTOOL_REGISTRY", "own.toml")
+    assert "[bold]a ring[/wrong]" in kgtool("data", "info", "my-ring").out
+    remedy = "Remedy: kgtool data fetch my-ring"
+    refused(kgtool("inspect", "my-ring"), 2, "not fetched yet", remedy)
+    refused(kgtool("train", "tiny.toml", "--data", "my-ring"), 2, "not fetched yet", remedy)
+    refused(kgtool("train", "tiny.toml", "data=my-ring"), 2, "not fetched yet", remedy)
+
+    cache.mkdir()
+    shutil.copy(archive, cache / "my-ring.tar.gz")  # as by a fetch; see test_fetching
+    result = kgtool("data", "fetch", "my-ring")
+    assert (result.code, result.out) == (0, f"my-ring is {cache / 'my-ring.tar.gz'}\n")
+    assert re.search(r"my-ring .* yes", kgtool("data", "list").out)
+    assert "Load report of my-ring" in kgtool("inspect", "my-ring").out
+    result = kgtool("train", "tiny.toml", "data=my-ring")
+    assert (result.code, result.err) == (0, "")
+    run = Run.open("runs/tiny")
+    assert run.config.data == "my-ring"
+    assert run.info["data"] == str((cache / "my-ring.tar.gz").resolve())
+    assert kgtool("evaluate", "runs/tiny").code == 0
+    assert kgtool("evaluate", "runs/tiny", "--data", "my-ring").code == 0
+    (cache / "my-ring.tar.gz").write_bytes(b"")
+    refused(kgtool("evaluate", "runs/tiny", "--data", "my-ring"), 2, "is damaged", remedy)
+
+
+def interrupt_in_step(monkeypatch: pytest.MonkeyPatch, number: int, times: int = 1) -> None:
+    original = trainer._Trainer._step
+
+    def step(self: Any, *args: Any) -> float:
+        if self.step + 1 == number:
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *args)
+
+    monkeypatch.setattr(trainer._Trainer, "_step", step)
+
+
+def test_ctrl_c_is_code_130_and_tells_how_to_go_on(kgtool, place):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_in_step(patch, 3)
+        result = kgtool("train", "tiny.toml")
+    assert result.code == 130
+    assert result.err == (
+        "Stopped and saved. Go on with the same command and --resume; the run is runs/tiny\n"
+    )
+    refused(kgtool("train", "tiny.toml"), 2, "--resume")
+    result = kgtool("train", "tiny.toml", "--resume")
+    assert result.code == 0
+    assert "Best valid MRR" in result.out
+    refused(kgtool("train", "tiny.toml", "dim=4", "--resume"), 2, "another configuration")
+    assert kgtool("train", "tiny.toml", "--resume").code == 0
+
+
+def test_a_second_ctrl_c_is_code_130_without_a_traceback(kgtool, place):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_in_step(patch, 3, times=2)
+        result = kgtool("train", "tiny.toml")
+    assert result.code == 130
+    assert "Traceback" not in result.err
+    assert "saved" not in result.err
+
+
+def test_every_error_of_the_package_is_caught(kgtool, monkeypatch):
+    for error in KGToolError.__subclasses__():
+
+        def fail(error: type[KGToolError] = error) -> None:
+            raise error("[bold]what[/wrong] and the remedy " + "x" * 100)
+
+        monkeypatch.setattr(cli, "app", fail)
+        result = kgtool()
+        refused(result, error.exit_code, "[bold]what[/wrong] and the remedy " + "x" * 100)
+        assert result.err.count("\n") == 1
+
+
+# Data sets of loose triples.
+
+
+@pytest.fixture
+def loose(place: Path) -> Path:
+    """All triples of `ring` in one file, two of them twice, one with a strange label."""
+    text = "".join((place / "ring" / f"{split}.txt").read_text() for split in SPLITS)
+    lines = text.splitlines(keepends=True)
+    (place / "loose.tsv").write_text(text + "".join(lines[:2]) + "[/b]\tr000\te001\n")
+    return place / "loose.tsv"
+
+
+def test_split_makes_a_folder_that_trains(kgtool, loose):
+    made = kgtool("split", loose, "--out", "new/kg", "--seed", "3")
+    assert (made.code, made.err) == (0, "")
+    assert "75 triples read" in made.out
+    words = [line.split() for line in made.out.splitlines()]
+    for split, count in (("train", "59"), ("valid", "7"), ("test", "7")):
+        assert [line[1] for line in words if line[:1] == [split]] == [count]
+    assert ["duplicates,", "dropped", "2"] in words
+    assert "Written to new/kg\n" in made.out
+    assert max(map(len, made.out.splitlines())) <= 80
+    assert kgtool("train", "tiny.toml", "--data", "new/kg").code == 0
+    refused(kgtool("split", loose, "--out", "new/kg"), 2, "new/kg exists already. Remedy: ")
+    assert kgtool("split", loose, "--out", "again", "--seed", "3").code == 0
+    for split in SPLITS:
+        again = Path("again", f"{split}.txt").read_bytes()
+        assert again == Path("new", "kg", f"{split}.txt").read_bytes()
+
+
+def test_split_over_two_graphs(kgtool, loose):
+    made = kgtool("split", loose, "--out", "[kg]", "--inductive", "0.4", "--valid", "0.05")
+    assert (made.code, made.err) == (0, "")
+    assert "[kg]: train" in made.out
+    assert "[kg]_ind: test" in made.out
+    left = Path("[kg]", "left_out.txt").read_text().splitlines()
+    assert re.search(rf"left out: between the two graphs +{len(left)} ", made.out)
+    assert "Written to [kg]_ind\n" in made.out
+    entities = [set(load_dataset(name).vocabulary.entities) for name in ("[kg]", "[kg]_ind")]
+    assert not entities[0] & entities[1]
+
+
+def test_split_by_time_without_leaks(kgtool, loose):
+    lines = loose.read_text().splitlines()
+    timed = [f"{line}\t{i:02}\n" for i, line in enumerate(lines[:-3])]
+    timed += [re.sub("r000(.*)\t", r"twin\1\t", line) for line in timed if "r000" in line]
+    Path("timed.tsv").write_text("".join(timed))
+    made = kgtool("split", "timed.tsv", "--out", "kg", "--time", "4", "--remove-leaks", "0.97")
+    assert (made.code, made.err) == (0, "")
+    assert re.search(r"left out: near-duplicate relation +24 ", made.out)
+    last = Path("kg", "test.txt").read_text()
+    assert last == "".join(f"{line}\n" for line in lines[:-3][-len(last.splitlines()) :])
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--valid", "0"], ["valid = 0: no share"]),
+        (["--inductive", "0.4", "--time", "4"], ["time and inductive exclude each other"]),
+        (["--time", "9"], ["loose.tsv", "9"]),
+        (["--remove-leaks", "97"], ["remove_leaks = 97: no share. Remedy: 0.97"]),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_a_split_that_cannot_be_leaves_nothing(kgtool, place, loose, options, parts):
+    before = sorted(place.rglob("*"))
+    refused(kgtool("split", loose, "--out", "kg", *options), 2, *parts)
+    assert sorted(place.rglob("*")) == before
+
+
+def test_inspect_tells_of_leaks(kgtool, place):
+    train = place / "ring" / "train.txt"
+    pairs = [line.split("\t") for line in train.read_text().splitlines()]
+    with train.open("a") as file:
+        file.writelines(f"{tail}\t[b]own\t{head}\n" for head, name, tail in pairs if name == "r001")
+    for split in ("valid", "test"):
+        lines = (place / "ring" / f"{split}.txt").read_text().splitlines(keepends=True)
+        (place / "ring" / f"{split}.txt").write_text("".join(x for x in lines if "r001" not in x))
+    said = " ".join(kgtool("inspect", "ring").out.split())
+    assert "relations '[b]own' and 'r001': at least 100 % of the pairs" in said

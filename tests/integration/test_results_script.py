@@ -1,0 +1,133 @@
+"""The script that makes the README's tables: what it trains, asks, prints and leaves out."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+import kgtool
+from scripts import results
+from tests.support.places import ROOT
+from tests.support.runs import ring, write_folder
+
+QUICK = results.Model("ring", "families", ("training.epochs=1", "dim=4", "all_paths.steps=2"))
+ONE_PATH = ("training.epochs=1", "dim=4", "one_path.walks=0.25")
+WALKER = results.Model("ring", "families-one-path", ONE_PATH)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    place = tmp_path_factory.mktemp("place")
+    write_folder(ring(), place / "ring")
+    write_folder(replace(ring(), train=ring().train[1:]), place / "ring_ind")
+    return results.Lab(place, place / "runs")
+
+
+def lines_of(lab, *rows, **only):
+    return list(results.make(results.Table(("a", "b"), rows), lab, **only))
+
+
+def metrics_of(lab, model, file):
+    return json.loads((lab.runs / model.name / file).read_text())["both"]["realistic"]
+
+
+def cells(line):
+    return line.strip("| ").split(" | ")
+
+
+def test_a_row_is_trained_asked_and_printed(lab, capsys):
+    absent = results.Model("nobody-has-it", "families")
+    rows = (partial(results.link_row, model=model) for model in (absent, QUICK))
+    header, rule, line = lines_of(lab, *rows)
+    assert (header, rule) == ("| a | b |", "| --- | --- |")
+    run = lab.runs / "ring.families,training.epochs=1,dim=4,all_paths.steps=2"
+    metrics, history = metrics_of(lab, QUICK, "metrics.test.json"), kgtool.Run.open(run).history()
+    assert cells(line) == [
+        "ring",
+        "`families` `training.epochs=1` `dim=4` `all_paths.steps=2`",
+        f"{history[-1]['valid_mrr']:.3f}",
+        *(f"{metrics[name]:.3f}" for name in ("mrr", "hits@1", "hits@10")),
+        f"{history[-1]['seconds'] / 60:.1f}",
+    ]
+    said = capsys.readouterr().err
+    for words in (f"nobody-has-it is not in {lab.data}", f"trains {run}", f"makes {run}/metrics"):
+        assert words in said
+
+
+def test_what_is_there_is_not_made_again(lab, capsys):
+    row = partial(results.link_row, model=QUICK)
+    first = lines_of(lab, row)
+    capsys.readouterr()
+    assert lines_of(lab, row) == first
+    assert capsys.readouterr().err == ""
+    assert lines_of(lab, row, only="umls") == first[:2]
+
+
+def test_a_stopped_training_goes_on(lab):
+    model = results.Model("ring", "families", ("training.epochs=2", "dim=4"))
+    lab.trained(model)
+    run = kgtool.Run.open(lab.runs / model.name)
+    whole = (run.path / "best.safetensors").read_bytes()
+    (run.path / "history.tsv").unlink()
+    (run.path / "last.safetensors").unlink()  # stopped before the first validation
+    assert lab.trained(model).history()[-1]["epoch"] == 2
+    assert (run.path / "best.safetensors").read_bytes() == whole
+
+
+def test_another_run_is_added(lab):
+    other = results.Model("ring", "families-one-path", ONE_PATH[:2])
+    line = lines_of(lab, partial(results.link_row, model=QUICK, other=other))[2]
+    _, model, valid, mrr, *_, minutes = cells(line)
+    added = f"metrics.with-{other.name}"
+    assert model == f"{QUICK.told} with {other.told}"
+    assert valid == f"{metrics_of(lab, QUICK, f'{added}.valid.json')['mrr']:.3f}"
+    assert mrr == f"{metrics_of(lab, QUICK, f'{added}.test.json')['mrr']:.3f}"
+    assert " + " in minutes
+
+
+def test_the_other_graph_of_an_inductive_split(lab):
+    line = lines_of(lab, partial(results.inductive_row, model=QUICK))[2]
+    metrics = metrics_of(lab, QUICK, "metrics.ring_ind.test.json")
+    assert cells(line)[:2] == ["ring, ring_ind", f"{metrics['mrr']:.3f}"]
+
+
+def test_other_questions(lab):
+    found = lines_of(
+        lab,
+        partial(results.relations_row, model=QUICK),
+        partial(results.relations_row, model=QUICK, other=WALKER),
+        partial(results.classify_row, model=QUICK),
+        partial(results.baselines_row, model=results.Model("ring", "")),
+        partial(results.paths_row, model=WALKER),
+        partial(results.paths_row, model=WALKER, compose=True),
+        partial(results.walks_row, model=WALKER),
+        partial(results.part_row, part="all paths", model=QUICK),
+    )
+    expected = {
+        "`relations`": "counts alone: ",
+        "`classify`, sampled negatives": "ROC-AUC 0.",
+        "`evaluate --data`, MRR": "pagerank-frequency 0.",
+        "`paths`, lengths 2 to 5, held-out answers": "MQ 0.",
+        "`paths --compose`, lengths 2 to 5, held-out answers": "MQ 0.",
+        "`walks`, perplexity a step": "model ",
+        "all paths": "0.",
+    }
+    assert f"{QUICK.told} with {WALKER.told}" in found.pop(3)
+    assert [cells(line)[0] for line in found[2:]] == list(expected)
+    for line, words in zip(found[2:], expected.values(), strict=True):
+        assert words in line
+
+
+def test_every_row_names_a_preset_and_settings_that_there_are():
+    for table in results.TABLES.values():
+        for row in table.rows:
+            for model in (row.keywords["model"], row.keywords.get("other")):
+                if model and model.preset:
+                    preset = ROOT / "configs" / f"{model.preset}.toml"
+                    kgtool.load_config(preset, model.settings)
+
+
+@pytest.mark.parametrize("name", results.TABLES)
+def test_the_readme_names_the_command_of_each_table(name):
+    assert f"scripts/results.py {name} " in (ROOT / "README.md").read_text()

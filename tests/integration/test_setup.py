@@ -1,0 +1,284 @@
+"""The set-up: which Pythons it takes, when it installs, and what. No test really installs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from tests.support.places import ROOT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PYTHON_NAMES = ("python3.11", "python3.10", "python3", "python")
+
+# Says that it has the version, makes environments that hold nothing but itself, and notes how it
+# was called; `-m NAME` fails where the file `NAME.fails` lies beside it.
+FAKE_PYTHON = """#!/bin/sh
+case "$1 ${{2:-}}" in
+    "-c "*) echo "{version} {path}"; exit ;;
+    "-m venv") mkdir -p "$3/bin" && ln -s "{path}" "$3/bin/python" ;;
+esac
+echo "$*" >>"{calls}"
+[ ! -e "{bin}/$2.fails" ]
+"""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the scripts, in a folder whose name has a space, with a fake Python on the path."""
+
+    root: Path
+    bin: Path
+    calls_file: Path
+
+    def python(self, version: str, *names: str) -> Path:
+        """Put a fake Python on the path under each of the names."""
+        for name in names:
+            path = self.bin / name
+            text = FAKE_PYTHON.format(
+                version=version, path=path, calls=self.calls_file, bin=self.bin
+            )
+            path.write_text(text)
+            path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return self.bin / names[0]
+
+    def run(self, script: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Start a script from another folder."""
+        path = f"{self.bin}{os.pathsep}{os.environ['PATH']}"
+        clean = {k: v for k, v in os.environ.items() if k != "PYTHON"}
+        return subprocess.run(
+            [self.root / "scripts" / script, *args],
+            cwd=self.bin,
+            env={**clean, "PATH": path, **env},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def calls(self) -> list[str]:
+        """How the fake Python was called since the last time this was asked."""
+        if not self.calls_file.exists():
+            return []
+        calls = self.calls_file.read_text().splitlines()
+        self.calls_file.unlink()
+        return calls
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    root = tmp_path / "a clone"
+    (root / "scripts").mkdir(parents=True)
+    for script in ("setup", "test", "demo"):
+        shutil.copy(ROOT / "scripts" / script, root / "scripts")
+    for file in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / file, root)
+    (tmp_path / "bin").mkdir()
+    made = Checkout(root, tmp_path / "bin", tmp_path / "calls")
+    made.python("3.11.7", *PYTHON_NAMES)
+    return made
+
+
+def installs(calls: list[str]) -> list[str]:
+    return [call for call in calls if call.startswith("-m pip install")]
+
+
+@pytest.mark.parametrize("minor", range(8, 16))
+def test_takes_the_range_of_pyproject_and_refuses_others_with_a_sentence(checkout, minor):
+    version = f"3.{minor}.1"
+    checkout.python(version, *PYTHON_NAMES)
+
+    done = checkout.run("setup")
+
+    if version in SpecifierSet(PROJECT["requires-python"]):
+        assert done.returncode == 0, done.stderr
+        assert installs(checkout.calls())
+    else:
+        assert done.returncode == 2
+        assert done.stderr.startswith("kgtool needs Python 3.10 or 3.11")
+        assert f"python3 is {version}" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not checkout.calls()
+        assert not (checkout.root / ".venv").exists()
+
+
+def test_passes_over_pythons_outside_the_range(checkout):
+    checkout.python("3.13.0", "python3.11", "python3")  # named 3.11, and is not
+    checkout.python("3.10.4", "python3.10")
+
+    assert "Python 3.10.4" in checkout.run("setup").stdout
+
+
+def test_a_python_that_is_named_is_taken_or_refused(checkout):
+    named = checkout.python("3.10.9", "named")
+    newer = checkout.python("3.13.0", "newer")
+
+    assert "Python 3.10.9" in checkout.run("setup", PYTHON=str(named)).stdout
+    refused = checkout.run("setup", PYTHON=str(newer))
+    assert refused.returncode == 2
+    assert f"{newer} is 3.13.0" in refused.stderr
+    assert "does not run" in checkout.run("setup", PYTHON="/nowhere/python").stderr
+
+
+def test_installs_the_pins_and_a_second_start_nothing(checkout):
+    first = checkout.run("setup")
+    assert first.returncode == 0, first.stderr
+    calls = checkout.calls()
+    assert calls[0] == "-m venv .venv"
+    assert installs(calls)[-1] == "-m pip install -qq -c constraints.txt -e .[dev]"
+
+    second = checkout.run("setup")
+    assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
+    assert not checkout.calls()
+
+
+def test_an_install_that_fails_is_made_anew_at_the_next_start(checkout):
+    fails = checkout.bin / "pip.fails"
+    fails.touch()
+    assert checkout.run("setup").returncode != 0
+    checkout.calls()
+    (checkout.root / ".venv" / "half-written").touch()
+
+    fails.unlink()
+    assert checkout.run("setup").returncode == 0
+    assert "-m venv .venv" in checkout.calls()
+    assert not (checkout.root / ".venv" / "half-written").exists()
+
+
+@pytest.mark.parametrize("file", ["pyproject.toml", "constraints.txt"])
+def test_other_ranges_or_pins_are_installed(checkout, file):
+    checkout.run("setup")
+    checkout.calls()
+    with (checkout.root / file).open("a") as f:
+        f.write("# changed\n")
+
+    # The environment is complete: it is changed, not made anew, unless that fails.
+    fails = checkout.bin / "pip.fails"
+    fails.touch()
+    assert checkout.run("setup").returncode != 0
+    assert not any("venv" in call for call in checkout.calls())
+    fails.unlink()
+    assert checkout.run("setup").returncode == 0
+    assert "-m venv .venv" in checkout.calls()
+    checkout.run("setup")
+    assert not checkout.calls()
+
+
+def test_another_python_or_place_makes_the_environment_anew(checkout):
+    checkout.run("setup")
+    checkout.calls()
+    checkout.run("setup", PYTHON=str(checkout.python("3.11.9", "other")))
+    assert "-m venv .venv" in checkout.calls()
+
+    moved = Checkout(
+        checkout.root.rename(checkout.root.with_name("moved")), checkout.bin, checkout.calls_file
+    )
+    moved.run("setup")
+    assert "-m venv .venv" in moved.calls()
+
+
+def test_starts_from_inside_its_own_environment(checkout):
+    """With .venv activated, the Python found first is one that is about to be removed."""
+    checkout.run("setup")
+    own = checkout.root / ".venv" / "bin"
+    (own / "python3.11").symlink_to(own / "python")
+    (own.parent / ".complete").unlink()
+
+    done = checkout.run("setup", PATH=f"{own}{os.pathsep}{os.environ['PATH']}")
+
+    assert done.returncode == 0, done.stderr
+    assert (own / "python").resolve().parent == checkout.bin
+
+
+def test_test_command_runs_every_check_and_fails_if_one_does(checkout):
+    checks = ["-m ruff check", "-m ruff format --check", "-m mypy", "-m pytest"]
+    done = checkout.run("test")
+    assert done.returncode == 0, done.stderr
+    assert checkout.calls()[-4:] == checks
+
+    (checkout.bin / "mypy.fails").touch()
+    done = checkout.run("test")
+    assert done.returncode == 1
+    assert done.stderr == "failed: mypy\n"
+    assert checkout.calls() == checks
+
+
+def test_test_command_hands_arguments_to_pytest(checkout):
+    checkout.run("test", "-k", "a b")
+    assert checkout.calls()[-1] == "-m pytest -k a b"
+    checkout.run("test", "--all", "-x")
+    assert checkout.calls()[-1] == "-m pytest -m  -x"  # the empty marker expression: every test
+
+
+def test_demo_takes_the_next_free_folder_and_says_where_things_are(checkout):
+    (checkout.root / "runs" / "families").mkdir(parents=True)
+
+    done = checkout.run("demo")
+
+    assert done.returncode == 0, done.stderr
+    assert [call for call in checkout.calls() if "kgtool" in call] == [
+        "-m kgtool train configs/families.toml --out runs/families-2",
+        "-m kgtool evaluate runs/families-2",
+        "-m kgtool export runs/families-2 --out runs/families-2/export",
+    ]
+    assert f"{checkout.root}/runs/families-2/export" in done.stdout
+
+
+def test_demo_stops_at_the_first_failure(checkout):
+    (checkout.bin / "kgtool.fails").touch()
+    assert checkout.run("demo").returncode != 0
+    assert [call for call in checkout.calls() if "kgtool" in call][1:] == []
+
+
+def pins(python: str) -> dict[str, str]:
+    """The version of every pinned package on a Python; fails on a line that pins none, or twice."""
+    found: dict[str, str] = {}
+    for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
+        if not line or line.startswith("#"):
+            continue
+        pin = Requirement(line)
+        if pin.marker is None or pin.marker.evaluate({"python_version": python}):
+            version = re.fullmatch(r"==([^*,]+)", str(pin.specifier))
+            assert version, line
+            assert canonicalize_name(pin.name) not in found, line
+            found[canonicalize_name(pin.name)] = version[1]
+    return found
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11"])
+def test_every_dependency_has_a_pin_in_its_range(python):
+    extras = PROJECT["optional-dependencies"]
+    # The outside models are tried on 3.11 only.
+    groups = [PROJECT["dependencies"], extras["dev"]]
+    groups += [extras["benchmarks"]] if python == "3.11" else []
+    for line in (line for group in groups for line in group):
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate({"python_version": python}):
+            assert pins(python)[canonicalize_name(requirement.name)] in requirement.specifier, line
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11"])
+def test_pins_name_the_pair_that_works_and_no_cuda(python):
+    pinned = pins(python)
+    assert (pinned["torch"], pinned["dgl"]) == ("2.13.0", "1.1.3")
+    assert not [name for name in pinned if re.match(r"nvidia|cuda|triton", name)]
+
+
+@pytest.mark.parametrize("command", ["scripts/setup", "scripts/demo", "scripts/test", ".ci/run"])
+def test_commands_are_executable(command):
+    assert os.access(ROOT / command, os.X_OK)

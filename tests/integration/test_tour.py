@@ -1,0 +1,77 @@
+"""The tour in docs/ is run as it stands: every command, in order, by a shell."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from tests.support.places import ROOT
+
+TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
+COMMANDS = [line.strip() for line in re.findall(r"^    (.+)$", TOUR, flags=re.M)]
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """Runs a line where `kgtool` and `python` are this environment's."""
+    (tmp_path / "bin").mkdir()
+    for name, words in (("kgtool", "-m kgtool"), ("python", "")):
+        script = tmp_path / "bin" / name
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
+        script.chmod(0o755)
+    for folder in ("configs", "scripts"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+
+    def run(line: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["/bin/sh", "-ec", line],
+            cwd=tmp_path, env=env, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    return run
+
+
+def test_every_command_of_the_tour_runs(shell, tmp_path):
+    commands = [line for line in COMMANDS if "kgtool " in line]
+    assert len(commands) == 10
+    said = {}
+    for line in COMMANDS[:-1]:
+        process = shell(line)
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == 0, f"{line}\n{out}\n{err}"
+        said[line.split("kgtool ")[-1].split()[0]] = out
+    assert "header in line 1" in said["split"]
+    assert "Clara_Morozov_1947" in said["predict"]
+    assert "father_of--> Clara_Morozov_1947" in " ".join(said["explain"].split())
+    assert float(re.findall(r"both +realistic +(0\.\d+)", said["evaluate"])[0]) > 0.8
+    assert len((tmp_path / "tour" / "new.tsv").read_text().splitlines()) == 21
+    for name in ("why.png", "grown/data/train.txt", "embeddings/embeddings.tsv"):
+        assert (tmp_path / "tour" / name).stat().st_size > 0
+    assert "Nina_New_2001" in (tmp_path / "tour" / "embeddings" / "embeddings.tsv").read_text()
+
+    serving = shell(f"{COMMANDS[-1]} --port 8943")
+    try:
+        for _ in range(240):
+            try:
+                page = urllib.request.urlopen("http://127.0.0.1:8943/", timeout=5)
+                break
+            except OSError:
+                assert serving.poll() is None, serving.communicate()
+                time.sleep(0.5)
+        else:
+            pytest.fail("the service did not start")
+        with page:
+            assert page.status == 200
+    finally:
+        os.killpg(serving.pid, signal.SIGTERM)
+        serving.communicate(timeout=60)

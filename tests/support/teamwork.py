@@ -1,0 +1,358 @@
+"""What tests/test_processes.py starts by torchrun: each check runs in all processes at once."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kgtool.config import Config
+from kgtool.distributed import process_group
+from kgtool.distributed import sharding as shards_module
+from kgtool.distributed.sharding import Shards
+from kgtool.errors import RunError, ScoreError
+from kgtool.evaluation.candidates import parse_candidates
+from kgtool.evaluation.ensemble import fit_blend
+from kgtool.evaluation.evaluator import evaluate_model
+from kgtool.graph import partition
+from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.partition import metis, shards_of
+from kgtool.graph.sampling import draw_around
+from kgtool.models.factory import build_model
+from kgtool.models.model import KGModel
+from kgtool.models.scorers import SpreadScorer
+from kgtool.ops import rows as rows_of
+from kgtool.runs.run import Run
+from kgtool.storage.checkpoint import load_either, load_tensors, save_tensors
+from kgtool.storage.files import write_json
+from kgtool.training import trainer
+from kgtool.training.trainer import train
+from tests.support.graphs import random_dataset
+from tests.support.runs import all_paths_config, ring, tiny_config
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+
+CONFIGS = {
+    "one path": tiny_config(encoder={"layers": 1}),
+    "all paths": all_paths_config(),
+    "drawn": tiny_config(
+        encoder={"fanout": 3}, negatives=8, optimizer="adagrad", learning_rate=0.1, clip_norm=0.01
+    ),
+}
+
+
+def torchrun(
+    count: int,
+    *words: str | Path,
+    options: tuple[str, ...] = (),
+    meeting: str = "localhost:0",
+) -> list[str]:
+    """The command that starts so many processes on this machine, to meet others at a place."""
+    return [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count),
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", meeting, *options, "-m",
+        *map(str, words),
+    ]  # fmt: skip
+
+
+def check_sums() -> None:
+    rank, size = process_group.rank(), process_group.size()
+    a, b = torch.full((2, 3), float(rank)), torch.tensor([rank, 1])
+    process_group.add_up([a, b])
+    total = size * (size - 1) // 2
+    assert torch.equal(a, torch.full((2, 3), float(total)))
+    assert b.tolist() == [total, size]
+    assert process_group.agree(rank == size - 1, False) == (True, False)
+    assert process_group.agree(False) == (False,)
+    assert process_group.say(torch.tensor(rank)).item() == 0
+    told = [torch.full((to + 1, 2), 10 * rank + to) for to in range(size)]
+    for sender, tensor in enumerate(process_group.exchange(told)):
+        assert torch.equal(tensor, torch.full((rank + 1, 2), 10 * sender + rank))
+
+
+def check_shares() -> None:
+    for count in (0, 1, 7):
+        shares = process_group.gather(torch.arange(count)[process_group.share(count)])
+        assert torch.cat(shares).tolist() == list(range(count))
+    own = torch.arange(7)[process_group.every()]
+    assert sorted(torch.cat(process_group.gather(own)).tolist()) == list(range(7))
+
+
+def check_fetching() -> None:
+    """Rows of a table that is spread are those of a whole one, and so are their gradients."""
+    generator = torch.Generator().manual_seed(1)
+    owner = torch.randint(process_group.size(), (20,), generator=generator)
+    shards = Shards.of_owner(owner)
+    whole = torch.randn(20, 3, dtype=torch.double, generator=generator)
+    own = shards.own_of(whole).requires_grad_()
+    assert len(own) == shards.count == int(shards.held(torch.arange(20)).sum())
+    assert torch.equal(shards.whole(own), whole)
+    for piece in (shards_module.PIECE, 3):
+        shards_module.PIECE = piece
+        collected = shards.collect(own)
+        assert torch.equal(collected, whole if process_group.rank() == 0 else whole[:0])
+    asked = [torch.tensor([1, 4, 19]), torch.arange(20), torch.empty(0, dtype=torch.long)]
+    table = whole.clone().requires_grad_()
+    loss = table.new_zeros(())
+    for i in range(process_group.size()):
+        entity = asked[i % 3]
+        weight = torch.randn(len(entity), 3, dtype=torch.double, generator=generator)
+        loss = loss + (rows_of(table, entity) * weight).sum()
+        if i == process_group.rank():
+            mine = entity, weight
+    entity, weight = mine
+    found = shards.fetch(own, entity)
+    assert torch.equal(found, whole[entity])
+    (gradient,) = torch.autograd.grad((found * weight).sum(), own)
+    (slow,) = torch.autograd.grad(loss, table)
+    assert gradient.is_sparse
+    assert gradient.is_coalesced()
+    torch.testing.assert_close(gradient.to_dense(), shards.own_of(slow.to_dense()))
+
+
+def held_in_turn(num_entities: int) -> Shards:
+    """Entities, each held by the next process."""
+    return Shards.of_owner(in_turn(torch.empty(0), num_entities, process_group.size()))
+
+
+def check_draws() -> None:
+    """What is drawn around entities does not depend on who holds which edges."""
+    dataset = random_dataset(5, num_entities=30, num_train=400)
+    shards = held_in_turn(30)
+    whole = MessageGraph.from_dataset(dataset)
+    held = shards.held(torch.arange(30))
+    own = MessageGraph.from_dataset(dataset, held)
+    assert own.num_edges == int(held[whole.tail].sum()) < whole.num_edges
+    rank = process_group.rank()
+    entity = torch.arange(30)[rank :: process_group.size() + 1]
+    hidden = dataset.train[rank * 9 : rank * 9 + 40]
+    for part in (entity, entity[:0]) if rank else (entity, entity):
+        torch.manual_seed(rank)
+        near = draw_around(whole, part, 2, 3, hidden)
+        torch.manual_seed(rank)
+        far = draw_around(own, part, 2, 3, hidden, shards)
+        assert torch.equal(near.entity, far.entity)
+        for a, b in zip(near.hops, far.hops, strict=True):
+            assert torch.equal(a.own, b.own)
+            assert torch.equal(a.scale, b.scale)
+            for field in ("source", "type", "offsets"):
+                assert (getattr(a.edges, field) == getattr(b.edges, field)).all()
+
+
+def check_spread_ranks() -> None:
+    """Entities that are held apart are ranked as they are in one process, to the bit."""
+    dataset = random_dataset(6, num_entities=70, num_train=500)
+    for layers, ties, chunk_size in ((0, False, 7), (0, True, None), (2, False, None)):
+        torch.manual_seed(1)
+        config = tiny_config(encoder={"layers": layers}, negatives=8, optimizer="adagrad")
+        model = build_model(config, dataset)
+        assert isinstance(model, KGModel)
+        if ties:
+            model.encoder.entities.data.round_()
+        shards = held_in_turn(70)
+        held = shards.held(torch.arange(70))
+        apart = deepcopy(model)
+        apart.shards = shards
+        apart.graph = MessageGraph.from_dataset(dataset, held)
+        apart.encoder.entities.data = shards.own_of(model.encoder.entities.data)
+        apart.decoder.bias.data = shards.own_of(model.decoder.bias.data)
+        one, several = model.scorer(), apart.spread_scorer(shards)
+        torch.testing.assert_close(shards.whole(several.entities), one.entities)
+        for told in ("all", "sampled:9", "sampled:60", "types"):
+            among = parse_candidates(told, dataset)
+            found, expected = (
+                evaluate_model(scorer, dataset, "valid", chunk_size, candidates=among).ranking
+                for scorer in (several, one)
+            )
+            for a, b in ((found.filtered, expected.filtered), (found.raw, expected.raw)):
+                assert torch.equal(a.better, b.better)
+                assert torch.equal(a.equal, b.equal)
+                assert torch.equal(a.candidates, b.candidates)
+            torch.testing.assert_close(found.score, expected.score)
+            if not layers:
+                assert torch.equal(found.score, expected.score)
+            assert bool(expected.raw.equal.any()) == ties
+        hr = dataset.valid[:5, :2]
+        torch.testing.assert_close(several.score_t(hr), one.score_t(hr))
+        if process_group.rank() == 1:  # what one process finds, all are told
+            several.entities.data[0] = torch.nan
+        with pytest.raises(ScoreError):
+            evaluate_model(several, dataset, "valid")
+
+
+def check_metis(place: Path) -> None:
+    dataset = random_dataset(3, num_entities=40, num_train=150)
+    kept = place / "owners"
+    shards = shards_of(dataset, kept)
+    assert shards is not None
+    assert sorted(shards.place.tolist()) == list(range(40))
+    held = torch.cat(process_group.gather(shards.held(torch.arange(40)).long().unsqueeze(0)))
+    assert held.sum(0).tolist() == [1] * 40
+    for _ in range(20):  # many edges between few, and loops: METIS may end the process
+        metis(random_dataset(3, num_entities=24, num_train=200).train, 24, 4)
+
+    # What is kept is read again in as many processes; else it is made anew.
+    if process_group.rank() == 0:
+        owner = load_tensors(kept)[0]["owner"]
+        save_tensors(kept, {"owner": owner.flip(0)}, {"processes": process_group.size()})
+    again = shards_of(dataset, kept)
+    assert again is not None
+    assert torch.equal(again.held(torch.arange(40)), shards.held(torch.arange(40)).flip(0))
+    if process_group.rank() == 0:
+        for wrong in (owner[1:], owner + 1, owner - 1, owner.float()):
+            save_tensors(kept, {"owner": wrong}, {"processes": process_group.size()})
+            with pytest.raises(RunError, match="remove it, and it is made again"):
+                partition._read(kept, owner)
+        kept.write_bytes(kept.read_bytes()[:-1])
+        with pytest.raises(RunError, match=r"damaged.* Remedy: remove it"):
+            partition._read(kept, owner)
+        save_tensors(kept, {"owner": owner * 0}, {"processes": process_group.size() + 1})
+    process_group.meet()
+    before = kept.read_bytes()
+    for keep in (False, True):
+        third = shards_of(dataset, kept, keep)
+        assert third is not None
+        assert 0 < third.count < 40
+        assert (kept.read_bytes() == before) == (not keep)
+        process_group.meet()
+
+
+def in_turn(triples: Tensor, num_entities: int, parts: int) -> Tensor:
+    """In place of METIS, which may answer otherwise the next time."""
+    return torch.arange(num_entities) % parts
+
+
+def in_a_row(triples: Tensor, num_entities: int, parts: int) -> Tensor:
+    """As METIS may answer the next time."""
+    return in_turn(triples, num_entities, parts).sort().values
+
+
+def weights(run: Run) -> dict[str, Tensor]:
+    return dict(run.model(ring()).named_parameters())
+
+
+def check_training(place: Path) -> None:
+    """Processes end with the same weights, and resume as if they had never been stopped."""
+    for name, config in CONFIGS.items():
+        run = train(config, ring(), place / name, progress=False)
+        process_group.meet()  # the first has written
+        model = run.model(ring())
+        for parameter in model.parameters():
+            assert torch.equal(process_group.say(parameter.detach().clone()), parameter)
+        found = evaluate_model(model.scorer(), ring(), "valid")
+        assert abs(found.mrr - max(row["valid_mrr"] for row in run.history())) < 0.02
+        check_resuming(config, run, place / f"{name}, stopped")
+
+
+def slowly(path: Path, before: Path) -> Any:
+    """Read a checkpoint when a process that did not wait would have written the next."""
+    time.sleep(0.5 * (process_group.rank() > 0))
+    found = load_either(path, before)
+    path.parent.with_suffix(f".read-{process_group.rank()}").touch()
+    return found
+
+
+def save_after_all(path: Path, *about: Any, **more: Any) -> None:
+    """Write a checkpoint, which all must have read."""
+    read = list(path.parent.parent.glob(f"{path.parent.name}.read-*"))
+    assert len(read) == process_group.size(), read
+    save_tensors(path, *about, **more)
+
+
+def check_resuming(config: Config, whole: Run, place: Path) -> None:
+    original = trainer._Trainer._step
+
+    def step(self: Any, rows: Tensor) -> float:
+        if self.step == 6:
+            raise KeyboardInterrupt
+        return original(self, rows)
+
+    trainer._Trainer._step = step  # type: ignore[method-assign]
+    try:
+        train(config, ring(), place, progress=False)
+        raise AssertionError("not stopped")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        trainer._Trainer._step = original  # type: ignore[method-assign]
+    process_group.meet()
+    partition.metis = in_a_row
+    trainer.load_either = slowly  # type: ignore[attr-defined]
+    trainer.save_tensors = save_after_all  # type: ignore[attr-defined]
+    resumed = train(config, ring(), place, resume=True, progress=False)
+    partition.metis = in_turn
+    trainer.load_either = load_either  # type: ignore[attr-defined]
+    trainer.save_tensors = save_tensors  # type: ignore[attr-defined]
+    process_group.meet()
+    a, b = weights(whole), weights(resumed)
+    first, second = (
+        [{k: v for k, v in row.items() if k != "seconds"} for row in each.history()]
+        for each in (whole, resumed)
+    )
+    assert first == second, place
+    for name in a:
+        assert torch.equal(a[name], b[name]), f"{place}: {name}"
+
+
+def check_steps(place: Path) -> None:
+    """What all hold stays the same bits, though gradients are clipped, also of rows held apart."""
+    for name, config in CONFIGS.items():
+        run = Run(place / name, config, ring().vocabulary)
+        one = trainer._Trainer(run, ring(), logging.Logger("none"), progress=False)
+        for rows in one._batches(one.objective.order(config.seed, 0)):
+            one._step(rows)
+            one.step += 1
+        for parameter in one.dense:
+            assert torch.equal(process_group.say(parameter.detach().clone()), parameter), name
+
+
+def check_sum_of_models(place: Path) -> None:
+    """Processes choose the weight of another run's scores as one does."""
+    models = [Run.open(place / name).model(ring()).scorer() for name in ("one path", "all paths")]
+    found = fit_blend(models[0], models[1], ring())
+    if process_group.rank() == 0:
+        write_json(place / "blend.json", list(found.mrr.values()))
+
+
+def check_ranks(place: Path) -> None:
+    """For the same weights, processes find the ranks that one finds, exactly."""
+    for name, config in CONFIGS.items():
+        run = Run.open(place / name)
+        scorer = run.spread_scorer(ring())
+        assert isinstance(scorer, SpreadScorer) == config.draws_entities
+        for told in ("all", "sampled:5", "types"):
+            among = parse_candidates(told, ring())
+            found = evaluate_model(scorer, ring(), "test", chunk_size=3, candidates=among)
+            if process_group.rank() == 0:
+                ranks = found.ranking.filtered
+                torch.save(
+                    [ranks.better, ranks.equal, ranks.candidates, found.ranking.score],
+                    place / f"{name}.{told}.ranks",
+                )
+
+
+def main(place: Path) -> None:
+    with process_group.team():
+        assert process_group.size() > 1
+        check_sums()
+        check_shares()
+        check_fetching()
+        check_draws()
+        check_spread_ranks()
+        check_metis(place)
+        partition.metis = in_turn
+        check_training(place)
+        check_steps(place)
+        check_sum_of_models(place)
+        check_ranks(place)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,155 @@
+"""Triples and the index of known answers, held against Python sets and dicts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kgtool.data.answer_index import AnswerIndex, answer_index, answers_beside
+from kgtool.data.dataset import Vocabulary, invert, with_inverses
+from tests.support.graphs import Triple, random_dataset, tensor_of, tuples_of
+
+NUM_HEADS, NUM_RELATIONS, NUM_TAILS = 3, 2, 8  # few queries, so that some have many tails
+ids = st.tuples(
+    st.integers(0, NUM_HEADS - 1), st.integers(0, NUM_RELATIONS - 1), st.integers(0, NUM_TAILS - 1)
+)
+triple_lists = st.lists(ids, max_size=40)
+# Among them the queries of a head that the index never sees.
+ALL_QUERIES = [(head, r) for head in range(NUM_HEADS + 1) for r in range(NUM_RELATIONS)]
+
+
+def answers_by_query(triples: list[Triple]) -> dict[tuple[int, int], list[int]]:
+    tails = defaultdict(set)
+    for head, relation, tail in triples:
+        tails[head, relation].add(tail)
+    return {query: sorted(tails[query]) for query in sorted(tails)}
+
+
+@given(triple_lists)
+def test_inverses(triples: list[Triple]) -> None:
+    inverted = [(tail, relation + NUM_RELATIONS, head) for head, relation, tail in triples]
+    given_triples = tensor_of(triples)
+    before = given_triples.clone()
+    assert tuples_of(invert(given_triples, NUM_RELATIONS)) == inverted
+    assert tuples_of(with_inverses(given_triples, NUM_RELATIONS)) == triples + inverted
+    assert torch.equal(given_triples, before)
+
+
+@given(triple_lists)
+def test_answer_index_holds_each_query_with_its_tails(triples: list[Triple]) -> None:
+    expected = answers_by_query(triples)
+    index = AnswerIndex(tensor_of(triples), NUM_RELATIONS)
+    assert len(index) == len(expected)
+    assert [tuple(query) for query in index.hr.tolist()] == list(expected)
+    bounds = index.offsets.tolist()
+    assert len(bounds) == len(expected) + 1
+    assert bounds[0] == 0
+    tails = [index.tails[first:last].tolist() for first, last in pairwise(bounds)]
+    assert tails == list(expected.values())
+    assert tuples_of(index.triples()) == sorted(set(triples))
+    assert index.hr.shape == (len(expected), 2)
+    assert index.hr.dtype == index.tails.dtype == index.offsets.dtype == torch.long
+
+
+@given(triple_lists, st.lists(st.sampled_from(ALL_QUERIES), max_size=30))
+def test_answer_index_looks_up_any_batch(
+    triples: list[Triple], queries: list[tuple[int, int]]
+) -> None:
+    expected = answers_by_query(triples)
+    index = AnswerIndex(tensor_of(triples), NUM_RELATIONS)
+    rows = index.rows(torch.tensor(queries, dtype=torch.long).view(-1, 2))
+    row_of = {query: row for row, query in enumerate(expected)}
+    assert rows.tolist() == [row_of.get(query, -1) for query in queries]
+    assert index.count(rows).tolist() == [len(expected.get(query, [])) for query in queries]
+
+    position, slot = index.expand(rows)
+    pairs = list(zip(position.tolist(), index.tails[slot].tolist(), strict=True))
+    assert pairs == [
+        (i, tail) for i, query in enumerate(queries) for tail in expected.get(query, [])
+    ]
+    # The slot is that of this query's answer, not of another with the same tail.
+    assert torch.equal(index.triples()[slot][:, :2], index.hr[rows[position]])
+
+
+@given(triple_lists, triple_lists)
+def test_answers_beside_queries_are_all_of_theirs_and_of_few_others(
+    triples: list[Triple], asked: list[Triple]
+) -> None:
+    queries = with_inverses(tensor_of(asked), NUM_RELATIONS)
+    found = answers_beside(queries, tensor_of(triples), NUM_RELATIONS)
+    whole = answer_index(tensor_of(triples), NUM_RELATIONS)
+    assert all(map(torch.equal, found.others(queries), whole.others(queries)))
+    assert set(found.hr[:, 0].tolist()) <= set(queries[:, 0].tolist())
+
+
+def test_empty_answer_index() -> None:
+    index = AnswerIndex(tensor_of([]), NUM_RELATIONS)
+    rows = index.rows(torch.tensor([[0, 0], [4, 1]]))
+    assert len(index) == 0
+    assert rows.tolist() == [-1, -1]
+    assert index.count(rows).tolist() == [0, 0]
+    assert [part.tolist() for part in index.expand(rows)] == [[], []]
+    assert index.triples().shape == (0, 3)
+
+
+def test_split_by_name() -> None:
+    dataset = random_dataset(0)
+    assert dataset.split("valid") is dataset.valid
+    with pytest.raises(ValueError, match="train, valid, test"):
+        dataset.split("fingerprint")
+
+
+def test_fingerprint_is_of_labels_and_triples_alone() -> None:
+    dataset = random_dataset(0)
+    assert replace(dataset, name="other").fingerprint == dataset.fingerprint
+    assert random_dataset(0).fingerprint == dataset.fingerprint
+    # A column-major copy holds the same triples.
+    assert replace(dataset, train=dataset.train.t().contiguous().t()).fingerprint == (
+        dataset.fingerprint
+    )
+
+    entities, relations = dataset.vocabulary.entities, dataset.vocabulary.relations
+    swapped = dataset.train.clone()
+    swapped[[0, 1]] = swapped[[1, 0]]
+    changed = dataset.train.clone()
+    changed[0, 2] = (changed[0, 2] + 1) % dataset.num_entities
+    others = [
+        replace(dataset, vocabulary=Vocabulary(("new", *entities[1:]), relations)),
+        replace(dataset, vocabulary=Vocabulary(entities[::-1], relations)),
+        replace(dataset, vocabulary=Vocabulary(entities, ("new", *relations[1:]))),
+        # A label that moves from the relations to the entities.
+        replace(dataset, vocabulary=Vocabulary((*entities, relations[0]), relations[1:])),
+        # The same letters, cut elsewhere between entities and relations.
+        replace(
+            dataset,
+            vocabulary=Vocabulary(
+                (*entities[:-1], entities[-1] + relations[0][0]),
+                (relations[0][1:], *relations[1:]),
+            ),
+        ),
+        replace(dataset, train=swapped),
+        replace(dataset, train=changed),
+        replace(dataset, train=dataset.train[1:]),
+        replace(dataset, valid=dataset.test, test=dataset.valid),
+        # A triple that moves from one split to the next.
+        replace(
+            dataset,
+            valid=torch.cat([dataset.valid, dataset.test[:1]]),
+            test=dataset.test[1:],
+        ),
+    ]
+    prints = [dataset.fingerprint, *(other.fingerprint for other in others)]
+    assert len(set(prints)) == len(prints)
+
+
+def test_names_of_steps() -> None:
+    words = Vocabulary(("a",), ("r", "^r", "s"))
+    assert words.steps == ("r", "^r", "s", "^r", "^^r", "^s")
+    # A label of the data is itself.
+    assert words.step_ids == {"r": 0, "^r": 1, "s": 2, "^^r": 4, "^s": 5}

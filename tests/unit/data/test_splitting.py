@@ -1,0 +1,381 @@
+"""Splits: every promise of a random split held to loops, time, two graphs, and the folders."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import kgtool
+from kgtool.data.dataset import Vocabulary
+from kgtool.data.loaders import load_dataset
+from kgtool.data.loaders.write import check_labels, write_triples
+from kgtool.data.splitting import (
+    BETWEEN,
+    LEAK,
+    LEFT_OUT,
+    OTHER_RELATION,
+    UNSEEN,
+    distinct,
+    divide_entities,
+    random_split,
+    time_split,
+)
+from kgtool.data.timestamps import moments
+from kgtool.errors import ConfigError, DataError
+from tests.support.graphs import Triple, tensor_of, tuples_of
+
+ENTITIES, RELATIONS = 6, 5
+
+triple_sets = st.lists(
+    st.tuples(
+        st.integers(0, ENTITIES - 1), st.integers(0, RELATIONS - 1), st.integers(0, ENTITIES - 1)
+    ),
+    max_size=60, unique=True,
+)  # fmt: skip
+shares = st.sampled_from([(0.1, 0.1), (0.3, 0.1), (0.05, 0.4), (0.45, 0.5)])
+
+
+def couple(triple: Triple) -> tuple[int, int]:
+    head, _, tail = triple
+    return min(head, tail), max(head, tail)
+
+
+def holds(triples: list[Triple]) -> set[tuple[str, int]]:
+    """The entities and relations of triples."""
+    return {("e", e) for h, _, t in triples for e in (h, t)} | {("r", r) for _, r, _ in triples}
+
+
+def slow_split(triples: list[Triple], valid: float, test: float, seed: int) -> list[int]:
+    """The same as `random_split`, by asking of each group what train would hold without it."""
+    groups = sorted({couple(triple) for triple in triples})
+    order = np.random.default_rng(seed).permutation(len(groups))
+    wanted = {1: max(1, round(valid * len(triples))), 2: max(1, round(test * len(triples)))}
+    side = dict.fromkeys(triples, 0)
+    for number in order.tolist():
+        group = [triple for triple in triples if couple(triple) == groups[number]]
+        count = Counter(side.values())
+        ahead = Fraction(count[1], wanted[1]) <= Fraction(count[2], wanted[2])
+        sides = (1, 2) if ahead else (2, 1)
+        room = [to for to in sides if count[to] + len(group) <= wanted[to]]
+        without = [t for t in triples if side[t] == 0 and t not in group]
+        if room and holds(group) <= holds(without):
+            side |= dict.fromkeys(group, room[0])
+    return list(side.values())
+
+
+@settings(max_examples=150, deadline=None)
+@given(triple_sets, shares, st.integers(0, 3))
+def test_a_random_split_is_that_of_a_loop(triples, share, seed):
+    found = random_split(tensor_of(triples), ENTITIES, RELATIONS, share[0], share[1], seed)
+    assert found.dtype == torch.int8
+    assert found.tolist() == slow_split(triples, share[0], share[1], seed)
+
+
+@settings(max_examples=150, deadline=None)
+@given(triple_sets, shares, st.integers(0, 3), st.randoms(use_true_random=False))
+def test_what_a_random_split_promises(triples, share, seed, random):
+    def split(rows: list[Triple]) -> dict[Triple, int]:
+        sides = random_split(
+            tensor_of(rows), ENTITIES, RELATIONS, share[0], share[1], seed
+        ).tolist()
+        return dict(zip(rows, sides, strict=True))
+
+    side = split(triples)
+    train = [triple for triple in triples if side[triple] == 0]
+    assert holds(train) == holds(triples)
+    for one in triples:
+        for other in triples:
+            assert side[one] == side[other] or couple(one) != couple(other)
+    room = {}
+    for to, part in zip((1, 2), share, strict=True):
+        room[to] = max(1, round(part * len(triples))) - list(side.values()).count(to)
+        assert room[to] >= 0
+    # whatever could still be held out has no room
+    for group in {couple(triple) for triple in train}:
+        members = [triple for triple in train if couple(triple) == group]
+        if holds(members) <= holds([triple for triple in train if triple not in members]):
+            assert len(members) > max(room.values())
+    # the order of the rows says nothing
+    shuffled = random.sample(triples, len(triples))
+    assert split(shuffled) == side
+
+
+def test_shares_are_reached_where_there_is_room_and_seeds_differ():
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, high, 6000) for high in (200, 10, 200)]
+    triples = torch.from_numpy(np.stack(rows, 1)).unique(dim=0)
+    splits = [random_split(triples, 200, 10, 0.1, 0.2, seed) for seed in (0, 1)]
+    for found in splits:
+        assert torch.bincount(found)[1:].tolist() == [
+            round(share * len(triples)) for share in (0.1, 0.2)
+        ]
+    assert (splits[0] != splits[1]).any()
+
+
+def test_a_tree_can_miss_nothing():
+    star = tensor_of([(0, 0, leaf) for leaf in range(1, 8)])
+    assert not random_split(star, 8, 1, 0.3, 0.3).any()
+    assert not len(random_split(star[:0], 8, 1))
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), max_size=60))
+def test_distinct_rows_are_the_first_ones(triples):
+    first = [i for i, triple in enumerate(triples) if triple not in triples[:i]]
+    assert distinct(tensor_of(triples), 4).tolist() == first
+
+
+def slow_division(triples: list[Triple], share: float, seed: int) -> set[int]:
+    """The same as `divide_entities`, by counting for every entity at every step."""
+    there = sorted({entity for head, _, tail in triples for entity in (head, tail)})
+    order = [there[i] for i in np.random.default_rng(seed).permutation(len(there))]
+    ends = [(head, tail) for head, _, tail in triples if head != tail]
+    inside: set[int] = set()
+
+    def reach(entity: int) -> Fraction:
+        near = [a if b == entity else b for a, b in ends if entity in (a, b)]
+        return Fraction(sum(n in inside for n in near), len(near)) if near else Fraction(0)
+
+    while len(inside) < round(share * len(there)):
+        inside.add(max((e for e in order if e not in inside), key=reach))  # the first of the best
+    return inside
+
+
+@settings(max_examples=100, deadline=None)
+@given(triple_sets, st.sampled_from([0.1, 0.3, 0.5, 0.9]), st.integers(0, 3))
+def test_entities_are_divided_as_by_a_loop(triples, share, seed):
+    found = divide_entities(tensor_of(triples), ENTITIES, share, seed)
+    assert set(found.nonzero().flatten().tolist()) == slow_division(triples, share, seed)
+
+
+def test_a_second_graph_is_cut_where_the_graph_is_thin():
+    blocks = [(8 * b + i, 0, 8 * b + j) for b in range(2) for i in range(8) for j in range(i)]
+    found = divide_entities(tensor_of([*blocks, (0, 0, 8)]), 16, 0.5)
+    assert found[:8].all() != found[8:].all()
+    assert found.sum() == 8
+
+
+moment_lists = st.integers(3, 6).flatmap(
+    lambda n: st.lists(st.integers(0, n - 1), min_size=n, max_size=40).map(
+        lambda drawn: [*range(n), *drawn]
+    )
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(moment_lists, shares, st.data())
+def test_what_a_split_by_time_promises(moment, share, data):
+    size = len(moment)
+    triples = data.draw(st.lists(triple_sets.filter(len).map(lambda some: some[0]),
+                                 min_size=size, max_size=size))  # fmt: skip
+    found = time_split(tensor_of(triples), torch.tensor(moment), *share).tolist()
+    train = [triple for triple, side in zip(triples, found, strict=True) if side == 0]
+    for triple, side in zip(triples, found, strict=True):
+        assert (side == LEFT_OUT) == (not holds([triple]) <= holds(train))
+    # each moment is on one side, in order, and none is without one
+    last = max(moment)
+
+    def cost(end: int, share_before: float) -> float:
+        return abs(sum(m <= end for m in moment) - share_before * size)
+
+    ends = [max((m for m, side in zip(moment, found, strict=True) if side == 0), default=-1)]
+    best = min(range(last - 1), key=lambda end: cost(end, 1 - sum(share)))
+    assert ends == [best]
+    second = min(range(best + 1, last), key=lambda end: cost(end, 1 - share[1]))
+    for m, side in zip(moment, found, strict=True):
+        assert side in (LEFT_OUT, 0 if m <= best else 1 if m <= second else 2)
+
+
+def test_two_moments_are_no_three_splits():
+    with pytest.raises(ValueError, match="2 moments"):
+        time_split(tensor_of([(0, 0, 1)] * 2), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize(
+    "in_order",
+    [
+        ["-3", "-0.5", "2", "10", "1e2"],
+        ["2014", "2015", "12014"],
+        ["2014", "2014-05", "2014-05-01", "2014-05-01T09:30:00Z", "2014-05-02 00:00", "2015"],
+        ["2014-05-01T09:30:00Z", "2014-05-01T09:30:00.5Z", "2014-05-01T09:30:01"],
+        ["9007199254740992", "9007199254740993"],
+    ],
+)
+def test_times_sort_by_what_they_say(in_order):
+    assert moments(in_order, "x").tolist() == list(range(len(in_order)))
+    assert moments(in_order[::-1] * 2, "x").tolist() == list(range(len(in_order)))[::-1] * 2
+
+
+def test_the_same_time_in_other_words_is_one():
+    assert moments(["1", "1.0", "2", "+1e0"], "x").tolist() == [0, 0, 1, 0]
+    same = ["2014-05-01T09:30Z", "2014-05-01 09:30", "2014-05-01T09:31"]
+    assert moments(same, "x").tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "odd", ["", " 1", "1_0", "nan", "inf", "may", "1/2/2014", "2014-13-01", "2014-05-32",
+            "2014-05-01T09:30:00+02:00", "-0044-03-15", "1e99999", "٣"],
+)  # fmt: skip
+def test_another_time_is_an_error_that_names_it(odd):
+    with pytest.raises(DataError, match=r"kg\.tsv: the time .* of triple 2 .*Remedy: ") as caught:
+        moments(["2014-05-01", odd], "kg.tsv")
+    assert repr(odd) in str(caught.value)
+    with pytest.raises(DataError):
+        moments(["7", odd], "kg.tsv")
+
+
+# Folders.
+
+
+def write(path: Path, triples: Sequence[tuple[object, ...]]) -> Path:
+    path.write_text("".join("\t".join(map(str, line)) + "\n" for line in triples), encoding="utf-8")
+    return path
+
+
+def read(path: Path) -> list[tuple[str, ...]]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [tuple(line.split("\t")) for line in lines]
+
+
+def grid(size: int = 12, label: str = "e") -> list[tuple[Any, ...]]:
+    """A dense graph of two relations."""
+    return [
+        (f"{label}{i}", f"r{(i + j) % 2}", f"{label}{j}")
+        for i in range(size) for j in range(i) if (i * j) % 5
+    ]  # fmt: skip
+
+
+def test_a_folder_holds_each_distinct_triple_once(tmp_path):
+    lines = grid()
+    made = kgtool.split(
+        [write(tmp_path / "a.tsv", lines), write(tmp_path / "b.tsv", lines[:7])], tmp_path / "kg"
+    )
+    parts = {name: read(tmp_path / "kg" / f"{name}.txt") for name in ("train", "valid", "test")}
+    assert sorted(line for part in parts.values() for line in part) == sorted(lines)
+    for part in parts.values():
+        assert part == [line for line in lines if line in part]  # in file order
+    assert (made.read, made.duplicates, made.left_out) == (len(lines) + 7, 7, {})
+    assert made.notes == ()
+    for row in made.table.itertuples():
+        part = parts[row.split]
+        assert row.triples == len(part)
+        assert row.entities == len({e for h, _, t in part for e in (h, t)})
+        assert row.relations == len({r for _, r, _ in part})
+    assert sorted(path.name for path in (tmp_path / "kg").iterdir()) == [
+        "test.txt", "train.txt", "valid.txt",
+    ]  # fmt: skip
+    assert len(load_dataset(tmp_path / "kg").valid) == round(0.1 * len(lines))
+
+
+def test_two_graphs_share_relations_and_no_entity(tmp_path):
+    lines = [*grid(label="a"), *grid(label="b"), ("a1", "r0", "b1")]
+    lines += [(f"{x}3", f"own-{x}", f"{x}5") for x in "ab"]
+    file = write(tmp_path / "x.tsv", lines)
+    made = kgtool.split(file, tmp_path / "kg", inductive=0.5)
+    first, second = load_dataset(tmp_path / "kg"), load_dataset(tmp_path / "kg_ind")
+    assert not set(first.vocabulary.entities) & set(second.vocabulary.entities)
+    trained = {first.vocabulary.relations[r] for r in first.train[:, 1].tolist()}
+    assert set(second.vocabulary.relations) <= trained
+    assert made.left_out == {BETWEEN: 1, OTHER_RELATION: 1}
+    left = read(tmp_path / "kg" / "left_out.txt")
+    assert [line[:3] for line in left if line[3] == BETWEEN] == [("a1", "r0", "b1")]
+    assert sum(made.table["triples"]) + 2 == len(lines)
+    assert made.table["folder"].tolist() == ["kg"] * 3 + ["kg_ind"] * 3
+
+
+def test_leaks_and_later_strangers_are_left_out_and_told(tmp_path):
+    lines = [(*line, 2000 + i // 3) for i, line in enumerate(grid())]
+    lines += [(t, "twin", h, year) for h, r, t, year in lines if r == "r1"]
+    lines.append(("e1", "r0", "stranger", 2999))
+    lines.insert(0, (*lines[0][:3], 2998))  # the same, later
+    made = kgtool.split(
+        write(tmp_path / "x.tsv", lines), tmp_path / "kg", time="4", remove_leaks=0.97
+    )
+    left = read(tmp_path / "kg" / "left_out.txt")
+    twins = sum(line[1] == "twin" for line in lines)
+    assert made.left_out[LEAK] == twins == sum(line[3] == LEAK for line in left)
+    assert ("e1", "r0", "stranger", UNSEEN) in left
+    assert made.duplicates == 1
+    year = {line[:3]: line[3] for line in sorted(lines, key=lambda line: -line[3])}
+    spans = [
+        [year[line] for line in read(tmp_path / "kg" / f"{name}.txt")]
+        for name in ("train", "valid", "test")
+    ]
+    assert max(spans[0]) < min(spans[1]) <= max(spans[1]) < min(spans[2])
+    assert sum(made.table["triples"]) + len(left) + 1 == len(lines)
+
+
+def test_what_shares_cannot_be_reached_is_said(tmp_path):
+    # of the star nothing can go, of the six edges between four nodes three or four
+    lines = [("hub", "r", f"leaf{i}") for i in range(44)]
+    lines += [(a, "r", b) for a in "wxyz" for b in "wxyz" if a < b]
+    made = kgtool.split(write(tmp_path / "x.tsv", lines), tmp_path / "kg")
+    assert len(made.notes) == 2
+    assert "valid of kg has 2 triples where 5 were asked for" in made.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "error", "words"),
+    [
+        ([("a", "r", f"b{i}") for i in range(9)], {}, DataError, "no triple is left for"),
+        (grid(), {"valid": 0.0}, ConfigError, "valid = 0: no share"),
+        (grid(), {"valid": 0.6, "test": 0.5}, ConfigError, "valid and test = 1.1: no share"),
+        (grid(), {"test": float("nan")}, ConfigError, "test = nan: no share"),
+        (grid(), {"inductive": 1.0}, ConfigError, "inductive = 1: no share"),
+        (grid(), {"inductive": 0.01}, DataError, "no triple is left for train of .*kg_ind"),
+        (grid(), {"remove_leaks": 1.5}, ConfigError, "remove_leaks = 1.5: no share"),
+        (grid(), {"inductive": 0.5, "time": "4"}, ConfigError, "exclude each other"),
+        ([(*line, 1) for line in grid()], {"time": "4"}, DataError, "different times: 1; three"),
+        ([(*line, "x") for line in grid()], {"time": "4"}, DataError, "the time 'x' of triple 1"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_split_leaves_nothing(tmp_path, lines, options, error, words):
+    file = write(tmp_path / "x.tsv", lines)
+    with pytest.raises(error, match=words):
+        kgtool.split(file, tmp_path / "kg", **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tsv"]
+
+
+def test_a_taken_folder_stays_as_it_is(tmp_path):
+    file = write(tmp_path / "x.tsv", grid())
+    (tmp_path / "kg_ind").mkdir()
+    (tmp_path / "kg_ind" / "mine").touch()
+    with pytest.raises(ConfigError, match=r"kg_ind exists already\. Remedy"):
+        kgtool.split(file, tmp_path / "kg", inductive=0.5)
+    assert not (tmp_path / "kg").exists()
+    (tmp_path / "kg").mkdir()  # an empty one is no loss
+    assert kgtool.split(file, tmp_path / "kg").folders == (tmp_path / "kg",)
+    with pytest.raises(ConfigError, match="kg exists already"):
+        kgtool.split(file, tmp_path / "kg")
+
+
+labels = st.text(st.characters(exclude_characters="\t\n\r\0", codec="utf-8"), min_size=1)
+
+
+@settings(deadline=None)
+@example(["\ufeff", "a"])
+@given(st.lists(labels.filter(lambda text: bool(text.strip())), min_size=2, unique=True))
+def test_labels_come_back_as_they_were(tmp_path_factory, known):
+    folder = tmp_path_factory.mktemp("kg")
+    vocabulary = Vocabulary(tuple(known), (known[0],))
+    check_labels(vocabulary)
+    rows = tensor_of([(i, 0, (i + 1) % len(known)) for i in range(len(known))])
+    for name in ("train", "valid", "test"):
+        write_triples(folder / f"{name}.txt", rows, vocabulary)
+    back = load_dataset(folder, vocabulary)
+    assert tuples_of(back.train) == tuples_of(rows)
+
+
+@pytest.mark.parametrize("odd", [" ", "a\tb", "a\nb", "a\r", "\0"])
+def test_a_label_that_a_file_cannot_hold_is_an_error(odd):
+    for vocabulary in (Vocabulary((odd,), ("r",)), Vocabulary(("e",), (odd,))):
+        with pytest.raises(DataError, match=r"which a file of triples cannot hold\. Remedy"):
+            check_labels(vocabulary)

@@ -1,0 +1,148 @@
+"""Groups of queries, held against loops over the triples, and the tidy table of their metrics."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kgtool.data.dataset import with_inverses
+from kgtool.evaluation.analysis.breakdown import (
+    COLUMNS,
+    RankedQueries,
+    breakdown,
+    categories,
+    groupings,
+    ranked_queries,
+)
+from kgtool.evaluation.evaluator import SIDES, evaluate_model
+from kgtool.evaluation.metrics import POLICIES, Grouping
+from kgtool.ops import distance
+from tests.support.runs import Table, in_memory, ring
+
+
+def slow_distance(edges: list[tuple[int, int]], source: int, target: int) -> int:
+    steps = {source: 0}
+    queue = deque([source])
+    while queue:
+        node = queue.popleft()
+        for a, b in edges:
+            for here, there in ((a, b), (b, a)):
+                if here == node and there not in steps:
+                    steps[there] = steps[node] + 1
+                    queue.append(there)
+    return steps.get(target, -1)
+
+
+@settings(deadline=None)  # the first example compiles
+@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=14))
+def test_distances_are_those_of_a_search(edges):
+    pairs = [(a, b) for a in range(12) for b in range(12)]
+    found = distance(torch.tensor(edges, dtype=torch.long).view(-1, 2), torch.tensor(pairs), 12)
+    assert found.tolist() == [slow_distance(edges, a, b) for a, b in pairs]
+
+
+def test_categories_are_counted_on_train():
+    # r0 1-1; r1 from one head to many; r2 from many to one; r3 both; r4 only in test.
+    dataset = in_memory(
+        [(0, 0, 1), (2, 0, 3), (0, 1, 1), (0, 1, 2), (1, 2, 0), (2, 2, 0)]
+        + [(a, 3, b) for a in (0, 1) for b in (2, 3)],
+        [],
+        [(0, 4, 1)],
+        4,
+        5,
+    )
+    assert categories(dataset).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_cut_off_of_many_is_one_and_a_half():
+    # 3 tails of 2 heads are N, 4 of 3 are 1.
+    assert categories(in_memory([(0, 0, 2), (0, 0, 3), (1, 0, 4)], [], [], 9)).tolist() == [1]
+    few = [(0, 0, 3), (0, 0, 4), (1, 0, 5), (2, 0, 6)]
+    assert categories(in_memory(few, [], [], 9)).tolist() == [0]
+
+
+def test_groups_of_queries():
+    dataset = in_memory(
+        [(0, 0, 1), (1, 0, 2), (1, 1, 3)], [], [(0, 0, 2), (2, 1, 4), (5, 0, 5), (3, 0, 3)], 6, 2
+    )
+    found = groupings(dataset, with_inverses(dataset.test, 2))
+
+    def names(by: str) -> list[str]:
+        return [found[by].names[i] for i in found[by].of.tolist()]
+
+    assert names("relation") == ["r000", "r001", "r000", "r000"] * 2
+    assert names("degree")[:4] == ["1", "0", "0", "1"]  # of the tails 2, 4, 5, 3
+    assert names("degree")[4:] == ["1", "1", "0", "1"]  # of the heads 0, 2, 5, 3
+    assert names("distance") == ["2", "none", "0", "0"] * 2
+    assert names("entities")[:4] == ["seen", "answer unseen", "both unseen", "seen"]
+    assert names("entities")[4:] == ["seen", "question unseen", "both unseen", "seen"]
+
+
+def small() -> tuple[RankedQueries, dict[str, Grouping]]:
+    """Three triples, both sides: tails in places 1, 2 and 4, heads in 3, 1 and 2."""
+    ranks = torch.tensor([1.0, 2, 4, 3, 1, 2], dtype=torch.double)
+    triple = torch.arange(3).repeat(2)
+    queries = RankedQueries(
+        triple, torch.arange(6) >= 3, dict.fromkeys(POLICIES, ranks),
+        {}, torch.full((6,), 10), torch.full((6,), torch.nan),
+    )  # fmt: skip
+    return queries, {"kind": Grouping(("a", "idle", "b"), torch.tensor([0, 2, 2]).repeat(2))}
+
+
+def test_the_table_worked_by_hand():
+    table = breakdown(*small(), hits=(1, 2))
+    assert tuple(table.columns) == COLUMNS
+    assert set(table["by"]) == {"all", "kind"}
+    # The idle group is left out.
+    assert list(table.loc[table["by"] == "kind", "group"].unique()) == ["a", "b"]
+
+    def value(group: str, side: str, metric: str, column: str = "value") -> float:
+        rows = table[
+            (table["group"] == group) & (table["side"] == side) & (table["metric"] == metric)
+            & (table["ties"] == "realistic")
+        ]  # fmt: skip
+        assert len(rows) == 1
+        return float(rows[column].iloc[0])
+
+    assert value("all", "both", "mrr") == pytest.approx((1 + 1 / 2 + 1 / 4 + 1 / 3 + 1 + 1 / 2) / 6)
+    assert value("a", "both", "mrr") == pytest.approx((1 + 1 / 3) / 2)
+    assert value("b", "tail", "mrr") == pytest.approx((1 / 2 + 1 / 4) / 2)
+    assert value("b", "head", "hits@1") == 0.5
+    assert value("b", "both", "mr") == pytest.approx((2 + 4 + 1 + 2) / 4)
+    assert value("b", "both", "mrr", "queries") == 4
+    for group in ("all", "a", "b"):
+        low, high = (value(group, "both", "mrr", end) for end in ("low", "high"))
+        assert low - 1e-6 <= value(group, "both", "mrr") <= high + 1e-6
+    optimistic = table[table["ties"] == "optimistic"]
+    assert bool(optimistic["low"].isna().all())
+
+
+def test_all_is_what_the_evaluator_says_and_groups_add_up():
+    dataset = ring()
+    n = dataset.num_entities
+    scores = torch.rand(n, 6, n, generator=torch.Generator().manual_seed(3)).mul(8).round()
+    found = evaluate_model(Table(scores), dataset)
+    table = breakdown(ranked_queries(found), groupings(dataset, found.queries))
+    every = table[table["by"] == "all"].set_index(["filter", "side", "ties", "metric"])
+    every = every["value"].sort_index()
+    for name, part in (("filtered", found.filtered), ("raw", found.raw)):
+        for side in SIDES:
+            for policy in POLICIES:
+                told = every[name, side, policy]
+                assert told.to_dict() == pytest.approx(part[side][policy])
+    for by in ("relation", "category", "degree", "distance", "entities"):
+        rows = table[(table["by"] == by) & (table["side"] == "both") & (table["metric"] == "mrr")]
+        rows = rows[rows["ties"] == "realistic"]
+        assert rows["queries"].sum() == found.counts["queries"]
+        assert np.average(rows["value"], weights=rows["queries"]) == pytest.approx(found.mrr)
+
+
+def test_the_table_is_the_same_every_time():
+    queries, groups = small()
+    pd.testing.assert_frame_equal(breakdown(queries, groups), breakdown(queries, groups))

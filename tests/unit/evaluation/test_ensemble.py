@@ -1,0 +1,109 @@
+"""Two models' scores added: the weight that ranks valid best, on the command line and in Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+import kgtool
+from kgtool.cli import app
+from kgtool.data.dataset import KGDataset
+from kgtool.data.loaders import load_dataset
+from kgtool.errors import RunError
+from kgtool.evaluation.ensemble import WEIGHTS, Blend, fit_blend
+from kgtool.evaluation.evaluator import evaluate_model
+from kgtool.runs.run import Run
+from kgtool.storage.files import read_json
+from kgtool.training.trainer import train
+from tests.support.graphs import random_dataset
+from tests.support.runs import all_paths_config, ring, tiny_config, write_folder
+
+
+class Table:
+    """Scores of every (head, relation), at random."""
+
+    def __init__(self, dataset: KGDataset, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        n, r = dataset.num_entities, 2 * dataset.num_relations
+        self.scores = torch.rand(n, r, n, generator=generator)
+
+    def score_t(self, hr: Tensor) -> Tensor:
+        return self.scores[hr[:, 0], hr[:, 1]]
+
+
+def test_the_weight_is_the_best_on_valid():
+    dataset = random_dataset(1, num_entities=12)
+    first, second = Table(dataset, 0), Table(dataset, 1)
+    second.scores[tuple(dataset.valid.t())] += 5  # it knows the answers to one side
+    found = fit_blend(first, second, dataset)
+    by_hand = {
+        weight: evaluate_model(Blend(first, second, weight, {}), dataset, "valid").mrr
+        for weight in WEIGHTS
+    }
+    assert found.mrr == pytest.approx(by_hand)
+    assert found.mrr[found.weight] == max(found.mrr.values())
+    assert found.weight > 0
+    hr = dataset.valid[:3, :2]
+    expected = first.score_t(hr) + found.weight * second.score_t(hr)
+    assert torch.equal(found.score_t(hr), expected)
+
+
+def test_a_second_model_that_says_nothing_has_no_weight():
+    dataset = random_dataset(2)
+    first, flat = Table(dataset, 0), Table(dataset, 1)
+    flat.scores.fill_(0.5)
+    assert fit_blend(first, flat, dataset).weight == 0
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("blend")
+    data = load_dataset(write_folder(ring(), folder / "ring"))
+    train(all_paths_config(epochs=2), data, folder / "paths", progress=False)
+    train(tiny_config(epochs=2), data, folder / "embeddings", progress=False)
+    return folder
+
+
+def test_two_runs(runs):
+    paths, embeddings = str(runs / "paths"), str(runs / "embeddings")
+    alone = kgtool.evaluate(paths, "valid").mrr
+    result = CliRunner().invoke(app, ["evaluate", paths, "--with", embeddings, "--split", "valid"])
+    assert result.exit_code == 0, result.output
+    metrics = read_json(runs / "paths" / "metrics.with-embeddings.valid.json")
+    (told,) = metrics["with"]
+    assert told["run"] == embeddings
+    assert told["valid_mrr"]["0"] == pytest.approx(alone)
+    best = told["valid_mrr"][f"{told['weight']:g}"]
+    assert metrics["both"]["realistic"]["mrr"] == pytest.approx(best)
+    assert f"valid MRR {best:.4f}, without {alone:.4f}" in " ".join(result.output.split())
+
+
+def test_a_third_run_is_added_to_the_sum_of_two(runs):
+    data = load_dataset(runs / "ring")
+    paths, embeddings = runs / "paths", runs / "embeddings"
+    kgtool.evaluate(paths, "valid", beside=[embeddings, paths])
+    metrics = read_json(paths / "metrics.with-embeddings.with-paths.valid.json")
+    first, second = metrics["with"]
+    assert [Path(told["run"]) for told in (first, second)] == [embeddings, paths]
+    assert second["valid_mrr"]["0"] == first["valid_mrr"][f"{first['weight']:g}"]
+    one, other = (Run.open(path).model(data).scorer() for path in (paths, embeddings))
+    both = Blend(one, other, first["weight"], {})
+    expected = evaluate_model(Blend(both, one, second["weight"], {}), data, "valid").mrr
+    assert metrics["both"]["realistic"]["mrr"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("config", "label"),
+    [(tiny_config, "e0"), (tiny_config, "r000"), (all_paths_config, "r000")],
+)
+def test_runs_of_other_labels_are_refused(runs, tmp_path, config, label):
+    other = write_folder(ring(), tmp_path / "other")
+    for file in other.iterdir():
+        file.write_text(file.read_text().replace(label, "x1"))
+    run = train(config(epochs=1), load_dataset(other), tmp_path / "run", progress=False)
+    with pytest.raises(RunError, match="has other labels, or other ids for them"):
+        kgtool.evaluate(runs / "paths", beside=[run])

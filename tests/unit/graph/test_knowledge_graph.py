@@ -1,0 +1,190 @@
+"""The heterograph and the message graph, held against sets of triples."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import dgl
+import pytest
+import torch
+
+from kgtool.data.dataset import KGDataset, invert, with_inverses
+from kgtool.graph.knowledge_graph import ENTITY, MessageGraph, edge_type, to_heterograph
+from tests.support.graphs import Triple, edges_of, random_dataset, tensor_of, tuples_of
+from tests.support.runs import in_memory
+
+# 3 relations give ids of one digit, 12 of two (24 ids), 60 of three (120 ids).
+SIZES = [(12, 3, 50), (15, 12, 60), (20, 60, 90)]
+
+
+@pytest.fixture(params=SIZES, ids=lambda size: f"{size[1]} relations")
+def dataset(request: pytest.FixtureRequest) -> KGDataset:
+    num_entities, num_relations, num_train = request.param
+    return random_dataset(1, num_entities, num_relations, num_train)
+
+
+def expected_edges(dataset: KGDataset) -> list[Triple]:
+    return tuples_of(with_inverses(dataset.train, dataset.num_relations))
+
+
+def one_way_graph() -> MessageGraph:
+    """One edge, without its inverse."""
+    nothing = torch.tensor([], dtype=torch.long)
+    edge = (torch.tensor([0]), torch.tensor([1]))
+    edges = {(ENTITY, "r0", ENTITY): edge, (ENTITY, "r1", ENTITY): (nothing, nothing)}
+    return MessageGraph.from_heterograph(dgl.heterograph(edges, num_nodes_dict={ENTITY: 3}))
+
+
+def test_edge_types_sort_as_their_ids() -> None:
+    assert edge_type(2, 11) == "r02"
+    assert edge_type(2, 10) == "r2"
+    assert edge_type(0, 1) == "r0"
+    for size in (1, 10, 11, 100, 101, 474):
+        names = [edge_type(relation, size) for relation in range(size)]
+        assert names == sorted(names)
+
+
+def test_heterograph_has_each_relation_and_inverse_as_its_own_type(dataset: KGDataset) -> None:
+    graph = to_heterograph(dataset)
+    num_ids = 2 * dataset.num_relations
+    assert graph.ntypes == [ENTITY]
+    assert graph.num_nodes(ENTITY) == dataset.num_entities
+    assert graph.etypes == [edge_type(relation, num_ids) for relation in range(num_ids)]
+    edges = expected_edges(dataset)
+    for relation in range(num_ids):
+        name = edge_type(relation, num_ids)
+        assert graph.get_etype_id(name) == relation
+        head, tail = graph.edges(etype=name)
+        assert sorted(zip(head.tolist(), tail.tolist(), strict=True)) == sorted(
+            (h, t) for h, r, t in edges if r == relation
+        )
+
+
+def test_relations_without_train_edges_keep_a_type(dataset: KGDataset) -> None:
+    empty = dataset.num_relations - 2
+    assert empty not in dataset.train[:, 1]
+    graph = to_heterograph(dataset)
+    for relation in (empty, empty + dataset.num_relations):
+        assert graph.num_edges(edge_type(relation, 2 * dataset.num_relations)) == 0
+
+
+def test_message_graph_is_train_and_inverses_in_order(dataset: KGDataset) -> None:
+    graph = MessageGraph.from_dataset(dataset)
+    edges = edges_of(graph)
+    assert sorted(edges) == sorted(expected_edges(dataset))
+    assert edges == sorted(edges, key=lambda edge: (edge[2], edge[1], edge[0]))
+    assert (graph.num_entities, graph.num_relation_ids, graph.num_edges) == (
+        dataset.num_entities,
+        2 * dataset.num_relations,
+        2 * len(dataset.train),
+    )
+    # What is to be predicted carries no message.
+    held_out = with_inverses(torch.cat([dataset.valid, dataset.test]), dataset.num_relations)
+    assert len(held_out) == 12
+    assert set(edges).isdisjoint(tuples_of(held_out))
+
+
+def test_message_graph_is_that_of_the_heterograph(dataset: KGDataset) -> None:
+    graph = MessageGraph.from_dataset(dataset)
+    twin = MessageGraph.from_heterograph(to_heterograph(dataset))
+    assert vars(graph).keys() == vars(twin).keys()
+    for name, value in vars(graph).items():
+        other = getattr(twin, name)
+        if isinstance(value, torch.Tensor):
+            assert value.dtype == other.dtype == torch.int64
+            assert torch.equal(value, other), name
+        else:
+            assert value == other
+
+
+def test_groups_are_numbered_by_tail_and_relation(dataset: KGDataset) -> None:
+    graph = MessageGraph.from_dataset(dataset)
+    pairs = [(tail, relation) for _, relation, tail in edges_of(graph)]
+    number = {pair: i for i, pair in enumerate(sorted(set(pairs)))}
+    assert graph.group.tolist() == [number[pair] for pair in pairs]
+    assert graph.num_groups == len(number)
+    assert graph.groups.tolist() == [list(pair) for pair in number]
+
+
+def test_a_subgraph_is_the_graph_of_some_triples(dataset: KGDataset) -> None:
+    graph = MessageGraph.from_dataset(dataset)
+    kept = graph.draw(0.5, torch.Generator().manual_seed(0))
+    part = graph.subgraph(kept)
+    train = [t for t in edges_of(part) if t[1] < dataset.num_relations]
+    assert 0 < len(train) < len(dataset.train)
+    same = MessageGraph.from_dataset(
+        in_memory(train, [], [], dataset.num_entities, dataset.num_relations)
+    )
+    assert edges_of(part) == edges_of(same)
+    assert torch.equal(part.group, same.group)
+    assert torch.equal(part.inverse, same.inverse)
+
+
+def test_find_and_inverse(dataset: KGDataset) -> None:
+    graph = MessageGraph.from_dataset(dataset)
+    edges = edges_of(graph)
+    shuffled = with_inverses(dataset.train, dataset.num_relations)
+    assert [edges[i] for i in graph.find(shuffled).tolist()] == tuples_of(shuffled)
+    half = dataset.num_relations
+    assert [edges[i] for i in graph.inverse.tolist()] == [
+        (tail, relation + half if relation < half else relation - half, head)
+        for head, relation, tail in edges
+    ]
+    assert torch.equal(graph.inverse[graph.inverse], torch.arange(graph.num_edges))
+    for absent in (dataset.valid, invert(dataset.test, half)):
+        with pytest.raises(ValueError, match="no edge"):
+            graph.find(torch.cat([shuffled, absent]))
+    # Ids out of range are no edge either, whatever edge their key would stand for.
+    num_entities, num_ids = graph.num_entities, graph.num_relation_ids
+    head, relation, tail = next(edge for edge in edges if edge[1] and edge[2])
+    for triple in [
+        (head + num_entities, relation - 1, tail),
+        (head, relation + num_ids, tail - 1),
+        (head - num_entities, relation, tail),
+        (0, 0, num_entities),
+    ]:
+        with pytest.raises(ValueError, match="no edge"):
+            graph.find(tensor_of([triple]))
+
+
+def test_an_edge_without_its_inverse_is_refused() -> None:
+    graph = one_way_graph()
+    assert edges_of(graph) == [(0, 0, 1)]
+    with pytest.raises(ValueError, match="no edge"):
+        _ = graph.inverse
+
+
+def test_scale_is_one_over_the_kept_edges_of_the_group(dataset: KGDataset) -> None:
+    graph = MessageGraph.from_dataset(dataset)
+    kept = torch.rand(graph.num_edges, generator=torch.Generator().manual_seed(2)) < 0.6
+    kept[graph.group == graph.group[0]] = False  # a group that loses all
+    for mask in (None, kept, torch.ones_like(kept), torch.zeros_like(kept)):
+        here = [True] * graph.num_edges if mask is None else mask.tolist()
+        pairs = [(tail, relation) for _, relation, tail in edges_of(graph)]
+        count = Counter(pair for pair, present in zip(pairs, here, strict=True) if present)
+        expected = [
+            1 / count[pair] if present else 0.0 for pair, present in zip(pairs, here, strict=True)
+        ]
+        scale = graph.scale(mask, torch.float64)
+        assert scale.tolist() == expected
+        assert graph.scale(mask, torch.float32).dtype == torch.float32
+
+
+def test_edge_types_out_of_order_are_refused() -> None:
+    pair = (torch.tensor([0]), torch.tensor([1]))
+    for names in (["likes", "knows"], [f"r{i}" for i in range(12)], ["r1", "r2"]):
+        graph = dgl.heterograph({(ENTITY, name, ENTITY): pair for name in names})
+        with pytest.raises(ValueError, match="relation ids in order"):
+            MessageGraph.from_heterograph(graph)
+
+
+def test_graph_without_edges() -> None:
+    nothing = torch.tensor([], dtype=torch.long)
+    graph = MessageGraph(3, 4, nothing, nothing, nothing, nothing)
+    assert (graph.num_edges, graph.num_groups) == (0, 0)
+    assert graph.groups.shape == (0, 2)
+    assert graph.inverse.tolist() == []
+    assert graph.find(tensor_of([])).tolist() == []
+    assert graph.scale(None, torch.float64).tolist() == []
+    with pytest.raises(ValueError, match="no edge"):
+        graph.find(tensor_of([(0, 0, 1)]))

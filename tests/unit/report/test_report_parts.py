@@ -1,0 +1,247 @@
+"""The parts of the report, held against loops and worked examples."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kgtool.data.dataset import with_inverses
+from kgtool.inference.explain import Explanation, NamedPath
+from kgtool.report import charts
+from kgtool.report.cases import choose, count_ranks, queries_of
+from kgtool.report.embedding_map import EmbeddingMap, project, roles
+from kgtool.report.graphs import WIDTH, draw, two_lines
+from kgtool.report.names import Names
+from kgtool.report.tables import Group, by_queries, groups_of
+from tests.support.graphs import random_dataset
+from tests.support.runs import in_memory
+
+
+def slow_count_rank(train: list[tuple[int, int, int]], n: int, r: int, answer: int) -> float:
+    """As `count_ranks`, of one query; `train` holds inverses."""
+    count = Counter(t for _, relation, t in train if relation == r)
+    above = sum(count[e] > count[answer] for e in range(n))
+    level = sum(count[e] == count[answer] for e in range(n))  # the answer included
+    return above + (level + 1) / 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_counting_places_answers_as_a_loop_does(seed):
+    dataset = random_dataset(seed)
+    n, relations = dataset.num_entities, dataset.num_relations
+    everything = torch.cartesian_prod(
+        torch.tensor([0]), torch.arange(2 * relations), torch.arange(n)
+    )
+    train = [tuple(t) for t in with_inverses(dataset.train, relations).tolist()]
+    expected = [slow_count_rank(train, n, r, t) for _, r, t in everything.tolist()]
+    assert count_ranks(dataset, everything).tolist() == expected
+
+
+def test_counting_of_an_example():
+    # Relation 0 ends twice at entity 2, once at 3; 0, 1 and 4 are level behind.
+    dataset = in_memory([(0, 0, 2), (1, 0, 2), (0, 0, 3)], [], [], 5, 2)
+    asked = torch.tensor([(4, 0, 2), (4, 0, 3), (4, 0, 1), (4, 1, 1), (2, 2, 0), (2, 2, 4)])
+    assert count_ranks(dataset, asked).tolist() == [1, 2, 4, 3, 1, 4]
+    assert count_ranks(in_memory([], [], [], 3), torch.tensor([(0, 0, 1)])).tolist() == [2]
+
+
+def ranks(*rows: tuple[str, str, float, int, str]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["relation", "side", "rank", "pessimistic", "entities"])
+    return frame.assign(head="e000", tail="e001")
+
+
+def test_best_and_worst_are_chosen():
+    frame = ranks(
+        ("a", "tail", 1, 1, "seen"),  # right, but counting knows it
+        ("a", "tail", 1, 1, "seen"),  # right where counting is worse
+        ("b", "tail", 1, 2, "seen"),  # a tie
+        ("b", "head", 1, 1, "seen"),
+        ("a", "tail", 9, 9, "seen"),
+        ("a", "tail", 50, 50, "seen"),
+        ("b", "tail", 99, 99, "answer unseen"),
+        ("a", "head", 7.5, 9, "seen"),
+    )
+    by_count = torch.tensor([1.0, 30, 90, 2, 5, 5, 5, 5])
+    assert choose(frame, by_count) == ([1, 3], [5, 7])
+    assert choose(frame, by_count, 1) == ([1], [5])
+    assert choose(frame[4:7].drop(columns="entities"), by_count[4:7]) == ([], [2, 1])
+    unseen = ranks(("b", "tail", 99, 99, "answer unseen"))
+    assert choose(unseen, torch.ones(1)) == ([], [0])
+
+
+def test_queries_of_labels():
+    dataset = in_memory([(0, 1, 2)], [], [], 4, 2)
+    frame = pd.DataFrame(
+        {"head": ["e000", "e003"], "relation": ["r001"] * 2, "tail": ["e002", "e001"]}
+    ).assign(side=["tail", "head"])
+    assert queries_of(frame, dataset).tolist() == [[0, 1, 2], [1, 3, 3]]
+
+
+def path(weight: float, *entities: str) -> NamedPath:
+    steps = tuple((("r", weight), ("s", weight / 2)) for _ in entities[1:])
+    return NamedPath(weight, entities, steps)
+
+
+def test_a_graph_is_laid_out_in_rows():
+    paths = (path(2, "a", "b", "c", "d"), path(1, "a", "d"), path(-1, "a", "c", "d"))
+    drawing = draw(Explanation(("a", "r", "d"), paths), Names({"c": "see"}))
+    assert drawing is not None
+    head, tail, *inner = drawing.nodes
+    assert (head.label, tail.label) == ("a", "d")
+    assert head.x == WIDTH - tail.x
+    assert head.y == tail.y == drawing.height / 2
+    assert [node.label for node in inner] == ["b", "see", "see"]
+    assert inner[0].y == inner[1].y < head.y < inner[2].y
+    assert [edge.speaks_for for edge in drawing.edges] == [True] * 4 + [False] * 2
+    assert {edge.lines for edge in drawing.edges} == {("r +1",)}
+    strokes = [edge.stroke for edge in drawing.edges]
+    assert strokes[0] == strokes[2] == 5
+    assert strokes[3] == strokes[4] == 3
+    for edge in drawing.edges:
+        xs = [float(x) for x in re.findall(r"([-\d.]+) [-\d.]+", edge.path)]
+        assert xs == sorted(xs)  # no step turns back
+        assert 0 < edge.x < drawing.width
+        assert 0 < edge.y < drawing.height
+    assert draw(Explanation(("a", "r", "d"), ()), Names()) is None
+
+
+def test_a_loop_and_a_path_of_no_weight_are_drawn():
+    drawing = draw(
+        Explanation(("a", "r", "a"), (path(0, "a", "b", "a"), path(0, "a", "a"))), Names()
+    )
+    assert drawing is not None
+    assert [node.label for node in drawing.nodes] == ["a", "a", "b"]
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=5), min_size=1, max_size=5))
+def test_entities_of_a_row_do_not_overlap(between):
+    paths = tuple(path(1, "a" * 40, *inner, "z" * 40) for inner in between)
+    drawing = draw(Explanation(("a", "r", "z"), paths), Names())
+    assert drawing is not None
+    for row in range(len(between)):
+        own = sorted(
+            (node.x - node.half, node.x + node.half)
+            for node in drawing.nodes[2:]
+            if int(node.y // (drawing.height / len(between))) == row
+        )
+        assert all(a[1] <= b[0] for a, b in pairwise(own))
+
+
+@pytest.mark.parametrize(
+    ("label", "lines"),
+    [
+        ("short", ("short",)),
+        ("/film/film/genre", ("/film/", "film/genre")),
+        ("Beatriz_Leclerc_1933", ("Beatriz_", "Leclerc_1933")),
+        ("x" * 20, ("x" * 10, "x" * 10)),
+        ("a" * 20 + "b" * 20, ("a" * 13 + "…", "b" * 13)),
+        ("漢" * 30, ("漢" * 6 + "…", "漢" * 6)),
+    ],
+)
+def test_labels_take_two_lines_at_most(label, lines):
+    assert two_lines(label) == lines
+
+
+@given(st.text(min_size=1))
+def test_two_lines_are_never_more(label):
+    assert 1 <= len(two_lines(label, " +2")) <= 2
+
+
+def test_names():
+    names = Names({"/m/1": "one", "r": "is", "bad": "a\x00b\ud800"})
+    assert [names(x) for x in ("/m/1", "/m/2", "^r", "^q", "bad", "a\tb")] == [
+        "one", "/m/2", "^is", "^q", "a�b�", "a�b",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_roles_are_what_a_loop_counts(seed):
+    dataset = random_dataset(seed)
+    n = dataset.num_relations
+    role, degree = roles(dataset)
+    for entity in range(dataset.num_entities):
+        count = Counter[int]()
+        for h, r, t in dataset.train.tolist():
+            count.update([r] * (h == entity) + [r + n] * (t == entity))
+        assert degree[entity] == sum(count.values())
+        best = min((-c, kind) for kind, c in count.items())[1] if count else -1
+        assert role[entity] == best
+
+
+def test_a_map_keeps_clusters_and_repeats():
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.tensor([[9.0, 0, 0], [0, 9, 0], [0, 0, 9]])
+    states = centres.repeat_interleave(30, 0) + torch.randn(90, 3, generator=generator) / 9
+    place = project(states.requires_grad_())
+    assert place.shape == (90, 2)
+    assert np.array_equal(place, project(states))
+    gap = np.linalg.norm(place[:, None] - place[None], axis=2)
+    gap[np.diag_indices(90)] = np.inf
+    assert (gap.argmin(1) // 30 == np.arange(90) // 30).all()
+
+
+def test_a_map_of_equal_states_is_drawn():
+    place = project(torch.ones(12, 1))
+    assert np.isfinite(place).all()
+    found = EmbeddingMap(torch.arange(12), place, torch.full((12,), -1), torch.zeros(12).long(), 12)
+    assert charts.map_plot(found, str, ["$a_1"] * 12).startswith("<svg")
+
+
+def table() -> pd.DataFrame:
+    rows = [
+        ("relation", group, side, "filtered", "realistic", "mrr", mrr, mrr / 2, 1.0, queries)
+        for group, side, mrr, queries in (
+            ("a", "both", 0.5, 4), ("a", "tail", 0.5, 4), ("b", "both", 0.25, 9),
+            ("b", "head", 0.2, 5), ("b", "tail", 0.3, 4),
+        )
+    ]  # fmt: skip
+    columns = ["by", "group", "side", "filter", "ties", "metric", "value", "low", "high", "queries"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_groups_of_a_table():
+    a, b = groups_of(table(), "relation")
+    assert (a.name, a.queries, a.metrics["tail"]) == ("a", {"both": 4, "tail": 4}, {"mrr": 0.5})
+    assert (b.low["head"], b.high["head"]) == (0.1, 1.0)
+    assert by_queries([a, b]) == [b, a]
+    assert groups_of(table(), "degree") == []
+
+
+def group(name: str) -> Group:
+    mrr = {"both": {"mrr": 0.5}, "tail": {"mrr": 0.5}}
+    return Group(
+        name, {"both": 3, "tail": 3}, mrr, {"both": 0.4, "tail": 0.4}, {"both": 1.0, "tail": 1.0}
+    )
+
+
+def test_plots_are_text_and_repeat():
+    def plot() -> str:
+        return charts.by_relation([group("$a_1$ & <b>"), group("漢字")], Names())
+
+    text = plot()
+    assert text == plot()
+    assert "$a_1$ &amp; &lt;b&gt;" in text
+    assert "漢字" in text
+    assert "<metadata" not in text
+    assert 'role="img"' in text.split(">", 1)[0]
+    assert charts.by_category([group("1-1")]) == charts.by_category([group("1-1")])
+
+
+def test_one_validation_and_one_rank_are_plotted():
+    one = [{"seconds": 60.0, "valid_mrr": 0.5, "loss": 1.0}]
+    assert "0.5000" in charts.learning_curve(one)
+    frame = pd.DataFrame({"rank": [1.0], "side": ["head"]})
+    assert charts.rank_histogram(frame).startswith("<svg")
+
+
+def test_the_calibration_error_is_weighed_by_counts():
+    bins = pd.DataFrame({"probability": [0.1, 0.9], "observed": [0.3, 0.8], "count": [3, 1]})
+    assert charts.calibration_error(bins) == pytest.approx((3 * 0.2 + 0.1) / 4)

@@ -1,0 +1,288 @@
+"""Run folders: begun once, opened as they were written, refused when they are damaged."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import kgtool
+from kgtool.data.dataset import KGDataset, Vocabulary
+from kgtool.data.loaders import load_dataset
+from kgtool.errors import ConfigError, DataError, RunError
+from kgtool.evaluation.evaluator import evaluate_model
+from kgtool.models.factory import build_model
+from kgtool.runs.run import BEST, LAST, Run, versions
+from kgtool.storage.checkpoint import save_tensors
+from kgtool.storage.files import read_json
+from kgtool.training.trainer import train
+from tests.support.runs import all_paths_config, ring, tiny_config, write_folder
+
+ODD = (
+    " a ", "#x", "'", '"quoted', "1e5", "NA", "\\t", "a b", "form\x0cfeed", "id", "nan", "null",
+    "u2028\u2028x", "x\x85y", "\xe9", "e\u0301", "日本", "\ufeffx", "🙂",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, with its data beside it; tests that change it copy it."""
+    place = tmp_path_factory.mktemp("finished")
+    folder = write_folder(ring(), place / "ring")
+    train(tiny_config(epochs=2), load_dataset(folder), place / "run", progress=False)
+    return place / "run"
+
+
+@pytest.fixture
+def run_folder(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def odd_dataset() -> KGDataset:
+    labels = tuple(sorted(ODD))
+    n = len(labels)
+    triples = torch.tensor([(i, i % n, (i + 1) % n) for i in range(n)])
+    return KGDataset("odd", None, Vocabulary(labels, labels), triples, triples[:2], triples[2:4])
+
+
+def test_a_run_opens_as_it_was_begun(tmp_path):
+    dataset, config = ring(), tiny_config()
+    begun = Run.create(tmp_path / "a" / "run", config, dataset)
+    opened = Run.open(str(tmp_path / "a" / "run"))
+    assert (opened.path, opened.config, opened.vocabulary) == (
+        begun.path, config, dataset.vocabulary,
+    )  # fmt: skip
+    assert opened.info == {
+        "data": None,
+        "fingerprint": dataset.fingerprint,
+        "entities": dataset.num_entities,
+        "relations": dataset.num_relations,
+        "versions": versions(),
+    }
+
+
+def test_a_run_is_never_begun_over_something(tmp_path):
+    dataset, config = ring(), tiny_config()
+    (tmp_path / "empty").mkdir()
+    Run.create(tmp_path / "empty", config, dataset)
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("all of it")
+    for name in ("empty", "file", "full"):
+        with pytest.raises(RunError, match=r"exists already\. Remedy: .*--resume"):
+            Run.create(tmp_path / name, config, dataset)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
+
+
+def test_something_else_is_no_run(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "none", tmp_path / "file"):
+        with pytest.raises(RunError, match="is no run") as caught:
+            Run.open(path)
+        assert str(path) in str(caught.value)
+
+
+def test_odd_labels_survive(tmp_path):
+    dataset = odd_dataset()
+    Run.create(tmp_path / "run", tiny_config(), dataset)
+    assert Run.open(tmp_path / "run").vocabulary == dataset.vocabulary
+    for name in ("entities.tsv", "relations.tsv"):
+        data = (tmp_path / "run" / name).read_bytes()
+        assert data.startswith(b"id\tlabel\n0\t")
+        assert data.count(b"\n") == len(ODD) + 1
+        assert b"\r" not in data
+
+
+def test_a_run_of_odd_labels_finds_its_data_again(tmp_path):
+    dataset = odd_dataset()
+    folder = write_folder(dataset, tmp_path / "odd")
+    loaded = load_dataset(folder)
+    assert loaded.fingerprint == dataset.fingerprint
+    run = train(tiny_config(epochs=1), loaded, tmp_path / "run", progress=False)
+    again = Run.open(tmp_path / "run").dataset()
+    assert again.fingerprint == loaded.fingerprint
+    assert [path.name for path in kgtool.export(run, tmp_path / "out")]
+
+
+@pytest.mark.parametrize("label", ["a\tb", "a\nb"])
+def test_labels_that_no_file_can_hold_are_refused_before_anything_is_written(tmp_path, label):
+    dataset = ring()
+    vocabulary = Vocabulary((label, *dataset.vocabulary.entities[1:]), ("a", "b", "c"))
+    with pytest.raises(DataError, match="tab or line feed"):
+        Run.create(tmp_path / "run", tiny_config(), replace(dataset, vocabulary=vocabulary))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("entities.tsv", b""),
+        ("entities.tsv", b"id\tlabel\n0\ta\n1\tb"),
+        ("entities.tsv", b"id\tlabel\n0\ta\n2\tb\n"),
+        ("entities.tsv", b"id\tlabel\n0\ta\tb\n"),
+        ("entities.tsv", b"id\tlabel\nx\ta\n"),
+        ("entities.tsv", b"id\tlabel\n0\t\xff\n"),
+        ("relations.tsv", b"label\n0\ta\n"),
+        ("relations.tsv", None),
+    ],
+)
+def test_a_damaged_vocabulary(run_folder, name, content):
+    if content is None:
+        (run_folder / name).unlink()
+    else:
+        (run_folder / name).write_bytes(content)
+    with pytest.raises(RunError, match=name):
+        Run.open(run_folder)
+
+
+def test_other_damaged_files(run_folder):
+    run = Run.open(run_folder)
+    for content in ("", "{", "[1]"):
+        (run_folder / "run.json").write_text(content)
+        with pytest.raises(RunError, match=r"run\.json"):
+            run.dataset()
+    (run_folder / "history.tsv").write_text("")
+    with pytest.raises(RunError, match=r"history\.tsv"):
+        run.history()
+    (run_folder / "history.tsv").unlink()
+    with pytest.raises(RunError, match=r"history\.tsv"):
+        run.history()
+    (run_folder / "config.toml").write_text("dimm = 3")
+    with pytest.raises(ConfigError, match=r"config\.toml.*dimm"):
+        Run.open(run_folder)
+
+
+def test_the_data_where_it_was(finished, tmp_path):
+    run = Run.open(finished)
+    assert run.dataset().fingerprint == ring().fingerprint == run.info["fingerprint"]
+    assert Path(run.info["data"]).is_absolute()
+
+
+def test_the_data_gone_and_elsewhere(run_folder, tmp_path):
+    place = tmp_path / "was-here"
+    info = read_json(run_folder / "run.json")
+    Path(run_folder / "run.json").write_text(
+        f'{{"data": "{place}", "fingerprint": "{info["fingerprint"]}"}}'
+    )
+    run = Run.open(run_folder)
+    with pytest.raises(RunError, match=r"is gone\. Remedy: pass --data PATH") as caught:
+        run.dataset()
+    assert str(place) in str(caught.value)
+    elsewhere = write_folder(ring(), tmp_path / "elsewhere")
+    assert run.dataset(elsewhere).fingerprint == info["fingerprint"]
+    with pytest.raises(DataError, match="nowhere"):
+        run.dataset(tmp_path / "nowhere")
+
+
+def test_a_run_of_triples_made_in_memory_asks_for_data(tmp_path):
+    run = Run.create(tmp_path / "run", tiny_config(), ring())
+    with pytest.raises(RunError, match=r"records no data path\. Remedy: pass --data"):
+        run.dataset()
+
+
+def test_data_with_labels_that_the_run_does_not_know(finished, tmp_path):
+    folder = write_folder(ring(), tmp_path / "other")
+    with (folder / "test.txt").open("a") as file:
+        file.write("e000\tr000\te999\n")
+    with pytest.raises(DataError, match=r"test\.txt, line 9: the entity .*e999.* not in the voc"):
+        Run.open(finished).dataset(folder)
+
+
+def test_fewer_labels_keep_the_ids_of_the_run(finished, tmp_path):
+    dataset = ring()
+    some = replace(dataset, train=dataset.train[5:9])
+    loaded = Run.open(finished).dataset(write_folder(some, tmp_path / "some"))
+    assert torch.equal(loaded.train, some.train)
+    assert loaded.num_entities == dataset.num_entities
+
+
+def test_the_weights_are_those_of_the_best_validation(finished):
+    run = Run.open(finished)
+    dataset = run.dataset()
+    model = run.model(dataset)
+    assert not model.training
+    best = max(row["valid_mrr"] for row in run.history())
+    assert evaluate_model(model.scorer(), dataset, "valid").mrr == pytest.approx(best, rel=1e-9)
+
+
+def test_weights_missing_damaged_pickled_or_of_another_model(run_folder):
+    run = Run.open(run_folder)
+    dataset, path = run.dataset(), run_folder / BEST
+    whole = path.read_bytes()
+
+    def refused(reason: str) -> None:
+        with pytest.raises(RunError, match=reason) as caught:
+            run.model(dataset)
+        assert str(path) in str(caught.value)
+
+    path.write_bytes(whole[:-1])
+    refused("damaged")
+    path.write_bytes(pickle.dumps({"weights": [1.0]}))
+    refused("damaged")
+    path.unlink()
+    refused("no such checkpoint")
+    save_tensors(path, build_model(tiny_config(dim=4), dataset).state_dict(), {})
+    refused("do not fit")
+    path.write_bytes((run_folder / LAST).read_bytes())
+    refused("do not fit")
+    path.write_bytes(whole)
+    run.model(dataset)
+
+
+def test_evaluate_and_export_take_a_run_a_folder_and_a_dataset(run_folder, tmp_path):
+    run = Run.open(run_folder)
+    dataset = run.dataset()
+    found = kgtool.evaluate(run, data=dataset)
+    again = kgtool.evaluate(str(run_folder))
+    assert again.evaluation == found.evaluation
+    metrics = read_json(run_folder / "metrics.test.json")
+    assert metrics["both"]["realistic"]["mrr"] == found.mrr
+    assert metrics["dataset"] == {"name": "ring", "fingerprint": dataset.fingerprint}
+    assert metrics["versions"] == versions()
+    files = kgtool.export(run_folder, tmp_path / "out")
+    assert sorted(files) == sorted((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("encoder", [None, {"start": "relations"}])
+def test_an_all_paths_run_answers_on_another_graph(tmp_path, encoder):
+    own, other = write_folder(ring(), tmp_path / "ring"), tmp_path / "other"
+    write_folder(ring(), other)
+    for file in other.iterdir():  # other entities, the same relations
+        file.write_text(file.read_text().replace("e0", "x1"))
+    dataset = load_dataset(own)
+    config = all_paths_config(epochs=2, encoder=encoder)
+    run = train(config, dataset, tmp_path / "run", progress=False)
+    assert kgtool.explain(run, "x100", "r002", "x105", data=other).paths
+    found, elsewhere = kgtool.evaluate(run), kgtool.evaluate(run, data=other)
+    assert elsewhere.evaluation == found.evaluation
+    assert read_json(run.path / "metrics.other.test.json")["dataset"]["name"] == "other"
+    table, _ = (path.read_text() for path in kgtool.export(run, tmp_path / "out", other)[:2])
+    assert "\tx100\t" in table
+    assert "\te000\t" not in table
+    first = other / "train.txt"
+    first.write_text(first.read_text().replace("r002", "r003"))
+    with pytest.raises(DataError, match="the relation 'r003' is not in the vocabulary"):
+        kgtool.evaluate(run, data=other)
+
+
+def test_passes_fed_with_embeddings_refuse_other_entities(tmp_path):
+    dataset = load_dataset(write_folder(ring(), tmp_path / "ring"))
+    config = all_paths_config(epochs=1, encoder={"layers": 1})
+    run = train(config, dataset, tmp_path / "run", progress=False)
+    other = write_folder(ring(), tmp_path / "other")
+    train_file = other / "train.txt"
+    train_file.write_text(train_file.read_text().replace("e000", "new"))
+    with pytest.raises(DataError, match="the entity 'new' is not in the vocabulary"):
+        kgtool.evaluate(run, data=other)
+
+
+def test_a_run_of_embeddings_refuses_other_entities(run_folder, tmp_path):
+    other = write_folder(ring(), tmp_path / "other")
+    train_file = other / "train.txt"
+    train_file.write_text(train_file.read_text().replace("e000", "new"))
+    with pytest.raises(DataError, match="the entity 'new' is not in the vocabulary"):
+        kgtool.evaluate(run_folder, data=other)

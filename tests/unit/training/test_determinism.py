@@ -1,0 +1,64 @@
+"""One seed and one number of threads give the same bits, also in steps that threads share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from kgtool.config import Config
+from kgtool.training.step import Updater
+from tests.support.graphs import random_dataset
+from tests.support.runs import all_paths_config, tiny_config
+
+# So that a step gathers more numbers than torch gives to one thread, 32,768.
+MANY: dict[str, Any] = {"dim": 96, "batch_size": 400}
+CONFIGS: dict[str, Config] = {
+    "no layer": tiny_config(encoder={"layers": 0}, **MANY),
+    "a layer": tiny_config(encoder={"layers": 1}, dura=0.1, **MANY),
+    "from relations": tiny_config(encoder={"start": "relations"}, **MANY),
+    "blocks": tiny_config(encoder={"decomposition": "block", "parts": 4}, **MANY),
+    "product": tiny_config(encoder={"layers": 0}, cell="product", **MANY),
+    "k-vs-all": tiny_config(loss="bce", targets="k-vs-all", **MANY),
+    "paths": tiny_config(path_queries=1.0, **MANY),
+    "walks": tiny_config(walks=1.0, max_path_length=3, **MANY),
+    "drawn": tiny_config(encoder={"fanout": 3}, negatives=400, optimizer="adagrad", **MANY),
+    "all paths": all_paths_config(batch_size=100),
+    "all paths, fed": all_paths_config(batch_size=100, encoder={"layers": 1}),
+    "on a budget": all_paths_config(batch_size=100, max_entities=40),
+}
+
+
+@pytest.fixture(params=CONFIGS)
+def config(request: pytest.FixtureRequest) -> Config:
+    return CONFIGS[request.param]
+
+
+def trained(config: Config, steps: int) -> list[torch.Tensor]:
+    updater = Updater(config, random_dataset(1, num_entities=300, num_train=2000))
+    for rows in updater._batches(updater.objective.order(config.seed, 0))[:steps]:
+        updater._step(rows)
+    return [parameter.detach() for parameter in updater.parameters]
+
+
+def test_steps_give_the_same_bits_again(config):
+    first = trained(config, 2)
+    for _ in range(3):
+        assert all(map(torch.equal, trained(config, 2), first))
+
+
+def test_no_gradient_is_added_up_in_the_order_of_threads(config):
+    """As that of `x[rows]` is, of rows that come twice; `index_select` keeps their order."""
+    updater = Updater(config, random_dataset(1, num_entities=300, num_train=2000))
+    updater.model.train()
+    rows = updater._batches(updater.objective.order(config.seed, 0))[0]
+    seen, ahead = set(), [updater.objective.loss(updater.objective.parts(rows)[0])[0].grad_fn]
+    while ahead:
+        function = ahead.pop()
+        if function is not None and function not in seen:
+            seen.add(function)
+            ahead += [before for before, _ in function.next_functions]
+    names = {function.name() for function in seen}
+    assert "IndexSelectBackward0" in names
+    assert "IndexBackward0" not in names
