@@ -206,10 +206,10 @@ def test_starts_from_inside_its_own_environment(checkout):
 
 
 def test_test_command_runs_every_check_and_fails_if_one_does(checkout):
-    checks = ["-m ruff check", "-m ruff format --check", "-m mypy", "-m pytest"]
+    checks = ["-m ruff check", "-m ruff format --check", "-m codespell_lib", "-m mypy", "-m pytest"]
     done = checkout.run("test")
     assert done.returncode == 0, done.stderr
-    assert checkout.calls()[-4:] == checks
+    assert checkout.calls()[-5:] == checks
 
     (checkout.bin / "mypy.fails").touch()
     done = checkout.run("test")
@@ -223,6 +223,8 @@ def test_test_command_hands_arguments_to_pytest(checkout):
     assert checkout.calls()[-1] == "-m pytest -k a b"
     checkout.run("test", "--all", "-x")
     assert checkout.calls()[-1] == "-m pytest -m  -x"  # the empty marker expression: every test
+    checkout.run("test", "--nightly", "-x")
+    assert checkout.calls()[-1] == "-m pytest -m  --hypothesis-profile=nightly -x"
 
 
 def test_demo_takes_the_next_free_folder_and_says_where_things_are(checkout):
