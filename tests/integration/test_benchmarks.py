@@ -110,6 +110,7 @@ def test_peaks_are_laid_beside_a_line(monkeypatch, tmp_path):
     assert farthest == pytest.approx(100 * np.abs((1141 - 2 / 3) / 1141 - 1))
 
 
+@pytest.mark.slow
 def test_what_is_measured_on_a_generated_graph(tmp_path):
     triples = 6000
     assert scale.making(tmp_path, triples, 0).peak > 0

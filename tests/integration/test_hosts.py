@@ -58,6 +58,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_hosts_train_as_one_process(place, tmp_path):
     several, alone = Run.open(place / "again"), train(CONFIG, ring(), tmp_path, progress=False)
     assert [row["step"] for row in several.history()] == [row["step"] for row in alone.history()]
@@ -66,6 +67,7 @@ def test_hosts_train_as_one_process(place, tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=0.15)
 
 
+@pytest.mark.slow
 def test_a_process_that_was_killed_on_a_host_changes_nothing(place):
     said = (place / "one.said").read_text()
     assert "another process has ended" in said

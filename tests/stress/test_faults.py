@@ -31,6 +31,7 @@ def found() -> faults.Found:
     return faults.strike_all(KILLS, seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", faults.FAULTS)
 def test_no_run_is_lost(found, fault):
     if fault in found.skipped:
@@ -39,6 +40,7 @@ def test_no_run_is_lost(found, fault):
     assert found.counts[fault]["times"] == found.counts[fault]["survived"] > 0
 
 
+@pytest.mark.slow
 def test_as_many_kills_as_asked_for(found):
     assert found.counts[faults.RANDOM]["times"] == KILLS
 
@@ -164,6 +166,7 @@ for name, make in reversed(CONFIGS.items()):
 """
 
 
+@pytest.mark.slow
 def test_one_seed_and_one_number_of_threads_give_one_result_in_every_process(tmp_path):
     # There the kernels are compiled anew and loaded in another order, and its threads are told by
     # the environment.

@@ -14,6 +14,7 @@ from kgtool.storage.checkpoint import load_tensors, save_tensors
 from tests.stress import mutations, strangers
 
 
+@pytest.mark.slow
 def test_no_file_of_a_stranger_does_harm(capsys):
     """Each kind a few times: an answer or a clear error, in time, and nothing written elsewhere."""
     assert strangers.main(["--inputs", "300", "--seed", "3"]) == 0

@@ -34,7 +34,7 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the checks of 2 and of 4 processes left their runs."""
     folder = tmp_path_factory.mktemp("team")
@@ -121,6 +121,7 @@ def files(tmp_path: Path) -> list[str | Path]:
     return [config, "--data", write_folder(ring(), tmp_path / "ring"), "--out", tmp_path / "run"]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_started_again_and_the_run_goes_on(files, tmp_path):
     command = torchrun(2, "kgtool", "train", *files, options=("--max-restarts", "3"))
     with subprocess.Popen(
