@@ -1,4 +1,4 @@
-"""Make a table of the README again: train what it takes, ask it, print the table as Markdown.
+"""Make a table of docs/results.md again: train what it takes, ask it, print the table as Markdown.
 
     python scripts/results.py links --data PLACE --runs runs/results
 

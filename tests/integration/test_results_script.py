@@ -1,4 +1,4 @@
-"""The script that makes the README's tables: what it trains, asks, prints and leaves out."""
+"""The script that makes the tables of docs/results.md: training, evaluation, output, gaps."""
 
 import json
 from dataclasses import replace
@@ -129,5 +129,5 @@ def test_every_row_names_a_preset_and_settings_that_there_are():
 
 
 @pytest.mark.parametrize("name", results.TABLES)
-def test_the_readme_names_the_command_of_each_table(name):
-    assert f"scripts/results.py {name} " in (ROOT / "README.md").read_text()
+def test_the_page_of_results_names_the_command_of_each_table(name):
+    assert f"scripts/results.py {name} " in (ROOT / "docs" / "results.md").read_text()
