@@ -1,4 +1,4 @@
-"""Hand-written operations: what torch and DGL do too slowly, each with its own gradient."""
+"""Compiled operations that replace slow operations of torch and DGL, with their gradients."""
 
 from kgtool.ops.all_paths.path_loss import path_loss
 from kgtool.ops.all_paths.path_step import path_step

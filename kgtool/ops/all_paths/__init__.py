@@ -1,1 +1,1 @@
-"""Kernels of all-paths passes: the entities reached, the messages, the GRU, the loss."""
+"""Kernels of all-paths passes: the search for reached entities, messages, the GRU, the loss."""

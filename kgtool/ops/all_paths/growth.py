@@ -1,18 +1,18 @@
-"""How a budgeted pass grows by a step: which edges it reads, and which entities it keeps.
+"""A step of a pass on a node budget: choose the edges to read and the entities to keep.
 
-Both are chosen by a random walk with learned turns. The walk's weight at the head is 1. An entity
-`u` of weight `y_u` gives to each edge that leaves it along the relation `r`
+A random walk with learned transition weights chooses both. The weight of the walk at the head is 1.
+An entity `u` of weight `y_u` gives each out-edge of relation `r` the weight
 
-    y_u · exp(p_{u,r}) / degree(u),   p_{u,r} = ⟨a_r, s_u⟩ + b_r,
+    y_u · exp(p_{u,r}) / degree(u),   p_{u,r} = ⟨a_r, s_u⟩ + b_r.
 
-with `s` the pass's states and `a`, `b` learned, at first zero: the walk that takes each edge alike,
-whose weights are personalised PageRank's but for restarts. The edges of one entity along one
-relation, a group, weigh alike. Groups are read from the greatest weight of an edge on until the
-budget of edges is spent; the one at which it ends is read in part. An entity that is found weighs
-what the edges read bring to it. So a hub's million edges come last, and a step takes the time of
-its budget, whatever degrees are.
+Here `s` are the states of the pass, and `a` and `b` are learned. Both begin at zero: then the walk
+takes all edges alike, and its weights are those of personalised PageRank without restarts. A group
+is the edges of one entity along one relation; they have equal weights. A step reads groups in
+descending order of the weight of an edge, until the budget of edges is exhausted. It reads the last
+group in part. The weight of a new entity is the sum of the weights of the edges read to it. So a
+step reads the million edges of a hub last, and its time depends on its budget and not on degrees.
 
-Calls work on one head, and let other threads run beside them.
+A call works on one head; other threads may run at the same time.
 """
 
 from __future__ import annotations
@@ -21,25 +21,17 @@ import numba
 import numpy as np
 
 from kgtool.ops.runtime.lanes import add, fill, kernel, load, multiply, store, total
+from kgtool.ops.runtime.mix import mix
 
-# Bins of groups by weight, to find by counting where the budget ends.
+# Bins of the histogram of groups by weight, which finds the weight at which the budget ends.
 BINS = 4096
-# Segments shorter than this are sorted by insertion.
+# Insertion sort is used for segments shorter than this.
 SHORT = 24
 
 
 @numba.njit(cache=True)
-def mix(x, y):  # type: ignore[no-untyped-def] # pragma: no cover
-    """64 bits that look like chance, of two numbers (Steele et al. 2014, SplitMix64)."""
-    z = np.uint64(x) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(y)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@numba.njit(cache=True)
 def _group_end(type_, begin, end):  # type: ignore[no-untyped-def] # pragma: no cover
-    """Where the group that begins at `begin` ends, in steps of the logarithm of its size."""
+    """The end of the group that begins at `begin`, in time logarithmic in its size."""
     r, step, low = type_[begin], 1, begin
     while low + step < end and type_[low + step] == r:
         low += step
@@ -56,11 +48,12 @@ def _group_end(type_, begin, end):  # type: ignore[no-untyped-def] # pragma: no 
 
 @kernel
 def choose_groups(offsets, type_, entity, weight, states, before, priorities, most, seed, width):  # type: ignore[no-untyped-def] # pragma: no cover
-    """The groups that a step reads, of what leaves the entities kept, in their order.
+    """Choose the groups that a step reads, among the out-edges of the kept entities.
 
     Returns:
-        Of each: its first edge, its edges, how many of them are read, the place of the first that
-        is read (they are read round from there), the slot of its entity and an edge's weight.
+        For each group, in the order of entities: its first edge; its number of edges; the number of
+        edges to read; the offset of the first edge to read (reading wraps round at the end of the
+        group); the slot of its entity; and the weight of each edge.
     """
     num_types, dims = len(priorities), states.shape[1]
     state, priority = states.reshape(-1), priorities.reshape(-1)
@@ -78,7 +71,7 @@ def choose_groups(offsets, type_, entity, weight, states, before, priorities, mo
         base = np.log(weight[k] / max(end - first, 1))
         while first < end:
             last, r = _group_end(type_, first, end), np.int64(type_[first])
-            # The edges that leave are the inverses of those that come.
+            # The out-edges are the inverses of the in-edges.
             t = r + num_types // 2 if r < num_types // 2 else r - num_types // 2
             place = t * (dims + 1)
             p = total(multiply(s, load(priority, place, width))) + priority[place + dims]
@@ -97,7 +90,8 @@ def choose_groups(offsets, type_, entity, weight, states, before, priorities, mo
         while edges_of_bin[at] <= left:
             left -= edges_of_bin[at]
             at -= 1
-        # Bins above are read, those below are not; in this one, in order until the budget ends.
+        # Groups in higher bins are read, groups in lower bins are not. Groups in this bin are read
+        # in descending order of weight until the budget ends.
         inside = np.nonzero(((log_weight - low) * scale).astype(np.int64) == at)[0]
         for g in range(n):
             if int((log_weight[g] - low) * scale) < at:
@@ -117,33 +111,34 @@ def choose_groups(offsets, type_, entity, weight, states, before, priorities, mo
 def read_edges(  # type: ignore[no-untyped-def] # pragma: no cover
     source, type_, entity, begin, size, count, turn, slot, weight, hidden, num_types, seed, dropout
 ):  # fmt: skip
-    """Read the edges of groups, numbering the entities that are found, after those kept.
+    """Read the edges of groups, and number new entities after the kept ones.
 
     Args:
-        hidden: ascending, `source · num_types + type` of the head's in-edges that are hidden.
-        seed, dropout: of edges that are left out, each with its inverse.
+        hidden: ascending, `source · num_types + type` of the head's excluded in-edges.
+        seed, dropout: the seed and the share of edges to skip, each with its inverse.
 
     Returns:
-        Of each edge: its slot, the number of the entity that it leads to, the type of its inverse
-        and its weight. Then, of each number, the entity, and the weight that edges bring to it.
+        For each edge: the slot of its source, the number of its destination, the type of its
+        inverse and its weight. For each number: its entity and the sum of the weights of the edges
+        read to it.
     """
     known, edges, half, head = len(entity), count.sum(), num_types // 2, entity[0]
     capacity = 4
     while capacity < 2 * (known + edges):
         capacity *= 2
-    # Open addressing; an entry is an entity and its number.
+    # A hash table with open addressing; an entry holds an entity and its number.
     table, last = np.full(capacity, -1, np.int64), capacity - 1
     name, gained = np.empty(known + edges, np.int32), np.zeros(known + edges, np.float64)
     out, into = np.empty(edges, np.int32), np.empty(edges, np.int32)
     kind, brings = np.empty(edges, np.int32), np.empty(edges, np.float64)
-    found, n = 0, 0
+    n = 0
     for k in range(known):
         x = np.int64(entity[k])
         at = (x * 0x9E3779B1 >> 12) & last
         while table[at] >= 0:
             at = (at + 1) & last
         table[at], name[k] = x << 32 | k, x
-    found = known
+    num_entities = known
     for g in range(len(begin)):
         k, w = slot[g], weight[g]
         u, r = np.int64(entity[k]), np.int64(type_[begin[g]])
@@ -161,7 +156,7 @@ def read_edges(  # type: ignore[no-untyped-def] # pragma: no cover
                     if place < len(hidden) and hidden[place] == key:
                         continue
             elif dropout > 0:
-                # Of an edge and its inverse, the one whose relation is none decides for both.
+                # An edge and its inverse share a random number: the key is the same for both.
                 one, other = (x, u) if r < half else (u, x)
                 pair = mix(mix(seed, one), other * half + min(r, t))
                 if np.float64(pair >> np.uint64(11)) < dropout * 2.0**53:
@@ -170,41 +165,41 @@ def read_edges(  # type: ignore[no-untyped-def] # pragma: no cover
             while table[at] >= 0 and table[at] >> 32 != x:
                 at = (at + 1) & last
             if table[at] < 0:
-                table[at], name[found] = x << 32 | found, x
-                found += 1
+                table[at], name[num_entities] = x << 32 | num_entities, x
+                num_entities += 1
             number = table[at] & 0xFFFFFFFF
             gained[number] += w
             out[n], into[n], kind[n], brings[n] = k, number, r, w
             n += 1
-    return out[:n], into[:n], kind[:n], brings[:n], name[:found], gained[:found]
+    return out[:n], into[:n], kind[:n], brings[:n], name[:num_entities], gained[:num_entities]
 
 
 @kernel
 def walk_loss(  # type: ignore[no-untyped-def] # pragma: no cover
-    out, into, kind, brings, name, gained, known, wanted, states, before, grad_priorities, width
+    out, into, kind, brings, name, gained, known, target, states, before, grad_priorities, width
 ):  # fmt: skip
-    """The loss of a step's walk; its gradient is added to `grad_priorities`.
+    """The loss of the random walk in a step; the gradient is added to `grad_priorities`.
 
-    Over the wanted entities that the step finds, the sum of -log of each one's part of the weight
-    of all that it finds: what is likely to be asked for shall be kept. States, and the weights of
-    the entities that edges leave, are held fixed.
+    It is the sum, over the target entities among the new entities, of -log of the target's share of
+    the weight of all new entities. So the walk learns to keep likely targets. The states and the
+    weights of the edges' sources are constants for the gradient.
 
     Args:
-        wanted: ascending entities.
+        target: the target entities, ascending.
     """
     dims, num_types = states.shape[1], len(grad_priorities)
-    half, found, hits, loss = num_types // 2, len(name), 0, 0.0
+    half, num_entities, hits, loss = num_types // 2, len(name), 0, 0.0
     all_weight = gained[known:].sum()
-    slope = np.zeros(found, np.float64)
-    for i in range(known, found):
-        place = np.searchsorted(wanted, name[i])
-        if place < len(wanted) and wanted[place] == name[i]:
+    slope = np.zeros(num_entities, np.float64)
+    for i in range(known, num_entities):
+        place = np.searchsorted(target, name[i])
+        if place < len(target) and target[place] == name[i]:
             slope[i] = -1 / gained[i]
             loss += np.log(all_weight / gained[i])
             hits += 1
     if hits == 0:
         return 0.0
-    for i in range(known, found):
+    for i in range(known, num_entities):
         slope[i] += hits / all_weight
     state, grad_priority = states.reshape(-1), grad_priorities.reshape(-1)
     e = 0
@@ -226,9 +221,10 @@ def walk_loss(  # type: ignore[no-untyped-def] # pragma: no cover
 
 @kernel
 def keep_entities(gained, known, most):  # type: ignore[no-untyped-def] # pragma: no cover
-    """`(found,)` int32: the slot of each number; -1 where it is not kept.
+    """Keep the new entities of the greatest weights; of equal weights, those with lower numbers.
 
-    New entities of the greatest weight are kept, the earlier found of two alike.
+    Returns:
+        int32, the slot of each number; -1 for an entity that is not kept.
     """
     slots, new = np.arange(len(gained)).astype(np.int32), len(gained) - known
     if new <= most:
@@ -236,22 +232,23 @@ def keep_entities(gained, known, most):  # type: ignore[no-untyped-def] # pragma
     least = -np.partition(-gained[known:], most - 1)[most - 1]
     alike, slot = most - (gained[known:] > least).sum(), known
     for i in range(known, known + new):
-        kept = gained[i] > least
+        keep = gained[i] > least
         if gained[i] == least and alike > 0:
-            kept = True
+            keep = True
             alike -= 1
-        slots[i] = slot if kept else -1
-        slot += kept
+        slots[i] = slot if keep else -1
+        slot += keep
     return slots
 
 
 @kernel
 def connect(out, into, kind, slots, name, known, rows, num_types):  # type: ignore[no-untyped-def] # pragma: no cover
-    """The edges between entities that are kept, by both ends, in the whole graph's order.
+    """Index the edges between kept entities from both ends, in the order of the whole graph.
 
     Returns:
-        By their sources: offsets `(known + 1,)`, each edge's slot and its inverse's type. By where
-        they lead to: offsets `(rows + 1,)`, each edge's source and type.
+        By source: offsets `(known + 1,)`, and for each edge the slot of its destination and the
+        type of its inverse. By destination: offsets `(rows + 1,)`, and for each edge the slot of
+        its source and its type.
     """
     half = num_types // 2
     outward, inward = np.zeros(known + 1, np.int64), np.zeros(rows + 1, np.int64)
@@ -276,7 +273,7 @@ def connect(out, into, kind, slots, name, known, rows, num_types):  # type: igno
             to[n], inverse[n] = j, r
             at = place[j]
             source[at] = out[e]
-            # The graph's in-edges stand by type, then by source.
+            # The in-edges of the graph are sorted by type, then by source.
             t = r + half if r < half else r - half
             key[at] = t << 32 | np.int64(name[out[e]])
             place[j] += 1

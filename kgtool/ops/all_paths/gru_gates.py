@@ -1,7 +1,7 @@
-"""The elementwise half of a GRU cell, and its gradient, in one reading of each row.
+"""The elementwise half of a GRU cell, and its gradient, in one pass over each row.
 
-torch's cell: `z = σ(·)`, `r = σ(·)`, `n = tanh(x + r ∗ s)`, `h' = (1 - z) ∗ n + z ∗ h`, where a row
-of products is `[z, r, x, s]` before its activations.
+The cell is torch's: `z = σ(·)`, `r = σ(·)`, `n = tanh(x + r ∗ s)`, `h' = (1 - z) ∗ n + z ∗ h`. A
+row of matrix products is `[z, r, x, s]` before the activations.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kgtool.ops.runtime.lanes import (
 
 @kernel
 def gates(rows, products, bias, states, width):  # type: ignore[no-untyped-def] # pragma: no cover
-    """Make new states, and leave `[z, r, n, s]` in the place of the products."""
+    """Compute new states; `[z, r, n, s]` overwrites the products."""
     dims = states.shape[1]
     row, gate, state = rows.reshape(-1), products.reshape(-1), states.reshape(-1)
     b_z, b_r = load(bias, 0, width), load(bias, dims, width)
@@ -45,12 +45,15 @@ def gates(rows, products, bias, states, width):  # type: ignore[no-untyped-def] 
 
 
 @kernel
-def gates_backward(rows, products, grad_states, grad_products, kept, grad_bias, width):  # type: ignore[no-untyped-def] # pragma: no cover
-    """From `[z, r, n, s]`, the products' gradient; `kept` is the old state's, through z."""
+def gates_backward(rows, products, grad_states, grad_products, grad_direct, grad_bias, width):  # type: ignore[no-untyped-def] # pragma: no cover
+    """Compute the gradients of the products and of the bias from `[z, r, n, s]`.
+
+    `grad_direct` is the gradient of the old state along `z ∗ h`.
+    """
     dims = grad_states.shape[1]
     row, gate, grad = rows.reshape(-1), products.reshape(-1), grad_states.reshape(-1)
     grad_gate = grad_products.reshape(-1)
-    direct, grad_b = kept.reshape(-1), grad_bias.reshape(-1)
+    direct, grad_b = grad_direct.reshape(-1), grad_bias.reshape(-1)
     nothing = zero(grad_b, width)
     one = fill(nothing, 1)
     b_z, b_r, b_x, b_s = nothing, nothing, nothing, nothing
@@ -59,10 +62,10 @@ def gates_backward(rows, products, grad_states, grad_products, kept, grad_bias, 
         z, r = load(gate, place, width), load(gate, place + dims, width)
         n, s = load(gate, place + 2 * dims, width), load(gate, place + 3 * dims, width)
         h, g = load(row, (i * 3 + 2) * dims, width), load(grad, i * dims, width)
-        keeps = multiply(g, z)
-        store(direct, i * dims, keeps)
-        g_n = multiply(subtract(g, keeps), subtract(one, multiply(n, n)))
-        g_z = multiply(multiply(keeps, subtract(one, z)), subtract(h, n))
+        g_h = multiply(g, z)
+        store(direct, i * dims, g_h)
+        g_n = multiply(subtract(g, g_h), subtract(one, multiply(n, n)))
+        g_z = multiply(multiply(g_h, subtract(one, z)), subtract(h, n))
         g_s = multiply(g_n, r)
         g_r = multiply(multiply(g_s, s), subtract(one, r))
         b_z, b_r = add(b_z, g_z), add(b_r, g_r)

@@ -1,10 +1,11 @@
-"""The softmax loss of an all-paths pass: each target against every entity, reached or not.
+"""The softmax loss of an all-paths pass: each target against all entities, reached or not.
 
     score(s, q) = ⟨s, q_1⟩ + ⟨relu(V s + b), q_2⟩
 
-Entities that no path reaches share one state, zero, and so one score a query: they are counted, not
-listed. But for the product with `V`, which is torch's, a compiled kernel reads the states twice:
-once for the scores, once for the gradients; no tensor of (entities × features) is made.
+Entities that no path reaches all have the state zero, and so one score for each query. The kernel
+counts them and does not list them. torch computes the product with `V`. Then a compiled kernel
+reads the states twice, for the scores and for the gradients. It makes no tensor of (entities ×
+features).
 """
 
 from __future__ import annotations
@@ -35,9 +36,12 @@ from kgtool.ops.scoring.softmax_rows import MASKED, exp, softmax
 
 @inlined
 def _loss_of_row(row, outside, target, masked, others):  # type: ignore[no-untyped-def] # pragma: no cover
-    """The loss of a query, its scores turned into their gradient; and that of `outside`."""
+    """The loss of a query, and the gradient of `outside`; the gradient overwrites the scores.
+
+    `outside` is the score of an entity that is not reached.
+    """
     real, size = row.dtype.type, len(row)
-    told = row[target] if target < size else outside
+    target_score = row[target] if target < size else outside
     for k in masked:
         row[k] = real(MASKED)
     sum_, inside = softmax(row)
@@ -52,7 +56,7 @@ def _loss_of_row(row, outside, target, masked, others):  # type: ignore[no-untyp
         row[target] -= real(1)
     else:
         grad_outside -= real(1)
-    return log_z - told, grad_outside
+    return log_z - target_score, grad_outside
 
 
 @kernel
@@ -60,7 +64,7 @@ def _losses(  # type: ignore[no-untyped-def] # pragma: no cover
     states, hiddens, bias, queries, rows, counts, target, first, masked, others,
     losses, grad_states, grad_hiddens, grad_bias, grad_queries, width, width_hidden
 ):  # fmt: skip
-    """The loss of each query, and the gradients of their sum."""
+    """Compute the loss of each query, and the gradients of the sum of losses."""
     dims, m = states.shape[1], hiddens.shape[1]
     state, hidden, query = states.reshape(-1), hiddens.reshape(-1), queries.reshape(-1)
     grad_state, grad_hidden = grad_states.reshape(-1), grad_hiddens.reshape(-1)
@@ -166,24 +170,25 @@ def path_loss(
 ) -> Tensor:
     """Sum over queries of `log Σ_t exp(score(s_t, q)) - score(s_target, q)`.
 
-    On the CPU by a compiled kernel, elsewhere by torch's own operations.
+    A compiled kernel computes it on the CPU; torch's operations compute it on other devices.
 
     Args:
-        state: `(T, d)` float: of the entities reached from each head, one head after the other;
-            beyond them, at least one row of zeros.
+        state: `(T, d)` float: the states of the entities reached from each head, one head after the
+            other; then at least one row of zeros.
         weight, bias: `(m, d)` and `(m,)`: V and b.
         queries: `(q, d + m)` float, `[q_1, q_2]`, one head after the other.
-        rows, counts: `(B,)` int64, states and queries of each head.
-        target: `(q,)` int64: the target's row among its head's, or at least that head's number of
-            rows where it is not reached.
-        first: `(q + 1,)` int64 into `masked`.
-        masked: int64 rows that count neither for nor against a query: those of its other known
-            answers that its head reaches.
-        others: `(q,)` int64, how many entities that are not reached count against it, or for it.
+        rows, counts: `(B,)` int64, the number of states and of queries of each head.
+        target: `(q,)` int64: the row of the target, counted from its head's first row. A target
+            that is not reached has any number from the head's number of rows on.
+        first: `(q + 1,)` int64: the masked rows of query `i` are `masked[first[i]:first[i + 1]]`.
+        masked: int64: the rows of the query's other known answers that its head reaches, counted
+            from the head's first row. They are excluded from the loss.
+        others: `(q,)` int64: the number of entities that are not reached and not masked, including
+            the target if it is not reached.
 
     Returns:
-        A scalar with gradients to the four tensors of floats. Under CPU autocast products run in
-        its dtype, the loss in float32.
+        A scalar with gradients to the four tensors of floats. Under CPU autocast, products run in
+        autocast's dtype, and the loss in float32.
     """
     arguments = (
         state.contiguous(), weight, bias, queries.contiguous(), rows, counts, target, first,
@@ -207,23 +212,23 @@ def torch_path_loss(
     masked: Tensor,
     others: Tensor,
 ) -> Tensor:
-    """`path_loss` in torch's operations, on whatever device its floats are."""
+    """`path_loss` in torch's operations, on the device of its floats."""
     features = torch.cat([state, torch.relu(state @ weight.t() + bias)], dim=1)
     outside = queries @ features[-1]
-    position = torch.repeat_interleave(first.diff())  # the query that each masked row is of
+    position = torch.repeat_interleave(first.diff())  # the query of each masked row
     losses, query = [], 0
     reached = features[: int(rows.sum())].split(rows.tolist())
-    for found, asked in zip(reached, queries.split(counts.tolist()), strict=True):
-        size, scores = len(found), asked @ found.t()
-        here = slice(query, query + len(asked))
+    for rows_of_head, queries_of_head in zip(reached, queries.split(counts.tolist()), strict=True):
+        size, scores = len(rows_of_head), queries_of_head @ rows_of_head.t()
+        here = slice(query, query + len(queries_of_head))
         mine = (position >= here.start) & (position < here.stop)
         known = ((position[mine] - query).to(scores.device), masked[mine].to(scores.device))
-        told = target[here].to(scores.device)
-        own = scores.gather(1, told.clamp(max=size - 1).unsqueeze(1)).squeeze(1)
-        own = torch.where(told < size, own, outside[here])
+        row = target[here].to(scores.device)
+        own = scores.gather(1, row.clamp(max=size - 1).unsqueeze(1)).squeeze(1)
+        own = torch.where(row < size, own, outside[here])
         scores = scores.index_put(known, scores.new_tensor(MASKED))
         rest = outside[here] + others[here].to(scores).log()
         log_z = torch.logsumexp(torch.cat([scores, rest.unsqueeze(1)], dim=1), dim=1)
         losses.append((log_z - own).sum())
-        query += len(asked)
+        query += len(queries_of_head)
     return torch.stack(losses).sum()

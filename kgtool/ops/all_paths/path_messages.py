@@ -1,12 +1,14 @@
 """Messages of one step of an all-paths pass: gathered at each entity, summarised, normalised.
 
-An entity `v` receives `m = s[u] ⊙ w[r]` along each edge `(u, r)→v`, zero where no path reaches
-`u` yet. Their mean and standard deviation, each times `(1 + in-degree)^α`, are normalised together
-to mean 0 and variance 1. A power α that is learned goes from the mean (0) to the sum (1), and
-stands for the degree scalers of Corso et al. 2020 (PNA).
+An entity `v` receives the message `m = s[u] ⊙ w[r]` along each edge `(u, r)→v`. The message is zero
+if no path reaches `u` yet. The mean and the standard deviation of the messages are each multiplied
+by `(1 + in-degree)^α`, and then normalised together to mean 0 and variance 1. The learned power α
+goes from the mean (0) to the sum (1). It takes the place of the degree scalers of Corso et al. 2020
+(PNA).
 
-A call is one thread's work, others run beside it; see `kgtool.ops.runtime.threads`. No tensor of
-(edges × dims) is made, and sums run in a fixed order.
+A call runs in one thread; other threads may run at the same time (see
+`kgtool.ops.runtime.threads`). The kernels make no tensor of (edges × dims), and add in a fixed
+order.
 """
 
 from __future__ import annotations
@@ -30,10 +32,10 @@ from kgtool.ops.runtime.lanes import (
     zero,
 )
 
-# Below this a variance is rounding, and counts as this without a gradient: gradients of the two
-# sums, bfloat16 in training, are divided by the deviation and nearly cancel.
+# A smaller variance is a rounding error: it is replaced by this constant, without a gradient. The
+# gradients of the two sums (bfloat16 in training) are divided by the deviation and nearly cancel.
 LEAST_VARIANCE = 1e-6
-# Added to the variance that messages are normalised by: where nothing comes, little comes of it.
+# Added to the variance of the normalisation, so that very small messages stay small.
 EPSILON = 1e-5
 
 
@@ -42,9 +44,9 @@ def gather(  # type: ignore[no-untyped-def] # pragma: no cover
     degrees, offsets, source, type_, opposite, head, hidden, hidden_first, nodes, slots,
     first_in, first_out, weights, context, states, scalers, rows, abouts, width
 ):  # fmt: skip
-    """Write a row `[mean, deviation, state]` an entity, the first two normalised.
+    """Write a row `[mean, deviation, state]` for each entity; mean and deviation are normalised.
 
-    And beside it what its gradient needs: what the normalisation subtracted and multiplied by,
+    `abouts` gets four numbers for the gradient: the centre and the factor of the normalisation,
     log(1 + in-degree) and 1 / in-degree.
     """
     dims = states.shape[1]
@@ -107,13 +109,13 @@ def gather(  # type: ignore[no-untyped-def] # pragma: no cover
 @kernel
 def spread(  # type: ignore[no-untyped-def] # pragma: no cover
     first_in, first_out, rows, grad_rows, abouts, scalers,
-    kept, grad_sums, grad_states, grad_scalers, width
+    grad_direct, grad_sums, grad_states, grad_scalers, width
 ):  # fmt: skip
-    """Gradients of rows become those of sums and of sums of squares, and of older states."""
+    """Turn the gradients of rows into those of sums, of sums of squares and of old states."""
     dims = grad_states.shape[1]
     for b in range(len(first_in) - 1):
         row, grad_row, about = rows.reshape(-1), grad_rows.reshape(-1), abouts.reshape(-1)
-        grad_state, direct = grad_states.reshape(-1), kept.reshape(-1)
+        grad_state, direct = grad_states.reshape(-1), grad_direct.reshape(-1)
         grad_sum, scaler = grad_sums.reshape(-1), scalers.reshape(-1)
         grad_scaler = grad_scalers.reshape(-1)
         real = about.dtype.type
@@ -121,7 +123,7 @@ def spread(  # type: ignore[no-untyped-def] # pragma: no cover
         known = first_in[b + 1] - before
         nothing = zero(about, width)
         half = fill(nothing, 0.5)
-        # Where the variance was too small to count, the deviation is a constant.
+        # If the variance was below LEAST_VARIANCE, the deviation is a constant.
         least = fill(nothing, np.sqrt(real(LEAST_VARIANCE)) * real(1.01))
         power_mean, power_deviation = load(scaler, 0, width), load(scaler, dims, width)
         change_mean, change_deviation = nothing, nothing
@@ -134,7 +136,7 @@ def spread(  # type: ignore[no-untyped-def] # pragma: no cover
                 old = load(grad_row, place + 2 * dims, width)
                 old = add(old, load(direct, (after + j) * dims, width))
                 store(grad_state, (before + j) * dims, old)
-            # Through the normalisation.
+            # The gradient of the normalisation.
             g1, g2 = load(grad_row, place, width), load(grad_row, place + dims, width)
             x1, x2 = load(row, place, width), load(row, place + dims, width)
             centre = fill(nothing, total(add(g1, g2)) / real(2 * dims))
@@ -142,7 +144,7 @@ def spread(  # type: ignore[no-untyped-def] # pragma: no cover
             along_rows, factors = fill(nothing, along), fill(nothing, factor)
             g1 = multiply(factors, subtract(subtract(g1, centre), multiply(x1, along_rows)))
             g2 = multiply(factors, subtract(subtract(g2, centre), multiply(x2, along_rows)))
-            # Through the powers, with mean and deviation as they were before them.
+            # The gradient of the powers, from the mean and the deviation before the normalisation.
             one_by = fill(nothing, real(1) / factor)
             x1, x2 = add(multiply(x1, one_by), centres), add(multiply(x2, one_by), centres)
             change_mean = add(change_mean, multiply(multiply(g1, x1), sizes))
@@ -151,7 +153,7 @@ def spread(  # type: ignore[no-untyped-def] # pragma: no cover
             mean, g1 = divide(x1, scale), multiply(g1, scale)
             scale = exp(multiply(power_deviation, sizes))
             deviation, g2 = divide(x2, scale), multiply(g2, scale)
-            # Through the moments.
+            # The gradient of mean and deviation.
             g2 = where_greater(deviation, least, divide(g2, deviation))
             place = (after + j) * 2 * dims
             store(grad_sum, place, multiply(shares, subtract(g1, multiply(g2, mean))))
@@ -165,7 +167,7 @@ def scatter(  # type: ignore[no-untyped-def] # pragma: no cover
     offsets, source, type_, opposite, head, hidden, hidden_first, nodes, slots,
     first_in, first_out, weights, context, states, grad_sums, grad_states, grad_weights, width
 ):  # fmt: skip
-    """Gradients of sums, carried back along the edges and added to those of older states."""
+    """Carry the gradients of sums back along the edges; add them to those of old states."""
     dims = states.shape[1]
     num_types = weights.shape[1]
     half = num_types // 2
@@ -182,8 +184,8 @@ def scatter(  # type: ignore[no-untyped-def] # pragma: no cover
             grad_s = load(grad_state, (before + k) * dims, width)
             sums, squares = zero(grad, width), zero(grad, width)
             last, end = -1, offsets[u + 1]
-            # The out-edges of u are the inverses of its in-edges, which stand sorted by
-            # relation: what shares one is added up first and multiplied once.
+            # The out-edges of u are the inverses of its in-edges, which are sorted by relation.
+            # Gradients along edges of one relation are added first and multiplied once.
             for e in range(offsets[u], end + 1):
                 r, j = -1, 0
                 if e < end:

@@ -1,9 +1,9 @@
-"""One step of an all-paths pass: messages along every reached edge, then a GRU at every entity.
+"""One step of an all-paths pass: messages along all reached edges, then a GRU at each entity.
 
     m_v = normalise([mean, deviation] of { s_u ⊙ w_r : (u, r)→v }),   s_v' = GRU(m_v, s_v)
 
-Messages and gates are compiled kernels, one reading of their rows each; between them stands one
-matrix product, which is torch's.
+Compiled kernels compute the messages and the gates, each in one pass over the rows. torch computes
+the matrix product between them.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ class _PathStep(torch.autograd.Function):
         reach: Reach | Region = ctx.reach
         dims, num_rows, padded = state.shape[1], reach.rows(ctx.step), len(rows)
         width = lanes_of(dims)
-        kept = rows.new_empty(num_rows, dims)
+        grad_direct = rows.new_empty(num_rows, dims)
         grad_bias = scaler.new_empty(4 * dims)
         grad_products = products.new_empty(padded, 4 * dims)
         grad_products[num_rows:] = 0
         gates_backward(
             bits(rows), bits(products), bits(grads[0][:num_rows].contiguous()),
-            bits(grad_products), bits(kept), bits(grad_bias), width,
+            bits(grad_products), bits(grad_direct), bits(grad_bias), width,
         )  # fmt: skip
         grad_rows = grad_products @ matrix.t()
         grad_matrix = rows.t() @ grad_products
@@ -80,7 +80,7 @@ class _PathStep(torch.autograd.Function):
         grad_scalers = scaler.new_empty(reach.num_heads, *scaler.shape)
         spread(
             reach.first[ctx.step - 1], reach.first[ctx.step], bits(rows), bits(grad_rows),
-            bits(about), bits(scaler), bits(kept), bits(grad_sums), bits(grad_state),
+            bits(about), bits(scaler), bits(grad_direct), bits(grad_sums), bits(grad_state),
             bits(grad_scalers), width,
         )  # fmt: skip
         grad_weights = scaler.new_zeros(reach.num_heads, *weight.shape[1:])
@@ -108,24 +108,25 @@ def path_step(
 ) -> Tensor:
     """The states after one more step, with gradients to all five tensors of floats.
 
-    On the CPU by compiled kernels, elsewhere by torch's own operations, which serve no budget.
+    Compiled kernels compute it on the CPU. torch's operations compute it on other devices, but
+    not for a pass on a node budget.
 
     Args:
-        state: `(rows(step - 1), d)` float32 or float64, of the entities reached before; rows beyond
-            them are not read.
-        weight: `(C, R, d)`, same dtype: `w_r`, inverses included, in C contexts.
+        state: `(rows(step - 1), d)` float32 or float64, the states of the entities reached so far.
+            Further rows are not read.
+        weight: `(C, R, d)`, same dtype: `w_r`, including inverses, in C contexts.
         scaler: `(2, d)`: α of the messages' mean and of their standard deviation.
-        matrix: `(3 · d, 4 · d)`: from `[mean, deviation, state]` to `[z, r, x, s]`; what of it
-            stands from messages to `s` and from the state to `x` should be zero for a GRU.
+        matrix: `(3 · d, 4 · d)`: from `[mean, deviation, state]` to `[z, r, x, s]`. For a GRU, the
+            blocks from the messages to `s` and from the state to `x` must be zero.
         bias: `(4 · d,)`.
         context: `(B,)` int64: the context of each head's pass.
-        reach: what is reached, or what a budget keeps of it.
+        reach: the reached entities; a `Region` for a pass on a node budget.
         step: 1 to L.
 
     Returns:
-        `(padded_rows(step), d)`, same dtype, zero beyond `rows(step)`. Under CPU autocast
-        the matrix product and the rows that it reads and writes are of autocast's dtype, all sums
-        float32.
+        `(padded_rows(step), d)`, same dtype; rows from `rows(step)` on are zero. Under CPU
+        autocast, the matrix product, its input and its output have autocast's dtype, and all sums
+        are float32.
     """
     if state.device.type != "cpu" and isinstance(reach, Reach):
         return torch_path_step(state, weight, scaler, matrix, bias, context, reach, step)

@@ -1,8 +1,8 @@
-"""A step of an all-paths pass in torch's operations, on any device: what runs on a GPU.
+"""A step of an all-paths pass in torch's operations, for a GPU or any other device.
 
-The same numbers as the compiled kernels', which serve the CPU; see
-`kgtool.ops.all_paths.path_step`. Messages are made for a chunk of edges at a time and added up at
-once, and made again for the gradient.
+It computes the same numbers as the compiled kernels for the CPU; see
+`kgtool.ops.all_paths.path_step`. It makes and adds up the messages of a chunk of edges at a time,
+and makes them again for the gradient.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from kgtool.ops.all_paths.path_messages import EPSILON, LEAST_VARIANCE
 from kgtool.ops.all_paths.reach import Reach
 from kgtool.ops.graph.incidence import Incidence, in_edges
 
-# Edges whose messages exist at a time: at 32 dims of float32, 128 MiB.
+# Edges per chunk: at 32 dims of float32, their messages take 128 MiB.
 EDGES = 1 << 20
 
 
 class _Moments(torch.autograd.Function):
-    """Sums of messages `s[source] ⊙ w[kind]` at their rows, and of their squares."""
+    """Sums of the messages `s[source] ⊙ w[kind]` of each row, and of their squares."""
 
     @staticmethod
     def forward(
@@ -64,10 +64,10 @@ def torch_path_step(
     reach: Reach,
     step: int,
 ) -> Tensor:
-    """`kgtool.ops.all_paths.path_step.path_step` on whatever device its tensors are.
+    """`kgtool.ops.all_paths.path_step.path_step` on the device of its tensors.
 
-    Beside the states it keeps three numbers an edge for the gradient. On a GPU sums have no fixed
-    order, so that two runs differ in the last digits.
+    In addition to the states, it stores three numbers for each edge for the gradient. On a GPU the
+    order of additions is not fixed, so two runs differ in the last digits.
     """
     source, row, kind, position, degree, old_row = _edges(reach, step, state.device)
     kind = kind + context.to(state.device)[position] * weight.shape[1]
@@ -81,25 +81,26 @@ def torch_path_step(
 
 
 def _position_of_rows(reach: Reach, step: int, device: torch.device) -> Tensor:
-    """`(rows(step),)` int64: the head of each row, by its place in the batch."""
+    """`(rows(step),)` int64: the position in the batch of each row's head."""
     first = torch.from_numpy(reach.first[step]).to(device)
     return torch.repeat_interleave(first.diff(), output_size=reach.rows(step))
 
 
 @lru_cache(maxsize=2)
 def _on(device: torch.device, edges: Incidence) -> tuple[Tensor, Tensor, Tensor]:
-    """Offsets, sources and types of edges, on a device."""
+    """The offsets, sources and types of edges, on a device."""
     arrays = (edges.offsets, edges.source, edges.type)
     offsets, source, type_ = (torch.from_numpy(a).to(device) for a in arrays)
     return offsets, source, type_
 
 
 def _edges(reach: Reach, step: int, device: torch.device) -> tuple[Tensor, ...]:
-    """The edges that bring something at a step.
+    """The edges with a message at a step.
 
     Returns:
-        Each edge's source row, row, type and head's place in the batch; each row's in-degree
-        without hidden edges; the row that each row of the step before has now.
+        For each edge: the row of its source before the step, the row of its destination after the
+        step, its type, and the position of its head in the batch. For each row: its in-degree
+        without excluded edges. For each row of the step before: its row after the step.
     """
     offsets, source, type_ = _on(device, reach.edges)
     position = _position_of_rows(reach, step, device)
@@ -121,7 +122,7 @@ def _edges(reach: Reach, step: int, device: torch.device) -> tuple[Tensor, ...]:
 
 
 def _hidden(reach: Reach, device: torch.device) -> Tensor:
-    """`(B, e)` bool: the edges that are not there for a head."""
+    """`(B, e)` bool: the edges that are excluded for each head."""
     where = reach.hidden.nonzero()[0]
     position = reach.hidden_first.searchsorted(where, side="right") - 1
     edge = where - reach.hidden_first[position] + reach.edges.offsets[reach.head[position]]
@@ -142,20 +143,21 @@ def path_rows(
     bias: Tensor,
     held: bool = False,
 ) -> Tensor:
-    """What `path_step` does at an entity once its messages are added up, in torch's operations.
+    """The part of `path_step` after the messages are summed, in torch's operations.
 
     Args:
-        sums, squares: `(n, d)` float, of the messages and of their squares.
-        degree: `(n,)`, in-edges.
-        state: `(n, d)`, before the step.
-        scaler, matrix, bias: as of `path_step`.
-        held: let gradients take the gates, the normalisation's divisor and the slope of tanh (as
-            `tanh(a) / a`) for constants. A result is then its gradient times what it is made of,
-            but for biases, where a true gradient says that nothing scales it: see Ali et al. 2022,
-            "XAI for Transformers", and Arras et al. 2017 for gates.
+        sums, squares: `(n, d)` float, the sums of messages and of their squares.
+        degree: `(n,)`, the number of in-edges.
+        state: `(n, d)`, the states before the step.
+        scaler, matrix, bias: as for `path_step`.
+        held: treat the gates, the divisor of the normalisation and the slope of tanh
+            (`tanh(a) / a`) as constants in the gradient. Apart from biases, a result is then the
+            product of its gradient and its inputs. With the true gradient, this product is zero
+            after a normalisation. See Ali et al. 2022, "XAI for Transformers", and, for gates,
+            Arras et al. 2017.
 
     Returns:
-        `(n, d)`.
+        `(n, d)`, the states after the step.
     """
     hold = Tensor.detach if held else _as_it_is
     count = degree.unsqueeze(1).to(sums.dtype)

@@ -1,9 +1,9 @@
-"""What paths of at most L edges reach from each head, packed for the kernels that follow.
+"""The entities that paths of at most L edges reach from each head, as arrays for the kernels.
 
-A pass keeps states of reached entities only. Breadth-first search numbers them in the order of
-their discovery: the head has slot 0, and those reached within `i` edges have the first
-`sizes[i]` slots. Edges may be taken away for one head: those between it and some of its
-neighbours, which are the edges that training asks for.
+A pass stores the states of reached entities only. Breadth-first search numbers them in the order of
+discovery: the head has slot 0, and the entities within `i` edges have the first `sizes[i]` slots.
+Edges between a head and its neighbours may be excluded for this head. In training these are the
+target edges.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from kgtool.ops.runtime.rows import common_size
 
 
 class Rows:
-    """States of B heads, step by step: which rows are whose.
+    """The layout of states of B heads in rows, for each step.
 
-    Rows of step `i` are the states of all heads: those of head `b` are rows `first[i, b]` to
-    `first[i, b + 1]`, one a slot.
+    The rows of step `i` are the states of all heads. Those of head `b` are the rows `first[i, b]`
+    to `first[i, b + 1]`, a row per slot.
 
     Args:
         head: `(B,)` int64.
@@ -37,39 +37,39 @@ class Rows:
 
     @property
     def num_heads(self) -> int:
-        """B."""
+        """B, the number of heads."""
         return len(self.head)
 
     @property
     def num_steps(self) -> int:
-        """How many steps there are."""
+        """L, the number of steps."""
         return len(self.first) - 1
 
     def rows(self, step: int) -> int:
-        """How many states there are after `step` steps."""
+        """The number of states after `step` steps."""
         return int(self.first[step, -1])
 
     def padded_rows(self, step: int) -> int:
-        """More rows than that, at least one: see `common_size`."""
+        """A larger number of rows, by at least one: see `common_size`."""
         return common_size(self.rows(step))
 
     def rows_of_heads(self) -> list[int]:
-        """How many entities each head has after the last step."""
+        """The number of entities of each head after the last step."""
         return [int(size) for size in np.diff(self.first[-1])]
 
 
 class Reach(Rows):
-    """The reached entities of B heads, in the first L steps.
+    """The entities that B heads reach in L steps.
 
     Args:
         edges: the message graph.
         opposite: `(e,)` int32, the inverse of each edge.
         head: `(B,)` int64.
-        hidden: `(h,)` bool, of the in-edges of each head, one after the other: whether it and its
-            inverse are not there for this head.
-        hidden_first: `(B + 1,)` int64 into those.
-        node: `(B, N)` int32, the entity at each slot; beyond what is reached, undefined.
-        slot: `(B, N)` int32, the slot of each entity; N where it is not reached.
+        hidden: `(h,)` bool, for the in-edges of each head, one head after the other: whether the
+            edge and its inverse are excluded for this head.
+        hidden_first: `(B + 1,)` int64, where the in-edges of each head begin in `hidden`.
+        node: `(B, N)` int32, the entity at each slot; undefined after the reached entities.
+        slot: `(B, N)` int32, the slot of each entity; N for an entity that is not reached.
         first: `(L + 1, B + 1)` int64.
     """
 
@@ -89,15 +89,15 @@ class Reach(Rows):
         self.hidden, self.hidden_first = hidden, hidden_first
 
     def gathered(self, step: int) -> Iterator[tuple[slice, tuple[NDArray[Any], ...]]]:
-        """Heads, all at once, and what `path_messages.gather` reads of them."""
+        """All heads together, and the arguments of `path_messages.gather` for them."""
         yield slice(None), (self.edges.degree, *self._arrays(step))
 
     def scattered(self, step: int) -> Iterator[tuple[slice, tuple[NDArray[Any], ...]]]:
-        """Heads, all at once, and what `path_messages.scatter` reads of them."""
+        """All heads together, and the arguments of `path_messages.scatter` for them."""
         yield slice(None), self._arrays(step)
 
     def _arrays(self, step: int) -> tuple[NDArray[Any], ...]:
-        # As unsigned numbers, so that no kernel asks whether an index counts from the end.
+        # With unsigned numbers, kernels do not check for negative indices.
         source, slot = self.edges.source.view(np.uint32), self.slot.view(np.uint32)
         return (
             self.edges.offsets, source, self.edges.type, self.opposite, self.head,
@@ -111,21 +111,21 @@ class Reach(Rows):
         return torch.from_numpy(np.concatenate([nodes[:size] for nodes, size in reached])).long()
 
     def slot_of(self, position: Tensor, entity: Tensor) -> Tensor:
-        """`(n,)` int64: the slot of entities reached from heads; N where they are not.
+        """`(n,)` int64: the slots of entities reached from heads; N for those not reached.
 
         Args:
-            position: `(n,)` int64, the head's place in the batch.
+            position: `(n,)` int64, the position of each head in the batch.
             entity: `(n,)` int64.
         """
         return torch.from_numpy(self.slot[position.numpy(), entity.numpy()]).long()
 
     def arriving(self, step: int, slot: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The edges that bring something in a step to slots `(n,)` of the first head.
+        """The edges with a message, in a step, to slots `(n,)` of the first head.
 
         Returns:
-            Of each edge, `(e,)` int64: the place in `slot` of the one that it comes to, ascending,
-            the slot of its source and its type. Then `(n,)`, the in-edges of each slot, those that
-            are hidden left out.
+            For each edge, `(e,)` int64: the position in `slot` of its destination, ascending; the
+            slot of its source; and its type. For each slot, `(n,)` int64: its in-degree without
+            excluded edges.
         """
         place, edge = in_edges(
             torch.from_numpy(self.edges.offsets), torch.from_numpy(self.node[0])[slot].long()
@@ -152,19 +152,20 @@ def _search(offsets, source, head, hidden, hidden_first, node, slot, sizes):  # 
         begin, end = 0, 1
         sizes[0, b] = 1
         for step in range(num_steps):
-            found = end
+            next_slot = end
             for k in range(begin, end):
                 u = node[b, k]
-                # The graph holds every edge's inverse: sources of in-edges are the neighbours.
+                # The graph contains the inverse of every edge: the sources of in-edges are all
+                # neighbours.
                 for e in range(offsets[u], offsets[u + 1]):
                     v = source[e]
                     if slot[b, v] < num_entities:
                         continue
                     if k == 0 and hidden[hidden_first[b] + e - offsets[u]]:
                         continue
-                    node[b, found], slot[b, v] = v, found
-                    found += 1
-            begin, end = end, found
+                    node[b, next_slot], slot[b, v] = v, next_slot
+                    next_slot += 1
+            begin, end = end, next_slot
             sizes[step + 1, b] = end
 
 
@@ -175,17 +176,18 @@ def reach(
     num_steps: int,
     hidden: Tensor | None = None,
 ) -> Reach:
-    """Search from each head.
+    """Find the entities within L edges of each head, by breadth-first search.
 
     Args:
-        edges: the message graph, which must hold the inverse of every edge.
+        edges: the message graph, which must contain the inverse of every edge.
         opposite: `(e,)` int32, the inverse of each edge.
         head: `(B,)` int64.
         num_steps: L.
-        hidden: bool, of the in-edges of each head, one head after the other; None hides none.
+        hidden: bool, for the in-edges of each head, one head after the other: whether to exclude
+            the edge and its inverse for this head. None excludes no edge.
 
     Raises:
-        ValueError: when `hidden` has not one value an in-edge.
+        ValueError: if the length of `hidden` is not the number of in-edges of the heads.
     """
     h = head.numpy()
     degree = edges.offsets[h + 1] - edges.offsets[h]

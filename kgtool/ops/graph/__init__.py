@@ -1,1 +1,1 @@
-"""Kernels over edges: the index of edges from both ends, look-ups, sampling, distances."""
+"""Kernels over edges: the edge index from both ends, look-up, sampling, distances."""

@@ -1,4 +1,4 @@
-"""Numbers of edges between pairs of nodes, by searches from both ends that stop where they meet."""
+"""Distances between pairs of nodes, by bidirectional breadth-first search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kgtool.ops.graph.incidence import offsets_of
 from kgtool.ops.runtime.compiling import match_threads
 from kgtool.ops.runtime.order_by import begins
 
-BLOCKS = 64  # of pairs, each with queues of its own
+BLOCKS = 64  # blocks of pairs; each block has its own queues
 
 
 @numba.njit(parallel=True, cache=True)
@@ -24,8 +24,8 @@ def _search(offsets, neighbour, source, target, distance):  # type: ignore[no-un
         # Side 0 searches from the source, side 1 from the target.
         mark = np.full((2, num_nodes), -1, np.int32)  # the last pair that reached a node
         queue = np.empty((2, num_nodes), np.int32)
-        begin, end = np.zeros(2, np.int64), np.zeros(2, np.int64)  # a side's frontier in its queue
-        edges = np.zeros(2, np.int64)  # that leave it
+        begin, end = np.zeros(2, np.int64), np.zeros(2, np.int64)  # the frontier of each side
+        edges = np.zeros(2, np.int64)  # number of edges that leave the frontier
         for i in range(first, last):
             distance[i] = 0 if source[i] == target[i] else -1
             if source[i] == target[i]:
@@ -44,44 +44,52 @@ def _search(offsets, neighbour, source, target, distance):  # type: ignore[no-un
                 for place in range(begin[side], end[side]):
                     node = queue[side, place]
                     for edge in range(offsets[node], offsets[node + 1]):
-                        found = neighbour[edge]
-                        if mark[other, found] == i:
+                        next_node = neighbour[edge]
+                        if mark[other, next_node] == i:
                             distance[i] = steps
                             break
-                        if mark[side, found] != i:
-                            mark[side, found] = i
-                            queue[side, filled] = found
+                        if mark[side, next_node] != i:
+                            mark[side, next_node] = i
+                            queue[side, filled] = next_node
                             filled += 1
-                            ahead += offsets[found + 1] - offsets[found]
+                            ahead += offsets[next_node + 1] - offsets[next_node]
                     if distance[i] >= 0:
                         break
                 begin[side], end[side], edges[side] = end[side], filled, ahead
 
 
 def distinct_ways(edges: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
-    """Both ways of edges `(e, 2)` int64, each once: from `(m,)`, ascending, to `(m,)`, int64."""
+    """Both directions of each edge, without duplicates.
+
+    Args:
+        edges: `(e, 2)` int64.
+        num_nodes: a number above all ids.
+
+    Returns:
+        The first and the second node of each direction, `(m,)` int64 each, sorted by both.
+    """
     first, second = edges.unbind(1)
     keys = torch.cat([first * num_nodes + second, second * num_nodes + first])
-    keys.numpy().sort()  # where it stands
+    keys.numpy().sort()  # in place
     keys = keys[torch.from_numpy(begins(keys.numpy()))]
     return keys // num_nodes, keys % num_nodes
 
 
 def distance(edges: Tensor, pairs: Tensor, num_nodes: int) -> Tensor:
-    """The number of edges on a shortest path between two nodes, whatever their direction.
+    """The number of edges on a shortest path between two nodes; edges have no direction.
 
     Args:
-        edges: `(e, 2)` int64, walked both ways.
+        edges: `(e, 2)` int64.
         pairs: `(n, 2)` int64.
-        num_nodes: all ids are below it.
+        num_nodes: a number above all ids.
 
     Returns:
-        `(n,)` int64; 0 for a node and itself, -1 where no path leads.
+        `(n,)` int64; 0 for a node and itself, -1 if there is no path.
     """
     first, second = distinct_ways(edges, num_nodes)
     offsets, neighbour = offsets_of(first, num_nodes), second.int()
-    found = torch.empty(len(pairs), dtype=torch.long)
+    lengths = torch.empty(len(pairs), dtype=torch.long)
     source, target = pairs.t().contiguous().numpy()
     match_threads()
-    _search(offsets.numpy(), neighbour.numpy(), source, target, found.numpy())
-    return found
+    _search(offsets.numpy(), neighbour.numpy(), source, target, lengths.numpy())
+    return lengths

@@ -1,4 +1,4 @@
-"""Edges looked up by what they join, among edges in order."""
+"""Look up edges by head, relation and tail, with binary search among sorted edges."""
 
 from __future__ import annotations
 
@@ -12,39 +12,42 @@ from kgtool.ops.runtime.compiling import match_threads
 
 
 @numba.njit(nogil=True, parallel=True, cache=True)
-def _find(offsets, relation, head, asked_head, asked_relation, asked_tail, found):  # type: ignore[no-untyped-def] # pragma: no cover
-    for i in prange(len(found)):
-        tail = asked_tail[i]
-        found[i] = -1
+def _find(offsets, relation, head, query_head, query_relation, query_tail, edge):  # type: ignore[no-untyped-def] # pragma: no cover
+    for i in prange(len(edge)):
+        tail = query_tail[i]
+        edge[i] = -1
         if 0 <= tail < len(offsets) - 1:
             low, high, end = offsets[tail], offsets[tail + 1], offsets[tail + 1]
             while low < high:
                 middle = (low + high) // 2
-                if relation[middle] < asked_relation[i] or (
-                    relation[middle] == asked_relation[i] and head[middle] < asked_head[i]
+                if relation[middle] < query_relation[i] or (
+                    relation[middle] == query_relation[i] and head[middle] < query_head[i]
                 ):
                     low = middle + 1
                 else:
                     high = middle
-            if low < end and relation[low] == asked_relation[i] and head[low] == asked_head[i]:
-                found[i] = low
+            if low < end and relation[low] == query_relation[i] and head[low] == query_head[i]:
+                edge[i] = low
 
 
 def find_edges(
     offsets: Tensor, relation: Tensor, head: Tensor, asked: tuple[Tensor, Tensor, Tensor]
 ) -> NDArray[np.int64]:
-    """`(n,)`: the edge of each triple, or -1; a search among the edges of its tail.
+    """The edge id of each triple, by a search among the in-edges of its tail.
 
     Args:
         offsets: `(num_entities + 1,)` int64; the edges of tail v are `offsets[v]:offsets[v + 1]`.
         relation, head: `(e,)` int64, of edges sorted by tail, then relation, then head.
-        asked: heads, relations and tails, `(n,)` int64 each; no edge has ids out of range.
+        asked: the triples' heads, relations and tails, `(n,)` int64 each. Ids may be out of range.
+
+    Returns:
+        `(n,)` int64: edge ids, or -1 for a triple that is not an edge.
     """
-    found = np.empty(len(asked[0]), np.int64)
+    edge = np.empty(len(asked[0]), np.int64)
     match_threads()
-    asked_head, asked_relation, asked_tail = (ids.numpy() for ids in asked)
+    query_head, query_relation, query_tail = (ids.numpy() for ids in asked)
     _find(
         offsets.numpy(), relation.numpy(), head.numpy(),
-        asked_head, asked_relation, asked_tail, found,
+        query_head, query_relation, query_tail, edge,
     )  # fmt: skip
-    return found
+    return edge

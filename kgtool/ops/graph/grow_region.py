@@ -1,4 +1,4 @@
-"""A connected region of a graph, grown a node at a time so that few edges leave it."""
+"""Grow a connected region of a graph, node by node, so that few edges leave it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def _grow(offsets, neighbour, weight, order, place, size, taken):  # type: ignor
             degree[node] += weight[edge]
     inside = np.zeros(len(taken), np.int64)
     queue = [(0.0, np.int64(0))]
-    queue.clear()  # typed, and empty
+    queue.clear()  # numba has inferred its type; now it is empty
     begun, count = 0, 0
     while count < size:
         node = -1
         while len(queue) > 0 and node < 0:
             at = heapq.heappop(queue)[1]
-            # An entry that is out of date stands again, with more inside, further in front.
+            # Each outdated entry has a newer entry in front of it, with a larger share inside.
             if not taken[order[at]]:
                 node = order[at]
         while node < 0:
@@ -36,26 +36,27 @@ def _grow(offsets, neighbour, weight, order, place, size, taken):  # type: ignor
         taken[node] = True
         count += 1
         for edge in range(offsets[node], offsets[node + 1]):
-            found = neighbour[edge]
-            inside[found] += weight[edge]
-            if not taken[found]:
-                heapq.heappush(queue, (1.0 - inside[found] / degree[found], place[found]))
+            v = neighbour[edge]
+            inside[v] += weight[edge]
+            if not taken[v]:
+                heapq.heappush(queue, (1.0 - inside[v] / degree[v], place[v]))
 
 
 def grow_region(edges: Tensor, order: NDArray[np.int64], num_nodes: int, size: int) -> Tensor:
     """Grow a region from the first node of an order.
 
-    Each step takes the node with the largest share of its edges into the region, the earlier in the
-    order of two alike. Where no edge leaves the region, it goes on at the next node of the order.
+    Each step takes the node with the largest share of its edges going into the region. Of nodes
+    with equal shares it takes the first in `order`. If no edge leaves the region, it takes the next
+    node of `order`.
 
     Args:
-        edges: `(e, 2)` int64, walked both ways; parallel ones count each, loops do not.
-        order: `(n,)` int64, the nodes to take from, all that have edges among them.
-        num_nodes: all ids are below it.
-        size: how many nodes to take, at most `n`.
+        edges: `(e, 2)` int64, without direction. Each parallel edge counts; self loops do not.
+        order: `(n,)` int64, the candidate nodes. They must include all nodes with edges.
+        num_nodes: a number above all ids.
+        size: the number of nodes to take, at most `n`.
 
     Returns:
-        `(num_nodes,)` bool.
+        `(num_nodes,)` bool: whether each node is in the region.
     """
     one, other = edges[edges[:, 0] != edges[:, 1]].numpy().T
     ends = np.concatenate([one, other]), np.concatenate([other, one])

@@ -1,4 +1,4 @@
-"""Groups of triples taken out of a graph one by one, while each entity and relation stays in it."""
+"""Hold out groups of triples, one by one, so that each entity and relation stays in the graph."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _hold_out(order, offsets, one, other, relation, left, left_of_relation, want
     for group in order:
         first, last = offsets[group], offsets[group + 1]
         size = last - first
-        # The side that is further from its share, so that both are drawn from the same graph.
+        # The side that is further from its share is next: both sides shrink the graph alike.
         to = 1 if held[1] * wanted[2] <= held[2] * wanted[1] else 2
         if held[to] + size > wanted[to]:
             to = 3 - to
@@ -49,20 +49,20 @@ def hold_out(
     num_relations: int,
     wanted: tuple[int, int],
 ) -> Tensor:
-    """Take groups of triples out, in an order, where all that they hold stays in other triples.
+    """Hold out groups of triples, in order, if other triples contain their entities and relations.
 
     Args:
-        order: `(g,)` int64, the groups, each once.
+        order: `(g,)` int64, each group once.
         offsets: `(g + 1,)` int64; the triples of group `i` are `offsets[i]:offsets[i + 1]`.
-        triples: `(n, 3)` int64; those of a group are between the same two entities.
-        num_entities, num_relations: all ids are below them.
-        wanted: the most triples for side 1 and for side 2.
+        triples: `(n, 3)` int64; all triples of a group join the same two entities.
+        num_entities, num_relations: numbers above all ids.
+        wanted: the maximum number of triples for side 1 and for side 2.
 
     Returns:
-        `(g,)` int8: 1 or 2 where the group is taken out to, 0 where it stays.
+        `(g,)` int8: the side, 1 or 2, of each group that is held out; 0 for the others.
     """
     head, relation, tail = triples.t().contiguous()
-    # a self loop shows its entity once
+    # A self loop counts once for its entity.
     left = torch.bincount(head, minlength=num_entities)
     left += torch.bincount(tail[head != tail], minlength=num_entities)
     left_of_relation = torch.bincount(relation, minlength=num_relations)

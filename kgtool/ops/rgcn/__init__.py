@@ -1,1 +1,1 @@
-"""The neighbour sums of R-GCN: basis and block-diagonal."""
+"""The neighbour sums of R-GCN layers, for basis and for block-diagonal weights."""

@@ -1,8 +1,8 @@
-"""The block-diagonal R-GCN layer's neighbour sum, without a product per edge.
+"""The neighbour sum of a block-diagonal R-GCN layer, without a product per edge.
 
 `out[v] = Σ_r (Σ_{e: u→v, type r} scale[e] · x[u]) W_r`, with `W_r` block-diagonal.
 
-By linearity each (destination, type) group is summed first and multiplied once.
+By linearity, the kernel first sums each (destination, type) group and then multiplies it once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from kgtool.ops.graph.incidence import Incidence
 from kgtool.ops.runtime.compiling import FASTMATH, inlined, match_threads
 
-# The gradient of the blocks is summed in this many copies, in order: one a group of chunks.
+# The gradient of the blocks is summed in this number of copies, in order: a copy a group of chunks.
 NUM_COPIES = 8
 
 
@@ -108,20 +108,20 @@ class _BlockSum(torch.autograd.Function):
 
 
 def block_sum(x: Tensor, blocks: Tensor, scale: Tensor, edges: Incidence) -> Tensor:
-    """Sums over in-edges under block-diagonal matrices, with gradients to `x` and `blocks`.
+    """Sum over in-edges with block-diagonal matrices; gradients go to `x` and `blocks`.
 
     Args:
         x: `(num_sources, num_blocks · k)` float32 or float64.
         blocks: `(num_types, num_blocks, k, k)`, same dtype: the diagonal blocks of each `W_r`
-            (R-GCN's equation 4); a row vector is multiplied from the left.
-        scale: `(e,)`, same dtype, no gradient: `1 / c_{v,r}`; an edge of scale 0 is not there.
+            (R-GCN's equation 4); `x` is a row vector on their left.
+        scale: `(e,)`, same dtype, no gradient: `1 / c_{v,r}`; scale 0 excludes an edge.
         edges: the edges, sorted by destination, then type.
 
     Returns:
         `(num_destinations, num_blocks · k)`.
 
     Raises:
-        ValueError: when shapes or dtypes do not fit.
+        ValueError: if shapes or dtypes do not fit.
     """
     edges.check(x, scale, len(blocks))
     num_types, num_blocks, size = blocks.shape[:3]

@@ -1,9 +1,9 @@
-"""The sparse half of a basis R-GCN layer: every basis' weighted neighbour sum in one reading.
+"""The sparse half of a basis R-GCN layer: the weighted neighbour sums of all bases in one pass.
 
 `out[v, b] = Σ_{e: u→v} scale[e] · coefficients[type[e], b] · x[u]`
 
-The edges are read once whatever the number of bases, and no tensor of (edges × dims) is made.
-Sums run in a fixed order, so the result does not depend on the number of threads.
+The kernel reads the edges once for any number of bases, and makes no tensor of (edges × dims). It
+adds in a fixed order, so the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -94,21 +94,22 @@ class _RelationalSum(torch.autograd.Function):
 
 
 def relational_sum(x: Tensor, coefficients: Tensor, scale: Tensor, edges: Incidence) -> Tensor:
-    """Weighted sums over in-edges, for every basis, with gradients to `x` and `coefficients`.
+    """Sum over in-edges, weighted for each basis; gradients go to `x` and `coefficients`.
 
     Args:
         x: `(num_sources, d)` float32 or float64, contiguous.
         coefficients: `(num_types, num_bases)`, same dtype: `a_{rb}` of R-GCN's equation 3.
-        scale: `(e,)`, same dtype, no gradient: `1 / c_{v,r}` of equation 2; an edge of scale 0
-            is not there.
+        scale: `(e,)`, same dtype, no gradient: `1 / c_{v,r}` of equation 2; scale 0 excludes an
+            edge.
         edges: the edges.
 
     Returns:
         `(num_destinations, num_bases, d)`: `Σ_{e: u→v} scale[e] · coefficients[type[e]] ⊗ x[u]`.
-        Under CPU autocast it and what is read of `x` are of autocast's dtype, the sums float32.
+        Under CPU autocast, the result and the values read from `x` have autocast's dtype, and sums
+        are float32.
 
     Raises:
-        ValueError: when shapes or dtypes do not fit the edges.
+        ValueError: if shapes or dtypes do not fit the edges.
     """
     edges.check(x, scale, len(coefficients))
     if x.dtype != coefficients.dtype:

@@ -1,1 +1,1 @@
-"""What all kernels stand on: compilation, threads, memory, bfloat16, vector lanes, sorting."""
+"""Tools that all kernels use: compilation, threads, memory, bfloat16, vectors, sorting, hashing."""

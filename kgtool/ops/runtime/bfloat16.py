@@ -1,4 +1,4 @@
-"""bfloat16 in compiled kernels, which know it only as its 16 bits."""
+"""bfloat16 in compiled kernels: numba has no such type, so arrays hold the 16 bits as uint16."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ def bits(x: Tensor) -> NDArray[Any]:
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of matrix products with `x`: autocast's within CPU autocast, else its own."""
+    """The dtype of matrix products with `x`: autocast's dtype in CPU autocast, else `x.dtype`."""
     if torch.is_autocast_enabled("cpu") and x.dtype == torch.float32:
         return torch.get_autocast_dtype("cpu")
     return x.dtype
 
 
 def read(x: Any) -> Any:
-    """A value as a float; bfloat16 comes as its 16 bits, the upper half of a float32."""
+    """Convert an array's value to a float.
+
+    The 16 bits of a bfloat16 are the upper half of a float32.
+    """
 
 
 @overload(read, jit_options=INLINED)
@@ -39,7 +42,7 @@ def _read(x):  # type: ignore[no-untyped-def]
 
 
 def store_as(like: Any, x: Any) -> Any:
-    """`x` as what `like` is; to bfloat16 by rounding to nearest, ties to even."""
+    """Convert `x` to the type of `like`; bfloat16 rounds to nearest, ties to even."""
 
 
 @overload(store_as, jit_options=INLINED)

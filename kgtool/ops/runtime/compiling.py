@@ -1,4 +1,4 @@
-"""How the kernels are compiled: fused sums, inlined helpers, as many threads as torch."""
+"""Compilation of the kernels: fused sums, inlined helpers, the number of threads."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ from typing import Any
 import numba
 import torch
 
-# Sums may be reordered and fused, but NaN and infinity keep their meaning.
+# The compiler may reorder and fuse sums, but must treat NaN and infinity correctly.
 FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
-
-# To numba's `overload`, what `inlined` is to `njit`.
+# The same options as `inlined`, for numba's `overload`.
 INLINED: Any = {"fastmath": FASTMATH, "forceinline": True}
 
 
 def inlined(function: Any) -> Any:
     """Compile a function into each kernel that calls it, and never as a symbol of its own.
 
-    Kernels with a symbol in common share the copy that was loaded first, whose additions need not
-    be fused as in another's: results would depend on which kernels ran before, and on which were
-    compiled and which read from the cache.
+    Kernels with a common symbol share the copy that was loaded first. Two copies may fuse their
+    additions differently. So results would depend on the kernels that ran before, and on whether
+    they were compiled or read from the cache.
     """
     return numba.njit(fastmath=FASTMATH, forceinline=True, cache=True)(function)
 
 
 def match_threads() -> None:
-    """Let the compiled kernels use as many threads as torch does."""
+    """Set the number of threads of the compiled kernels to torch's."""
     limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, limit))
-    if torch.get_num_threads() != threads:  # Numba's first call starts all that it may use
+    if torch.get_num_threads() != threads:  # Numba's first call starts all its threads
         torch.set_num_threads(threads)

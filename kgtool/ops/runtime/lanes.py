@@ -1,7 +1,8 @@
-"""Vectors of one width in compiled kernels: LLVM's own, which stay in registers.
+"""Vectors of a fixed width in compiled kernels: LLVM's vector type, which stays in registers.
 
-Numba has no vector type, and sums in small arrays go through memory at every edge. Here a row of
-features is one value, `<width x float>` to LLVM, which cuts it into what registers the CPU has.
+Numba has no vector type, so a kernel would keep sums in small arrays, in memory, at every edge.
+Here a row of features is one value of LLVM's type `<width x float>`. LLVM splits it into the
+registers that the CPU has.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from numpy.typing import NDArray
 
 from kgtool.ops.runtime.compiling import INLINED, inlined
 
-# As FASTMATH of the loops: sums may be reordered and fused, NaN and infinity keep their meaning.
+# The same as FASTMATH of the loops: LLVM may reorder and fuse sums, but must treat NaN and infinity
+# correctly.
 _FLAGS = ("reassoc", "contract", "nsz", "arcp")
 
 
 def kernel(function: Any) -> Any:
-    """Compile a function for one thread, which lets others run beside it; cached on disk."""
+    """Compile a function for one thread; it releases Python's lock and is cached on disk."""
     return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
 
 
 def _instruction(function: Any) -> Any:
-    """Make a function that types and generates LLVM code callable in kernels."""
+    """Make a function callable in kernels; it types a call and generates its LLVM code."""
     return intrinsic(function)
 
 
@@ -51,7 +53,7 @@ def _scalar(lanes: _Lanes) -> Any:
 
 
 def _called(builder: Any, name: str, result: Any, args: Any) -> Any:
-    """A call of one of LLVM's own functions."""
+    """Generate a call of an LLVM intrinsic."""
     kind = ir.FunctionType(result, [a.type for a in args])
     return builder.call(builder.module.declare_intrinsic(name, fnty=kind), args, fastmath=_FLAGS)
 
@@ -93,7 +95,7 @@ _library_exp = _function("exp")
 
 @_instruction
 def fill(typing: Any, like: Any, value: Any) -> Any:
-    """Lanes as `like`, each of which holds the number `value`."""
+    """A vector of the type of `like` with the number `value` in each lane."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = args[0].type
@@ -118,7 +120,7 @@ def total(typing: Any, a: Any) -> Any:
 
 @_instruction
 def greater(typing: Any, a: Any, b: Any) -> Any:
-    """The greater of each two lanes; `b` where `a` is NaN."""
+    """The lane-wise maximum; `b` where `a` is NaN."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", *args), *args)
@@ -128,7 +130,7 @@ def greater(typing: Any, a: Any, b: Any) -> Any:
 
 @_instruction
 def lesser(typing: Any, a: Any, b: Any) -> Any:
-    """The lesser of each two lanes; `b` where `a` is NaN."""
+    """The lane-wise minimum; `b` where `a` is NaN."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.select(builder.fcmp_ordered("<", *args), *args)
@@ -149,7 +151,7 @@ def where_greater(typing: Any, a: Any, b: Any, x: Any) -> Any:
 
 @_instruction
 def _power_of_two(typing: Any, n: Any) -> Any:
-    """`2^n` of float32 lanes that hold whole numbers from -126 to 127."""
+    """`2^n` of float32 lanes `n`, which must hold whole numbers from -126 to 127."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.VectorType(ir.IntType(32), n.width)
@@ -161,7 +163,11 @@ def _power_of_two(typing: Any, n: Any) -> Any:
 
 
 def exp(x: Any) -> Any:
-    """`e^x` of each lane; of float32, between e^-87 and e^88, to a few parts in a million."""
+    """`e^x` of each lane.
+
+    For float32, results are limited to between e^-87 and e^88, and the relative error is a few
+    parts in a million.
+    """
 
 
 @overload(exp, jit_options=INLINED)
@@ -192,12 +198,12 @@ def sigmoid(x):  # type: ignore[no-untyped-def] # pragma: no cover
 
 
 def lanes_of(width: int) -> NDArray[Any]:
-    """What tells a kernel, by its type alone, how many values a row has."""
+    """An empty array whose type gives a kernel the number of values in a row."""
     return np.empty(0, f"S{width}")
 
 
 def _of(array: Any, width: Any) -> _Lanes:
-    """The lanes of a row as they come from an array."""
+    """The vector type of rows that are loaded from an array."""
     scalar = types.float32 if array.dtype == types.uint16 else array.dtype
     return _Lanes(scalar, width.dtype.count)
 
@@ -208,7 +214,7 @@ def _place(context: Any, builder: Any, signature: Any, args: Any, vector: Any) -
 
 
 class _BFloat(ir.Type):  # type: ignore[misc]
-    """LLVM's bfloat16, which llvmlite does not name."""
+    """LLVM's bfloat16, which llvmlite does not define."""
 
     def _to_string(self) -> str:
         return "bfloat"
@@ -222,9 +228,10 @@ class _BFloat(ir.Type):  # type: ignore[misc]
 
 @_instruction
 def load(typing: Any, array: Any, start: Any, width: Any) -> Any:
-    """The values of a flat array from `start`, as many as `width`, from `lanes_of`, tells.
+    """Read a row of a flat array from `start`, as a vector.
 
-    bfloat16, which arrays hold as uint16, comes as float32.
+    `width`, from `lanes_of`, gives the number of values. bfloat16 values, which arrays hold as
+    uint16, are converted to float32.
     """
     lanes = _of(array, width)
 
@@ -241,7 +248,7 @@ def load(typing: Any, array: Any, start: Any, width: Any) -> Any:
 
 @_instruction
 def store(typing: Any, array: Any, start: Any, value: Any) -> Any:
-    """Write lanes to a flat array from `start`; to bfloat16 rounded to nearest, ties to even."""
+    """Write a vector to a flat array from `start`; bfloat16 rounds to nearest, ties to even."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         row = args[2]
@@ -256,7 +263,7 @@ def store(typing: Any, array: Any, start: Any, value: Any) -> Any:
 
 @_instruction
 def zero(typing: Any, array: Any, width: Any) -> Any:
-    """As many zeros as `width` tells, to add to what is loaded from `array`."""
+    """A vector of zeros of the type that `load` gives for the same `array` and `width`."""
     lanes = _of(array, width)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:

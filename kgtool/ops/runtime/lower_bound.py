@@ -7,7 +7,7 @@ import numba
 
 @numba.njit(cache=True)
 def lower_bound(values, begin, end, wanted):  # type: ignore[no-untyped-def] # pragma: no cover
-    """The first place from `begin` to `end` whose value is at least `wanted`; `end` for none."""
+    """The first index in `[begin, end)` whose value is at least `wanted`, or `end`."""
     while begin < end:
         middle = (begin + end) // 2
         if values[middle] < wanted:

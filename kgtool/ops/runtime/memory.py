@@ -1,4 +1,4 @@
-"""Memory: how much there is, and on Linux how it is to be used."""
+"""Memory: its size, and, on Linux, hints on its use to the system."""
 
 import ctypes
 import math
@@ -15,13 +15,14 @@ from torch import Tensor
 # mallopt's parameters, from glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
-# Of the machine's memory: a table of embeddings and its optimiser's sums take half of it then.
+# Share of the machine's memory from which a table is large. A table of embeddings of this size and
+# the optimiser's sums together take half of the memory.
 LARGE = 0.25
 
 
 @cache
 def machine_bytes() -> int | None:
-    """The memory of this machine, or what its container may have; None where nobody tells."""
+    """The memory of this machine or the limit of its container; None if the system reports none."""
     try:
         own = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
@@ -30,7 +31,7 @@ def machine_bytes() -> int | None:
 
 
 def _limits(system: Path = Path("/")) -> Iterator[int]:
-    """What Linux's control groups, of either version, allow this process and those around it."""
+    """The memory limits of this process's control group and its parents (Linux, version 1 or 2)."""
     try:
         groups = (system / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -45,30 +46,33 @@ def _limits(system: Path = Path("/")) -> Iterator[int]:
             continue
         inside = Path(place.lstrip("/"))
         for group in (inside, *inside.parents):
-            # A container sees its own group alone, and "max" is no limit.
+            # A container sees only its own group. "max" means no limit.
             with suppress(OSError, ValueError):
                 yield int((top / group / name).read_text())
 
 
 def large() -> float:
-    """From how many bytes on a table is too large for the memory, which processes here share."""
+    """The size in bytes from which a table is too large for memory.
+
+    The processes of a run on this machine share its memory.
+    """
     there = machine_bytes() or math.inf
     return there * LARGE / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's
 
 
 @contextmanager
 def by_row(*tables: Tensor) -> Iterator[None]:
-    """Tell the system that in the `with` block rows are read here and there, of tables so large.
+    """Announce to the system that the `with` block reads single rows of large tables.
 
-    Of those that are mapped, what stands around a row is then not read with it, which may be
-    megabytes. Elsewhere they are read from one end to the other.
+    For tables that are mapped to files, the system then reads a row without the bytes around it,
+    which may be megabytes. Outside the block, tables are read from beginning to end.
     """
-    found = [table for table in tables if table.nbytes >= large()]
-    _advise(found, "MADV_RANDOM")
+    large_tables = [table for table in tables if table.nbytes >= large()]
+    _advise(large_tables, "MADV_RANDOM")
     try:
         yield
     finally:
-        _advise(found, "MADV_NORMAL")
+        _advise(large_tables, "MADV_NORMAL")
 
 
 def _advise(tables: Sequence[Tensor], advice: str) -> None:
@@ -82,10 +86,10 @@ def _advise(tables: Sequence[Tensor], advice: str) -> None:
 
 
 def keep_large_blocks() -> None:
-    """Tell glibc to serve large blocks from the heap and to keep them when they are freed.
+    """Make glibc allocate large blocks from the heap and keep freed blocks.
 
-    By default each large temporary is mapped anew and faults in page by page, which costs more
-    than the arithmetic on it. Does nothing where the C library is not glibc.
+    By default glibc maps each large temporary tensor anew, and the system loads it page by page.
+    This takes longer than the arithmetic on the tensor. Does nothing with other C libraries.
     """
     if not sys.platform.startswith("linux"):
         return

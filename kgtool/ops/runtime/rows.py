@@ -1,4 +1,4 @@
-"""Some rows of a table, whose gradient is of those rows alone; and how many make a product."""
+"""Rows of a table with a sparse gradient, and common sizes for matrix products."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class _Rows(torch.autograd.Function):
 
 
 def rows(table: Tensor, ids: Tensor) -> Tensor:
-    """The rows of a table at ids, with a sparse gradient: its size is that of the rows.
+    """The rows of a table at `ids`, with a gradient that holds only these rows.
 
     Args:
         table: `(N, ...)` float.
-        ids: `(n,)` int64, ascending, each once.
+        ids: `(n,)` int64, ascending, without duplicates.
 
     Returns:
         `(n, ...)`. The gradient of the table is a coalesced sparse tensor of these rows.
@@ -39,10 +39,10 @@ def rows(table: Tensor, ids: Tensor) -> Tensor:
 
 
 def common_size(count: int) -> int:
-    """More than a number of rows, at least one: a size that many such numbers share.
+    """A size greater than `count` that many similar counts share.
 
-    Libraries of matrix products compile a program for each shape they meet, which takes longer than
-    to run it, and keep a thousand, among which freed memory lies in pieces.
+    Libraries of matrix products compile a program for each new shape. Compiling takes longer than
+    running it. They also keep a thousand such programs, which fragment the free memory.
     """
     grid = max(16, 1 << max(0, count.bit_length() - 5))
     return (count // grid + 1) * grid

@@ -1,4 +1,4 @@
-"""Independent work in threads: kernels and torch's operations let go of Python's lock."""
+"""Independent work in threads; kernels and torch's operations release Python's lock."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ Result = TypeVar("Result")
 
 
 def hold_threads() -> None:
-    """Tell MKL torch's number of threads; untold, it multiplies by other code for a single one."""
+    """Set MKL's number of threads to torch's; else MKL uses other code for a single thread."""
     torch.set_num_threads(torch.get_num_threads())
 
 
 def in_threads(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
-    """The results of a function of each part, in order, worked out by as many threads as torch's.
+    """Call a function for each part, in as many threads as torch has.
 
-    Each thread works alone: one that computes from beginning to end on one core keeps its data in
-    that core's cache and waits for no other. What the results are does not depend on the number of
-    threads. Autocast on the CPU and gradient mode are the caller's.
+    Each thread computes a part from beginning to end on one core: its data stays in that core's
+    cache, and it does not wait for other threads. The results do not depend on the number of
+    threads. The threads inherit CPU autocast and the gradient mode of the caller.
+
+    Args:
+        function: called for each part.
+        parts: arguments of the calls.
+
+    Returns:
+        The results, in the order of the parts.
     """
     threads = torch.get_num_threads()
     if min(threads, len(parts)) <= 1:

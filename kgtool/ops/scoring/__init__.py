@@ -1,1 +1,1 @@
-"""Kernels of losses and ranks: softmax over all entities, counts of better scores."""
+"""Kernels for losses and ranks: softmax over all entities, counts of better scores."""

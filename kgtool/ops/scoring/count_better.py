@@ -1,4 +1,4 @@
-"""Counting, in one reading of a score matrix, what is scored above an answer or level with it."""
+"""Count the candidates with a higher or an equal score, in one pass over a score matrix."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def _count_listed(scores, row, true, start, end, column, first, better, equal, f
 def count_better(
     scores: Tensor, row: Tensor, true: Tensor, first: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compare answers with every candidate of their query.
+    """Compare the score of each answer with the scores of all candidates of its query.
 
     Args:
         scores: `(q, num_candidates)` float32 or float64.
-        row: `(n,)` int64: answer `i` is one of query `row[i]`.
-        true: `(n,)`, its score, of the dtype of `scores`.
-        first: candidates before it are left out.
+        row: `(n,)` int64: answer `i` belongs to query `row[i]`.
+        true: `(n,)`, the scores of the answers, of the dtype of `scores`.
+        first: the first column to compare with; earlier candidates are ignored.
 
     Returns:
-        Three `(n,)` int64: candidates scored above the answer; candidates level with it, itself
-        among them; candidates whose score is finite.
+        Three `(n,)` int64 counts: candidates with a higher score; candidates with an equal score,
+        including the answer; candidates with a finite score.
     """
     match_threads()
     counts = torch.empty(3, len(row), dtype=torch.long)
@@ -67,13 +67,16 @@ def count_better_listed(
     column: Tensor,
     first: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`count_better` among chosen columns.
+    """Like `count_better`, but with a list of candidates for each answer.
 
     Args:
-        scores, row, true: as of `count_better`.
+        scores, row, true: as for `count_better`.
         span: `(n,)` int64 each: the candidates of answer `i` are `column[span[0][i]:span[1][i]]`.
-        column: `(m,)` int64, counted from `first`.
-        first: what the first column of `scores` is called in `column`.
+        column: `(m,)` int64, candidate ids.
+        first: the candidate id of the first column of `scores`.
+
+    Returns:
+        The three counts of `count_better`.
     """
     match_threads()
     counts = torch.empty(3, len(row), dtype=torch.long)

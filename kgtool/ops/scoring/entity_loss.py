@@ -1,7 +1,8 @@
-"""The loss of a batch of queries against every entity, without a (queries × entities) tensor.
+"""The loss of a batch of queries against all entities, without a (queries × entities) tensor.
 
-Scores are made, turned into loss and gradient, and multiplied back a chunk of queries at a time,
-in one buffer that stays in the cache; only the gradients of queries and entities are kept.
+The forward pass handles a chunk of queries at a time. It computes their scores in a buffer that
+stays in the cache, turns the scores into loss and gradient, and multiplies the gradient back. Only
+the gradients of queries and entities are stored.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ from kgtool.ops.scoring.softmax_rows import softmax_rows
 Loss = Literal["softmax", "bce"]
 Targets = Literal["1-vs-all", "k-vs-all"]
 
-# Queries a chunk: enough rows for the matrix products, few enough for the cache.
+# Queries per chunk: enough rows for the matrix products, few enough for the cache.
 CHUNK = 256
 
 
 def _bce(
     scores: Tensor, bias: Tensor, row: Tensor, col: Tensor, smoothing: float, one: bool
 ) -> tuple[float, Tensor]:
-    """As `softmax_rows`, for the binary cross-entropy of every entity.
+    """Like `softmax_rows`, but with the binary cross-entropy of all entities.
 
-    For 1-vs-all each target has the negatives anew. `row` is the row of each answer `col`.
+    With 1-vs-all (`one`), the negatives count once for each answer. `row` is the row of each answer
+    `col`.
     """
     s = scores + bias
-    # Label smoothing as ConvE has it: y (1 - ε) + ε / N.
+    # Label smoothing as in ConvE: y (1 - ε) + ε / N.
     uniform = smoothing / s.shape[1]
     target = s[row, col]
     times = torch.bincount(row, minlength=len(s)).to(s.dtype) if one else s.new_ones(len(s))
@@ -92,23 +94,23 @@ def entity_loss(
     targets: Targets = "1-vs-all",
     smoothing: float = 0.0,
 ) -> Tensor:
-    """The mean loss of `⟨queries, entities⟩ + bias` against the known tails of each query.
+    """The mean loss of the scores `⟨queries, entities⟩ + bias`, given each query's answers.
 
     Args:
         queries: `(q, d)` float.
         entities: `(num_entities, d)`, same dtype.
         bias: `(num_entities,)`, same dtype.
         position, tail: `(p,)` int64, ascending in `position`: `tail[i]` answers query
-            `position[i]`. Every query has at least one answer, and no answer twice.
-        loss: `"softmax"` cross-entropy or `"bce"`.
-        targets: `"1-vs-all"`: each answer alone against the non-answers, mean over answers (the
-            other answers are masked; Lacroix et al. 2018, with that mask); `"k-vs-all"`: all
-            answers of a query at once, mean over queries (Dettmers et al. 2018).
+            `position[i]`. Every query has at least one answer, without duplicates.
+        loss: `"softmax"` (cross-entropy) or `"bce"` (binary cross-entropy).
+        targets: `"1-vs-all"`: a loss for each answer, with the query's other answers masked; mean
+            over answers (Lacroix et al. 2018, with the mask added). `"k-vs-all"`: a loss for all
+            answers of a query together; mean over queries (Dettmers et al. 2018).
         smoothing: label smoothing ε: the target is mixed with the uniform distribution.
 
     Returns:
-        A scalar with gradients to `queries`, `entities` and `bias`. Under CPU autocast the three
-        matrix products run in its dtype, the loss itself in the queries'.
+        A scalar with gradients to `queries`, `entities` and `bias`. Under CPU autocast, the three
+        matrix products run in autocast's dtype, and the loss in the dtype of the queries.
     """
     out: Tensor = _EntityLoss.apply(  # type: ignore[no-untyped-call]
         queries, entities, bias, position, tail, loss, targets, smoothing

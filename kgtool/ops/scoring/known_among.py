@@ -1,4 +1,4 @@
-"""Which of some entities are known answers to each of some queries, read off a message graph."""
+"""Find the known answers of queries among given entities, in a message graph."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _mark(offsets, source, kind, head, relation, entity, known):  # type: ignore
         start, stop = offsets[head[i]], offsets[head[i] + 1]
         begin = lower_bound(kind, start, stop, relation[i])
         end = lower_bound(kind, begin, stop, relation[i] + 1)
-        # The shorter of two ascending lists is looked up in the longer, from where it stands.
+        # Look up the shorter of two ascending lists in the longer, from the last position on.
         if end - begin < len(entity):
             place = 0
             for e in range(begin, end):
@@ -32,15 +32,18 @@ def _mark(offsets, source, kind, head, relation, entity, known):  # type: ignore
 
 
 def known_among(edges: Incidence, head: Tensor, inverse: Tensor, entity: Tensor) -> Tensor:
-    """`(q, k)` bool: whether `(head, r, entity)` is an edge, for queries `(head, r, ?)`.
+    """Whether `(head, r, entity)` is an edge, for queries `(head, r, ?)` and entities.
 
     The answers to a query are the sources of the head's in-edges of the inverse relation.
 
     Args:
-        edges: a message graph, which holds every edge's inverse, sorted by destination, type and
+        edges: a message graph with the inverse of every edge, sorted by destination, type and
             source.
-        head, inverse: `(q,)` int64, with inverse the id of `r⁻¹`.
+        head, inverse: `(q,)` int64, the queries' heads and the ids of `r⁻¹`.
         entity: `(k,)` int64, ascending.
+
+    Returns:
+        `(q, k)` bool.
     """
     match_threads()
     known = np.zeros((len(head), len(entity)), np.bool_)

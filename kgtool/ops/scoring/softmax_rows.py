@@ -1,7 +1,7 @@
-"""Softmax loss and gradient of rows of scores, in one reading of each row.
+"""Softmax loss and gradient of rows of scores, in one pass over each row.
 
-A row of scores becomes its own gradient while it lies in the cache: scores may be bfloat16, as
-the matrix products before and after want them, and everything in between is float32.
+The gradient of a row overwrites its scores while the row is in the cache. Scores may be bfloat16,
+the dtype of the matrix products before and after; all computations in between are float32.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kgtool.ops.runtime.compiling import FASTMATH, INLINED, inlined, match_threa
 
 # The gradient of the bias is summed in this many groups of rows, in order.
 NUM_GROUPS = 8
-# What a masked score is set to: no weight in a softmax, and finite.
+# The value of a masked score: finite, with weight 0 in a softmax.
 MASKED = -1e30
 
 
@@ -32,7 +32,7 @@ def _exp_overload(x):  # type: ignore[no-untyped-def]
     if x == numba.float64:
         return lambda x: math.exp(x)
 
-    # Cody & Waite: 2^n · 2^f with |f| <= 1/2. A polynomial, for the compiler to vectorise.
+    # Cody & Waite: 2^n · 2^f with |f| <= 1/2. The compiler can vectorise the polynomial.
     def exp32(x):  # type: ignore[no-untyped-def] # pragma: no cover
         t = max(x * np.float32(1.4426950408889634), np.float32(-126))
         n = np.floor(t + np.float32(0.5))
@@ -50,7 +50,7 @@ def _exp_overload(x):  # type: ignore[no-untyped-def]
     return exp32
 
 
-# Without NaN, which the sum of the row reports, the compiler vectorises the maximum.
+# The compiler vectorises the maximum only if it may ignore NaN. The sum of the row reports NaN.
 @numba.njit(fastmath=FASTMATH | {"nnan"}, forceinline=True, cache=True)
 def _peak(row):  # type: ignore[no-untyped-def] # pragma: no cover
     peak = row[0]
@@ -61,7 +61,7 @@ def _peak(row):  # type: ignore[no-untyped-def] # pragma: no cover
 
 @inlined
 def softmax(row):  # type: ignore[no-untyped-def] # pragma: no cover
-    """Turn a row into `exp(row - peak)`; that row's sum, and the log-sum-exp of the old one."""
+    """Replace a row by `exp(row - max)`; return its sum, and the log-sum-exp of the scores."""
     peak, total = _peak(row), row.dtype.type(0)
     for j in range(len(row)):
         value = exp(row[j] - peak)
@@ -72,20 +72,20 @@ def softmax(row):  # type: ignore[no-untyped-def] # pragma: no cover
 
 @inlined
 def _loss_of_row(row, tails, smoothing, one):  # type: ignore[no-untyped-def] # pragma: no cover
-    """The loss of one query, its scores turned into their gradient."""
+    """The loss of one query; the gradient overwrites the scores."""
     real = row.dtype.type
     num_entities, num_answers = len(row), len(tails)
-    every = real(0)
+    sum_all = real(0)
     for j in range(num_entities):
-        every += row[j]
+        sum_all += row[j]
     answer = np.empty(num_answers, row.dtype)
-    told = real(0)
+    sum_answers = real(0)
     for k in range(num_answers):
         answer[k] = row[tails[k]]
-        told += answer[k]
-    loss = every * real(0)  # 0, or NaN where a score is not finite
+        sum_answers += answer[k]
+    loss = sum_all * real(0)  # 0, or NaN if a score is not finite
     if one:
-        # Each answer against all entities but the other answers.
+        # Each answer against all entities except the other answers.
         uniform = real(smoothing / (num_entities + 1 - num_answers))
         for k in range(num_answers):
             row[tails[k]] = real(MASKED)
@@ -95,15 +95,15 @@ def _loss_of_row(row, tails, smoothing, one):  # type: ignore[no-untyped-def] # 
             high = max(others, answer[k])
             log_z = high + np.log(exp(others - high) + exp(answer[k] - high))
             loss += log_z - real(1 - smoothing) * answer[k]
-            loss -= uniform * (every - told + answer[k])
+            loss -= uniform * (sum_all - sum_answers + answer[k])
             mass += exp(others - log_z)
             answer[k] = exp(answer[k] - log_z) - real(1 - smoothing) - uniform
         factor, shift = mass / total, uniform * real(num_answers)
     else:
-        # The answers share the mass of their query.
+        # The answers share the target distribution equally.
         share, uniform = real((1 - smoothing) / num_answers), real(smoothing / num_entities)
         total, log_z = softmax(row)
-        loss += log_z - share * told - uniform * every
+        loss += log_z - share * sum_answers - uniform * sum_all
         factor, shift = real(1) / total, uniform
         for k in range(num_answers):
             answer[k] = row[tails[k]] * factor - shift - share
@@ -132,20 +132,22 @@ def _rows(scores, bias, first, tail, smoothing, one, losses, grad_bias):  # type
 def softmax_rows(
     scores: Tensor, bias: Tensor, first: Tensor, tail: Tensor, smoothing: float, one: bool
 ) -> tuple[float, Tensor]:
-    """The softmax loss of each row, and its gradient in the row's place.
+    """The softmax loss of each row; its gradient overwrites the row.
 
     Args:
-        scores: `(q, num_entities)` bfloat16, float32 or float64, contiguous; overwritten by the
-            gradient of the summed loss.
+        scores: `(q, num_entities)` bfloat16, float32 or float64, contiguous. The gradient of the
+            summed loss overwrites them.
         bias: `(num_entities,)` float32, or float64 for float64 scores; added to every row.
-        first: `(q + 1,)` int64: row `i` is answered by `tail[first[i]:first[i + 1]]`, not empty.
-        tail: `(p,)` int64, no answer twice.
+        first: `(q + 1,)` int64: the answers of row `i` are `tail[first[i]:first[i + 1]]`, at least
+            one.
+        tail: `(p,)` int64, without duplicates in a row.
         smoothing: label smoothing ε.
-        one: each answer alone, the others masked; else all answers of a row at once.
+        one: True for 1-vs-all (a loss for each answer, with the others masked), False for k-vs-all
+            (a loss for all answers of a row together).
 
     Returns:
-        The summed loss, NaN where a score is not finite, and `(num_entities,)`, the gradient of
-        the bias.
+        The summed loss, NaN if a score is not finite; and the gradient of the bias,
+        `(num_entities,)`.
     """
     match_threads()
     losses = bias.new_empty(len(scores))

@@ -1,4 +1,4 @@
-"""Budgeted passes: whole ones where the budget is not spent, else those of their definition."""
+"""Passes on a budget: equal to full passes if the budget suffices, else to the definition."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.model import PathModel
 from kgtool.ops import Reach, Region, Task
 from kgtool.ops.all_paths import growth, region
-from kgtool.ops.all_paths.growth import mix
+from kgtool.ops.runtime.mix import mix
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.training.batches import PassSampler
 from kgtool.training.objectives import AllPathsObjective
@@ -44,7 +44,7 @@ def a_graph(seed: int) -> tuple[KGDataset, MessageGraph]:
 
 
 def with_budget(decoder: AllPathsDecoder, max_entities: int) -> AllPathsDecoder:
-    """The same weights with a budget, and turns at random."""
+    """The same weights, with a node budget and random transition weights."""
     num_types, dim = decoder.relations.shape
     steps, readout = decoder.steps, decoder.hidden.out_features
     new = AllPathsDecoder(num_types // 2, dim, steps, readout, max_entities).to(decoder.init.dtype)
@@ -85,7 +85,7 @@ def test_a_budget_that_is_not_spent_changes_no_bit(seed, dtype):
 
 
 class Definition(NamedTuple):
-    """A budgeted pass from one head, by loops."""
+    """A pass on a node budget from one head, by loops."""
 
     entity: list[int]
     state: dict[int, Tensor]
@@ -271,7 +271,7 @@ def test_a_pass_is_a_function_of_head_and_seed(monkeypatch):
 @pytest.mark.parametrize("leaves", [1_000, 1_000_000])
 @pytest.mark.parametrize("head", [0, 7])
 def test_a_hub_takes_the_time_of_the_budget(monkeypatch, head, leaves):
-    """A star: the hub is 0; leaves are its neighbours by one relation, but for one by another."""
+    """A star: the hub is 0; all leaves have one relation, except one leaf with another."""
     into = torch.arange(1, leaves + 1)
     kind = (into == leaves).long()
     graph = MessageGraph(
@@ -302,7 +302,7 @@ def test_a_hub_takes_the_time_of_the_budget(monkeypatch, head, leaves):
 
 
 def test_other_answers_are_those_of_the_index():
-    """Also where a hub has more answers than its pass keeps entities."""
+    """Also if a hub has more answers than its pass keeps entities."""
     torch.manual_seed(6)
     dataset, graph = a_graph(6)
     answers = answer_index(dataset.train, dataset.num_relations)
@@ -386,7 +386,7 @@ def test_a_budget_that_is_not_spent_explains_alike():
 
 
 def test_a_walk_learns_to_find_what_is_asked():
-    """Answers are two steps from their heads, by one relation of five: turns take that one."""
+    """Answers are two steps away along one of five relations; the walk learns to take it."""
     torch.manual_seed(9)
     facts, n = [], 300
     rng = np.random.default_rng(0)
