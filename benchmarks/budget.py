@@ -24,7 +24,7 @@ import torch
 from kgtool.config import AllPathsConfig
 from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.model import PathModel
 from kgtool.ops import in_threads
@@ -69,7 +69,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def measure(args: argparse.Namespace, data: KGDataset) -> list[Passes]:
     """Whole passes, and those of each budget."""
-    graph = MessageGraph.from_dataset(data)
+    graph = KnowledgeGraph.from_dataset(data)
     answers = answer_index(data.train, data.num_relations)
     asked = with_inverses(data.valid, data.num_relations)
     drawn = torch.randperm(len(asked), generator=torch.Generator().manual_seed(args.seed))
@@ -118,13 +118,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _decoder(args: argparse.Namespace, most: int, graph: MessageGraph) -> AllPathsDecoder:
+def _decoder(args: argparse.Namespace, most: int, graph: KnowledgeGraph) -> AllPathsDecoder:
     torch.manual_seed(args.seed)
     return AllPathsDecoder(graph.num_relation_ids // 2, args.dim, args.steps, 64, most)
 
 
 def _seconds(
-    args: argparse.Namespace, most: int, graph: MessageGraph, answers: AnswerIndex
+    args: argparse.Namespace, most: int, graph: KnowledgeGraph, answers: AnswerIndex
 ) -> float:
     """Of a head's pass in training."""
     decoder = _decoder(args, most, graph)
@@ -146,7 +146,7 @@ def _seconds(
 
 @torch.no_grad()
 def _kept(
-    args: argparse.Namespace, most: int, graph: MessageGraph, asked: torch.Tensor
+    args: argparse.Namespace, most: int, graph: KnowledgeGraph, asked: torch.Tensor
 ) -> tuple[float, float]:
     """How many entities an answering pass keeps, and which share of the answers asked for."""
     decoder = _decoder(args, most, graph)

@@ -33,7 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.rgcn import Decomposition, RGCNLayer
 from kgtool.ops.runtime.compiling import FASTMATH, match_threads
 
@@ -59,7 +59,7 @@ class Layer:
 class Problem:
     """The same for all layers: the graph, `1/c` of its edges, the states, the output's gradient."""
 
-    graph: MessageGraph
+    graph: KnowledgeGraph
     scale: Tensor
     x: Tensor
     grad_out: Tensor
@@ -184,7 +184,7 @@ def _read(chunks, offsets, rows, x, total):  # type: ignore[no-untyped-def]
 
 
 def read_seconds(
-    chunks: NDArray[np.int64], offsets: NDArray[np.int64], rows: NDArray[np.int32], width: int,
+    chunks: NDArray[np.int64], offsets: NDArray[np.int32], rows: NDArray[np.int32], width: int,
     num_rows: int, repeats: int,
 ) -> float:  # fmt: skip
     """Seconds to read a row of `width` floats an edge, out of `num_rows`, in the edges' order."""
@@ -215,7 +215,7 @@ def print_floor(
 ) -> None:
     """Measure the floor and say how far `ours` seconds are from it."""
     graph, d, n = problem.graph, problem.dim, problem.graph.num_entities
-    index, basis = graph.incidence, decomposition == "basis"
+    index, basis = graph.csc, decomposition == "basis"
     loop = dense_seconds(n, d, d, repeats)
     if basis:
         products = dense_seconds(n, parts * d, d, repeats)
@@ -234,7 +234,7 @@ def print_floor(
     width = parts * d if basis else d
     forward = read_seconds(index.chunks, index.offsets, index.source, d, n, repeats)
     backward = read_seconds(
-        index.reverse_chunks, index.reverse_offsets, index.reverse_destination, width, n, repeats
+        index.reverse.chunks, index.reverse.offsets, index.reverse.destination, width, n, repeats
     )
     size = [4 * graph.num_edges * d, 4 * graph.num_edges * width]
     back = "E·B·d·4" if basis else "E·d·4"
@@ -325,7 +325,7 @@ def main() -> int:
     data = common.dataset(args)
     common.describe(data)
     torch.manual_seed(args.seed)
-    graph = MessageGraph.from_dataset(data)
+    graph = KnowledgeGraph.from_dataset(data)
     console.print(
         f"[bold]graph[/]     {graph.num_edges:,} edges, {graph.num_relation_ids} relation ids, "
         f"{graph.num_groups:,} (tail, relation) pairs"

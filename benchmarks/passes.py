@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from kgtool.config import AllPathsConfig
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.model import PathModel
 from kgtool.ops import in_threads
@@ -66,24 +66,24 @@ def _product_backward(  # type: ignore[no-untyped-def]
 class BareProduct:
     """The relational product of states of B heads over the whole graph, and its gradient."""
 
-    def __init__(self, graph: MessageGraph, heads: int, dim: int) -> None:
+    def __init__(self, graph: KnowledgeGraph, heads: int, dim: int) -> None:
         self.graph, self.width = graph, lanes_of(dim)
         self.weight = torch.rand(graph.num_relation_ids, dim)
         self.states = torch.rand(heads, graph.num_entities, dim)
         self.out, self.grads = torch.empty_like(self.states), torch.empty_like(self.states)
         self.grad_weights = torch.zeros(heads, *self.weight.shape)
-        index = graph.incidence
-        self.reverse_type = index.type[index.reverse_edge]
+        index = graph.csc
+        self.reverse_type = index.type[index.reverse.edge]
 
     def __call__(self) -> None:
         in_threads(self._one, range(len(self.states)))
 
     def _one(self, b: int) -> None:
-        index, w, part = self.graph.incidence, self.weight.numpy(), slice(b, b + 1)
+        index, w, part = self.graph.csc, self.weight.numpy(), slice(b, b + 1)
         s, out = self.states[part].numpy(), self.out[part].numpy()
         _product(index.offsets, index.source, index.type, w, s, out, self.width)
         _product_backward(
-            index.reverse_offsets, index.reverse_destination, self.reverse_type, w, s, out,
+            index.reverse.offsets, index.reverse.destination, self.reverse_type, w, s, out,
             self.grads[part].numpy(), self.grad_weights[part].numpy(), self.width,
         )  # fmt: skip
 
@@ -98,7 +98,7 @@ class BareProduct:
 class ByEdges(nn.Module):
     """A pass as NBFNet makes it: a tensor of a message per edge, a linear layer, one query."""
 
-    def __init__(self, graph: MessageGraph, dim: int, steps: int) -> None:
+    def __init__(self, graph: KnowledgeGraph, dim: int, steps: int) -> None:
         super().__init__()
         self.graph, self.dim = graph, dim
         self.weights = nn.ParameterList(
@@ -133,7 +133,7 @@ def main() -> int:
     data: KGDataset = common.dataset(args)
     common.describe(data)
     torch.manual_seed(args.seed)
-    graph = MessageGraph.from_dataset(data)
+    graph = KnowledgeGraph.from_dataset(data)
     decoder = AllPathsDecoder(data.num_relations, args.dim, args.steps, readout=64)
     settings = AllPathsConfig(steps=args.steps, batch_size=args.heads, hide="pair")
     answers = answer_index(data.train, data.num_relations)

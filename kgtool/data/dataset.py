@@ -11,11 +11,19 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from kgtool.ops.runtime.order_by import order_by
+
+if TYPE_CHECKING:
+    import dgl
+
 SPLITS = ("train", "valid", "test")
+# The node type of `KGDataset.graph`.
+ENTITY = "entity"
 
 
 # Whose triples hold, as far as a split may know: test's must not help to select a model on valid.
@@ -78,6 +86,27 @@ class KGDataset:
         """Number of relations, in any split, inverses not counted."""
         return len(self.vocabulary.relations)
 
+    @cached_property
+    def graph(self) -> dgl.DGLGraph:
+        """The train triples as a DGL heterograph, int32: one edge type a relation, no inverses.
+
+        The canonical edge type of relation `r` is `("entity", edge_type(r, num_relations),
+        "entity")`, so that DGL's order of edge types is the order of ids; its label is
+        `vocabulary.relations[r]`. A relation without a train triple keeps an empty edge type. Edges
+        of a type are in the order of the triples.
+        """
+        from kgtool.ops.runtime.dgl import dgl
+
+        head, relation, tail = (ids.int().contiguous() for ids in self.train.unbind(1))
+        order = torch.from_numpy(order_by((relation.numpy(),), (self.num_relations,)))
+        counts = torch.bincount(relation, minlength=self.num_relations).tolist()
+        ends = zip(head[order].split(counts), tail[order].split(counts), strict=True)
+        edges = {
+            (ENTITY, edge_type(r, self.num_relations), ENTITY): of_relation
+            for r, of_relation in enumerate(ends)
+        }
+        return dgl.heterograph(edges, num_nodes_dict={ENTITY: self.num_entities})
+
     def split(self, name: str) -> Tensor:
         """The `(n, 3)` int64 triples of `"train"`, `"valid"` or `"test"`.
 
@@ -108,6 +137,11 @@ class KGDataset:
             digest.update(len(triples).to_bytes(8, "little"))
             digest.update(triples.contiguous().numpy().reshape(-1).data)  # no copy
         return digest.hexdigest()
+
+
+def edge_type(relation: int, num_relations: int) -> str:
+    """A heterograph's name of a relation id, zero-padded: DGL sorts edge types as strings."""
+    return f"r{relation:0{len(str(max(num_relations - 1, 0)))}d}"
 
 
 def invert(triples: Tensor, num_relations: int) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.data.statistics import PairCounts, tails_of_relations
 from kgtool.evaluation.ranking import ScoresTails
-from kgtool.ops import Incidence, in_edges, offsets_of, relational_sum
+from kgtool.ops import CSC, in_edges, offsets_of, relational_sum
 
 DAMPING = 0.85
 STEPS = 20  # 0.85²⁰ = 0.04 of the walks have not yet started again; 50 rank WN18RR the same
@@ -126,7 +126,7 @@ class PageRank:
         share: `(e,)` float32, one over the triples of each edge's source.
     """
 
-    edges: Incidence
+    edges: CSC
     share: Tensor
 
     @classmethod
@@ -135,7 +135,7 @@ class PageRank:
         n, edges = dataset.num_entities, with_inverses(dataset.train, dataset.num_relations)
         head, _, tail = edges[torch.argsort(edges[:, 2], stable=True)].unbind(1)
         share = 1 / torch.bincount(head, minlength=n)[head].float()
-        return cls(Incidence.from_edges(head, tail, None, n, n), share)
+        return cls(CSC.from_edges(head, tail, None, n, n), share)
 
     def walk(self, head: Tensor) -> Tensor:
         """`(n, num_entities)` float32: where walks from heads `(n,)` are, rows adding up to 1."""

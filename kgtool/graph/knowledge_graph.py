@@ -1,130 +1,122 @@
-"""From triples to graphs: a DGL heterograph, and the message graph that the encoder runs on."""
+"""The knowledge graph that all models run on: flat, with inverses, as a DGL graph and its arrays.
+
+`KGDataset.graph` is the heterograph of the train triples, an edge type a relation. Messages and
+paths travel the same edges and their inverses in one homogeneous graph, whose edges say their
+relation (`dgl.ETYPE`). The kernels read the arrays of that graph where they are, without a copy.
+"""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.ops import Incidence, begins, find_edges, offsets_of
-
-# DGL asks for a backend, and writes one to the home folder, unless this is set before its import.
-os.environ.setdefault("DGLBACKEND", "pytorch")
+from kgtool.data.dataset import ENTITY, KGDataset, edge_type
+from kgtool.ops import CSC, edge_norm, find_edges, inverse_edges
+from kgtool.ops.runtime.order_by import begins
 
 if TYPE_CHECKING:
     import dgl
 
-ENTITY = "entity"
 
+class KnowledgeGraph:
+    """The edges of a knowledge graph and their inverses, sorted by tail, then relation, then head.
 
-def edge_type(relation: int, num_relation_ids: int) -> str:
-    """The heterograph's name of a relation id, zero-padded: DGL sorts edge types as strings."""
-    return f"r{relation:0{len(str(max(num_relation_ids - 1, 0)))}d}"
+    An edge id is its place in this order. A group is the set of edges with one tail and one
+    relation: `N_r(v)` of R-GCN's equation 2.
 
-
-def to_heterograph(dataset: KGDataset) -> dgl.DGLHeteroGraph:
-    """The train triples as a DGL heterograph: one edge type a relation, inverses as their own.
-
-    The node type is `"entity"`; the edge type of relation id `r` (inverses: `r + num_relations`)
-    is `edge_type(r, 2 * num_relations)`, so that DGL's order of edge types is the order of ids.
-    Relations without a train edge keep an empty edge type.
-    """
-    import dgl
-
-    num_relation_ids = 2 * dataset.num_relations
-    triples = with_inverses(dataset.train, dataset.num_relations)
-    triples = triples[torch.argsort(triples[:, 1], stable=True)]
-    counts = torch.bincount(triples[:, 1], minlength=num_relation_ids).tolist()
-    edges = {
-        (ENTITY, edge_type(relation, num_relation_ids), ENTITY): (part[:, 0], part[:, 2])
-        for relation, part in enumerate(triples.split(counts))
-    }
-    return dgl.heterograph(edges, num_nodes_dict={ENTITY: dataset.num_entities})
-
-
-@dataclass(frozen=True, eq=False)
-class MessageGraph:
-    """The edges that messages travel, sorted by tail, then relation, then head.
-
-    A group is the set of edges with one tail and one relation: `N_r(v)` of R-GCN's equation 2.
+    Args:
+        csc: the edges into each entity, by relation id, then head; its arrays are shared.
+        num_relation_ids: number of relation ids, inverses counted.
 
     Attributes:
-        num_entities: number of nodes.
-        num_relation_ids: number of relation ids, inverses counted.
-        head, relation, tail: `(e,)` int64.
-        group: `(e,)` int64, the group of each edge, ascending.
+        csc: the arrays, for the kernels.
+        flat: the same arrays as a homogeneous `dgl.DGLGraph`, int32, in CSC alone, with the
+            relation ids as its edge data `dgl.ETYPE`.
+        offsets: `(num_entities + 1,)` int32: the edges into v are `offsets[v]:offsets[v + 1]`.
+        head, relation: `(e,)` int32, of each edge.
     """
 
-    num_entities: int
-    num_relation_ids: int
-    head: Tensor
-    relation: Tensor
-    tail: Tensor
-    group: Tensor
+    def __init__(self, csc: CSC, num_relation_ids: int) -> None:
+        from kgtool.ops.runtime.dgl import dgl
+
+        self.csc, self.num_relation_ids = csc, num_relation_ids
+        self.offsets, self.head, self.relation = (
+            torch.from_numpy(ids) for ids in (csc.offsets, csc.source, csc.type)
+        )
+        no_ids: list[int] = []  # of edges: they are their places
+        self.flat: dgl.DGLGraph = dgl.graph(
+            ("csc", (self.offsets, self.head, no_ids)), num_nodes=csc.num_sources
+        )
+        self.flat.edata[dgl.ETYPE] = self.relation
 
     @classmethod
-    def from_heterograph(cls, graph: dgl.DGLHeteroGraph) -> MessageGraph:
-        """The message graph of a heterograph whose edge types are relation ids in order.
+    def from_heterograph(
+        cls, graph: dgl.DGLGraph, held: Tensor | None = None
+    ) -> KnowledgeGraph:  # fmt: skip
+        """The knowledge graph of a heterograph as of `KGDataset.graph`, with inverses added.
+
+        Args:
+            graph: one edge type a relation, their names relation ids in order, without inverses.
+            held: `(num_entities,)` bool: only the edges into these entities; None for all.
 
         Raises:
             ValueError: when the edge types are not relation ids in order.
         """
-        import dgl
-
-        num_relation_ids = len(graph.etypes)
-        names = [edge_type(relation, num_relation_ids) for relation in range(num_relation_ids)]
+        num_relations = len(graph.etypes)
+        names = [edge_type(relation, num_relations) for relation in range(num_relations)]
         if graph.etypes != names:
-            raise ValueError("edge types are not relation ids in order; see to_heterograph")
-        flat = dgl.to_homogeneous(graph)
-        head, tail = (ids.long() for ids in flat.edges())
-        sizes = graph.num_nodes(ENTITY), num_relation_ids
-        return cls._of_keys(_keys(head, flat.edata[dgl.ETYPE].long(), tail, *sizes), *sizes)
+            raise ValueError("edge types are not relation ids in order; see KGDataset.graph")
+        ends = [tuple(ids.int() for ids in graph.edges(etype=name)) for name in names]
+        csc = CSC.with_inverses(ends, graph.num_nodes(ENTITY), held)
+        return cls(csc, 2 * num_relations)
 
     @classmethod
-    def from_dataset(cls, dataset: KGDataset, held: Tensor | None = None) -> MessageGraph:
-        """The message graph of the train triples and their inverses, as of their heterograph.
+    def from_dataset(cls, dataset: KGDataset, held: Tensor | None = None) -> KnowledgeGraph:
+        """The knowledge graph of `dataset.graph`, the train triples; see `from_heterograph`."""
+        return cls.from_heterograph(dataset.graph, held)
 
-        Args:
-            dataset: the triples.
-            held: `(num_entities,)` bool: only the edges into these entities; None for all.
-        """
-        sizes, train = (dataset.num_entities, 2 * dataset.num_relations), dataset.train
-        keys = []
-        for tail, head, inverse in ((2, 0, 0), (0, 2, dataset.num_relations)):
-            there = train if held is None else train[held[train[:, tail]]]
-            keys.append(_keys(there[:, head], there[:, 1] + inverse, there[:, tail], *sizes))
-        return cls._of_keys(torch.cat(keys), *sizes)
-
-    @classmethod
-    def _of_keys(cls, keys: Tensor, num_entities: int, num_relation_ids: int) -> MessageGraph:
-        """The message graph of edges in any order, whose keys it sorts where they stand."""
-        keys.numpy().sort()
-        head = keys % num_entities
-        pair = keys.div_(num_entities, rounding_mode="floor")
-        group = torch.from_numpy(begins(pair.numpy())).long()
-        return cls(
-            num_entities, num_relation_ids, head, pair % num_relation_ids,
-            pair.div_(num_relation_ids, rounding_mode="floor"), group.cumsum_(0).sub_(1),
-        )  # fmt: skip
-
-    @cached_property
-    def offsets(self) -> Tensor:
-        """`(num_entities + 1,)` int64: the edges into v are `offsets[v]` to `offsets[v + 1]`."""
-        return offsets_of(self.tail, self.num_entities)
+    @property
+    def num_entities(self) -> int:
+        """Number of nodes."""
+        return self.csc.num_sources
 
     @property
     def num_edges(self) -> int:
         """Number of edges, inverses counted."""
-        return len(self.head)
+        return self.csc.num_edges
 
     @cached_property
+    def tail(self) -> Tensor:
+        """`(e,)` int32, of each edge."""
+        return torch.from_numpy(self.csc.destinations())
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """`(e,)` int32: the edge `(t, r⁻¹, h)` of each edge `(h, r, t)`.
+
+        Raises:
+            ValueError: when an edge lacks its inverse.
+        """
+        found = inverse_edges(self.csc, self.num_relation_ids)
+        if found.min(initial=0) < 0:
+            raise ValueError("an edge lacks its inverse: it is no edge of the knowledge graph")
+        return torch.from_numpy(found)
+
+    def inverse_of(self, relation: Tensor) -> Tensor:
+        """The inverse of each relation id, of the same shape; that of an inverse is direct."""
+        return (relation + self.num_relation_ids // 2) % max(self.num_relation_ids, 1)
+
+    @cached_property
+    def group(self) -> Tensor:
+        """`(e,)` int64: the group of each edge, ascending."""
+        first = begins(self.csc.type)
+        first[self.csc.offsets[:-1][self.csc.degree > 0]] = True
+        return torch.from_numpy(first).cumsum(0).sub_(1)
+
+    @property
     def num_groups(self) -> int:
         """Number of distinct (tail, relation) pairs."""
         return int(self.group[-1]) + 1 if self.num_edges else 0
@@ -133,62 +125,43 @@ class MessageGraph:
     def groups(self) -> Tensor:
         """`(num_groups, 2)` int64: tail and relation of each group."""
         first = torch.searchsorted(self.group, torch.arange(self.num_groups))
-        return torch.stack([self.tail[first], self.relation[first]], dim=1)
+        return self.triples(first)[:, [2, 1]]
 
-    @cached_property
-    def inverse(self) -> Tensor:
-        """`(e,)` int64: the edge `(t, r⁻¹, h)` of each edge `(h, r, t)`.
-
-        Raises:
-            ValueError: when an edge lacks its inverse.
-        """
-        return self._find(self.tail, self.inverse_of(self.relation), self.head)
-
-    def inverse_of(self, relation: Tensor) -> Tensor:
-        """The inverse of each relation id, of the same shape; that of an inverse is direct."""
-        return (relation + self.num_relation_ids // 2) % max(self.num_relation_ids, 1)
-
-    @cached_property
-    def opposite(self) -> NDArray[np.int32]:
-        """`(e,)` int32: `inverse`, for the kernels."""
-        return self.inverse.numpy().astype(np.int32)
-
-    @cached_property
-    def incidence(self) -> Incidence:
-        """The edges from heads to tails, typed by relation."""
-        return Incidence.from_edges(
-            self.head, self.tail, self.relation, self.num_entities, self.num_entities
-        )
+    def triples(self, edges: Tensor | None = None) -> Tensor:
+        """`(n, 3)` int64: head, relation and tail of edges `(n,)` int, or of all edges."""
+        if edges is None:
+            return torch.stack([self.head, self.relation, self.tail], dim=1).long()
+        tail = torch.searchsorted(self.offsets, edges.int(), right=True) - 1
+        return torch.stack([self.head[edges].long(), self.relation[edges].long(), tail], dim=1)
 
     def draw(self, share: float, generator: torch.Generator | None = None) -> Tensor:
         """`(e,)` bool: edges at random, each with its inverse, each with probability `share`.
 
         Draws from a generator, torch's default where None.
         """
-        # The two say the same: the lower-numbered decides.
+        # Of an edge and its inverse, the lower-numbered decides for both.
         drawn = torch.rand(self.num_edges, generator=generator) < share
-        return drawn[torch.minimum(torch.arange(self.num_edges), self.inverse)]
+        lower = torch.arange(self.num_edges, dtype=torch.int32)
+        return drawn[torch.minimum(lower, self.inverse, out=lower)]
 
-    def subgraph(self, kept: Tensor) -> MessageGraph:
+    def subgraph(self, kept: Tensor) -> KnowledgeGraph:
         """The same nodes with the edges where `kept` `(e,)` bool holds, in the same order."""
-        group = torch.unique_consecutive(self.group[kept], return_inverse=True)[1]
-        return replace(
-            self,
-            head=self.head[kept], relation=self.relation[kept], tail=self.tail[kept], group=group,
-        )  # fmt: skip
+        before = torch.zeros(self.num_edges + 1, dtype=torch.int32)
+        torch.cumsum(kept, 0, out=before[1:])
+        offsets = before[self.offsets].numpy()
+        mask, csc = kept.numpy(), self.csc
+        part = CSC(offsets, csc.source[mask], csc.type[mask], csc.num_sources)
+        return KnowledgeGraph(part, self.num_relation_ids)
 
     def find(self, triples: Tensor) -> Tensor:
-        """`(n,)` int64: the edge of each triple `(n, 3)`.
+        """`(n,)` int64: the edge of each triple `(n, 3)` int64.
 
         Raises:
             ValueError: when a triple is no edge.
         """
-        return self._find(*triples.unbind(1))
-
-    def _find(self, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
-        edge = find_edges(self.offsets, self.relation, self.head, (head, relation, tail))
+        edge = find_edges(self.csc, triples)
         if edge.min(initial=0) < 0:
-            raise ValueError("a triple is no edge of the message graph")
+            raise ValueError("a triple is no edge of the knowledge graph")
         return torch.from_numpy(edge)
 
     def scale(self, kept: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -196,18 +169,9 @@ class MessageGraph:
 
         Args:
             kept: `(e,)` bool, or None for all edges.
-            dtype: of the result.
+            dtype: of the result, float32 or float64.
 
         Returns:
             `(e,)` of `dtype`.
         """
-        present = torch.ones(self.num_edges, dtype=dtype) if kept is None else kept.to(dtype)
-        count = torch.zeros(self.num_groups, dtype=dtype).index_add_(0, self.group, present)
-        return present / count.clamp_(min=1)[self.group]
-
-
-def _keys(
-    head: Tensor, relation: Tensor, tail: Tensor, num_entities: int, num_relation_ids: int
-) -> Tensor:
-    """`(e,)` int64, one an edge, ascending by tail, then relation, then head."""
-    return tail.mul(num_relation_ids).add_(relation).mul_(num_entities).add_(head)
+        return edge_norm(self.csc, kept, dtype)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
+from kgtool.ops import order_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ class Walks:
 
 
 class WalkSampler:
-    """Random walks over the message graph.
+    """Random walks over the knowledge graph.
 
     Guu et al. 2015 train on the paths that they take: these teach relations to compose.
 
@@ -56,17 +57,20 @@ class WalkSampler:
     """
 
     def __init__(
-        self, graph: MessageGraph, max_length: int, generator: torch.Generator | None = None
+        self, graph: KnowledgeGraph, max_length: int, generator: torch.Generator | None = None
     ) -> None:
         self.graph = graph
         self.max_length = max_length
         self._generator = generator
-        self._out = torch.argsort(graph.head, stable=True)  # edges by head
-        degree = torch.bincount(graph.head, minlength=graph.num_entities)
-        self._degree = degree
-        self._first = degree.cumsum(0) - degree
+        out = order_by((graph.csc.source,), (graph.num_entities,))
+        self._out = torch.from_numpy(out)  # edges by head
+        # Every edge has its inverse: as many edges leave an entity as arrive.
+        self._degree = graph.offsets.diff().long()
+        self._first = graph.offsets[:-1].long()
         # Where an edge stands among the out-edges of its head.
-        self._slot = torch.argsort(self._out) - self._first[graph.head]
+        self._slot = torch.empty_like(self._out)
+        self._slot[self._out] = torch.arange(graph.num_edges, dtype=torch.int32)
+        self._slot -= graph.offsets[graph.head]
 
     def walks(self, count: int, least: int = 1) -> Walks:
         """Walks of `least` to `max_length` edges, lengths and first edges uniform."""
@@ -84,7 +88,7 @@ class WalkSampler:
         uniform = torch.rand(count, dtype=torch.double, generator=self._generator)
         place = (uniform * length).long()
         forth = self._follow(edge)
-        back = self.graph.inverse[self._follow(self.graph.inverse[edge])]
+        back = self.graph.inverse[self._follow(self.graph.inverse[edge].long())].long()
         both = torch.cat([back.flip(1)[:, :-1], forth], dim=1)  # the edge drawn in the middle
         first = self.max_length - 1 - place
         columns = first.unsqueeze(1) + torch.arange(self.max_length)
@@ -92,8 +96,9 @@ class WalkSampler:
 
     def _walks(self, edge: Tensor, length: Tensor) -> Walks:
         graph = self.graph
-        entity = torch.cat([graph.head[edge[:, :1]], graph.tail[edge]], dim=1)
-        return Walks(entity, graph.relation[edge], length, edge)
+        triples = graph.triples(edge.flatten()).view(*edge.shape, 3)
+        entity = torch.cat([triples[:, :1, 0], triples[:, :, 2]], dim=1)
+        return Walks(entity, triples[:, :, 1].contiguous(), length, edge)
 
     def _draw(self, low: int, high: int, count: int) -> Tensor:
         return torch.randint(low, high, (count,), generator=self._generator)
@@ -107,9 +112,9 @@ class WalkSampler:
 
     def _next(self, edge: Tensor) -> Tensor:
         """A uniform out-edge of each edge's tail; its inverse only if there is no other."""
-        node, back = self.graph.tail[edge], self._slot[self.graph.inverse[edge]]
+        node, back = self.graph.triples(edge)[:, 2], self._slot[self.graph.inverse[edge]]
         others = (self._degree[node] - 1).clamp(min=1)
         drawn = torch.rand(len(node), dtype=torch.double, generator=self._generator)
         offset = (drawn * others).long()
         offset += (self._degree[node] > 1) & (offset >= back)
-        return self._out[self._first[node] + offset]
+        return self._out[self._first[node] + offset].long()

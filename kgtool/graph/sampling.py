@@ -16,8 +16,8 @@ from torch import Tensor
 from kgtool.data.dataset import invert
 from kgtool.distributed import process_group
 from kgtool.distributed.sharding import Shards
-from kgtool.graph.knowledge_graph import MessageGraph
-from kgtool.ops import Incidence, sample_in_edges
+from kgtool.graph.knowledge_graph import KnowledgeGraph
+from kgtool.ops import CSC, sample_in_edges
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Hop:
         scale: `(e,)` float32, see `sample_in_edges`.
     """
 
-    edges: Incidence
+    edges: CSC
     own: Tensor
     scale: Tensor
 
@@ -55,7 +55,7 @@ _Drawn = tuple[Tensor, Tensor, Tensor]
 
 
 def draw_around(
-    graph: MessageGraph,
+    graph: KnowledgeGraph,
     entity: Tensor,
     num_hops: int,
     fanout: int,
@@ -65,7 +65,7 @@ def draw_around(
     """Draw a neighbourhood, by torch's default generator.
 
     Args:
-        graph: the message graph.
+        graph: the knowledge graph.
         entity: `(n,)` int64, ascending, each once.
         num_hops: how many layers are to read it.
         fanout: most in-edges of an entity and hop.
@@ -80,13 +80,13 @@ def draw_around(
         position, edge, scale = draw(entity, torch.randint(2**62, (1,)))
         found, place = torch.unique(torch.cat([entity, edge[:, 0]]), return_inverse=True)
         own, source = place.split([len(entity), len(edge)])
-        edges = Incidence.from_edges(source, position, edge[:, 1], len(found), len(entity))
+        edges = CSC.from_edges(source, position, edge[:, 1], len(found), len(entity))
         hops.append(Hop(edges, own, scale))
         entity = found
     return Neighbourhood(entity, tuple(reversed(hops)))
 
 
-def all_around(graph: MessageGraph, shards: Shards, dtype: torch.dtype) -> Neighbourhood:
+def all_around(graph: KnowledgeGraph, shards: Shards, dtype: torch.dtype) -> Neighbourhood:
     """One hop of all edges into the entities that this process holds, in the order of its rows.
 
     Args:
@@ -97,25 +97,25 @@ def all_around(graph: MessageGraph, shards: Shards, dtype: torch.dtype) -> Neigh
     held = shards.entities
     found, place = torch.unique(torch.cat([held, graph.head]), return_inverse=True)
     own, source = place.split([len(held), graph.num_edges])
-    edges = Incidence.from_edges(
-        source, shards.row(graph.tail), graph.relation, len(found), len(held)
-    )
+    edges = CSC.from_edges(source, shards.row(graph.tail), graph.relation, len(found), len(held))
     return Neighbourhood(found, (Hop(edges, own, graph.scale(None, dtype)),))
 
 
-def _draws(graph: MessageGraph, fanout: int, hidden: Tensor) -> Callable[[Tensor, Tensor], _Drawn]:
+def _draws(
+    graph: KnowledgeGraph, fanout: int, hidden: Tensor
+) -> Callable[[Tensor, Tensor], _Drawn]:
     """What draws in-edges of entities `(n,)` by a seed `(1,)`, but for hidden triples `(k, 3)`."""
     gone = torch.unique(graph.find(hidden))
 
     def draw(entity: Tensor, seed: Tensor) -> _Drawn:
-        position, edge, scale = sample_in_edges(graph.incidence, entity, fanout, gone, int(seed))
-        return position, torch.stack([graph.head[edge], graph.relation[edge]], dim=1), scale
+        position, edge, scale = sample_in_edges(graph.csc, entity, fanout, gone, int(seed))
+        return position, torch.stack([graph.head[edge], graph.relation[edge]], dim=1).long(), scale
 
     return draw
 
 
 def _far(
-    graph: MessageGraph, fanout: int, hidden: Tensor, shards: Shards
+    graph: KnowledgeGraph, fanout: int, hidden: Tensor, shards: Shards
 ) -> Callable[[Tensor, Tensor], _Drawn]:
     """As `_draws`, by the processes that hold the entities."""
     told = process_group.exchange([hidden[part] for part in shards.split(hidden[:, 2])])

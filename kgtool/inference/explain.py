@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from kgtool.data.dataset import Vocabulary
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder, Feed
 from kgtool.ops import Reach, Region, path_rows
 
@@ -54,7 +54,7 @@ class Path:
 
 def explain_triple(
     decoder: AllPathsDecoder,
-    graph: MessageGraph,
+    graph: KnowledgeGraph,
     triple: tuple[int, int, int],
     beam: int = BEAM,
     feed: Feed | None = None,
@@ -75,7 +75,7 @@ def explain_triple(
         Distinct paths of entities, none where no path of at most L edges leads from head to tail.
     """
     head, relation, tail = triple
-    first, end = graph.incidence.offsets[head], graph.incidence.offsets[head + 1]
+    first, end = graph.csc.offsets[head], graph.csc.offsets[head + 1]
     source, kind = graph.head[first:end], graph.relation[first:end]
     inverse = int(graph.inverse_of(torch.tensor(relation)))
     # A loop and its inverse are in-edges both.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.walk_gru import WalkReader
 
 # Beginnings of paths that each step of the search keeps.
@@ -38,7 +38,7 @@ class NextStep:
 
 @torch.no_grad()
 def next_steps(
-    reader: WalkReader, graph: MessageGraph, entities: Sequence[int], relations: Sequence[int],
+    reader: WalkReader, graph: KnowledgeGraph, entities: Sequence[int], relations: Sequence[int],
     top: int,
 ) -> list[NextStep]:  # fmt: skip
     """The likeliest next steps of a walk `e_0 r_1 e_1 … r_k e_k`, likeliest first.
@@ -94,8 +94,8 @@ class Route:
 
 @torch.no_grad()
 def likeliest_routes(
-    reader: WalkReader, graph: MessageGraph, head: int, tail: int | None, max_length: int, top: int,
-    beam: int = BEAM,
+    reader: WalkReader, graph: KnowledgeGraph, head: int, tail: int | None, max_length: int,
+    top: int, beam: int = BEAM,
 ) -> list[Route]:  # fmt: skip
     """The likeliest relation paths of 1 to `max_length` steps from a head, likeliest first.
 
@@ -146,7 +146,7 @@ def likeliest_routes(
     return routes
 
 
-def walk_ends(graph: MessageGraph, head: int, relations: Sequence[int]) -> Tensor:
+def walk_ends(graph: KnowledgeGraph, head: int, relations: Sequence[int]) -> Tensor:
     """`(num_entities,)` bool: where a relation path leads from a head."""
     reached = torch.zeros(graph.num_entities, dtype=torch.bool)
     reached[head] = True

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.ops import Reach, Region, Task, path_step, reach
 from kgtool.ops.all_paths.region import EDGES_AN_ENTITY
 
@@ -101,7 +101,7 @@ class AllPathsDecoder(nn.Module):
         """L."""
         return len(self.weights)
 
-    def split(self, graph: MessageGraph, head: Tensor) -> tuple[Tensor, ...]:
+    def split(self, graph: KnowledgeGraph, head: Tensor) -> tuple[Tensor, ...]:
         """Heads in parts of even size, `(b,)` each: one a thread, if that is work enough."""
         edges = graph.num_edges
         if self.max_entities:
@@ -112,7 +112,7 @@ class AllPathsDecoder(nn.Module):
 
     def reach(
         self,
-        graph: MessageGraph,
+        graph: KnowledgeGraph,
         head: Tensor,
         hidden: Tensor | None = None,
         task: Task | None = None,
@@ -120,7 +120,7 @@ class AllPathsDecoder(nn.Module):
         """What paths of at most L edges reach from each head; with a budget, what is kept of it.
 
         Args:
-            graph: the message graph.
+            graph: the knowledge graph.
             head: `(B,)` int64.
             hidden: bool, of the in-edges of each head, one head after the other: whether it and its
                 inverse are not there for this head.
@@ -131,8 +131,8 @@ class AllPathsDecoder(nn.Module):
         """
         if self.max_entities:
             types = graph.num_relation_ids
-            return Region(graph.incidence, head, types, self.max_entities, hidden, task)
-        return reach(graph.incidence, graph.opposite, head, self.steps, hidden)
+            return Region(graph.csc, head, types, self.max_entities, hidden, task)
+        return reach(graph.csc, graph.inverse.numpy(), head, self.steps, hidden)
 
     def forward(self, reached: Reach | Region, feed: Feed | None = None) -> Tensor:
         """What entities are scored by after a pass from each head, as the last of `states`."""

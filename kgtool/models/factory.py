@@ -10,7 +10,7 @@ from kgtool.config import Config, EncoderConfig
 from kgtool.data.dataset import KGDataset
 from kgtool.distributed.sharding import Shards
 from kgtool.errors import ConfigError
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.model import KGModel, PathModel, path_device
 from kgtool.models.path_gru import OnePathDecoder, WalkReadout
@@ -22,7 +22,7 @@ from kgtool.storage.checkpoint import Tensors, check_fit
 def build_model(
     config: Config, dataset: KGDataset, shards: Shards | None = None, mapped: bool = False
 ) -> KGModel | PathModel:
-    """A new model for a data set, its message graph made of the train triples.
+    """A new model for a data set, its knowledge graph made of the train triples.
 
     Args:
         config: which model.
@@ -79,9 +79,9 @@ def load_model(
     return _in_its_place(config, model).eval()
 
 
-def _graph(dataset: KGDataset, shards: Shards | None) -> MessageGraph:
+def _graph(dataset: KGDataset, shards: Shards | None) -> KnowledgeGraph:
     held = shards.held(torch.arange(dataset.num_entities)) if shards else None
-    return MessageGraph.from_dataset(dataset, held)
+    return KnowledgeGraph.from_dataset(dataset, held)
 
 
 def _in_its_place(config: Config, model: KGModel | PathModel) -> KGModel | PathModel:
@@ -92,7 +92,7 @@ def _in_its_place(config: Config, model: KGModel | PathModel) -> KGModel | PathM
 
 
 def _build(
-    config: Config, dataset: KGDataset, graph: MessageGraph, shards: Shards | None
+    config: Config, dataset: KGDataset, graph: KnowledgeGraph, shards: Shards | None
 ) -> KGModel | PathModel:
     held = shards.count if shards else dataset.num_entities
     encoder = _build_encoder(config.encoder, config.dim, held, dataset) if config.encoder else None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kgtool.distributed.sharding import Shards
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.sampling import all_around, draw_around
 from kgtool.models.all_paths import AllPathsDecoder, Feed
 from kgtool.models.path_gru import OnePathDecoder
@@ -17,7 +17,7 @@ from kgtool.ops import rows
 
 
 class KGModel(nn.Module):
-    """R-GCN encoder and GRU decoder over one message graph.
+    """R-GCN encoder and GRU decoder over the knowledge graph.
 
     Args:
         encoder: gives entity and relation states.
@@ -34,7 +34,7 @@ class KGModel(nn.Module):
         self,
         encoder: RGCNEncoder,
         decoder: OnePathDecoder,
-        graph: MessageGraph,
+        graph: KnowledgeGraph,
         shards: Shards | None = None,
     ) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def path_device() -> torch.device:
 
 
 class PathModel(nn.Module):
-    """The all-paths decoder over one message graph.
+    """The all-paths decoder over the knowledge graph.
 
     Args:
         decoder: reads the paths.
@@ -118,7 +118,7 @@ class PathModel(nn.Module):
     """
 
     def __init__(
-        self, decoder: AllPathsDecoder, graph: MessageGraph, encoder: RGCNEncoder | None = None
+        self, decoder: AllPathsDecoder, graph: KnowledgeGraph, encoder: RGCNEncoder | None = None
     ) -> None:
         super().__init__()
         self.decoder = decoder

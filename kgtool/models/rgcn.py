@@ -27,9 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kgtool.distributed import process_group
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.sampling import Neighbourhood
-from kgtool.ops import Incidence, block_sum, common_size, relational_sum
+from kgtool.ops import CSC, block_sum, common_size, relational_sum
 
 Decomposition = Literal["basis", "block"]
 Start = Literal["embedding", "relations"]
@@ -84,9 +84,7 @@ class RGCNLayer(nn.Module):
             bound = math.sqrt(3 / self.blocks.shape[-1])
             nn.init.uniform_(self.blocks, -bound, bound)
 
-    def forward(
-        self, h: Tensor, edges: Incidence, scale: Tensor, own: Tensor | slice = ALL
-    ) -> Tensor:
+    def forward(self, h: Tensor, edges: CSC, scale: Tensor, own: Tensor | slice = ALL) -> Tensor:
         """One step of message passing.
 
         Args:
@@ -166,7 +164,7 @@ class RGCNEncoder(nn.Module):
 
     def forward(
         self,
-        graph: MessageGraph,
+        graph: KnowledgeGraph,
         hidden: Tensor | None = None,
         embeddings: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -175,7 +173,7 @@ class RGCNEncoder(nn.Module):
         Where no gradient is wanted, processes that work together make some states each.
 
         Args:
-            graph: the message graph.
+            graph: the knowledge graph.
             hidden: `(k,)` int64 edges that must not carry messages, such as those that the loss
                 asks for. Their inverses are hidden with them.
             embeddings: `(N, d)`, of all entities; by default `entities`.
@@ -191,10 +189,10 @@ class RGCNEncoder(nn.Module):
             h = self._surroundings(graph, scale)
         for i in range(len(self.layers)):
             if torch.is_grad_enabled():
-                h = self._layer(i, h, graph.incidence, scale, ALL)
+                h = self._layer(i, h, graph.csc, scale, ALL)
                 continue
             share = process_group.share(graph.num_entities)
-            h = self._made(i, h, graph.incidence, scale, share)
+            h = self._made(i, h, graph.csc, scale, share)
             if process_group.size() > 1:
                 h = torch.cat(process_group.gather(h))
         return h, self._relations()
@@ -237,7 +235,7 @@ class RGCNEncoder(nn.Module):
         self,
         i: int,
         h: Tensor,
-        edges: Incidence,
+        edges: CSC,
         scale: Tensor,
         made: slice,
         own: Tensor | None = None,
@@ -250,9 +248,7 @@ class RGCNEncoder(nn.Module):
             states[there] = self._layer(i, h, into, scale[taken], at)
         return states
 
-    def _layer(
-        self, i: int, h: Tensor, edges: Incidence, scale: Tensor, own: Tensor | slice
-    ) -> Tensor:
+    def _layer(self, i: int, h: Tensor, edges: CSC, scale: Tensor, own: Tensor | slice) -> Tensor:
         """The states `h[own]` with what a layer adds to them."""
         read = F.dropout(h, self.feature_dropout, self.training)
         message = self.layers[i](read, edges, scale, own)
@@ -264,7 +260,7 @@ class RGCNEncoder(nn.Module):
             relations = relation_map(relations)
         return relations
 
-    def _surroundings(self, graph: MessageGraph, scale: Tensor) -> Tensor:
+    def _surroundings(self, graph: KnowledgeGraph, scale: Tensor) -> Tensor:
         """`(N, d)`: the mean of `u_r` over the relations of each entity's edges."""
         # 1 where an edge of a group is there: it adds up 1 / c of each of c edges.
         present = scale.new_zeros(graph.num_groups).index_add_(0, graph.group, scale).round_()
@@ -276,7 +272,7 @@ class RGCNEncoder(nn.Module):
             per_sample_weights=present / count.clamp(min=1)[tail],
         )  # fmt: skip
 
-    def _kept(self, graph: MessageGraph, hidden: Tensor | None) -> Tensor | None:
+    def _kept(self, graph: KnowledgeGraph, hidden: Tensor | None) -> Tensor | None:
         """`(E,)` bool: the edges that carry messages, or None for all."""
         dropping = self.training and self.edge_dropout > 0
         if hidden is None and not dropping:
@@ -299,11 +295,11 @@ def _padded_product(x: Tensor, matrix: Tensor) -> Tensor:
     return (F.pad(x, (0, 0, 0, common_size(len(x)) - len(x))) @ matrix)[: len(x)]
 
 
-def _blocks(edges: Incidence, rows: slice) -> Iterator[tuple[Incidence, slice, slice]]:
+def _blocks(edges: CSC, rows: slice) -> Iterator[tuple[CSC, slice, slice]]:
     """The edges into some destinations, a bounded number of these at a time.
 
     Yields:
-        Edges, as of `Incidence.into`, where they stand among all, and which destinations they are.
+        Edges, as of `CSC.into`, where they stand among all, and which destinations they are.
     """
     for first in range(rows.start, rows.stop, ENTITIES):
         last = min(first + ENTITIES, rows.stop)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kgtool.distributed.sharding import Shards
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder, Feed
 from kgtool.models.path_gru import OnePathDecoder
 from kgtool.ops import by_row, in_threads
@@ -172,7 +172,7 @@ class SpreadScorer:
 
 @dataclass(frozen=True, eq=False)
 class PathScorer:
-    """Scores by passes over a message graph, one for each distinct head that is asked.
+    """Scores by passes over the knowledge graph, one for each distinct head that is asked.
 
     Attributes:
         decoder: in evaluation mode.
@@ -181,7 +181,7 @@ class PathScorer:
     """
 
     decoder: AllPathsDecoder
-    graph: MessageGraph
+    graph: KnowledgeGraph
     feed: Feed | None = None
 
     @torch.no_grad()

@@ -5,11 +5,11 @@ from kgtool.ops.all_paths.path_step import path_step
 from kgtool.ops.all_paths.path_step_torch import path_rows
 from kgtool.ops.all_paths.reach import Reach, reach
 from kgtool.ops.all_paths.region import Region, Task
+from kgtool.ops.graph.csc import CSC, edge_norm, in_edges, offsets_of
 from kgtool.ops.graph.distance import distance, distinct_ways
-from kgtool.ops.graph.find_edges import find_edges
+from kgtool.ops.graph.find_edges import find_edges, inverse_edges
 from kgtool.ops.graph.grow_region import grow_region
 from kgtool.ops.graph.hold_out import hold_out
-from kgtool.ops.graph.incidence import Incidence, in_edges, offsets_of
 from kgtool.ops.graph.sample_in_edges import sample_in_edges
 from kgtool.ops.rgcn.block_sum import block_sum
 from kgtool.ops.rgcn.relational_sum import relational_sum
@@ -22,7 +22,7 @@ from kgtool.ops.scoring.entity_loss import entity_loss
 from kgtool.ops.scoring.known_among import known_among
 
 __all__ = [
-    "Incidence",
+    "CSC",
     "Reach",
     "Region",
     "Task",
@@ -34,6 +34,7 @@ __all__ = [
     "count_better_listed",
     "distance",
     "distinct_ways",
+    "edge_norm",
     "entity_loss",
     "find_edges",
     "grow_region",
@@ -41,6 +42,7 @@ __all__ = [
     "hold_threads",
     "in_edges",
     "in_threads",
+    "inverse_edges",
     "keep_large_blocks",
     "known_among",
     "large",

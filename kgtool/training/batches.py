@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kgtool.data.answer_index import AnswerIndex
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.random_walk import Walks
 from kgtool.ops import in_edges
 
@@ -75,7 +75,7 @@ class PassBatch:
             tail)` are the targets.
     """
 
-    graph: MessageGraph
+    graph: KnowledgeGraph
     head: Tensor
     hidden: Tensor
     gone: Tensor
@@ -99,7 +99,7 @@ class PassSampler:
 
     def __init__(
         self,
-        graph: MessageGraph,
+        graph: KnowledgeGraph,
         targets: int,
         share: float,
         hide: Literal["edge", "pair"],
@@ -107,8 +107,7 @@ class PassSampler:
     ) -> None:
         self.graph, self.targets, self.share, self.hide = graph, targets, share, hide
         self.edge_dropout = edge_dropout
-        self._degree = torch.bincount(graph.tail, minlength=graph.num_entities)
-        self._offsets = torch.from_numpy(graph.incidence.offsets)
+        self._degree = graph.offsets.diff().long()
         self._odds = self._degree.double().sqrt().cumsum(0)
 
     def order(self, seed: int, epoch: int) -> Tensor:
@@ -121,7 +120,7 @@ class PassSampler:
     def batch(self, head: Tensor, generator: torch.Generator | None = None) -> PassBatch:
         """The targets of heads `(b,)`, drawn from a generator, torch's default where None."""
         graph, degree = self.graph, self._degree[head]
-        position, edge = in_edges(self._offsets, head)
+        position, edge = in_edges(graph.offsets, head)
         # In an order at random, the first few of each head.
         drawn = torch.rand(len(position), dtype=torch.double, generator=generator)
         order = torch.argsort(position + drawn)
@@ -129,7 +128,7 @@ class PassSampler:
         before = degree.cumsum(0) - degree
         place = torch.arange(len(position)) - before[position]
         chosen = order[place < count[position]].sort().values
-        source, kind = graph.head[edge], graph.relation[edge]
+        source, kind = graph.head[edge].long(), graph.relation[edge].long()
         inverse = graph.inverse_of(kind)
         if self.hide == "pair":
             pair = position * graph.num_entities + source
@@ -145,7 +144,7 @@ class PassSampler:
             position[chosen], inverse[chosen], source[chosen],
         )  # fmt: skip
 
-    def _thinned(self, head: Tensor, generator: torch.Generator | None) -> MessageGraph:
+    def _thinned(self, head: Tensor, generator: torch.Generator | None) -> KnowledgeGraph:
         """The graph without the edges that drop out; those of heads stay, in their order."""
         if not self.edge_dropout:
             return self.graph

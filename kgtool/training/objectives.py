@@ -131,7 +131,7 @@ class SampledObjective:
         self.settings, self.fanout, self.model = settings, fanout, model
         self.batch_size = settings.batch_size
         self.sparse: Sequence[nn.Parameter] = [model.get_parameter(n) for n in model.of_entities]
-        self._degree = model.graph.offsets.diff()
+        self._degree = model.graph.offsets.diff().long()
         if model.shards:
             process_group.add_up([self._degree])
         self._ends = self._degree.cumsum(0)
@@ -147,8 +147,8 @@ class SampledObjective:
     def loss(self, part: Tensor) -> tuple[Tensor, int]:
         """The summed loss of edges' inverses: of an edge here, all answers from its tail are."""
         s, graph, decoder = self.settings, self.model.graph, self.model.decoder
-        head, tail = graph.tail[part], graph.head[part]
-        relation = graph.inverse_of(graph.relation[part])
+        tail, inverse, head = graph.triples(part).unbind(1)
+        relation = graph.inverse_of(inverse)
         others, log_weight = self._draw()
         entity, place = torch.unique(torch.cat([head, tail, others]), return_inverse=True)
         hidden = torch.stack([head, relation, tail], dim=1)[: len(part) * s.hide_targets]
@@ -163,7 +163,7 @@ class SampledObjective:
         scores = (queries @ states.index_select(0, at_others).t()).float()
         scores = scores + (bias.index_select(0, at_others) + log_weight)
         inverse = graph.inverse_of(hr[:, 1])
-        known = known_among(graph.incidence, hr[:, 0], inverse, others)
+        known = known_among(graph.csc, hr[:, 0], inverse, others)
         # Masked too, copies have no gradient where all that was drawn is known: it would be NaN.
         left_out = known | log_weight.isneginf()
         against = scores.masked_fill(left_out, -torch.inf).logsumexp(1).index_select(0, query)

@@ -17,7 +17,7 @@ from torch import Tensor
 from kgtool.config import Config
 from kgtool.data.dataset import Vocabulary
 from kgtool.errors import RunError
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.model import KGModel, PathModel
 from kgtool.models.scorers import Scorer
 from kgtool.storage.checkpoint import unfit
@@ -173,7 +173,7 @@ def start_entities(model: KGModel | PathModel, unseen: Tensor) -> None:
     old_edges = torch.nonzero(settled[graph.head] & settled[graph.tail]).flatten()
     if not len(old_edges):
         return
-    trained = torch.unique(graph.tail[old_edges])
+    trained = torch.unique(graph.tail[old_edges]).long()
     rows[unseen] = rows[trained].mean(0)
     longest = float(rows[trained].norm(dim=1).max())
     if isinstance(model, PathModel):
@@ -188,7 +188,7 @@ def start_entities(model: KGModel | PathModel, unseen: Tensor) -> None:
         if not len(edges):
             return
         asked = _asked(model.scorer(), graph, edges)
-        tail, place = torch.unique(graph.tail[edges], return_inverse=True)
+        tail, place = torch.unique(graph.tail[edges].long(), return_inverse=True)
         sums = torch.zeros(len(tail), asked.shape[1]).index_add_(0, place, asked)
         direction = F.normalize(sums, dim=1)
         scored = (asked * direction[place]).sum(1).mean()
@@ -197,9 +197,9 @@ def start_entities(model: KGModel | PathModel, unseen: Tensor) -> None:
         settled[tail] = True
 
 
-def _asked(scorer: Scorer, graph: MessageGraph, edges: Tensor) -> Tensor:
+def _asked(scorer: Scorer, graph: KnowledgeGraph, edges: Tensor) -> Tensor:
     """`(e, d)`: the states that the tails of edges `(e,)` are scored by."""
-    head, path = graph.head[edges], graph.relation[edges].unsqueeze(1)
+    head, path = graph.head[edges].long(), graph.relation[edges].long().unsqueeze(1)
     ones = torch.ones_like(head)
     states: Tensor = scorer.decoder(head, path, ones, scorer.entities, scorer.relations)
     return states

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kgtool.data.dataset import KGDataset
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from tests.support.runs import in_memory
 
 Triple = tuple[int, int, int]
@@ -24,9 +24,9 @@ def tuples_of(triples: Tensor) -> list[Triple]:
     return [(head, relation, tail) for head, relation, tail in triples.tolist()]
 
 
-def edges_of(graph: MessageGraph) -> list[Triple]:
+def edges_of(graph: KnowledgeGraph) -> list[Triple]:
     """The triple of each edge, in the order of the edges."""
-    return tuples_of(torch.stack([graph.head, graph.relation, graph.tail], dim=1))
+    return tuples_of(graph.triples())
 
 
 def random_dataset(

@@ -22,7 +22,7 @@ from kgtool.evaluation.candidates import parse_candidates
 from kgtool.evaluation.ensemble import fit_blend
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.graph import partition
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.partition import metis, shards_of
 from kgtool.graph.sampling import draw_around
 from kgtool.models.factory import build_model
@@ -126,9 +126,9 @@ def check_draws() -> None:
     """What is drawn around entities does not depend on who holds which edges."""
     dataset = random_dataset(5, num_entities=30, num_train=400)
     shards = held_in_turn(30)
-    whole = MessageGraph.from_dataset(dataset)
+    whole = KnowledgeGraph.from_dataset(dataset)
     held = shards.held(torch.arange(30))
-    own = MessageGraph.from_dataset(dataset, held)
+    own = KnowledgeGraph.from_dataset(dataset, held)
     assert own.num_edges == int(held[whole.tail].sum()) < whole.num_edges
     rank = process_group.rank()
     entity = torch.arange(30)[rank :: process_group.size() + 1]
@@ -160,7 +160,7 @@ def check_spread_ranks() -> None:
         held = shards.held(torch.arange(70))
         apart = deepcopy(model)
         apart.shards = shards
-        apart.graph = MessageGraph.from_dataset(dataset, held)
+        apart.graph = KnowledgeGraph.from_dataset(dataset, held)
         apart.encoder.entities.data = shards.own_of(model.encoder.entities.data)
         apart.decoder.bias.data = shards.own_of(model.decoder.bias.data)
         one, several = model.scorer(), apart.spread_scorer(shards)

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.random_walk import Walks, WalkSampler
 from kgtool.models.walk_gru import WalkReader
 
@@ -81,9 +81,9 @@ def perplexity(
     if not len(held_out):
         raise ValueError(f"the {split} split holds no triples")
     generator = torch.Generator().manual_seed(seed)
-    train = MessageGraph.from_dataset(dataset)
+    train = KnowledgeGraph.from_dataset(dataset)
     known = torch.cat([dataset.train, held_out]).unique(dim=0)
-    graph = MessageGraph.from_dataset(replace(dataset, train=known))
+    graph = KnowledgeGraph.from_dataset(replace(dataset, train=known))
     edges = graph.find(with_inverses(held_out, dataset.num_relations))
     walks = WalkSampler(graph, max_length, generator).walks_through(edges, count)
     seen = WalkSampler(train, max_length, generator).walks(COUNTED)
@@ -123,7 +123,7 @@ def read_steps(reader: WalkReader, walks: Walks) -> tuple[Tensor, Tensor]:
 
 
 def counted_steps(
-    graph: MessageGraph, seen: Walks, walks: Walks
+    graph: KnowledgeGraph, seen: Walks, walks: Walks
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """As `read_steps`, by each way of counting.
 
@@ -137,24 +137,25 @@ def counted_steps(
     stood = walks.entity[:, :-1][walks.taken]
     # The relation before; one more stands for the begin of a walk.
     before = _before(walks, relations)[walks.taken]
-    always, everywhere = torch.zeros_like(relation), torch.zeros_like(graph.relation)
+    heads, kinds, tails = graph.triples().unbind(1)
+    always, everywhere = torch.zeros_like(relation), torch.zeros_like(kinds)
     uniform = (
         torch.full(relation.shape, 1 / relations, dtype=torch.double),
         torch.full(end.shape, 1 / entities, dtype=torch.double),
     )
     frequency = (
-        _backed_off((everywhere, graph.relation), (always, relation), relations, uniform[0]),
-        _backed_off((everywhere, graph.tail), (always, end), entities, uniform[1]),
+        _backed_off((everywhere, kinds), (always, relation), relations, uniform[0]),
+        _backed_off((everywhere, tails), (always, end), entities, uniform[1]),
     )
     pairs = (_before(seen, relations)[seen.taken], seen.relation[seen.taken])
     bigram = (
         _backed_off(pairs, (before, relation), relations, frequency[0]),
-        _backed_off((graph.relation, graph.tail), (relation, end), entities, frequency[1]),
+        _backed_off((kinds, tails), (relation, end), entities, frequency[1]),
     )
-    queries = (graph.head * relations + graph.relation, stood * relations + relation)
+    queries = (heads * relations + kinds, stood * relations + relation)
     edges = (
-        _backed_off((graph.head, graph.relation), (stood, relation), relations, bigram[0]),
-        _backed_off((queries[0], graph.tail), (queries[1], end), entities, bigram[1]),
+        _backed_off((heads, kinds), (stood, relation), relations, bigram[0]),
+        _backed_off((queries[0], tails), (queries[1], end), entities, bigram[1]),
     )
     found = {"uniform": uniform, "frequency": frequency, "bigram": bigram, "edges": edges}
     return {name: (first.log(), second.log()) for name, (first, second) in found.items()}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kgtool.ops.all_paths.path_messages import EPSILON, LEAST_VARIANCE
 from kgtool.ops.all_paths.reach import Reach
-from kgtool.ops.graph.incidence import Incidence, in_edges
+from kgtool.ops.graph.csc import CSC, in_edges
 
 # Edges per chunk: at 32 dims of float32, their messages take 128 MiB.
 EDGES = 1 << 20
@@ -87,7 +87,7 @@ def _position_of_rows(reach: Reach, step: int, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=2)
-def _on(device: torch.device, edges: Incidence) -> tuple[Tensor, Tensor, Tensor]:
+def _on(device: torch.device, edges: CSC) -> tuple[Tensor, Tensor, Tensor]:
     """The offsets, sources and types of edges, on a device."""
     arrays = (edges.offsets, edges.source, edges.type)
     offsets, source, type_ = (torch.from_numpy(a).to(device) for a in arrays)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.ops.graph.incidence import Incidence, in_edges
+from kgtool.ops.graph.csc import CSC, in_edges
 from kgtool.ops.runtime.rows import common_size
 
 
@@ -62,7 +62,7 @@ class Reach(Rows):
     """The entities that B heads reach in L steps.
 
     Args:
-        edges: the message graph.
+        edges: the knowledge graph.
         opposite: `(e,)` int32, the inverse of each edge.
         head: `(B,)` int64.
         hidden: `(h,)` bool, for the in-edges of each head, one head after the other: whether the
@@ -75,7 +75,7 @@ class Reach(Rows):
 
     def __init__(
         self,
-        edges: Incidence,
+        edges: CSC,
         opposite: NDArray[np.int32],
         head: NDArray[np.int64],
         hidden: NDArray[np.bool_],
@@ -170,7 +170,7 @@ def _search(offsets, source, head, hidden, hidden_first, node, slot, sizes):  # 
 
 
 def reach(
-    edges: Incidence,
+    edges: CSC,
     opposite: NDArray[np.int32],
     head: Tensor,
     num_steps: int,
@@ -179,7 +179,7 @@ def reach(
     """Find the entities within L edges of each head, by breadth-first search.
 
     Args:
-        edges: the message graph, which must contain the inverse of every edge.
+        edges: the knowledge graph, which must contain the inverse of every edge.
         opposite: `(e,)` int32, the inverse of each edge.
         head: `(B,)` int64.
         num_steps: L.

@@ -24,7 +24,7 @@ from kgtool.ops.all_paths.growth import (
     walk_loss,
 )
 from kgtool.ops.all_paths.reach import Rows
-from kgtool.ops.graph.incidence import Incidence, in_edges
+from kgtool.ops.graph.csc import CSC, in_edges
 from kgtool.ops.runtime.bfloat16 import bits
 from kgtool.ops.runtime.lanes import lanes_of
 
@@ -85,7 +85,7 @@ class Region(Rows):
     """The entities that B heads keep, step by step.
 
     Args:
-        edges: the message graph, which must contain the inverse of every edge.
+        edges: the knowledge graph, which must contain the inverse of every edge.
         head: `(B,)` int64.
         num_types: R, the number of edge types, including inverses.
         most: the maximum number of entities that a step adds for a head. The step reads at most
@@ -101,7 +101,7 @@ class Region(Rows):
 
     def __init__(
         self,
-        edges: Incidence,
+        edges: CSC,
         head: Tensor,
         num_types: int,
         most: int,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.graph.incidence import offsets_of
+from kgtool.ops.graph.csc import offsets_of
 from kgtool.ops.runtime.compiling import match_threads
 from kgtool.ops.runtime.order_by import begins
 

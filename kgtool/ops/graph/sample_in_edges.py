@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.graph.incidence import Incidence
+from kgtool.ops.graph.csc import CSC
 from kgtool.ops.runtime.compiling import match_threads
 from kgtool.ops.runtime.lower_bound import lower_bound
 from kgtool.ops.runtime.mix import mix
@@ -63,7 +63,7 @@ def _sample(offsets, kind, hidden, node, fanout, seed, edge, scale, num_edges): 
 
 
 def sample_in_edges(
-    edges: Incidence, node: Tensor, fanout: int, hidden: Tensor, seed: int
+    edges: CSC, node: Tensor, fanout: int, hidden: Tensor, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sample at most `fanout` in-edges of each node, uniformly and without replacement.
 

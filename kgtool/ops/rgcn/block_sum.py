@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.graph.incidence import Incidence
+from kgtool.ops.graph.csc import CSC
 from kgtool.ops.runtime.compiling import FASTMATH, inlined, match_threads
 
 # The gradient of the blocks is summed in this number of copies, in order: a copy a group of chunks.
@@ -80,7 +80,7 @@ def _backward(  # type: ignore[no-untyped-def] # pragma: no cover
 
 class _BlockSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, blocks: Tensor, scale: Tensor, edges: Incidence) -> Tensor:
+    def forward(ctx: Any, x: Tensor, blocks: Tensor, scale: Tensor, edges: CSC) -> Tensor:
         match_threads()
         out = x.new_zeros(edges.num_destinations, x.shape[1])
         _forward(
@@ -94,20 +94,20 @@ class _BlockSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, blocks, scale = ctx.saved_tensors
-        edges: Incidence = ctx.edges
+        edges: CSC = ctx.edges
+        back = edges.reverse
         match_threads()
         grad_x = torch.zeros_like(x)
         grad_blocks = x.new_zeros(NUM_COPIES, *blocks.shape)
         _backward(
-            edges.reverse_chunks, edges.reverse_offsets, edges.reverse_edge,
-            edges.reverse_destination, edges.type, scale.numpy(),
+            back.chunks, back.offsets, back.edge, back.destination, edges.type, scale.numpy(),
             blocks.detach().transpose(2, 3).contiguous().numpy(), x.detach().numpy(),
             grads[0].contiguous().numpy(), grad_x.numpy(), grad_blocks.numpy(),
         )  # fmt: skip
         return grad_x, grad_blocks.sum(0), None, None
 
 
-def block_sum(x: Tensor, blocks: Tensor, scale: Tensor, edges: Incidence) -> Tensor:
+def block_sum(x: Tensor, blocks: Tensor, scale: Tensor, edges: CSC) -> Tensor:
     """Sum over in-edges with block-diagonal matrices; gradients go to `x` and `blocks`.
 
     Args:

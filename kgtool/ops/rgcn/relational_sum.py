@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.graph.incidence import Incidence
+from kgtool.ops.graph.csc import CSC
 from kgtool.ops.runtime.bfloat16 import bits, product_dtype, read, store_as
 from kgtool.ops.runtime.compiling import FASTMATH, match_threads
 
@@ -64,9 +64,7 @@ def _backward(  # type: ignore[no-untyped-def] # pragma: no cover
 
 class _RelationalSum(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, coefficients: Tensor, scale: Tensor, edges: Incidence
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, coefficients: Tensor, scale: Tensor, edges: CSC) -> Tensor:
         match_threads()
         x = x.to(product_dtype(x))
         out = x.new_empty(edges.num_destinations, coefficients.shape[1], x.shape[1])
@@ -81,19 +79,20 @@ class _RelationalSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, coefficients, scale = ctx.saved_tensors
-        edges: Incidence = ctx.edges
+        edges: CSC = ctx.edges
+        back = edges.reverse
         match_threads()
         grad_x = scale.new_zeros(x.shape)
-        grad_coefficients = scale.new_zeros(len(edges.reverse_chunks) - 1, *coefficients.shape)
+        grad_coefficients = scale.new_zeros(len(back.chunks) - 1, *coefficients.shape)
         _backward(
-            edges.reverse_chunks, edges.reverse_offsets, edges.reverse_edge,
-            edges.reverse_destination, edges.type, scale.numpy(), coefficients.detach().numpy(),
-            bits(x), bits(grads[0].contiguous()), grad_x.numpy(), grad_coefficients.numpy(),
+            back.chunks, back.offsets, back.edge, back.destination, edges.type,
+            scale.numpy(), coefficients.detach().numpy(), bits(x), bits(grads[0].contiguous()),
+            grad_x.numpy(), grad_coefficients.numpy(),
         )  # fmt: skip
         return grad_x, grad_coefficients.sum(0), None, None
 
 
-def relational_sum(x: Tensor, coefficients: Tensor, scale: Tensor, edges: Incidence) -> Tensor:
+def relational_sum(x: Tensor, coefficients: Tensor, scale: Tensor, edges: CSC) -> Tensor:
     """Sum over in-edges, weighted for each basis; gradients go to `x` and `coefficients`.
 
     Args:

@@ -1,4 +1,4 @@
-"""Find the known answers of queries among given entities, in a message graph."""
+"""Find the known answers of queries among given entities, in the knowledge graph."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.graph.incidence import Incidence
+from kgtool.ops.graph.csc import CSC
 from kgtool.ops.runtime.compiling import match_threads
 from kgtool.ops.runtime.lower_bound import lower_bound
 
@@ -31,13 +31,13 @@ def _mark(offsets, source, kind, head, relation, entity, known):  # type: ignore
                 known[i, j] = begin < end and source[begin] == entity[j]
 
 
-def known_among(edges: Incidence, head: Tensor, inverse: Tensor, entity: Tensor) -> Tensor:
+def known_among(edges: CSC, head: Tensor, inverse: Tensor, entity: Tensor) -> Tensor:
     """Whether `(head, r, entity)` is an edge, for queries `(head, r, ?)` and entities.
 
     The answers to a query are the sources of the head's in-edges of the inverse relation.
 
     Args:
-        edges: a message graph with the inverse of every edge, sorted by destination, type and
+        edges: a knowledge graph with the inverse of every edge, sorted by destination, type and
             source.
         head, inverse: `(q,)` int64, the queries' heads and the ids of `r⁻¹`.
         entity: `(k,)` int64, ascending.

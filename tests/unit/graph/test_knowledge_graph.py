@@ -1,17 +1,21 @@
-"""The heterograph and the message graph, held against sets of triples."""
+"""The heterograph and the knowledge graph, held against sets of triples."""
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import dgl
 import pytest
 import torch
 
-from kgtool.data.dataset import KGDataset, invert, with_inverses
-from kgtool.graph.knowledge_graph import ENTITY, MessageGraph, edge_type, to_heterograph
+import kgtool
+from kgtool.config import Config
+from kgtool.data.dataset import ENTITY, KGDataset, edge_type, invert, with_inverses
+from kgtool.graph.knowledge_graph import KnowledgeGraph
+from kgtool.ops import CSC
 from tests.support.graphs import Triple, edges_of, random_dataset, tensor_of, tuples_of
-from tests.support.runs import in_memory
+from tests.support.runs import all_paths_config, in_memory, ring, tiny_config, write_folder
 
 # 3 relations give ids of one digit, 12 of two (24 ids), 60 of three (120 ids).
 SIZES = [(12, 3, 50), (15, 12, 60), (20, 60, 90)]
@@ -27,12 +31,9 @@ def expected_edges(dataset: KGDataset) -> list[Triple]:
     return tuples_of(with_inverses(dataset.train, dataset.num_relations))
 
 
-def one_way_graph() -> MessageGraph:
+def one_way_graph() -> KnowledgeGraph:
     """One edge, without its inverse."""
-    nothing = torch.tensor([], dtype=torch.long)
-    edge = (torch.tensor([0]), torch.tensor([1]))
-    edges = {(ENTITY, "r0", ENTITY): edge, (ENTITY, "r1", ENTITY): (nothing, nothing)}
-    return MessageGraph.from_heterograph(dgl.heterograph(edges, num_nodes_dict={ENTITY: 3}))
+    return KnowledgeGraph(CSC.from_edges(torch.tensor([0]), torch.tensor([1]), None, 3, 3), 2)
 
 
 def test_edge_types_sort_as_their_ids() -> None:
@@ -44,32 +45,51 @@ def test_edge_types_sort_as_their_ids() -> None:
         assert names == sorted(names)
 
 
-def test_heterograph_has_each_relation_and_inverse_as_its_own_type(dataset: KGDataset) -> None:
-    graph = to_heterograph(dataset)
-    num_ids = 2 * dataset.num_relations
+def test_heterograph_has_each_relation_as_its_own_type(dataset: KGDataset) -> None:
+    graph = dataset.graph
+    assert graph is dataset.graph
+    assert graph.idtype == torch.int32
     assert graph.ntypes == [ENTITY]
     assert graph.num_nodes(ENTITY) == dataset.num_entities
-    assert graph.etypes == [edge_type(relation, num_ids) for relation in range(num_ids)]
-    edges = expected_edges(dataset)
-    for relation in range(num_ids):
-        name = edge_type(relation, num_ids)
+    count = dataset.num_relations
+    names = [edge_type(relation, count) for relation in range(count)]
+    assert graph.canonical_etypes == [(ENTITY, name, ENTITY) for name in names]
+    for relation, name in enumerate(names):
         assert graph.get_etype_id(name) == relation
         head, tail = graph.edges(etype=name)
-        assert sorted(zip(head.tolist(), tail.tolist(), strict=True)) == sorted(
-            (h, t) for h, r, t in edges if r == relation
-        )
+        of_relation = dataset.train[dataset.train[:, 1] == relation]
+        assert torch.equal(torch.stack([head, tail], dim=1), of_relation[:, [0, 2]].int())
 
 
 def test_relations_without_train_edges_keep_a_type(dataset: KGDataset) -> None:
     empty = dataset.num_relations - 2
     assert empty not in dataset.train[:, 1]
-    graph = to_heterograph(dataset)
-    for relation in (empty, empty + dataset.num_relations):
-        assert graph.num_edges(edge_type(relation, 2 * dataset.num_relations)) == 0
+    assert dataset.graph.num_edges(edge_type(empty, dataset.num_relations)) == 0
 
 
-def test_message_graph_is_train_and_inverses_in_order(dataset: KGDataset) -> None:
-    graph = MessageGraph.from_dataset(dataset)
+def test_the_flat_graph_shares_the_arrays_of_the_kernels(dataset: KGDataset) -> None:
+    graph = KnowledgeGraph.from_dataset(dataset)
+    flat = graph.flat
+    assert flat.idtype == torch.int32
+    assert flat.is_homogeneous
+    assert flat.formats()["created"] == ["csc"]
+    indptr, indices, ids = flat.adj_tensors("csc")
+    assert len(ids) == 0
+    pairs = [
+        (indptr, graph.csc.offsets), (indices, graph.csc.source),
+        (flat.edata[dgl.ETYPE], graph.csc.type),
+    ]  # fmt: skip
+    for theirs, ours in pairs:
+        assert theirs.dtype == torch.int32
+        assert theirs.data_ptr() == ours.ctypes.data
+        assert theirs.tolist() == ours.tolist()
+    head, tail = flat.edges()
+    triples = torch.stack([head, flat.edata[dgl.ETYPE], tail], dim=1)
+    assert tuples_of(triples) == edges_of(graph)
+
+
+def test_knowledge_graph_is_train_and_inverses_in_order(dataset: KGDataset) -> None:
+    graph = KnowledgeGraph.from_dataset(dataset)
     edges = edges_of(graph)
     assert sorted(edges) == sorted(expected_edges(dataset))
     assert edges == sorted(edges, key=lambda edge: (edge[2], edge[1], edge[0]))
@@ -84,21 +104,34 @@ def test_message_graph_is_train_and_inverses_in_order(dataset: KGDataset) -> Non
     assert set(edges).isdisjoint(tuples_of(held_out))
 
 
-def test_message_graph_is_that_of_the_heterograph(dataset: KGDataset) -> None:
-    graph = MessageGraph.from_dataset(dataset)
-    twin = MessageGraph.from_heterograph(to_heterograph(dataset))
-    assert vars(graph).keys() == vars(twin).keys()
-    for name, value in vars(graph).items():
-        other = getattr(twin, name)
-        if isinstance(value, torch.Tensor):
-            assert value.dtype == other.dtype == torch.int64
-            assert torch.equal(value, other), name
-        else:
-            assert value == other
+def test_knowledge_graph_is_that_of_dgl(dataset: KGDataset) -> None:
+    """DGL's own flat graph of the heterograph holds the same edges, without the inverses."""
+    graph = KnowledgeGraph.from_dataset(dataset)
+    flat = dgl.to_homogeneous(dataset.graph)
+    head, tail = flat.edges()
+    direct = tuples_of(torch.stack([head, flat.edata[dgl.ETYPE], tail], dim=1))
+    assert sorted(direct) == sorted(e for e in edges_of(graph) if e[1] < dataset.num_relations)
+    for name in ("offsets", "head", "relation", "tail", "inverse"):
+        assert getattr(graph, name).dtype == torch.int32, name
+
+
+def test_some_entities_hold_the_edges_into_them(dataset: KGDataset) -> None:
+    held = torch.arange(dataset.num_entities) % 3 == 1
+    part = KnowledgeGraph.from_dataset(dataset, held)
+    whole = edges_of(KnowledgeGraph.from_dataset(dataset))
+    assert edges_of(part) == [edge for edge in whole if held[edge[2]]]
+    assert part.num_entities == dataset.num_entities
+
+
+def test_triples_of_some_edges(dataset: KGDataset) -> None:
+    graph = KnowledgeGraph.from_dataset(dataset)
+    edges = torch.randperm(graph.num_edges, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(graph.triples(edges), graph.triples()[edges])
+    assert graph.triples().dtype == graph.triples(edges).dtype == torch.int64
 
 
 def test_groups_are_numbered_by_tail_and_relation(dataset: KGDataset) -> None:
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     pairs = [(tail, relation) for _, relation, tail in edges_of(graph)]
     number = {pair: i for i, pair in enumerate(sorted(set(pairs)))}
     assert graph.group.tolist() == [number[pair] for pair in pairs]
@@ -107,12 +140,12 @@ def test_groups_are_numbered_by_tail_and_relation(dataset: KGDataset) -> None:
 
 
 def test_a_subgraph_is_the_graph_of_some_triples(dataset: KGDataset) -> None:
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     kept = graph.draw(0.5, torch.Generator().manual_seed(0))
     part = graph.subgraph(kept)
     train = [t for t in edges_of(part) if t[1] < dataset.num_relations]
     assert 0 < len(train) < len(dataset.train)
-    same = MessageGraph.from_dataset(
+    same = KnowledgeGraph.from_dataset(
         in_memory(train, [], [], dataset.num_entities, dataset.num_relations)
     )
     assert edges_of(part) == edges_of(same)
@@ -121,7 +154,7 @@ def test_a_subgraph_is_the_graph_of_some_triples(dataset: KGDataset) -> None:
 
 
 def test_find_and_inverse(dataset: KGDataset) -> None:
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     edges = edges_of(graph)
     shuffled = with_inverses(dataset.train, dataset.num_relations)
     assert [edges[i] for i in graph.find(shuffled).tolist()] == tuples_of(shuffled)
@@ -155,7 +188,7 @@ def test_an_edge_without_its_inverse_is_refused() -> None:
 
 
 def test_scale_is_one_over_the_kept_edges_of_the_group(dataset: KGDataset) -> None:
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     kept = torch.rand(graph.num_edges, generator=torch.Generator().manual_seed(2)) < 0.6
     kept[graph.group == graph.group[0]] = False  # a group that loses all
     for mask in (None, kept, torch.ones_like(kept), torch.zeros_like(kept)):
@@ -175,12 +208,12 @@ def test_edge_types_out_of_order_are_refused() -> None:
     for names in (["likes", "knows"], [f"r{i}" for i in range(12)], ["r1", "r2"]):
         graph = dgl.heterograph({(ENTITY, name, ENTITY): pair for name in names})
         with pytest.raises(ValueError, match="relation ids in order"):
-            MessageGraph.from_heterograph(graph)
+            KnowledgeGraph.from_heterograph(graph)
 
 
 def test_graph_without_edges() -> None:
     nothing = torch.tensor([], dtype=torch.long)
-    graph = MessageGraph(3, 4, nothing, nothing, nothing, nothing)
+    graph = KnowledgeGraph(CSC.from_edges(nothing, nothing, None, 3, 3), 4)
     assert (graph.num_edges, graph.num_groups) == (0, 0)
     assert graph.groups.shape == (0, 2)
     assert graph.inverse.tolist() == []
@@ -188,3 +221,31 @@ def test_graph_without_edges() -> None:
     assert graph.scale(None, torch.float64).tolist() == []
     with pytest.raises(ValueError, match="no edge"):
         graph.find(tensor_of([(0, 0, 1)]))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        tiny_config(),
+        all_paths_config(),
+        tiny_config(encoder={"fanout": 3}, negatives=20, optimizer="adagrad"),
+    ],
+    ids=["one path", "all paths", "drawn"],
+)
+def test_runs_go_through_the_dgl_graph(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: Config
+) -> None:
+    folder = write_folder(ring(), tmp_path / "ring")
+    run = kgtool.train(config, kgtool.load_dataset(folder), tmp_path / "run", progress=False)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise LookupError("no DGL")
+
+    monkeypatch.setattr(dgl, "heterograph", refuse)
+    data = kgtool.load_dataset(folder)
+    with pytest.raises(LookupError, match="no DGL"):
+        kgtool.train(config, data, tmp_path / "other", progress=False)
+    with pytest.raises(LookupError, match="no DGL"):
+        kgtool.evaluate(run)
+    with pytest.raises(LookupError, match="no DGL"):
+        kgtool.predict(run, [("e000", "r002", "?")])

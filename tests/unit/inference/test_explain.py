@@ -12,7 +12,7 @@ import kgtool
 from kgtool.cli import app
 from kgtool.data.dataset import Vocabulary
 from kgtool.errors import ConfigError, DataError, RunError
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.inference.explain import Explanation, NamedPath, Path, explain_triple, name_path
 from kgtool.inference.plot import save_picture
 from kgtool.ops import path_rows
@@ -27,7 +27,7 @@ from tests.unit.models.test_all_paths import edges_without, make_decoder
 def test_all_paths_together_are_the_score(seed):
     torch.manual_seed(seed)
     dataset = random_dataset(seed, num_entities=6, num_train=12)
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
     with torch.no_grad():
         decoder.bias.zero_()
@@ -57,7 +57,7 @@ def test_all_paths_together_are_the_score(seed):
 def test_a_beam_keeps_the_strongest():
     torch.manual_seed(3)
     dataset = random_dataset(3)
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
     triple = tuple(dataset.test[0].tolist())
     assert len(triple) == 3
@@ -70,7 +70,7 @@ def test_a_beam_keeps_the_strongest():
 def test_an_edge_does_not_explain_itself():
     torch.manual_seed(4)
     dataset = random_dataset(4)
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
     for head, relation, tail in dataset.train.tolist()[:8]:
         for path in explain_triple(decoder, graph, (head, relation, tail)):
@@ -83,7 +83,7 @@ def test_an_edge_does_not_explain_itself():
 def test_rows_of_torch_are_those_of_the_kernels():
     torch.manual_seed(5)
     dataset = random_dataset(5)
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
     reached = decoder.reach(graph, torch.tensor([2]))
     before, after = decoder.states(reached)[:2]

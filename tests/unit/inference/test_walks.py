@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kgtool.data.dataset import KGDataset
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.inference.walks import likeliest_routes, next_steps, walk_ends
 from tests.support.graphs import edges_of, random_dataset
 from tests.unit.models.test_walk_gru import R, Slow, make_reader
@@ -18,9 +18,9 @@ LONGEST = 3
 
 
 @pytest.fixture(scope="module")
-def graph() -> MessageGraph:
+def graph() -> KnowledgeGraph:
     dataset: KGDataset = random_dataset(8)
-    return MessageGraph.from_dataset(dataset)
+    return KnowledgeGraph.from_dataset(dataset)
 
 
 @torch.no_grad()
@@ -36,7 +36,7 @@ def every_route(slow: Slow, head: int, tail: int | None) -> dict[tuple[int, ...]
 @pytest.mark.parametrize("tail", [None, 4])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_wide_beam_finds_what_enumeration_finds(
-    graph: MessageGraph, seed: int, tail: int | None
+    graph: KnowledgeGraph, seed: int, tail: int | None
 ) -> None:
     reader = make_reader(seed)
     expected = every_route(Slow(reader), 1, tail)
@@ -52,7 +52,7 @@ def test_a_wide_beam_finds_what_enumeration_finds(
             assert route.arrives == (None if tail is None else tail in reached)
 
 
-def test_a_narrow_beam_gives_paths_of_the_same_probability(graph: MessageGraph) -> None:
+def test_a_narrow_beam_gives_paths_of_the_same_probability(graph: KnowledgeGraph) -> None:
     reader = make_reader(1)
     expected = every_route(Slow(reader), 1, None)
     found = likeliest_routes(reader, graph, 1, None, LONGEST, 5, beam=2)
@@ -63,7 +63,7 @@ def test_a_narrow_beam_gives_paths_of_the_same_probability(graph: MessageGraph) 
     assert values == sorted(values, reverse=True)
 
 
-def test_a_shorter_search_gives_the_short_paths(graph: MessageGraph) -> None:
+def test_a_shorter_search_gives_the_short_paths(graph: KnowledgeGraph) -> None:
     reader = make_reader(2)
     expected = every_route(Slow(reader), 0, None)
     found = likeliest_routes(reader, graph, 0, None, 1, 50)
@@ -75,7 +75,7 @@ def test_a_shorter_search_gives_the_short_paths(graph: MessageGraph) -> None:
 @pytest.mark.parametrize("walk", [([3], []), ([3, 0, 2], [1, 5])])
 @pytest.mark.parametrize("relations_at_a_time", [1, 16])
 def test_next_steps_are_the_best_of_all(
-    graph: MessageGraph,
+    graph: KnowledgeGraph,
     monkeypatch: pytest.MonkeyPatch,
     walk: tuple[list[int], list[int]],
     relations_at_a_time: int,
@@ -105,7 +105,7 @@ def test_next_steps_are_the_best_of_all(
             assert step.known == ((entities[-1], step.relation, step.entity) in edges)
 
 
-def test_ends_of_walks(graph: MessageGraph) -> None:
+def test_ends_of_walks(graph: KnowledgeGraph) -> None:
     for path in ([], [0], [0, 3], [5, 2, 2], [1, 1, 4]):
         for head in (0, 5, 11):
             found = torch.nonzero(walk_ends(graph, head, path)).flatten().tolist()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kgtool.data.dataset import KGDataset
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder, Feed
 from kgtool.models.model import PathModel
 from kgtool.models.scorers import PathScorer
@@ -82,16 +82,16 @@ def by_definition(
     return states
 
 
-def edges_without(graph: MessageGraph, gone: set[int]) -> list[tuple[int, int, int]]:
+def edges_without(graph: KnowledgeGraph, gone: set[int]) -> list[tuple[int, int, int]]:
     triples = torch.stack([graph.head, graph.relation, graph.tail], dim=1).tolist()
     return [(h, r, t) for e, (h, r, t) in enumerate(triples) if e not in gone]
 
 
-def in_edges(graph: MessageGraph, heads: Tensor) -> list[list[int]]:
+def in_edges(graph: KnowledgeGraph, heads: Tensor) -> list[list[int]]:
     return [torch.nonzero(graph.tail == h).flatten().tolist() for h in heads.tolist()]
 
 
-def hide(graph: MessageGraph, heads: Tensor) -> tuple[Tensor, list[set[int]]]:
+def hide(graph: KnowledgeGraph, heads: Tensor) -> tuple[Tensor, list[set[int]]]:
     """A third of each head's in-edges hidden with their inverses: the mask, and edges by head."""
     masks, gone = [], []
     for edges in in_edges(graph, heads):
@@ -106,7 +106,7 @@ def hide(graph: MessageGraph, heads: Tensor) -> tuple[Tensor, list[set[int]]]:
 def test_states_are_those_of_the_definition(seed):
     torch.manual_seed(seed)
     dataset = random_dataset(seed)
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
     heads = torch.tensor([0, 5, 5, dataset.num_entities - 1, 3])
     mask, gone = hide(graph, heads)
@@ -130,7 +130,7 @@ def test_states_are_those_of_the_definition(seed):
 def test_an_encoder_feeds_the_start_the_end_and_the_queries():
     torch.manual_seed(12)
     dataset = random_dataset(12)
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
     feed = Feed(
         torch.randn(dataset.num_entities, DIM).double(),
@@ -159,7 +159,7 @@ def test_along_a_chain_it_is_torchs_cell(length):
     torch.manual_seed(length)
     chain = [(i, i % 2, i + 1) for i in range(length)]
     dataset = in_memory(chain, chain, chain, length + 1, 2)
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset, steps=length)
     cell = torch_cell(decoder)
     reached = decoder.reach(graph, torch.tensor([0]))
@@ -176,7 +176,7 @@ def test_along_a_chain_it_is_torchs_cell(length):
 def test_a_hidden_edge_is_an_edge_that_is_not_there():
     torch.manual_seed(0)
     dataset = random_dataset(1)
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
     head, relation, tail = next(t for t in dataset.train.tolist() if t[0] != t[2])
     edge = int(graph.find(torch.tensor([[head, relation, tail]])))
@@ -185,7 +185,7 @@ def test_a_hidden_edge_is_an_edge_that_is_not_there():
     kept = dataset.train[(dataset.train != torch.tensor([head, relation, tail])).any(1)]
     without = KGDataset("x", None, dataset.vocabulary, kept, dataset.valid, dataset.test)
     hidden = decoder.reach(graph, torch.tensor([head]), mask)
-    absent = decoder.reach(MessageGraph.from_dataset(without), torch.tensor([head]))
+    absent = decoder.reach(KnowledgeGraph.from_dataset(without), torch.tensor([head]))
     assert torch.equal(decoder(hidden), decoder(absent))
     whole = decoder.reach(graph, torch.tensor([head]))
     assert not torch.equal(decoder(hidden)[0], decoder(whole)[0])
@@ -197,7 +197,7 @@ def test_targets_do_not_show_in_their_own_pass(kind, dropout):
     """Flipping the presence of any target edge changes no state, so no score."""
     torch.manual_seed(1)
     dataset = random_dataset(2)
-    whole = MessageGraph.from_dataset(dataset)
+    whole = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
     sampler = PassSampler(whole, targets=2, share=0.5, hide=kind, edge_dropout=dropout)
     for head in torch.unique(dataset.train[:, [0, 2]]).tolist():
@@ -214,7 +214,7 @@ def test_targets_do_not_show_in_their_own_pass(kind, dropout):
             gone = {e for e, (h, _, t) in enumerate(edges) if (h, t) in pairs}
         r, n = dataset.num_relations, dataset.num_entities
         kept = [(h, k, t) for h, k, t in edges_without(graph, gone) if k < r]
-        without = MessageGraph.from_dataset(in_memory(kept, [], [], n, r))
+        without = KnowledgeGraph.from_dataset(in_memory(kept, [], [], n, r))
         seen = decoder(decoder.reach(graph, batch.head, batch.hidden))
         assert (graph is whole) == (dropout == 0)
         assert torch.equal(seen, decoder(decoder.reach(without, batch.head)))
@@ -223,7 +223,7 @@ def test_targets_do_not_show_in_their_own_pass(kind, dropout):
 def test_gradients():
     torch.manual_seed(2)
     dataset = random_dataset(3, num_entities=7, num_train=14)
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset, dim=3)
     heads = torch.tensor([0, 2, 2])
     reached = decoder.reach(graph, heads, hide(graph, heads)[0])
@@ -241,7 +241,7 @@ def test_gradients():
 def test_contexts_are_passes_with_other_weights():
     torch.manual_seed(3)
     dataset = random_dataset(3)
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
     reached = decoder.reach(graph, torch.tensor([0, 4]))
     weight = torch.randn(2, 2 * dataset.num_relations, DIM).double()
@@ -261,7 +261,7 @@ def test_bfloat16_is_near_and_float32_nearer():
     torch.manual_seed(4)
     dataset = random_dataset(4)
     decoder = make_decoder(dataset, dim=32)
-    reached = decoder.reach(MessageGraph.from_dataset(dataset), torch.tensor([0, 1]))
+    reached = decoder.reach(KnowledgeGraph.from_dataset(dataset), torch.tensor([0, 1]))
     exact = decoder(reached)
     single = decoder.float()(reached)
     with torch.autocast("cpu", torch.bfloat16):
@@ -284,7 +284,7 @@ def test_threads_change_nothing():
     torch.manual_seed(5)
     dataset = random_dataset(5)
     decoder = make_decoder(dataset).float()
-    reached = decoder.reach(MessageGraph.from_dataset(dataset), torch.arange(9))
+    reached = decoder.reach(KnowledgeGraph.from_dataset(dataset), torch.arange(9))
     found, threads = [], torch.get_num_threads()
     try:
         for count in (1, 2):
@@ -339,7 +339,7 @@ def test_the_loss_is_a_softmax_over_all_entities():
 
 
 def scorer_of(dataset: KGDataset) -> PathScorer:
-    model = PathModel(make_decoder(dataset, steps=2), MessageGraph.from_dataset(dataset))
+    model = PathModel(make_decoder(dataset, steps=2), KnowledgeGraph.from_dataset(dataset))
     return model.scorer()
 
 
@@ -373,7 +373,7 @@ def test_scores_of_bfloat16_passes_are_float32_and_near():
     torch.manual_seed(7)
     dataset = random_dataset(7, num_entities=30)
     decoder = make_decoder(dataset, steps=2, dim=16).float()
-    scorer = PathModel(decoder, MessageGraph.from_dataset(dataset)).scorer()
+    scorer = PathModel(decoder, KnowledgeGraph.from_dataset(dataset)).scorer()
     hr = torch.cartesian_prod(torch.arange(30), torch.arange(2))
     exact = scorer.score_t(hr)
     with torch.autocast("cpu", torch.bfloat16):
@@ -405,7 +405,7 @@ def test_embeddings_are_states_of_an_entitys_own_pass():
 @pytest.mark.parametrize("kind", ["edge", "pair"])
 def test_sampled_targets(kind):
     dataset = random_dataset(10, num_train=60)
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     sampler = PassSampler(graph, targets=3, share=0.34, hide=kind)
     heads = torch.unique(graph.tail).repeat(2)
     torch.manual_seed(0)
@@ -432,7 +432,7 @@ def test_sampled_targets(kind):
 
 
 def test_edges_drop_out_with_their_inverses_but_at_heads():
-    graph = MessageGraph.from_dataset(random_dataset(3, num_entities=40, num_train=200))
+    graph = KnowledgeGraph.from_dataset(random_dataset(3, num_entities=40, num_train=200))
     sampler = PassSampler(graph, targets=3, share=0.34, hide="edge", edge_dropout=0.4)
     plain = PassSampler(graph, targets=3, share=0.34, hide="edge")
     heads = torch.tensor([5, 9])
@@ -455,7 +455,7 @@ def test_edges_drop_out_with_their_inverses_but_at_heads():
 
 def test_heads_are_drawn_by_the_square_root_of_their_degree():
     dataset = random_dataset(11, num_entities=6, num_train=40)
-    sampler = PassSampler(MessageGraph.from_dataset(dataset), 1, 0.5, "edge")
+    sampler = PassSampler(KnowledgeGraph.from_dataset(dataset), 1, 0.5, "edge")
     assert torch.equal(sampler.order(3, 1), sampler.order(3, 1))
     assert not torch.equal(sampler.order(3, 1), sampler.order(3, 2))
     drawn = torch.cat([sampler.order(0, epoch) for epoch in range(4000)])

@@ -13,7 +13,7 @@ import kgtool
 from kgtool.config import AllPathsConfig
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.model import PathModel
 from kgtool.ops import path_loss, path_step
@@ -43,7 +43,7 @@ def test_a_step_is_the_kernels(monkeypatch, chunk):
     monkeypatch.setattr(path_step_torch, "EDGES", chunk)
     torch.manual_seed(0)
     dataset = random_dataset(3, num_train=40)
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
     heads = torch.tensor([0, 5, 5, dataset.num_entities - 1, 3])
     reached = decoder.reach(graph, heads, hide(graph, heads)[0])
@@ -89,7 +89,7 @@ def test_precision_follows_the_device():
 def objective_on(device: str, dataset: KGDataset) -> tuple[PathModel, AllPathsObjective]:
     torch.manual_seed(0)
     decoder = AllPathsDecoder(dataset.num_relations, 16, 3, 8).double()
-    model = PathModel(decoder, MessageGraph.from_dataset(dataset)).to(device)
+    model = PathModel(decoder, KnowledgeGraph.from_dataset(dataset)).to(device)
     answers = AnswerIndex(
         with_inverses(dataset.train, dataset.num_relations), 2 * dataset.num_relations
     )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.model import KGModel
 from kgtool.models.path_gru import GRUCell, OnePathDecoder
 from kgtool.models.rgcn import RGCNEncoder
@@ -135,7 +135,7 @@ def random_model(seed: int, num_layers: int, product: bool = False) -> KGModel:
     )
     decoder = OnePathDecoder(dataset.num_entities, 6, 0.3, 0.3, product)
     nn.init.normal_(decoder.bias)
-    return KGModel(encoder, decoder, MessageGraph.from_dataset(dataset)).double()
+    return KGModel(encoder, decoder, KnowledgeGraph.from_dataset(dataset)).double()
 
 
 def test_the_product_is_distmult_and_a_path_its_composition() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.random_walk import Walks, WalkSampler
 from kgtool.models.path_gru import OnePathDecoder, WalkReadout
 from kgtool.models.walk_gru import WalkReader
@@ -37,7 +37,7 @@ def make_reader(
 
 
 def some_walks(count: int = 9) -> Walks:
-    graph = MessageGraph.from_dataset(random_dataset(8))
+    graph = KnowledgeGraph.from_dataset(random_dataset(8))
     return WalkSampler(graph, MAX_LENGTH, torch.Generator().manual_seed(3)).walks(count)
 
 

@@ -13,18 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kgtool.ops import (
-    Incidence,
+    CSC,
     block_sum,
     count_better,
     count_better_listed,
     entity_loss,
     relational_sum,
 )
-from kgtool.ops.graph.incidence import NUM_CHUNKS
+from kgtool.ops.graph.csc import NUM_CHUNKS
 from kgtool.ops.runtime.bfloat16 import bits, read, store_as
 from kgtool.ops.scoring.entity_loss import CHUNK, Loss, Targets
 
-Op = Callable[[Tensor, Tensor, Tensor, Incidence], Tensor]
+Op = Callable[[Tensor, Tensor, Tensor, CSC], Tensor]
 OPS = pytest.mark.parametrize("op", [relational_sum, block_sum])
 NUM_TYPES = 4
 
@@ -42,9 +42,7 @@ class Edges:
         self.destination, self.type = destination[order], type_[order]
         self.scale = torch.rand(count, dtype=torch.float64) + 0.1
         self.scale[torch.rand(count) < 0.3] = 0
-        self.index = Incidence.from_edges(
-            self.source, self.destination, self.type, sources, destinations
-        )
+        self.index = CSC.from_edges(self.source, self.destination, self.type, sources, destinations)
 
     def inputs(self, op: Op, dims: int = 6) -> tuple[Tensor, Tensor]:
         """Features, and coefficients `(types, 3)` or blocks `(types, 3, dims / 3, dims / 3)`."""
@@ -237,18 +235,18 @@ def test_sums_refuse_what_does_not_fit(op: Op) -> None:
         ([0, 1], [0, 1], [0, -1], "edge type"),
     ],
 )
-def test_incidence_refuses_bad_ids(
+def test_csc_refuses_bad_ids(
     source: list[int], destination: list[int], type_: list[int], message: str
 ) -> None:
     heads, tails, types = (torch.tensor(ids) for ids in (source, destination, type_))
     with pytest.raises(ValueError, match=message):
-        Incidence.from_edges(heads, tails, types, num_sources=3, num_destinations=2)
+        CSC.from_edges(heads, tails, types, num_sources=3, num_destinations=2)
 
 
-def test_incidence_chunks_cover_every_node_once() -> None:
+def test_csc_chunks_cover_every_node_once() -> None:
     for sizes in [(1, 1, 0), (3, 200, 50), (200, 3, 5000)]:
         index = Edges(7, *sizes).index
-        for chunks, size in ((index.chunks, sizes[1]), (index.reverse_chunks, sizes[0])):
+        for chunks, size in ((index.chunks, sizes[1]), (index.reverse.chunks, sizes[0])):
             assert len(chunks) == NUM_CHUNKS + 1
             assert (chunks[0], chunks[-1]) == (0, size)
             assert (chunks[1:] >= chunks[:-1]).all()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kgtool.ops import find_edges, offsets_of, order_by
+from kgtool.ops import CSC, find_edges, order_by
 
 SIZES = (5, 3, 4)
 ROWS = st.lists(st.tuples(*(st.integers(0, size - 1) for size in SIZES)), max_size=60)
@@ -51,7 +51,8 @@ def test_edges_are_found_where_they_are(
     place = {edge: i for i, edge in enumerate(edges)}
     asked = edges[::-1] + others
     head, relation, tail = _columns(edges)
-    found = find_edges(offsets_of(tail, SIZES[2]), relation, head, _columns(asked))
+    index = CSC.from_edges(head, tail, relation, SIZES[0], SIZES[2])
+    found = find_edges(index, torch.tensor(asked, dtype=torch.long).reshape(-1, 3))
     assert found.tolist() == [place.get(triple, -1) for triple in asked]
 
 

@@ -18,11 +18,11 @@ from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import ConfigError, ScoreError
 from kgtool.evaluation.ranking import rank_tails
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.inference.explain import explain_triple
 from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.model import PathModel
-from kgtool.ops import Reach, Region, Task
+from kgtool.ops import CSC, Reach, Region, Task
 from kgtool.ops.all_paths import growth, region
 from kgtool.ops.runtime.mix import mix
 from kgtool.storage.checkpoint import load_tensors
@@ -38,9 +38,9 @@ PLENTY = 1000
 NOTHING = torch.empty(0, dtype=torch.long)
 
 
-def a_graph(seed: int) -> tuple[KGDataset, MessageGraph]:
+def a_graph(seed: int) -> tuple[KGDataset, KnowledgeGraph]:
     dataset = random_dataset(seed, num_entities=40, num_train=150)
-    return dataset, MessageGraph.from_dataset(dataset)
+    return dataset, KnowledgeGraph.from_dataset(dataset)
 
 
 def with_budget(decoder: AllPathsDecoder, max_entities: int) -> AllPathsDecoder:
@@ -95,7 +95,7 @@ class Definition(NamedTuple):
 
 def by_definition(
     decoder: AllPathsDecoder,
-    graph: MessageGraph,
+    graph: KnowledgeGraph,
     head: int,
     gone: set[int],
     wanted: set[int],
@@ -225,7 +225,7 @@ def test_targets_are_no_edges_of_their_pass(kind, budget):
 
 def test_edges_drop_out_with_their_inverses_but_at_the_head():
     dataset = random_dataset(3, num_entities=40, num_train=400)
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     decoder = with_budget(make_decoder(dataset), PLENTY)
     half, all_edges = dataset.num_relations, set(edges_of(graph))
     away = {(h, r, t) for h, r, t in all_edges if 0 not in (h, t)}
@@ -274,13 +274,11 @@ def test_a_hub_takes_the_time_of_the_budget(monkeypatch, head, leaves):
     """A star: the hub is 0; all leaves have one relation, except one leaf with another."""
     into = torch.arange(1, leaves + 1)
     kind = (into == leaves).long()
-    graph = MessageGraph(
-        leaves + 1, 4,
-        head=torch.cat([into, torch.zeros_like(into)]),
-        relation=torch.cat([kind, 2 + kind]),
-        tail=torch.cat([torch.zeros_like(into), into]),
-        group=torch.empty(0),
+    edges = CSC.from_edges(
+        torch.cat([into, torch.zeros_like(into)]), torch.cat([torch.zeros_like(into), into]),
+        torch.cat([kind, 2 + kind]), leaves + 1, leaves + 1,
     )  # fmt: skip
+    graph = KnowledgeGraph(edges, 4)
     read: list[tuple[int, int, int]] = []
     read_edges = growth.read_edges
 
@@ -395,7 +393,7 @@ def test_a_walk_learns_to_find_what_is_asked():
             for t in rng.choice(n, 4, replace=False).tolist():
                 facts.append((h, r, t))
     second = {h: [t for a, r, t in facts if a == h and r == 2] for h in range(n)}
-    graph = MessageGraph.from_dataset(in_memory(facts, [], [], n, 5))
+    graph = KnowledgeGraph.from_dataset(in_memory(facts, [], [], n, 5))
     decoder = AllPathsDecoder(5, 8, 2, 4, max_entities=30)
     optimizer = torch.optim.Adam([decoder.priority], lr=0.1)
 

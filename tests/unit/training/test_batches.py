@@ -10,7 +10,7 @@ import torch
 
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.random_walk import Walks, WalkSampler
 from kgtool.training.batches import Batch, epoch_order, link_queries
 from tests.support.graphs import edges_of, random_dataset, tuples_of
@@ -26,7 +26,7 @@ def test_link_queries_give_every_known_tail_once(dataset: KGDataset) -> None:
     num_ids = 2 * dataset.num_relations
     triples = with_inverses(dataset.train, dataset.num_relations)
     answers = AnswerIndex(triples, num_ids)
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     edges = edges_of(graph)
     edge_of_answer = graph.find(answers.triples())
     tails = defaultdict(set)
@@ -71,7 +71,7 @@ def test_epoch_order_is_a_permutation_by_seed_and_epoch() -> None:
     assert sorted(epoch_order(5, 2**62, 10**6).tolist()) == list(range(5))
 
 
-def ends(graph: MessageGraph, head: int, path: list[int]) -> set[int]:
+def ends(graph: KnowledgeGraph, head: int, path: list[int]) -> set[int]:
     """The entities at the end of a path, by following every edge of each relation."""
     reached = {head}
     for relation in path:
@@ -88,7 +88,7 @@ def paths_of(batch: Batch) -> list[list[int]]:
 
 @pytest.mark.parametrize("max_length", [2, 4])
 def test_walks_follow_edges(dataset: KGDataset, max_length: int) -> None:
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     torch.manual_seed(10)
     batch = Batch.of_walks(WalkSampler(graph, max_length).walks(300, least=2))
     assert batch.path.shape == (300, max_length)
@@ -105,7 +105,7 @@ def test_walks_follow_edges(dataset: KGDataset, max_length: int) -> None:
 def test_walks_start_at_every_edge_and_draw_from_the_default_generator(
     dataset: KGDataset,
 ) -> None:
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     sampler = WalkSampler(graph, 3)
     torch.manual_seed(11)
     batch = Batch.of_walks(sampler.walks(5000, least=2))
@@ -122,7 +122,7 @@ def test_walks_never_turn_back_where_there_is_another_way() -> None:
     dataset = ring()
     # Every entity of the whole ring has six edges out, one of each relation id.
     whole = torch.cat([dataset.train, dataset.valid, dataset.test]).tolist()
-    graph = MessageGraph.from_dataset(
+    graph = KnowledgeGraph.from_dataset(
         in_memory(whole, [], [], dataset.num_entities, dataset.num_relations)
     )
     torch.manual_seed(12)
@@ -137,7 +137,7 @@ def test_walks_never_turn_back_where_there_is_another_way() -> None:
 
 
 def test_walks_turn_back_where_there_is_no_other_way() -> None:
-    graph = MessageGraph.from_dataset(in_memory([(0, 0, 1)], [], [], num_entities=2))
+    graph = KnowledgeGraph.from_dataset(in_memory([(0, 0, 1)], [], [], num_entities=2))
     torch.manual_seed(13)
     batch = Batch.of_walks(WalkSampler(graph, 5).walks(50, least=2))
     for head, path, tail in zip(
@@ -148,7 +148,7 @@ def test_walks_turn_back_where_there_is_no_other_way() -> None:
 
 
 def test_walks_tell_their_entities_and_edges(dataset: KGDataset) -> None:
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     torch.manual_seed(14)
     walks = WalkSampler(graph, 3).walks(300)
     assert set(walks.length.tolist()) == {1, 2, 3}
@@ -167,7 +167,7 @@ def test_walks_tell_their_entities_and_edges(dataset: KGDataset) -> None:
 
 
 def test_walks_with_a_generator_leave_the_default_alone(dataset: KGDataset) -> None:
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     state = torch.get_rng_state()
     first, again, other = (
         WalkSampler(graph, 3, torch.Generator().manual_seed(seed)).walks(50) for seed in (1, 1, 2)
@@ -179,7 +179,7 @@ def test_walks_with_a_generator_leave_the_default_alone(dataset: KGDataset) -> N
 
 def test_walks_through_edges_take_one_of_them_anywhere() -> None:
     dataset = ring()
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     wanted = torch.tensor([3, 40])
     sampler = WalkSampler(graph, 3, torch.Generator().manual_seed(15))
     walks = sampler.walks_through(wanted, 6000)
@@ -203,7 +203,7 @@ def test_walks_through_edges_take_one_of_them_anywhere() -> None:
 
 def test_walks_conditioned_on_an_edge_are_walks_through_it() -> None:
     """Drawn from the middle, both ways, a walk is as likely as among all that have the edge."""
-    graph = MessageGraph.from_dataset(in_memory(
+    graph = KnowledgeGraph.from_dataset(in_memory(
         [(0, 0, 1), (1, 0, 2), (1, 0, 3), (3, 0, 4), (3, 0, 0)], [], [], num_entities=5
     ))  # fmt: skip
     edge = 2

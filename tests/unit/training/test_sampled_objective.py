@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from kgtool.config import parse_config
 from kgtool.data.dataset import KGDataset, invert
 from kgtool.errors import ConfigError
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.sampling import draw_around
 from kgtool.models.factory import build_model
 from kgtool.models.model import KGModel
@@ -28,11 +28,11 @@ NONE = torch.empty(0, dtype=torch.long)
 
 
 @pytest.fixture(scope="module")
-def graph() -> MessageGraph:
-    return MessageGraph.from_dataset(random_dataset(3))
+def graph() -> KnowledgeGraph:
+    return KnowledgeGraph.from_dataset(random_dataset(3))
 
 
-def group_sizes(graph: MessageGraph, hidden: set[int]) -> Counter[tuple[int, int]]:
+def group_sizes(graph: KnowledgeGraph, hidden: set[int]) -> Counter[tuple[int, int]]:
     """c_{v,r} without hidden edges."""
     edges = edges_of(graph)
     return Counter((v, r) for e, (_, r, v) in enumerate(edges) if e not in hidden)
@@ -42,7 +42,7 @@ def group_sizes(graph: MessageGraph, hidden: set[int]) -> Counter[tuple[int, int
 def test_all_edges_are_drawn_where_there_are_few(graph, hide):
     hidden = torch.tensor([0, 3, 4, 20]) if hide else NONE
     node = torch.tensor([0, 2, 3, 7, graph.num_entities - 1])
-    position, edge, scale = sample_in_edges(graph.incidence, node, 1000, hidden, 1)
+    position, edge, scale = sample_in_edges(graph.csc, node, 1000, hidden, 1)
     sizes, edges, gone = group_sizes(graph, set(hidden.tolist())), edges_of(graph), hidden.tolist()
     expected = [
         (i, e, 1 / sizes[v, r])
@@ -56,11 +56,11 @@ def test_all_edges_are_drawn_where_there_are_few(graph, hide):
 
 def test_few_are_drawn_of_many_and_their_mean_is_the_whole(graph):
     node, hidden = torch.arange(graph.num_entities), torch.tensor([1, 5])
-    whole = sample_in_edges(graph.incidence, node, 1000, hidden, 0)
+    whole = sample_in_edges(graph.csc, node, 1000, hidden, 0)
     total = torch.zeros(graph.num_edges, dtype=torch.double)
     draws = 4000
     for seed in range(draws):
-        position, edge, scale = sample_in_edges(graph.incidence, node, 3, hidden, seed)
+        position, edge, scale = sample_in_edges(graph.csc, node, 3, hidden, seed)
         assert int(torch.bincount(position).max()) <= 3
         assert len(set(edge.tolist())) == len(edge)
         assert torch.equal(graph.tail[edge], node[position])
@@ -72,14 +72,14 @@ def test_few_are_drawn_of_many_and_their_mean_is_the_whole(graph):
 
 def test_draws_are_the_same_for_any_number_of_threads(graph):
     node = torch.arange(graph.num_entities)
-    draw = lambda: sample_in_edges(graph.incidence, node, 2, NONE, 7)  # noqa: E731
+    draw = lambda: sample_in_edges(graph.csc, node, 2, NONE, 7)  # noqa: E731
     first, threads = draw(), torch.get_num_threads()
     try:
         torch.set_num_threads(1)
         assert all(torch.equal(a, b) for a, b in zip(first, draw(), strict=True))
     finally:
         torch.set_num_threads(threads)
-    other = sample_in_edges(graph.incidence, node, 2, NONE, 8)
+    other = sample_in_edges(graph.csc, node, 2, NONE, 8)
     assert not torch.equal(first[1], other[1])
 
 
@@ -90,7 +90,7 @@ def test_known_answers_are_found_as_by_a_loop(graph):
     hr = torch.tensor(queries)
     inverse = (hr[:, 1] + num // 2) % num
     for entity in (torch.arange(graph.num_entities), torch.tensor([0, 5, 9]), NONE):
-        found = known_among(graph.incidence, hr[:, 0], inverse, entity)
+        found = known_among(graph.csc, hr[:, 0], inverse, entity)
         expected = [[(h, r, t) in answers for t in entity.tolist()] for h, r in queries]
         assert found.tolist() == expected
 

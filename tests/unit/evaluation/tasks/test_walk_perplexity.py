@@ -10,21 +10,21 @@ import pytest
 import torch
 
 from kgtool.evaluation.tasks.walk_perplexity import counted_steps, perplexity, read_steps
-from kgtool.graph.knowledge_graph import MessageGraph
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.random_walk import Walks, WalkSampler
 from tests.support.graphs import edges_of, random_dataset
 from tests.support.runs import in_memory, ring
 from tests.unit.models.test_walk_gru import R, Slow, make_reader, of
 
 
-def draw(graph: MessageGraph, count: int, seed: int) -> Walks:
+def draw(graph: KnowledgeGraph, count: int, seed: int) -> Walks:
     return WalkSampler(graph, 3, torch.Generator().manual_seed(seed)).walks(count)
 
 
 @torch.no_grad()
 def test_steps_are_read_as_one_walk_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kgtool.evaluation.tasks.walk_perplexity.CHUNK", 8)
-    reader, graph = make_reader(), MessageGraph.from_dataset(random_dataset(8))
+    reader, graph = make_reader(), KnowledgeGraph.from_dataset(random_dataset(8))
     walks = draw(graph, 21, 1)
     relation, entity = read_steps(reader, walks)
     assert len(relation) == len(entity) == int(walks.length.sum())
@@ -47,7 +47,7 @@ def backed_off(seen: list[tuple[object, object]], context: object, outcome: obje
 
 def test_counting_is_that_of_loops() -> None:
     dataset = random_dataset(8)
-    graph = MessageGraph.from_dataset(dataset)
+    graph = KnowledgeGraph.from_dataset(dataset)
     edges = edges_of(graph)
     seen = draw(graph, 40, 2)
     pairs: list[tuple[object, object]] = []
@@ -55,7 +55,7 @@ def test_counting_is_that_of_loops() -> None:
         path = of(seen, i)[1]
         pairs += [("begin", path[0]), *pairwise(path)]
     # Of another graph, so that some steps are not of this one.
-    walks = draw(MessageGraph.from_dataset(random_dataset(9)), 30, 3)
+    walks = draw(KnowledgeGraph.from_dataset(random_dataset(9)), 30, 3)
     expected: dict[str, list[tuple[float, float]]] = {
         name: [] for name in ("uniform", "frequency", "bigram", "edges")
     }
@@ -119,7 +119,7 @@ def test_a_perplexity_by_hand() -> None:
     table = perplexity(reader, dataset, "valid", 1, 9, 0).table.set_index(["steps", "by"])
     slow = Slow(reader)
     walks = WalkSampler(
-        MessageGraph.from_dataset(dataset), 1, torch.Generator().manual_seed(0)
+        KnowledgeGraph.from_dataset(dataset), 1, torch.Generator().manual_seed(0)
     ).walks_through(torch.tensor([1, 0]), 9)
     logs = [math.log(float(p.detach())) for i in range(9) for p in slow.walk(*of(walks, i))[0]]
     assert table.loc[("all", "model"), "relation"] == pytest.approx(math.exp(-sum(logs) / 9))

@@ -1,0 +1,279 @@
+"""Typed edges between two node sets, by destination (CSC) and, where asked for, by source (CSR)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kgtool.ops.runtime.compiling import match_threads
+from kgtool.ops.runtime.order_by import order_by
+
+# Work is cut into this many chunks of about equal numbers of edges, whatever the thread count:
+# what chunks add up is added in order, so the number of threads cannot change a result.
+NUM_CHUNKS = 64
+
+
+def offsets_of(ids: Tensor, size: int) -> Tensor:
+    """`(size + 1,)` int64: where each id, below `size`, begins among ids `(n,)` in order."""
+    counts = torch.bincount(ids, minlength=size)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def in_edges(offsets: Tensor, node: Tensor) -> tuple[Tensor, Tensor]:
+    """The in-edges of nodes, one node after the other.
+
+    Args:
+        offsets: `(num_destinations + 1,)` int, as of `CSC`.
+        node: `(n,)` int.
+
+    Returns:
+        `position` `(e,)`, ascending positions in `node`, and `edge` `(e,)`, int64.
+    """
+    first = offsets[node].long()
+    degree = offsets[node + 1] - first
+    position = torch.repeat_interleave(degree)
+    before = degree.cumsum(0) - degree
+    return position, (first - before)[position] + torch.arange(len(position), device=node.device)
+
+
+class CSR(NamedTuple):
+    """Edges sorted by source, then type.
+
+    Attributes:
+        offsets: `(num_sources + 1,)` int32; out-edges of `u` stand at `offsets[u]:offsets[u + 1]`.
+        edge, destination: `(e,)` int32, which edge of the CSC stands there, and where it leads.
+        chunks: `(c + 1,)` int64 bounds of sources with about equal edge counts.
+    """
+
+    offsets: NDArray[np.int32]
+    edge: NDArray[np.int32]
+    destination: NDArray[np.int32]
+    chunks: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class CSC:
+    """Typed edges from sources to destinations, sorted by destination: compressed columns.
+
+    Attributes:
+        offsets: `(num_destinations + 1,)` int32; in-edges of `v` are `offsets[v]:offsets[v + 1]`.
+        source, type: `(e,)` int32, of each edge.
+        num_sources: how many nodes edges may come from.
+    """
+
+    offsets: NDArray[np.int32]
+    source: NDArray[np.int32]
+    type: NDArray[np.int32]
+    num_sources: int
+
+    @property
+    def num_destinations(self) -> int:
+        """How many nodes edges may lead to."""
+        return len(self.offsets) - 1
+
+    @property
+    def num_edges(self) -> int:
+        """How many edges there are."""
+        return len(self.source)
+
+    @cached_property
+    def max_type(self) -> int:
+        """The greatest edge type, or -1 without edges."""
+        return int(self.type.max(initial=-1))
+
+    @cached_property
+    def degree(self) -> NDArray[np.int64]:
+        """`(num_destinations,)` int64: in-edges of each destination."""
+        return np.diff(self.offsets).astype(np.int64)
+
+    @cached_property
+    def chunks(self) -> NDArray[np.int64]:
+        """`(c + 1,)` int64 bounds of destinations with about equal edge counts."""
+        return _chunks(self.offsets)
+
+    def destinations(self) -> NDArray[np.int32]:
+        """`(e,)` int32: where each edge leads, made anew at each call."""
+        return np.repeat(np.arange(self.num_destinations, dtype=np.int32), self.degree)
+
+    @cached_property
+    def reverse(self) -> CSR:
+        """The edges by source, made at the first use: gradients read it, passes forward do not."""
+        order = order_by((self.source, self.type), (self.num_sources, self.max_type + 1))
+        offsets = _offsets(self.source, self.num_sources)
+        return CSR(offsets, order, self.destinations()[order], _chunks(offsets))
+
+    @classmethod
+    def from_edges(
+        cls,
+        source: Tensor,
+        destination: Tensor,
+        type_: Tensor | None,
+        num_sources: int,
+        num_destinations: int,
+    ) -> CSC:
+        """Index edges that are sorted by destination already.
+
+        Args:
+            source, destination: `(e,)` int; `destination` ascending.
+            type_: `(e,)` int edge types; None stands for one type, 0.
+            num_sources, num_destinations: sizes of the two node sets.
+
+        Raises:
+            ValueError: for ids out of range, negative types or destinations that do not ascend.
+        """
+        head, tail = source.numpy(), destination.numpy()
+        for ids, size in ((head, num_sources), (tail, num_destinations)):
+            if len(ids) and not (ids.min() >= 0 and ids.max() < size):
+                raise ValueError(f"node ids from {ids.min()} to {ids.max()}, of {size} nodes")
+        if (tail[1:] < tail[:-1]).any():
+            raise ValueError("edges are not sorted by destination")
+        kind = np.zeros(len(head), np.int32) if type_ is None else type_.numpy().astype(np.int32)
+        if kind.min(initial=0) < 0:
+            raise ValueError(f"edge type {kind.min()} is negative")
+        offsets = _offsets(tail, num_destinations)
+        return cls(offsets, head.astype(np.int32), kind, num_sources)
+
+    @classmethod
+    def with_inverses(
+        cls,
+        ends: Sequence[tuple[Tensor, Tensor]],
+        num_nodes: int,
+        held: Tensor | None = None,
+    ) -> CSC:
+        """The edges of each relation and their inverses, sorted by tail, relation and head.
+
+        Args:
+            ends: of each of R relations, heads and tails `(e_r,)` int32. The type of an edge is its
+                relation `r`, that of its inverse `r + R`.
+            num_nodes: all ids are below it.
+            held: `(num_nodes,)` bool: only the edges into these nodes; None for all.
+
+        Raises:
+            ValueError: for 2³¹ edges or more.
+        """
+        size, num_types = 2 * sum(len(head) for head, _ in ends), 2 * len(ends)
+        if size >= 2**31:
+            raise ValueError(f"{size:,} edges, inverses counted, of 2³¹ - 1 at most")
+        keys, filled = np.empty(size, np.int64), 0
+        into = np.empty(0, np.bool_) if held is None else held.numpy()
+        for relation, (head, tail) in enumerate(ends):
+            both = head.numpy(), tail.numpy()
+            for kind, (one, other) in ((relation, both), (relation + len(ends), both[::-1])):
+                filled = _pack(one, other, kind, num_nodes, num_types, into, keys, filled)
+        keys = keys[:filled]
+        keys.sort()  # where it stands; as one int64 an edge, which is faster than by columns
+        offsets = np.zeros(num_nodes + 1, np.int32)
+        source, type_ = np.empty(filled, np.int32), np.empty(filled, np.int32)
+        _unpack(keys, num_nodes, num_types, offsets, source, type_)
+        return cls(offsets, source, type_, num_nodes)
+
+    def into(self, first: int, last: int) -> tuple[CSC, slice]:
+        """The in-edges of destinations from `first` to `last`.
+
+        Returns:
+            The edges, which share the memory of these; their destinations count from 0. And where
+            they stand among these.
+        """
+        if (first, last) == (0, self.num_destinations):
+            return self, slice(None)
+        offsets = self.offsets[first : last + 1]
+        taken = slice(int(offsets[0]), int(offsets[-1]))
+        return CSC(
+            offsets - offsets[0], self.source[taken], self.type[taken], self.num_sources
+        ), taken
+
+    def check(self, x: Tensor, scale: Tensor, num_types: int) -> None:
+        """Refuse features, edge scales or per-type weights that do not fit these edges.
+
+        Raises:
+            ValueError: when shapes or dtypes do not fit.
+        """
+        if x.shape[0] != self.num_sources or scale.shape != self.source.shape:
+            raise ValueError(
+                f"x {tuple(x.shape)} and scale {tuple(scale.shape)} do not fit "
+                f"{self.num_sources} sources and {len(self.source)} edges"
+            )
+        if x.dtype != scale.dtype:
+            raise ValueError(f"dtypes differ: {x.dtype}, {scale.dtype}")
+        if num_types <= self.max_type:
+            raise ValueError(f"weights for {num_types} types, but an edge has type {self.max_type}")
+
+
+def _offsets(ids: NDArray[np.integer], size: int) -> NDArray[np.int32]:
+    return np.concatenate([[0], np.bincount(ids, minlength=size).cumsum()]).astype(np.int32)
+
+
+def _chunks(offsets: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Node bounds of chunks; a node weighs its edges and one."""
+    weight = offsets + np.arange(len(offsets))
+    targets = np.linspace(0, weight[-1], NUM_CHUNKS + 1)
+    bounds: NDArray[np.int64] = np.searchsorted(weight, targets).astype(np.int64)
+    bounds[0], bounds[-1] = 0, len(offsets) - 1
+    return bounds
+
+
+@numba.njit(nogil=True, cache=True)
+def _pack(source, destination, kind, num_nodes, num_types, held, keys, filled):  # type: ignore[no-untyped-def] # pragma: no cover
+    """Append a key an edge, ascending by destination, type and source; how many there are now."""
+    for i in range(len(source)):
+        if len(held) == 0 or held[destination[i]]:
+            keys[filled] = (destination[i] * num_types + kind) * num_nodes + source[i]
+            filled += 1
+    return filled
+
+
+@numba.njit(nogil=True, cache=True)
+def _unpack(keys, num_nodes, num_types, offsets, source, type_):  # type: ignore[no-untyped-def] # pragma: no cover
+    nodes, types = np.uint64(num_nodes), np.uint64(num_types)
+    for i in range(len(keys)):
+        key = np.uint64(keys[i])
+        pair = key // nodes
+        destination = pair // types
+        source[i] = key - pair * nodes
+        type_[i] = pair - destination * types
+        offsets[destination + np.uint64(1)] += 1
+    for v in range(num_nodes):
+        offsets[v + 1] += offsets[v]
+
+
+@numba.njit(parallel=True, cache=True)
+def _norm(chunks, offsets, type_, kept, norm):  # type: ignore[no-untyped-def] # pragma: no cover
+    one = norm.dtype.type(1)
+    for chunk in numba.prange(len(chunks) - 1):
+        for v in range(chunks[chunk], chunks[chunk + 1]):
+            begin, stop = np.int64(offsets[v]), np.int64(offsets[v + 1])
+            while begin < stop:
+                end, count = begin, 0
+                while end < stop and type_[end] == type_[begin]:
+                    count += len(kept) == 0 or kept[end]
+                    end += 1
+                for e in range(begin, end):
+                    if len(kept) == 0 or kept[e]:
+                        norm[e] = one / norm.dtype.type(count)
+                    else:
+                        norm[e] = 0
+                begin = end
+
+
+def edge_norm(edges: CSC, kept: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """`(e,)` of `dtype`: `1 / c_{v,r}` of each kept edge, R-GCN's equation 2; 0 of the others.
+
+    Args:
+        edges: sorted by destination, then type.
+        kept: `(e,)` bool, or None for all edges. `c_{v,r}` counts the kept in-edges of `v` of type
+            `r`.
+        dtype: float32 or float64.
+    """
+    match_threads()
+    norm = torch.empty(edges.num_edges, dtype=dtype)
+    mask = np.empty(0, np.bool_) if kept is None else kept.numpy()
+    _norm(edges.chunks, edges.offsets, edges.type, mask, norm.numpy())
+    return norm
