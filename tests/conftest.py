@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+import kgtool.ops.runtime.dgl  # noqa: F401  # lets tests import DGL 2 themselves
 from tests.support.places import ROOT
 
 # Other examples each time, and more of them; a failure prints how to repeat it.

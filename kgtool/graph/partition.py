@@ -68,7 +68,7 @@ def metis(triples: Tensor, num_entities: int, parts: int) -> Tensor:
         num_entities: all ids are below it.
         parts: how many.
     """
-    import dgl
+    from kgtool.ops.runtime.dgl import dgl
 
     # Of parallel edges and loops it reads, and writes, what is not its own.
     ends = triples[triples[:, 0] != triples[:, 2]][:, ::2]
