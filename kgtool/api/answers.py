@@ -78,5 +78,5 @@ def export(
     names = None if labels is None else read_labels(labels)
     dataset = loaded(run, data)
     scorer = run.scorer(dataset)
-    words = dataset.vocabulary
-    return export_embeddings(words, scorer.entities, scorer.relations, out, forms, names)
+    vocabulary = dataset.vocabulary
+    return export_embeddings(vocabulary, scorer.entities, scorer.relations, out, forms, names)

@@ -12,7 +12,7 @@ import torch
 
 from kgtool.api.runs import loaded, opened
 from kgtool.data.dataset import KGDataset
-from kgtool.data.labels import Words
+from kgtool.data.labels import LabelIndex
 from kgtool.data.loaders.labels import read_labels, read_types
 from kgtool.errors import DataError, KGToolError
 from kgtool.inference.completion import complete as complete_graph
@@ -47,7 +47,7 @@ def open_predictor(
     dataset = loaded(run, data)
     readable = read_labels(labels) if labels is not None else {}
     return Predictor(
-        run, dataset, run.scorer(dataset), Words(dataset.vocabulary, readable),
+        run, dataset, run.scorer(dataset), LabelIndex(dataset.vocabulary, readable),
         read_types(types) if types is not None else None,
     )  # fmt: skip
 
@@ -81,7 +81,7 @@ def predict(
         ScoreError: when the model gives a score that is not finite.
     """
     found = run if isinstance(run, Predictor) else open_predictor(run, data, labels)
-    return found.ask([parse_question(q, found.words) for q in questions], top, new, typed)
+    return found.ask([parse_question(q, found.labels) for q in questions], top, new, typed)
 
 
 def complete(
@@ -119,7 +119,7 @@ def complete(
         )
     found = complete_graph(
         asked.scorer, asked.dataset, asked.probability, top,
-        [asked.words.relation(relation) for relation in relations] or None,
+        [asked.labels.relation(relation) for relation in relations] or None,
         asked.types if typed else None, progress,
     )  # fmt: skip
     names = asked.dataset.vocabulary
@@ -160,7 +160,7 @@ def neighbours(
         RunError, DataError: when run or data cannot be used, or there is no such entity.
     """
     asked = run if isinstance(run, Predictor) else open_predictor(run, data, labels)
-    own = asked.words.entity(entity)
+    own = asked.labels.entity(entity)
     row, cosine = nearest_rows(states(asked), own, top)
     names = asked.dataset.vocabulary.entities
     return pd.DataFrame(

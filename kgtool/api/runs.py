@@ -25,9 +25,9 @@ def loaded(run: Run, data: KGDataset | str | Path | None) -> KGDataset:
 
 def fitting(beside: Run, dataset: KGDataset) -> Run:
     """A run that is asked beside another: it must know the same labels by the same ids."""
-    own, words = beside.vocabulary, dataset.vocabulary
-    same_entities = beside.config.inductive or own.entities == words.entities
-    if own.relations != words.relations or not same_entities:
+    own, vocabulary = beside.vocabulary, dataset.vocabulary
+    same_entities = beside.config.inductive or own.entities == vocabulary.entities
+    if own.relations != vocabulary.relations or not same_entities:
         raise RunError(
             f"{beside.path} has other labels, or other ids for them. Remedy: train it on the same "
             "files."

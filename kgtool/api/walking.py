@@ -10,7 +10,7 @@ import pandas as pd
 
 from kgtool.api.runs import about_data, loaded, opened, result_file
 from kgtool.data.dataset import KGDataset
-from kgtool.data.labels import Words
+from kgtool.data.labels import LabelIndex
 from kgtool.errors import DataError, RunError
 from kgtool.evaluation.tasks.walk_perplexity import WalkPerplexity, perplexity
 from kgtool.inference.walks import likeliest_routes, next_steps
@@ -77,12 +77,18 @@ def next_step(
         )
     dataset = loaded(run, data)
     model, _ = _walking(run, dataset)
-    names, words = Words(dataset.vocabulary), dataset.vocabulary
-    entities = [names.entity(label) for label in walk[::2]]
-    relations = [names.relation(label) for label in walk[1::2]]
+    labels, vocabulary = LabelIndex(dataset.vocabulary), dataset.vocabulary
+    entities = [labels.entity(label) for label in walk[::2]]
+    relations = [labels.relation(label) for label in walk[1::2]]
     found = next_steps(model.reader(), model.graph, entities, relations, top)
     rows = (
-        (words.steps[s.relation], words.entities[s.entity], s.probability, s.of_relation, s.known)
+        (
+            vocabulary.steps[s.relation],
+            vocabulary.entities[s.entity],
+            s.probability,
+            s.of_relation,
+            s.known,
+        )
         for s in found
     )
     columns = ["relation", "entity", "probability", "of_relation", "known"]
@@ -124,13 +130,13 @@ def routes(
             f"{run.path} has learned from walks of at most {longest} relations. Remedy: ask for no "
             f"more, or train with one_path.max_path_length={length}."
         )
-    names, words = Words(dataset.vocabulary), dataset.vocabulary
-    ids = [names.entity(label) for label in (head, tail) if label is not None]
+    labels, vocabulary = LabelIndex(dataset.vocabulary), dataset.vocabulary
+    ids = [labels.entity(label) for label in (head, tail) if label is not None]
     goal = ids[1] if tail is not None else None
     found = likeliest_routes(model.reader(), model.graph, ids[0], goal, length, top)
     table = pd.DataFrame(
         [
-            (tuple(words.steps[r] for r in route.relations), route.probability, route.ends)
+            (tuple(vocabulary.steps[r] for r in route.relations), route.probability, route.ends)
             for route in found
         ],
         columns=["path", "probability", "ends"],

@@ -40,7 +40,7 @@ def explain(
 
     asked = open_predictor(run, data, labels)
     found = explain_run(asked, head, relation, tail, top)
-    shown = found.readable(asked.words.readable)
+    shown = found.readable(asked.labels.names)
     Terminal().print(explanation_table(shown))
     if json_file is not None:
         write_json(json_file, found.to_dict())

@@ -76,15 +76,15 @@ def predict(
     typed = typed or types is not None
     if queries is not None:
         place = "standard input" if str(queries) == "-" else str(queries)
-        texts, questions = parse_questions(lines, place, asked.words)
+        texts, questions = parse_questions(lines, place, asked.labels)
     else:
-        texts, questions = [question or []], [parse_question(question or [], asked.words)]
+        texts, questions = [question or []], [parse_question(question or [], asked.labels)]
     found = asked.ask(questions, top, not known, typed)
     if out is not None:
         save_predictions(found, out, asked.dataset.vocabulary)
         typer.echo(f"{len(found):,} answers written to {out}")
         return
-    Terminal().print(answers_table(found, texts, asked.words))
+    Terminal().print(answers_table(found, texts, asked.labels))
 
 
 @app.command()
@@ -117,7 +117,7 @@ def complete(
     found = complete_run(asked, top, relation or (), typed, progress=interactive())
     if out is not None:
         save_predictions(found, out, asked.dataset.vocabulary)
-    Terminal().print(completion_table(found, asked.words, top if out is None else 10))
+    Terminal().print(completion_table(found, asked.labels, top if out is None else 10))
     if out is not None:
         typer.echo(f"{len(found):,} triples written to {out}")
     if found.attrs["asked"] < found.attrs["of"]:
@@ -142,4 +142,4 @@ def neighbours(
     from kgtool.cli.render.answers import neighbours_table
 
     asked = open_predictor(run, data, labels)
-    Terminal().print(neighbours_table(find_neighbours(asked, entity, top), asked.words))
+    Terminal().print(neighbours_table(find_neighbours(asked, entity, top), asked.labels))

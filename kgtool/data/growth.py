@@ -1,4 +1,4 @@
-"""A data set grown by more triples, whose ids stay."""
+"""Grows a data set by more triples; the ids of its entities and relations stay the same."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from kgtool.data.splitting import distinct
 
 @dataclass(frozen=True, eq=False)
 class Growth:
-    """A data set with more train triples, and what became of the triples that were given.
+    """A data set with more train triples, and counts of the given triples.
 
     Attributes:
-        dataset: the old ids kept, new entities appended; valid and test as they were.
-        added: given triples that are train's now.
-        repeated: given triples that were given before.
-        known: given triples that the data held already, by split. Those of valid and test stay
-            there and are not added: a triple is never both a fact and a question.
-        new: entities that the data had not, the last ones.
-        unseen: `(n,)` int64, entities that have an edge in train now and had none, the new ones
-            among them: whatever training made of them was made without a fact.
+        dataset: the old entities keep their ids, new entities follow; valid and test are unchanged.
+        added: number of given triples that were added to train.
+        repeated: number of given triples that repeat another given triple.
+        known: number of given triples that a split already had, by split. Triples of valid and
+            test stay there and are not added: a triple is never both a fact and a question.
+        new: number of new entities; they have the last ids.
+        unseen: `(n,)` int64, the entities that have an edge in train now and had none before, new
+            entities included. Training has seen no fact about them.
     """
 
     dataset: KGDataset
@@ -36,7 +36,7 @@ class Growth:
     unseen: Tensor
 
     def counts(self) -> dict[str, int]:
-        """What became of the given triples, and how many entities are new, by words."""
+        """The counts of added, repeated and known triples and of new entities, by description."""
         return {
             "added": self.added,
             "given twice": self.repeated,
@@ -46,22 +46,22 @@ class Growth:
         }
 
 
-def grow(dataset: KGDataset, words: Vocabulary, triples: Tensor) -> Growth:
+def grow(dataset: KGDataset, vocabulary: Vocabulary, triples: Tensor) -> Growth:
     """Add triples to train.
 
     Args:
-        dataset: what to add to.
-        words: the labels of the triples' ids; the relations are the data set's, in any order.
-        triples: `(n, 3)` int64.
+        dataset: the data set to grow.
+        vocabulary: the labels of the triples; its relations are the data set's, in any order.
+        triples: `(n, 3)` int64, ids of `vocabulary`.
 
     Raises:
-        KeyError: for a relation that the data set has not.
+        KeyError: for a relation that the data set lacks.
     """
     own = dataset.vocabulary
-    fresh = sorted(set(words.entities) - own.entity_ids.keys())
-    vocabulary = Vocabulary((*own.entities, *fresh), own.relations)
-    entity = torch.tensor([vocabulary.entity_ids[label] for label in words.entities])
-    relation = torch.tensor([own.relation_ids[label] for label in words.relations])
+    new_labels = sorted(set(vocabulary.entities) - own.entity_ids.keys())
+    merged = Vocabulary((*own.entities, *new_labels), own.relations)
+    entity = torch.tensor([merged.entity_ids[label] for label in vocabulary.entities])
+    relation = torch.tensor([own.relation_ids[label] for label in vocabulary.relations])
     head, kind, tail = triples.unbind(1)
     given = torch.stack([entity[head], relation[kind], entity[tail]], dim=1)
 
@@ -71,16 +71,14 @@ def grow(dataset: KGDataset, words: Vocabulary, triples: Tensor) -> Growth:
         for split in SPLITS
     }
     added = different[~torch.stack(list(known.values())).any(0)]
-    grown = replace(
-        dataset, path=None, vocabulary=vocabulary, train=torch.cat([dataset.train, added])
-    )
+    grown = replace(dataset, path=None, vocabulary=merged, train=torch.cat([dataset.train, added]))
     before, after = (
         _has_edges(train, grown.num_entities) for train in (dataset.train, grown.train)
     )
     return Growth(
         grown, len(added), len(given) - len(different),
-        {split: int(there.sum()) for split, there in known.items()},
-        len(fresh), torch.nonzero(after & ~before).flatten(),
+        {split: int(is_known.sum()) for split, is_known in known.items()},
+        len(new_labels), torch.nonzero(after & ~before).flatten(),
     )  # fmt: skip
 
 

@@ -1,4 +1,8 @@
-"""Labels as people write and read them: ids, readable names, inverse relations, relation paths."""
+"""Finds the ids of labels and readable names, of inverse relations and of relation paths.
+
+A label identifies an entity or relation exactly: it is the text in the triples. A name is readable
+text for a label, from a file of `label⇥name` lines; several labels may share a name.
+"""
 
 from __future__ import annotations
 
@@ -11,47 +15,53 @@ from kgtool.errors import DataError, nearest, quoted
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
-    """The labels of a graph, and readable names beside them.
+class LabelIndex:
+    """Looks up ids by label or by readable name.
 
     Attributes:
-        vocabulary: the labels, which name things exactly.
-        readable: label → a name to show in its place; what has none is shown by its label.
+        vocabulary: the labels by id.
+        names: label → readable name; a label without a name is shown itself.
     """
 
     vocabulary: Vocabulary
-    readable: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def entity(self, text: str) -> int:
-        """The id of an entity, by its label, or by its readable name where no other has it.
+        """The id of an entity, by its label, or by its readable name if the name is unique.
 
         Raises:
-            DataError: when there is none, with the nearest, or several of that name.
+            DataError: for an unknown text, with the nearest label or name; for a name that several
+                entities share.
         """
         ids = self.vocabulary.entity_ids
         if text in ids:
             return ids[text]
-        named = self._named.get(text, ())
-        if len(named) > 1:
-            shown = ", ".join(map(quoted, named[:5])) + (", …" if len(named) > 5 else "")
-            raise DataError(f"{quoted(text)} names {len(named)} entities. Remedy: one of {shown}.")
-        return ids[named[0]] if named else id_of(text, ids, "entity", self._named)
+        candidates = self._labels_of_name.get(text, ())
+        if len(candidates) > 1:
+            shown = ", ".join(map(quoted, candidates[:5])) + (", …" if len(candidates) > 5 else "")
+            raise DataError(
+                f"{quoted(text)} is the name of {len(candidates)} entities. "
+                f"Remedy: use one of the labels {shown}."
+            )
+        if candidates:
+            return ids[candidates[0]]
+        return id_of(text, ids, "entity", self._labels_of_name)
 
     def relation(self, text: str) -> int:
         """The id of a relation; `^r` is the inverse of `r`.
 
         Raises:
-            DataError: when there is none, with the nearest.
+            DataError: for an unknown label, with the nearest label.
         """
         return id_of(text, self.vocabulary.step_ids, "relation")
 
     def path(self, text: str) -> tuple[int, ...]:
-        """The ids of the relations of `r1/r2`, or of the one relation that `text` names whole.
+        """The relation ids of the path `r1/r2`, or of the single relation whose label is `text`.
 
-        Labels may hold slashes themselves: what counts is that the parts are labels.
+        Labels may contain slashes: a path is split only where every part is a label.
 
         Raises:
-            DataError: when there is none, with the nearest, or when it can be read in two ways.
+            DataError: for an unknown label, with the nearest label; for a path with two readings.
         """
         steps = self.vocabulary.step_ids
         if text in steps:
@@ -67,38 +77,42 @@ class Words:
         if len(ways[-1]) > 1:
             one, other = (" then ".join(self.vocabulary.steps[r] for r in w) for w in ways[-1])
             raise DataError(
-                f"the path {quoted(text)} is {one}, or {other}. Remedy: ask for one step at a time."
+                f"the path {quoted(text)} has two readings: {one}, or {other}. "
+                "Remedy: ask for one relation at a time."
             )
         return ways[-1][0] if ways[-1] else (id_of(text, steps, "relation"),)
 
     def shown(self, entity: int) -> str:
-        """How an entity is shown to people."""
+        """The readable name of an entity, or its label if it has no name."""
         label = self.vocabulary.entities[entity]
-        return self.readable.get(label, label)
+        return self.names.get(label, label)
 
     @cached_property
-    def _named(self) -> dict[str, list[str]]:
-        """The labels of each readable name."""
-        named: dict[str, list[str]] = {}
-        for label, name in self.readable.items():
+    def _labels_of_name(self) -> dict[str, list[str]]:
+        """The entity labels of each readable name."""
+        labels: dict[str, list[str]] = {}
+        for label, name in self.names.items():
             if label in self.vocabulary.entity_ids:
-                named.setdefault(name, []).append(label)
-        return named
+                labels.setdefault(name, []).append(label)
+        return labels
 
 
 def id_of(
-    label: str, ids: Mapping[str, int], kind: str, others: Mapping[str, object] | None = None
+    label: str, ids: Mapping[str, int], kind: str, names: Mapping[str, object] | None = None
 ) -> int:
-    """The id of a label; one that is not known is an error that names the nearest.
+    """The id of a label.
 
     Args:
-        label: what was written.
-        ids: by label.
-        kind: `"entity"` or `"relation"`.
-        others: further names that may have been meant.
+        label: the label.
+        ids: label → id.
+        kind: `"entity"` or `"relation"`, for errors.
+        names: readable names that the error may suggest as well.
+
+    Raises:
+        DataError: for an unknown label, with the nearest label or name.
     """
     if label in ids:
         return ids[label]
-    like = nearest(label, [*ids, *(others or ())])
-    hint = f" (is it {quoted(like)}?)" if like else ""
-    raise DataError(f"no {kind} {quoted(label)}{hint}. Remedy: use a label of the data.")
+    like = nearest(label, [*ids, *(names or ())])
+    hint = f" (did you mean {quoted(like)}?)" if like else ""
+    raise DataError(f"unknown {kind} {quoted(label)}{hint}. Remedy: use a label of the data.")

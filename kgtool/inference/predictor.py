@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import SPLITS, KGDataset
-from kgtool.data.labels import Words
+from kgtool.data.labels import LabelIndex
 from kgtool.errors import KGToolError, RunError
 from kgtool.evaluation.candidates import Types
 from kgtool.evaluation.tasks.path_composition import ComposedSteps
@@ -46,14 +46,14 @@ class Predictor:
         run: the run.
         dataset: the facts: train for the model to reason over, all splits for what is known.
         scorer: the run's model.
-        words: labels, and readable names.
+        labels: the labels, and the readable names.
         given_types: types by the label of an entity, where a file of them was given.
     """
 
     run: Run
     dataset: KGDataset
     scorer: Scorer | PathScorer
-    words: Words
+    labels: LabelIndex
     given_types: Mapping[str, Sequence[str]] | None = None
 
     @cached_property
@@ -189,7 +189,7 @@ class Predictor:
                 "Remedy: train with an [all_paths] section."
             )
         names = self.dataset.vocabulary
-        h, r, t = self.words.entity(head), self.words.relation(relation), self.words.entity(tail)
+        h, r, t = self.labels.entity(head), self.labels.relation(relation), self.labels.entity(tail)
         passes = self.path_scorer
         found = explain_triple(passes.decoder, passes.graph, (h, r, t), feed=passes.feed)[:top]
         labels = names.entities[h], names.steps[r], names.entities[t]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kgtool.data.labels import Words
+from kgtool.data.labels import LabelIndex
 from kgtool.errors import DataError, fault, quoted
 
 ASKED = "?"
@@ -37,7 +37,7 @@ class Question:
         return self.tail, tuple((r + num_relations) % (2 * num_relations) for r in self.path[::-1])
 
 
-def parse_question(parts: Sequence[str], words: Words) -> Question:
+def parse_question(parts: Sequence[str], labels: LabelIndex) -> Question:
     """The question of three texts: labels, of which one is `?`, the relation may be a path.
 
     Raises:
@@ -48,15 +48,15 @@ def parse_question(parts: Sequence[str], words: Words) -> Question:
         raise DataError(f"{shown} asks for no one thing. Remedy: {EXAMPLES}; quote the '?'.")
     head, relation, tail = parts
     if relation == ASKED:
-        return Question("relation", words.entity(head), (), words.entity(tail))
-    path = words.path(relation)
+        return Question("relation", labels.entity(head), (), labels.entity(tail))
+    path = labels.path(relation)
     if head == ASKED:
-        return Question("head", -1, path, words.entity(tail))
-    return Question("tail", words.entity(head), path, -1)
+        return Question("head", -1, path, labels.entity(tail))
+    return Question("tail", labels.entity(head), path, -1)
 
 
 def parse_questions(
-    lines: Iterable[str], place: str, words: Words
+    lines: Iterable[str], place: str, labels: LabelIndex
 ) -> tuple[list[list[str]], list[Question]]:
     """The questions of lines, three texts each with a tab between them; blank lines are skipped.
 
@@ -72,7 +72,7 @@ def parse_questions(
             continue
         cells = line.removesuffix("\r").split("\t")
         try:
-            questions.append(parse_question(cells, words))
+            questions.append(parse_question(cells, labels))
         except DataError as error:
             raise DataError(f"{place}, line {number}: {error}") from None
         texts.append(cells)

@@ -133,8 +133,8 @@ def queries_of(ranks: pd.DataFrame, dataset: KGDataset) -> Tensor:
     Raises:
         RunError: when a label is not the data's.
     """
-    words = dataset.vocabulary
-    ids = (words.entity_ids, words.relation_ids, words.entity_ids)
+    vocabulary = dataset.vocabulary
+    ids = (vocabulary.entity_ids, vocabulary.relation_ids, vocabulary.entity_ids)
     columns = [
         ranks[name].map(of) for name, of in zip(("head", "relation", "tail"), ids, strict=True)
     ]
@@ -215,7 +215,7 @@ def describe(
 def _answers(
     scores: Tensor, query: Tensor, dataset: KGDataset, splits: Sequence[str]
 ) -> list[Answer]:
-    words, n = dataset.vocabulary, dataset.num_relations
+    vocabulary, n = dataset.vocabulary, dataset.num_relations
     best, order = scores.topk(min(ANSWERS, len(scores)))
     known: dict[int, str] = {}
     for split in splits:
@@ -224,7 +224,7 @@ def _answers(
         known |= {tail: split for tail in tails if tail not in known}
     known[int(query[2])] = "answer"
     return [
-        Answer(words.entities[entity], score, known.get(entity, ""))
+        Answer(vocabulary.entities[entity], score, known.get(entity, ""))
         for score, entity in zip(best.tolist(), order.tolist(), strict=True)
     ]
 
@@ -235,12 +235,16 @@ def _explain(
     """Why a query's answer, or another instead, has its score; of the triple as it was asked."""
     if isinstance(scorer, Scorer):
         return None
-    words, n = dataset.vocabulary, dataset.num_relations
+    vocabulary, n = dataset.vocabulary, dataset.num_relations
     head, relation, tail = query.tolist()
-    tail = tail if instead is None else words.entity_ids[instead]
+    tail = tail if instead is None else vocabulary.entity_ids[instead]
     found = explain_triple(scorer.decoder, scorer.graph, (head, relation, tail), feed=scorer.feed)
-    name = words.relations[relation % n]
+    name = vocabulary.relations[relation % n]
     return Explanation(
-        (words.entities[head], name if relation < n else f"^{name}", words.entities[tail]),
-        tuple(name_path(path, words) for path in found[:PATHS]),
+        (
+            vocabulary.entities[head],
+            name if relation < n else f"^{name}",
+            vocabulary.entities[tail],
+        ),
+        tuple(name_path(path, vocabulary) for path in found[:PATHS]),
     )

@@ -58,8 +58,10 @@ def render_page(
         RunError: when the evaluation does not fit the run's weights.
         DataError: when no label is of the data.
     """
-    words = dataset.vocabulary
-    if labels and not any(word in labels for word in (*words.entities, *words.relations)):
+    vocabulary = dataset.vocabulary
+    if labels and not any(
+        label in labels for label in (*vocabulary.entities, *vocabulary.relations)
+    ):
         raise DataError("no label is of an entity or relation of the data. Remedy: check the file.")
     names = Names(labels or {})
     model = run.model(dataset).cpu()
@@ -223,13 +225,13 @@ def _map(
     found = embedding_map(scorer, dataset, progress)
     if found is None:
         return None
-    words, n = dataset.vocabulary, dataset.num_relations
+    vocabulary, n = dataset.vocabulary, dataset.num_relations
 
     def role(kind: int) -> str:
-        relation = short(names(words.relations[kind % n]))
+        relation = short(names(vocabulary.relations[kind % n]))
         return f"{'head' if kind < n else 'tail'} of {relation}"
 
-    labels = [names(words.entities[i]) for i in found.entity.tolist()]
+    labels = [names(vocabulary.entities[i]) for i in found.entity.tolist()]
     return {
         "chart": charts.map_plot(found, role, labels),
         "shown": len(found.entity),

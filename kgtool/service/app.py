@@ -55,10 +55,10 @@ def build_app(predictor: Predictor, hosts: Sequence[str], desk: Desk | None = No
         desk: where scoring waits for its turn.
     """
     desk = desk or Desk()
-    search = EntitySearch.of(predictor.words)
-    words = predictor.words
+    search = EntitySearch.of(predictor.labels)
+    labels = predictor.labels
     about = asking.about(predictor)
-    relations = [asking.named(label, words) for label in words.vocabulary.relations]
+    relations = [asking.named(label, labels) for label in labels.vocabulary.relations]
     app = FastAPI(
         title="kgtool", version=about.version, docs_url=None, redoc_url=None,
         responses={status: {"model": replies.Failure} for status in (404, 422, 503)},
@@ -97,8 +97,8 @@ def build_app(predictor: Predictor, hosts: Sequence[str], desk: Desk | None = No
     @app.get("/api/entities")
     async def get_entities(q: Text = "", limit: Top = 10) -> list[replies.Named]:
         """Entities whose label or name begins with `q`, then those that hold it, in any case."""
-        labels = words.vocabulary.entities
-        return [asking.named(labels[i], words) for i in search(q, limit)]
+        entities = labels.vocabulary.entities
+        return [asking.named(entities[i], labels) for i in search(q, limit)]
 
     @app.get("/api/relations")
     async def get_relations() -> list[replies.Named]:

@@ -1,4 +1,4 @@
-"""What a run says, in the API's words."""
+"""What a run says, in the API's form."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.metadata
 import math
 from collections.abc import Sequence
 
-from kgtool.data.labels import Words
+from kgtool.data.labels import LabelIndex
 from kgtool.errors import ConfigError
 from kgtool.inference.explain import NamedPath, main_relations
 from kgtool.inference.predictor import Predictor
@@ -34,16 +34,16 @@ def about(predictor: Predictor) -> replies.About:
     )
 
 
-def named(label: str, words: Words) -> replies.Named:
+def named(label: str, labels: LabelIndex) -> replies.Named:
     """A label and its readable name."""
-    return replies.Named(label=label, name=name_of(label, words))
+    return replies.Named(label=label, name=name_of(label, labels))
 
 
-def name_of(label: str, words: Words) -> str:
+def name_of(label: str, labels: LabelIndex) -> str:
     """A readable name; that of `^r` is the relation's, with the `^`."""
-    if label not in words.readable and label.startswith("^"):
-        return "^" + words.readable.get(label[1:], label[1:])
-    return words.readable.get(label, label)
+    if label not in labels.names and label.startswith("^"):
+        return "^" + labels.names.get(label[1:], label[1:])
+    return labels.names.get(label, label)
 
 
 def answer(
@@ -60,14 +60,14 @@ def answer(
         ConfigError: when not one thing is asked, or the path is too long.
         DataError: when a label is not known.
     """
-    words = predictor.words
+    labels = predictor.labels
     if list(parts).count(ASKED) != 1:
         raise ConfigError("Ask for one thing. Remedy: '?' for head, relation or tail, or leave it.")
-    _short_enough(parts[1], words)
-    question = parse_question(parts, words)
+    _short_enough(parts[1], labels)
+    question = parse_question(parts, labels)
     if len(question.path) > LONGEST_PATH:
         raise ConfigError(_TOO_LONG)
-    entities, steps = words.vocabulary.entities, words.vocabulary.steps
+    entities, steps = labels.vocabulary.entities, labels.vocabulary.steps
     head = ASKED if question.asked == "head" else entities[question.head]
     tail = ASKED if question.asked == "tail" else entities[question.tail]
     path = [steps[r] for r in question.path]
@@ -76,14 +76,14 @@ def answer(
         asked=question.asked,
         question=replies.Triple(head=head, relation="/".join(path) or ASKED, tail=tail),
         names=replies.Triple(
-            head=name_of(head, words),
-            relation="/".join(name_of(step, words) for step in path) or ASKED,
-            tail=name_of(tail, words),
+            head=name_of(head, labels),
+            relation="/".join(name_of(step, labels) for step in path) or ASKED,
+            tail=name_of(tail, labels),
         ),
         answers=[
             replies.Answer(
                 label=getattr(row, question.asked),
-                name=name_of(getattr(row, question.asked), words),
+                name=name_of(getattr(row, question.asked), labels),
                 score=row.score,
                 probability=None if math.isnan(row.probability) else row.probability,
                 known=row.known or None,
@@ -102,7 +102,7 @@ def _why(
         return None
     head, relation, tail = triple
     if question.asked == "head":
-        names = predictor.words.vocabulary
+        names = predictor.labels.vocabulary
         _, (back,) = question.walked(len(names.relations))
         head, relation, tail = tail, names.steps[back], head
     return replies.Triple(head=head, relation=relation, tail=tail)
@@ -117,33 +117,33 @@ def explanation(
         RunError: when the run's scores have no paths to show.
         DataError: when a label is not known.
     """
-    words = predictor.words
+    labels = predictor.labels
     found = predictor.explain(head, relation, tail, top)
-    first, step, last = (named(label, words) for label in found.triple)
-    paths = [_path(path, words) for path in found.paths]
+    first, step, last = (named(label, labels) for label in found.triple)
+    paths = [_path(path, labels) for path in found.paths]
     return replies.Explanation(head=first, relation=step, tail=last, paths=paths)
 
 
-def _path(path: NamedPath, words: Words) -> replies.Path:
+def _path(path: NamedPath, labels: LabelIndex) -> replies.Path:
     steps = []
     for step in path.steps:
         main = set(main_relations(step))
         steps.append(
             [
-                replies.Step(relation=label, name=name_of(label, words), weight=weight)
+                replies.Step(relation=label, name=name_of(label, labels), weight=weight)
                 for label, weight in step
                 if label in main
             ]
         )
-    entities = [named(label, words) for label in path.entities]
+    entities = [named(label, labels) for label in path.entities]
     return replies.Path(weight=path.weight, entities=entities, steps=steps)
 
 
 _TOO_LONG = f"The path is too long. Remedy: at most {LONGEST_PATH} relations."
 
 
-def _short_enough(path: str, words: Words) -> None:
+def _short_enough(path: str, labels: LabelIndex) -> None:
     """Refuse what has more slashes than a path may have, before all its readings are tried."""
-    most = max((label.count("/") for label in words.vocabulary.relations), default=0)
+    most = max((label.count("/") for label in labels.vocabulary.relations), default=0)
     if path.count("/") > LONGEST_PATH * (most + 1) - 1:
         raise ConfigError(_TOO_LONG)

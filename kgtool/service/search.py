@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 
-from kgtool.data.labels import Words
+from kgtool.data.labels import LabelIndex
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +26,12 @@ class EntitySearch:
     start: tuple[int, ...]
 
     @classmethod
-    def of(cls, words: Words) -> EntitySearch:
+    def of(cls, labels: LabelIndex) -> EntitySearch:
         """The search among a graph's entities."""
         found = {
             (name.casefold(), i)
-            for i, label in enumerate(words.vocabulary.entities)
-            for name in (label, words.readable.get(label, label))
+            for i, label in enumerate(labels.vocabulary.entities)
+            for name in (label, labels.names.get(label, label))
         }
         names, entity = zip(*sorted(found), strict=True) if found else ((), ())
         start = tuple(accumulate((len(name) + 1 for name in names), initial=0))

@@ -800,10 +800,19 @@ def test_walks_that_cannot_be_read(kgtool, walker, trained):
         command.insert(1, str(trained))
         refused(kgtool(*command), 2, "has not learned to read walks. Remedy: train with")
     refused(kgtool("walks", walker, "--split", "tset"), 2, "no split 'tset'")
-    refused(kgtool("next", walker, "e01"), 2, "no entity 'e01' (is it 'e0", "Remedy: use a label")
-    refused(kgtool("next", walker, "e001", "^r1", "e002"), 2, "no relation '^r1' (is it '^r001'?)")
+    refused(
+        kgtool("next", walker, "e01"),
+        2,
+        "unknown entity 'e01' (did you mean 'e0",
+        "Remedy: use a label",
+    )
+    refused(
+        kgtool("next", walker, "e001", "^r1", "e002"),
+        2,
+        "unknown relation '^r1' (did you mean '^r001'?)",
+    )
     refused(kgtool("next", walker, "e001", "r001"), 2, "a walk of 2 labels does not end at an")
-    refused(kgtool("routes", walker, "e001", "x"), 2, "no entity 'x'")
+    refused(kgtool("routes", walker, "e001", "x"), 2, "unknown entity 'x'")
     refused(kgtool("routes", walker, "e001", "--length", "4"), 2, "one_path.max_path_length=4")
     assert kgtool("routes", walker, "e001", "--length", "0").code == 2
 

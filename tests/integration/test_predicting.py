@@ -152,7 +152,7 @@ def test_readable_names_are_understood(run, tmp_path):
     names.write_text("e000\tThe First\ne001\tTwin\ne002\tTwin\n")
     by_name = kgtool.predict(run, [("The First", "r000", "?")], labels=names)
     pd.testing.assert_frame_equal(by_name, kgtool.predict(run, [("e000", "r000", "?")]))
-    with pytest.raises(DataError, match="names 2 entities"):
+    with pytest.raises(DataError, match="is the name of 2 entities"):
         kgtool.predict(run, [("Twin", "r000", "?")], labels=names)
 
 
@@ -248,8 +248,8 @@ def test_standard_input(run, tmp_path, monkeypatch, capsys):
     ("arguments", "parts"),
     [
         (["e000", "r000", "e001"], ["asks for no one thing"]),
-        (["e000", "r0", "?"], ["no relation 'r0'", "is it 'r00"]),
-        (["e0000", "r000", "?"], ["no entity 'e0000'", "Remedy"]),
+        (["e000", "r0", "?"], ["unknown relation 'r0'", "did you mean 'r00"]),
+        (["e0000", "r000", "?"], ["unknown entity 'e0000'", "Remedy"]),
         ([], ["ask one question"]),
         (["e000", "r000", "?", "--queries", "q.tsv"], ["ask one question"]),
         (["--queries", "none.tsv"], ["none.tsv", "cannot be read"]),

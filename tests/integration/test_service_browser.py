@@ -156,7 +156,7 @@ def test_strange_labels_are_text_and_fit(port, tab, width):
 def test_errors_are_read_out(port, tab):
     tab.open(f"http://127.0.0.1:{port}/?head=nobody&relation=$r^2$")
     told = tab.until("document.querySelector('#status.error')?.textContent")
-    assert told.startswith("no entity 'nobody'")
+    assert told.startswith("unknown entity 'nobody'")
     assert tab.run("document.getElementById('status').getAttribute('role')") == "status"
     assert tab.run("document.getElementById('answers').hidden")
     unnamed = """[...document.querySelectorAll('input, button, [role]')].filter((each) =>

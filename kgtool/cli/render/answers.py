@@ -10,12 +10,14 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from kgtool.data.labels import Words
+from kgtool.data.labels import LabelIndex
 
 MEANING = "P: the chance to be a fact, if the graph lacks as many facts as valid holds out."
 
 
-def answers_table(frame: pd.DataFrame, questions: Sequence[Sequence[str]], words: Words) -> Group:
+def answers_table(
+    frame: pd.DataFrame, questions: Sequence[Sequence[str]], labels: LabelIndex
+) -> Group:
     """The tables that `kgtool predict` prints, one a question."""
     tables = []
     for number, question in enumerate(questions):
@@ -34,7 +36,11 @@ def answers_table(frame: pd.DataFrame, questions: Sequence[Sequence[str]], words
         asked = rows["asked"].iloc[0]
         for row in rows.itertuples():
             label = getattr(row, asked)
-            cells = [Text(_chance(row.probability)), Text(f"{row.score:.3f}"), _named(label, words)]
+            cells = [
+                Text(_chance(row.probability)),
+                Text(f"{row.score:.3f}"),
+                _named(label, labels),
+            ]
             table.add_row(*cells, *([Text(row.known)] if told else []))
         tables.append(Group(table))
     note = [Text(MEANING)] if (frame["asked"] != "relation").any() else []
@@ -43,7 +49,7 @@ def answers_table(frame: pd.DataFrame, questions: Sequence[Sequence[str]], words
     return Group(*tables, *note)
 
 
-def completion_table(frame: pd.DataFrame, words: Words, most: int) -> Group:
+def completion_table(frame: pd.DataFrame, labels: LabelIndex, most: int) -> Group:
     """The table that `kgtool complete` prints: the first rows."""
     table = _table()
     table.add_column("P", justify="right", no_wrap=True)
@@ -51,20 +57,20 @@ def completion_table(frame: pd.DataFrame, words: Words, most: int) -> Group:
         table.add_column(name, overflow="fold")
     for row in frame.head(most).itertuples():
         table.add_row(
-            _chance(row.probability), _named(row.head, words), Text(row.relation),
-            _named(row.tail, words),
+            _chance(row.probability), _named(row.head, labels), Text(row.relation),
+            _named(row.tail, labels),
         )  # fmt: skip
     shown = f"The first {most:,} of {len(frame):,}. " if len(frame) > most else ""
     return Group(table, Text(shown + MEANING))
 
 
-def neighbours_table(frame: pd.DataFrame, words: Words) -> Table:
+def neighbours_table(frame: pd.DataFrame, labels: LabelIndex) -> Table:
     """The table that `kgtool neighbours` prints."""
     table = _table()
     table.add_column("cosine", justify="right", no_wrap=True)
     table.add_column("entity", overflow="fold")
     for row in frame.itertuples():
-        table.add_row(f"{row.cosine:.4f}", _named(row.entity, words))
+        table.add_row(f"{row.cosine:.4f}", _named(row.entity, labels))
     return table
 
 
@@ -76,7 +82,7 @@ def _chance(probability: float) -> str:
     return "" if pd.isna(probability) else f"{probability:.3f}"
 
 
-def _named(label: str, words: Words) -> Text:
+def _named(label: str, labels: LabelIndex) -> Text:
     """A label, with the readable name before it where there is one."""
-    name = words.readable.get(label)
+    name = labels.names.get(label)
     return Text(label) if name is None else Text(f"{name} ({label})")

@@ -59,8 +59,8 @@ def ranks_frame(
     triples = found.queries[: len(found.queries) // 2].repeat(2, 1)
     labels = (vocabulary.entities, vocabulary.relations, vocabulary.entities)
     columns: dict[str, object] = {
-        name: _named(words, ids)
-        for name, words, ids in zip(TRIPLE, labels, triples.unbind(1), strict=True)
+        name: _named(names, ids)
+        for name, names, ids in zip(TRIPLE, labels, triples.unbind(1), strict=True)
     }
     columns["side"] = _named(("tail", "head"), queries.head_side.long())
     for names, ranks, candidates in (

@@ -5,24 +5,29 @@ from __future__ import annotations
 import pytest
 
 from kgtool.data.dataset import Vocabulary
-from kgtool.data.labels import Words
+from kgtool.data.labels import LabelIndex
 from kgtool.errors import DataError
 from kgtool.inference.query import Question, parse_question, parse_questions, read_lines
 
 VOCABULARY = Vocabulary(("?x", "Q1", "Q2", "Q3"), ("/a/b", "a", "a/b", "b", "c"))
-WORDS = Words(VOCABULARY, {"Q1": "China", "Q2": "Paris", "Q3": "Paris", "Q9": "Nowhere"})
+LABELS = LabelIndex(VOCABULARY, {"Q1": "China", "Q2": "Paris", "Q3": "Paris", "Q9": "Nowhere"})
 
 
 def test_an_entity_is_its_label_or_the_only_one_of_a_name():
-    assert [WORDS.entity(text) for text in ("Q2", "China", "?x")] == [2, 1, 0]
-    with pytest.raises(DataError, match=r"'Paris' names 2 entities. Remedy: one of 'Q2', 'Q3'"):
-        WORDS.entity("Paris")
-    with pytest.raises(DataError, match="is it 'China'"):
-        WORDS.entity("Chima")
-    with pytest.raises(DataError, match="no entity 'Nowhere'"):  # a name of no entity of the data
-        WORDS.entity("Nowhere")
-    assert WORDS.shown(1) == "China"
-    assert WORDS.shown(0) == "?x"
+    assert [LABELS.entity(text) for text in ("Q2", "China", "?x")] == [2, 1, 0]
+    with pytest.raises(
+        DataError,
+        match=r"'Paris' is the name of 2 entities. Remedy: use one of the labels 'Q2', 'Q3'",
+    ):
+        LABELS.entity("Paris")
+    with pytest.raises(DataError, match="did you mean 'China'"):
+        LABELS.entity("Chima")
+    with pytest.raises(
+        DataError, match="unknown entity 'Nowhere'"
+    ):  # a name of no entity of the data
+        LABELS.entity("Nowhere")
+    assert LABELS.shown(1) == "China"
+    assert LABELS.shown(0) == "?x"
 
 
 @pytest.mark.parametrize(
@@ -38,26 +43,26 @@ def test_an_entity_is_its_label_or_the_only_one_of_a_name():
     ],
 )
 def test_a_path_is_made_of_labels(text, path):
-    assert WORDS.path(text) == path
+    assert LABELS.path(text) == path
 
 
 def test_a_path_that_reads_two_ways_is_refused():
     with pytest.raises(DataError, match="is c then a/b, or c then a then b"):
-        WORDS.path("c/a/b")
+        LABELS.path("c/a/b")
 
 
 @pytest.mark.parametrize("text", ["", "d", "c/", "/c", "c/d"])
 def test_a_path_of_unknown_labels_is_refused(text):
-    with pytest.raises(DataError, match="no relation"):
-        WORDS.path(text)
+    with pytest.raises(DataError, match="unknown relation"):
+        LABELS.path(text)
 
 
 def test_questions():
-    assert parse_question(["Q1", "c", "?"], WORDS) == Question("tail", 1, (4,), -1)
-    assert parse_question(["?", "c/b", "China"], WORDS) == Question("head", -1, (4, 3), 1)
-    assert parse_question(["Q1", "?", "Q2"], WORDS) == Question("relation", 1, (), 2)
-    assert parse_question(["Q1", "c", "?"], WORDS).walked(5) == (1, (4,))
-    assert parse_question(["?", "c/b", "Q1"], WORDS).walked(5) == (1, (8, 9))
+    assert parse_question(["Q1", "c", "?"], LABELS) == Question("tail", 1, (4,), -1)
+    assert parse_question(["?", "c/b", "China"], LABELS) == Question("head", -1, (4, 3), 1)
+    assert parse_question(["Q1", "?", "Q2"], LABELS) == Question("relation", 1, (), 2)
+    assert parse_question(["Q1", "c", "?"], LABELS).walked(5) == (1, (4,))
+    assert parse_question(["?", "c/b", "Q1"], LABELS).walked(5) == (1, (8, 9))
 
 
 @pytest.mark.parametrize(
@@ -65,19 +70,19 @@ def test_questions():
 )
 def test_what_asks_for_no_one_thing_is_refused(parts):
     with pytest.raises(DataError, match=r"asks for no one thing. Remedy: HEAD RELATION \?"):
-        parse_question(parts, WORDS)
+        parse_question(parts, LABELS)
 
 
 def test_a_file_of_questions(tmp_path):
     file = tmp_path / "questions.tsv"
     file.write_bytes("\ufeffQ1\tc\t?\r\n\r\n?\tb\tChina\n".encode())
-    texts, questions = parse_questions(read_lines(file), str(file), WORDS)
+    texts, questions = parse_questions(read_lines(file), str(file), LABELS)
     assert texts == [["Q1", "c", "?"], ["?", "b", "China"]]
     assert [q.asked for q in questions] == ["tail", "head"]
-    with pytest.raises(DataError, match=r"q.tsv, line 2: no entity 'Q7'"):
-        parse_questions(["Q1\tc\t?", "Q7\tc\t?"], "q.tsv", WORDS)
+    with pytest.raises(DataError, match=r"q.tsv, line 2: unknown entity 'Q7'"):
+        parse_questions(["Q1\tc\t?", "Q7\tc\t?"], "q.tsv", LABELS)
     with pytest.raises(DataError, match="no questions"):
-        parse_questions([""], "q.tsv", WORDS)
+        parse_questions([""], "q.tsv", LABELS)
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="not UTF-8"):
         read_lines(file)

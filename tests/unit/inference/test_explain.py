@@ -120,9 +120,9 @@ def test_explain_by_label(run):
         assert (path.entities[0], path.entities[-1]) == ("e000", "e005")
         assert str(path).startswith("e000 ")
     assert kgtool.explain(str(run.path), "e000", "r002", "e005", top=3) == found
-    with pytest.raises(DataError, match=r"no entity 'e00x' \(is it 'e\d+'\?\)"):
+    with pytest.raises(DataError, match=r"unknown entity 'e00x' \(did you mean 'e\d+'\?\)"):
         kgtool.explain(run, "e00x", "r002", "e005")
-    with pytest.raises(DataError, match=r"no relation 'likes'\. Remedy"):
+    with pytest.raises(DataError, match=r"unknown relation 'likes'\. Remedy"):
         kgtool.explain(run, "e000", "likes", "e005")
 
 

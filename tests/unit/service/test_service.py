@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 import kgtool
 from kgtool.data.dataset import Vocabulary
-from kgtool.data.labels import Words
+from kgtool.data.labels import LabelIndex
 from kgtool.errors import KGToolError
 from kgtool.inference.predictor import Predictor
 from kgtool.service import asking, serving
@@ -107,11 +107,11 @@ def test_entities_by_label_and_name(port):
     assert found(port, "/api/entities", q="zürich") == [{"label": "e000", "name": "Zürich"}]
 
 
-def slow_search(words: Words, typed: str, limit: int) -> list[int]:
+def slow_search(labels: LabelIndex, typed: str, limit: int) -> list[int]:
     names = sorted(
         (name.casefold(), i)
-        for i, label in enumerate(words.vocabulary.entities)
-        for name in {label, words.readable.get(label, label)}
+        for i, label in enumerate(labels.vocabulary.entities)
+        for name in {label, labels.names.get(label, label)}
     )
     begin = [i for name, i in names if name.startswith(typed.casefold())]
     hold = [i for name, i in names if typed.casefold() in name]
@@ -126,8 +126,8 @@ def slow_search(words: Words, typed: str, limit: int) -> list[int]:
 )
 def test_the_search_finds_what_a_loop_finds(entities, names, typed, limit):
     readable = dict(zip(entities, names, strict=False))
-    words = Words(Vocabulary(tuple(entities), ()), readable)
-    assert EntitySearch.of(words)(typed, limit) == slow_search(words, typed, limit)
+    labels = LabelIndex(Vocabulary(tuple(entities), ()), readable)
+    assert EntitySearch.of(labels)(typed, limit) == slow_search(labels, typed, limit)
 
 
 QUESTIONS = [
@@ -200,11 +200,11 @@ def test_why_asks_for_what_the_score_is_of(all_paths, port, question):
     for answer in found(port, "/api/answers", **asked, top=3)["answers"]:
         why = answer["why"]
         assert found(port, "/api/explanation", **why)["relation"]["label"] == why["relation"]
-        words = all_paths.words
+        labels = all_paths.labels
         h, r, t = (
-            words.entity(why["head"]),
-            words.relation(why["relation"]),
-            words.entity(why["tail"]),
+            labels.entity(why["head"]),
+            labels.relation(why["relation"]),
+            labels.entity(why["tail"]),
         )
         score = float(all_paths.scorer.score_t(torch.tensor([[h, r]]))[0, t])
         if question[1] != "?":
@@ -228,21 +228,26 @@ def test_a_one_path_run_explains_nothing_and_says_so(one_path_port):
         ("answers", {}, 422, "one thing"),
         ("answers", {"head": "e000"}, 422, "one thing"),
         ("answers", {"head": "e000", "relation": "r000", "tail": "e001"}, 422, "one thing"),
-        ("answers", {"head": "e00", "relation": "r000"}, 404, "is it 'e0"),
-        ("answers", {"head": "e000", "relation": "r00"}, 404, "no relation 'r00'"),
+        ("answers", {"head": "e00", "relation": "r000"}, 404, "did you mean 'e0"),
+        ("answers", {"head": "e000", "relation": "r00"}, 404, "unknown relation 'r00'"),
         ("answers", {"head": "e000", "relation": "/".join(["r000"] * 6)}, 422, "at most 5"),
         ("answers", {"head": "e000", "relation": "/" * 1999}, 422, "at most 5"),
         ("answers", {"head": "e000", "relation": "r000", "top": 0}, 422, "top: "),
         ("answers", {"head": "e000", "relation": "r000", "top": 101}, 422, "top: "),
         ("answers", {"head": "e000", "relation": "r000", "new": "maybe"}, 422, "new: "),
         ("answers", {"head": "e" * 2001, "relation": "r000"}, 422, "head: "),
-        ("answers", {"head": "../../etc/passwd", "relation": "r000"}, 404, "no entity"),
-        ("answers", {"head": "\0", "relation": "r000"}, 404, r"no entity '\x00'"),
-        ("answers", {"head": "\ud800", "relation": "r000"}, 404, "no entity"),
+        ("answers", {"head": "../../etc/passwd", "relation": "r000"}, 404, "unknown entity"),
+        ("answers", {"head": "\0", "relation": "r000"}, 404, r"unknown entity '\x00'"),
+        ("answers", {"head": "\ud800", "relation": "r000"}, 404, "unknown entity"),
         ("entities", {"limit": "ten"}, 422, "limit: "),
         ("entities", {"q": "x" * 2001}, 422, "q: "),
         ("explanation", {"head": "e000"}, 422, "relation: "),
-        ("explanation", {"head": "e000", "relation": "r000", "tail": "?"}, 404, "no entity '?'"),
+        (
+            "explanation",
+            {"head": "e000", "relation": "r000", "tail": "?"},
+            404,
+            "unknown entity '?'",
+        ),
         ("nothing", {}, 404, "Remedy: "),
         ("../kgtool/service/app.py", {}, 404, "Remedy: "),
         ("%2e%2e/%2e%2e/etc/passwd", {}, 404, "Remedy: "),
@@ -407,7 +412,7 @@ def peak() -> int:
 
 
 def test_twenty_clients_at_once(all_paths, port):
-    entities = all_paths.words.vocabulary.entities
+    entities = all_paths.labels.vocabulary.entities
     questions = [(entity, f"r00{i % 3}", "?") for i, entity in enumerate(entities)] * 5
     asked = [dict(zip(("head", "relation"), each[:2], strict=True)) for each in questions]
     truth = [
@@ -457,7 +462,7 @@ def test_serving_writes_nothing(tmp_path):
     predictor = _run(tmp_path, all_paths_config(epochs=1), nasty_ring())
     before = state_of(tmp_path)
     assert {"probability", "relations"} <= {Path(p).name.split(".")[0] for p in before}
-    names = predictor.words.vocabulary
+    names = predictor.labels.vocabulary
     with served(predictor) as port:
         for entity in names.entities[:12]:
             found(port, "/api/answers", head=entity, relation=names.relations[1], new=False)
