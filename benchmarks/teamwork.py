@@ -72,20 +72,20 @@ def speed(config: Config, data: KGDataset, owners: Path, steps: int, repeats: in
     batches = updater._batches(order)[:steps]
 
     def train() -> None:
-        process_group.meet()
+        process_group.barrier()
         for rows in batches:
             updater._step(rows)
-        process_group.meet()
+        process_group.barrier()
 
     seconds, _ = common.median_seconds(train, repeats)
     asked = torch.tensor(sum(len(rows) for rows in batches))  # of spread rows, not all have as many
-    process_group.add_up([asked])
+    process_group.all_reduce([asked])
     return int(asked) * edges_a_row(updater, data, order) / seconds
 
 
 def work(args: argparse.Namespace) -> None:
     """In each process of a team: train, and let the first write down the speeds."""
-    with process_group.team():
+    with process_group.joined_group():
         common.as_in_training()
         data = common.dataset(args)
         found = {

@@ -17,7 +17,7 @@ from kgtool.evaluation.analysis.results import Results
 from kgtool.evaluation.analysis.significance import compare as compare_ranks
 from kgtool.evaluation.baselines import BASELINES
 from kgtool.evaluation.candidates import parse_candidates
-from kgtool.evaluation.ensemble import Blend, fit_blend
+from kgtool.evaluation.ensemble import Ensemble, fit_ensemble
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.evaluation.metrics import HITS
 from kgtool.evaluation.ranking import ScoresTails
@@ -67,7 +67,7 @@ def evaluate(
     about = about_data(dataset)
     others = [opened(other) for other in beside]
     for other in others:
-        model = _blend(model, other, dataset, progress)
+        model = _ensemble(model, other, dataset, progress)
         tried = {f"{weight:g}": mrr for weight, mrr in model.mrr.items()}
         told = {"run": str(other.path), "weight": model.weight, "valid_mrr": tried}
         about.setdefault("with", []).append(told)
@@ -85,11 +85,11 @@ def evaluate(
     return results
 
 
-def _blend(model: ScoresTails, beside: Run, dataset: KGDataset, progress: bool) -> Blend:
+def _ensemble(model: ScoresTails, beside: Run, dataset: KGDataset, progress: bool) -> Ensemble:
     if not len(dataset.valid):
         raise DataError("the data hold no valid triples to choose the weight of another run by")
     second = fitting(beside, dataset).scorer(dataset)
-    return fit_blend(model, second, dataset, progress)
+    return fit_ensemble(model, second, dataset, progress)
 
 
 def evaluate_baselines(

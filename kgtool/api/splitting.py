@@ -15,7 +15,7 @@ from kgtool.data.dataset import SPLITS
 from kgtool.data.loaders import Reading, Triples, read_triples
 from kgtool.data.loaders.write import check_labels, write_triples
 from kgtool.data.splitting import Division, distinct, reason_of, shortfalls, targets
-from kgtool.data.timestamps import moments
+from kgtool.data.timestamps import rank_timestamps
 from kgtool.errors import ConfigError, DataError
 from kgtool.storage.files import atomic_folder
 
@@ -72,10 +72,10 @@ def split(
         temporary = [stack.enter_context(atomic_folder(folder)) for folder in folders]
         found = read_triples(places, reading or Reading(), extra=time)
         check_labels(found.vocabulary)
-        rows, moment = _distinct(found, place)
+        rows, timestamp = _distinct(found, place)
         triples = found.triples[rows]
         sizes = len(found.vocabulary.entities), len(found.vocabulary.relations)
-        target = targets(triples, *sizes, valid, test, seed, inductive, moment, remove_leaks)
+        target = targets(triples, *sizes, valid, test, seed, inductive, timestamp, remove_leaks)
         parts = []
         for number, folder in enumerate(temporary):
             for code, name in enumerate(SPLITS):
@@ -111,10 +111,10 @@ def _distinct(found: Triples, place: str) -> tuple[Tensor, Tensor | None]:
     num_relations = len(found.vocabulary.relations)
     if found.extra is None:
         return distinct(found.triples, num_relations), None
-    moment = moments(found.extra, place)
-    earliest = torch.argsort(moment, stable=True)
+    timestamp = rank_timestamps(found.extra, place)
+    earliest = torch.argsort(timestamp, stable=True)
     rows = earliest[distinct(found.triples[earliest], num_relations)].sort().values
-    return rows, moment[rows]
+    return rows, timestamp[rows]
 
 
 def _empty(place: str, folder: Path, name: str) -> DataError:

@@ -50,7 +50,7 @@ def _team() -> Iterator[int]:
         return
     from kgtool.distributed import process_group
 
-    with process_group.team():
+    with process_group.joined_group():
         rank = process_group.rank()
         try:
             with (
@@ -59,6 +59,6 @@ def _team() -> Iterator[int]:
             ):
                 yield rank
         except KGToolError as error:
-            if process_group.is_news(str(error)):
+            if process_group.is_first_report(str(error)):
                 raise
             sys.exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""Relations that say the same: near-duplicates and near-inverses, which leak answers to each other.
+"""Finds near-duplicate and near-inverse relations, which leak answers to each other.
 
 The test is the one that made FB15k-237 of FB15k (Toutanova & Chen 2015, section 4.1).
 """
@@ -25,9 +25,9 @@ class Overlap(NamedTuple):
 
     Attributes:
         relation, other: ids, `relation` below `other`; the same for a symmetric relation.
-        inverse: whether the pairs of the other are compared reversed.
-        of_relation, of_other: the share of each one's pairs that the other has too, 0 to 1.
-        pairs: how many those are.
+        inverse: whether the pairs of `other` are reversed.
+        of_relation, of_other: the share of each relation's pairs that the other has too, 0 to 1.
+        pairs: the number of shared pairs.
     """
 
     relation: int
@@ -39,21 +39,22 @@ class Overlap(NamedTuple):
 
     @property
     def symmetric(self) -> bool:
-        """Whether this is one relation, which holds both ways: no leak."""
+        """Whether this is a symmetric relation, not two relations."""
         return self.relation == self.other
 
 
 def near_duplicates(triples: Tensor, num_relations: int, share: float = SHARE) -> list[Overlap]:
-    """The relations whose pairs, or reversed pairs, are nearly those of another.
+    """The relations that share nearly all pairs, or reversed pairs, with another relation.
 
     Args:
         triples: `(n, 3)` int64, distinct.
         num_relations: all relation ids are below it.
-        share: of the pairs of each of the two that the other must have too, above 0.
+        share: the least share of each relation's pairs that the other must have, above 0.
 
     Returns:
-        Those with most pairs in common first. Two relations come once: where they are alike
-        both ways round, as symmetric ones are, not as inverses. A self loop is nobody's reverse.
+        Overlaps with most shared pairs first. Two relations come once: if they are duplicates and
+        inverses of each other, as symmetric relations may be, they come as duplicates. A self loop
+        has no reverse.
     """
     head, relation, tail = triples.numpy().T
     size = np.bincount(relation, minlength=num_relations)
@@ -61,31 +62,31 @@ def near_duplicates(triples: Tensor, num_relations: int, share: float = SHARE) -
     bound = int(high.max(initial=-1)) + 1
     order = order_by((low, high), (bound, bound))
     low, high = low[order], high[order]
-    # Where two entities begin that are not those before, and the end.
+    # Marks the first triple of each pair of entities, and the end.
     new = np.append(begins(low) | begins(high), True)
-    # most triples are alone between their entities, and have nothing in common with another
-    beside = ~(new[:-1] & new[1:])
-    couple, order = np.cumsum(new[:-1][beside]) - 1, order[beside]
+    # most pairs of entities have a single triple, which no other relation can share
+    multiple = ~(new[:-1] & new[1:])
+    couple, order = np.cumsum(new[:-1][multiple]) - 1, order[multiple]
     head, relation, tail = triples.numpy()[order].T
-    pair = 2 * couple + (head > tail)  # the last bit turns it round; no loop has it
+    pair = 2 * couple + (head > tail)  # the last bit is the direction; it is 0 for a self loop
     shape = (num_relations, 2 * (couple.max(initial=-1) + 1))
     of, reversed_of = _members(relation, pair, shape), _members(relation, pair ^ 1, shape)
 
     direct = _alike(of @ of.T, size, share, inverse=False)
     known = {(one.relation, one.other) for one in direct}
     inverse = _alike(of @ reversed_of.T, size, share, inverse=True)
-    found = direct + [one for one in inverse if (one.relation, one.other) not in known]
-    return sorted(found, key=lambda one: (-one.pairs, one.relation, one.other))
+    overlaps = direct + [one for one in inverse if (one.relation, one.other) not in known]
+    return sorted(overlaps, key=lambda one: (-one.pairs, one.relation, one.other))
 
 
 def redundant(
     overlaps: Sequence[Overlap], triples: Tensor, num_relations: int
 ) -> NDArray[np.bool_]:
-    """`(num_relations,)`: all but the largest of relations that say the same, over any steps.
+    """`(num_relations,)`: every relation of a cluster of overlapping relations except the largest.
 
     Args:
-        overlaps: what `near_duplicates` found.
-        triples: `(n, 3)` int64, the distinct triples that it was asked of.
+        overlaps: from `near_duplicates`.
+        triples: `(n, 3)` int64, the distinct triples given to `near_duplicates`.
         num_relations: all relation ids are below it.
     """
     edges = np.array([(one.relation, one.other) for one in overlaps], np.int64).reshape(-1, 2)
@@ -94,11 +95,11 @@ def redundant(
     links = coo_matrix((np.ones(len(one), np.int8), (one, other)), shape=shape)
     cluster = connected_components(links, directed=False)[1]
     size = torch.bincount(triples[:, 1], minlength=num_relations).numpy()
-    by_size = np.argsort(-size, kind="stable")  # of two as large, the first stays
-    kept = by_size[np.unique(cluster[by_size], return_index=True)[1]]
-    others = np.ones(num_relations, np.bool_)
-    others[kept] = False
-    return others
+    by_size = np.argsort(-size, kind="stable")  # of two equally large ones the first stays
+    largest = by_size[np.unique(cluster[by_size], return_index=True)[1]]
+    smaller = np.ones(num_relations, np.bool_)
+    smaller[largest] = False
+    return smaller
 
 
 def _members(
@@ -110,7 +111,7 @@ def _members(
 
 
 def _alike(shared: Any, size: NDArray[np.int64], share: float, inverse: bool) -> list[Overlap]:
-    """The relations of a table of shared pairs `(num_relations, num_relations)`, each pair once."""
+    """The overlaps, each once, from shared pair counts `(num_relations, num_relations)`."""
     table = shared.tocoo()
     of_one, of_other = table.data / size[table.row], table.data / size[table.col]
     once = table.row <= table.col if inverse else table.row < table.col

@@ -1,8 +1,8 @@
-"""Triples divided into train, valid and test: at random, by time, or over two graphs.
+"""Splits triples into train, valid and test: at random, by time, or into two graphs.
 
 The split of a triple is an int8: 0, 1 or 2, in the order of `SPLITS`, or `LEFT_OUT`. A target is an
-int64: a split in the order of `SPLITS`, those of a second graph after those of the first; below 0
-it gives the reason why the triple is left out.
+int64: 0 to 2 for a split of the first graph, 3 to 5 for a split of the second graph. A target below
+0 is a code for the reason why the triple is left out.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ def random_split(
 ) -> Tensor:
     """Hold out random triples whose entities and relations all stay in train.
 
-    Triples between the same two entities, in either direction, are one group that is never divided:
-    one of them would give another away (Toutanova & Chen 2015). In a random order a group is held
-    out where train keeps every entity and relation of it; of the two sides, the one that is further
-    from its share takes it. The order of the rows does not matter.
+    Triples between the same two entities, in either direction, are one group and stay together: one
+    of them would leak another (Toutanova & Chen 2015). Groups are visited in random order. A group
+    is held out if train keeps all its entities and relations. Valid or test takes it, whichever is
+    further from its share. The order of the rows does not matter.
 
     Args:
         triples: `(n, 3)` int64, distinct.
         num_entities, num_relations: all ids are below them.
         valid, test: shares of the triples, above 0, together below 1. Each gets at least one triple
-            where it can. They are reached but where groups do not fit into them or too few can be
-            missed: a tree can miss none.
-        seed: of the order.
+            if possible. A split stays below its share if no further group fits, or if train needs
+            the remaining triples; a tree, for example, needs all of them.
+        seed: of the random order.
 
     Returns:
         `(n,)` int8: 0 for train, 1 for valid, 2 for test.
@@ -75,42 +75,43 @@ def random_split(
 
 
 def wanted_counts(count: int, valid: float, test: float) -> tuple[int, int]:
-    """How many of `count` triples are asked for as valid and as test."""
+    """The wanted numbers of valid and of test triples, out of `count` triples."""
     return max(1, round(valid * count)), max(1, round(test * count))
 
 
 def divide_entities(triples: Tensor, num_entities: int, share: float, seed: int = 0) -> Tensor:
-    """Choose the entities of a second graph, so that both keep most of their triples.
+    """Choose the entities of a second graph, so that both graphs keep most of their triples.
 
-    The setting is GraIL's (Teru et al. 2020): the graphs share relations and no entity. They sample
-    neighbourhoods and drop the rest; here the second graph grows from a random entity, each step by
-    the one with the largest share of its triples inside, so that it is connected and as
-    few triples as may be lie between the two.
+    The setting is GraIL's (Teru et al. 2020): the graphs share relations and no entity. GraIL
+    samples neighbourhoods and drops the rest. Here the second graph grows from a random entity;
+    each step adds the entity with the largest share of its triples inside. So the second graph is
+    connected, and few triples lie between the two graphs.
 
     Args:
         triples: `(n, 3)` int64, distinct.
         num_entities: all entity ids are below it.
-        share: of the entities that occur, for the second graph, above 0 and below 1.
-        seed: of the first entity, and of which to take of two alike.
+        share: share of the occurring entities for the second graph, above 0 and below 1.
+        seed: of the first entity and of tie breaks.
 
     Returns:
         `(num_entities,)` bool.
     """
     ends = triples[:, ::2]
-    there = torch.unique(ends)
-    order = there.numpy()[np.random.default_rng(seed).permutation(len(there))]
-    return grow_region(ends, order, num_entities, round(share * len(there)))
+    occurring = torch.unique(ends)
+    order = occurring.numpy()[np.random.default_rng(seed).permutation(len(occurring))]
+    return grow_region(ends, order, num_entities, round(share * len(occurring)))
 
 
-def time_split(triples: Tensor, moment: Tensor, valid: float = 0.1, test: float = 0.1) -> Tensor:
+def time_split(triples: Tensor, timestamp: Tensor, valid: float = 0.1, test: float = 0.1) -> Tensor:
     """Split by time: the earliest triples are train, the next valid, the last test.
 
-    Triples of one moment stay together, so that the shares are met as nearly as they allow. What
-    happens again is not held back from train: only a random split keeps pairs together.
+    Triples with the same timestamp stay together, so the shares are met approximately. A later
+    triple may have the same pair of entities as a train triple: only `random_split` keeps pairs
+    together.
 
     Args:
         triples: `(n, 3)` int64, distinct.
-        moment: `(n,)` int64, when each holds, numbered from 0 without gaps; three or more.
+        timestamp: `(n,)` int64, numbered from 0 without gaps; three or more distinct ones.
         valid, test: shares of the triples, above 0, together below 1.
 
     Returns:
@@ -118,15 +119,15 @@ def time_split(triples: Tensor, moment: Tensor, valid: float = 0.1, test: float 
         an entity or relation that train lacks.
 
     Raises:
-        ValueError: for fewer than three moments.
+        ValueError: for fewer than three distinct timestamps.
     """
-    until = torch.bincount(moment).cumsum(0)
+    until = torch.bincount(timestamp).cumsum(0)
     if len(until) < 3:
-        raise ValueError(f"{len(until)} moments do not make three splits")
+        raise ValueError(f"{len(until)} timestamps cannot make three splits")
     wanted_train, wanted_known = (1 - valid - test) * len(triples), (1 - test) * len(triples)
     train_end = int((until[:-2] - wanted_train).abs().argmin())
     valid_end = train_end + 1 + int((until[train_end + 1 : -1] - wanted_known).abs().argmin())
-    split = (moment > train_end).to(torch.int8) + (moment > valid_end).to(torch.int8)
+    split = (timestamp > train_end).to(torch.int8) + (timestamp > valid_end).to(torch.int8)
     head, relation, tail = triples.unbind(1)
     entities, relations = torch.zeros(2, int(triples.max()) + 1, dtype=torch.bool)  # in train
     train = split == 0
@@ -153,16 +154,16 @@ _REASONS = (LEAK, UNSEEN, BETWEEN, OTHER_RELATION)
 
 @dataclass(frozen=True, eq=False)
 class Division:
-    """A data set made of loose triples.
+    """The result of a split.
 
     Attributes:
-        folders: those written: one, or two with `inductive`.
-        table: `folder, split, triples, entities, relations`, a row a file of triples.
-        read: number of triples read, duplicates counted.
-        duplicates: how many repeated another; they are dropped.
-        left_out: why triples are in no split, and how many; they are in `left_out.txt`, why behind
-            each, in the first folder.
-        notes: what else a user should know, a sentence each.
+        folders: the folders written: one, or two with `inductive`.
+        table: `folder, split, triples, entities, relations`, a row per file of triples.
+        read: number of triples read, including duplicates.
+        duplicates: number of duplicates; they are dropped.
+        left_out: reason → number of triples that are in no split. `left_out.txt` in the first
+            folder holds these triples, each with its reason.
+        notes: further notes for the user, one sentence each.
     """
 
     folders: tuple[Path, ...]
@@ -181,7 +182,7 @@ def targets(
     test: float,
     seed: int = 0,
     inductive: float | None = None,
-    moment: Tensor | None = None,
+    timestamp: Tensor | None = None,
     remove_leaks: float | None = None,
 ) -> Tensor:
     """The target of each triple.
@@ -190,48 +191,50 @@ def targets(
         triples: `(n, 3)` int64, distinct.
         num_entities, num_relations: all ids are below them.
         valid, test: shares of the triples that are not left out.
-        seed: of what is drawn.
-        inductive: the share of the entities that is for a second graph; see `divide_entities`.
-        moment: `(n,)` int64, by which to split; see `time_split`. Not beside `inductive`.
-        remove_leaks: the share of `near_duplicates`, of which only the largest are kept.
+        seed: of all random draws.
+        inductive: the share of entities for a second graph; see `divide_entities`.
+        timestamp: `(n,)` int64, for a split by time; see `time_split`. Not together with
+            `inductive`.
+        remove_leaks: the `share` of `near_duplicates`; only the largest relation of each group of
+            near-duplicates stays.
 
     Returns:
         `(n,)` int64.
 
     Raises:
-        DataError: for fewer than three moments.
+        DataError: for fewer than three distinct timestamps.
     """
     sizes = num_entities, num_relations
     target = torch.zeros(len(triples), dtype=torch.long)
     if remove_leaks is not None:
-        found = near_duplicates(triples, num_relations, remove_leaks)
-        leaks = torch.from_numpy(redundant(found, triples, num_relations))
+        overlaps = near_duplicates(triples, num_relations, remove_leaks)
+        leaks = torch.from_numpy(redundant(overlaps, triples, num_relations))
         target[leaks[triples[:, 1]]] = _code(LEAK)
     rest = target == 0
-    kept = triples[rest]
-    if moment is not None:
-        target[rest] = _by_time(kept, moment[rest], valid, test)
+    remaining = triples[rest]
+    if timestamp is not None:
+        target[rest] = _by_time(remaining, timestamp[rest], valid, test)
     elif inductive is not None:
-        target[rest] = _over_two_graphs(kept, sizes, inductive, valid, test, seed)
+        target[rest] = _over_two_graphs(remaining, sizes, inductive, valid, test, seed)
     else:
-        target[rest] = random_split(kept, *sizes, valid, test, seed).long()
+        target[rest] = random_split(remaining, *sizes, valid, test, seed).long()
     return target
 
 
 def reason_of(target: int) -> str:
-    """Why triples of a target below 0 are left out."""
+    """The reason why triples with a target below 0 are left out."""
     return _REASONS[-1 - target]
 
 
-def _by_time(triples: Tensor, moment: Tensor, valid: float, test: float) -> Tensor:
+def _by_time(triples: Tensor, timestamp: Tensor, valid: float, test: float) -> Tensor:
     """`(n,)` int64 targets."""
-    known, moment = torch.unique(moment, return_inverse=True)
+    known, timestamp = torch.unique(timestamp, return_inverse=True)
     if len(known) < len(SPLITS):
         raise DataError(
-            f"number of different times: {len(known)}; three splits need three. Remedy: name "
-            "another column, or write a finer time."
+            f"the time column has {len(known)} distinct values; three splits need at least three. "
+            "Remedy: choose another column, or give more precise times."
         )
-    target = time_split(triples, moment, valid, test).long()
+    target = time_split(triples, timestamp, valid, test).long()
     return torch.where(target >= 0, target, _code(UNSEEN))
 
 
@@ -251,12 +254,12 @@ def _over_two_graphs(
 
 
 def _code(reason: str) -> int:
-    """The target of triples that are left out."""
+    """The target of triples that are left out for a reason."""
     return -1 - _REASONS.index(reason)
 
 
 def shortfalls(table: pd.DataFrame, valid: float, test: float) -> list[str]:
-    """A sentence for each random split, of a `Division`'s table, that is short of its share."""
+    """A sentence for each split of a `Division`'s table that has fewer triples than wanted."""
     notes = []
     for folder, parts in table.groupby("folder", sort=False):
         count = parts.set_index("split")["triples"]
@@ -264,7 +267,8 @@ def shortfalls(table: pd.DataFrame, valid: float, test: float) -> list[str]:
         for name, number in zip(SPLITS[1:], wanted, strict=True):
             if count[name] < number:
                 notes.append(
-                    f"{name} of {folder} has {count[name]:,} triples where {number:,} were asked "
-                    "for: train would lose an entity or a relation by any other."
+                    f"{name} of {folder} has {count[name]:,} triples, not the requested "
+                    f"{number:,}: without any further triple, train would lose an entity or a "
+                    "relation."
                 )
     return notes

@@ -1,4 +1,4 @@
-"""Counts of a data set: pairs by relation, and the answers that are expected to be missing."""
+"""Counts of a data set: entities by relation, and which relations an entity is likely to have."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from kgtool.ops import in_edges, offsets_of
 
 @dataclass(frozen=True, eq=False)
 class PairCounts:
-    """The distinct pairs (row, column), by row, with how often each occurred.
+    """The distinct pairs (row, column), by row, each with its count.
 
     Attributes:
-        num_columns: above every column.
+        num_columns: all columns are below it.
         offsets: `(num_rows + 1,)` int64; the pairs of row i are `offsets[i]:offsets[i + 1]`.
         column: `(m,)` int64, ascending within a row.
         count: `(m,)` int64, at least 1.
@@ -32,7 +32,7 @@ class PairCounts:
 
     @classmethod
     def of(cls, row: Tensor, column: Tensor, num_rows: int, num_columns: int) -> PairCounts:
-        """Count pairs, given by rows and columns `(n,)` int64."""
+        """Count the pairs of rows and columns `(n,)` int64."""
         pair, count = torch.unique(row * num_columns + column, return_counts=True)
         offsets = offsets_of(pair // num_columns, num_rows)
         return cls(num_columns, offsets, pair % num_columns, count)
@@ -46,20 +46,21 @@ class PairCounts:
 
 
 def tails_of_relations(triples: Tensor, dataset: KGDataset) -> PairCounts:
-    """Relation ids, inverses included, by the entities that they end at in `triples` `(n, 3)`."""
+    """The tails of each relation id in `triples` `(n, 3)`, inverses included, with counts."""
     _, relation, tail = with_inverses(triples, dataset.num_relations).unbind(1)
     return PairCounts.of(relation, tail, 2 * dataset.num_relations, dataset.num_entities)
 
 
-# An entity is asked for a relation that at least this share of its like have.
+# A query (entity, relation) is asked if this share of similar entities has the relation.
 LEAST_SHARE = 0.05
 
 
 class Expected:
-    """How far relations are to be expected of entities.
+    """How likely each entity is to have each relation.
 
-    Of the entities that have a relation in train, some share has another one too; what is expected
-    of an entity is the largest share that a relation of its own speaks for: 1 for those it has.
+    A share of the entities that have relation a in train also has relation b. The expectation of b
+    for an entity is the largest such share over the relations a of the entity. It is 1 for the
+    relations that the entity has.
 
     Args:
         triples: `(n, 3)` int64, those of train.
@@ -75,7 +76,7 @@ class Expected:
         self._share = together / np.maximum(together.diagonal()[:, None], 1)
 
     def shares(self, entity: Tensor) -> NDArray[np.float64]:
-        """`(n, 2 · num_relations)` of entities `(n,)` int64, inverses included."""
+        """`(n, 2 · num_relations)` expectations for entities `(n,)` int64, inverses included."""
         ends = self._has.indptr
         owned = (self._has.indices[ends[i] : ends[i + 1]] for i in entity.tolist())
         return np.stack([self._share[own].max(0, initial=0.0) for own in owned])
@@ -83,10 +84,10 @@ class Expected:
     def questions(
         self, entity: Tensor, wanted: NDArray[np.bool_] | None = None
     ) -> tuple[Tensor, NDArray[np.float64]]:
-        """`(q, 2)` int64 queries of entities `(n,)`, and `(q,)` how far each is to be expected.
+        """`(q, 2)` int64 queries of entities `(n,)`, and the expectation `(q,)` of each.
 
         Args:
-            entity: whom to ask.
+            entity: the entities.
             wanted: `(2 · num_relations,)`, the relations to ask for; None for all.
         """
         shares = self.shares(entity)

@@ -1,4 +1,4 @@
-"""Texts of time in their order: numbers as numbers, dates of ISO 8601 by their text."""
+"""Orders timestamps: numbers by value, ISO 8601 dates by text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from kgtool.errors import DataError, quoted
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
-# A year, or more of a date, in one time zone: then texts sort as what they say.
+# A year or a longer date, without a time zone offset: such texts sort in the order of time.
 _DATE = re.compile(
     r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01])"
     r"([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?Z?)?)?)?",
@@ -21,32 +21,33 @@ _DATE = re.compile(
 )
 
 
-def moments(texts: Sequence[str], place: str) -> Tensor:
-    """When each text is, among all of them.
+def rank_timestamps(texts: Sequence[str], place: str) -> Tensor:
+    """The rank of each timestamp among all of them.
 
     Args:
-        texts: all numbers, as 12, -0.5 and 1e9, or all dates of ISO 8601 without an offset, as
-            2014, 2014-05-01 and 2014-05-01T09:30:00Z. Less of a date comes before more of it.
-        place: where they come from, for errors.
+        texts: all numbers, such as 12, -0.5 and 1e9, or all ISO 8601 dates without an offset, such
+            as 2014, 2014-05-01 and 2014-05-01T09:30:00Z. A date comes before its extensions.
+        place: the source of the texts, for errors.
 
     Returns:
-        `(n,)` int64, numbered from 0 in order, without gaps; the same where they say the same.
+        `(n,)` int64, numbered from 0 in order, without gaps; equal times have equal numbers.
 
     Raises:
-        DataError: for a text that is neither, or not like the others; it names the first.
+        DataError: for a text that is neither a number nor a date, or that differs in kind from the
+            others; it names the first one.
     """
-    known = dict.fromkeys(texts)
-    meant: dict[str, Any]
-    if all(map(_NUMBER.fullmatch, known)):
-        meant = {text: Decimal(text) for text in known}
+    distinct = dict.fromkeys(texts)
+    values: dict[str, Any]
+    if all(map(_NUMBER.fullmatch, distinct)):
+        values = {text: Decimal(text) for text in distinct}
     else:
-        odd = next((text for text in known if not _DATE.fullmatch(text)), None)
+        odd = next((text for text in distinct if not _DATE.fullmatch(text)), None)
         if odd is not None:
             raise DataError(
-                f"{place}: the time {quoted(odd)} of triple {texts.index(odd) + 1} is neither a "
-                "number nor, like all others, a date of ISO 8601 without an offset. Remedy: write "
-                "all times as numbers, or all as in 2014-05-01 or 2014-05-01T09:30:00."
+                f"{place}: the time {quoted(odd)} of triple {texts.index(odd) + 1} is not an ISO "
+                "8601 date without an offset, and not all times are numbers. Remedy: write all "
+                "times as numbers, or all as in 2014-05-01 or 2014-05-01T09:30:00."
             )
-        meant = {text: text.rstrip("Z").replace(" ", "T") for text in known}
-    rank = {value: i for i, value in enumerate(sorted(set(meant.values())))}
-    return torch.tensor([rank[meant[text]] for text in texts], dtype=torch.long)
+        values = {text: text.rstrip("Z").replace(" ", "T") for text in distinct}
+    rank = {value: i for i, value in enumerate(sorted(set(values.values())))}
+    return torch.tensor([rank[values[text]] for text in texts], dtype=torch.long)

@@ -1,4 +1,4 @@
-"""How the processes that `torchrun` has started on one or many machines find each other."""
+"""Rendezvous: the processes that `torchrun` started on one or several machines find each other."""
 
 from __future__ import annotations
 
@@ -14,60 +14,60 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from kgtool.errors import KGToolError
 
-_PAUSE = 0.05  # seconds between looks for who has come
+_PAUSE = 0.05  # seconds between two polls of the store
 
 
-def own_store(store: Store, own: int, count: int, patience: timedelta) -> Store:
-    """The part of torchrun's store that these processes have for themselves.
+def private_store(store: Store, rank: int, world_size: int, timeout: timedelta) -> Store:
+    """The part of torchrun's store that only these processes use.
 
-    A store outlives the processes that a restart replaces, and machines count restarts of their
-    own. So each process calls out, and the first answers with the name of the part; what it
-    answers to one that is dead, nobody hears.
+    A store outlives the processes that a restart replaces, and each machine counts restarts by
+    itself. So each process writes a random call, and the first process answers it with the random
+    prefix of the part. No process reads the answer to a call of a dead process.
 
     Args:
-        store: what all processes see.
-        own: this process, of `count`.
-        count: how many are to come.
-        patience: how long to wait for them.
+        store: the store that all processes see.
+        rank: of this process.
+        world_size: the number of processes to wait for.
+        timeout: the longest wait.
 
     Raises:
-        KGToolError: when they do not come.
+        KGToolError: when a process does not come in time.
     """
-    if own:
+    if rank:
         call = secrets.token_hex(8)
-        store.set(f"call/{own}", call)
+        store.set(f"call/{rank}", call)
         name = store.get(f"answer/{call}").decode()
         store.add(name, 1)
         return PrefixStore(name, store)
     name = secrets.token_hex(8)
-    deadline = time.monotonic() + patience.total_seconds()
-    while store.add(name, 0) < count - 1:
-        for call in (f"call/{other}" for other in range(1, count)):
+    deadline = time.monotonic() + timeout.total_seconds()
+    while store.add(name, 0) < world_size - 1:
+        for call in (f"call/{other}" for other in range(1, world_size)):
             if store.check([call]):
                 store.set(f"answer/{store.get(call).decode()}", name)
         if time.monotonic() > deadline:
-            raise KGToolError(f"not all of {count} processes came within {patience}")
+            raise KGToolError(f"fewer than {world_size} processes joined within {timeout}")
         time.sleep(_PAUSE)
     return PrefixStore(name, store)
 
 
-def interface(store: Store, own: int, count: int) -> str:
+def network_interface(store: Store, rank: int, world_size: int) -> str:
     """The network interface by which this machine reaches the others.
 
-    Left alone, gloo takes that of the machine's name, which many machines know as a loopback
-    address of their own, where no other reaches them.
+    By default gloo takes the interface of the machine's own name. On many machines that name is a
+    loopback address, which no other machine reaches.
     """
-    found = _source(os.environ["MASTER_ADDR"])
-    store.set(f"address/{own}", found)
-    if ip_address(found).is_loopback:
-        others = [store.get(f"address/{i}").decode() for i in range(count)]
-        found = next((_source(a) for a in others if not ip_address(a).is_loopback), found)
-    known = psutil.net_if_addrs().items()
-    return next(name for name, all_ in known if found in {a.address for a in all_})
+    own = _source_address(os.environ["MASTER_ADDR"])
+    store.set(f"address/{rank}", own)
+    if ip_address(own).is_loopback:
+        addresses = [store.get(f"address/{i}").decode() for i in range(world_size)]
+        own = next((_source_address(a) for a in addresses if not ip_address(a).is_loopback), own)
+    interfaces = psutil.net_if_addrs().items()
+    return next(name for name, all_ in interfaces if own in {a.address for a in all_})
 
 
-def _source(host: str) -> str:
-    """The address from which this machine sends to another; nothing is sent."""
+def _source_address(host: str) -> str:
+    """The address from which this machine sends to another; this sends nothing."""
     family, kind, protocol, _, place = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind, protocol) as probe:
         probe.connect(place)

@@ -1,8 +1,8 @@
-"""A table of rows by entity, spread over processes: each holds some rows, and fetches others.
+"""A table with a row per entity, sharded over processes.
 
-What a step reads of other processes' rows it asks them for, and it sends them the gradients: bytes
-are those of the rows that it reads, whatever the size of the table, and a process holds its own
-part of table and optimiser's state alone.
+A process holds its own rows and their optimiser state only. A step fetches the rows that it reads
+from their owners and sends the gradients back. The traffic depends on the rows read, not on the
+size of the table.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch import Tensor
 
 from kgtool.distributed import process_group
 
-# Rows of a table that each process sends at a time where one is to have them all.
+# Rows that each process sends at a time when one process collects the whole table.
 PIECE = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
 class Shards:
-    """Which process holds which entity.
+    """Which process owns which entity.
 
     Attributes:
-        place: `(N,)` int64, where an entity's row stands in the whole table, the rows of one
-            process after those of another.
-        first: `(processes + 1,)` ints: the rows of process i are `first[i]` to `first[i + 1]`.
+        place: `(N,)` int64, the position of each entity's row when the rows of all processes are
+            concatenated by rank.
+        first: `(processes + 1,)` ints: process i owns the positions `first[i]` to `first[i + 1]`.
     """
 
     place: Tensor
@@ -35,98 +35,98 @@ class Shards:
 
     @classmethod
     def of_owner(cls, owner: Tensor) -> Shards:
-        """By the process that holds each entity, `(N,)` int64; its rows in the order of ids."""
+        """Shards by the rank that owns each entity, `(N,)` int64; rows are in the order of ids."""
         place = torch.empty_like(owner)
         place[torch.argsort(owner, stable=True)] = torch.arange(len(owner))
-        sizes = torch.bincount(owner, minlength=process_group.size())
-        return cls(place, process_group.bounds(sizes.tolist()))
+        sizes = torch.bincount(owner, minlength=process_group.world_size())
+        return cls(place, process_group.offsets(sizes.tolist()))
 
     @property
     def own(self) -> slice:
-        """The rows of this process."""
+        """The positions of this process's rows."""
         i = process_group.rank()
         return slice(self.first[i], self.first[i + 1])
 
     @property
     def entities(self) -> Tensor:
-        """`(count,)` int64, ascending: whose rows this process holds, in their order."""
-        return self.held(torch.arange(len(self.place))).nonzero().squeeze(1)
+        """`(count,)` int64, ascending: the entities that this process owns, in row order."""
+        return self.is_local(torch.arange(len(self.place))).nonzero().squeeze(1)
 
     @property
     def count(self) -> int:
-        """How many rows this process holds."""
+        """The number of rows of this process."""
         return self.own.stop - self.own.start
 
-    def held(self, entity: Tensor) -> Tensor:
-        """`(n,)` bool: whether this process holds each entity `(n,)`."""
+    def is_local(self, entity: Tensor) -> Tensor:
+        """`(n,)` bool: whether this process owns each entity `(n,)`."""
         place = self.place[entity]
         return (place >= self.own.start) & (place < self.own.stop)
 
     def row(self, entity: Tensor) -> Tensor:
-        """`(n,)` int64: the row here of each entity `(n,)`, which this process holds."""
+        """`(n,)` int64: the local row of each entity `(n,)`; this process must own them."""
         return self.place[entity] - self.own.start
 
     def split(self, entity: Tensor) -> list[Tensor]:
-        """Where entities `(n,)` stand that each process holds, in the order of its rows."""
+        """For each process, the positions in `entity` `(n,)` that it owns, in its row order."""
         place = self.place[entity]
         order = torch.argsort(place)
         cuts = torch.searchsorted(place[order], torch.tensor(self.first))
         return list(order.tensor_split(cuts[1:-1]))
 
-    def own_of(self, whole: Tensor) -> Tensor:
+    def local_rows(self, whole: Tensor) -> Tensor:
         """This process's rows `(count, ...)` of a table by entity `(N, ...)`.
 
         Raises:
-            ValueError: when its rows are not the entities'.
+            ValueError: when the table does not have N rows.
         """
         if len(whole) != len(self.place):
-            raise ValueError(f"{len(whole)} rows are not of {len(self.place)} entities")
+            raise ValueError(f"the table has {len(whole)} rows, not {len(self.place)}")
         return whole[self.entities]
 
     def whole(self, own: Tensor) -> Tensor:
-        """The table by entity `(N, ...)` whose rows here are `(count, ...)`; in all processes."""
-        return torch.cat(process_group.gather(own.detach()))[self.place]
+        """The table by entity `(N, ...)`, in all processes, from the local rows `(count, ...)`."""
+        return torch.cat(process_group.all_gather(own.detach()))[self.place]
 
     def collect(self, own: Tensor) -> Tensor:
-        """As `whole`, in the first process; in the others, nothing `(0, ...)`.
+        """As `whole`, in the first process only; the others get an empty tensor `(0, ...)`.
 
-        Beside the table itself, which may be larger than the memory, it takes little.
+        It needs little memory in addition to the table, which may be mapped to a file.
         """
         own, first = own.detach(), process_group.rank() == 0
         whole = torch.empty(len(self.place) if first else 0, *own.shape[1:], dtype=own.dtype)
         entity = torch.argsort(self.place)
-        nothing = [own[:0]] * (process_group.size() - 1)
+        nothing = [own[:0]] * (process_group.world_size() - 1)
         for start in range(0, int(torch.tensor(self.first).diff().max()), PIECE):
-            told = process_group.exchange([own[start : start + PIECE], *nothing])
-            for begin, rows in zip(self.first, told if first else (), strict=False):
+            pieces = process_group.all_to_all([own[start : start + PIECE], *nothing])
+            for begin, rows in zip(self.first, pieces if first else (), strict=False):
                 whole[entity[begin + start : begin + start + len(rows)]] = rows
         return whole
 
-    def collect_named(self, tensors: dict[str, Tensor], spread: Sequence[str]) -> dict[str, Tensor]:
-        """A checkpoint's tensors, `collect`ed where they have rows of entities.
+    def whole_tensors(self, tensors: dict[str, Tensor], spread: Sequence[str]) -> dict[str, Tensor]:
+        """A checkpoint's tensors; the sharded ones are `collect`ed.
 
         Args:
             tensors: by name.
-            spread: parameters that have: a tensor is of one whose name its own name holds.
+            spread: names of the sharded parameters; a tensor is sharded if its name contains one.
         """
         return {n: self.collect(t) if _of(n, t, spread) else t for n, t in tensors.items()}
 
-    def held_named(self, tensors: dict[str, Tensor], spread: Sequence[str]) -> dict[str, Tensor]:
-        """The reverse: the rows that this process holds, where tensors have rows of entities."""
-        return {n: self.own_of(t) if _of(n, t, spread) else t for n, t in tensors.items()}
+    def local_tensors(self, tensors: dict[str, Tensor], spread: Sequence[str]) -> dict[str, Tensor]:
+        """The inverse of `whole_tensors`: this process's rows of the sharded tensors."""
+        return {n: self.local_rows(t) if _of(n, t, spread) else t for n, t in tensors.items()}
 
     def fetch(self, table: Tensor, entity: Tensor) -> Tensor:
-        """The rows of entities, wherever they are held, with a sparse gradient there.
+        """Fetch the rows of entities from their owners; differentiable.
 
         All processes must call it together.
 
         Args:
-            table: `(count, ...)` float, the rows that this process holds.
-            entity: `(n,)` int64, each once.
+            table: `(count, ...)` float, this process's rows.
+            entity: `(n,)` int64, without duplicates.
 
         Returns:
             `(n, ...)`, in the order of `entity`. The gradient of `table` is a coalesced sparse
-            tensor: the sum of what all processes made of the rows that are held here.
+            tensor: the sum of the gradients of all processes.
         """
         out: Tensor = _Fetch.apply(table, entity, self)  # type: ignore[no-untyped-call]
         return out
@@ -140,24 +140,24 @@ class _Fetch(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, entity: Tensor, shards: Shards) -> Tensor:
         parts = shards.split(entity)
-        asked = [
-            shards.row(ids) for ids in process_group.exchange([entity[part] for part in parts])
+        requested = [
+            shards.row(ids) for ids in process_group.all_to_all([entity[part] for part in parts])
         ]
-        told = process_group.exchange([table.index_select(0, rows) for rows in asked])
-        ctx.shape, ctx.asked = table.shape, asked
+        received = process_group.all_to_all([table.index_select(0, rows) for rows in requested])
+        ctx.shape, ctx.requested = table.shape, requested
         ctx.sizes = [len(part) for part in parts]
         order = torch.cat(parts)
         ctx.save_for_backward(order)
         out = table.new_empty(len(entity), *table.shape[1:])
-        return out.index_copy_(0, order, torch.cat(told))
+        return out.index_copy_(0, order, torch.cat(received))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (order,) = ctx.saved_tensors
-        received = torch.cat(process_group.exchange(grads[0][order].split(ctx.sizes)))
-        ids, position = torch.unique(torch.cat(ctx.asked), return_inverse=True)
+        received = torch.cat(process_group.all_to_all(grads[0][order].split(ctx.sizes)))
+        ids, position = torch.unique(torch.cat(ctx.requested), return_inverse=True)
         values = received.new_zeros(len(ids), *received.shape[1:])
-        # One process after the other, in their order: the same bits each time.
+        # In the order of ranks: the sums have the same bits each time.
         values.index_add_(0, position, received)
         gradient = torch.sparse_coo_tensor(
             ids.unsqueeze(0), values, ctx.shape, check_invariants=False, is_coalesced=True

@@ -29,7 +29,7 @@ BlockScores = Callable[[slice | Tensor], Iterable[Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class CandidateSet:
     """The candidates of `n` answers, in rows that answers may share.
 
     Attributes:
@@ -58,11 +58,11 @@ class Chosen:
         """`(p,)` bool: whether entities are candidates of the answers at these positions."""
         return self.place(position, entity) < self.place(position, entity, right=True)
 
-    def held(self, shards: Shards) -> Chosen:
+    def held(self, shards: Shards) -> CandidateSet:
         """Those that this process holds, by their rows here."""
-        held = shards.held(self.entity)
+        held = shards.is_local(self.entity)
         offsets = F.pad(held.cumsum(0), (1, 0))[self.offsets]
-        return Chosen(self.row, offsets, shards.row(self.entity[held]), shards.count)
+        return CandidateSet(self.row, offsets, shards.row(self.entity[held]), shards.count)
 
     @cached_property
     def _codes(self) -> Tensor:
@@ -72,7 +72,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, eq=False)
-class Swept:
+class BlockCounts:
     """What a sweep found of one model.
 
     Attributes:
@@ -114,9 +114,9 @@ def sweep(
     row: Tensor,
     tail: Tensor,
     others: tuple[Tensor, Tensor],
-    chosen: Chosen | None = None,
+    chosen: CandidateSet | None = None,
     shards: Shards | None = None,
-) -> list[Swept]:
+) -> list[BlockCounts]:
     """Compare answers with all entities, or with chosen ones, and note other scores on the way.
 
     Args:
@@ -140,7 +140,7 @@ def sweep(
     num, rows, column = num_entities, torch.cat([row, row[others[0]]]), torch.cat([tail, others[1]])
     count, here = len(column), torch.arange(len(column))
     if shards is not None:
-        here = shards.held(column).nonzero().squeeze(1)
+        here = shards.is_local(column).nonzero().squeeze(1)
         num, rows, column = shards.count, rows[here], shards.row(column[here])
         chosen = chosen.held(shards) if chosen else None
     own_answers = slice(int((here < n).sum()))
@@ -165,7 +165,7 @@ def sweep(
         found = [torch.zeros(count, dtype=kind) for kind in kinds]
         for scores, known in zip(found, pairs, strict=False):  # of no pairs there may be none
             scores[here[: len(known)]] = known
-        process_group.add_up(found)
+        process_group.all_reduce(found)
         return found
 
     true = told(_of_answers(score, *answers)) if shards or num > width else []
@@ -189,9 +189,9 @@ def sweep(
         if not before or all(torch.equal(b[:n], t[:n]) for b, t in zip(before, true, strict=True)):
             break
     if shards is not None:
-        process_group.add_up(counts)
+        process_group.all_reduce(counts)
     return [
-        Swept(
+        BlockCounts(
             better, equal - own.long(), (finite == size) & scores[:n].isfinite(),
             scores[:n], scores[n:],
         )

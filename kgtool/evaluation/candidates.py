@@ -20,7 +20,7 @@ from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders.labels import read_types
 from kgtool.data.statistics import PairCounts, tails_of_relations
 from kgtool.errors import ConfigError
-from kgtool.evaluation.blockwise import Chosen
+from kgtool.evaluation.blockwise import CandidateSet
 from kgtool.evaluation.ranking import Candidates
 from kgtool.ops import in_edges, offsets_of
 
@@ -48,7 +48,7 @@ class Sampled:
         """Names the protocol."""
         return f"sampled-{self.number}"
 
-    def choose(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Chosen:
+    def choose(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> CandidateSet:
         """See `Candidates`; a row an answer."""
         position, entity = known.others(triples)
         # An answer, then those known beside it: what no draw may give.
@@ -66,7 +66,7 @@ class Sampled:
             rows.append(np.sort(np.concatenate([mine, drawn])))
         sizes = torch.tensor([0, *map(len, rows)])
         entity = torch.from_numpy(np.concatenate(rows)) if rows else entity
-        return Chosen(torch.arange(len(triples)), sizes.cumsum(0), entity, num_entities)
+        return CandidateSet(torch.arange(len(triples)), sizes.cumsum(0), entity, num_entities)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,13 +115,13 @@ class Types:
         )
         return cls(seen, (of_entity, (shown @ of_entity).tocsr()))
 
-    def choose(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Chosen:
+    def choose(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> CandidateSet:
         """See `Candidates`; a row a relation."""
         relation, row = torch.unique(triples[:, 1], return_inverse=True)
         position, entity = self._pairs(relation)
         pair = torch.unique(position * num_entities + entity)
         offsets = offsets_of(pair // num_entities, len(relation))
-        return Chosen(row, offsets, pair % num_entities, num_entities)
+        return CandidateSet(row, offsets, pair % num_entities, num_entities)
 
     def of_relations(self, relation: Tensor) -> Tensor:
         """`(n, num_entities)` bool: the entities that may be tails of relation ids `(n,)` int64."""

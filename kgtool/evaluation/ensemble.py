@@ -23,7 +23,7 @@ WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Blend:
+class Ensemble:
     """The sum of two models' scores.
 
     Attributes:
@@ -55,9 +55,9 @@ class Blend:
         return ask
 
 
-def fit_blend(
+def fit_ensemble(
     first: ScoresTails, second: ScoresTails, dataset: KGDataset, progress: bool = False
-) -> Blend:
+) -> Ensemble:
     """Choose the weight on valid, filtered of train and valid; where two are level, the less.
 
     Raises:
@@ -81,4 +81,4 @@ def fit_blend(
         weight: float((1 / ranking.filtered.realistic).mean())
         for weight, ranking in zip(WEIGHTS, rankings, strict=True)
     }
-    return Blend(first, second, max(mrr, key=lambda weight: mrr[weight]), mrr)
+    return Ensemble(first, second, max(mrr, key=lambda weight: mrr[weight]), mrr)

@@ -19,7 +19,7 @@ from kgtool.data.answer_index import AnswerIndex
 from kgtool.distributed import process_group
 from kgtool.distributed.sharding import Shards
 from kgtool.errors import ScoreError
-from kgtool.evaluation.blockwise import BlockScores, Chosen, sweep
+from kgtool.evaluation.blockwise import BlockScores, CandidateSet, sweep
 from kgtool.evaluation.sparse_ranking import compare_kept
 from kgtool.models.scorers import KeptScores
 
@@ -74,7 +74,7 @@ class Candidates(Protocol):
         """Names the protocol, also in file names."""
         ...
 
-    def choose(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Chosen:
+    def choose(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> CandidateSet:
         """The candidates of triples `(n, 3)` int64; an answer is always one, listed or not.
 
         Args:
@@ -236,7 +236,7 @@ def rank_scores(
         order = order[torch.argsort(triples[order, column], stable=True)]
     # Processes that work together rank some each: all have the same models, and get all ranks. Of
     # a model that is spread over them, they rank all together.
-    own = order if shards else order[process_group.share(len(order))]
+    own = order if shards else order[process_group.chunk(len(order))]
     parts: list[list[Ranking]] = []
     bar = tqdm(total=len(triples), desc=progress, unit="query", disable=progress is None)
     with bar:
@@ -249,7 +249,7 @@ def rank_scores(
                 score, sizes = ask(hr), (num_entities, width)
                 parts.append(_rank_chunk(score, hr, row, part, known, sizes, candidates, shards))
             bar.update(len(chunk))
-    if process_group.size() > 1 and not shards:
+    if process_group.world_size() > 1 and not shards:
         # A process may have nothing to rank, and yet is to know how many rankings there are.
         mixed = range(len(list(mix([torch.zeros(0)] * len(models)))))
         return [_gathered([part[i] for part in parts], own, len(order)) for i in mixed]
@@ -392,7 +392,7 @@ def _gathered(parts: Sequence[Ranking], own: Tensor, count: int) -> Ranking:
         told = [(of.better, of.equal, of.candidates) for of in (found.filtered, found.raw)]
         counts[:, own] = torch.stack([*told[0], *told[1]])
         score[own] = found.score.float()
-    process_group.add_up([counts, score])
+    process_group.all_reduce([counts, score])
     return Ranking(Ranks(*counts[:3]), Ranks(*counts[3:]), score)
 
 

@@ -33,17 +33,17 @@ def shards_of(dataset: KGDataset, kept: Path, keep: bool = True) -> Shards | Non
         RunError: when the file is damaged or not of these entities.
         KGToolError: when it cannot be written.
     """
-    if process_group.size() == 1:
+    if process_group.world_size() == 1:
         return None
     owner = torch.zeros(dataset.num_entities, dtype=torch.long)
     if process_group.rank() == 0:
         found = _read(kept, owner) if kept.exists() else None
         if found is None:
-            found = metis(dataset.train, dataset.num_entities, process_group.size())
+            found = metis(dataset.train, dataset.num_entities, process_group.world_size())
             if keep:
-                save_tensors(kept, {"owner": found}, {"processes": process_group.size()})
+                save_tensors(kept, {"owner": found}, {"processes": process_group.world_size()})
         owner = found
-    return Shards.of_owner(process_group.say(owner))
+    return Shards.of_owner(process_group.broadcast(owner))
 
 
 def _read(kept: Path, like: Tensor) -> Tensor | None:
@@ -53,9 +53,9 @@ def _read(kept: Path, like: Tensor) -> Tensor | None:
     except RunError as error:
         raise RunError(f"{fault(error)} Remedy: remove it, and it is made again.") from error
     owner = tensors["owner"]
-    if state.get("processes") != process_group.size():
+    if state.get("processes") != process_group.world_size():
         return None
-    if not bool(((owner >= 0) & (owner < process_group.size())).all()):
+    if not bool(((owner >= 0) & (owner < process_group.world_size())).all()):
         raise RunError(f"{kept}: not this run's. Remedy: remove it, and it is made again.")
     return owner
 

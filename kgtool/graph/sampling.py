@@ -118,17 +118,17 @@ def _far(
     graph: KnowledgeGraph, fanout: int, hidden: Tensor, shards: Shards
 ) -> Callable[[Tensor, Tensor], _Drawn]:
     """As `_draws`, by the processes that hold the entities."""
-    told = process_group.exchange([hidden[part] for part in shards.split(hidden[:, 2])])
+    told = process_group.all_to_all([hidden[part] for part in shards.split(hidden[:, 2])])
     draws = [_draws(graph, fanout, triples) for triples in told]
 
     def draw(entity: Tensor, seed: Tensor) -> _Drawn:
         parts = shards.split(entity)
-        asked = process_group.exchange([entity[part] for part in parts])
+        asked = process_group.all_to_all([entity[part] for part in parts])
         drawn = [
             draw_for(ids, its)
-            for draw_for, ids, its in zip(draws, asked, process_group.gather(seed), strict=True)
+            for draw_for, ids, its in zip(draws, asked, process_group.all_gather(seed), strict=True)
         ]
-        where, edge, scale = map(process_group.exchange, zip(*drawn, strict=True))
+        where, edge, scale = map(process_group.all_to_all, zip(*drawn, strict=True))
         position = torch.cat([part[of] for part, of in zip(parts, where, strict=True)])
         order = torch.argsort(position, stable=True)
         return position[order], torch.cat(edge)[order], torch.cat(scale)[order]

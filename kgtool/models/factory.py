@@ -71,7 +71,7 @@ def load_model(
         check_fit(_build(config, dataset, graph, None), weights, path)
         model = _build(config, dataset, graph, shards)
     if shards and isinstance(model, KGModel):
-        weights = shards.held_named(weights, model.of_entities)
+        weights = shards.local_tensors(weights, model.of_entities)
     bound = large()
     model.load_state_dict(
         {name: t if t.nbytes >= bound else t.clone() for name, t in weights.items()}, assign=True
@@ -80,7 +80,7 @@ def load_model(
 
 
 def _graph(dataset: KGDataset, shards: Shards | None) -> KnowledgeGraph:
-    held = shards.held(torch.arange(dataset.num_entities)) if shards else None
+    held = shards.is_local(torch.arange(dataset.num_entities)) if shards else None
     return KnowledgeGraph.from_dataset(dataset, held)
 
 

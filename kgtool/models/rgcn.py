@@ -191,10 +191,10 @@ class RGCNEncoder(nn.Module):
             if torch.is_grad_enabled():
                 h = self._layer(i, h, graph.csc, scale, ALL)
                 continue
-            share = process_group.share(graph.num_entities)
+            share = process_group.chunk(graph.num_entities)
             h = self._made(i, h, graph.csc, scale, share)
-            if process_group.size() > 1:
-                h = torch.cat(process_group.gather(h))
+            if process_group.world_size() > 1:
+                h = torch.cat(process_group.all_gather(h))
         return h, self._relations()
 
     def of_some(self, h: Tensor, around: Neighbourhood) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from kgtool.config import Config
 from kgtool.data.dataset import KNOWN_BY, SPLITS, KGDataset
 from kgtool.errors import DataError
 from kgtool.evaluation.analysis.breakdown import MANY
-from kgtool.evaluation.ensemble import Blend
+from kgtool.evaluation.ensemble import Ensemble
 from kgtool.evaluation.metrics import LEVEL, NEGATIVES
 from kgtool.evaluation.ranking import ScoresTails
 from kgtool.inference.plot import short
@@ -68,7 +68,7 @@ def render_page(
     scorer = model.scorer()
     scores: ScoresTails = scorer
     for other, weight in zip(beside, stored.weights, strict=True):
-        scores = Blend(scores, other.model(dataset).cpu().scorer(), weight, {})
+        scores = Ensemble(scores, other.model(dataset).cpu().scorer(), weight, {})
     split = stored.metrics["split"]
     splits = KNOWN_BY[split]
     by_count = count_ranks(dataset, queries_of(stored.ranks, dataset))

@@ -70,7 +70,7 @@ class OnePathObjective:
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """The rows of the answers, each once."""
-        return epoch_order(len(self.answers), seed, epoch)[process_group.every()]
+        return epoch_order(len(self.answers), seed, epoch)[process_group.strided()]
 
     def parts(self, rows: Tensor) -> list[Tensor]:
         """The rows in one part: all read the states of one encoder's pass."""
@@ -133,7 +133,7 @@ class SampledObjective:
         self.sparse: Sequence[nn.Parameter] = [model.get_parameter(n) for n in model.of_entities]
         self._degree = model.graph.offsets.diff().long()
         if model.shards:
-            process_group.add_up([self._degree])
+            process_group.all_reduce([self._degree])
         self._ends = self._degree.cumsum(0)
 
     def order(self, seed: int, epoch: int) -> Tensor:
@@ -219,7 +219,7 @@ class AllPathsObjective:
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """Heads, drawn by the square root of their degree."""
-        return self._passes.order(seed, epoch)[process_group.every()]
+        return self._passes.order(seed, epoch)[process_group.strided()]
 
     def parts(self, rows: Tensor) -> list[tuple[Tensor, int]]:
         """Some heads each, with a seed for their targets."""

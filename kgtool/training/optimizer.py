@@ -69,7 +69,7 @@ def clip_norm(parameters: Sequence[nn.Parameter], largest: float) -> None:
     norm = nn.utils.get_total_norm(dense)
     if sparse:
         squares = nn.utils.get_total_norm(sparse).square()
-        process_group.add_up([squares])
+        process_group.all_reduce([squares])
         norm = (norm.square() + squares).sqrt()
     for value in (*dense, *sparse):
         value.mul_((largest / (norm + 1e-6)).clamp(max=1.0))

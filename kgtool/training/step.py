@@ -74,9 +74,9 @@ class Updater:
         named = zip(self.names, self.parameters, strict=True)
         self.dense = [parameter for name, parameter in named if name not in self.spread]
         for parameter in self.dense:
-            process_group.say(parameter.data)
+            process_group.broadcast(parameter.data)
         rows = torch.tensor(len(self.objective.order(config.seed, 0)))
-        process_group.add_up([rows])
+        process_group.all_reduce([rows])
         self.all_steps = math.ceil(int(rows) / self.objective.batch_size)
         self.steps_an_epoch = min(self.all_steps, self.settings.epoch_steps or self.all_steps)
         self.total_steps = self.settings.epochs * self.steps_an_epoch
@@ -89,7 +89,7 @@ class Updater:
 
     def _update(self, rows: Tensor) -> float:
         self.model.train()
-        if process_group.size() > 1:
+        if process_group.world_size() > 1:
             # What is drawn is a function of step and process, so that a resumed run draws it too.
             torch.manual_seed(hash((self.seed, self.step, process_group.rank())))
         worked = in_threads(self._gradients, self.objective.parts(rows))
@@ -121,7 +121,7 @@ class Updater:
 
     def _batches(self, order: Tensor) -> Sequence[Tensor]:
         """What this process asks in each step of an epoch: all have as many steps."""
-        if process_group.size() == 1:
+        if process_group.world_size() == 1:
             batches = order.split(self.objective.batch_size)
         else:
             batches = order.tensor_split(self.all_steps)
@@ -134,11 +134,11 @@ class Updater:
         """
         about = [sum(part.loss for part in worked), sum(part.count for part in worked)]
         told = torch.tensor(about, dtype=torch.double)
-        if process_group.size() > 1:
+        if process_group.world_size() > 1:
             for parameter in self.dense:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-            process_group.add_up([told, *(p.grad for p in self.dense if p.grad is not None)])
+            process_group.all_reduce([told, *(p.grad for p in self.dense if p.grad is not None)])
         total, count = told.tolist()
         return total / count, count
 
@@ -166,7 +166,7 @@ class Updater:
             KeyError: when it is not all there.
         """
         if shards := getattr(self.model, "shards", None):
-            tensors = shards.held_named(tensors, self.spread)
+            tensors = shards.local_tensors(tensors, self.spread)
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
         load_weights(self.model, weights, path)
         unpack_optimizer(self.optimizer, list(self.names), tensors)
@@ -176,7 +176,7 @@ class Updater:
         """Tensors of a checkpoint: of rows that are spread, in the first process, all of them."""
         shards = getattr(self.model, "shards", None)
         with self.mapped:
-            return shards.collect_named(tensors, self.spread) if shards else tensors
+            return shards.whole_tensors(tensors, self.spread) if shards else tensors
 
 
 def _sum(gradients: Sequence[Tensor]) -> Tensor:

@@ -95,7 +95,7 @@ def train(
     begun_from = Run.open(start) if isinstance(start, str | Path) else start
     if begun_from is not None:
         check_sizes(begun_from.config, config, begun_from.path)
-        if process_group.size() > 1 and config.draws_entities:
+        if process_group.world_size() > 1 and config.draws_entities:
             raise ConfigError(
                 "a run whose rows are spread over processes cannot be begun from another. Remedy: "
                 "start it in one process, stop it, and go on with torchrun and --resume."
@@ -103,7 +103,7 @@ def train(
     origin = {"start": begun_from.origin} if begun_from else {}
     first = process_group.rank() == 0
     # Asked before the first process writes anything.
-    (going_on,) = process_group.agree(resume and not is_hardly_begun(out))
+    (going_on,) = process_group.any_rank(resume and not is_hardly_begun(out))
     if going_on:
         run = reopen(out, config, dataset, origin)
     elif first:
@@ -186,7 +186,7 @@ class _Trainer(Updater):
                     bar.update()
                     bar.set_postfix(loss=f"{self.loss_sum / done:.3f}", **self._latest())
                     self.seconds = time.perf_counter() - begun
-                    stop, due = process_group.agree(
+                    stop, due = process_group.any_rank(
                         stopped(), time.perf_counter() - self.saved > SAVE_AFTER
                     )
                     if stop or due:
@@ -259,7 +259,7 @@ class _Trainer(Updater):
                 if better:
                     save_tensors(folder / BEST, weights, {"epoch": self.epoch})
                 self._save_history()
-            process_group.meet()
+            process_group.barrier()
         except KGToolError as error:
             if not has_checkpoint(folder):
                 raise
@@ -358,12 +358,12 @@ def _in_turn(read: Callable[[], Read]) -> Read:
             found = read()
         except KGToolError as what:
             error = what  # the others meet it too
-    process_group.meet()
+    process_group.barrier()
     if error:
         raise error
     if not first:
         found = read()
-    process_group.meet()
+    process_group.barrier()
     return found
 
 

@@ -472,7 +472,7 @@ def in_a_team(size: int) -> Iterator[None]:
     with (
         mock.patch.object(partition, "metis", in_turn),
         mock.patch.multiple(
-            process_group, size=lambda: size, say=lambda tensor: tensor,
+            process_group, world_size=lambda: size, broadcast=lambda tensor: tensor,
             add_up=lambda tensors: None, exchange=exchange,
         ),
     ):  # fmt: skip

@@ -60,5 +60,5 @@ if __name__ == "__main__":
         _Trainer._step = step  # type: ignore[assignment]
     if TWO:
         sys.addaudithook(refuse)
-    with process_group.team():
+    with process_group.joined_group():
         commands(sys.argv[1:])

@@ -19,7 +19,7 @@ from kgtool.distributed import sharding as shards_module
 from kgtool.distributed.sharding import Shards
 from kgtool.errors import RunError, ScoreError
 from kgtool.evaluation.candidates import parse_candidates
-from kgtool.evaluation.ensemble import fit_blend
+from kgtool.evaluation.ensemble import fit_ensemble
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.graph import partition
 from kgtool.graph.knowledge_graph import KnowledgeGraph
@@ -63,36 +63,36 @@ def torchrun(
 
 
 def check_sums() -> None:
-    rank, size = process_group.rank(), process_group.size()
+    rank, size = process_group.rank(), process_group.world_size()
     a, b = torch.full((2, 3), float(rank)), torch.tensor([rank, 1])
-    process_group.add_up([a, b])
+    process_group.all_reduce([a, b])
     total = size * (size - 1) // 2
     assert torch.equal(a, torch.full((2, 3), float(total)))
     assert b.tolist() == [total, size]
-    assert process_group.agree(rank == size - 1, False) == (True, False)
-    assert process_group.agree(False) == (False,)
-    assert process_group.say(torch.tensor(rank)).item() == 0
+    assert process_group.any_rank(rank == size - 1, False) == (True, False)
+    assert process_group.any_rank(False) == (False,)
+    assert process_group.broadcast(torch.tensor(rank)).item() == 0
     told = [torch.full((to + 1, 2), 10 * rank + to) for to in range(size)]
-    for sender, tensor in enumerate(process_group.exchange(told)):
+    for sender, tensor in enumerate(process_group.all_to_all(told)):
         assert torch.equal(tensor, torch.full((rank + 1, 2), 10 * sender + rank))
 
 
 def check_shares() -> None:
     for count in (0, 1, 7):
-        shares = process_group.gather(torch.arange(count)[process_group.share(count)])
+        shares = process_group.all_gather(torch.arange(count)[process_group.chunk(count)])
         assert torch.cat(shares).tolist() == list(range(count))
-    own = torch.arange(7)[process_group.every()]
-    assert sorted(torch.cat(process_group.gather(own)).tolist()) == list(range(7))
+    own = torch.arange(7)[process_group.strided()]
+    assert sorted(torch.cat(process_group.all_gather(own)).tolist()) == list(range(7))
 
 
 def check_fetching() -> None:
     """Rows of a table that is spread are those of a whole one, and so are their gradients."""
     generator = torch.Generator().manual_seed(1)
-    owner = torch.randint(process_group.size(), (20,), generator=generator)
+    owner = torch.randint(process_group.world_size(), (20,), generator=generator)
     shards = Shards.of_owner(owner)
     whole = torch.randn(20, 3, dtype=torch.double, generator=generator)
-    own = shards.own_of(whole).requires_grad_()
-    assert len(own) == shards.count == int(shards.held(torch.arange(20)).sum())
+    own = shards.local_rows(whole).requires_grad_()
+    assert len(own) == shards.count == int(shards.is_local(torch.arange(20)).sum())
     assert torch.equal(shards.whole(own), whole)
     for piece in (shards_module.PIECE, 3):
         shards_module.PIECE = piece
@@ -101,7 +101,7 @@ def check_fetching() -> None:
     asked = [torch.tensor([1, 4, 19]), torch.arange(20), torch.empty(0, dtype=torch.long)]
     table = whole.clone().requires_grad_()
     loss = table.new_zeros(())
-    for i in range(process_group.size()):
+    for i in range(process_group.world_size()):
         entity = asked[i % 3]
         weight = torch.randn(len(entity), 3, dtype=torch.double, generator=generator)
         loss = loss + (rows_of(table, entity) * weight).sum()
@@ -114,12 +114,12 @@ def check_fetching() -> None:
     (slow,) = torch.autograd.grad(loss, table)
     assert gradient.is_sparse
     assert gradient.is_coalesced()
-    torch.testing.assert_close(gradient.to_dense(), shards.own_of(slow.to_dense()))
+    torch.testing.assert_close(gradient.to_dense(), shards.local_rows(slow.to_dense()))
 
 
 def held_in_turn(num_entities: int) -> Shards:
     """Entities, each held by the next process."""
-    return Shards.of_owner(in_turn(torch.empty(0), num_entities, process_group.size()))
+    return Shards.of_owner(in_turn(torch.empty(0), num_entities, process_group.world_size()))
 
 
 def check_draws() -> None:
@@ -127,11 +127,11 @@ def check_draws() -> None:
     dataset = random_dataset(5, num_entities=30, num_train=400)
     shards = held_in_turn(30)
     whole = KnowledgeGraph.from_dataset(dataset)
-    held = shards.held(torch.arange(30))
+    held = shards.is_local(torch.arange(30))
     own = KnowledgeGraph.from_dataset(dataset, held)
     assert own.num_edges == int(held[whole.tail].sum()) < whole.num_edges
     rank = process_group.rank()
-    entity = torch.arange(30)[rank :: process_group.size() + 1]
+    entity = torch.arange(30)[rank :: process_group.world_size() + 1]
     hidden = dataset.train[rank * 9 : rank * 9 + 40]
     for part in (entity, entity[:0]) if rank else (entity, entity):
         torch.manual_seed(rank)
@@ -157,12 +157,12 @@ def check_spread_ranks() -> None:
         if ties:
             model.encoder.entities.data.round_()
         shards = held_in_turn(70)
-        held = shards.held(torch.arange(70))
+        held = shards.is_local(torch.arange(70))
         apart = deepcopy(model)
         apart.shards = shards
         apart.graph = KnowledgeGraph.from_dataset(dataset, held)
-        apart.encoder.entities.data = shards.own_of(model.encoder.entities.data)
-        apart.decoder.bias.data = shards.own_of(model.decoder.bias.data)
+        apart.encoder.entities.data = shards.local_rows(model.encoder.entities.data)
+        apart.decoder.bias.data = shards.local_rows(model.decoder.bias.data)
         one, several = model.scorer(), apart.spread_scorer(shards)
         torch.testing.assert_close(shards.whole(several.entities), one.entities)
         for told in ("all", "sampled:9", "sampled:60", "types"):
@@ -193,7 +193,9 @@ def check_metis(place: Path) -> None:
     shards = shards_of(dataset, kept)
     assert shards is not None
     assert sorted(shards.place.tolist()) == list(range(40))
-    held = torch.cat(process_group.gather(shards.held(torch.arange(40)).long().unsqueeze(0)))
+    held = torch.cat(
+        process_group.all_gather(shards.is_local(torch.arange(40)).long().unsqueeze(0))
+    )
     assert held.sum(0).tolist() == [1] * 40
     for _ in range(20):  # many edges between few, and loops: METIS may end the process
         metis(random_dataset(3, num_entities=24, num_train=200).train, 24, 4)
@@ -201,27 +203,27 @@ def check_metis(place: Path) -> None:
     # What is kept is read again in as many processes; else it is made anew.
     if process_group.rank() == 0:
         owner = load_tensors(kept)[0]["owner"]
-        save_tensors(kept, {"owner": owner.flip(0)}, {"processes": process_group.size()})
+        save_tensors(kept, {"owner": owner.flip(0)}, {"processes": process_group.world_size()})
     again = shards_of(dataset, kept)
     assert again is not None
-    assert torch.equal(again.held(torch.arange(40)), shards.held(torch.arange(40)).flip(0))
+    assert torch.equal(again.is_local(torch.arange(40)), shards.is_local(torch.arange(40)).flip(0))
     if process_group.rank() == 0:
         for wrong in (owner[1:], owner + 1, owner - 1, owner.float()):
-            save_tensors(kept, {"owner": wrong}, {"processes": process_group.size()})
+            save_tensors(kept, {"owner": wrong}, {"processes": process_group.world_size()})
             with pytest.raises(RunError, match="remove it, and it is made again"):
                 partition._read(kept, owner)
         kept.write_bytes(kept.read_bytes()[:-1])
         with pytest.raises(RunError, match=r"damaged.* Remedy: remove it"):
             partition._read(kept, owner)
-        save_tensors(kept, {"owner": owner * 0}, {"processes": process_group.size() + 1})
-    process_group.meet()
+        save_tensors(kept, {"owner": owner * 0}, {"processes": process_group.world_size() + 1})
+    process_group.barrier()
     before = kept.read_bytes()
     for keep in (False, True):
         third = shards_of(dataset, kept, keep)
         assert third is not None
         assert 0 < third.count < 40
         assert (kept.read_bytes() == before) == (not keep)
-        process_group.meet()
+        process_group.barrier()
 
 
 def in_turn(triples: Tensor, num_entities: int, parts: int) -> Tensor:
@@ -242,10 +244,10 @@ def check_training(place: Path) -> None:
     """Processes end with the same weights, and resume as if they had never been stopped."""
     for name, config in CONFIGS.items():
         run = train(config, ring(), place / name, progress=False)
-        process_group.meet()  # the first has written
+        process_group.barrier()  # the first has written
         model = run.model(ring())
         for parameter in model.parameters():
-            assert torch.equal(process_group.say(parameter.detach().clone()), parameter)
+            assert torch.equal(process_group.broadcast(parameter.detach().clone()), parameter)
         found = evaluate_model(model.scorer(), ring(), "valid")
         assert abs(found.mrr - max(row["valid_mrr"] for row in run.history())) < 0.02
         check_resuming(config, run, place / f"{name}, stopped")
@@ -262,7 +264,7 @@ def slowly(path: Path, before: Path) -> Any:
 def save_after_all(path: Path, *about: Any, **more: Any) -> None:
     """Write a checkpoint, which all must have read."""
     read = list(path.parent.parent.glob(f"{path.parent.name}.read-*"))
-    assert len(read) == process_group.size(), read
+    assert len(read) == process_group.world_size(), read
     save_tensors(path, *about, **more)
 
 
@@ -282,7 +284,7 @@ def check_resuming(config: Config, whole: Run, place: Path) -> None:
         pass
     finally:
         trainer._Trainer._step = original  # type: ignore[method-assign]
-    process_group.meet()
+    process_group.barrier()
     partition.metis = in_a_row
     trainer.load_either = slowly  # type: ignore[attr-defined]
     trainer.save_tensors = save_after_all  # type: ignore[attr-defined]
@@ -290,7 +292,7 @@ def check_resuming(config: Config, whole: Run, place: Path) -> None:
     partition.metis = in_turn
     trainer.load_either = load_either  # type: ignore[attr-defined]
     trainer.save_tensors = save_tensors  # type: ignore[attr-defined]
-    process_group.meet()
+    process_group.barrier()
     a, b = weights(whole), weights(resumed)
     first, second = (
         [{k: v for k, v in row.items() if k != "seconds"} for row in each.history()]
@@ -310,15 +312,15 @@ def check_steps(place: Path) -> None:
             one._step(rows)
             one.step += 1
         for parameter in one.dense:
-            assert torch.equal(process_group.say(parameter.detach().clone()), parameter), name
+            assert torch.equal(process_group.broadcast(parameter.detach().clone()), parameter), name
 
 
 def check_sum_of_models(place: Path) -> None:
     """Processes choose the weight of another run's scores as one does."""
     models = [Run.open(place / name).model(ring()).scorer() for name in ("one path", "all paths")]
-    found = fit_blend(models[0], models[1], ring())
+    found = fit_ensemble(models[0], models[1], ring())
     if process_group.rank() == 0:
-        write_json(place / "blend.json", list(found.mrr.values()))
+        write_json(place / "ensemble.json", list(found.mrr.values()))
 
 
 def check_ranks(place: Path) -> None:
@@ -339,8 +341,8 @@ def check_ranks(place: Path) -> None:
 
 
 def main(place: Path) -> None:
-    with process_group.team():
-        assert process_group.size() > 1
+    with process_group.joined_group():
+        assert process_group.world_size() > 1
         check_sums()
         check_shares()
         check_fetching()

@@ -29,7 +29,7 @@ from kgtool.data.loaders.delimited_faults import (
     unreadable,
     wrong_width,
 )
-from kgtool.data.loaders.header import TAKEN, Chosen, choose_columns
+from kgtool.data.loaders.header import TAKEN, ColumnChoice, choose_columns
 from kgtool.data.loaders.reading import Reading
 from kgtool.data.loaders.rows import Rows, no_triples, rows_of, suspects, used
 from kgtool.errors import fault
@@ -72,7 +72,7 @@ def _read_plain(
     line = line if end < 0 else line.removesuffix(b"\r")
     cells = line.split(delimiter)
     if not line or len(cells) < 3 or b"\r" in line or b"\0" in line:
-        raise first_fault(file, delimiter, Chosen((0, 1, 2), False), 3, skip)
+        raise first_fault(file, delimiter, ColumnChoice((0, 1, 2), False), 3, skip)
     try:
         first = [cell.decode() for cell in cells]
     except UnicodeDecodeError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from kgtool.data.loaders.header import TAKEN, Chosen
+from kgtool.data.loaders.header import TAKEN, ColumnChoice
 from kgtool.data.loaders.reading import EXTRA, FIELDS
 from kgtool.data.loaders.rows import problem_of
 from kgtool.errors import DataError, fault, quoted
@@ -48,7 +48,9 @@ def not_utf8(file: File, line: int, text: bytes) -> DataError:
     raise AssertionError(f"{file.place}: line {line} is UTF-8")
 
 
-def first_fault(file: File, delimiter: bytes, chosen: Chosen, width: int, skip: int) -> DataError:
+def first_fault(
+    file: File, delimiter: bytes, chosen: ColumnChoice, width: int, skip: int
+) -> DataError:
     """The error for the first line that is no triple.
 
     Args:

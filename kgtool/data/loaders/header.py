@@ -27,7 +27,7 @@ TELL = f"--columns {TAKEN}"
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ColumnChoice:
     """Where the columns of a table are.
 
     Args:
@@ -53,7 +53,7 @@ def naming_of(names: Sequence[str]) -> tuple[int, int, int] | None:
 
 def choose_columns(
     first: Sequence[str], reading: Reading, extra: str | None, place: str, line: int | None = 1
-) -> Chosen:
+) -> ColumnChoice:
     """Looks at the first row of a table, or at the names of its columns.
 
     Args:
@@ -78,7 +78,7 @@ def choose_columns(
         looks = naming_of(names) is not None
         header = named or by_name or (looks if reading.header is None else reading.header)
         note = _note(place, line, names) if header else ""
-        return Chosen(found, header, note)
+        return ColumnChoice(found, header, note)
 
     others = [i for i in range(len(first)) if i not in found]
     names = [first[i] for i in others]
@@ -86,7 +86,7 @@ def choose_columns(
         raise too_many(first, place, line, extra)
     order = naming_of(names) if named or reading.header is not False else None
     if order is not None:
-        return Chosen(
+        return ColumnChoice(
             tuple(others[i] for i in order) + found,
             True,
             _note(place, line, [names[i] for i in order]),
@@ -101,7 +101,7 @@ def choose_columns(
                 "--header; for a triple --no-header",
                 line,
             )
-        return Chosen((*others, *found), False)
+        return ColumnChoice((*others, *found), False)
     if named:
         shown = ", ".join(map(quoted, first))
         raise fault(
@@ -111,7 +111,7 @@ def choose_columns(
         )
     header = by_name or bool(reading.header)
     note = _note(place, line, names, " (taken as head, relation, tail)") if header else ""
-    return Chosen((*others, *found), header, note)
+    return ColumnChoice((*others, *found), header, note)
 
 
 def too_many(first: Sequence[str], place: str, line: int | None, extra: str | None) -> DataError:

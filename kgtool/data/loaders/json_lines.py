@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kgtool.data.loaders.delimited_faults import not_utf8, start_of, unreadable
-from kgtool.data.loaders.header import Chosen, choose_columns
+from kgtool.data.loaders.header import ColumnChoice, choose_columns
 from kgtool.data.loaders.reading import EXTRA, FIELDS, Reading
 from kgtool.data.loaders.rows import Rows, no_triples, rows_of
 from kgtool.errors import fault, quoted
@@ -44,7 +44,7 @@ def read_json_lines(file: File, reading: Reading, extra: str | None = None) -> R
     columns: list[list[str]] = [[], [], [], []]
     numbers: list[int] = []
     first: dict[str, Any] | list[Any] = []
-    chosen: Chosen | None = None
+    chosen: ColumnChoice | None = None
     for number, line in enumerate(io.BytesIO(file.data[start_of(file.data) :]), 1):
         if not line.strip():
             continue
@@ -64,7 +64,7 @@ def read_json_lines(file: File, reading: Reading, extra: str | None = None) -> R
 
 def _chosen(
     file: File, row: dict[str, Any] | list[Any], reading: Reading, extra: str | None, line: int
-) -> Chosen:
+) -> ColumnChoice:
     """The columns, by the keys of the first object or the length of the first array."""
     if isinstance(row, dict):
         return choose_columns(tuple(row), reading, extra, f"{file.place}, line {line}", None)
@@ -113,7 +113,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _cells(
-    file: File, row: dict[str, Any] | list[Any], first: dict[str, Any] | list[Any], chosen: Chosen,
+    file: File, row: dict[str, Any] | list[Any], first: dict[str, Any] | list[Any], chosen: ColumnChoice,
     line: int,
 ) -> list[str]:  # fmt: skip
     """The texts of the chosen columns of a row that is like the first."""

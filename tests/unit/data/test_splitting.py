@@ -29,7 +29,7 @@ from kgtool.data.splitting import (
     random_split,
     time_split,
 )
-from kgtool.data.timestamps import moments
+from kgtool.data.timestamps import rank_timestamps
 from kgtool.errors import ConfigError, DataError
 from tests.support.graphs import Triple, tensor_of, tuples_of
 
@@ -163,7 +163,7 @@ def test_a_second_graph_is_cut_where_the_graph_is_thin():
     assert found.sum() == 8
 
 
-moment_lists = st.integers(3, 6).flatmap(
+timestamp_lists = st.integers(3, 6).flatmap(
     lambda n: st.lists(st.integers(0, n - 1), min_size=n, max_size=40).map(
         lambda drawn: [*range(n), *drawn]
     )
@@ -171,31 +171,31 @@ moment_lists = st.integers(3, 6).flatmap(
 
 
 @settings(max_examples=150, deadline=None)
-@given(moment_lists, shares, st.data())
-def test_what_a_split_by_time_promises(moment, share, data):
-    size = len(moment)
+@given(timestamp_lists, shares, st.data())
+def test_what_a_split_by_time_promises(timestamp, share, data):
+    size = len(timestamp)
     triples = data.draw(st.lists(triple_sets.filter(len).map(lambda some: some[0]),
                                  min_size=size, max_size=size))  # fmt: skip
-    found = time_split(tensor_of(triples), torch.tensor(moment), *share).tolist()
+    found = time_split(tensor_of(triples), torch.tensor(timestamp), *share).tolist()
     train = [triple for triple, side in zip(triples, found, strict=True) if side == 0]
     for triple, side in zip(triples, found, strict=True):
         assert (side == LEFT_OUT) == (not holds([triple]) <= holds(train))
-    # each moment is on one side, in order, and none is without one
-    last = max(moment)
+    # each timestamp is on one side, in order, and none is without one
+    last = max(timestamp)
 
     def cost(end: int, share_before: float) -> float:
-        return abs(sum(m <= end for m in moment) - share_before * size)
+        return abs(sum(m <= end for m in timestamp) - share_before * size)
 
-    ends = [max((m for m, side in zip(moment, found, strict=True) if side == 0), default=-1)]
+    ends = [max((m for m, side in zip(timestamp, found, strict=True) if side == 0), default=-1)]
     best = min(range(last - 1), key=lambda end: cost(end, 1 - sum(share)))
     assert ends == [best]
     second = min(range(best + 1, last), key=lambda end: cost(end, 1 - share[1]))
-    for m, side in zip(moment, found, strict=True):
+    for m, side in zip(timestamp, found, strict=True):
         assert side in (LEFT_OUT, 0 if m <= best else 1 if m <= second else 2)
 
 
-def test_two_moments_are_no_three_splits():
-    with pytest.raises(ValueError, match="2 moments"):
+def test_two_timestamps_make_no_three_splits():
+    with pytest.raises(ValueError, match="2 timestamps"):
         time_split(tensor_of([(0, 0, 1)] * 2), torch.tensor([0, 1]))
 
 
@@ -210,14 +210,14 @@ def test_two_moments_are_no_three_splits():
     ],
 )
 def test_times_sort_by_what_they_say(in_order):
-    assert moments(in_order, "x").tolist() == list(range(len(in_order)))
-    assert moments(in_order[::-1] * 2, "x").tolist() == list(range(len(in_order)))[::-1] * 2
+    assert rank_timestamps(in_order, "x").tolist() == list(range(len(in_order)))
+    assert rank_timestamps(in_order[::-1] * 2, "x").tolist() == list(range(len(in_order)))[::-1] * 2
 
 
 def test_the_same_time_in_other_words_is_one():
-    assert moments(["1", "1.0", "2", "+1e0"], "x").tolist() == [0, 0, 1, 0]
+    assert rank_timestamps(["1", "1.0", "2", "+1e0"], "x").tolist() == [0, 0, 1, 0]
     same = ["2014-05-01T09:30Z", "2014-05-01 09:30", "2014-05-01T09:31"]
-    assert moments(same, "x").tolist() == [0, 0, 1]
+    assert rank_timestamps(same, "x").tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -226,10 +226,10 @@ def test_the_same_time_in_other_words_is_one():
 )  # fmt: skip
 def test_another_time_is_an_error_that_names_it(odd):
     with pytest.raises(DataError, match=r"kg\.tsv: the time .* of triple 2 .*Remedy: ") as caught:
-        moments(["2014-05-01", odd], "kg.tsv")
+        rank_timestamps(["2014-05-01", odd], "kg.tsv")
     assert repr(odd) in str(caught.value)
     with pytest.raises(DataError):
-        moments(["7", odd], "kg.tsv")
+        rank_timestamps(["7", odd], "kg.tsv")
 
 
 # Folders.
@@ -319,7 +319,7 @@ def test_what_shares_cannot_be_reached_is_said(tmp_path):
     lines += [(a, "r", b) for a in "wxyz" for b in "wxyz" if a < b]
     made = kgtool.split(write(tmp_path / "x.tsv", lines), tmp_path / "kg")
     assert len(made.notes) == 2
-    assert "valid of kg has 2 triples where 5 were asked for" in made.notes[0]
+    assert "valid of kg has 2 triples, not the requested 5: " in made.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_what_shares_cannot_be_reached_is_said(tmp_path):
         (grid(), {"inductive": 0.01}, DataError, "no triple is left for train of .*kg_ind"),
         (grid(), {"remove_leaks": 1.5}, ConfigError, "remove_leaks = 1.5: no share"),
         (grid(), {"inductive": 0.5, "time": "4"}, ConfigError, "exclude each other"),
-        ([(*line, 1) for line in grid()], {"time": "4"}, DataError, "different times: 1; three"),
+        ([(*line, 1) for line in grid()], {"time": "4"}, DataError, "has 1 distinct values; three splits need"),
         ([(*line, "x") for line in grid()], {"time": "4"}, DataError, "the time 'x' of triple 1"),
     ],
 )  # fmt: skip

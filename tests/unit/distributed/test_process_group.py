@@ -16,7 +16,7 @@ import torch
 
 from kgtool.distributed import process_group
 from kgtool.evaluation.candidates import parse_candidates
-from kgtool.evaluation.ensemble import fit_blend
+from kgtool.evaluation.ensemble import fit_ensemble
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.runs.run import BEST, LAST, Run
 from kgtool.storage.checkpoint import load_tensors
@@ -56,8 +56,8 @@ def test_one_process_finds_the_ranks_that_several_found(place):
 
 def test_one_process_weighs_models_as_several_did(place):
     models = [Run.open(place / name).model(ring()).scorer() for name in ("one path", "all paths")]
-    alone = fit_blend(models[0], models[1], ring())
-    assert list(alone.mrr.values()) == pytest.approx(read_json(place / "blend.json"))
+    alone = fit_ensemble(models[0], models[1], ring())
+    assert list(alone.mrr.values()) == pytest.approx(read_json(place / "ensemble.json"))
 
 
 def test_what_several_trained_is_as_good_as_what_one_did(place, tmp_path):
@@ -88,15 +88,15 @@ def test_a_run_of_several_goes_on_alone(place, tmp_path):
 
 
 def test_a_process_alone_is_a_team_of_one():
-    with process_group.team():
-        assert (process_group.rank(), process_group.size()) == (0, 1)
+    with process_group.joined_group():
+        assert (process_group.rank(), process_group.world_size()) == (0, 1)
     tensor = torch.ones(3)
-    process_group.add_up([tensor])
+    process_group.all_reduce([tensor])
     assert tensor.tolist() == [1, 1, 1]
-    assert process_group.exchange([tensor])[0] is tensor
-    assert process_group.share(7) == slice(0, 7)
-    assert torch.arange(5)[process_group.every()].tolist() == [0, 1, 2, 3, 4]
-    assert process_group.agree(True, False) == (True, False)
+    assert process_group.all_to_all([tensor])[0] is tensor
+    assert process_group.chunk(7) == slice(0, 7)
+    assert torch.arange(5)[process_group.strided()].tolist() == [0, 1, 2, 3, 4]
+    assert process_group.any_rank(True, False) == (True, False)
 
 
 CONFIG = """

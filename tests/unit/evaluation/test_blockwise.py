@@ -16,7 +16,7 @@ from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import ScoreError
 from kgtool.evaluation import ranking
 from kgtool.evaluation.candidates import Sampled, Types
-from kgtool.evaluation.ensemble import WEIGHTS, Blend, fit_blend
+from kgtool.evaluation.ensemble import WEIGHTS, Ensemble, fit_ensemble
 from kgtool.evaluation.ranking import Candidates, Ranking, Ranks, blocks_of, rank_tails
 from kgtool.models.path_gru import OnePathDecoder
 from kgtool.models.scorers import Scorer
@@ -202,9 +202,9 @@ def test_a_models_ranks_are_the_same_to_the_bit_in_blocks_of_any_shape(monkeypat
 def test_blocks_are_parts_of_whole_rows():
     dataset = random_dataset(0)
     one, other = model_of(dataset), model_of(dataset, dim=16, seed=1)
-    blend = Blend(one, other, 0.3, {})
+    ensemble = Ensemble(one, other, 0.3, {})
     hr = dataset.test[:3, :2]
-    for model in (one, blend, Blend(blend, other, 0.1, {})):
+    for model in (one, ensemble, Ensemble(ensemble, other, 0.1, {})):
         ask = blocks_of(model)
         assert ask is not None
         score, rows = ask(hr), model.score_t(hr)
@@ -212,15 +212,15 @@ def test_blocks_are_parts_of_whole_rows():
             torch.testing.assert_close(score(entities), rows[:, entities])
     table = Table(torch.rand(dataset.num_entities, 2 * dataset.num_relations, 3))
     assert blocks_of(table) is None
-    assert blocks_of(Blend(one, table, 0.3, {})) is None
-    assert blocks_of(Blend(table, blend, 0.3, {})) is None
+    assert blocks_of(Ensemble(one, table, 0.3, {})) is None
+    assert blocks_of(Ensemble(table, ensemble, 0.3, {})) is None
 
 
-def test_a_blend_is_fitted_in_blocks_as_it_is_in_whole_rows(monkeypatch):
+def test_an_ensemble_is_fitted_in_blocks_as_it_is_in_whole_rows(monkeypatch):
     dataset = random_dataset(1, num_entities=40)
     one, other = model_of(dataset), model_of(dataset, dim=16, seed=1)
-    whole = fit_blend(one, other, dataset)
+    whole = fit_ensemble(one, other, dataset)
     in_blocks(monkeypatch, 16, 13)
-    found = fit_blend(one, other, dataset)
+    found = fit_ensemble(one, other, dataset)
     assert list(found.mrr) == list(WEIGHTS)
     assert (found.weight, found.mrr) == (whole.weight, whole.mrr)

@@ -14,7 +14,7 @@ from torch import Tensor
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import ConfigError, DataError
-from kgtool.evaluation.blockwise import Chosen
+from kgtool.evaluation.blockwise import CandidateSet
 from kgtool.evaluation.candidates import Sampled, Types, parse_candidates
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.evaluation.metrics import metrics_of, sampled_metrics_of
@@ -31,10 +31,10 @@ class FromTable:
     table: Tensor
     name: str = "chosen"
 
-    def choose(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> Chosen:
+    def choose(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> CandidateSet:
         position, entity = self.table[tuple(triples.t())].nonzero(as_tuple=True)
         offsets = offsets_of(position, len(triples))
-        return Chosen(torch.arange(len(triples)), offsets, entity, num_entities)
+        return CandidateSet(torch.arange(len(triples)), offsets, entity, num_entities)
 
 
 def mask_of(candidates: Candidates, triples: Tensor, known: AnswerIndex, n: int) -> Tensor:

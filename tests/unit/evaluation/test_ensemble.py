@@ -14,7 +14,7 @@ from kgtool.cli import app
 from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders import load_dataset
 from kgtool.errors import RunError
-from kgtool.evaluation.ensemble import WEIGHTS, Blend, fit_blend
+from kgtool.evaluation.ensemble import WEIGHTS, Ensemble, fit_ensemble
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.runs.run import Run
 from kgtool.storage.files import read_json
@@ -39,9 +39,9 @@ def test_the_weight_is_the_best_on_valid():
     dataset = random_dataset(1, num_entities=12)
     first, second = Table(dataset, 0), Table(dataset, 1)
     second.scores[tuple(dataset.valid.t())] += 5  # it knows the answers to one side
-    found = fit_blend(first, second, dataset)
+    found = fit_ensemble(first, second, dataset)
     by_hand = {
-        weight: evaluate_model(Blend(first, second, weight, {}), dataset, "valid").mrr
+        weight: evaluate_model(Ensemble(first, second, weight, {}), dataset, "valid").mrr
         for weight in WEIGHTS
     }
     assert found.mrr == pytest.approx(by_hand)
@@ -56,7 +56,7 @@ def test_a_second_model_that_says_nothing_has_no_weight():
     dataset = random_dataset(2)
     first, flat = Table(dataset, 0), Table(dataset, 1)
     flat.scores.fill_(0.5)
-    assert fit_blend(first, flat, dataset).weight == 0
+    assert fit_ensemble(first, flat, dataset).weight == 0
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +91,8 @@ def test_a_third_run_is_added_to_the_sum_of_two(runs):
     assert [Path(told["run"]) for told in (first, second)] == [embeddings, paths]
     assert second["valid_mrr"]["0"] == first["valid_mrr"][f"{first['weight']:g}"]
     one, other = (Run.open(path).model(data).scorer() for path in (paths, embeddings))
-    both = Blend(one, other, first["weight"], {})
-    expected = evaluate_model(Blend(both, one, second["weight"], {}), data, "valid").mrr
+    both = Ensemble(one, other, first["weight"], {})
+    expected = evaluate_model(Ensemble(both, one, second["weight"], {}), data, "valid").mrr
     assert metrics["both"]["realistic"]["mrr"] == pytest.approx(expected)
 
 
