@@ -1,10 +1,10 @@
-"""The small versions of the figures of docs/scale.md, in one table, in minutes.
+"""Small versions of the measurements in docs/scale.md, in one table, in minutes.
 
     python -m benchmarks
 
-Each part is what a script of this folder measures, in a process of its own, on graphs that
-`scripts/generate_large.py` makes; the last column is the command for the full size. A part that
-fails has a row that says so, and the exit status is 1. Ctrl-C ends it with the rows that there are.
+Each part runs a script of this folder in its own process, on graphs from
+`scripts/generate_large.py`. The last column gives the command for the full size. If a part fails,
+its row says so, and the exit status is 1. After Ctrl-C, the table has the finished rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-# First: kgtool is to be imported before torch.
+# Import first: kgtool must be imported before torch.
 from benchmarks import (
     budget,
     common,
@@ -35,14 +35,14 @@ from rich.console import Console
 from rich.table import Table
 from tqdm.auto import tqdm
 
-WIDTH = 150  # of the table: it holds command lines
+WIDTH = 150  # characters: the table contains command lines
 SIZES = (250_000, 500_000, 1_000_000)  # triples
 SMALL = "--synthetic --entities 5000 --relations 100 --triples 60000 --held-out 2000".split()
 
 
 @dataclass(frozen=True)
 class Part:
-    """What gives some rows, and the command for the full size."""
+    """A benchmark: a function that returns rows, and the command for the full size."""
 
     name: str
     call: Callable[[], list[Row]]
@@ -50,7 +50,7 @@ class Part:
 
 
 def parts(folder: Path) -> list[Part]:
-    """All parts; those that need a generated graph leave it in the folder for the next."""
+    """All parts; they share the graphs that they generate in the folder."""
     return [
         Part(
             "scale",
@@ -87,7 +87,7 @@ def parts(folder: Path) -> list[Part]:
 
 
 def rows_of(part: Part) -> list[Row]:
-    """What a part gives, or that it failed."""
+    """Run a part; one row with the error if it fails."""
     try:
         return common.in_own_process(part.call)
     except (Exception, SystemExit) as error:
@@ -97,29 +97,30 @@ def rows_of(part: Part) -> list[Row]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run all parts, print the table; 1 where one failed."""
+    """Run all parts and print the table; return 1 if a part failed."""
     argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(argv)  # fmt: skip
     common.describe()
-    found: list[tuple[Part, list[Row]]] = []
+    results: list[tuple[Part, list[Row]]] = []
     with tempfile.TemporaryDirectory() as folder, tqdm(parts(Path(folder)), unit="part") as bar:
         try:
             for part in bar:
                 bar.set_description(part.name)
-                found.append((part, rows_of(part)))
+                results.append((part, rows_of(part)))
         except KeyboardInterrupt:
-            found.append((part, [Row(part.name, "stopped", "", "", failed=True)]))
-    table = Table(title="small versions of the figures", title_justify="left", show_lines=True)
-    for i, column in enumerate(("what", "figure", "limit or peer", "ratio", "full size")):
+            results.append((part, [Row(part.name, "stopped", "", "", failed=True)]))
+    table = Table(title="benchmarks, small versions", title_justify="left", show_lines=True)
+    columns = ("measurement", "result", "limit or baseline", "ratio", "command for the full size")
+    for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i in (1, 3) else "left", overflow="fold")
-    for part, rows in found:
+    for part, rows in results:
         for row in rows:
             style = "bold red" if row.failed else None
             table.add_row(*row[:4], part.large, style=style)
     Console(width=WIDTH, highlight=False, markup=False).print(table)
-    return int(any(row.failed for _, rows in found for row in rows))
+    return int(any(row.failed for _, rows in results for row in rows))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Training's passes on a budget, beside whole ones: time, and what they keep of the answers.
+"""Training passes on a node budget, compared with full passes: time, and recall of answers.
 
-Each row is forward and backward passes of the same heads with their targets and loss. "Answers
-kept" is the share of valid's answers that passes of an untrained model keep, both sides: what a
-plain random walk keeps. A score can only tell those from the others.
+Each row measures forward and backward passes of the same heads, with targets and loss. The recall
+is the share of valid's answers, on both sides, among the entities that a pass reaches. The model is
+untrained, so the budget keeps the entities of a plain random walk. The model cannot score other
+entities.
 
     python -m benchmarks.budget --data FB15k-237.tar.gz --max-entities 100 350 1000
     python -m benchmarks.budget --synthetic --entities 1000000 --triples 4000000 --relations 800
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# First: kgtool is to be imported before torch.
+# Import first: kgtool must be imported before torch.
 from benchmarks import common, scale
 
 # isort: split
@@ -30,58 +31,60 @@ from kgtool.models.model import PathModel
 from kgtool.ops import in_threads
 from kgtool.training.objectives import AllPathsObjective
 
-# Whole passes of a large graph take seconds and a row an entity: few do.
+# Full passes of a large graph take seconds and a row per entity, so a few must do.
 WHOLE_HEADS = 4
 
 
 @dataclass(frozen=True)
 class Passes:
-    """Passes on a budget, 0 for whole ones.
+    """The measurements of passes on a node budget, or of full passes.
 
     Attributes:
-        most: entities a step.
-        seconds: a head, in training.
-        kept: entities that an answering pass keeps, in the mean.
-        share: of the answers asked for, those kept.
+        most: the budget, new entities per step; 0 for full passes.
+        seconds: time per head in training.
+        entities: mean number of entities that a pass reaches.
+        recall: share of the answers among them.
     """
 
     most: int
     seconds: float
-    kept: float
-    share: float
+    entities: float
+    recall: float
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What the command line takes."""
+    """The parser of the command line."""
     parser = common.parser(__doc__)
     parser.add_argument("--dim", type=common.positive, default=32, help="d (%(default)s)")
     parser.add_argument("--steps", type=common.positive, default=3, help="L (%(default)s)")
-    parser.add_argument("--heads", type=common.positive, default=64, help="timed (%(default)s)")
+    parser.add_argument(
+        "--heads", type=common.positive, default=64, help="timed heads (%(default)s)"
+    )
     parser.add_argument(
         "--max-entities", type=common.positive, nargs="+", default=[250, 1000, 4000], metavar="N",
         help="budgets (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--queries", type=common.positive, default=500, help="of valid (%(default)s)"
+        "--queries", type=common.positive, default=500, help="queries from valid (%(default)s)"
     )
     return parser
 
 
 def measure(args: argparse.Namespace, data: KGDataset) -> list[Passes]:
-    """Whole passes, and those of each budget."""
+    """Measure full passes, and passes on each budget."""
     graph = KnowledgeGraph.from_dataset(data)
     answers = answer_index(data.train, data.num_relations)
-    asked = with_inverses(data.valid, data.num_relations)
-    drawn = torch.randperm(len(asked), generator=torch.Generator().manual_seed(args.seed))
-    asked = asked[drawn[: args.queries]]
+    queries = with_inverses(data.valid, data.num_relations)
+    sample = torch.randperm(len(queries), generator=torch.Generator().manual_seed(args.seed))
+    queries = queries[sample[: args.queries]]
     return [
-        Passes(most, _seconds(args, most, graph, answers), *_kept(args, most, graph, asked))
+        Passes(most, _seconds(args, most, graph, answers), *_recall(args, most, graph, queries))
         for most in (0, *args.max_entities)
     ]
 
 
 def summary(folder: Path, triples: int) -> list[common.Row]:
-    """Of a generated graph."""
+    """The row for a generated graph."""
     common.as_in_training()
     place = str(scale.generate(folder, triples))
     args = arguments().parse_args(["--data", place, "--repeats", "3", "--max-entities", "1000"])
@@ -91,28 +94,28 @@ def summary(folder: Path, triples: int) -> list[common.Row]:
         common.Row(
             f"passes of at most {budgeted.most:,} entities a step, among {data.num_entities:,}",
             f"{1 / budgeted.seconds:.1f} heads a second",
-            f"whole passes: {1 / whole.seconds:.1f}",
+            f"full passes: {1 / whole.seconds:.1f}",
             f"{whole.seconds / budgeted.seconds:.1f} times as fast",
         )
     ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, time, and return the exit status."""
+    """Parse the arguments, measure, print the table, and return the exit status."""
     args = arguments().parse_args(argv)
     data = common.dataset(args)
     common.describe(data)
-    found = measure(args, data)
+    measured = measure(args, data)
     rows = [
         [f"{one.most:,}" if one.most else "none", f"{1e3 * one.seconds:.1f}",
-         f"{1 / one.seconds:.1f}", f"{found[0].seconds / one.seconds:.1f}", f"{one.kept:,.0f}",
-         f"{100 * one.share:.1f}"]
-        for one in found
+         f"{1 / one.seconds:.1f}", f"{measured[0].seconds / one.seconds:.1f}",
+         f"{one.entities:,.0f}", f"{100 * one.recall:.1f}"]
+        for one in measured
     ]  # fmt: skip
     common.print_table(
         f"{args.steps} steps, {args.dim} dims, 8 heads a batch",
-        ["budget", "ms a head", "heads a second", "times as fast", "entities kept",
-         "answers kept, %"],
+        ["budget", "ms a head", "heads a second", "times as fast", "entities reached",
+         "recall, %"],
         rows,
     )  # fmt: skip
     return 0
@@ -126,7 +129,7 @@ def _decoder(args: argparse.Namespace, most: int, graph: KnowledgeGraph) -> AllP
 def _seconds(
     args: argparse.Namespace, most: int, graph: KnowledgeGraph, answers: AnswerIndex
 ) -> float:
-    """Of a head's pass in training."""
+    """The seconds of a head's pass in training."""
     decoder = _decoder(args, most, graph)
     settings = AllPathsConfig(steps=args.steps, max_entities=most)
     objective = AllPathsObjective(settings, PathModel(decoder, graph), answers)
@@ -145,12 +148,12 @@ def _seconds(
 
 
 @torch.no_grad()
-def _kept(
-    args: argparse.Namespace, most: int, graph: KnowledgeGraph, asked: torch.Tensor
+def _recall(
+    args: argparse.Namespace, most: int, graph: KnowledgeGraph, queries: torch.Tensor
 ) -> tuple[float, float]:
-    """How many entities an answering pass keeps, and which share of the answers asked for."""
+    """The mean number of entities that a pass reaches, and the share of answers among them."""
     decoder = _decoder(args, most, graph)
-    heads, position = torch.unique(asked[:, 0], return_inverse=True)
+    heads, position = torch.unique(queries[:, 0], return_inverse=True)
     order = torch.argsort(position)
     first = torch.searchsorted(position[order], torch.arange(len(heads) + 1))
     rows, hits = 0, 0
@@ -160,10 +163,10 @@ def _kept(
         if most:
             decoder(reached)
         rows += sum(reached.rows_of_heads())
-        mine = order[first[start] : first[min(start + 8, len(heads))]]
-        slot = reached.slot_of(position[mine] - start, asked[mine, 2])
+        rows_of_batch = order[first[start] : first[min(start + 8, len(heads))]]
+        slot = reached.slot_of(position[rows_of_batch] - start, queries[rows_of_batch, 2])
         hits += int((slot < graph.num_entities).sum())
-    return rows / len(heads), hits / len(asked)
+    return rows / len(heads), hits / len(queries)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the data to run on, the description of the machine, timing, tables."""
+"""Code that the benchmarks share: data, the description of the machine, timing, tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
-# Before torch: kgtool says how OpenMP's threads wait, which counts only then.
+# Import before torch: kgtool sets how OpenMP's threads wait, which has no effect later.
 import kgtool
 
 # isort: split
@@ -32,27 +32,27 @@ from kgtool import KGDataset, KGToolError, Vocabulary, load_dataset
 from kgtool.ops import keep_large_blocks
 from kgtool.ops.runtime.compiling import match_threads
 
-# FB15k-237: what --synthetic is as large as.
+# The size of FB15k-237, the default of --synthetic.
 ENTITIES, RELATIONS, TRAIN, HELD_OUT = 14_541, 237, 272_115, 20_466
 
-# Not wider than a README's code block; wide enough that no cell is cut in a log file.
+# Narrow enough for a code block in the README, and wide enough for all cells in a log file.
 console = Console(width=110, highlight=False)
 
 T = TypeVar("T")
 
 
 class Row(NamedTuple):
-    """A line of `python -m benchmarks`: a figure, its limit or peer, and how the two compare."""
+    """A row of `python -m benchmarks`: a result, its limit or baseline, and their ratio."""
 
     what: str
     figure: str
-    beside: str
+    baseline: str
     ratio: str
     failed: bool = False
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """Arguments for the triples to run on: a data set, or random ones of the same size."""
+    """A parser with options for the triples to run on: a data set, or random triples."""
     out = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -61,7 +61,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "--data", type=Path, metavar="PATH", help="a folder, .zip or .tar.gz of triples"
     )
     source.add_argument(
-        "--synthetic", action="store_true", help="random triples, by default as many as FB15k-237"
+        "--synthetic", action="store_true", help="random triples, by default of FB15k-237's size"
     )
     size = out.add_argument_group("with --synthetic")
     size.add_argument("--entities", type=int, default=ENTITIES, metavar="N", help="%(default)s")
@@ -70,11 +70,11 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         type=int,
         default=RELATIONS,
         metavar="N",
-        help="%(default)s, and as many inverses",
+        help="%(default)s, without inverses",
     )
     size.add_argument(
         "--triples", type=int, default=TRAIN, metavar="N",
-        help="%(default)s train triples; each is two edges of the message graph",
+        help="%(default)s train triples; each gives two edges of the message graph",
     )  # fmt: skip
     size.add_argument(
         "--held-out", type=int, default=HELD_OUT, metavar="N",
@@ -86,14 +86,14 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         type=positive,
         default=5,
         metavar="N",
-        help="runs of kgtool (%(default)s); the median counts",
+        help="runs of kgtool (%(default)s); the result is their median",
     )
-    out.epilog = "Threads: OMP_NUM_THREADS and NUMBA_NUM_THREADS; by default one a core."
+    out.epilog = "Threads: set OMP_NUM_THREADS and NUMBA_NUM_THREADS; default one per core."
     return out
 
 
 def positive(text: str) -> int:
-    """An argument that is a whole number above 0."""
+    """Parse an integer above 0."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not above 0")
@@ -101,12 +101,12 @@ def positive(text: str) -> int:
 
 
 def fail(message: str) -> NoReturn:
-    """Stop with a sentence."""
+    """Exit with a message."""
     sys.exit(f"{Path(sys.argv[0]).name}: {message}")
 
 
 def dataset(args: argparse.Namespace) -> KGDataset:
-    """The triples that `parser`'s arguments ask for; stops with a sentence where there are none."""
+    """The triples for `parser`'s arguments; exits with a message if they cannot be made."""
     if args.data is None:
         try:
             return synthetic(args.entities, args.relations, args.triples, args.held_out, args.seed)
@@ -119,19 +119,20 @@ def dataset(args: argparse.Namespace) -> KGDataset:
 
 
 def synthetic(entities: int, relations: int, train: int, held_out: int, seed: int) -> KGDataset:
-    """Random triples with the skews that time depends on.
+    """Random triples with skewed distributions, because the time depends on them.
 
-    Relations and entities follow power laws, and a relation joins entities of a pool each side, so
-    that, at FB15k-237's size, about as many (tail, relation) pairs as there share their edges.
+    Relations and entities follow power laws. A relation joins a pool of heads with a pool of tails.
+    At FB15k-237's size, the edges therefore have about as many (tail, relation) pairs as those of
+    FB15k-237.
 
     Args:
-        entities, relations: how many.
-        train: train triples.
-        held_out: triples in valid and in test each.
-        seed: of the random numbers.
+        entities, relations: their numbers.
+        train: the number of train triples.
+        held_out: the number of triples in valid and in test each.
+        seed: the seed of the random numbers.
 
     Raises:
-        ValueError: for more triples than so few entities and relations allow.
+        ValueError: if there are too few entities for so many triples, or a number is below 1.
     """
     total = train + 2 * held_out
     if min(entities, relations, train, held_out) < 1:
@@ -165,26 +166,26 @@ def synthetic(entities: int, relations: int, train: int, held_out: int, seed: in
 def _skewed(
     rng: np.random.Generator, pool: NDArray[np.int64], count: int, power: float
 ) -> NDArray[np.int64]:
-    """`(count,)` draws from a pool, its first members more often."""
+    """`(count,)` samples from a pool; its first members are more frequent."""
     return pool[(len(pool) * rng.random(count) ** power).astype(np.int64)]
 
 
 def installed(module: str) -> bool:
-    """Whether a peer is here to compare with; says so where it is not."""
+    """Whether a library to compare with is installed; prints a message if it is not."""
     if importlib.util.find_spec(module) is not None:
         return True
-    console.print(f"{module} is not installed and left out: pip install -e '.\\[benchmarks]'")
+    console.print(f"{module} is skipped: it is not installed. Use pip install -e '.\\[benchmarks]'")
     return False
 
 
 def as_in_training() -> None:
-    """Keep large blocks of memory and threads as training and evaluation do."""
+    """Set memory allocation and threads as training and evaluation do."""
     keep_large_blocks()
     match_threads()
 
 
 def describe(data: KGDataset | None = None) -> None:
-    """Print what the figures depend on, and do `as_in_training`."""
+    """Print the versions, the machine and the data; call `as_in_training`."""
     as_in_training()
     packages = ("kgtool", "torch", "dgl", "torch-geometric", "pykeen", "numba", "numpy")
     versions = [f"{name} {version}" for name in packages if (version := _version(name))]
@@ -220,12 +221,12 @@ def _cpu() -> str:
 
 
 def median_seconds(call: Callable[[], T], repeats: int, warm_up: bool = True) -> tuple[float, T]:
-    """The median wall time of several calls, and what the last one gave.
+    """The median wall time of several calls, and the result of the last one.
 
     Args:
-        call: what to time.
-        repeats: timed calls.
-        warm_up: call once before, untimed, to compile and to fill caches.
+        call: the function to time.
+        repeats: the number of timed calls.
+        warm_up: whether to call once before, untimed, to compile kernels and to fill caches.
     """
     if warm_up:
         call()
@@ -238,19 +239,19 @@ def median_seconds(call: Callable[[], T], repeats: int, warm_up: bool = True) ->
 
 
 def in_own_process(call: Callable[..., T], *arguments: object) -> T:
-    """What a function gives, where nothing else has been loaded."""
+    """Call a function in a new process, in which nothing else is loaded; return its result."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(call, *arguments).result()
 
 
 def peak_growth(call: Callable[[], T]) -> tuple[int | None, T]:
-    """By how many bytes a call raised the process' resident memory at most, and what it gave.
+    """The growth of the peak of resident memory in a call, in bytes; and the call's result.
 
-    None where the system does not tell (it is read from Linux' `/proc`).
+    The growth is None if the system has no `/proc` as Linux has.
     """
     clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
     try:
-        clear.write_text("5")  # sets the peak back to what is resident now
+        clear.write_text("5")  # resets the peak to the memory that is resident now
         before = _kilobytes(status, "VmHWM")
     except OSError:
         before = None
@@ -266,26 +267,26 @@ def _kilobytes(status: Path, field: str) -> int:
 
 
 def own_bytes() -> int | None:
-    """Resident memory that no file is behind; None where the system does not tell."""
+    """Resident memory that is not mapped to files; None if the system does not report it."""
     status = Path("/proc/self/status")
     return 1024 * _kilobytes(status, "RssAnon") if status.exists() else None
 
 
 def peak_bytes() -> int:
-    """The most memory that the process has had resident."""
+    """The peak of the process's resident memory, in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage's figure begins with the parent's
+    if status.exists():  # getrusage's value starts from the parent's
         return 1024 * _kilobytes(status, "VmHWM")
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def megabytes(count: float | None) -> str:
-    """Bytes as MB of 10⁶."""
-    return "not known here" if count is None else f"{count / 1e6:,.0f} MB"
+    """Bytes as text, in MB (10⁶ bytes)."""
+    return "unknown" if count is None else f"{count / 1e6:,.0f} MB"
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table whose first column is text and whose others are figures."""
+    """Print a table; the first column holds text, the others numbers."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left", no_wrap=bool(i))

@@ -1,12 +1,12 @@
-"""One R-GCN layer, forward and backward: kgtool, its floor, and the layers of DGL and PyG.
+"""One R-GCN layer, forward and backward: kgtool, a lower limit, and the layers of DGL and PyG.
 
-All run in one process on the same message graph, states and copied weights. Outputs and all
-gradients are compared, so that what is timed is the same function; a difference fails the run.
+All run in one process on the same message graph, states and copied weights. The benchmark compares
+outputs and all gradients, so that it times the same function; it fails if they differ.
 
-The floor of a layer is what no implementation that works by linearity can leave out:
+The lower limit of a layer is the work of any implementation that uses linearity:
   the dense products, measured alone on the same shapes, and
-  the rows it must read: E·d·4 bytes forward, E·B·d·4 backward (basis) or E·d·4 (block),
-  measured by a kernel that reads those rows in the edges' order and adds them into one number.
+  reading rows: E·d·4 bytes forward, and E·B·d·4 (basis) or E·d·4 (block) backward,
+  measured with a kernel that reads these rows in the order of edges and adds them up.
 
     python -m benchmarks.encoder --data FB15k-237.tar.gz
     python -m benchmarks.encoder --synthetic --entities 1000 --triples 5000 --relations 20 --dim 40
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-# First: kgtool is to be imported before torch.
+# Import first: kgtool must be imported before torch.
 from benchmarks import common
 from benchmarks.common import console, megabytes
 
@@ -37,7 +37,7 @@ from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.rgcn import Decomposition, RGCNLayer
 from kgtool.ops.runtime.compiling import FASTMATH, match_threads
 
-TOLERANCE = 1e-4  # of the largest value of a tensor: float32 sums in another order
+TOLERANCE = 1e-4  # of the largest value of a tensor: float32 sums in a different order
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Layer:
     """A layer to time.
 
     Attributes:
-        name: what the table calls it.
+        name: its name in the table.
         forward: `(N, d)` states → `(N, d)`.
-        parameters: the matrices, the coefficients if any, the self loop; kgtool's values.
+        parameters: the matrices, the coefficients if any, the self loop, with kgtool's values.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Problem:
-    """The same for all layers: the graph, `1/c` of its edges, the states, the output's gradient."""
+    """The inputs of all layers: the graph, `1/c` of its edges, states, the output's gradient."""
 
     graph: KnowledgeGraph
     scale: Tensor
@@ -85,7 +85,7 @@ class Problem:
 def kgtool_layer(
     problem: Problem, decomposition: Decomposition, parts: int
 ) -> tuple[Layer, RGCNLayer]:
-    """Ours, and the module whose weights the others copy."""
+    """kgtool's layer, and its module; the other layers copy its weights."""
     ours = RGCNLayer(problem.dim, problem.dim, problem.graph.num_relation_ids, decomposition, parts)
     if decomposition == "basis":
         parameters: list[Tensor] = [ours.bases, ours.coefficients, ours.self_loop]
@@ -95,7 +95,7 @@ def kgtool_layer(
 
 
 def linear_layer(problem: Problem, ours: RGCNLayer) -> Layer:
-    """The basis layer by linearity, a weighted sum of `dgl.ops` a basis."""
+    """The basis layer by linearity, with a weighted sum of `dgl.ops` for each basis."""
     import dgl
 
     graph = problem.graph
@@ -119,7 +119,7 @@ def linear_layer(problem: Problem, ours: RGCNLayer) -> Layer:
 def dgl_layer(problem: Problem, ours: RGCNLayer, parts: int) -> Layer:
     """`dgl.nn.RelGraphConv` with our weights and normalisation, on edges sorted by relation.
 
-    Sorted, because its other route copies a d × d matrix for every edge (87 GB on FB15k-237).
+    For unsorted edges, it copies a d × d matrix for each edge (87 GB on FB15k-237).
     """
     import dgl
     from dgl.nn.pytorch import RelGraphConv
@@ -145,7 +145,7 @@ def dgl_layer(problem: Problem, ours: RGCNLayer, parts: int) -> Layer:
 
 
 def pyg_layer(problem: Problem, ours: RGCNLayer, parts: int) -> Layer:
-    """PyG's `RGCNConv` with our weights; its mean over each relation's edges is our `1/c`."""
+    """PyG's `RGCNConv` with our weights; its mean over each relation's edges equals our `1/c`."""
     graph, basis = problem.graph, ours.decomposition == "basis"
     peer: Any = importlib.import_module("torch_geometric.nn").RGCNConv(
         problem.dim, problem.dim, graph.num_relation_ids, aggr="mean", bias=False,
@@ -161,7 +161,7 @@ def pyg_layer(problem: Problem, ours: RGCNLayer, parts: int) -> Layer:
 
 @torch.no_grad()
 def _copied(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """Give each first tensor the second's values; the first tensors."""
+    """Copy the values of each second tensor to the first; return the first tensors."""
     for theirs, mine in pairs:
         theirs.copy_(mine.reshape(theirs.shape))
     return [theirs for theirs, _ in pairs]
@@ -172,7 +172,7 @@ def _read(chunks, offsets, rows, x, total):  # type: ignore[no-untyped-def]
     for chunk in numba.prange(len(chunks) - 1):
         added = x.dtype.type(0)
         first, last = offsets[chunks[chunk]], offsets[chunks[chunk + 1]]
-        # Four rows at a time, so that it waits for the reads and not for the sum.
+        # Four rows at a time, so that the kernel waits for the reads and not for the sum.
         for e in range(first, last - 3, 4):
             r0, r1, r2, r3 = rows[e], rows[e + 1], rows[e + 2], rows[e + 3]
             for d in range(x.shape[1]):
@@ -187,7 +187,7 @@ def read_seconds(
     chunks: NDArray[np.int64], offsets: NDArray[np.int32], rows: NDArray[np.int32], width: int,
     num_rows: int, repeats: int,
 ) -> float:  # fmt: skip
-    """Seconds to read a row of `width` floats an edge, out of `num_rows`, in the edges' order."""
+    """Seconds to read a row of `width` floats, of `num_rows`, per edge, in the order of edges."""
     match_threads()
     x, total = np.ones((num_rows, width), np.float32), np.zeros(len(chunks), np.float32)
     return common.median_seconds(lambda: _read(chunks, offsets, rows, x, total), repeats)[0]
@@ -213,22 +213,22 @@ def dense_seconds(rows: int, width_in: int, width_out: int, repeats: int) -> flo
 def print_floor(
     problem: Problem, decomposition: Decomposition, parts: int, ours: float, repeats: int
 ) -> None:
-    """Measure the floor and say how far `ours` seconds are from it."""
+    """Measure the lower limit, and print its ratio to `ours` seconds."""
     graph, d, n = problem.graph, problem.dim, problem.graph.num_entities
     index, basis = graph.csc, decomposition == "basis"
     loop = dense_seconds(n, d, d, repeats)
     if basis:
         products = dense_seconds(n, parts * d, d, repeats)
         gflop = 6 * n * d * d * (parts + 1) / 1e9
-        note = "(N, B·d) (B·d, d) and (N, d) (d, d), each with its two backward ones"
+        note = "(N, B·d) (B·d, d) and (N, d) (d, d), each with two backward products"
     else:
-        # No library product has this shape; what it would take at the dense products' speed.
+        # No library has a product of this shape; assume the speed of the dense products.
         flop = 6 * graph.num_groups * d * (d // parts)
         products = flop * loop / (6 * n * d * d)
         gflop = (flop + 6 * n * d * d) / 1e9
         note = (
-            f"(N, d) (d, d) with its two backward ones, measured, and 3·2·G·d·d/K flop of block "
-            f"products, G = {graph.num_groups:,} (tail, relation) pairs, at the speed of these"
+            f"(N, d) (d, d) with two backward products, measured, and 3·2·G·d·d/K flop of block "
+            f"products, G = {graph.num_groups:,} (tail, relation) pairs, at the same speed"
         )
     dense = loop + products
     width = parts * d if basis else d
@@ -242,30 +242,30 @@ def print_floor(
         f"dense products  {dense:.4f} s, {gflop:.1f} GFLOP at {gflop / dense:.0f} GFLOP/s ({note})"
     )
     console.print(
-        f"bytes to read   {forward + backward:.4f} s: E·d·4 = {megabytes(size[0])} forward at "
+        f"reading rows    {forward + backward:.4f} s: E·d·4 = {megabytes(size[0])} forward at "
         f"{size[0] / forward / 1e9:.1f} GB/s, {back} = {megabytes(size[1])} backward at "
         f"{size[1] / backward / 1e9:.1f} GB/s"
     )
     floor = dense + forward + backward
     console.print(
-        f"[bold]floor           {floor:.4f} s; kgtool takes {ours / floor:.2f} times that[/]"
+        f"[bold]lower limit     {floor:.4f} s; kgtool takes {ours / floor:.2f} times as long[/]"
     )
 
 
-def deviation(expected: list[Tensor], found: list[Tensor]) -> float:
-    """The largest difference of any tensor, as a share of its largest value."""
-    pairs = zip(expected, found, strict=True)
+def deviation(expected: list[Tensor], actual: list[Tensor]) -> float:
+    """The largest difference of any tensor, relative to its largest value."""
+    pairs = zip(expected, actual, strict=True)
     return max(float((a - b).abs().max() / a.abs().max().clamp_min(1e-30)) for a, b in pairs)
 
 
 def compare(
     problem: Problem, decomposition: Decomposition, parts: int, args: argparse.Namespace
 ) -> bool:
-    """Time one decomposition in every implementation; whether all agree."""
+    """Time one decomposition in all implementations; return whether their results are equal."""
     layer, ours = kgtool_layer(problem, decomposition, parts)
     seconds, expected = common.median_seconds(lambda: problem.run(layer), args.repeats)
     rows = [[layer.name, f"{seconds:.4f}", str(args.repeats), "1.0", "—"]]
-    # What makes a peer, its runs, and whether it is warmed up: minutes more for the slow ones.
+    # A function that makes a layer, its runs, and whether to warm up (minutes for slow layers).
     makers: list[tuple[Callable[[], Layer], int, bool]] = []
     if decomposition == "basis":
         makers.append((lambda: linear_layer(problem, ours), args.repeats, True))
@@ -276,44 +276,46 @@ def compare(
     worst = 0.0
     for make, repeats, warm_up in makers:
         peer = make()
-        taken, found = common.median_seconds(partial(problem.run, peer), repeats, warm_up)
-        off = deviation(expected, found)
+        taken, actual = common.median_seconds(partial(problem.run, peer), repeats, warm_up)
+        off = deviation(expected, actual)
         worst = max(worst, off)
         rows.append(
             [peer.name, f"{taken:.4f}", str(repeats), f"{taken / seconds:.1f}", f"{off:.1e}"]
         )
-        del peer, found
+        del peer, actual
         gc.collect()
-    what = f"{parts} bases" if decomposition == "basis" else f"{parts} diagonal blocks"
+    title = f"{parts} bases" if decomposition == "basis" else f"{parts} diagonal blocks"
     common.print_table(
-        f"{what}, {problem.dim} dims, forward and backward",
+        f"{title}, {problem.dim} dims, forward and backward",
         ["", "seconds", "runs", "times kgtool", "difference"],
         rows,
     )
     print_floor(problem, decomposition, parts, seconds, args.repeats)
     if worst > TOLERANCE:
         console.print(
-            f"[bold red]An output or a gradient differs by {worst:.1e}: no fair comparison.[/]"
+            f"[bold red]Unfair comparison: an output or a gradient differs by {worst:.1e}.[/]"
         )
     return worst <= TOLERANCE
 
 
 def main() -> int:
-    """Parse the arguments, time, and return the exit status: 1 where results differ."""
+    """Parse the arguments, measure, and return the exit status: 1 if results differ."""
     parser = common.parser(__doc__)
     parser.add_argument("--dim", type=common.positive, default=200, help="d (%(default)s)")
-    parser.add_argument("--bases", type=common.positive, default=2, metavar="B", help="%(default)s")
     parser.add_argument(
-        "--blocks", type=common.positive, default=20, metavar="K", help="%(default)s"
+        "--bases", type=common.positive, default=2, metavar="B", help="bases (%(default)s)"
+    )
+    parser.add_argument(
+        "--blocks", type=common.positive, default=20, metavar="K", help="blocks (%(default)s)"
     )
     parser.add_argument(
         "--decomposition",
         choices=("basis", "block"),
         action="append",
-        help="only this one; may repeat",
+        help="only this decomposition; may be repeated",
     )
     parser.add_argument(
-        "--no-peers", action="store_true", help="without DGL's and PyG's layers (minutes)"
+        "--no-peers", action="store_true", help="skip DGL's and PyG's layers (minutes)"
     )
     parser.add_argument(
         "--peer-repeats", type=common.positive, default=1, metavar="N",
@@ -333,13 +335,13 @@ def main() -> int:
     x = torch.randn(graph.num_entities, args.dim, requires_grad=True)
     problem = Problem(graph, graph.scale(None, x.dtype), x, torch.randn(x.shape))
     args.pyg = not args.no_peers and common.installed("torch_geometric")
-    wanted: list[Decomposition] = args.decomposition or ["basis", "block"]
-    agree = [
+    decompositions: list[Decomposition] = args.decomposition or ["basis", "block"]
+    equal = [
         compare(problem, name, args.bases if name == "basis" else args.blocks, args)
-        for name in wanted
+        for name in decompositions
     ]
     console.print(f"\npeak memory of the whole run: {megabytes(common.peak_bytes())}")
-    return 0 if all(agree) else 1
+    return 0 if all(equal) else 1
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What a run knows of entities that it never saw: extended, trained on from there, trained anew.
+"""Link prediction for new entities: extend a run, continue its training, or train from scratch.
 
-A share of the entities is hidden with all their edges, a model trained on the rest, then given half
-of the hidden edges of train; the other half is asked for, from either end. Beside that, the test
-triples of the other entities, which should not suffer.
+The benchmark removes a share of the entities, with all their edges, and trains a model on the rest.
+Then it adds half of the removed train edges, and tests on the other half, on both sides. It also
+tests on the old entities' test triples, where the MRR should not fall.
 
     python -m benchmarks.extending configs/families.toml training.epochs=4
     python -m benchmarks.extending configs/families-one-path.toml dim=64 training.epochs=20
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-# First: kgtool is to be imported before torch.
+# Import first: kgtool must be imported before torch.
 from benchmarks import common
 
 # isort: split
@@ -35,44 +35,45 @@ from kgtool.runs.run import BEST
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.training.warm_start import carry
 
-LEAST_EDGES = 4  # of an entity that is hidden, so that it has some to be given and some to be asked
-MOST_ASKED = 2000  # triples of each kind that are ranked
+LEAST_EDGES = 4  # edges of a new entity: it needs some to be added and some to be tested
+MOST_TESTED = 2000  # tested triples of each kind
 
 
-def hidden_of(data: KGDataset, share: float, draw: torch.Generator) -> Tensor:
-    """`(num_entities,)` bool: a share of the entities, of those with edges enough."""
+def new_entities(data: KGDataset, share: float, draw: torch.Generator) -> Tensor:
+    """`(num_entities,)` bool: a random share of the entities, all with enough edges."""
     degree = torch.bincount(data.train[:, [0, 2]].flatten(), minlength=data.num_entities)
     able = torch.nonzero(degree >= LEAST_EDGES).flatten()
-    hidden = torch.zeros(data.num_entities, dtype=torch.bool)
-    hidden[able[torch.randperm(len(able), generator=draw)[: int(share * len(degree))]]] = True
-    return hidden
+    new = torch.zeros(data.num_entities, dtype=torch.bool)
+    new[able[torch.randperm(len(able), generator=draw)[: int(share * len(degree))]]] = True
+    return new
 
 
 def some(triples: Tensor, draw: torch.Generator) -> Tensor:
-    """At most `MOST_ASKED` of some triples."""
-    return triples[torch.randperm(len(triples), generator=draw)[:MOST_ASKED]]
+    """A random sample of at most `MOST_TESTED` triples."""
+    return triples[torch.randperm(len(triples), generator=draw)[:MOST_TESTED]]
 
 
 class Exam:
-    """Ranks what is asked of the new entities, and test triples of the old ones.
+    """Ranks the held-out triples of new entities, and test triples of old entities.
 
     Args:
         grown: an extended run's data.
-        asked: `(n, 3)` held-out triples of one new and one old entity.
-        new: the ids from here on are new entities'.
+        held_out: `(n, 3)` held-out triples of one new and one old entity.
+        new: the first id of the new entities.
+        draw: draws the sample of triples.
     """
 
-    def __init__(self, grown: KGDataset, asked: Tensor, new: int, draw: torch.Generator) -> None:
-        # The filter is all that holds, for all alike: what is asked counts as known.
-        known = replace(grown, valid=torch.cat([grown.valid, asked]))
-        sample = some(asked, draw)
+    def __init__(self, grown: KGDataset, held_out: Tensor, new: int, draw: torch.Generator) -> None:
+        # The filter holds all true triples, including the held-out ones, for all models.
+        known = replace(grown, valid=torch.cat([grown.valid, held_out]))
+        sample = some(held_out, draw)
         of_new = sample[:, 0] >= new
         self.heads = replace(known, test=sample[of_new])
         self.tails = replace(known, test=sample[~of_new])
         self.old = replace(known, test=some(grown.test, draw))
 
     def row(self, name: str, model: KGModel | PathModel, seconds: float | None) -> list[str]:
-        """Name, MRR where a new entity asks, where it is the answer, of old ones; seconds."""
+        """A row: name; MRR with a new entity in the query, as the answer, of old ones; seconds."""
         scorer = model.eval().scorer()
         heads, tails = (
             evaluate_model(scorer, d, "test").filtered for d in (self.heads, self.tails)
@@ -80,7 +81,7 @@ class Exam:
         n, m = len(self.heads.test), len(self.tails.test)
 
         def mean(of_heads: str, of_tails: str) -> float:
-            mrr = [found[side]["realistic"]["mrr"] for found, side in
+            mrr = [metrics[side]["realistic"]["mrr"] for metrics, side in
                    ((heads, of_heads), (tails, of_tails))]  # fmt: skip
             return (n * mrr[0] + m * mrr[1]) / (n + m)
 
@@ -91,7 +92,7 @@ class Exam:
 
 
 def other_starts(model: KGModel, new: int) -> dict[str, Callable[[], None]]:
-    """What a new entity's embedding might start from, too."""
+    """Other ways to initialise the embedding of a new entity."""
     rows, bias, graph = model.encoder.entities, model.decoder.bias, model.graph
 
     def put(value: Tensor) -> None:
@@ -99,17 +100,17 @@ def other_starts(model: KGModel, new: int) -> dict[str, Callable[[], None]]:
         bias[new:] = bias[:new].mean()
 
     def neighbours() -> None:
-        told = (graph.head < new) & (graph.tail >= new)
-        head, tail = graph.head[told], graph.tail[told] - new
+        to_new = (graph.head < new) & (graph.tail >= new)
+        head, tail = graph.head[to_new], graph.tail[to_new] - new
         sums = torch.zeros(len(rows) - new, rows.shape[1]).index_add_(0, tail, rows[head])
         count = torch.bincount(tail, minlength=len(sums)).clamp(min=1)
         put(sums / count.unsqueeze(1))
 
     return {
-        "start: as drawn, untrained": lambda: None,
-        "start: zeros": lambda: put(torch.zeros(rows.shape[1])),
-        "start: mean of all": lambda: put(rows[:new].mean(0)),
-        "start: mean of neighbours": neighbours,
+        "initial: random": lambda: None,
+        "initial: zeros": lambda: put(torch.zeros(rows.shape[1])),
+        "initial: mean of all": lambda: put(rows[:new].mean(0)),
+        "initial: mean of neighbours": neighbours,
     }
 
 
@@ -120,18 +121,18 @@ def main() -> int:
     )
     parser.add_argument("config", help="a TOML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--data", help="by default the configuration's")
-    parser.add_argument("--share", type=float, default=0.05, help="of entities (%(default)s)")
+    parser.add_argument("--data", help="data set (by default the one that the configuration names)")
+    parser.add_argument(
+        "--share", type=float, default=0.05, help="share of new entities (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     args = parser.parse_intermixed_args()
     config = kgtool.load_config(args.config, args.overrides)
     data = kgtool.load_dataset(args.data or config.data or common.fail("pass --data"))
     common.describe(data)
     draw = torch.Generator().manual_seed(args.seed)
-    hidden = hidden_of(data, args.share, draw)
-    touched = {
-        name: hidden[data.split(name)[:, [0, 2]]].any(1) for name in ("train", "valid", "test")
-    }
+    new = new_entities(data, args.share, draw)
+    touched = {name: new[data.split(name)[:, [0, 2]]].any(1) for name in ("train", "valid", "test")}
     edges = data.train[touched["train"]]
     given = torch.rand(len(edges), generator=draw) < 0.5
     with tempfile.TemporaryDirectory() as folder:
@@ -142,10 +143,10 @@ def compare(
     config: kgtool.Config, data: KGDataset, touched: dict[str, Tensor], edges: Tensor,
     given: Tensor, folder: Path, draw: torch.Generator,
 ) -> int:  # fmt: skip
-    """Train without the hidden entities, extend, train on, train anew."""
-    train, valid, test = (data.split(name)[~there] for name, there in touched.items())
+    """Train without the new entities, extend, continue, train from scratch; print the table."""
+    train, valid, test = (data.split(name)[~of_new] for name, of_new in touched.items())
     rest = replace(data, train=train, valid=valid, test=test)
-    # Relations that the rest has not cannot be given without training.
+    # Relations that the rest lacks cannot be added without training.
     able = torch.isin(edges[:, 1], torch.cat([train, valid, test])[:, 1])
     edges, given = edges[able], given[able]
     write_dataset(rest, folder / "base")
@@ -174,10 +175,10 @@ def compare(
     to_new = torch.tensor([ids.get(label, -1) for label in data.vocabulary.entities])
     relation = torch.tensor([relation_ids.get(label, -1) for label in data.vocabulary.relations])
     left = edges[~given]
-    asked = torch.stack([to_new[left[:, 0]], relation[left[:, 1]], to_new[left[:, 2]]], dim=1)
-    one_new = (asked[:, [0, 2]] >= new).sum(1) == 1
-    asked = asked[one_new & (asked >= 0).all(1)]
-    exam = Exam(full, asked, new, draw)
+    held_out = torch.stack([to_new[left[:, 0]], relation[left[:, 1]], to_new[left[:, 2]]], dim=1)
+    one_new = (held_out[:, [0, 2]] >= new).sum(1) == 1
+    held_out = held_out[one_new & (held_out >= 0).all(1)]
+    exam = Exam(full, held_out, new, draw)
     bare = replace(full, train=base.dataset().train)
     weights = load_tensors(base.path / BEST)[0]
 
@@ -186,7 +187,7 @@ def compare(
         carry(model, weights, base.vocabulary, over.vocabulary, base.path)
         return model
 
-    rows = [exam.row(f"the run, {epochs} epochs, without their edges", carried(bare), took)]
+    rows = [exam.row(f"the run, {epochs} epochs, without new edges", carried(bare), took)]
     model = carried(full)
     if isinstance(model, KGModel) and model.encoder.start == "embedding":
         for name, act in other_starts(model, new).items():
@@ -195,15 +196,15 @@ def compare(
             rows.append(exam.row(name, model, None))
     rows.append(exam.row("extended", grown.model(full), extending))
     on, took = trained("on", full, few, grown)
-    rows.append(exam.row(f"trained on, {few} more", on.model(full), took))
+    rows.append(exam.row(f"extended, {few} more epochs", on.model(full), took))
     short, took = trained("short", full, few)
-    rows.append(exam.row(f"anew, {few}", short.model(full), took))
+    rows.append(exam.row(f"from scratch, {few} epochs", short.model(full), took))
     anew, took = trained("anew", full, epochs)
-    rows.append(exam.row(f"anew, {epochs}", anew.model(full), took))
+    rows.append(exam.row(f"from scratch, {epochs} epochs", anew.model(full), took))
     common.print_table(
-        f"{full.num_entities - new:,} entities hidden, {int(given.sum()):,} edges given, "
-        f"{len(exam.heads.test) + len(exam.tails.test):,} of {len(asked):,} asked; MRR",
-        ["", "new asks", "new is the answer", "old", "seconds"],
+        f"MRR; {full.num_entities - new:,} new entities, {int(given.sum()):,} new edges, "
+        f"{len(exam.heads.test) + len(exam.tails.test):,} of {len(held_out):,} triples tested",
+        ["", "new in the query", "new as answer", "old", "seconds"],
         rows,
     )
     return 0

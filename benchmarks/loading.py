@@ -1,7 +1,7 @@
-"""Loading: `kgtool.load_dataset` beside PyKEEN's `TriplesFactory.from_path`.
+"""Loading: `kgtool.load_dataset` compared with PyKEEN's `TriplesFactory.from_path`.
 
-Each loads in a process of its own, whose peak of resident memory includes its imports. PyKEEN reads
-a file at a time and no archive: the splits are unpacked for it, untimed.
+Each library loads the data in its own process. The peak of resident memory includes imports. PyKEEN
+reads single files and does not read archives, so the splits are unpacked first, untimed.
 
     python -m benchmarks.loading --data FB15k-237.tar.gz
     python -m benchmarks.loading --synthetic --entities 1000000 --triples 5000000 --repeats 1
@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-# First: kgtool is to be imported before torch.
+# Import first: kgtool must be imported before torch.
 from benchmarks import common
 from benchmarks.common import console
 
@@ -27,12 +27,12 @@ from kgtool.data.loaders.write import write_dataset
 
 
 def kgtool_counts(place: Path) -> tuple[int, ...]:
-    """Load with kgtool, report included: the triples of each split."""
+    """Load with kgtool, including its report; return the number of triples of each split."""
     return tuple(split.triples for split in load_with_report(place)[1].splits)
 
 
 def pykeen_counts(folder: Path) -> tuple[int, ...]:
-    """Load the three splits with PyKEEN: the triples of each."""
+    """Load the three splits with PyKEEN; return the number of triples of each."""
     factory: Any = importlib.import_module("pykeen.triples").TriplesFactory
     train = factory.from_path(folder / "train.txt")
     ids = {"entity_to_id": train.entity_to_id, "relation_to_id": train.relation_to_id}
@@ -44,19 +44,19 @@ LOADERS = {"kgtool": kgtool_counts, "pykeen": pykeen_counts}
 
 
 def measured(loader: str, place: Path, repeats: int) -> tuple[float, int, tuple[int, ...]]:
-    """The median seconds of some loads, the peak of this process in bytes, the triples found."""
-    seconds, found = common.median_seconds(lambda: LOADERS[loader](place), repeats, repeats > 1)
-    return seconds, common.peak_bytes(), found
+    """The median seconds of a load, the peak memory in bytes, the triples of each split."""
+    seconds, counts = common.median_seconds(lambda: LOADERS[loader](place), repeats, repeats > 1)
+    return seconds, common.peak_bytes(), counts
 
 
 def in_own_process(loader: str, place: Path, repeats: int) -> tuple[float, int, tuple[int, ...]]:
-    """`measured`, where nothing else has been loaded."""
+    """`measured` in a new process, in which nothing else is loaded."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(measured, loader, place, repeats).result()
 
 
 def main() -> int:
-    """Parse the arguments, time, print."""
+    """Parse the arguments, measure, and print the table."""
     args = common.parser(__doc__).parse_args()
     data = common.dataset(args)
     common.describe(data)
@@ -65,24 +65,24 @@ def main() -> int:
         folder = Path(scratch)
         write_dataset(data, folder)
         del data
-        asked = [("kgtool, a folder, report included", "kgtool", folder)]
+        loads = [("kgtool, a folder, with report", "kgtool", folder)]
         if args.data is not None:
-            asked.insert(0, (f"kgtool, {args.data.name}, report included", "kgtool", args.data))
+            loads.insert(0, (f"kgtool, {args.data.name}, with report", "kgtool", args.data))
         if common.installed("pykeen"):
-            asked.append(("PyKEEN, the three files", "pykeen", folder))
+            loads.append(("PyKEEN, the three files", "pykeen", folder))
         rows, note, first = [], "", 0.0
-        for name, loader, place in asked:
-            seconds, peak, found = in_own_process(loader, place, args.repeats)
+        for name, loader, place in loads:
+            seconds, peak, read = in_own_process(loader, place, args.repeats)
             first = first or seconds
             peak_text = common.megabytes(peak)
             rows.append([name, f"{seconds:.3f}", f"{seconds / first:.1f}", peak_text])
-            if found != counts:
+            if read != counts:
                 note = (
-                    f"triples read: kgtool {counts}, PyKEEN {found}; it leaves out those with "
-                    "entities that train lacks"
+                    f"triples read: kgtool {counts}, PyKEEN {read}. PyKEEN drops triples with "
+                    "entities that are not in train."
                 )
     title = f"loading, median of {args.repeats}"
-    common.print_table(title, ["", "seconds", "times kgtool", "peak"], rows)
+    common.print_table(title, ["", "seconds", "times kgtool", "peak memory"], rows)
     if note:
         console.print(note)
     return 0

@@ -1,10 +1,11 @@
-"""Tables that are mapped to files, as where memory has no room for them, beside tables in memory.
+"""Tables that are mapped to files, compared with tables in memory.
 
-The same model of drawn entities (4,096 edges a step against as many entities, Adagrad, no layer) is
-trained, saved, read again and ranked, each way in a process of its own. Mapped, a process thinks
-that its machine has twice the memory of one table: embeddings and their sums are mapped while it
-trains, and weights are read where their checkpoint has them. What it measures is what mapping costs
-where the system has room to keep the pages; where it has none, the disk adds to it.
+kgtool maps tables that are too large for memory. The benchmark trains, saves, loads and ranks the
+same model both ways, each in its own process: 4,096 edges a step, 4,096 sampled negatives, Adagrad,
+no encoder layer. With mapping, the process assumes that its machine has twice the memory of one
+table. So it maps the embeddings and the optimiser's sums while it trains, and reads the weights
+from the checkpoint file. The benchmark measures the cost of mapping if the system has enough memory
+to keep the pages. With less memory, the cost of the disk is added.
 
     python -m benchmarks.mapped --data GRAPH --dim 256
     python -m benchmarks.mapped --synthetic --entities 200000 --triples 1000000
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-# First: kgtool is to be imported before torch.
+# Import first: kgtool must be imported before torch.
 from benchmarks import common, scale
 
 # isort: split
@@ -33,12 +34,12 @@ DRAWN = 4096
 
 
 class Found(NamedTuple):
-    """What one way took.
+    """The measurements of tables in memory, or of mapped tables.
 
     Attributes:
-        step, ranking: seconds of a step, and of ranking valid.
-        own: bytes that the process alone held when it had trained, over those before.
-        mrr: of valid.
+        step, ranking: seconds of a training step, and of ranking valid.
+        own: growth of the process's own memory in training, in bytes, without mapped files.
+        mrr: the MRR on valid.
     """
 
     step: float
@@ -48,7 +49,7 @@ class Found(NamedTuple):
 
 
 def config(dim: int) -> Config:
-    """What is trained."""
+    """The configuration of the model."""
     return parse_config(
         {
             "dim": dim,
@@ -60,12 +61,12 @@ def config(dim: int) -> Config:
 
 
 def work(args: argparse.Namespace, mapped: bool) -> Found:
-    """Train some steps, save, read and rank."""
+    """Train some steps, save, load and rank."""
     common.as_in_training()
     data, settings = common.dataset(args), config(args.dim)
     if mapped:
-        there = 2 * _table_bytes(args.dim, data.num_entities)
-        setattr(memory, "machine_bytes", lambda: there)  # noqa: B010
+        machine = 2 * _table_bytes(args.dim, data.num_entities)
+        setattr(memory, "machine_bytes", lambda: machine)  # noqa: B010
     with tempfile.TemporaryDirectory() as folder:
         before, path = common.own_bytes(), Path(folder) / "best.safetensors"
         updater = Updater(settings, data, Path(folder) / "owners")
@@ -91,10 +92,10 @@ def _table_bytes(dim: int, num_entities: int) -> int:
 
 
 def measure(args: argparse.Namespace) -> tuple[Found, Found]:
-    """In memory, and mapped.
+    """Measure with tables in memory, and with mapped tables.
 
     Raises:
-        RuntimeError: when they do not find the same.
+        RuntimeError: if their MRRs differ.
     """
     plain, mapped = (common.in_own_process(work, args, way) for way in (False, True))
     if plain.mrr != mapped.mrr:
@@ -103,29 +104,29 @@ def measure(args: argparse.Namespace) -> tuple[Found, Found]:
 
 
 def summary(folder: Path, triples: int) -> list[common.Row]:
-    """Of a generated graph."""
+    """The rows for a generated graph."""
     place = str(scale.generate(folder, triples))
     args = arguments().parse_args(["--data", place, "--repeats", "3"])
     return rows(args, *measure(args))
 
 
 def rows(args: argparse.Namespace, plain: Found, mapped: Found) -> list[common.Row]:
-    """Mapped beside in memory."""
+    """The rows that compare mapped tables with tables in memory."""
     return [
         common.Row(
-            f"a step of {DRAWN:,} drawn entities, {args.dim} dims, tables mapped",
+            f"a step with {DRAWN:,} sampled negatives, {args.dim} dims, mapped tables",
             f"{1e3 * mapped.step:.0f} ms",
             f"in memory: {1e3 * plain.step:.0f} ms",
             f"{mapped.step / plain.step:.2f} times",
         ),
         common.Row(
-            "ranking by weights that stay in their checkpoint",
+            "ranking with weights in the checkpoint file",
             f"{mapped.ranking:.2f} s",
             f"in memory: {plain.ranking:.2f} s",
             f"{mapped.ranking / plain.ranking:.2f} times",
         ),
         common.Row(
-            "memory of training that is the process's own, tables mapped",
+            "the process's own memory in training, mapped tables",
             common.megabytes(mapped.own),
             f"in memory: {common.megabytes(plain.own)}",
             f"{mapped.own / plain.own:.2f} times" if mapped.own and plain.own else "",
@@ -134,19 +135,23 @@ def rows(args: argparse.Namespace, plain: Found, mapped: Found) -> list[common.R
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What the command line takes."""
+    """The parser of the command line."""
     parser = common.parser(__doc__)
     parser.add_argument(
-        "--dim", type=common.positive, default=256, metavar="N", help="of embeddings (%(default)s)"
+        "--dim",
+        type=common.positive,
+        default=256,
+        metavar="N",
+        help="dims of embeddings (%(default)s)",
     )
     parser.add_argument(
-        "--steps", type=common.positive, default=20, metavar="N", help="timed (%(default)s)"
+        "--steps", type=common.positive, default=20, metavar="N", help="timed steps (%(default)s)"
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, time, and return the exit status."""
+    """Parse the arguments, measure, print the table, and return the exit status."""
     args = arguments().parse_args(argv)
     data = common.dataset(args)
     common.describe(data)

@@ -1,9 +1,9 @@
-"""The all-paths pass, forward and backward: kgtool, its limit, and NBFNet's way.
+"""The all-paths pass, forward and backward: kgtool, a lower limit, and NBFNet's method.
 
 All run in one process on the same graph. The limit is the bare relational product
-`out[v] += s[u] ⊙ w[r]` over every edge, forward and backward, once a step: what a pass would take
-without a GRU, without deviations and without a search for what is reached. NBFNet's way is one
-message per edge by torch's indexing, and one pass a query.
+`out[v] += s[u] ⊙ w[r]` over all edges, forward and backward, once per step. It is the time of a
+pass without a GRU, without standard deviations and without the search for reached entities.
+NBFNet's method makes one message per edge with torch's indexing, and one pass per query.
 
     python -m benchmarks.passes --data FB15k-237.tar.gz
     python -m benchmarks.passes --synthetic --entities 1000 --triples 5000 --relations 20
@@ -11,7 +11,7 @@ message per edge by torch's indexing, and one pass a query.
 
 from __future__ import annotations
 
-# First: kgtool is to be imported before torch.
+# Import first: kgtool must be imported before torch.
 from benchmarks import common
 from benchmarks.common import console
 
@@ -64,7 +64,7 @@ def _product_backward(  # type: ignore[no-untyped-def]
 
 
 class BareProduct:
-    """The relational product of states of B heads over the whole graph, and its gradient."""
+    """The relational product of the states of B heads over the whole graph, and its gradient."""
 
     def __init__(self, graph: KnowledgeGraph, heads: int, dim: int) -> None:
         self.graph, self.width = graph, lanes_of(dim)
@@ -88,7 +88,7 @@ class BareProduct:
         )  # fmt: skip
 
     def check(self) -> float:
-        """The largest difference of the first head's sums to torch's."""
+        """The largest difference between the first head's sums and torch's, relative."""
         g = self.graph
         messages = self.states[0][g.head] * self.weight[g.relation]
         expected = torch.zeros_like(self.states[0]).index_add_(0, g.tail, messages)
@@ -96,7 +96,7 @@ class BareProduct:
 
 
 class ByEdges(nn.Module):
-    """A pass as NBFNet makes it: a tensor of a message per edge, a linear layer, one query."""
+    """A pass with NBFNet's method: a tensor of messages, a linear layer, one query."""
 
     def __init__(self, graph: KnowledgeGraph, dim: int, steps: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class ByEdges(nn.Module):
         self.degree = degree.clamp(min=1).unsqueeze(1)
 
     def forward(self, head: int) -> Tensor:
-        """`(N, d)`, the last states."""
+        """`(N, d)`, the states after the last step."""
         g = self.graph
         state = torch.zeros(g.num_entities, self.dim)
         state[head] = 1
@@ -124,11 +124,13 @@ class ByEdges(nn.Module):
 
 
 def main() -> int:
-    """Parse the arguments, time, and return the exit status: 1 where the limit's sums differ."""
+    """Parse the arguments, measure, and return the exit status: 1 if the limit's sums are wrong."""
     parser = common.parser(__doc__)
     parser.add_argument("--dim", type=common.positive, default=32, help="d (%(default)s)")
     parser.add_argument("--steps", type=common.positive, default=4, help="L (%(default)s)")
-    parser.add_argument("--heads", type=common.positive, default=16, help="a batch (%(default)s)")
+    parser.add_argument(
+        "--heads", type=common.positive, default=16, help="heads per batch (%(default)s)"
+    )
     args = parser.parse_args()
     data: KGDataset = common.dataset(args)
     common.describe(data)
@@ -165,13 +167,13 @@ def main() -> int:
     peak = common.peak_bytes() - before
     product = args.steps * common.median_seconds(bare, args.repeats)[0] / len(heads)
     query = common.median_seconds(lambda: edges(int(heads[0])).sum().backward(), 1)[0]
-    asked = sum(len(objective.sample(part).tail) for part in objective.parts(heads)) / len(heads)
+    queries = sum(len(objective.sample(part).tail) for part in objective.parts(heads)) / len(heads)
     rows = [
         ["kgtool, a pass", f"{1e3 * passes:.1f}", f"{passes / product:.2f}", ""],
         ["kgtool, with targets and loss", f"{1e3 * trained:.1f}", f"{trained / product:.2f}",
-         f"{asked / trained:.0f}"],
+         f"{queries / trained:.0f}"],
         [f"bare relational product, {args.steps} times", f"{1e3 * product:.1f}", "1", ""],
-        ["NBFNet's way, a query", f"{1e3 * query:.0f}", f"{query / product:.0f}",
+        ["NBFNet's method, one query", f"{1e3 * query:.0f}", f"{query / product:.0f}",
          f"{1 / query:.2f}"],
     ]  # fmt: skip
     common.print_table(
@@ -180,12 +182,12 @@ def main() -> int:
         rows,
     )
     console.print(
-        f"{asked:.1f} queries a head; {asked / trained * query:.0f} times as many a second as "
-        f"NBFNet's way. The peak rose by {common.megabytes(peak)}."
+        f"{queries:.1f} queries a head; {queries / trained * query:.0f} times as many queries a "
+        f"second as NBFNet's method. Peak memory grew by {common.megabytes(peak)}."
     )
     off = bare.check()
     if off > TOLERANCE:
-        console.print(f"[bold red]The limit's sums differ by {off:.1e}.[/]")
+        console.print(f"[bold red]The limit's sums differ from torch's by {off:.1e}.[/]")
     return int(off > TOLERANCE)
 
 

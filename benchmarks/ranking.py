@@ -1,10 +1,10 @@
-"""Evaluation: both sides, filtered and raw, every tie policy, against the bare matrix products.
+"""Evaluation (both sides, filtered and raw, all tie policies), compared with bare matrix products.
 
-The states are small whole numbers, so that a score is exact in float32 in whatever chunk it is
-made, and some scores tie: ranks can be compared one by one. Three ways to score are timed: the
-product of head and relation states (DistMult), the GRU decoder of `kgtool train`, and the bare
-products alone, which multiply ready queries with the candidates into a reused buffer. Beside them
-stands the whole of `kgtool evaluate`, breakdowns, intervals and files.
+The states are small integers. So scores are exact in float32 for any chunk size, and some scores
+tie: the benchmark can compare ranks one by one. It times three ways to score: the product of head
+and relation states (DistMult); the GRU decoder of `kgtool train`; and bare products alone, which
+multiply given queries with the candidates into a reused buffer. It also times all of `kgtool
+evaluate`, with breakdowns, confidence intervals and files.
 
     python -m benchmarks.ranking --data FB15k-237.tar.gz --pykeen
     python -m benchmarks.ranking --data datasets/families --pykeen --pykeen-triples 200
@@ -23,7 +23,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# First: kgtool is to be imported before torch.
+# Import first: kgtool must be imported before torch.
 from benchmarks import common, scale
 from benchmarks.common import console, megabytes
 
@@ -46,7 +46,7 @@ LONG = 20_000  # entities
 SAMPLED = 500  # candidates
 LARGEST_STATE = 8  # 8³ · 256 dims < 2²⁴: every score is exact in float32
 
-# Our name of a metric → PyKEEN's.
+# Our name of a metric → PyKEEN's name.
 PYKEEN_NAMES = {
     "mrr": "inverse_harmonic_mean_rank",
     "mr": "arithmetic_mean_rank",
@@ -58,13 +58,13 @@ PYKEEN_NAMES = {
 
 @dataclass(frozen=True)
 class Products:
-    """Scores `⟨e_h ⊙ w_r, e_t⟩` of `(N, d)` and `(2R, d)` states."""
+    """A scorer, `⟨e_h ⊙ w_r, e_t⟩`, of `(N, d)` entity and `(2R, d)` relation states."""
 
     entities: Tensor
     relations: Tensor
 
     def queries(self, hr: Tensor) -> Tensor:
-        """`(n, d)`, what the candidates are multiplied with."""
+        """`(n, d)`, the vectors that are multiplied with the candidates."""
         return self.entities[hr[:, 0]] * self.relations[hr[:, 1]]
 
     def score_t(self, hr: Tensor) -> Tensor:
@@ -72,13 +72,13 @@ class Products:
         return self.queries(hr) @ self.entities.t()
 
     def block_scores(self, hr: Tensor) -> Callable[[slice | Tensor], Tensor]:
-        """What scores the queries against some entities."""
+        """A function that scores the queries against given entities."""
         queries = self.queries(hr)
         return lambda entities: queries @ self.entities[entities].t()
 
 
 class PyKEENModel(nn.Module):
-    """What PyKEEN's evaluator asks of a model, answered with our scores."""
+    """A model for PyKEEN's evaluator that returns our scores."""
 
     device = torch.device("cpu")
 
@@ -89,20 +89,20 @@ class PyKEENModel(nn.Module):
         self.num_relations = num_relations
 
     def predict(self, hrt_batch: Tensor, target: str, **_: object) -> Tensor:
-        """`(n, N)` scores of every tail, or of every head."""
+        """`(n, N)` scores of all tails, or of all heads."""
         triples = invert(hrt_batch, self.num_relations) if target == "head" else hrt_batch
         return self.scores.score_t(triples[:, :2])
 
 
 def random_states(data: KGDataset, dim: int) -> Products:
-    """Whole numbers up to `LARGEST_STATE`, as float32."""
+    """Random integers from -`LARGEST_STATE` to `LARGEST_STATE`, as float32."""
     low, high = -LARGEST_STATE, LARGEST_STATE + 1
     entities = torch.randint(low, high, (data.num_entities, dim)).float()
     return Products(entities, torch.randint(low, high, (2 * data.num_relations, dim)).float())
 
 
 def bare_products(queries: Tensor, entities: Tensor, shape: tuple[int, int]) -> Callable[[], None]:
-    """The products of queries and candidates, a block of this shape at a time into one buffer."""
+    """A function that multiplies queries with candidates, in blocks of a shape, in one buffer."""
     chunk_size, width = shape
     buffer = torch.empty(chunk_size * width)
 
@@ -122,7 +122,7 @@ def first_triples(data: KGDataset, count: int) -> KGDataset:
 
 
 def ranks_of(scores: Products, data: KGDataset) -> dict[str, Ranks]:
-    """Our filtered ranks of test's tails and heads, in the order of the triples."""
+    """Our filtered ranks of the tails and the heads of test, in the order of triples."""
     everything = torch.cat([data.train, data.valid, data.test])
     known = answer_index(everything, data.num_relations)
     queries = {"tail": data.test, "head": invert(data.test, data.num_relations)}
@@ -135,7 +135,7 @@ def ranks_of(scores: Products, data: KGDataset) -> dict[str, Ranks]:
 def compare_with_pykeen(
     scores: Products, data: KGDataset, args: argparse.Namespace, ours: float
 ) -> bool:
-    """Time PyKEEN's evaluator on the same scores; whether all ranks and metrics are the same."""
+    """Time PyKEEN's evaluator on the same scores; return whether ranks and metrics are equal."""
     total = len(data.test)
     part = first_triples(data, args.pykeen_triples or total)
     count = len(part.test)
@@ -150,27 +150,28 @@ def compare_with_pykeen(
     taken = time.perf_counter() - start
     what = f"all {count:,} triples"
     if count < total:
-        what = f"extrapolated from {count:,} triples, which took {taken:.1f} s"
+        what = f"extrapolated from {count:,} triples ({taken:.1f} s)"
     full = taken * total / count
     peer = f"PyKEEN RankBasedEvaluator (filtered, batch {args.pykeen_batch}), {what}"
     rows = [
         ["kgtool (filtered and raw)", f"{ours:.2f}", "1.0"],
         [peer, f"{full:.2f}", f"{full / ours:.0f}"],
     ]
-    common.print_table("beside PyKEEN, the same scores", ["", "seconds", "times kgtool"], rows)
+    title = "evaluation of the same scores, compared with PyKEEN"
+    common.print_table(title, ["", "seconds", "times kgtool"], rows)
 
     wrong = 0
     ranks = ranks_of(scores, part)
-    for side, found in ranks.items():
+    for side, own in ranks.items():
         for policy in POLICIES:
             batches = [torch.as_tensor(batch) for batch in evaluator.ranks[side, policy]]
-            wrong += int((torch.cat(batches).double() != getattr(found, policy)).sum())
+            wrong += int((torch.cat(batches).double() != getattr(own, policy)).sum())
         options = torch.cat([torch.as_tensor(batch) for batch in evaluator.num_candidates[side]])
-        wrong += int((options != found.candidates).sum())
-    ties = sum(int((found.equal > 0).sum()) for found in ranks.values())
+        wrong += int((options != own.candidates).sum())
+    ties = sum(int((own.equal > 0).sum()) for own in ranks.values())
     console.print(
         f"ranks and numbers of candidates that differ: {wrong} of {8 * count:,} (two sides, three "
-        f"tie policies; {ties:,} of the {2 * count:,} answers have equals)"
+        f"tie policies; {ties:,} of the {2 * count:,} answers tie with another candidate)"
     )
     metrics = evaluate_model(scores, part).filtered
     apart = {}
@@ -182,20 +183,20 @@ def compare_with_pykeen(
     console.print(
         f"metrics: {len(apart)} compared (both, head, tail; realistic, optimistic, pessimistic; "
         f"{', '.join(PYKEEN_NAMES)}); largest relative difference {apart[worst]:.1e} ({worst}). "
-        "PyKEEN takes the means of realistic ranks in float32."
+        "PyKEEN computes the means of realistic ranks in float32."
     )
     return wrong == 0 and apart[worst] < 1e-5
 
 
 def whole_evaluation(model: Scorer, data: KGDataset, chunk_size: int | None) -> None:
-    """All that `kgtool evaluate` makes of ranks: breakdowns with intervals, and the three files."""
+    """All steps of `kgtool evaluate`: ranks, breakdowns with intervals, and the three files."""
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("metrics.json", "breakdown.tsv", "ranks.tsv")]
         Results(evaluate_model(model, data, chunk_size=chunk_size), data, {}, *files).write()
 
 
 class Bare(NamedTuple):
-    """Bare products: of which queries and how many, in blocks of which shape, and their seconds."""
+    """Bare products: a name, the number of queries, the shape of blocks, and their seconds."""
 
     name: str
     queries: int
@@ -205,15 +206,15 @@ class Bare(NamedTuple):
 
 @dataclass(frozen=True)
 class Timed:
-    """What evaluation took, beside the products it contains.
+    """The time of evaluation, and of the products that it contains.
 
     Attributes:
-        seconds, with_gru, whole: of `evaluate_model` with the product of states, and with the GRU
-            decoder; of all `kgtool evaluate` does.
-        bare: the products of all queries, in evaluation's blocks; in long ones, whose scores leave
-            the cache; and of the distinct queries.
-        growth: bytes by which evaluation raised the peak.
-        evaluation: with the product of states.
+        seconds, with_gru, whole: seconds of `evaluate_model` with the product of states, and with
+            the GRU decoder; seconds of all of `kgtool evaluate`.
+        bare: the products of all queries, in the blocks of evaluation; of all queries, in long
+            blocks, whose scores do not fit in the cache; and of the distinct queries.
+        growth: growth of peak memory in evaluation, in bytes.
+        evaluation: the metrics with the product of states.
     """
 
     seconds: float
@@ -225,7 +226,7 @@ class Timed:
 
 
 def measure(scores: Products, data: KGDataset, args: argparse.Namespace) -> Timed:
-    """Time evaluation and the products it contains."""
+    """Time evaluation and the products that it contains."""
     num_entities, dim = scores.entities.shape
     chunk_size, width = block_shape(num_entities, args.chunk_size)
     ours = (min(chunk_size, len(data.test)), min(width, num_entities))
@@ -233,10 +234,10 @@ def measure(scores: Products, data: KGDataset, args: argparse.Namespace) -> Time
     every = scores.queries(torch.cat(sides))
     distinct = scores.queries(torch.cat([torch.unique(hr, dim=0) for hr in sides]))
     decoder = OnePathDecoder(num_entities, dim).eval()
-    # Scaled, so that the cell works on ordinary values.
+    # Scaled, so that the GRU cell gets values of an ordinary size.
     gru = Scorer(scores.entities / LARGEST_STATE, scores.relations / LARGEST_STATE, decoder)
 
-    # Compiles the kernels; what that takes is not evaluation's memory.
+    # Compile the kernels first: the memory of compilation does not count.
     evaluate_model(scores, first_triples(data, 2), chunk_size=args.chunk_size)
     growth, _ = common.peak_growth(lambda: evaluate_model(scores, data, chunk_size=args.chunk_size))
     seconds, evaluation = common.median_seconds(
@@ -263,7 +264,7 @@ def measure(scores: Products, data: KGDataset, args: argparse.Namespace) -> Time
 
 
 def summary(folder: Path, triples: int) -> list[common.Row]:
-    """Of a generated graph, 64 dims."""
+    """The rows for a generated graph, with 64 dims."""
     common.as_in_training()
     place = str(scale.generate(folder, triples))
     args = arguments().parse_args(["--data", place, "--repeats", "3", "--dim", "64"])
@@ -271,47 +272,47 @@ def summary(folder: Path, triples: int) -> list[common.Row]:
     torch.manual_seed(args.seed)
     with torch.no_grad():
         scores = random_states(data, args.dim)
-        found = measure(scores, data, args)
-        drawn, _ = common.median_seconds(
+        timed = measure(scores, data, args)
+        sampled, _ = common.median_seconds(
             lambda: evaluate_model(scores, data, candidates=Sampled(SAMPLED)), args.repeats
         )
-    bare = found.bare[0]
+    bare = timed.bare[0]
     return [
         common.Row(
             f"ranking in blocks, {bare.queries:,} queries among {data.num_entities:,}",
-            f"{found.seconds:.2f} s",
+            f"{timed.seconds:.2f} s",
             f"bare products, {bare.name}: {bare.seconds:.2f} s",
-            f"{found.seconds / bare.seconds:.2f} times",
+            f"{timed.seconds / bare.seconds:.2f} times",
         ),
         common.Row(
-            f"ranking of the same among {SAMPLED} sampled candidates",
-            f"{drawn:.2f} s",
-            f"among all: {found.seconds:.2f} s",
-            f"{found.seconds / drawn:.1f} times as fast",
+            f"ranking of the same queries among {SAMPLED} sampled candidates",
+            f"{sampled:.2f} s",
+            f"among all: {timed.seconds:.2f} s",
+            f"{timed.seconds / sampled:.1f} times as fast",
         ),
     ]
 
 
-def print_products(found: Timed, data: KGDataset, dim: int) -> None:
-    """The table, and what it means."""
-    seconds, with_gru, whole = found.seconds, found.with_gru, found.whole
+def print_products(timed: Timed, data: KGDataset, dim: int) -> None:
+    """Print the table of times, and the ratios."""
+    seconds, with_gru, whole = timed.seconds, timed.with_gru, timed.whole
     rows = [
         ["evaluate_model, product of states", f"{seconds:.3f}", "1.00"],
         ["evaluate_model, GRU decoder", f"{with_gru:.3f}", f"{with_gru / seconds:.2f}"],
         ["kgtool evaluate, GRU decoder", f"{whole:.3f}", f"{whole / seconds:.2f}"],
     ]
     lines = [
-        f"with breakdowns, their intervals, and all files, the GRU decoder takes "
-        f"{whole / with_gru:.2f} times its ranking alone"
+        f"with breakdowns, their intervals and all files, evaluation with the GRU decoder takes "
+        f"{whole / with_gru:.2f} times as long as ranking alone"
     ]
-    for name, count, shape, bare in found.bare:
+    for name, count, shape, bare in timed.bare:
         size = f"{shape[0]} by {shape[1]:,}"
         speed = 2 * count * data.num_entities * dim / bare / 1e9
         label = f"bare products, {name}, {size} at a time"
         rows.append([label, f"{bare:.3f}", f"{bare / seconds:.2f}"])
         lines.append(
-            f"evaluate_model takes {seconds / bare:.2f} times (GRU: {with_gru / bare:.2f}) the "
-            f"bare products of {name}, {size} at a time ({speed:.0f} GFLOP/s)"
+            f"evaluate_model takes {seconds / bare:.2f} times (GRU: {with_gru / bare:.2f}) as long "
+            f"as the bare products of {name}, {size} at a time ({speed:.0f} GFLOP/s)"
         )
     common.print_table(
         f"{len(data.test):,} test triples, both sides, filtered and raw, {dim} dims",
@@ -321,40 +322,41 @@ def print_products(found: Timed, data: KGDataset, dim: int) -> None:
     for line in lines:
         console.print(line)
     console.print(
-        "It scores equal queries of a chunk once; the bare products of all queries do not."
+        "evaluate_model scores equal queries of a chunk once; the bare products of all queries "
+        "score them again."
     )
-    _, count, (chunk_size, width), _ = found.bare[0]
+    _, count, (chunk_size, width), _ = timed.bare[0]
     console.print(
-        f"memory: evaluation raised the resident peak by {megabytes(found.growth)}, of which one "
-        f"block of scores is {megabytes(4 * chunk_size * width)}; all scores at once would be "
+        f"memory: evaluation raised peak memory by {megabytes(timed.growth)}, including "
+        f"{megabytes(4 * chunk_size * width)} for a block of scores; all scores at once would take "
         f"{megabytes(4 * count * data.num_entities)}"
     )
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What the command line takes."""
+    """The parser of the command line."""
     parser = common.parser(__doc__)
     parser.add_argument("--dim", type=common.positive, default=256, help="d (%(default)s)")
     parser.add_argument(
         "--chunk-size", type=common.positive, metavar="N",
-        help="answers ranked at a time; by default what evaluate_model takes",
+        help="answers ranked at a time (the default of evaluate_model)",
     )  # fmt: skip
     parser.add_argument(
         "--pykeen", action="store_true", help="compare with PyKEEN's evaluator (minutes)"
     )
     parser.add_argument(
         "--pykeen-triples", type=common.positive, metavar="N",
-        help="only the first N test triples for PyKEEN; its time is extrapolated",
+        help="use only the first N test triples with PyKEEN, and extrapolate its time",
     )  # fmt: skip
     parser.add_argument(
         "--pykeen-batch", type=common.positive, default=32, metavar="N",
-        help="its batch size (%(default)s, which it takes by itself on a CPU)",
+        help="PyKEEN's batch size (%(default)s, its own default on a CPU)",
     )  # fmt: skip
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, time, and return the exit status: 1 where PyKEEN's figures differ."""
+    """Parse the arguments, measure, and return the exit status: 1 if PyKEEN's results differ."""
     parser = arguments()
     args = parser.parse_args(argv)
     if args.dim * LARGEST_STATE**3 >= 2**24:
@@ -364,11 +366,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.manual_seed(args.seed)
     scores = random_states(data, args.dim)
     with torch.no_grad():
-        found = measure(scores, data, args)
-        print_products(found, data, args.dim)
-        console.print(f"check: MRR of these random states {found.evaluation.mrr:.6f}")
+        timed = measure(scores, data, args)
+        print_products(timed, data, args.dim)
+        console.print(f"check: the MRR of these random states is {timed.evaluation.mrr:.6f}")
         if args.pykeen and common.installed("pykeen"):
-            return 0 if compare_with_pykeen(scores, data, args, found.seconds) else 1
+            return 0 if compare_with_pykeen(scores, data, args, timed.seconds) else 1
     return 0
 
 

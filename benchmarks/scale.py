@@ -1,7 +1,8 @@
-"""Scale: time and memory of each step from files to queries, as the graph grows.
+"""Scale: time and memory of each step from files to queries, for graphs of several sizes.
 
-Graphs of `scripts/generate_large.py`, 0.24 entities a triple as in Wikidata5M, each in a process of
-its own. The peak is of all that is resident in a step, what the steps before left included.
+The graphs come from `scripts/generate_large.py`, with 0.24 entities per triple as in Wikidata5M.
+Each is measured in its own process. The peak of a step is all resident memory, including the data
+of earlier steps.
 
     python -m benchmarks.scale --triples 1000000 2000000 5000000 20000000
 """
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-# First: kgtool is to be imported before torch.
+# Import first: kgtool must be imported before torch.
 from benchmarks import common
 from benchmarks.common import console
 
@@ -31,7 +32,7 @@ from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.ops.runtime.dgl import dgl  # noqa: F401 - imported before the first step
 from scripts import generate_large
 
-ENTITIES = 0.24  # for each triple
+ENTITIES = 0.24  # per triple
 RELATIONS, HELD_OUT = 822, 5000  # at most
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Step:
-    """What was done: its seconds, and the peak of resident bytes meanwhile."""
+    """A step: its name, its seconds, and the peak of resident memory in bytes."""
 
     name: str
     seconds: float
@@ -47,7 +48,7 @@ class Step:
 
 
 def generate(folder: Path, triples: int, seed: int = 0) -> Path:
-    """Write a graph into a folder of graphs, unless it is there, and tell where."""
+    """Write a graph into a folder of graphs, unless it exists, and return its path."""
     place = folder / f"{triples}-{seed}"
     if (place / "train.txt").exists():
         return place
@@ -64,20 +65,20 @@ def generate(folder: Path, triples: int, seed: int = 0) -> Path:
 
 
 def making(folder: Path, triples: int, seed: int) -> Step:
-    """Write a graph, unless it is there."""
+    """Measure the writing of a graph, unless it exists."""
     start = time.perf_counter()
     generate(folder, triples, seed)
-    return Step("making it", time.perf_counter() - start, common.peak_bytes())
+    return Step("generate", time.perf_counter() - start, common.peak_bytes())
 
 
 def steps(place: Path) -> list[Step]:
-    """Load a graph and index it, as training does."""
-    found = [Step("imports", 0.0, common.peak_bytes())]
+    """Measure the loading and the indexing of a graph, as in training."""
+    measured = [Step("imports", 0.0, common.peak_bytes())]
 
     def timed(name: str, call: Callable[[], T]) -> T:
         start = time.perf_counter()
-        result = common.peak_growth(call)[1]  # which sets the peak back before
-        found.append(Step(name, time.perf_counter() - start, common.peak_bytes()))
+        result = common.peak_growth(call)[1]  # this resets the peak before the call
+        measured.append(Step(name, time.perf_counter() - start, common.peak_bytes()))
         return result
 
     dataset = timed("load, with report", lambda: load_with_report(place)[0])
@@ -85,11 +86,14 @@ def steps(place: Path) -> list[Step]:
     graph = timed("knowledge graph", lambda: KnowledgeGraph.from_dataset(dataset))
     timed("its reverse order", lambda: (graph.csc.reverse, graph.inverse))
     timed("answer index", lambda: answer_index(dataset.train, dataset.num_relations))
-    return found
+    return measured
 
 
 def measure(folder: Path, sizes: Sequence[int], seed: int = 0) -> dict[int, list[Step]]:
-    """By triples, imports, the making and the steps of each graph, which stays in the folder."""
+    """For each number of triples, the steps: imports, the generation, and those of `steps`.
+
+    The graphs stay in the folder.
+    """
     taken = {}
     for size in sizes:
         made = common.in_own_process(making, folder, size, seed)
@@ -99,30 +103,30 @@ def measure(folder: Path, sizes: Sequence[int], seed: int = 0) -> dict[int, list
 
 
 def fit(sizes: Sequence[int], peaks: Sequence[int]) -> tuple[float, float]:
-    """Bytes a triple by least squares, and the farthest peak from that line, in % of itself."""
+    """Bytes per triple by least squares, and the largest deviation from the line, in %."""
     line = np.polyfit(sizes, peaks, 1)
     residual = np.abs(np.polyval(line, sizes) / np.array(peaks) - 1).max()
     return float(line[0]), 100 * float(residual)
 
 
 def summary(folder: Path, sizes: Sequence[int]) -> list[common.Row]:
-    """The peak of each step, above what imports take, against triples."""
+    """The growth of each step's peak with the number of triples, above the peak of imports."""
     rows = []
-    imports, *found = zip(*measure(folder, sizes).values(), strict=True)
-    for of_step in found:
+    imports, *measured = zip(*measure(folder, sizes).values(), strict=True)
+    for of_step in measured:
         above = [step.peak - before.peak for step, before in zip(of_step, imports, strict=True)]
         slope, farthest = fit(sizes, above)
         what = f"peak memory: {of_step[0].name}, of {sizes[0]:,} to {sizes[-1]:,} triples"
         rows.append(
             common.Row(
-                what, f"{slope:.0f} bytes a triple", "a line", f"{farthest:.0f} % off at most"
+                what, f"{slope:.0f} bytes a triple", "linear growth", f"within {farthest:.0f} %"
             )
         )
     return rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, generate, measure, print."""
+    """Parse the arguments, generate the graphs, measure, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -131,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="train triples of each graph (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--folder", type=Path, metavar="PATH", help="where graphs are kept; by default nowhere"
+        "--folder", type=Path, metavar="PATH", help="folder for the graphs (a temporary folder)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="%(default)s")
     args = parser.parse_args(argv)
@@ -153,12 +157,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                     f"{step.peak / size:,.0f}", slope if last else "",
                 ]
             )  # fmt: skip
-    columns = ["step, triples", "seconds", "peak", "bytes a triple", "slope ± farthest"]
+    columns = ["step, triples", "seconds", "peak memory", "bytes a triple", "slope ± deviation"]
     common.print_table("from files to queries", columns, rows)
     total = ", ".join(
         f"{size:,}: {sum(step.seconds for step in taken[size][2:]):.1f} s" for size in sizes
     )
-    console.print(f"all steps from loading on: {total}")
+    console.print(f"all steps after generation: {total}")
     return 0
 
 

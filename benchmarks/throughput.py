@@ -1,24 +1,27 @@
-"""Training: triples a second, kgtool beside PyKEEN, the same model in the same process.
+"""Training: triples a second, kgtool compared with PyKEEN, the same model in the same process.
 
-The model is DistMult: `⟨e_h ⊙ w_r, e_t⟩` with a row `w_r` for each relation and each inverse, of as
-many dims, without dropout, constraint or regulariser, trained in float32 by Adagrad (fused) on as
-many threads. A triple is asked for its tail and for its head; both count as one triple. Times are
-those of epochs, batches drawn and updates made, nothing validated or written; the first is untimed.
+The model is DistMult, `⟨e_h ⊙ w_r, e_t⟩`, with a row `w_r` for each relation and each inverse. Both
+libraries use the same number of dims and threads, float32, fused Adagrad, and no dropout,
+constraint or regulariser. A triple gives a tail query and a head query; both count as one triple.
+An epoch is timed with its sampling of batches and its updates, without validation and files. The
+first epoch is not timed.
 
-- "All entities": an answer is told from all. kgtool's `k-vs-all` softmax, PyKEEN's LCWA with
-  cross-entropy: batches of (head, relation) pairs, and the same loss, which is compared. (kgtool's
-  default, `1-vs-all`, makes the same products.) PyKEEN's DistMult makes a tensor of pairs,
-  entities and dims on the way: it works through a batch a few pairs at a time, and updates once.
-- "Drawn entities": an answer is told from K of them by a softmax. PyKEEN's sLCWA draws K tails for
-  each edge of a batch, and every row of the tables has a gradient. kgtool's `one_path.negatives`
-  draws K for all edges of a batch, weighs them by how likely they were, leaves out known answers,
-  and has gradients of the rows that it read: as many negatives an edge, not as many draws.
+- "All entities": the softmax is over all entities. kgtool uses `k-vs-all`, PyKEEN uses LCWA with
+  cross-entropy. Batches hold (head, relation) pairs. The benchmark checks that the losses are
+  equal. (kgtool's default, `1-vs-all`, computes the same products.) PyKEEN's DistMult makes a
+  tensor of pairs × entities × dims. So it processes a batch a few pairs at a time, and updates
+  once.
+- "Sampled negatives": the softmax is over the answer and K negatives. PyKEEN's sLCWA samples K
+  tails for each edge of a batch, and its gradient has all rows of the tables. kgtool's
+  `one_path.negatives` samples K entities for all edges of a batch, weights them by the inverse of
+  their probability, masks known answers, and its gradient has only the rows that were read. The
+  number of negatives per edge is the same, the number of samples is not.
 
-kgtool's score has also a bias `b_t` of the tail, which PyKEEN's lacks.
+kgtool's score also has a bias `b_t` of the tail; PyKEEN's has none.
 
     python -m benchmarks.throughput --data FB15k-237.tar.gz --part 20000
     python scripts/generate_large.py GRAPH --entities 240000 --triples 1000000
-    python -m benchmarks.throughput --data GRAPH --part 20000 --only drawn
+    python -m benchmarks.throughput --data GRAPH --part 20000 --only sampled
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-# First: kgtool is to be imported before torch.
+# Import first: kgtool must be imported before torch.
 from benchmarks import common
 from benchmarks.common import console
 
@@ -46,44 +49,44 @@ from kgtool.training.objectives import OnePathObjective
 from kgtool.training.step import Updater
 
 TOLERANCE = 1e-4
-RATE = 0.1  # Adagrad's
-PRODUCT = 2**25  # numbers in the tensor that PyKEEN makes of pairs, entities and dims: 128 MiB
-Negatives = Literal["all", "drawn"]
-NEGATIVES: tuple[Negatives, ...] = ("all", "drawn")
+RATE = 0.1  # Adagrad's learning rate
+PRODUCT = 2**25  # numbers in PyKEEN's tensor of pairs × entities × dims: 128 MiB
+Negatives = Literal["all", "sampled"]
+NEGATIVES: tuple[Negatives, ...] = ("all", "sampled")
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, alike for both.
+    """The training task, the same for both libraries.
 
     Attributes:
-        data: train is asked.
+        data: the data; the model trains on train.
         dim: d.
-        batch: pairs a step, or edges where negatives are drawn.
-        drawn: K, entities that an answer is told from; 0 for all.
-        repeats: timed epochs.
-        seed: of all that is random.
+        batch: (head, relation) pairs a step, or edges a step with sampled negatives.
+        negatives: K, the number of sampled negatives; 0 for a softmax over all entities.
+        repeats: the number of timed epochs.
+        seed: the seed of all random numbers.
     """
 
     data: KGDataset
     dim: int
     batch: int
-    drawn: int
+    negatives: int
     repeats: int
     seed: int
 
     @property
     def name(self) -> str:
-        """Which entities an answer is told from."""
-        return f"{self.drawn:,} drawn entities" if self.drawn else "all entities"
+        """The entities in the softmax."""
+        return f"{self.negatives:,} sampled negatives" if self.negatives else "all entities"
 
     @property
     def config(self) -> Config:
-        """What kgtool is told."""
-        told: dict[str, object] = {"negatives": self.drawn} if self.drawn else {}
+        """kgtool's configuration."""
+        sampled: dict[str, object] = {"negatives": self.negatives} if self.negatives else {}
         one_path = {
             "cell": "product", "input_dropout": 0.0, "output_dropout": 0.0, "hide_targets": False,
-            "batch_size": self.batch, **(told or {"targets": "k-vs-all"}),
+            "batch_size": self.batch, **(sampled or {"targets": "k-vs-all"}),
         }  # fmt: skip
         training = {
             "epochs": self.repeats + 1, "optimizer": "adagrad", "learning_rate": RATE,
@@ -99,7 +102,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Speed:
-    """Triples a second of a task; PyKEEN's is None where it is not installed."""
+    """Triples a second of a task; PyKEEN's number is None if it is not installed."""
 
     name: str
     kgtool: float
@@ -107,7 +110,7 @@ class Speed:
 
 
 def kgtool_seconds(task: Task) -> float:
-    """Of an epoch of kgtool's training."""
+    """The seconds of an epoch of kgtool's training."""
     updater = Updater(task.config, task.data)
 
     def epoch() -> None:
@@ -121,7 +124,7 @@ def kgtool_seconds(task: Task) -> float:
 
 
 def pykeen_parts(task: Task) -> tuple[Any, Any]:
-    """PyKEEN's triples and model."""
+    """PyKEEN's triples factory and model."""
     factory: Any = importlib.import_module("pykeen.triples").CoreTriplesFactory(
         task.data.train, task.data.num_entities, task.data.num_relations,
         create_inverse_triples=True,
@@ -134,11 +137,11 @@ def pykeen_parts(task: Task) -> tuple[Any, Any]:
 
 
 def pykeen_seconds(task: Task) -> float:
-    """Of an epoch of PyKEEN's training."""
+    """The seconds of an epoch of PyKEEN's training."""
     factory, model = pykeen_parts(task)
     training: Any = importlib.import_module("pykeen.training")
-    if task.drawn:
-        sampler = {"num_negs_per_pos": task.drawn, "corruption_scheme": ["tail"]}
+    if task.negatives:
+        sampler = {"num_negs_per_pos": task.negatives, "corruption_scheme": ["tail"]}
         kind, how, rows = training.SLCWATrainingLoop, {"negative_sampler_kwargs": sampler}, None
     else:
         kind, how = training.LCWATrainingLoop, {}
@@ -146,14 +149,14 @@ def pykeen_seconds(task: Task) -> float:
     optimizer = torch.optim.Adagrad(model.get_grad_params(), lr=RATE, fused=True)
     loop = kind(
         model=model, triples_factory=factory, optimizer=optimizer,
-        automatic_memory_optimization=False,  # it would try out other sizes of a batch
+        automatic_memory_optimization=False,  # it would try other batch sizes
         **how,
     )  # fmt: skip
     ends: list[float] = []
     base: Any = importlib.import_module("pykeen.training.callbacks").TrainingCallback
     noted = {"post_epoch": lambda *_, **__: ends.append(time.perf_counter())}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "'pin_memory'", UserWarning)  # where there is no GPU
+        warnings.filterwarnings("ignore", "'pin_memory'", UserWarning)  # without a GPU
         loop.train(
             factory, num_epochs=task.repeats + 1, batch_size=task.batch, sub_batch_size=rows,
             use_tqdm=False, callbacks=type("Ends", (base,), noted)(),
@@ -162,13 +165,13 @@ def pykeen_seconds(task: Task) -> float:
 
 
 def difference(task: Task, pairs: int = 64) -> float:
-    """By what part of it the two losses of the same weights and pairs differ; of all entities."""
+    """The relative difference of the two losses over all entities, for equal weights and pairs."""
     updater = Updater(task.config, task.data)
     model, objective = updater.model, updater.objective
     assert isinstance(model, KGModel)
     assert isinstance(objective, OnePathObjective)
     for table in (model.encoder.entities, model.encoder.relations):
-        nn.init.normal_(table)  # as drawn for training they say little, and any loss is log N
+        nn.init.normal_(table)  # with the initial weights of training, any loss is near log N
     answers, relations = objective.answers, model.encoder.relations.detach()
     rows = torch.arange(min(pairs, len(answers)))
     position, slot = answers.expand(rows)
@@ -179,11 +182,11 @@ def difference(task: Task, pairs: int = 64) -> float:
         ours, _ = objective.loss(rows)
         weights = (
             (theirs.entity_representations, model.encoder.entities),
-            # A relation, then its inverse.
+            # PyKEEN's order: each relation, then its inverse.
             (theirs.relation_representations, torch.stack(relations.chunk(2), 1).flatten(0, 1)),
         )
-        for (their,), mine in weights:
-            next(their.parameters()).copy_(mine)
+        for (peer_table,), own_table in weights:
+            next(peer_table.parameters()).copy_(own_table)
         head, relation = answers.hr[rows].unbind(1)
         count = task.data.num_relations
         scores = theirs.score_t(torch.stack([head, relation % count * 2 + relation // count], 1))
@@ -192,50 +195,50 @@ def difference(task: Task, pairs: int = 64) -> float:
 
 
 def part_of(data: KGDataset, count: int | None, seed: int) -> KGDataset:
-    """The data with so many drawn train triples; all entities stay."""
-    drawn = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
-    return replace(data, train=data.train[drawn[:count]]) if count else data
+    """The data with a random sample of train triples, and with all entities."""
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
+    return replace(data, train=data.train[order[:count]]) if count else data
 
 
 def measure(args: argparse.Namespace, data: KGDataset) -> list[Speed]:
-    """Time each kind of negatives, with kgtool and then, where it is installed, with PyKEEN.
+    """Time each kind of negatives, with kgtool and, if it is installed, with PyKEEN.
 
     Raises:
-        ValueError: where their losses differ.
+        ValueError: if their losses differ.
     """
     with_pykeen = common.installed("pykeen")
-    found = []
+    speeds = []
     for one in [args.only] if args.only else NEGATIVES:
-        drawn = args.negatives if one == "drawn" else 0
-        task = Task(data, args.dim, args.batch, drawn, args.repeats, args.seed)
+        negatives = args.negatives if one == "sampled" else 0
+        task = Task(data, args.dim, args.batch, negatives, args.repeats, args.seed)
         ours, theirs = kgtool_seconds(task), None
         if with_pykeen:
             theirs = pykeen_seconds(task)
-            if not drawn and (off := difference(task)) > TOLERANCE:
-                raise ValueError(f"the losses differ by {off:.1e} of PyKEEN's: no fair comparison")
+            if not negatives and (off := difference(task)) > TOLERANCE:
+                raise ValueError(f"unfair comparison: the losses differ by {off:.1e} of PyKEEN's")
         count = len(data.train)
-        found.append(Speed(task.name, count / ours, count / theirs if theirs else None))
-    return found
+        speeds.append(Speed(task.name, count / ours, count / theirs if theirs else None))
+    return speeds
 
 
 def summary(argv: Sequence[str]) -> list[common.Row]:
-    """Both kinds of negatives, for the arguments of a command line."""
+    """The rows for both kinds of negatives, for the arguments of a command line."""
     common.as_in_training()
     args = arguments().parse_args(argv)
     data = part_of(common.dataset(args), args.part, args.seed)
     rows = []
     for one in measure(args, data):
-        beside, ratio = "PyKEEN is not installed: pip install -e '.[benchmarks]'", ""
+        baseline, ratio = "PyKEEN is not installed: pip install -e '.[benchmarks]'", ""
         if one.pykeen:
-            beside = f"PyKEEN: {one.pykeen:,.0f}"
+            baseline = f"PyKEEN: {one.pykeen:,.0f}"
             ratio = f"{one.kgtool / one.pykeen:.1f} times as fast"
-        what = f"training DistMult, answers told from {one.name}"
-        rows.append(common.Row(what, f"{one.kgtool:,.0f} triples a second", beside, ratio))
+        what = f"training DistMult, softmax over {one.name}"
+        rows.append(common.Row(what, f"{one.kgtool:,.0f} triples a second", baseline, ratio))
     return rows
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What the command line takes."""
+    """The parser of the command line."""
     parser = common.parser(__doc__)
     parser.add_argument("--dim", type=common.positive, default=64, help="d (%(default)s)")
     parser.add_argument(
@@ -244,35 +247,37 @@ def arguments() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--negatives", type=common.positive, default=256, metavar="K",
-        help="drawn entities that an answer is told from (%(default)s)",
+        help="sampled negatives (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--part", type=common.positive, metavar="N", help="only N drawn train triples; else all"
+        "--part", type=common.positive, metavar="N", help="a sample of N train triples; else all"
     )
-    parser.add_argument("--only", choices=NEGATIVES, help="which entities answers are told from")
+    parser.add_argument(
+        "--only", choices=NEGATIVES, help="only the softmax over all entities, or over negatives"
+    )
     parser.set_defaults(repeats=3)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, time, and return the exit status: 1 where the losses differ."""
+    """Parse the arguments, measure, and return the exit status: 1 if the losses differ."""
     args = arguments().parse_args(argv)
     data = part_of(common.dataset(args), args.part, args.seed)
     common.describe(data)
     try:
-        found = measure(args, data)
+        speeds = measure(args, data)
     except ValueError as error:
         console.print(f"[bold red]{error}[/]")
         return 1
     rows = []
-    for speed in found:
+    for speed in speeds:
         rows.append([f"kgtool, {speed.name}", f"{speed.kgtool:,.0f}", "1"])
         if speed.pykeen:
             ratio = f"{speed.pykeen / speed.kgtool:.4f}"
             rows.append([f"PyKEEN, {speed.name}", f"{speed.pykeen:,.0f}", ratio])
     common.print_table(
         f"training, {args.dim} dims, {args.batch:,} a batch, median of {args.repeats} epochs",
-        ["answers told from", "triples a second", "times kgtool"],
+        ["softmax over", "triples a second", "times kgtool"],
         rows,
     )
     return 0

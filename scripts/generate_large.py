@@ -1,13 +1,13 @@
-"""Write a large knowledge graph with the shape of Wikidata5M, whose composition rules are known.
+"""Write a large knowledge graph with the shape of Wikidata5M and with known composition rules.
 
     python scripts/generate_large.py OUT --entities 4800000 --triples 20000000 --relations 822
 
-writes `train.txt`, `valid.txt` and `test.txt` (`head relation tail`, tab-separated), and beside
-them `rules.tsv`, the planted rules, and `test.rules.tsv`, which rule gives each line of test.
+The script writes `train.txt`, `valid.txt` and `test.txt` (`head relation tail`, tab-separated). It
+also writes `rules.tsv`, the planted rules, and `test.rules.tsv`, the rule of each line of test.
 
-The graph is `large_graph.py`'s. It is written a piece at a time: 20 million triples take 10 s and
-0.4 GB, of which the imports are a quarter. The same arguments give the same bytes, whatever the
-piece. Lines come in a random order, and labels tell of no type.
+`large_graph.py` makes the graph. The script writes it piece by piece: 20 million triples take 10 s
+and 0.4 GB, a quarter of it for imports. The same arguments give the same bytes, for any size of a
+piece. The order of lines is random, and labels do not reveal types.
 """
 
 from __future__ import annotations
@@ -22,24 +22,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script finds its folder alone
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent.parent)
+)  # Python adds only the script's folder
 from scripts.large_graph import Graph, apportioned, key_of, plan, shuffled
 from scripts.make_families import between, write_files
 
 Ints = NDArray[np.int64]
 
-PIECE = 2**20  # lines at a time
-PLANTED = 0.7  # of the held-out triples
+PIECE = 2**20  # lines per piece
+PLANTED = 0.7  # share of rule facts among held-out triples
 
 
 def hold_out(graph: Graph, count: int) -> Ints:
-    """The numbers of so many facts, in a random order: seven in ten are a rule's, and true.
+    """Choose held-out facts: 70 % are true conclusions of rules.
+
+    Returns:
+        `(count,)`, the numbers of the facts, in random order.
 
     Raises:
-        ValueError: for more than there are.
+        ValueError: if there are not enough facts.
     """
     planted = round(PLANTED * count)
-    found = []
+    chosen = []
     bounds = graph.bounds
     for rules, total in ((True, planted), (False, count - planted)):
         parts = [
@@ -48,25 +53,26 @@ def hold_out(graph: Graph, count: int) -> Ints:
         shares = apportioned([float(graph.facts[i].count) for i in parts], total)
         for i, share in zip(parts, shares, strict=True):
             facts = graph.facts[i]
-            # at most half of them; their order is random already
+            # At most half of the facts; their order is random already.
             at = np.arange(min(facts.count // 2, 3 * share + 16))
-            at = (at[facts.said(at)[2]] if rules else at)[:share]
+            at = (at[facts.stated(at)[2]] if rules else at)[:share]
             if len(at) < share:
                 raise ValueError(f"{count} held-out triples are too many")
-            found.append(bounds[i] + at)
-    numbers = np.concatenate(found)
+            chosen.append(bounds[i] + at)
+    numbers = np.concatenate(chosen)
     return numbers[shuffled(key_of(graph.key, "held out"), np.arange(count), count)]
 
 
 def open_ends(graph: Graph, numbers: Ints) -> Ints:
-    """`(n,)`: how many starts may have the end of each held-out fact, for who knows the rules.
+    """`(n,)`: the number of possible starts for the end of each held-out fact, given the rules.
 
-    Its own, and those from which the body leads there and of which no conclusion is said; 0 for a
-    fact of no rule. From its start a rule tells its end; from its end one start is as good as
-    another, which ranks the right one at (n + 1) / 2.
+    These are the fact's own start, and the starts whose body path leads to the end but whose
+    conclusion is not in the graph. The number is 0 for a fact without a rule. A rule determines the
+    end for a start. For an end, all n possible starts are equally likely, so the mean rank of the
+    true one is (n + 1) / 2.
     """
     bounds = graph.bounds
-    found = np.zeros(len(numbers), np.int64)
+    starts = np.zeros(len(numbers), np.int64)
     for i, facts in enumerate(graph.facts):
         rows = np.flatnonzero((bounds[i] <= numbers) & (numbers < bounds[i + 1]))
         if not facts.rule or not len(rows):
@@ -77,15 +83,15 @@ def open_ends(graph: Graph, numbers: Ints) -> Ints:
             end = facts.ends(np.arange(first, min(first + PIECE, facts.bodies)))[1]
             place = np.searchsorted(ends, end).clip(max=len(ends) - 1)
             silent += np.bincount(place[ends[place] == end], minlength=len(ends))
-        found[rows] = 1 + silent[row]
-    return found
+        starts[rows] = 1 + silent[row]
+    return starts
 
 
 # --- files
 
 
 def lines(graph: Graph, hrt: Ints) -> memoryview:
-    """Triples as text, `Q7⇥P1⇥Q3` each."""
+    """Triples as text, a line `Q7⇥P1⇥Q3` each."""
     head, tail = (pa.array(graph.entity_numbers(hrt[:, i])).cast(pa.string()) for i in (0, 2))
     relation = pa.array(graph.relation_numbers(hrt[:, 1])).cast(pa.string())
     text = pc.binary_join_element_wise("Q", head, "\tP", relation, "\tQ", tail, "\n", "")
@@ -94,7 +100,7 @@ def lines(graph: Graph, hrt: Ints) -> memoryview:
 
 
 def train_pieces(graph: Graph, held: Ints, piece: int) -> Iterator[Ints]:
-    """The ids of all facts but the held-out ones, in a random order, so many at a time."""
+    """The triples of all facts except held-out ones, in random order, in pieces."""
     total = int(graph.bounds[-1])
     hidden = np.sort(held)
     for first in range(0, total, piece):
@@ -118,7 +124,7 @@ def rule_lines(graph: Graph, valid: Ints, test: Ints) -> Iterator[str]:
 
 
 def allowed(graph: Graph, numbers: Ints) -> tuple[Ints, Ints]:
-    """`(n,)` each: how many tails and how many heads a fact's rule allows; 0 for no rule."""
+    """`(n,)` each: the numbers of tails and of heads that each fact's rule allows, or 0."""
     backwards = {facts.rule: facts.backwards for facts in graph.facts}
     rule, open_ = graph.triples(numbers)[1], open_ends(graph, numbers)
     turned = np.array([backwards[one] for one in rule.tolist()], np.bool_)
@@ -127,7 +133,7 @@ def allowed(graph: Graph, numbers: Ints) -> tuple[Ints, Ints]:
 
 
 def test_lines(graph: Graph, test: Ints) -> Iterator[str]:
-    """`test.rules.tsv`: each line of test, its rule, and how many tails and heads that allows."""
+    """`test.rules.tsv`: each line of test, its rule, and the numbers of tails and heads allowed."""
     yield "head\trelation\ttail\trule\ttails\theads\n"
     hrt, rule = graph.triples(test)
     columns = (rule, *allowed(graph, test))
@@ -156,18 +162,18 @@ def write(graph: Graph, held_out: int, out: Path) -> dict[str, Ints]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; exits with code 2 where an argument cannot be used."""
-    parser = argparse.ArgumentParser(description="Make a large graph whose rules are known.")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder")
+    """Run the command line; exits with code 2 if an argument cannot be used."""
+    parser = argparse.ArgumentParser(description="Write a large knowledge graph with known rules.")
+    parser.add_argument("out", type=Path, metavar="OUT", help="output folder")
     sizes = {
         "entities": (between(500, 10**8), 4_800_000, "500 to 10^8"),
-        "triples": (between(1000, 10**9), 20_000_000, "of train, 1000 to 10^9"),
+        "triples": (between(1000, 10**9), 20_000_000, "train triples, 1000 to 10^9"),
         "relations": (between(30, 10_000), 822, "30 to 10^4"),
         "held-out": (between(1, 10**6), 5000, "triples in valid and in test each, 1 to 10^6"),
         "seed": (between(0, 2**32 - 1), 0, "0 to 2^32 - 1"),
     }
-    for name, (kind, usual, words) in sizes.items():
-        parser.add_argument(f"--{name}", type=kind, default=usual, help=f"{words} (%(default)s)")
+    for name, (kind, usual, text) in sizes.items():
+        parser.add_argument(f"--{name}", type=kind, default=usual, help=f"{text} (%(default)s)")
     args = parser.parse_args(arguments)
     try:
         total = args.triples + 2 * args.held_out
@@ -181,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tail, head = ((2 / (1 + of)).mean() if len(of) else 0.0 for of in planted)
         print(
             f"{split}\t{args.held_out} triples, {len(planted[0])} by rules; "
-            f"who knows them has MRR {tail:.3f} of tails, {head:.3f} of heads"
+            f"MRR of a model that knows the rules: {tail:.3f} for tails, {head:.3f} for heads"
         )
 
 

@@ -1,11 +1,12 @@
-"""A large knowledge graph with the shape of Wikidata5M, whose composition rules are known.
+"""A large knowledge graph with the shape of Wikidata5M and with known composition rules.
 
-Nothing is drawn from a stream: each fact is a function of the seed and of its number (`Facts`), so
-that any of them can be made at any time, and memory holds those alone that are asked for.
+The graph is not drawn from a stream of random numbers. Each fact is a function of the seed and of
+the fact's number (`Facts`). So any fact can be computed at any time, and memory holds only the
+facts in use.
 
-Three steps, in reading order: numbers that look random (`scattered`, `shuffled`), relations as
-functions from heads to tails (`Step`, `Facts`), and what the graph holds (`plan`). It is written by
-`generate_large.py`.
+Three steps, in reading order: pseudo-random numbers (`scattered`, `shuffled`), relations as
+functions from heads to tails (`Step`, `Facts`), and the content of the graph (`plan`).
+`generate_large.py` writes it.
 """
 
 from __future__ import annotations
@@ -24,21 +25,22 @@ Words = NDArray[np.uint64]
 T = TypeVar("T")
 
 # The shape. Wikidata5M (Wang et al. 2021) has 4,594,485 entities, 822 relations and 20,614,279
-# train triples; its relations follow Zipf's law, and "human" has over a million in-edges.
-TYPES = 34  # relations for each type of entity; types follow Zipf's law too
-CLASSES = 400  # entities for each class, which the first relation says every entity to be of
-CLASS_POWER, FIRST_POWER = 8, 32  # of the first type nearly all are of one class, as persons are
-LEADING = 4  # the most frequent relations beside that one are in no rule; then every other family
-DOMAIN = 1.5  # a relation's heads are among so many times as many: the first ones of their type
-RANGES = (1, 10, 100, 1000)  # a relation's tails are among one in so many of a type
-RANGE = 16  # entities in a range at least
+# train triples. Its relations follow Zipf's law, and "human" has more than a million in-edges.
+TYPES = 34  # relations per type of entity; types follow Zipf's law too
+CLASSES = 400  # entities per class; relation 0 gives the class of each entity
+CLASS_POWER, FIRST_POWER = 8, 32  # nearly all entities of the first type have one class, as persons
+LEADING = 4  # number of most frequent families that are in no rule; then every other family is
+DOMAIN = 1.5  # size of a relation's domain per head; the domain is the first entities of a type
+RANGES = (1, 10, 100, 1000)  # a relation's range is the type's entities divided by one of these
+RANGE = 16  # minimum number of entities in a range
 POWERS = (2, 3, 4, 6)
-BLOCK = 64  # tails among which those of a head are, in a relation with communities
+BLOCK = 64  # tails that a head may have, in a relation with communities
 SLOTS = (1, 1, 1, 1, 1, 2, 4)  # tails of a head
 
-# The rules: for each kind, relations of the graph for one rule, and how many facts each of the
-# rule's relations has beside the first. The first step of a body is eight to one, so that what is
-# between head and tail has few edges; of 70 % of the heads that have a body the conclusion is said.
+# The rules. KINDS: the number of relations in the graph per rule of a kind. PARTS: the number of
+# facts of each relation of a rule, relative to the first. In the first step of a body, 8 heads have
+# the same tail, so the entities between head and tail have few edges. The conclusion is in the
+# graph for 70 % of the heads with a body.
 KINDS = {"composition": 14, "chain": 200, "inverse": 40, "symmetry": 80}
 PARTS = {
     "plain": (1.0,),
@@ -50,16 +52,16 @@ PARTS = {
 CONFIDENCE = (0.60, 0.95)
 
 
-# --- numbers that look random
+# --- pseudo-random numbers
 
 
 def key_of(*names: object) -> int:
-    """64 bits of a name, such as the seed and what the numbers are for."""
+    """A 64-bit key: the hash of names, such as the seed and the purpose of the numbers."""
     return int.from_bytes(hashlib.blake2b(repr(names).encode(), digest_size=8).digest(), "little")
 
 
 def scattered(key: int, at: Ints) -> Words:
-    """A 64-bit number for each place `at` `(n,)`: splitmix64's."""
+    """A 64-bit number for each index in `at` `(n,)`, by SplitMix64."""
     x = at.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -67,25 +69,26 @@ def scattered(key: int, at: Ints) -> Words:
 
 
 def uniform(key: int, at: Ints) -> NDArray[np.float64]:
-    """A number from 0 to below 1 for each place."""
-    found: NDArray[np.float64] = (scattered(key, at) >> np.uint64(11)) * 2.0**-53
-    return found
+    """A uniform number in [0, 1) for each index."""
+    numbers: NDArray[np.float64] = (scattered(key, at) >> np.uint64(11)) * 2.0**-53
+    return numbers
 
 
 def skewed(key: int, at: Ints, size: Ints | int, power: int) -> Ints:
-    """A number below `size` for each place, `i` in proportion to about (i + 1)^(1/power - 1)."""
+    """An integer below `size` for each index; P(i) is roughly proportional to i^(1/power - 1)."""
     drawn = uniform(key, at)
     share = drawn.copy()
-    for _ in range(power - 1):  # products are the same on every machine, `**` may not be
+    for _ in range(power - 1):  # products are equal on all machines; `**` may differ
         share *= drawn
     return np.minimum((share * size).astype(np.int64), size - 1)
 
 
 def shuffled(key: int, at: Ints, size: int) -> Ints:
-    """Where a permutation of `size` numbers takes each of `at` `(n,)`.
+    """The image of each number of `at` `(n,)` under a permutation of `size` numbers.
 
-    Multiplying by an odd number and folding high bits into low ones are one to one on numbers of so
-    many bits; what falls beyond the size is moved on until it falls inside.
+    Multiplication by an odd number, and adding high bits to low bits by XOR, are one-to-one on
+    numbers of a fixed number of bits. A number that leaves the range is mapped again until it is in
+    the range.
     """
     bits = max((size - 1).bit_length(), 1)
     mask, fold = np.uint64(2**bits - 1), np.uint64((bits + 1) // 2)
@@ -115,7 +118,7 @@ def order(key: int, size: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Window:
-    """Consecutive entities."""
+    """A range of consecutive entities."""
 
     start: int
     size: int
@@ -126,11 +129,13 @@ class Step:
     """A relation as a function: many heads to one tail.
 
     Args:
-        key: of its random numbers.
-        domain, range: where its heads and its tails are.
-        power: how skewed tails are: the first of n is drawn with the chance n^(-1/power).
-        blocks: parts of the domain and of the range; heads of the i-th have tails of the i-th.
-        slots: tails of a head. Each is of its own share of the range, so that no two are one.
+        key: the key of its random numbers.
+        domain, range: the windows of its heads and of its tails.
+        power: the skew of tails: the first of n tails has the probability n^(-1/power).
+        blocks: number of parts of the domain and of the range; heads of part i have tails of part
+            i.
+        slots: number of tails of a head. Each comes from its own share of the range, so they
+            differ.
     """
 
     key: int
@@ -141,7 +146,7 @@ class Step:
     slots: int = 1
 
     def heads(self, at: Ints) -> Ints:
-        """`(n,)`: the heads at places below the size of the domain, in their random order."""
+        """`(n,)`: the heads at given positions in the random order of the domain."""
         return self.domain.start + shuffled(self.key, at, self.domain.size)
 
     def tails(self, head: Ints, slot: Ints | int = 0) -> Ints:
@@ -158,19 +163,19 @@ class Step:
 class Facts:
     """Facts of one relation, numbered from 0.
 
-    What a rule concludes is said of the first heads of its body, in their random order. With its
-    confidence it is true; else its tail is drawn anew from where the body's are.
+    The graph states the conclusions of a rule for the first starts of its body, in random order. A
+    conclusion is true with the rule's confidence. Else its end is drawn anew from the body's range.
 
     Args:
-        relation: the id.
-        count: how many facts.
-        steps: from start to end: one relation's, or those of a rule's body.
-        backwards: whether start is the triple's tail.
-        rule: the rule's number from 1; 0 for none.
-        body: the relations of the rule's steps.
-        bodies: how many starts have them.
-        confidence: the rule's.
-        hidden: whether facts are held out: not those that tell of classes or make a body.
+        relation: the relation id.
+        count: the number of facts.
+        steps: the steps from start to end: one relation, or a rule's body.
+        backwards: whether the start is the tail of the triple.
+        rule: the number of the rule, from 1; 0 for no rule.
+        body: the relations of the rule's body.
+        bodies: the number of starts with a body path.
+        confidence: the confidence of the rule.
+        hidden: whether facts may be held out; False for classes and for bodies of rules.
     """
 
     relation: int
@@ -184,15 +189,15 @@ class Facts:
     hidden: bool = False
 
     def ends(self, at: Ints) -> tuple[Ints, Ints]:
-        """`(n,)` each: where the steps of each fact start, and where they end."""
+        """`(n,)` each: the start and the end of the steps of each fact."""
         slot, place = np.divmod(at, self.steps[0].domain.size)
         start = end = self.steps[0].heads(place)
         for step in self.steps:
             end = step.tails(end, slot)
         return start, end
 
-    def said(self, at: Ints) -> tuple[Ints, Ints, NDArray[np.bool_]]:
-        """`(n,)` each: heads and tails of facts, and whether the rule gives them."""
+    def stated(self, at: Ints) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+        """`(n,)` each: heads and tails of the graph's facts, and whether the rule gives them."""
         start, true = self.ends(at)
         end, last = true, self.steps[-1]
         if self.rule:
@@ -205,12 +210,12 @@ class Facts:
 
 @dataclass(frozen=True)
 class Graph:
-    """What there is: `facts`, and how entities and relations are labelled.
+    """The content of a graph: `facts`, and the labels of entities and relations.
 
     Args:
-        key: of the order of lines and the labels.
-        entities, relations: how many.
-        facts: all of them.
+        key: the key of the order of lines and of labels.
+        entities, relations: their numbers.
+        facts: all facts, by relation.
     """
 
     key: int
@@ -220,11 +225,11 @@ class Graph:
 
     @property
     def bounds(self) -> Ints:
-        """`(len(facts) + 1,)`: where the numbers of each begin, when all facts are numbered."""
+        """`(len(facts) + 1,)`: the first number of each of `facts`, if all facts are numbered."""
         return np.cumsum([0, *(facts.count for facts in self.facts)])
 
     def entity_numbers(self, ids: Ints) -> Ints:
-        """The n of the labels Qn, from 1; in an order of their own, which tells of no type."""
+        """The n of the labels Qn, from 1, in a random order that does not reveal types."""
         return 1 + shuffled(key_of(self.key, "Q"), ids, self.entities)
 
     def relation_numbers(self, ids: Ints) -> Ints:
@@ -232,7 +237,7 @@ class Graph:
         return 1 + shuffled(key_of(self.key, "P"), ids, self.relations)
 
     def triples(self, number: Ints) -> tuple[Ints, Ints]:
-        """The facts of some numbers: `(n, 3)` ids, and `(n,)` the rule that gives each, or 0."""
+        """The facts of given numbers: `(n, 3)` ids, and `(n,)` the rule that gives each, or 0."""
         bounds = self.bounds
         part = np.searchsorted(bounds, number, side="right") - 1
         by_part = np.argsort(part, kind="stable")
@@ -241,20 +246,20 @@ class Graph:
         for i, facts in enumerate(self.facts):
             rows = by_part[cuts[i] : cuts[i + 1]]
             if len(rows):
-                head, tail, derived = facts.said(number[rows] - bounds[i])
+                head, tail, derived = facts.stated(number[rows] - bounds[i])
                 hrt[rows, 0], hrt[rows, 1], hrt[rows, 2] = head, facts.relation, tail
                 rule[rows] = facts.rule * derived
         return hrt, rule
 
 
-# --- what the graph holds
+# --- the content of the graph
 
 
 def plan(entities: int, relations: int, triples: int, seed: int) -> Graph:
-    """A graph of so many entities, relations and facts.
+    """Plan a graph with given numbers of entities, relations and facts.
 
     Raises:
-        ValueError: for numbers that do not fit each other.
+        ValueError: if the numbers do not fit each other.
     """
     key = key_of(seed, entities, relations, triples)
     count = max(4, relations // TYPES)
@@ -264,7 +269,7 @@ def plan(entities: int, relations: int, triples: int, seed: int) -> Graph:
     types = [Window(start, size) for start, size in zip(starts, sizes, strict=False)]
 
     kinds = _kinds(key, relations)
-    # one family of relations after the other, as often as its place has it: Zipf's law
+    # The frequency of a family of relations follows from its place: Zipf's law.
     weights = [part / place for place, kind in enumerate(kinds, 1) for part in PARTS[kind]]
     counts = iter(apportioned(weights, triples - entities))
     if min(sizes) < RANGE or triples < 2 * entities:
@@ -295,13 +300,13 @@ def _kinds(key: int, relations: int) -> list[str]:
 
 
 def apportioned(weights: Sequence[float], total: int) -> list[int]:
-    """Whole numbers in proportion to weights that add up to a total."""
+    """Integers in proportion to weights; their sum is `total`."""
     share = np.cumsum([0.0, *weights])
     return np.diff(np.rint(share / share[-1] * total).astype(np.int64)).tolist()
 
 
 def _of_classes(key: int, classes: Window, types: Sequence[Window]) -> list[Facts]:
-    """The class of every entity, each type's among its own classes: relation 0."""
+    """Relation 0: the class of each entity, from the classes of its type."""
     bounds = [i * classes.size // len(types) for i in range(len(types) + 1)]
     ranges = [Window(start, end - start) for start, end in pairwise(bounds)]
     powers = [FIRST_POWER] + [CLASS_POWER] * len(types)
@@ -317,12 +322,12 @@ def _of_classes(key: int, classes: Window, types: Sequence[Window]) -> list[Fact
 def _family(
     kind: str, key: int, types: Sequence[Window], relation: int, counts: Sequence[int]
 ) -> list[Facts]:
-    """The facts of the relations of a family, from a first id on; a rule's conclusion last."""
+    """The facts of a family of relations, with ids from `relation` on; the conclusion is last."""
     if min(counts) < 1:
         raise ValueError("too few triples for so many relations")
     if kind == "plain":
         return [Facts(relation, counts[0], (_plain(key, types, counts[0]),), hidden=True)]
-    *body, said = counts
+    *body, conclusions = counts
     if kind == "symmetry":
         whole = _fitting(key, types, 2 * body[0])
         half = whole.size // 2
@@ -338,7 +343,7 @@ def _family(
     return [
         *premises,
         Facts(
-            concluded, said, tuple(steps),
+            concluded, conclusions, tuple(steps),
             backwards=len(body) == 1, body=tuple(facts.relation for facts in premises),
             bodies=body[0], hidden=True,
         ),
@@ -346,10 +351,10 @@ def _family(
 
 
 def _plain(key: int, types: Sequence[Window], count: int) -> Step:
-    """A relation in no rule."""
+    """A relation that is not in a rule."""
     slots = max(_one(key_of(key, "slots"), SLOTS), -(-count // types[0].size))
     heads = -(-count // slots)
-    if slots == 1:  # else all heads have as many tails
+    if slots == 1:  # with more slots, all heads have the same number of tails
         heads = min(int(DOMAIN * heads), types[0].size)
     domain = _fitting(key, types, heads)
     tails = _range(key, types, domain)
@@ -359,7 +364,7 @@ def _plain(key: int, types: Sequence[Window], count: int) -> Step:
 
 
 def _body(key: int, types: Sequence[Window], counts: Sequence[int]) -> list[Step]:
-    """Relations one after the other, each with a fact of all that the one before ends at."""
+    """Relations of a path; each relation has a fact for all ends of the one before."""
     first = _fitting(key, types, counts[0])
     windows = [Window(first.start, min(int(DOMAIN * counts[0]), first.size))]
     for i, count in enumerate(counts[1:]):
@@ -373,19 +378,19 @@ def _body(key: int, types: Sequence[Window], counts: Sequence[int]) -> list[Step
 
 
 def _range(key: int, types: Sequence[Window], domain: Window) -> Window:
-    """Where a relation ends: at some entities of another type than its heads'."""
+    """The range of a relation: some entities of a type that differs from its heads' type."""
     kind = _fitting(key_of(key, "range"), types, RANGE, domain)
     size = max(kind.size // _one(key_of(key, "share"), RANGES), RANGE)
     return _within(key, kind, size)
 
 
 def _within(key: int, kind: Window, size: int) -> Window:
-    """So many entities of a type."""
+    """A window of `size` entities of a type."""
     return Window(kind.start + key % (kind.size - size + 1), size)
 
 
 def _fitting(key: int, types: Sequence[Window], size: int, but: Window | None = None) -> Window:
-    """A type of so many entities or more, and not a given one."""
+    """A type with at least `size` entities, other than `but`."""
     return _one(key, [kind for kind in types if kind.size >= size and kind != but])
 
 

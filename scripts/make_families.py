@@ -1,8 +1,8 @@
-"""Make the bundled data set: a graph of families whose true composition rules are known.
+"""Make the bundled data set: a graph of families with known composition rules.
 
-Four steps, in reading order: a village of people (`Village`), what holds between them by birth and
-marriage (`base_facts`), what follows from that by rule (`RULES`, `derived_facts`), and what is
-hidden for validation and test (`make_splits`). The same arguments give the same bytes.
+Four steps, in reading order: a village of people (`Village`), the facts of birth and marriage
+(`base_facts`), the facts that follow by rules (`RULES`, `derived_facts`), and the split into train,
+valid and test (`make_splits`). The same arguments give the same bytes.
 
     python scripts/make_families.py --out datasets/families --seed 1 --people 5000
 """
@@ -21,12 +21,13 @@ Rule = tuple[tuple[str, ...], ...]  # the steps of a path; each step gives its a
 
 SPLITS = ("train", "valid", "test")
 
-# The rules. The head relation holds from x to z exactly where a path from x to z takes one
-# alternative at each step; `^r` walks r backwards. Siblings are a relation of their own: through
-# "a grandparent's son" an uncle could be the father. Left out is what would say a fact twice
-# (son_of beside father_of, wife_of, nephew_of, the symmetric cousin_of) and what is made of two
-# derived steps (great-grandparents): in train such twins and detours answer everything, for hidden
-# links they are hidden too, and a model that leans on them never learns the rules.
+# The rules. The head relation holds from x to z if and only if a path from x to z takes one
+# alternative at each step; `^r` walks r backwards. Sibling relations are base relations: with "a
+# grandparent's son", an uncle could be the father. Relations that state a fact twice are omitted
+# (son_of in addition to father_of, wife_of, nephew_of, the symmetric cousin_of). So are relations
+# of two derived steps (great-grandparents). In train, such duplicates and detours would answer all
+# queries. For held-out triples they are held out too, so a model that uses them would not learn the
+# rules.
 PARENT = ("father_of", "mother_of")
 SPOUSE = ("husband_of", "^husband_of")
 BASE = (*PARENT, "brother_of", "sister_of", "husband_of")
@@ -41,17 +42,17 @@ RULES: Mapping[str, Rule] = {
     "mother_in_law_of": (("mother_of",), SPOUSE),
 }
 
-# The people. Many only children and unmarried couples: where there is no sibling and no spouse to
-# make a detour through, train itself asks for the rules.
+# The people. Many are only children or unmarried couples: without a sibling or a spouse there is no
+# detour, so the training triples themselves need the rules.
 GENERATIONS = (0.24, 0.22, 0.20, 0.18, 0.16)  # the share of each generation, oldest first
 FOUNDED = range(1850, 1870)  # birth years of the first generation
 PARENT_AGE = (20, 36)  # of both parents, at each birth
-AGE_GAP = 8  # years between the two of a couple at most
-CHILDREN = {1: 50, 2: 20, 3: 15, 4: 15}  # children of a couple: how often
+AGE_GAP = 8  # maximum years between the partners of a couple
+CHILDREN = {1: 50, 2: 20, 3: 15, 4: 15}  # number of children of a couple: its weight
 ALONE = 0.08  # share of men without a wife or children
 UNMARRIED = 1 / 3  # share of couples that have children but do not marry
-KINDRED = 3  # a couple shares no ancestor so many generations back: no second cousins or closer
-HIDDEN = 0.06  # share of the sibling groups whose links are hidden, in valid and in test each
+KINDRED = 3  # generations without a common ancestor of a couple: no second cousins or closer
+HIDDEN = 0.06  # share of sibling groups whose derived facts are held out, for valid and test each
 
 MALE = """
     Ahmed Akira Albert Anders Andrei Anton Arjun Arthur Bao Bela Bruno Carlos Casper Chen Daniel
@@ -88,7 +89,7 @@ FAMILY_NAMES = FAMILY.split()
 
 @dataclass(eq=False)
 class Person:
-    """One person; `label` is unique, such as `Ada_Lindqvist_1874`."""
+    """A person; `label` is unique, such as `Ada_Lindqvist_1874`."""
 
     label: str
     male: bool
@@ -104,21 +105,21 @@ class Person:
         return [p for p in self.parents[0].children if p is not self] if self.parents else []
 
     def ancestors(self, generations: int) -> set[Person]:
-        """The person and those that it descends from, so many generations back."""
-        found = {self}
+        """The person and its ancestors of the last `generations` generations."""
+        people = {self}
         for parent in self.parents if generations else ():
-            found |= parent.ancestors(generations - 1)
-        return found
+            people |= parent.ancestors(generations - 1)
+        return people
 
 
 Couple = tuple[Person, Person]  # father, mother
 
 
 class Village:
-    """Five generations of so many people in all; `people` has the oldest generation first.
+    """Five generations with a given total of people; `people` has the oldest generation first.
 
     Raises:
-        ValueError: the couples of a generation cannot have the children that the next one needs.
+        ValueError: if the couples of a generation cannot have enough children for the next one.
     """
 
     def __init__(self, people: int, rng: random.Random) -> None:
@@ -158,7 +159,7 @@ class Village:
         return man, woman
 
     def _children(self, couples: Sequence[Couple], count: int) -> list[Person]:
-        """So many children in all, one to four a couple; they carry the father's family name."""
+        """`count` children, one to four per couple, with the father's family name."""
         least, most = min(CHILDREN), max(CHILDREN)
         if not least * len(couples) <= count <= most * len(couples):
             raise ValueError(f"{len(couples)} couples cannot have {count} children")
@@ -200,7 +201,7 @@ class Village:
 
 
 def base_facts(people: Iterable[Person]) -> list[Fact]:
-    """What holds between parents and children, siblings, and husbands and wives."""
+    """The facts between parents and children, siblings, and husbands and wives."""
     facts: list[Fact] = []
     for person in people:
         for parent in person.parents:
@@ -214,7 +215,7 @@ def base_facts(people: Iterable[Person]) -> list[Fact]:
 
 
 def derived_facts(base: Iterable[Fact], rules: Mapping[str, Rule]) -> list[Fact]:
-    """Everything that the rules give, sorted; a fact that two paths give is there once."""
+    """All facts that follow by the rules, sorted, without duplicates."""
     tails: dict[str, dict[str, list[str]]] = {}  # of a head, by relation
     for head, relation, tail in base:
         tails.setdefault(head, {}).setdefault(relation, []).append(tail)
@@ -232,11 +233,11 @@ def derived_facts(base: Iterable[Fact], rules: Mapping[str, Rule]) -> list[Fact]
 def make_splits(
     people: Iterable[Person], base: Iterable[Fact], derived: Iterable[Fact], rng: random.Random
 ) -> dict[str, list[Fact]]:
-    """Hide the derived facts of some sibling groups; the others, and all base facts, are train.
+    """Hold out the derived facts of some sibling groups; all other facts go to train.
 
-    A fact goes by its two people: to test if either belongs to a group hidden for test, else to
-    valid if either belongs to one hidden for valid. So all facts of a pair stay together, and in
-    train a hidden person and its siblings have base facts only.
+    The two people of a derived fact decide its split. It is test if one of them is in a group held
+    out for test, else valid if one of them is in a group held out for valid. So all derived facts
+    of a pair are in the same split, and a person of a held-out group has only base facts in train.
 
     Returns:
         The sorted triples of each split.
@@ -254,7 +255,7 @@ def make_splits(
 
 
 def make(people: int, seed: int) -> dict[str, list[Fact]]:
-    """The sorted triples of each split."""
+    """Make the data set; returns the sorted triples of each split."""
     rng = random.Random(seed)
     village = Village(people, rng)
     base = base_facts(village.people)
@@ -271,7 +272,7 @@ def write(splits: Mapping[str, Sequence[Fact]], out: Path) -> None:
 
 
 def write_files(out: Path, texts: Mapping[str, Iterable[bytes | memoryview]]) -> None:
-    """Write files of a folder, each a piece at a time: all under temporary names, then renamed."""
+    """Write the files of a folder in pieces, under temporary names; rename them at the end."""
     out.mkdir(parents=True, exist_ok=True)
     parts = {out / f"{name}.{os.getpid()}.tmp": out / name for name in texts}
     try:
@@ -286,6 +287,8 @@ def write_files(out: Path, texts: Mapping[str, Iterable[bytes | memoryview]]) ->
 
 
 def between(least: int, most: int) -> Callable[[str], int]:
+    """A parser of integers from `least` to `most`, for command-line arguments."""
+
     def integer(text: str) -> int:
         value = int(text)
         if not least <= value <= most:
@@ -296,10 +299,10 @@ def between(least: int, most: int) -> Callable[[str], int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; exits with code 2 where an argument cannot be used."""
+    """Run the command line; exits with code 2 if an argument cannot be used."""
     parser = argparse.ArgumentParser(description="Make the families data set.")
     parser.add_argument(
-        "--out", type=Path, default=Path("datasets/families"), help="folder (%(default)s)"
+        "--out", type=Path, default=Path("datasets/families"), help="output folder (%(default)s)"
     )
     parser.add_argument(
         "--seed", type=between(0, 2**32 - 1), default=1, help="0 to 2^32 - 1 (%(default)s)"

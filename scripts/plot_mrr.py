@@ -1,13 +1,13 @@
-"""Draw MRR against minutes of training, from the histories of runs, beside published figures.
+"""Draw MRR against minutes of training, from the histories of runs, with published results.
 
     cp runs/fb15k-237/history.tsv docs/history/fb15k-237.tsv
     python scripts/plot_mrr.py --runs docs/history --out docs/mrr.png
 
-A run's curve is its MRR on valid, filtered of train and valid, by the clock of its training,
-validations included. Its test MRR, which `docs/history/test.tsv` holds, is a point where it ended.
-What stands in `*-and-one-path.tsv` goes on from the end of a run by the seconds that training a
-second one took, to the MRR of both (`kgtool evaluate RUN --with RUN2`).
-Published figures are on test, and say nothing of time.
+A run's curve is its MRR on valid, with train and valid as the filter. Its time is the wall time of
+training, including validation. The test MRR from `docs/history/test.tsv` is a point at the end of
+the curve. A curve from `*-and-one-path.tsv` continues a run: it adds the training time of a second
+run, and ends at the MRR of both (`kgtool evaluate RUN --with RUN2`). Published results are on test,
+without a time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COLORS = ("#2a6fbb", "#c8553d", "#4a9d5b")
 
 
 def draw(axes: Axes, name: str, runs: dict[str, pd.DataFrame], test: dict[str, float]) -> None:
-    """One data set: its curves, their ends, and what others reached."""
+    """Draw a data set: its curves, the test MRRs, and published results."""
     for color, (run, history) in zip(COLORS, runs.items(), strict=False):
         minutes = history["seconds"] / 60
         axes.plot(minutes, history["valid_mrr"], "o-", ms=3, color=color, label=f"{run}, valid")
@@ -55,7 +55,7 @@ def draw(axes: Axes, name: str, runs: dict[str, pd.DataFrame], test: dict[str, f
 
 
 def main() -> None:
-    """Parse the arguments and write the picture."""
+    """Parse the arguments and write the image."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,10 +1,11 @@
-"""Make a table of docs/results.md again: train what it takes, ask it, print the table as Markdown.
+"""Reproduce a table of docs/results.md: train the models, evaluate them, print the table as Markdown.
 
-    python scripts/results.py links --data PLACE --runs runs/results
+    python scripts/results.py links --data FOLDER --runs runs/results
 
-PLACE holds the data sets by their names: FB15k-237.tar.gz, umls.tar.gz and so on, or folders, as of
-GraIL's fb237_v1 and fb237_v1_ind. Rows of data that are not there are left out, and said to be.
-What RUNS holds already is not made again: a training that was stopped goes on, results are read.
+FOLDER contains the data sets under their names: FB15k-237.tar.gz, umls.tar.gz and so on, or
+folders, such as GraIL's fb237_v1 and fb237_v1_ind. The script skips rows whose data set is missing,
+and prints a message. It uses what RUNS already contains: it resumes a training that was
+interrupted, and reads existing results.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from kgtool.storage.files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = sys.stderr.isatty()
-# Settings that rows have of their own.
+# Settings of single rows.
 NO_ENCODER = ("encoder.layers=0",)
 FEWEST_PARTS = (*NO_ENCODER, "one_path.path_queries=0.0")
 PATH_QUERIES = (*NO_ENCODER, "one_path.path_queries=0.25", "one_path.max_path_length=5")
@@ -35,7 +36,7 @@ FED = (*ONE_EPOCH, "encoder.layers=1")
 
 @dataclass(frozen=True)
 class Model:
-    """A preset, with settings of its own, on a data set."""
+    """A model: a preset, changed by settings, on a data set."""
 
     data: str
     preset: str
@@ -43,12 +44,12 @@ class Model:
 
     @property
     def name(self) -> str:
-        """Of its run's folder."""
+        """The name of its run's folder."""
         return ",".join((f"{self.data}.{self.preset}", *self.settings))
 
     @property
-    def told(self) -> str:
-        """As the table names it."""
+    def label(self) -> str:
+        """Its label in the table."""
         return " ".join((f"`{self.preset}`", *(f"`{setting}`" for setting in self.settings)))
 
 
@@ -65,18 +66,18 @@ WALKS = (
 
 
 class Missing(Exception):
-    """Data that are not in the place that was given."""
+    """A data set is not in the given folder."""
 
 
 @dataclass(frozen=True)
 class Lab:
-    """Where data come from and runs go."""
+    """The folders of data sets and of runs."""
 
     data: Path | None
     runs: Path
 
     def place(self, name: str) -> Path:
-        """Of a data set."""
+        """The path of a data set."""
         folders = (self.data, ROOT / "datasets")
         for folder in (folder for folder in folders if folder):
             for place in (folder / name, folder / f"{name}.tar.gz", folder / f"{name}.zip"):
@@ -85,26 +86,26 @@ class Lab:
         raise Missing(name)
 
     def trained(self, model: Model) -> kgtool.Run:
-        """Its run, trained to the end."""
+        """The run of a model; trains it to the last epoch if needed."""
         config = kgtool.load_config(ROOT / "configs" / f"{model.preset}.toml", model.settings)
         out, data = self.runs / model.name, self.place(model.data)
         run = kgtool.Run.open(out) if (out / "config.toml").exists() else None
         if run is None or not _ended(run):
-            print(f"trains {out}", file=sys.stderr)
+            print(f"training {out}", file=sys.stderr)
             run = kgtool.train(config, kgtool.load_dataset(data), out, resume=run is not None)
         return run
 
-    def results(self, kind: str, run: kgtool.Run, ask: Callable[[], object]) -> dict[str, Any]:
-        """What a file of a run holds, after asking where it is not there."""
+    def results(self, kind: str, run: kgtool.Run, write: Callable[[], object]) -> dict[str, Any]:
+        """The content of a run's file; calls `write` first if the file does not exist."""
         file = run.path / kind
         if not file.exists():
-            print(f"makes {file}", file=sys.stderr)
-            ask()
-        found: dict[str, Any] = read_json(file)
-        return found
+            print(f"writing {file}", file=sys.stderr)
+            write()
+        content: dict[str, Any] = read_json(file)
+        return content
 
     def ranked(self, run: kgtool.Run, beside: kgtool.Run | None, split: str) -> dict[str, Any]:
-        """Of link prediction."""
+        """The metrics of link prediction."""
         return self.results(
             f"metrics.{added(beside)}{split}.json",
             run,
@@ -112,36 +113,36 @@ class Lab:
         )
 
     def valid_mrr(self, run: kgtool.Run, beside: kgtool.Run | None) -> str:
-        """Of the best validation, or with another's scores added."""
+        """The MRR on valid of the best validation, or with another run's scores added."""
         if beside:
             return f"{self.ranked(run, beside, 'valid')['both']['realistic']['mrr']:.3f}"
         return f"{max(row['valid_mrr'] for row in run.history()):.3f}"
 
 
 def _ended(run: kgtool.Run) -> bool:
-    """Whether its training came to its last epoch; none of the presets stops before."""
+    """Whether its training reached the last epoch; the presets do not stop early."""
     if not (run.path / "history.tsv").exists():
         return False
     return int(run.history()[-1]["epoch"]) == run.config.training.epochs
 
 
 def added(beside: kgtool.Run | None) -> str:
-    """What a file of results says of a run whose scores were added."""
+    """The part of a result file's name for a run whose scores are added."""
     return f"with-{beside.path.name}." if beside else ""
 
 
 def both(model: Model, other: Model | None) -> str:
-    """A model as the table names it, and the one whose scores are added."""
-    return f"{model.told} with {other.told}" if other else model.told
+    """The label of a model, and of the one whose scores are added."""
+    return f"{model.label} with {other.label}" if other else model.label
 
 
 def minutes(*runs: kgtool.Run | None) -> str:
-    """Of training, validations included."""
+    """The minutes of training, including validation."""
     return " + ".join(f"{run.history()[-1]['seconds'] / 60:.1f}" for run in runs if run)
 
 
 def link_row(lab: Lab, model: Model, other: Model | None = None) -> Sequence[str]:
-    """Of a model, and of one whose scores are added."""
+    """Link prediction by a model, or with another model's scores added."""
     run, beside = lab.trained(model), lab.trained(other) if other else None
     found = lab.ranked(run, beside, "test")["both"]["realistic"]
     return (
@@ -151,7 +152,7 @@ def link_row(lab: Lab, model: Model, other: Model | None = None) -> Sequence[str
 
 
 def inductive_row(lab: Lab, model: Model) -> Sequence[str]:
-    """Trained on one graph, asked on another."""
+    """Link prediction on another graph than the one of training."""
     other = f"{model.data}_ind"
     place, run = lab.place(other), lab.trained(model)
     found = lab.results(
@@ -165,13 +166,13 @@ def inductive_row(lab: Lab, model: Model) -> Sequence[str]:
 
 
 def part_row(lab: Lab, part: str, model: Model, other: Model | None = None) -> Sequence[str]:
-    """What a part of the model is worth."""
+    """The MRR on valid of a part of the model."""
     run, beside = lab.trained(model), lab.trained(other) if other else None
     return part, model.data, lab.valid_mrr(run, beside), minutes(run, beside)
 
 
 def relations_row(lab: Lab, model: Model, other: Model | None = None) -> Sequence[str]:
-    """Relation prediction, by the scores of two where another is given."""
+    """Relation prediction by a model, or with another model's scores added."""
     run, beside = lab.trained(model), lab.trained(other) if other else None
     found = lab.results(
         f"relations.{added(beside)}test.json",
@@ -190,18 +191,18 @@ def classify_row(lab: Lab, model: Model) -> Sequence[str]:
     """Triple classification."""
     run = lab.trained(model)
     found = lab.results("triples.test.json", run, lambda: kgtool.evaluate_triples(run))
-    told = {"accuracy": "accuracy", "f1": "F1", "roc_auc": "ROC-AUC", "ece": "ECE"}
+    names = {"accuracy": "accuracy", "f1": "F1", "roc_auc": "ROC-AUC", "ece": "ECE"}
     return (
-        f"`classify`, {found['negatives']} negatives", model.data, model.told,
-        ", ".join(f"{name} {found[key]:.3f}" for key, name in told.items()),
+        f"`classify`, {found['negatives']} negatives", model.data, model.label,
+        ", ".join(f"{name} {found[key]:.3f}" for key, name in names.items()),
     )  # fmt: skip
 
 
 def baselines_row(lab: Lab, model: Model) -> Sequence[str]:
-    """What is trivial."""
+    """The MRR of trivial baselines."""
     out, place = lab.runs / f"{model.data}.baselines", lab.place(model.data)
     if not all((out / name / "metrics.test.json").exists() for name in BASELINES):
-        print(f"makes {out}", file=sys.stderr)
+        print(f"writing {out}", file=sys.stderr)
         kgtool.evaluate_baselines(place, out=out, progress=SHOWN)
     mrr = {
         name: read_json(out / name / "metrics.test.json")["both"]["realistic"]["mrr"]
@@ -214,7 +215,7 @@ def baselines_row(lab: Lab, model: Model) -> Sequence[str]:
 
 
 def paths_row(lab: Lab, model: Model, compose: bool = False) -> Sequence[str]:
-    """Path queries whose answers need a held-out edge, read or answered step by step."""
+    """Path queries whose answers need a held-out edge; the model reads or composes the paths."""
     run = lab.trained(model)
     found = lab.results(
         "paths.composed.test.json" if compose else "paths.test.json",
@@ -222,28 +223,28 @@ def paths_row(lab: Lab, model: Model, compose: bool = False) -> Sequence[str]:
         lambda: kgtool.evaluate_paths(run, compose=compose, progress=SHOWN),
     )
     best = found["held-out"]["all"]
-    told = {"mrr": "MRR", "mean_quantile": "MQ", "typed_hits@10": "H@10"}
+    names = {"mrr": "MRR", "mean_quantile": "MQ", "typed_hits@10": "H@10"}
     return (
         f"`paths{' --compose' if compose else ''}`, lengths 2 to 5, held-out answers",
-        model.data, model.told,
-        ", ".join(f"{name} {best[key]['value']:.3f}" for key, name in told.items()),
+        model.data, model.label,
+        ", ".join(f"{name} {best[key]['value']:.3f}" for key, name in names.items()),
     )  # fmt: skip
 
 
 def walks_row(lab: Lab, model: Model) -> Sequence[str]:
-    """Perplexity of walks."""
+    """Perplexity of held-out walks."""
     run = lab.trained(model)
     found = lab.results("walks.test.json", run, lambda: kgtool.walks(run))
-    told = {row["by"]: row["both"] for row in found["perplexity"] if row["steps"] == "all"}
+    values = {row["by"]: row["both"] for row in found["perplexity"] if row["steps"] == "all"}
     return (
-        "`walks`, perplexity a step", model.data, model.told,
-        ", ".join(f"{name} {value:.0f}" for name, value in told.items()),
+        "`walks`, perplexity a step", model.data, model.label,
+        ", ".join(f"{name} {value:.0f}" for name, value in values.items()),
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Table:
-    """Its columns, and what makes each row of a lab."""
+    """A table: its columns, and a function for each row."""
 
     columns: tuple[str, ...]
     rows: tuple[partial[Sequence[str]], ...]
@@ -331,12 +332,12 @@ TABLES = {
 
 
 def markdown(cells: Sequence[str]) -> str:
-    """A row."""
+    """A row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
 def make(table: Table, lab: Lab, only: str | None = None) -> Iterator[str]:
-    """Lines of the table, each as soon as it is made."""
+    """The lines of the table, each as soon as it is computed."""
     yield markdown(table.columns)
     yield markdown(["---"] * len(table.columns))
     for row in table.rows:
@@ -344,7 +345,7 @@ def make(table: Table, lab: Lab, only: str | None = None) -> Iterator[str]:
             try:
                 yield markdown(row(lab))
             except Missing as data:
-                print(f"left out: {data} is not in {lab.data}", file=sys.stderr)
+                print(f"skipped: {data} is not in {lab.data}", file=sys.stderr)
 
 
 def main() -> None:
@@ -355,7 +356,7 @@ def main() -> None:
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="%(default)s")
-    parser.add_argument("--only", help="one data set, as in FB15k-237")
+    parser.add_argument("--only", help="only this data set, such as FB15k-237")
     args = parser.parse_args()
     try:
         for line in make(TABLES[args.table], Lab(args.data, args.runs), args.only):

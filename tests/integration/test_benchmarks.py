@@ -1,4 +1,4 @@
-"""The one table of all benchmarks: every part has its rows, and a failure hides no other."""
+"""The table of all benchmarks: each part has its rows, and a failure does not hide other parts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def stopped() -> list[Row]:
 
 @pytest.fixture
 def shown(monkeypatch, capsys) -> Any:
-    """What the table of some parts says, and the exit status."""
+    """Print the table of given parts; its text and the exit status."""
 
     def show(**calls: Any) -> tuple[str, int]:
         parts = [table.Part(name, call, f"command of {name}") for name, call in calls.items()]
@@ -104,7 +104,7 @@ def test_peaks_are_laid_beside_a_line(monkeypatch, tmp_path):
     (row,) = scale.summary(tmp_path, (10, 20, 30))
     assert row.what == "peak memory: load, of 10 to 30 triples"
     assert row.figure == "7 bytes a triple"
-    assert row.ratio == "13 % off at most"  # 40 of 300, imports left out
+    assert row.ratio == "within 13 %"  # 40 of 300, imports left out
     slope, farthest = scale.fit((10, 20, 30), (1070, 1141, 1210))
     assert slope == pytest.approx(7)
     assert farthest == pytest.approx(100 * np.abs((1141 - 2 / 3) / 1141 - 1))
@@ -164,16 +164,16 @@ def test_two_processes_are_laid_beside_one(monkeypatch):
     monkeypatch.setattr(teamwork, "between", lambda data: 0.11)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     row, cut = teamwork.summary(TINY)
-    assert row.what == "training by 2 processes: all paths"
+    assert row.what == "training with 2 processes: all paths"
     assert row[1:] == ("1,414 edges a second", "1 process: 1,000", "1.41 times", False)
-    assert cut[1:] == ("11 %", "at random: 50 %", "0.22 times", False)
+    assert cut[1:] == ("11 %", "random parts: 50 %", "0.22 times", False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
-    assert teamwork.summary(TINY)[0].what == "training by 2 processes on 1 core: all paths"
+    assert teamwork.summary(TINY)[0].what == "training with 2 processes on 1 core: all paths"
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of DGL's METIS
 def test_edges_between_two_parts():
-    """Two cliques of 20 entities with an edge between them are cut there."""
+    """METIS separates two cliques of 20 entities at the edge between them."""
     pairs = [(i, j) for i in range(40) for j in range(i) if i // 20 == j // 20]
     triples = torch.tensor([(i, 0, j) for i, j in [*pairs, (0, 20)]])
     names = Vocabulary(tuple(f"e{i:02}" for i in range(40)), ("r",))
@@ -194,10 +194,10 @@ QUICK = [*TINY, "--repeats", "1", "--batch", "64", "--negatives", "8", "--dim", 
 def test_training_is_timed_alone_where_pykeen_is_missing(monkeypatch):
     monkeypatch.setattr(common, "installed", lambda module: False)
     rows = throughput.summary([*QUICK, "--part", "100"])
-    assert [row.what.split("from ")[1] for row in rows] == ["all entities", "8 drawn entities"]
+    assert [row.what.split("over ")[1] for row in rows] == ["all entities", "8 sampled negatives"]
     for row in rows:
         assert int(row.figure.split()[0].replace(",", "")) > 0
-        assert "pip install" in row.beside
+        assert "pip install" in row.baseline
         assert (row.ratio, row.failed) == ("", False)
 
 
@@ -205,7 +205,7 @@ def test_training_is_laid_beside_pykeen(monkeypatch, capsys):
     off = {"of": 0.0}
     monkeypatch.setattr(common, "installed", lambda module: True)
     monkeypatch.setattr(throughput, "kgtool_seconds", lambda task: 0.1)
-    monkeypatch.setattr(throughput, "pykeen_seconds", lambda task: 0.8 if task.drawn else 0.2)
+    monkeypatch.setattr(throughput, "pykeen_seconds", lambda task: 0.8 if task.negatives else 0.2)
     monkeypatch.setattr(throughput, "difference", lambda task: off["of"])
     rows = [row[1:] for row in throughput.summary([*QUICK, "--part", "100"])]
     assert rows == [
@@ -214,10 +214,10 @@ def test_training_is_laid_beside_pykeen(monkeypatch, capsys):
     ]
     assert throughput.main(QUICK) == 0
     off["of"] = 0.01
-    assert throughput.main([*QUICK, "--only", "drawn"]) == 0  # told from others, by each
+    assert throughput.main([*QUICK, "--only", "sampled"]) == 0  # each samples its own negatives
     capsys.readouterr()
     assert throughput.main(QUICK) == 1
-    assert "no fair comparison" in capsys.readouterr().out
+    assert "unfair comparison" in capsys.readouterr().out
 
 
 def test_a_part_of_train_has_all_entities():
@@ -231,15 +231,15 @@ def test_a_part_of_train_has_all_entities():
 
 
 @pytest.mark.filterwarnings("ignore")  # its own
-@pytest.mark.parametrize("drawn", [0, 8])
-def test_pykeen_trains_the_same_model(drawn):
+@pytest.mark.parametrize("negatives", [0, 8])
+def test_pykeen_trains_the_same_model(negatives):
     pytest.importorskip("pykeen")
     data = common.synthetic(200, 3, 400, 20, seed=1)
-    task = throughput.Task(data, dim=4, batch=64, drawn=drawn, repeats=1, seed=1)
+    task = throughput.Task(data, dim=4, batch=64, negatives=negatives, repeats=1, seed=1)
     _, theirs = throughput.pykeen_parts(task)
     ours = Updater(task.config, data).model
     sizes = sorted(tuple(parameter.shape) for parameter in theirs.parameters())
     assert sizes == sorted(tuple(p.shape) for p in ours.parameters() if p.dim() == 2)
     assert throughput.pykeen_seconds(task) > 0
-    if not drawn:
+    if not negatives:
         assert throughput.difference(task) < throughput.TOLERANCE

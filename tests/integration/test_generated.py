@@ -1,4 +1,4 @@
-"""The generated graph: the same bytes, the counts and the shape asked for, true to its rules."""
+"""The generated graph: reproducible bytes, the right counts and shape, and true to its rules."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def splits(folder: Path) -> dict[str, list[Triple]]:
 
 
 class Walker:
-    """Where paths such as `P3/P1` or `^P3` lead in train."""
+    """Finds the ends of paths such as `P3/P1` or `^P3` in train."""
 
     def __init__(self, train: list[Triple]) -> None:
         self.ends: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -173,7 +173,7 @@ def test_a_body_is_reached_by_few_edges() -> None:
 
 
 def test_memory_does_not_grow_with_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What numpy holds at most: of ten times the triples, the same."""
+    """With ten times the triples, numpy's peak memory is the same."""
     peaks = []
     for times in (1, 10):
         graph = plan(20_000 * times, 40, 80_000 * times, 0)
@@ -209,7 +209,7 @@ def test_no_two_facts_are_one_where_heads_have_several_tails() -> None:
     several = [facts for facts in graph.facts if facts.steps[0].slots > 1]
     assert several
     for facts in several:
-        head, tail, _ = facts.said(np.arange(facts.count))
+        head, tail, _ = facts.stated(np.arange(facts.count))
         assert len(set(zip(head.tolist(), tail.tolist(), strict=True))) == facts.count
 
 
