@@ -1,4 +1,4 @@
-"""What a notebook does: fetch and split data; ask a run, compare it, explain it, export it."""
+"""The Python interface: fetch and split data; query, compare, explain and export runs."""
 
 from kgtool.api.answers import explain, export
 from kgtool.api.data import convert

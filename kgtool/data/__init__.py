@@ -1,1 +1,1 @@
-"""Data sets: triples, labels, the index of answers, splits, statistics; loaders and registry."""
+"""Data sets: triples, labels, the index of answers, splits, statistics, loaders, registry."""

@@ -1,1 +1,1 @@
-"""Several processes that train or evaluate as one."""
+"""Training and evaluation with several processes."""

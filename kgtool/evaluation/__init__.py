@@ -1,1 +1,1 @@
-"""Ranking and its metrics."""
+"""Evaluation: ranks, metrics, baselines, ensembles and calibration."""

@@ -1,4 +1,4 @@
-"""Embeddings in the forms that other tools read: a module each, in the table `FORMS`."""
+"""Export of embeddings to the formats of other tools: a module each, in the table `FORMS`."""
 
 from __future__ import annotations
 

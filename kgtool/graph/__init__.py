@@ -1,1 +1,1 @@
-"""The knowledge graph on DGL, and what is drawn from it: neighbourhoods, walks, partitions."""
+"""The knowledge graph on DGL; sampled neighbourhoods, random walks, partitions."""

@@ -1,1 +1,1 @@
-"""Answers to questions: predictions, probabilities, explanations, neighbours, walks."""
+"""Inference with a trained run: predictions, probabilities, explanations, neighbours, walks."""

@@ -1,1 +1,1 @@
-"""The models: the R-GCN encoder, the GRU decoders, and the scorers of trained models."""
+"""Models: the R-GCN encoder, the GRU decoders, and the scorers of trained models."""

@@ -1,1 +1,1 @@
-"""The report: one HTML page about a run, which needs no network and runs no script."""
+"""The report: an HTML page about a run, without scripts and without network requests."""

@@ -1,1 +1,1 @@
-"""A page and a JSON API about one run, on this machine: ask, see the answers, see why."""
+"""A local web page and JSON API for a run: queries, answers, explanations."""

@@ -1,1 +1,1 @@
-"""Files: atomic writes, checkpoints, mapped tables, tables of text, Parquet, archives."""
+"""Files: atomic writes, checkpoints, memory-mapped tables, text tables, Parquet, archives."""

@@ -1,1 +1,1 @@
-"""Training: batches, objectives, the optimiser, steps, the trainer."""
+"""Training: batches, objectives, the optimiser, the training step, the trainer."""

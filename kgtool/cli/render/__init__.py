@@ -1,1 +1,1 @@
-"""Tables for the terminal, a module for what `kgtool` prints of each kind."""
+"""Tables for the terminal: a module for each kind of output."""

@@ -1,4 +1,4 @@
-"""Loads triples from files of many formats, and reports on what is in them."""
+"""Loaders of triples from many file formats, with a report on the content of the files."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Public data sets by name: what is known of each, where its archive is kept, how it is fetched."""
+"""Public data sets by name: their entries, the cache of archives, fetching."""

@@ -1,1 +1,1 @@
-"""What is read from ranks: breakdowns, significance, tables, result files."""
+"""Analysis of ranks: breakdowns, significance, tables, result files."""

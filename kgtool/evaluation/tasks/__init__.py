@@ -1,1 +1,1 @@
-"""The other tasks: relations, triples, path queries, walks."""
+"""Tasks other than link prediction: relations, triples, path queries, walks."""
