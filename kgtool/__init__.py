@@ -10,8 +10,8 @@ kgtool.export(run, "runs/families/export")
 import importlib.metadata
 import os
 
-# torch and the compiled kernels each keep a pool of threads; waiting ones must not spin on the
-# cores that the others need. It counts where kgtool is imported before torch.
+# torch and the compiled kernels each have a pool of threads. Idle threads must not spin on the
+# cores that the other pool needs. The setting takes effect only if kgtool is imported before torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from kgtool.api import (

@@ -1,4 +1,4 @@
-"""Reproduce a table of docs/results.md: train the models, evaluate them, print the table as Markdown.
+"""Reproduce a table of docs/results.md: train and evaluate the models, print it as Markdown.
 
     python scripts/results.py links --data FOLDER --runs runs/results
 

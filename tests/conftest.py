@@ -1,4 +1,4 @@
-"""What tests of more than one file share."""
+"""Fixtures that several test files share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import settings
 import kgtool.ops.runtime.dgl  # noqa: F401  # lets tests import DGL 2 themselves
 from tests.support.places import ROOT
 
-# Other examples each time, and more of them; a failure prints how to repeat it.
+# New and more examples each time; a failure prints how to reproduce it.
 settings.register_profile("nightly", max_examples=1000, deadline=None, print_blob=True)
 
 
@@ -22,8 +22,8 @@ settings.register_profile("nightly", max_examples=1000, deadline=None, print_blo
 def benchmark_archive() -> Callable[[str], Path]:
     """Finds a public benchmark, such as `benchmark_archive("FB15k-237.tar.gz")`, or skips.
 
-    The archives are no part of the project. They are looked for in the folder that the
-    environment variable KGTOOL_BENCHMARKS names, else in ../shared/datasets beside the repository.
+    The archives are not part of the project. The environment variable KGTOOL_BENCHMARKS names
+    their folder; the default is ../shared/datasets, next to the repository.
     """
     named = os.environ.get("KGTOOL_BENCHMARKS")
     folder = Path(named) if named else ROOT.parent / "shared" / "datasets"
@@ -39,9 +39,10 @@ def benchmark_archive() -> Callable[[str], Path]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _hear_signals() -> None:
-    """What a shell starts in the background is deaf to Ctrl-C, and under nohup to SIGHUP too.
+    """Restore the handlers of Ctrl-C and SIGHUP.
 
-    So is what that starts.
+    A process that a shell starts in the background ignores Ctrl-C, and under nohup also SIGHUP. Its
+    child processes inherit this.
     """
     for number, handler in (
         (signal.SIGINT, signal.default_int_handler),
@@ -53,6 +54,6 @@ def _hear_signals() -> None:
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train on the CPU, where a seed gives the same bits, but in tests marked `on_device`."""
+    """Train on the CPU, where a seed gives the same bits, except in tests marked `on_device`."""
     if "on_device" not in request.keywords:
         monkeypatch.setattr("kgtool.models.factory.path_device", lambda: torch.device("cpu"))

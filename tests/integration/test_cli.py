@@ -1,4 +1,4 @@
-"""The command line: what a user types, what comes back, and with which exit code."""
+"""The command line: commands, their output and their exit codes."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def kgtool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with `ring/`, a data set, and `tiny.toml`, which names it."""
+    """A working folder with the data set `ring/` and the configuration `tiny.toml` for it."""
     write_folder(ring(), tmp_path / "ring")
     config = tiny_config(epochs=2).model_copy(update={"data": "ring"})
     (tmp_path / "tiny.toml").write_text(config.to_toml())
@@ -160,7 +160,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run; tests that change it take `run_copy`."""
+    """A finished run; tests that change the run use `run_copy`."""
     folder = tmp_path_factory.mktemp("trained")
     data = write_folder(ring(), folder / "ring")
     config = tiny_config(epochs=1).model_copy(update={"data": str(data)})
@@ -173,7 +173,7 @@ def run_copy(trained: Path, tmp_path: Path) -> Path:
 
 
 def refused(result: Result, code: int, *parts: str) -> None:
-    """It ended with the code and one message, which holds the parts."""
+    """Check that the command exits with the code and prints one message that contains the parts."""
     assert result.code == code, result
     assert "Traceback" not in result.err + result.out
     assert result.err.count("kgtool: ") == 1
@@ -819,7 +819,7 @@ def test_walks_that_cannot_be_read(kgtool, walker, trained):
 
 @pytest.fixture
 def cache(place, monkeypatch):
-    """An empty cache, and no registry of the user's."""
+    """An empty cache, and no user registry."""
     monkeypatch.setenv("KGTOOL_CACHE", str(place / "cache"))
     monkeypatch.delenv("KGTOOL_REGISTRY", raising=False)
     return place / "cache"
@@ -945,7 +945,7 @@ def test_every_error_of_the_package_is_caught(kgtool, monkeypatch):
 
 @pytest.fixture
 def loose(place: Path) -> Path:
-    """All triples of `ring` in one file, two of them twice, one with a strange label."""
+    """All triples of `ring` in one file, with two duplicates and one strange label."""
     text = "".join((place / "ring" / f"{split}.txt").read_text() for split in SPLITS)
     lines = text.splitlines(keepends=True)
     (place / "loose.tsv").write_text(text + "".join(lines[:2]) + "[/b]\tr000\te001\n")

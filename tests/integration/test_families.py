@@ -1,4 +1,4 @@
-"""The bundled families: made again byte for byte, true to their rules, and nothing leaks."""
+"""The bundled families: reproducible byte for byte, true to their rules, and without leaks."""
 
 import re
 import runpy
@@ -17,7 +17,7 @@ BASE, RULES = SCRIPT["BASE"], SCRIPT["RULES"]
 
 @pytest.fixture(scope="module")
 def splits():
-    """The shipped triples of each split."""
+    """The bundled triples of each split."""
     return {
         split: [
             tuple(line.split("\t"))
@@ -29,7 +29,7 @@ def splits():
 
 @pytest.fixture(scope="module")
 def base(splits):
-    """Train's base facts as sets of pairs, by relation; `^r` is `r` backwards."""
+    """The base facts of train as sets of pairs, by relation; `^r` is `r` backwards."""
     pairs = defaultdict(set)
     for head, relation, tail in splits["train"]:
         if relation in BASE:
@@ -48,7 +48,7 @@ def parents(base):
 
 
 def join(left, right):
-    """The pairs (x, z) for which some y has (x, y) on the left and (y, z) on the right."""
+    """The pairs (x, z) such that, for some y, (x, y) is on the left and (y, z) on the right."""
     tails = defaultdict(list)
     for y, z in right:
         tails[y].append(z)
@@ -137,7 +137,7 @@ def test_a_pair_of_people_is_in_one_split_only(splits):
 
 
 def test_no_fact_of_train_is_another_one_backwards_or_between_the_same_two(splits):
-    """But among siblings, whose facts are base facts and never hidden."""
+    """Except among siblings: their facts are base facts and are never held out."""
     facts = [f for s in SPLITS for f in splits[s] if f[1] not in ("brother_of", "sister_of")]
     assert len({frozenset((head, tail)) for head, _, tail in facts}) == len(facts)
 

@@ -1,4 +1,4 @@
-"""Processes on hosts of their own addresses, that train and rank as one; see tests/hosts.py."""
+"""Processes on different hosts train and rank together; see tests/support/hosts.py."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ CONFIG = CONFIGS["drawn"]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where two hosts have trained `run`, one struck, ranked by it, and trained `again` unstruck.
+    """The folder in which two hosts trained and evaluated `run`, and then trained `again`.
 
-    They are told nothing but the name of one of them.
+    In the training of `run`, a process of one host is killed. The hosts only know the name of one
+    of them.
     """
     place = tmp_path_factory.mktemp("hosts")
     (place / "run.toml").write_text(CONFIG.to_toml())

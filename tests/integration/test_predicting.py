@@ -1,4 +1,4 @@
-"""Asking a run, in Python and on the command line."""
+"""Queries to a run, in Python and on the command line."""
 
 from __future__ import annotations
 

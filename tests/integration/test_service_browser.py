@@ -1,4 +1,4 @@
-"""The service's page in headless Chromium: ask, see, go back; strange labels stay text."""
+"""The service's page in headless Chromium: query, read, go back; strange labels stay text."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def address(tab: Tab) -> dict[str, str]:
 
 
 def asked(tab: Tab, fields: dict[str, str]) -> None:
-    """Wait for the answers to what the address says."""
+    """Wait for the answers to the query in the address."""
     says = "new URLSearchParams(location.search).get(k) === v"
     tab.until(f"Object.entries({fields}).every(([k, v]) => {says})")
     tab.until(f"{QUIET} && !document.getElementById('answers').hidden")
 
 
 def test_ask_and_go_back_by_keyboard(port, tab):
-    """From a search to the graph of an answer, to the next question, and all the way back."""
+    """From a search to the graph of an answer, to the next query, and all the way back."""
     tab.open(f"http://127.0.0.1:{port}/")
     tab.until("document.getElementById('about').textContent.includes('24 entities')")
     tab.run("document.getElementById('head').focus()")

@@ -1,4 +1,4 @@
-"""The set-up: which Pythons it takes, when it installs, and what. No test really installs."""
+"""The setup script: the Pythons it accepts, and when and what it installs. No test installs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ echo "$*" >>"{calls}"
 
 @dataclass(frozen=True)
 class Checkout:
-    """A copy of the scripts, in a folder whose name has a space, with a fake Python on the path."""
+    """A copy of the scripts in a folder with a space in its name; a fake Python is on the path."""
 
     root: Path
     bin: Path
@@ -72,7 +72,7 @@ class Checkout:
         )
 
     def calls(self) -> list[str]:
-        """How the fake Python was called since the last time this was asked."""
+        """The calls of the fake Python since the last call of this method."""
         if not self.calls_file.exists():
             return []
         calls = self.calls_file.read_text().splitlines()
@@ -193,7 +193,7 @@ def test_another_python_or_place_makes_the_environment_anew(checkout):
 
 
 def test_starts_from_inside_its_own_environment(checkout):
-    """With .venv activated, the Python found first is one that is about to be removed."""
+    """If .venv is activated, the first Python on the path is in the folder that setup removes."""
     checkout.run("setup")
     own = checkout.root / ".venv" / "bin"
     (own / "python3.11").symlink_to(own / "python")
@@ -248,7 +248,7 @@ def test_demo_stops_at_the_first_failure(checkout):
 
 
 def pins(python: str) -> dict[str, str]:
-    """The version of every pinned package on a Python; fails on a line that pins none, or twice."""
+    """The pinned version of each package for a Python; fails if a line pins none or two."""
     found: dict[str, str] = {}
     for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
         if not line or line.startswith("#"):

@@ -1,4 +1,4 @@
-"""The tour in docs/ is run as it stands: every command, in order, by a shell."""
+"""The tour in docs/ runs unchanged: a shell runs all its commands, in order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMMANDS = [line.strip() for line in re.findall(r"^    (.+)$", TOUR, flags=re.M)
 
 @pytest.fixture
 def shell(tmp_path):
-    """Runs a line where `kgtool` and `python` are this environment's."""
+    """Runs a line with the `kgtool` and `python` of this environment."""
     (tmp_path / "bin").mkdir()
     for name, words in (("kgtool", "-m kgtool"), ("python", "")):
         script = tmp_path / "bin" / name

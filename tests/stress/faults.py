@@ -1,11 +1,11 @@
-"""Faults that strike training: how often each did, and whether the run came out of it as it should.
+"""Faults in training: how often each occurred, and how often the run survived it.
 
     python -m tests.stress.faults --kills 200
 
-A small run, one-path and all-paths in turn, is trained in a process of its own and struck. Survived
-is a fault after which every file in the run's folder is whole, what the user is told is an error
-with a remedy and no traceback, and the run, resumed, leaves the same best weights, the same last
-checkpoint and the same history as a run that was never stopped, bit for bit. All else is lost.
+The script trains a small run in its own process, one-path and all-paths in turn, and causes a
+fault. The run survives if all files in its folder are complete, if the user sees an error with a
+remedy and without a traceback, and if the resumed run gives the same best weights, the same last
+checkpoint and the same history as an uninterrupted run, bit for bit. Else the run is lost.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-# First: kgtool is to be imported before torch.
+# Import first: kgtool must be imported before torch.
 from benchmarks import common
 
 # isort: split
@@ -52,25 +52,25 @@ from kgtool.storage import files
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.training.trainer import train
 
-# One thread: a process that has started more cannot be forked, and forking spares each trained
-# process the seconds that imports take.
+# One thread: a process with more threads cannot be forked, and a forked process needs no time for
+# imports.
 ALONE = {
     "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
     "NUMBA_THREADING_LAYER": "workqueue",
 }  # fmt: skip
 Operations = tuple[tuple[Any, str], ...]
-# What touches the disk while a file is written, in the order it is done.
+# The disk operations of writing a file, in their order.
 OPERATIONS: Operations = (
     (files._NewFile, "__init__"), (files._NewFile, "write"), (os, "fsync"), (Path, "replace"),
     (Path, "unlink"),
 )  # fmt: skip
-HANGS = 60  # seconds after which a child that should take one tells where it is, and ends
-RANDOM = "kill -9, at a random moment"
+HANGS = 60  # seconds until a hanging child prints a traceback and exits; it should take one second
+RANDOM = "kill -9, at a random time"
 BEFORE = "kill -9, before each write, sync and rename"
 WITHIN = "kill -9, within each write"
 STOPPED = {name: f"{name}, once or twice" for name in ("SIGINT", "SIGTERM", "SIGHUP")}
-INJECTED = "full disk, from an operation on"
-LIMITED = "full disk, a limit to the size of files"
+INJECTED = "full disk, from a file operation on"
+LIMITED = "full disk, a limit on file sizes"
 SMALL = "full disk, a small tmpfs"
 READ_ONLY = "read-only disk"
 DAMAGED = {name: f"damaged {name}" for name in (LAST, BEST)}
@@ -79,13 +79,13 @@ FAULTS = (
     *DAMAGED.values(),
 )  # fmt: skip
 WRITES = OPERATIONS[1:2]
-TRACEBACK = 70  # the exit status of a child that failed with one
+TRACEBACK = 70  # the exit status of a child that failed with a traceback
 DISK = 2_000_000  # bytes of the small disk
 Act = Callable[[str, Callable[..., Any], tuple[Any, ...]], Any]
 
 
 def ring(size: int = 24, steps: Sequence[int] = (1, 2, 5)) -> KGDataset:
-    """Entity i has the relation r to entity `i + steps[r]`, around a ring; 16 triples held out."""
+    """Entity i has relation r to entity `i + steps[r]`, in a ring; 16 triples are held out."""
     triples = torch.tensor(
         [(i, r, (i + s) % size) for i in range(size) for r, s in enumerate(steps)]
     )
@@ -95,7 +95,7 @@ def ring(size: int = 24, steps: Sequence[int] = (1, 2, 5)) -> KGDataset:
 
 
 def settings() -> list[Config]:
-    """Of runs of 2 epochs, 4 steps each, with all that draws random numbers."""
+    """Settings of runs with 2 epochs of 4 steps, and with all options that draw random numbers."""
     training = {
         "epochs": 2, "warmup_steps": 2, "validate_every": 1, "precision": "float32",
         "optimizer": "adamw",
@@ -110,10 +110,10 @@ def settings() -> list[Config]:
 
 
 def strike(number: int, act: Act, operations: Operations = OPERATIONS) -> Iterator[int]:
-    """In this process, let `act` take the place of the number-th of these operations, from 1.
+    """In this process, replace one of these operations by `act`: the `number`-th, from 1.
 
     Returns:
-        What counts them.
+        The counter of the operations.
     """
     count = itertools.count(1)
 
@@ -131,20 +131,20 @@ def strike(number: int, act: Act, operations: Operations = OPERATIONS) -> Iterat
 
 
 def die(*_: Any) -> NoReturn:
-    """Be killed before the operation."""
+    """Kill this process before the operation."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
 
 def die_within(_: str, real: Callable[..., Any], args: tuple[Any, ...]) -> NoReturn:
-    """Be killed in the middle of a write."""
+    """Kill this process in the middle of a write."""
     file, data = args
     real(file, memoryview(data)[: len(data) // 2])
     die()
 
 
 def fill_disk() -> None:
-    """In this process, let no operation that needs room succeed any more."""
+    """From now on, let operations that need disk space fail in this process."""
 
     for owner, name in OPERATIONS:
         if name != "unlink":
@@ -152,21 +152,21 @@ def fill_disk() -> None:
 
 
 def no_space(*args: Any) -> NoReturn:
-    """Fail as an operation on a full disk."""
+    """Fail like an operation on a full disk."""
     told = files.told_of(args[0]._path) if hasattr(args[0], "_path") else nullcontext()
-    with told:  # as a write is
+    with told:  # like a write
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     raise AssertionError
 
 
 @dataclass
-class Found:
-    """What came of the faults.
+class Results:
+    """The results of the faults.
 
     Attributes:
-        counts: by fault, how often it struck and how often the run survived it.
-        lost: a line a run that did not.
-        skipped: by fault that could not be made, why.
+        counts: for each fault, how often it occurred and how often the run survived it.
+        lost: a line for each lost run.
+        skipped: the reason for each fault that could not be caused.
     """
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
@@ -183,15 +183,15 @@ class Found:
 
 
 class Bench:
-    """What is struck: runs in a folder, drawn when and where by `rng`; and what is found."""
+    """Strikes runs in a folder, at times and places drawn by `rng`, and counts the results."""
 
     def __init__(self, place: Path, rng: random.Random) -> None:
-        self.place, self.rng, self.found, self.last = place, rng, Found(), ""
+        self.place, self.rng, self.found, self.last = place, rng, Results(), ""
         self.data, self.configs = ring(), settings()
-        tqdm.monitor_interval = 0  # a thread, which no fork takes along
+        tqdm.monitor_interval = 0  # no monitor thread, because a fork does not copy threads
         self.numbers = itertools.count()
         self.begin()
-        for config in self.configs:  # compile, in this process: its children have it then
+        for config in self.configs:  # compile kernels here, for all child processes
             train(config, self.data, self.out, progress=False)
             self.begin()
         self.whole: list[Path] = []
@@ -205,17 +205,17 @@ class Bench:
         self.operations = self.count(OPERATIONS)
 
     def begin(self) -> None:
-        """Turn to a new run, of the other kind."""
+        """Begin a new run, of the other kind."""
         number = next(self.numbers)
         self.kind = number % len(self.configs)
         self.out = self.place / f"{number}"
 
     def go_on(self) -> None:
-        """Train the run, from where it stands."""
+        """Continue the training of the run."""
         train(self.configs[self.kind], self.data, self.out, self.out.exists(), progress=False)
 
     def count(self, operations: Operations) -> int:
-        """How many of these operations a run does that is never stopped."""
+        """The number of these operations in a run without faults."""
         counted = self.place / "operations"
 
         def count() -> None:
@@ -224,23 +224,23 @@ class Bench:
             counted.write_text(str(next(seen) - 1))
 
         status = self.child(count)
-        assert status == 0, f"{status}: {self.said()}"
+        assert status == 0, f"{status}: {self.stderr()}"
         self.begin()
         return int(counted.read_text())
 
     def start(self, work: Callable[[], None]) -> int:
-        """Begin work in a process of its own; its id."""
+        """Start work in its own process; returns the process id."""
         child = os.fork()
         if child:
             return child
         status = TRACEBACK
-        # A child killed while it held tqdm's lock, which forked processes share, would hold it for
-        # ever.
+        # Forked processes share tqdm's lock. A child that is killed while it holds the lock would
+        # hold it forever.
         tqdm.set_lock(threading.RLock())
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            with (self.place / "said").open("w") as said:
-                os.dup2(said.fileno(), 2)
+            with (self.place / "stderr").open("w") as stderr:
+                os.dup2(stderr.fileno(), 2)
                 faulthandler.dump_traceback_later(HANGS, exit=True)
                 try:
                     work()
@@ -253,42 +253,42 @@ class Bench:
                 except BaseException:
                     traceback.print_exc()
         except KeyboardInterrupt:
-            status = 130  # before work began, or as it ended
+            status = 130  # before the work began, or at its end
         finally:
             os._exit(status)
 
     def child(self, work: Callable[[], None]) -> int:
-        """Do work in a process of its own; its exit status, negative for a signal."""
+        """Do work in its own process; returns the exit status, negative for a signal."""
         return self.end(self.start(work))
 
     @staticmethod
     def end(child: int) -> int:
-        """Wait for a process; its exit status, negative for a signal."""
+        """Wait for a process; returns its exit status, negative for a signal."""
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-    def said(self) -> str:
-        """What the last child told the user."""
-        return (self.place / "said").read_text()
+    def stderr(self) -> str:
+        """The messages of the last child process."""
+        return (self.place / "stderr").read_text()
 
     def note(self, fault: str, survived: bool, times: int = 1) -> None:
-        """Count a fault; what is known of the run is what `same` saw."""
+        """Count a fault, with the details from the last call of `same`."""
         self.found.note(fault, survived, times, self.last)
 
     def same(self) -> bool:
-        """Resume the run; whether it is the run that was never stopped, and begin another."""
-        struck = self.said()
+        """Resume the run, and begin another; returns whether it equals the run without faults."""
+        struck = self.stderr()
         status = self.child(self.go_on)
         differ: list[str] = []
         if status == 0:
             ours, whole = all_of(self.out), all_of(self.whole[self.kind])
             differ = [key for key in whole if ours[key] != whole[key]]
-        self.last = f"struck: {struck!r}; resumed: {status} {self.said()!r}; differ: {differ}"
+        self.last = f"struck: {struck!r}; resumed: {status} {self.stderr()!r}; differ: {differ}"
         shutil.rmtree(self.out, ignore_errors=True)
         self.begin()
         return status == 0 and not differ
 
     def kill(self, times: int) -> None:
-        """`kill -9` at random moments, one run as often as it happens before it ends."""
+        """`kill -9` at random times, again and again until the run ends."""
         struck = 0
         while struck < times:
             whole, here = True, 0
@@ -297,30 +297,30 @@ class Bench:
                 time.sleep(self.rng.uniform(0, 1.2 * self.seconds))
                 os.kill(child, signal.SIGKILL)
                 if self.end(child) != -signal.SIGKILL:
-                    break  # it had ended
+                    break  # the child had ended
                 whole &= files_whole(self.out)
                 here += 1
             struck += here
             self.note(RANDOM, self.same() and whole, here)
 
     def kill_writing(self, every: int) -> None:
-        """`kill -9` before every so manieth operation on files, and in the middle of writes."""
+        """`kill -9` before file operations at regular intervals, and in the middle of writes."""
         for fault, act, operations in ((BEFORE, die, OPERATIONS), (WITHIN, die_within, WRITES)):
             for number in range(1, self.count(operations) + 1, every):
                 status = self.child(partial(self.struck_run, number, act, operations))
                 good = status == -signal.SIGKILL and files_whole(self.out)
                 same = self.same()
-                # A run of another kind than was counted may end before.
+                # A run of the other kind may have fewer operations and end earlier.
                 if status != 0:
                     self.note(fault, same and good)
 
     def struck_run(self, number: int, act: Act, operations: Operations = OPERATIONS) -> None:
-        """Go on, and be struck."""
+        """Continue the training with a fault."""
         strike(number, act, operations)
         self.go_on()
 
     def stop(self, times: int) -> None:
-        """Signals that ask to stop, once and twice."""
+        """Send signals that request a stop, once and twice."""
         for number in range(times):
             name = tuple(STOPPED)[number % 3]
             twice = number % 2
@@ -333,13 +333,13 @@ class Bench:
             good = status != TRACEBACK and files_whole(self.out)
             self.note(STOPPED[name], self.same() and good)
 
-    def told(self, status: int, words: str) -> bool:
-        """Whether the child failed as it should for a fault of the disk: in words."""
-        said = self.said()
-        return status == 1 and words in said and "Traceback" not in said
+    def failed_well(self, status: int, reason: str) -> bool:
+        """Whether the child failed correctly after a disk fault: with an error message."""
+        stderr = self.stderr()
+        return status == 1 and reason in stderr and "Traceback" not in stderr
 
     def no_room(self, times: int) -> None:
-        """No room from an operation on files onwards."""
+        """No disk space, from a given file operation on."""
         for _ in range(times):
             number = self.rng.randint(1, self.operations - 1)
 
@@ -352,13 +352,13 @@ class Bench:
                 self.go_on()
 
             status = self.child(work)
-            good = self.told(status, os.strerror(errno.ENOSPC)) and files_whole(self.out)
-            # The last operations of all may be left out: a folder's sync, a name that is gone.
+            good = self.failed_well(status, os.strerror(errno.ENOSPC)) and files_whole(self.out)
+            # Training may succeed without the last operations: the sync of a folder, a removal.
             good |= status == 0
             self.note(INJECTED, self.same() and good)
 
     def no_large_files(self, times: int) -> None:
-        """No file may be larger than a limit that the checkpoints come to pass."""
+        """A limit on file sizes that the checkpoints exceed."""
         for _ in range(times):
             largest = (self.whole[self.kind] / LAST).stat().st_size
             limit = self.rng.randint(largest // 3, largest - 1)
@@ -367,11 +367,13 @@ class Bench:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
                 self.go_on()
 
-            good = self.told(self.child(work), os.strerror(errno.EFBIG)) and files_whole(self.out)
+            good = self.failed_well(self.child(work), os.strerror(errno.EFBIG)) and files_whole(
+                self.out
+            )
             self.note(LIMITED, self.same() and good)
 
     def small_disk(self, times: int) -> None:
-        """A disk of its own, too full to end on or read-only, which later it is no more."""
+        """A small disk that is too full or read-only, and later has space and is writable."""
         disk = self.place / "disk"
         disk.mkdir()
         if wrong := mount("-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(disk)):
@@ -386,38 +388,38 @@ class Bench:
             subprocess.run(["umount", str(disk)], check=True)
 
     def too_full(self, disk: Path) -> bool:
-        """Begin a run on a disk with room for a part of it; whether it failed well."""
+        """Begin a run on a disk with too little space; returns whether it failed correctly."""
         need = sum(path.stat().st_size for path in self.whole[self.kind].iterdir())
         filler = disk / "filler"
         filler.write_bytes(bytes(DISK - self.rng.randint(4096, need - 16384)))
         status = self.child(self.go_on)
-        good = self.told(status, os.strerror(errno.ENOSPC)) and files_whole(self.out)
+        good = self.failed_well(status, os.strerror(errno.ENOSPC)) and files_whole(self.out)
         filler.unlink()
         return good
 
     def read_only(self, disk: Path) -> bool:
-        """Resume a run, killed anywhere, where nothing can be written; whether it failed well."""
+        """Resume a killed run on a read-only disk; returns whether it failed correctly."""
         self.child(partial(self.struck_run, self.rng.randint(1, self.operations), die))
         mount("-o", "remount,ro", str(disk))
         status = self.child(self.go_on)
-        good = self.told(status, os.strerror(errno.EROFS)) and files_whole(self.out)
+        good = self.failed_well(status, os.strerror(errno.EROFS)) and files_whole(self.out)
         mount("-o", "remount,rw", str(disk))
         return good
 
     def damage(self, times: int) -> None:
-        """A changed bit, a file cut short or gone: the last checkpoint, or the best weights."""
+        """Damage or remove a file: the last checkpoint, or the best weights."""
         for number in range(times):
             name = (LAST, BEST)[number // 2 % 2]
-            # Somewhere behind the first validation.
+            # A random operation after the first validation.
             at = self.rng.randint(self.operations * 3 // 4, self.operations)
             self.child(partial(self.struck_run, at, die))
-            if (self.out / name).exists():  # it may have been killed as it was renamed
+            if (self.out / name).exists():  # the child may have been killed before the rename
                 damage(self.out / name, self.rng)
             status = self.child(self.go_on)
-            said = self.said()
-            good = status != TRACEBACK and name in said
-            if status == 2:  # the best weights are gone, and it says what to do
-                good &= "begins anew" in said
+            stderr = self.stderr()
+            good = status != TRACEBACK and name in stderr
+            if status == 2:  # the best weights are missing, and the message has a remedy
+                good &= "begins anew" in stderr
                 for one in (LAST, PREVIOUS):
                     (self.out / one).unlink(missing_ok=True)
             else:
@@ -426,7 +428,7 @@ class Bench:
 
 
 def mount(*arguments: str) -> str:
-    """Mount; what is wrong, if it is not allowed."""
+    """Mount a file system; returns the error if it is not allowed."""
     try:
         done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
     except OSError as error:
@@ -435,7 +437,7 @@ def mount(*arguments: str) -> str:
 
 
 def damage(path: Path, rng: random.Random) -> None:
-    """Change a bit of a file, cut it short, empty it, or remove it."""
+    """Flip a bit of a file, truncate it, empty it, or remove it."""
     how = rng.choice(["a bit", "a bit", "cut", "empty", "gone"])
     content = bytearray(path.read_bytes())
     if how == "gone":
@@ -451,7 +453,7 @@ def damage(path: Path, rng: random.Random) -> None:
 
 
 def files_whole(out: Path) -> bool:
-    """Whether each file of a run's folder is whole; what is begun under a hidden name is none."""
+    """Whether all files of a run's folder are complete; unfinished hidden files do not count."""
     if not out.exists():
         return True
     names = {path.name for path in out.iterdir()}
@@ -470,12 +472,12 @@ def files_whole(out: Path) -> bool:
                 return False
         except (KGToolError, ValueError):
             return False
-    # Once there was a checkpoint, there is one.
+    # After the first checkpoint, there is always a checkpoint.
     return BEST not in names or bool(names & {LAST, PREVIOUS})
 
 
 def all_of(out: Path) -> dict[str, Any]:
-    """All that is to be the same of two runs: but for seconds, and what log and `previous` say."""
+    """The content that must be equal for two runs: all except seconds, log and `previous`."""
     found: dict[str, Any] = {"files": sorted(path.name for path in out.iterdir())}
     for name in (BEST, LAST):
         tensors, state = load_tensors(out / name)
@@ -491,9 +493,9 @@ def all_of(out: Path) -> dict[str, Any]:
     return found
 
 
-def struck(kills: int, seed: int) -> Found:
-    """All faults, in this process, which has started no thread."""
-    memory = Path("/dev/shm")  # a disk that is told to sync takes its time
+def struck(kills: int, seed: int) -> Results:
+    """Strike with all faults, in this process, which must not have started threads."""
+    memory = Path("/dev/shm")  # syncs on a real disk are slow
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as scratch:
         bench = Bench(Path(scratch), random.Random(seed))
         fewer = max(6, kills // 5)
@@ -507,8 +509,8 @@ def struck(kills: int, seed: int) -> Found:
         return bench.found
 
 
-def strike_all(kills: int, seed: int) -> Found:
-    """As `struck`, in a new process."""
+def strike_all(kills: int, seed: int) -> Results:
+    """Like `struck`, in a new process."""
     before = {name: os.environ.get(name) for name in ALONE}
     os.environ.update(ALONE)
     try:
@@ -523,13 +525,13 @@ def strike_all(kills: int, seed: int) -> Found:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, strike, print; 1 when a run was lost."""
+    """Parse the arguments, strike, and print; returns 1 if a run was lost."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--kills", type=common.positive, default=50, metavar="N",
-        help="at random moments (%(default)s); the other faults are in proportion",
+        help="kills at random times (%(default)s); other faults are in proportion",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="%(default)s")
     args = parser.parse_args(argv)
@@ -538,7 +540,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         [fault, str(n["times"]), str(n["survived"]), str(n["times"] - n["survived"])]
         for fault, n in found.counts.items()
     ]
-    common.print_table("Faults of training", ["", "times", "survived", "lost"], rows)
+    common.print_table("Faults in training", ["fault", "times", "survived", "lost"], rows)
     for line in (
         *(f"skipped: {fault}: {why}" for fault, why in found.skipped.items()),
         *found.lost,

@@ -1,8 +1,8 @@
-"""Ways to damage a file, or to make it lie: of any bytes, and of what its format is made of.
+"""Mutations that damage or falsify a file: of its bytes, and of the parts of its format.
 
-A mutator takes the bytes of a sound file and a source of random numbers, and gives other bytes. The
-same numbers give the same bytes. `tests.stress.strangers` and `test_strangers.py` draw
-from them.
+A mutator takes the bytes of a valid file and a source of random numbers, and returns changed bytes.
+Equal random numbers give equal bytes. `tests.stress.strangers` and `test_strangers.py` use the
+mutators.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-# Before torch: see `benchmarks.common`.
+# Import before torch: see `benchmarks.common`.
 import kgtool  # noqa: F401
 
 # isort: split
@@ -41,7 +41,7 @@ else:
 
 Mutator = Callable[[bytes, Random], bytes]
 
-# What a reader may trip over, as a label, a name, a path or a number.
+# Labels, names, paths and numbers that a reader may handle wrongly.
 TEXTS = (
     "", " ", "\t", "\n", "\r", "\0", "\x1b]0;owned\x07", "\x1b[2J\x1b[31m", "\x9b31m",
     "\u202e",
@@ -59,12 +59,12 @@ VALUES: tuple[Any, ...] = (
     math.nan, math.inf,
     [], {}, [[]], {"": {}}, [1, 2], ["a", "b"], {"a": 1},
 )  # fmt: skip
-DEEP = 200_000  # brackets within brackets
+DEEP = 200_000  # nested brackets
 _NUMBER = re.compile(rb"\d+(?:\.\d+)?")
 
 
 def any_bytes(data: bytes, random: Random) -> bytes:
-    """Flip, cut, repeat, move or put in some bytes."""
+    """Flip, cut, repeat, move or insert some bytes."""
     out = bytearray(data)
     for _ in range(random.choice((1, 1, 2, 8))):
         at = random.randrange(len(out) + 1)
@@ -89,7 +89,7 @@ def any_bytes(data: bytes, random: Random) -> bytes:
 
 
 def any_text(data: bytes, random: Random) -> bytes:
-    """Change a number, a cell or a line, the encoding or the line ends; or some bytes."""
+    """Change a number, a cell, a line, the encoding, the line ends, or some bytes."""
     kind = random.randrange(9)
     if kind == 0 and (found := list(_NUMBER.finditer(data))):
         one = random.choice(found)
@@ -119,7 +119,7 @@ def any_text(data: bytes, random: Random) -> bytes:
 
 
 def edited(value: Any, random: Random) -> Any:
-    """The same tree of lists and dicts with one node replaced, removed, doubled or buried."""
+    """A tree of lists and dicts with one node replaced, removed, duplicated or nested deeper."""
     if isinstance(value, (dict, list)) and value and random.random() < 0.85:
         keys: list[Any] = list(value) if isinstance(value, dict) else list(range(len(value)))
         key = random.choice(keys)
@@ -168,7 +168,11 @@ def any_toml(data: bytes, random: Random) -> bytes:
         return any_text(data, random)
     try:
         return tomli_w.dumps(edited(tomllib.loads(data.decode()), random)).encode()
-    except (TypeError, AttributeError, ValueError):  # what TOML cannot hold, such as null
+    except (
+        TypeError,
+        AttributeError,
+        ValueError,
+    ):  # values that TOML cannot represent, such as null
         return any_text(data, random)
 
 
@@ -221,7 +225,7 @@ _ODD = (math.nan, math.inf, -math.inf, -1e38, 1e30, 1e-45, -1, 0, 1, 2, 255, 2**
 
 
 def any_checkpoint(data: bytes, random: Random) -> bytes:
-    """Change tensors or the state of a checkpoint, and sign it: its checksum is right."""
+    """Change tensors or the state of a checkpoint, and write a correct checksum."""
     tensors, state = _opened(data)
     kind = random.randrange(3)
     if kind != 0:
@@ -233,15 +237,15 @@ def any_checkpoint(data: bytes, random: Random) -> bytes:
 
 
 def _opened(data: bytes) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a safetensors file, and the JSON in its header."""
+    """Read the tensors of a safetensors file, and the JSON in its header."""
     (size,) = struct.unpack("<Q", data[:8])
     state = json.loads(data[8 : 8 + size])["__metadata__"]["state"]
-    # Sorted: the library gives them in another order each time.
+    # Sorted, because the library's order changes each time.
     return dict(sorted(safetensors.torch.load(data).items())), state
 
 
 def signed(tensors: dict[str, Tensor], state: str) -> bytes:
-    """A safetensors file as `kgtool.storage.checkpoint` signs it; any dtypes, any state."""
+    """A safetensors file with a checksum like a checkpoint's, with any dtypes and state."""
     plain = safetensors.torch.save({n: t.clone().contiguous() for n, t in tensors.items()})
     (size,) = struct.unpack("<Q", plain[:8])
     zeros = "0" * 64
@@ -264,7 +268,7 @@ def _other_state(state: str, random: Random) -> str:
 
 
 def _other_tensors(tensors: dict[str, Tensor], random: Random) -> dict[str, Tensor]:
-    """Change values, dtype, shape or name of a tensor; leave it out, double it or swap it."""
+    """Change values, dtype, shape or name of a tensor; remove, duplicate or swap it."""
     if not tensors:
         return tensors
     out = dict(tensors)
@@ -293,7 +297,7 @@ def _other_tensors(tensors: dict[str, Tensor], random: Random) -> dict[str, Tens
 
 
 def _reshaped(tensor: Tensor, random: Random) -> Tensor:
-    """The same values, or more or fewer of them, in another shape."""
+    """The values, or more or fewer of them, in another shape."""
     flat = tensor.reshape(-1)
     ways: list[Callable[[], Tensor]] = [
         lambda: flat,
@@ -310,7 +314,7 @@ def _reshaped(tensor: Tensor, random: Random) -> Tensor:
 
 
 def any_table(data: bytes, random: Random) -> bytes:
-    """Change the bytes of a Parquet file, or write its columns with other types, names or nulls."""
+    """Change the bytes of a Parquet file, or the types, names or nulls of its columns."""
     kind = random.randrange(6)
     if kind <= 2:
         return any_bytes(data, random)
@@ -336,7 +340,7 @@ def any_table(data: bytes, random: Random) -> bytes:
 
 
 def packed(compression: str) -> Mutator:
-    """Changes of a compressed file, or of what is in it."""
+    """A function that changes a compressed file, or its content."""
     ways: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
         "gz": (gzip.compress, gzip.decompress),
         "bz2": (bz2.compress, bz2.decompress),
@@ -354,13 +358,13 @@ def packed(compression: str) -> Mutator:
 
 
 def zstd(data: bytes) -> bytes:
-    """The bytes compressed by zstd."""
+    """Compress bytes with zstd."""
     out: bytes = pa.compress(data, codec="zstd", asbytes=True)
     return out
 
 
 def unzstd(data: bytes) -> bytes:
-    """What `zstd` compressed."""
+    """Decompress bytes that `zstd` compressed."""
     return bytes(pa.CompressedInputStream(io.BytesIO(data), "zstd").read())
 
 
@@ -401,7 +405,7 @@ def any_tar(data: bytes, random: Random) -> bytes:
                         random.choice(("-1", "99999999999", "", "1,2,3", "../x", "9" * 5000))
                     }  # fmt: skip
                 elif change == 3:
-                    new.addfile(member, file)  # twice
+                    new.addfile(member, file)  # a duplicate
                     file = old.extractfile(member)
                 else:
                     member.size = random.choice((0, 1, 2 * member.size, 2**33))

@@ -1,10 +1,10 @@
-"""What becomes of a stranger's files: runs, data, tables and settings, damaged in many ways.
+"""Untrusted files: runs, data, tables and settings, damaged in many ways.
 
-Each input is a sound file with a change (`tests.stress.mutations`) in a folder of sound ones, and a
-command line that reads it, in this process. The command may give an answer, or refuse the file with
-a message and the exit code of a user's error. Anything else is a crash: a traceback or a warning, a
-file written outside of the folder, a program or connection started, characters of control sent to
-the terminal, more than `SECONDS`.
+Each input is a valid file with a mutation (`tests.stress.mutations`), in a folder of valid files,
+and a command that reads it, in this process. The command may succeed, or refuse the file with a
+message and the exit code of a user error. Anything else is a crash: a traceback or a warning, a
+file written outside the folder, a program or a connection started, control characters sent to the
+terminal, or more than `SECONDS`.
 
     python -m tests.stress.strangers --inputs 20000
 """
@@ -34,7 +34,7 @@ from types import FrameType
 from typing import Any
 from unittest import mock
 
-# First: kgtool is to be imported before torch.
+# Import first: kgtool must be imported before torch.
 from benchmarks import common
 from tests.stress import mutations
 
@@ -50,7 +50,7 @@ from kgtool.data.loaders.write import write_dataset
 from kgtool.data.registry.entries import REGISTRY
 from kgtool.distributed import process_group
 from kgtool.errors import KGToolError
-from kgtool.export import parquet  # noqa: F401  # what commands import when they first run
+from kgtool.export import parquet  # noqa: F401  # commands import it at their first run
 from kgtool.graph import partition
 from kgtool.storage.checkpoint import save_tensors
 from kgtool.storage.tables import load_table
@@ -61,14 +61,14 @@ REFUSED, ACCEPTED = "refused", "accepted"
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file, and what reads it.
+    """A kind of file, and the command that reads it.
 
     Attributes:
-        name: of the kind.
-        file: the one that is changed, in the folder of `make_folder`.
-        change: how.
-        command: what is typed in that folder.
-        processes: that are to work together; the command is that of the first.
+        name: the name of the kind.
+        file: the file that is changed, in the folder of `make_folder`.
+        change: the mutator.
+        command: the command that runs in that folder.
+        processes: the number of processes; the command is that of the first.
     """
 
     name: str
@@ -154,7 +154,7 @@ KINDS = (
 
 @contextlib.contextmanager
 def inside(folder: Path) -> Iterator[None]:
-    """Work in a folder."""
+    """Change the working folder for the `with` block."""
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -164,7 +164,7 @@ def inside(folder: Path) -> Iterator[None]:
 
 
 def make_folder(folder: Path) -> None:
-    """Write sound files of every kind."""
+    """Write valid files of every kind."""
     data = common.synthetic(24, 3, 56, 8, seed=1)
     folder.mkdir()
     with inside(folder):
@@ -213,7 +213,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _write_forms(data: Path) -> None:
-    """The same triples in every format, each in a folder of its name."""
+    """Write the same triples in every format, each in a folder of the format's name."""
     for split in ("train", "valid", "test"):
         text = (data / f"{split}.txt").read_bytes()
         rows = [line.split("\t") for line in text.decode().splitlines()]
@@ -256,16 +256,18 @@ def _write_forms(data: Path) -> None:
         Path(f"dglke/{plural}.dict").write_text("".join(f"{i}\t{x}\n" for i, x in named))
 
 
-# What Python tells of that no reading of a file may do; opening to write is looked at by path.
+# Audit events that are forbidden while a file is read. For opening to write, the path decides.
 _FORBIDDEN = ("os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "pickle.find_class",
               "socket.connect", "subprocess.Popen")  # fmt: skip
 _CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.link", "os.chmod")
-_watching: list[tuple[str, list[str]]] = []  # the folder that may be written to, what was done
+_watching: list[
+    tuple[str, list[str]]
+] = []  # the folder that may be written to; the forbidden actions
 _hooked = False
 
 
 def _numba_reads() -> bool:
-    """Whether numba is reading its cache of kernels, which is pickled and lies by their source."""
+    """Whether numba is reading its cache of kernels: pickled files next to the source."""
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back
@@ -295,14 +297,14 @@ def _hear(event: str, args: tuple[Any, ...]) -> None:
     for path in map(os.fsdecode, paths):
         real = os.path.realpath(path)
         own = f"{real}{os.sep}".startswith(folder + os.sep) or real == os.devnull
-        # Python and numba keep there what they compiled.
+        # Python and numba store compiled code in __pycache__.
         if not own and "__pycache__" not in real:
             done.append(f"wrote {path}")
 
 
 @contextlib.contextmanager
 def watched(folder: Path) -> Iterator[list[str]]:
-    """What this process does that it may not, while the block runs."""
+    """Record forbidden actions of this process in the `with` block."""
     global _hooked
     if not _hooked:
         sys.addaudithook(_hear)
@@ -314,17 +316,17 @@ def watched(folder: Path) -> Iterator[list[str]]:
         _watching.pop()
 
 
-# Characters of control but for the line end, and those that turn the order of others round.
+# Control characters except line ends, and characters that reverse the direction of text.
 _CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def typed(command: Sequence[str], folder: Path, watch: bool = True) -> str:
-    """What became of a command line: `REFUSED`, `ACCEPTED`, or what it did that it may not.
+    """Run a command line; returns `REFUSED`, `ACCEPTED`, or a description of a crash.
 
     Args:
-        command: the words behind `kgtool`.
-        folder: where it is typed, and the only place to write to.
-        watch: whether it may do nothing else, and be late.
+        command: the arguments of `kgtool`.
+        folder: the working folder, and the only folder that the command may write to.
+        watch: whether forbidden actions and exceeding the time limit count as crashes.
     """
     out, err = io.StringIO(), io.StringIO()
     argv, sys.argv = sys.argv, ["kgtool", *command]
@@ -371,11 +373,11 @@ def typed(command: Sequence[str], folder: Path, watch: bool = True) -> str:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A folder of sound files, and a copy to spoil.
+    """A folder of valid files, and a copy to damage.
 
     Attributes:
-        sound: as `make_folder` wrote it.
-        copy: of it; commands run there.
+        sound: the folder that `make_folder` wrote.
+        copy: the copy; commands run there.
     """
 
     sound: Path
@@ -383,18 +385,18 @@ class Sandbox:
 
     @classmethod
     def make(cls, place: Path) -> Sandbox:
-        """In an empty folder."""
+        """Make the sandbox in an empty folder."""
         out = cls(place / "sound", place / "copy")
         make_folder(out.sound)
         shutil.copytree(out.sound, out.copy)
-        # What commands import, compile and cache when they first run is not the files' doing.
+        # Run all commands once: imports, compilation and caches must not count against the files.
         for kind in KINDS:
             end = out.feed(kind, out.sound_bytes(kind), watch=False)
             assert end == ACCEPTED, f"{kind.name}: {end}"
         return out
 
     def restore(self) -> None:
-        """Make the copy what it was."""
+        """Restore the copy from the valid files."""
         for path in sorted(self.copy.rglob("*"), reverse=True):
             own = self.sound / path.relative_to(self.copy)
             if path.is_symlink() or (not path.is_dir() and not own.exists()):
@@ -409,7 +411,7 @@ class Sandbox:
                 shutil.copy2(path, twin)
 
     def feed(self, kind: Kind, content: bytes, watch: bool = True) -> str:
-        """What becomes of a file of a kind; see `typed`."""
+        """Damage a file of a kind and run its command; returns the outcome, see `typed`."""
         (self.found(kind, self.copy)).write_bytes(content)
         try:
             with (
@@ -421,14 +423,14 @@ class Sandbox:
             self.restore()
 
     def found(self, kind: Kind, folder: Path) -> Path:
-        """The file of a kind; a run's fits have the digest of its weights in their names."""
+        """The path of a kind's file; the names of a run's fits contain a digest of its weights."""
         path = folder / kind.file
         if path.exists():
             return path
         return next(path.parent.glob(f"{path.stem}.*{path.suffix}"))
 
     def sound_bytes(self, kind: Kind) -> bytes:
-        """What the file of a kind is, before it is changed."""
+        """The bytes of a kind's valid file."""
         return self.found(kind, self.sound).read_bytes()
 
 
@@ -439,7 +441,7 @@ def _changed(path: Path, twin: Path) -> bool:
 
 @contextlib.contextmanager
 def environment(name: str, value: str, here: bool) -> Iterator[None]:
-    """A variable set while the block runs, where it is to be."""
+    """Set an environment variable in the `with` block, if `here`."""
     before = os.environ.get(name)
     if here:
         os.environ[name] = value
@@ -454,10 +456,10 @@ def environment(name: str, value: str, here: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_a_team(size: int) -> Iterator[None]:
-    """As the first of so many processes, while the block runs.
+    """In the `with` block, be the first process of a group of `size` processes.
 
-    The others add and say nothing, which is enough to resume a run that is finished; asked for
-    rows, they have ended.
+    The other processes contribute nothing to sums and broadcasts. This is enough to resume a
+    finished run. A request for their rows fails as if they had ended.
     """
 
     def exchange(told: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -466,7 +468,7 @@ def in_a_team(size: int) -> Iterator[None]:
         return list(told)
 
     def in_turn(triples: torch.Tensor, num_entities: int, parts: int) -> torch.Tensor:
-        """In place of METIS, which DGL lets print and leave a file open."""
+        """Replaces METIS, because DGL lets METIS print and leave a file open."""
         return torch.arange(num_entities) % parts
 
     with (
@@ -481,7 +483,7 @@ def in_a_team(size: int) -> Iterator[None]:
 
 @dataclass
 class Tally:
-    """Of a kind: how many inputs had which end, the slowest, and the crashes."""
+    """The results of a kind: the number of inputs by outcome, the slowest, and the crashes."""
 
     refused: int = 0
     accepted: int = 0
@@ -490,12 +492,12 @@ class Tally:
 
     @property
     def inputs(self) -> int:
-        """All there were."""
+        """The total number of inputs."""
         return self.refused + self.accepted + len(self.crashes)
 
 
 def try_kind(sandbox: Sandbox, kind: Kind, inputs: int, seed: int) -> Tally:
-    """Feed so many changed files of a kind."""
+    """Feed a number of damaged files of a kind."""
     tally = Tally()
     sound = sandbox.sound_bytes(kind)
     for number in range(inputs):
@@ -513,7 +515,7 @@ def try_kind(sandbox: Sandbox, kind: Kind, inputs: int, seed: int) -> Tally:
 
 
 def try_all(kinds: Sequence[Kind], inputs: int, seed: int) -> Iterator[tuple[Kind, Tally]]:
-    """Feed so many changed files, as many of each kind."""
+    """Feed a number of damaged files, equally many of each kind."""
     with tempfile.TemporaryDirectory() as folder:
         sandbox = Sandbox.make(Path(folder))
         for number, kind in enumerate(kinds):
@@ -522,14 +524,20 @@ def try_all(kinds: Sequence[Kind], inputs: int, seed: int) -> Iterator[tuple[Kin
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, feed, print the table; 1 where something crashed."""
+    """Parse the arguments, feed, and print the table; returns 1 if a command crashed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--inputs", type=common.positive, default=20_000, metavar="N", help="in all (%(default)s)"
+        "--inputs",
+        type=common.positive,
+        default=20_000,
+        metavar="N",
+        help="total inputs (%(default)s)",
     )
-    parser.add_argument("--only", metavar="TEXT", default="", help="kinds whose name holds it")
+    parser.add_argument(
+        "--only", metavar="TEXT", default="", help="only kinds with this text in their name"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="%(default)s")
     args = parser.parse_args(argv)
     kinds = [kind for kind in KINDS if args.only in kind.name]
@@ -544,7 +552,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for kind, number, end in crashes[:1000]:
         print(f"{kind.name}, input {number}: {end}", file=sys.stderr)
     columns = ("kind of file", "inputs", "refused", "accepted", "crashed", "slowest")
-    common.print_table(f"{args.inputs:,} files of strangers", columns, rows)
+    common.print_table(f"{args.inputs:,} untrusted files", columns, rows)
     return 1 if crashes else 0
 
 

@@ -1,4 +1,4 @@
-"""Training outlives faults; `tests.stress.faults` strikes runs in processes of their own."""
+"""Training survives faults; `tests.stress.faults` strikes runs in their own processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KILLS = 50
 
 
 @pytest.fixture(scope="module")
-def found() -> faults.Found:
+def found() -> faults.Results:
     return faults.strike_all(KILLS, seed=1)
 
 
@@ -46,7 +46,7 @@ def test_as_many_kills_as_asked_for(found):
 
 
 def test_a_fault_that_loses_a_run_is_counted(monkeypatch, capsys):
-    lost = faults.Found()
+    lost = faults.Results()
     lost.note("bad fault", True, 2)
     lost.note("bad fault", False)
     monkeypatch.setattr(faults, "strike_all", lambda kills, seed: lost)
@@ -71,7 +71,7 @@ def full(*_: Any) -> None:
 
 
 def test_a_full_disk_stops_training_in_words(tmp_path, monkeypatch):
-    """Before the first step where there is nothing yet, and with what to do where there is."""
+    """Without a checkpoint, the message is the error; with a checkpoint, it also gives a remedy."""
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "save_tensors", lambda *_, **__: refuse())
         with pytest.raises(KGToolError) as early:
@@ -98,7 +98,7 @@ def refuse() -> None:
 
 
 class Full:
-    """A file on a disk with room for some bytes more."""
+    """A file on a disk with space for a number of bytes."""
 
     def __init__(self, file: Any, room: int) -> None:
         self.file, self.room = file, room

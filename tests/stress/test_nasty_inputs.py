@@ -1,4 +1,4 @@
-"""Nasty files: each gives the right triples, or an error that names the place and the remedy."""
+"""Nasty files: each gives the right triples, or an error with its place and a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files from strangers, mutated from sound ones, through the commands that read them."""
+"""Untrusted files, made by mutation of valid files, given to the commands that read them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.stress import mutations, strangers
 
 @pytest.mark.slow
 def test_no_file_of_a_stranger_does_harm(capsys):
-    """Each kind a few times: an answer or a clear error, in time, and nothing written elsewhere."""
+    """Each kind a few times: an answer or a clear error, in time, without writing elsewhere."""
     assert strangers.main(["--inputs", "300", "--seed", "3"]) == 0
     out = capsys.readouterr().out
     assert "best.safetensors" in out
@@ -36,7 +36,7 @@ def test_harm_is_seen(tmp_path):
 
 
 def test_a_checkpoint_of_a_stranger_has_its_checksum(tmp_path):
-    """It reads, or is refused for something else; and the same numbers give the same bytes."""
+    """It is read, or refused for another reason; equal random numbers give equal bytes."""
     path = tmp_path / "x.safetensors"
     state = {"epoch": 1, "history": [{"epoch": 1, "valid_mrr": 0.5}]}
     tensors = {f"model.{i}": torch.arange(12.0).reshape(i, -1) for i in range(1, 5)}

@@ -29,8 +29,8 @@ class Tab:
     """A tab that shows one page at a time.
 
     Attributes:
-        requested: the addresses of all that it asked for.
-        complaints: what the console was told, exceptions and refusals by a policy included.
+        requested: the addresses of all requests.
+        complaints: the console's messages, including exceptions and policy violations.
     """
 
     def __init__(self, connection: ClientConnection) -> None:
@@ -40,43 +40,43 @@ class Tab:
         self._sent = 0
 
     def watch(self) -> None:
-        """Note from now on what happens."""
+        """Record events from now on."""
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """The result of a call; events that come before it are noted."""
+        """Call a method and return its result; records the events before the result."""
         self._sent += 1
         self.connection.send(json.dumps({"id": self._sent, "method": method, "params": parameters}))
         while True:
-            told = json.loads(self.connection.recv(timeout=60))
-            if told.get("id") == self._sent:
-                assert "error" not in told, told
-                result: dict[str, Any] = told["result"]
+            message = json.loads(self.connection.recv(timeout=60))
+            if message.get("id") == self._sent:
+                assert "error" not in message, message
+                result: dict[str, Any] = message["result"]
                 return result
-            self._note(told)
+            self._note(message)
 
     def _note(self, event: dict[str, Any]) -> None:
-        method, said = event.get("method"), event.get("params", {})
+        method, params = event.get("method"), event.get("params", {})
         if method == "Network.requestWillBeSent":
-            self.requested.append(said["request"]["url"])
+            self.requested.append(params["request"]["url"])
         elif method == "Runtime.exceptionThrown":
-            self.complaints.append(json.dumps(said["exceptionDetails"])[:500])
+            self.complaints.append(json.dumps(params["exceptionDetails"])[:500])
         elif method == "Log.entryAdded":
-            self.complaints.append(said["entry"]["text"])
+            self.complaints.append(params["entry"]["text"])
         elif method == "Runtime.consoleAPICalled":
-            self.complaints.append(json.dumps(said["args"]))
+            self.complaints.append(json.dumps(params["args"]))
 
     def run(self, script: str) -> Any:
-        """The value of an expression in the page."""
-        told = self.call(
+        """Evaluate an expression in the page."""
+        message = self.call(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
         )
-        assert "exceptionDetails" not in told, told
-        return told["result"].get("value")
+        assert "exceptionDetails" not in message, message
+        return message["result"].get("value")
 
     def until(self, script: str, seconds: float = 30) -> Any:
-        """The value of an expression, once it is true."""
+        """Wait until an expression is true; returns its value."""
         end = time.monotonic() + seconds
         while not (value := self.run(script)):
             assert time.monotonic() < end, (script, self.run("document.body.innerText"))
@@ -84,7 +84,7 @@ class Tab:
         return value
 
     def open(self, address: str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Show a page, in a window of a size."""
+        """Open a page, in a window of a given size."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=False,
@@ -95,7 +95,7 @@ class Tab:
         self.until("location.href !== 'about:blank' && document.readyState === 'complete'")
 
     def type(self, text: str) -> None:
-        """Type into what has the focus."""
+        """Type into the focused element."""
         self.call("Input.insertText", text=text)
 
     def press(self, key: str) -> None:
@@ -109,14 +109,14 @@ class Tab:
             )  # fmt: skip
 
     def picture(self, file: Path) -> None:
-        """Write a .png of the whole page."""
-        told = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        file.write_bytes(base64.b64decode(told["data"]))
+        """Write an image (.png) of the whole page."""
+        message = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        file.write_bytes(base64.b64decode(message["data"]))
 
 
 @contextmanager
 def browser_tab(profile: Path) -> Iterator[Tab]:
-    """A tab of a browser of its own, with a new profile in the folder."""
+    """A tab of a new browser, with a new profile in the folder."""
     assert BROWSER is not None
     process = subprocess.Popen(
         [BROWSER, *FLAGS, f"--user-data-dir={profile}", "about:blank"],

@@ -1,4 +1,4 @@
-"""Random small knowledge graphs, for the tests of triples to queries."""
+"""Small random knowledge graphs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Triple = tuple[int, int, int]
 
 
 def tensor_of(triples: Iterable[Triple]) -> Tensor:
-    """`(n, 3)` int64, also for no triples."""
+    """`(n, 3)` int64, also for an empty list of triples."""
     return torch.tensor(list(triples), dtype=torch.long).view(-1, 3)
 
 
@@ -32,9 +32,10 @@ def edges_of(graph: KnowledgeGraph) -> list[Triple]:
 def random_dataset(
     seed: int, num_entities: int = 12, num_relations: int = 3, num_train: int = 50
 ) -> KGDataset:
-    """Distinct triples with self loops, large groups, a bare entity, and an empty relation.
+    """Distinct triples with self loops, large groups, an isolated entity and an empty relation.
 
-    The last entity has no edge in train, and the last relation but one of three or more has none.
+    The last entity has no edge in train. If there are three relations or more, the last but one has
+    no edge in train.
     """
     draw = random.Random(seed)
     relations = [r for r in range(num_relations) if num_relations < 3 or r != num_relations - 2]

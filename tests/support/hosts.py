@@ -1,8 +1,8 @@
-"""Two hosts of their own names and addresses on this machine, for tests of what a network may do.
+"""Two hosts with their own names and addresses on this machine, for tests over a network.
 
-Each is a set of Linux namespaces (network, name, mounts, processes). They are gone, with all that
-runs in them, when the process that holds them ends, which it does when the tests end, however that
-may be. Nothing of the machine is changed.
+Each is a set of Linux namespaces (network, name, mounts, processes). A process holds them. When it
+ends, the system removes them with everything that runs in them. It ends with the tests, also if
+they crash. The machine itself is not changed.
 """
 
 from __future__ import annotations
@@ -34,28 +34,29 @@ exec cat
 
 @dataclass(frozen=True)
 class Host:
-    """A host, by a process that is there."""
+    """A host, given by a process that runs there."""
 
     pid: int
 
-    def command(self, *words: str | Path) -> list[str]:
-        """The command that does these words there, in the folder of the tests."""
+    def command(self, *arguments: str | Path) -> list[str]:
+        """The command line that runs `arguments` on the host, in the folder of the tests."""
         entered = _enter(self.pid, "user", "net", "uts", "mount", "pid")
-        return [*entered, "env", f"--chdir={ROOT}", *map(str, words)]
+        return [*entered, "env", f"--chdir={ROOT}", *map(str, arguments)]
 
 
 @contextmanager
 def two_hosts(folder: Path) -> Iterator[tuple[Host, Host]]:
-    """The hosts `one` and `two`, for the `with` block; skips the test where none can be made.
+    """The hosts `one` and `two`, in the `with` block; skips the test if they cannot be made.
 
-    As many systems are set up, each knows the other by its address, and itself by a loopback one.
+    As on many systems, the name of the other host has its address, and the own name has a loopback
+    address.
 
     Args:
-        folder: for their lists of names.
+        folder: the folder for the hosts files.
     """
     for tool in ("unshare", "nsenter", "ip", "hostname"):
         if shutil.which(tool, path=_PATH) is None:
-            pytest.skip(f"no {tool}, by which to make hosts")
+            pytest.skip(f"{tool}, which makes the hosts, is not installed")
     near = _host("one", folder, ["unshare", "--map-root-user"])
     with near as one, _host("two", folder, [*_enter(one.pid, "user"), "unshare"]) as two:
         wire = f"ip link add wire type veth peer name wire netns {two.pid}"
@@ -72,19 +73,19 @@ def _host(name: str, folder: Path, unshare: list[str]) -> Iterator[Host]:
     (other,) = ADDRESS.keys() - {name}
     hosts = folder / f"{name}.hosts"
     hosts.write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n{ADDRESS[other]} {other}\n")
-    words = [
+    command = [
         *unshare, "--net", "--uts", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child",
         "sh", "-c", _HOLD, "sh", name, str(hosts),
     ]  # fmt: skip
     with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=_ENVIRONMENT,
     ) as holder:  # fmt: skip
         assert holder.stdin
         assert holder.stdout
         assert holder.stderr
         if holder.stdout.readline() != "there\n":
-            pytest.skip(f"no host can be made: {holder.stderr.read().strip()}")
+            pytest.skip(f"cannot make a host: {holder.stderr.read().strip()}")
         try:
             child = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text()
             yield Host(int(child))
@@ -93,7 +94,7 @@ def _host(name: str, folder: Path, unshare: list[str]) -> Iterator[Host]:
 
 
 def _enter(pid: int, *kinds: str) -> list[str]:
-    """The words before a command that is to run in namespaces of a process."""
+    """The command prefix that runs a command in the namespaces of a process."""
     spaces = [f"--{kind}" for kind in kinds]
     return ["nsenter", "--target", str(pid), "--preserve-credentials", *spaces]
 

@@ -1,4 +1,4 @@
-"""Runs whose pages the tests read, and a reader of pages."""
+"""Runs with pages for the tests, and a parser of pages."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ SECTIONS = (
 
 
 def nasty_ring() -> KGDataset:
-    """The ring, its labels a stranger's."""
+    """The ring, with untrusted labels."""
     data = ring()
     entities = (*NASTY, *data.vocabulary.entities[len(NASTY) :])
-    words = Vocabulary(entities, ("<i>r</i>", "$r^2$", "r_3/" * 20))
-    return KGDataset("ring <b>", None, words, data.train, data.valid, data.test)
+    labels = Vocabulary(entities, ("<i>r</i>", "$r^2$", "r_3/" * 20))
+    return KGDataset("ring <b>", None, labels, data.train, data.valid, data.test)
 
 
 def evaluated(folder: Path, dataset: KGDataset, config: Config) -> Run:
-    """A run in `folder/run` of the data in `folder/data`, trained and evaluated on test."""
+    """A run in `folder/run`, trained and evaluated on test, with its data in `folder/data`."""
     data = write_folder(dataset, folder / "data")
     settings = config.model_copy(update={"data": str(data)})
     run = Run.open(train(settings, _loaded(data), folder / "run", progress=False).path)
@@ -62,12 +62,12 @@ def _loaded(data: Path) -> KGDataset:
 
 
 class Page(HTMLParser):
-    """What a page holds; parsing fails where a tag is closed that is not open.
+    """The content of a page; parsing fails if a closing tag has no opening tag.
 
     Attributes:
-        tags: every tag with its attributes.
+        tags: all tags with their attributes.
         tables: the rows of cells of each table with an `aria-label`.
-        text: all text outside of `style`.
+        text: all text outside `style`.
     """
 
     def __init__(self, html: str) -> None:

@@ -1,5 +1,5 @@
-"""Where the tests find things."""
+"""Paths for the tests."""
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]  # of the repository
+ROOT = Path(__file__).resolve().parents[2]  # the root of the repository

@@ -1,4 +1,4 @@
-"""A small graph, small configurations and table models, for the tests of ranking to CLI."""
+"""A small graph, small configurations, and models that are tables of scores."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor
 from kgtool.config import AllPathsConfig, Config, OnePathConfig, parse_config
 from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 
-STEPS = (1, 2, 5)  # entity i has the relation r to entity i + STEPS[r], around a ring
+STEPS = (1, 2, 5)  # entity i has relation r to entity i + STEPS[r], in a ring
 RING = 24
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A model whose scores stand in a table `(num_entities, relation ids, num_entities)`."""
+    """A model with a table of scores, `(num_entities, relation ids, num_entities)`."""
 
     scores: Tensor
 
@@ -34,7 +34,7 @@ def in_memory(
     num_entities: int,
     num_relations: int = 1,
 ) -> KGDataset:
-    """A data set of ids; its labels are made up, and sort in the order of ids."""
+    """A data set from ids; its labels sort in the order of the ids."""
     entities = tuple(f"e{i:03}" for i in range(num_entities))
     relations = tuple(f"r{i:03}" for i in range(num_relations))
     splits = [torch.tensor(split, dtype=torch.long).view(-1, 3) for split in (train, valid, test)]
@@ -42,7 +42,7 @@ def in_memory(
 
 
 def ring() -> KGDataset:
-    """72 triples with a rule to learn; 8 are valid, 8 are test, and train shows every entity."""
+    """72 triples with a rule; 8 are valid, 8 are test, and train has all entities."""
     triples = torch.tensor(
         [(i, r, (i + step) % RING) for i in range(RING) for r, step in enumerate(STEPS)]
     )
@@ -75,9 +75,9 @@ QUICK = {
 
 
 def tiny_config(*, dim: int = 8, encoder: Any = (), **settings: Any) -> Config:
-    """A configuration whose runs take a fraction of a second: 4 epochs of 4 steps on `ring()`.
+    """A configuration whose runs take less than a second: 4 epochs of 4 steps on `ring()`.
 
-    Settings are of the one-path decoder or of training, whichever has them.
+    Settings belong to the one-path decoder or to training, depending on their names.
     """
     decoder = {"batch_size": 32} | {k: v for k, v in settings.items() if k in ONE_PATH}
     training = QUICK | {k: v for k, v in settings.items() if k not in ONE_PATH}
@@ -95,7 +95,7 @@ def tiny_config(*, dim: int = 8, encoder: Any = (), **settings: Any) -> Config:
 def all_paths_config(
     *, dim: int = 8, encoder: dict[str, Any] | None = None, **settings: Any
 ) -> Config:
-    """As `tiny_config`, of the all-paths decoder: 4 epochs of 4 steps on `ring()` too."""
+    """Like `tiny_config`, with the all-paths decoder: also 4 epochs of 4 steps on `ring()`."""
     decoder = {"steps": 3, "readout": 8, "batch_size": 6, "targets": 2}
     decoder |= {k: v for k, v in settings.items() if k in ALL_PATHS}
     training = QUICK | {k: v for k, v in settings.items() if k not in ALL_PATHS}
@@ -106,7 +106,7 @@ def all_paths_config(
 
 
 def random_config(**training: Any) -> Config:
-    """As `tiny_config`, with everything on that draws random numbers in a step."""
+    """Like `tiny_config`, with all options that draw random numbers in a step."""
     return tiny_config(
         encoder={"edge_dropout": 0.2, "feature_dropout": 0.1},
         path_queries=0.5,

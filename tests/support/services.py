@@ -1,4 +1,4 @@
-"""A run that is served on loopback, and what asks it."""
+"""A run that is served on loopback, and functions that send requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kgtool.service.serving import LOOPBACK, listen, running
 
 @contextmanager
 def served(predictor: Predictor, desk: Desk | None = None) -> Iterator[int]:
-    """Serve it on a free port."""
+    """Serve a run on a free port."""
     desk = desk or Desk()
     with (
         listen("127.0.0.1", 0) as listener,
@@ -31,7 +31,7 @@ def served(predictor: Predictor, desk: Desk | None = None) -> Iterator[int]:
 def reply(
     port: int, path: str, method: str = "GET", host: str | None = None, **query: Any
 ) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of a request."""
+    """Send a request; returns the status, headers and body of the response."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         target = path + (f"?{urlencode(query, errors='surrogatepass')}" if query else "")
@@ -44,29 +44,29 @@ def reply(
 
 
 def found(port: int, path: str, **query: Any) -> Any:
-    """The JSON of a request that succeeds."""
+    """Send a request that must succeed; returns the JSON of the response."""
     status, _, body = reply(port, path, **query)
     assert status == 200, body
     return json.loads(body)
 
 
 def refusal(port: int, path: str, **query: Any) -> tuple[int, str]:
-    """Status and message of a request that does not."""
+    """Send a request that must fail; returns the status and the message."""
     status, headers, body = reply(port, path, **query)
     assert headers["content-type"] == "application/json"
-    told = json.loads(body)
-    assert list(told) == ["message"]
-    return status, told["message"]
+    content = json.loads(body)
+    assert list(content) == ["message"]
+    return status, content["message"]
 
 
 def raw(port: int, sent: bytes) -> bytes:
-    """What the server says to these bytes before it closes, or falls silent."""
-    said = b""
+    """Send bytes; returns the response until the server closes or stops sending."""
+    received = b""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         try:
             connection.sendall(sent)
             while part := connection.recv(1 << 16):
-                said += part
-        except (ConnectionError, TimeoutError):  # closed while we still send
+                received += part
+        except (ConnectionError, TimeoutError):  # the server closed the connection while we sent
             pass
-    return said
+    return received

@@ -1,7 +1,7 @@
-"""What tests/test_hosts.py starts by torchrun: commands of kgtool, one after the other.
+"""Commands of kgtool, one after the other, which test_hosts.py starts with torchrun.
 
-The first time, the process on the host `two` is killed in the middle of the first of them; it may
-never write.
+At the first attempt, the process on host `two` is killed in the middle of the first command. This
+process is never allowed to write.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ def step(self: _Trainer, rows: torch.Tensor) -> float:
 
 
 def refuse(event: str, about: tuple[Any, ...]) -> None:
-    """Let no file be opened for writing beside the configuration, where the runs are."""
+    """Make opening files for writing fail in the configuration's folder, which has the runs."""
     if event == "open" and isinstance(about[0], str | Path) and about[2] & os.O_ACCMODE:
         assert Path(sys.argv[2]).parent not in Path(about[0]).parents, about[0]
 
 
 def halves(triples: torch.Tensor, num_entities: int, parts: int) -> torch.Tensor:
-    """In place of METIS, which may answer otherwise for the next run."""
+    """Replaces METIS, whose result may differ in the next run."""
     return torch.arange(num_entities) % parts
 
 
-def commands(words: list[str]) -> None:
-    """Do the commands that words make, a `+` between two."""
-    while words:
-        end = words.index("+") if "+" in words else len(words)
-        sys.argv[1:] = words[:end]
+def commands(arguments: list[str]) -> None:
+    """Run commands, which a `+` separates."""
+    while arguments:
+        end = arguments.index("+") if "+" in arguments else len(arguments)
+        sys.argv[1:] = arguments[:end]
         try:
             main()
         except SystemExit as ended:
             if ended.code:
                 raise
-        words = words[end + 1 :]
+        arguments = arguments[end + 1 :]
 
 
 if __name__ == "__main__":

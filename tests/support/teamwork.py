@@ -1,4 +1,4 @@
-"""What tests/test_processes.py starts by torchrun: each check runs in all processes at once."""
+"""Checks that test_process_group.py starts with torchrun; each check runs in all processes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def torchrun(
     options: tuple[str, ...] = (),
     meeting: str = "localhost:0",
 ) -> list[str]:
-    """The command that starts so many processes on this machine, to meet others at a place."""
+    """The command that starts processes on this machine, with a rendezvous address."""
     return [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count),
         "--rdzv-backend", "c10d", "--rdzv-endpoint", meeting, *options, "-m",
@@ -86,7 +86,7 @@ def check_shares() -> None:
 
 
 def check_fetching() -> None:
-    """Rows of a table that is spread are those of a whole one, and so are their gradients."""
+    """Rows of a sharded table equal those of a whole table, and so do their gradients."""
     generator = torch.Generator().manual_seed(1)
     owner = torch.randint(process_group.world_size(), (20,), generator=generator)
     shards = Shards.of_owner(owner)
@@ -118,12 +118,12 @@ def check_fetching() -> None:
 
 
 def held_in_turn(num_entities: int) -> Shards:
-    """Entities, each held by the next process."""
+    """A partition that gives each entity to the next process in turn."""
     return Shards.of_owner(in_turn(torch.empty(0), num_entities, process_group.world_size()))
 
 
 def check_draws() -> None:
-    """What is drawn around entities does not depend on who holds which edges."""
+    """Sampled neighbourhoods do not depend on the partition of edges."""
     dataset = random_dataset(5, num_entities=30, num_train=400)
     shards = held_in_turn(30)
     whole = KnowledgeGraph.from_dataset(dataset)
@@ -147,7 +147,7 @@ def check_draws() -> None:
 
 
 def check_spread_ranks() -> None:
-    """Entities that are held apart are ranked as they are in one process, to the bit."""
+    """Ranks of sharded entities equal those of one process, bit for bit."""
     dataset = random_dataset(6, num_entities=70, num_train=500)
     for layers, ties, chunk_size in ((0, False, 7), (0, True, None), (2, False, None)):
         torch.manual_seed(1)
@@ -181,7 +181,7 @@ def check_spread_ranks() -> None:
             assert bool(expected.raw.equal.any()) == ties
         hr = dataset.valid[:5, :2]
         torch.testing.assert_close(several.score_t(hr), one.score_t(hr))
-        if process_group.rank() == 1:  # what one process finds, all are told
+        if process_group.rank() == 1:  # an error in one process must reach all
             several.entities.data[0] = torch.nan
         with pytest.raises(ScoreError):
             evaluate_model(several, dataset, "valid")
@@ -197,10 +197,10 @@ def check_metis(place: Path) -> None:
         process_group.all_gather(shards.is_local(torch.arange(40)).long().unsqueeze(0))
     )
     assert held.sum(0).tolist() == [1] * 40
-    for _ in range(20):  # many edges between few, and loops: METIS may end the process
+    for _ in range(20):  # METIS may abort on dense graphs with loops
         metis(random_dataset(3, num_entities=24, num_train=200).train, 24, 4)
 
-    # What is kept is read again in as many processes; else it is made anew.
+    # A stored partition is read again for the same number of processes; else it is computed anew.
     if process_group.rank() == 0:
         owner = load_tensors(kept)[0]["owner"]
         save_tensors(kept, {"owner": owner.flip(0)}, {"processes": process_group.world_size()})
@@ -227,12 +227,12 @@ def check_metis(place: Path) -> None:
 
 
 def in_turn(triples: Tensor, num_entities: int, parts: int) -> Tensor:
-    """In place of METIS, which may answer otherwise the next time."""
+    """Replaces METIS, whose result may differ the next time."""
     return torch.arange(num_entities) % parts
 
 
 def in_a_row(triples: Tensor, num_entities: int, parts: int) -> Tensor:
-    """As METIS may answer the next time."""
+    """Another possible result of METIS."""
     return in_turn(triples, num_entities, parts).sort().values
 
 
@@ -241,10 +241,10 @@ def weights(run: Run) -> dict[str, Tensor]:
 
 
 def check_training(place: Path) -> None:
-    """Processes end with the same weights, and resume as if they had never been stopped."""
+    """All processes end with the same weights, and a resumed run equals an uninterrupted one."""
     for name, config in CONFIGS.items():
         run = train(config, ring(), place / name, progress=False)
-        process_group.barrier()  # the first has written
+        process_group.barrier()  # the first process has written
         model = run.model(ring())
         for parameter in model.parameters():
             assert torch.equal(process_group.broadcast(parameter.detach().clone()), parameter)
@@ -254,7 +254,7 @@ def check_training(place: Path) -> None:
 
 
 def slowly(path: Path, before: Path) -> Any:
-    """Read a checkpoint when a process that did not wait would have written the next."""
+    """Read a checkpoint so late that a process without a barrier would have written the next."""
     time.sleep(0.5 * (process_group.rank() > 0))
     found = load_either(path, before)
     path.parent.with_suffix(f".read-{process_group.rank()}").touch()
@@ -262,7 +262,7 @@ def slowly(path: Path, before: Path) -> Any:
 
 
 def save_after_all(path: Path, *about: Any, **more: Any) -> None:
-    """Write a checkpoint, which all must have read."""
+    """Write a checkpoint after all processes have read the one before."""
     read = list(path.parent.parent.glob(f"{path.parent.name}.read-*"))
     assert len(read) == process_group.world_size(), read
     save_tensors(path, *about, **more)
@@ -304,7 +304,7 @@ def check_resuming(config: Config, whole: Run, place: Path) -> None:
 
 
 def check_steps(place: Path) -> None:
-    """What all hold stays the same bits, though gradients are clipped, also of rows held apart."""
+    """Replicated weights stay equal bit for bit, with clipped gradients, also of sharded rows."""
     for name, config in CONFIGS.items():
         run = Run(place / name, config, ring().vocabulary)
         one = trainer._Trainer(run, ring(), logging.Logger("none"), progress=False)
@@ -316,7 +316,7 @@ def check_steps(place: Path) -> None:
 
 
 def check_sum_of_models(place: Path) -> None:
-    """Processes choose the weight of another run's scores as one does."""
+    """Several processes choose the same weight for another run's scores as one process."""
     models = [Run.open(place / name).model(ring()).scorer() for name in ("one path", "all paths")]
     found = fit_ensemble(models[0], models[1], ring())
     if process_group.rank() == 0:
@@ -324,7 +324,7 @@ def check_sum_of_models(place: Path) -> None:
 
 
 def check_ranks(place: Path) -> None:
-    """For the same weights, processes find the ranks that one finds, exactly."""
+    """For the same weights, several processes compute exactly the ranks of one process."""
     for name, config in CONFIGS.items():
         run = Run.open(place / name)
         scorer = run.spread_scorer(ring())

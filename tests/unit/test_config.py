@@ -1,4 +1,4 @@
-"""The configuration: every key, every kind of mistake, and the way back to TOML."""
+"""The configuration: every key, every kind of error, and writing TOML."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def failure(tmp_path: Path, text: str = "", *overrides: str) -> str:
 
 
 def leaves(config: BaseModel) -> dict[str, object]:
-    """Value by dotted key."""
+    """The values by dotted key."""
     found: dict[str, object] = {}
     for name in type(config).model_fields:
         value = getattr(config, name)

@@ -35,9 +35,9 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imports_of(source: str) -> set[str]:
-    """The dotted names of all that a module imports, also inside functions.
+    """The dotted names that a module imports, also inside functions.
 
-    `from a import b` gives `a.b` where that is a module of the package, else `a`.
+    `from a import b` gives `a.b` if that is a module of the package, else `a`.
     """
     found = set()
     for node in ast.walk(ast.parse(source)):
@@ -62,7 +62,7 @@ def room(module: str) -> str:
 
 
 def reach(module: str) -> set[str]:
-    """All that a module imports, over any number of steps inside the package."""
+    """All modules that a module imports, directly or indirectly, inside the package."""
     found: set[str] = set()
     ahead = {module}
     while ahead:

@@ -1,4 +1,4 @@
-"""Triples and the index of known answers, held against Python sets and dicts."""
+"""Triples and the index of known answers, compared with Python sets and dicts."""
 
 from __future__ import annotations
 

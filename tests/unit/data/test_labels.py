@@ -1,4 +1,4 @@
-"""Labels as people write them: readable names, inverse relations, paths of labels with slashes."""
+"""Labels in user input: readable names, inverse relations, paths, labels with slashes."""
 
 from __future__ import annotations
 

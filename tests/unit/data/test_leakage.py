@@ -1,4 +1,4 @@
-"""Relations that say the same: found as by loops, one of each kept, told at load."""
+"""Near-duplicate relations: detection, compared with loops; removal; the load report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ triple_sets = st.lists(
 
 
 def slow_duplicates(triples: Collection[Triple], share: float) -> list[Overlap]:
-    """The same as `near_duplicates`, by sets of pairs."""
+    """A slow version of `near_duplicates`, with sets of pairs."""
     pairs = {r: {(h, t) for h, s, t in triples if s == r} for r in range(NUM_RELATIONS)}
     back = {r: {(t, h) for h, t in pairs[r] if h != t} for r in pairs}
     found = {}
@@ -80,7 +80,7 @@ def test_large_ids_do_not_pass_63_bits():
 
 
 def loaded(folder: Path, triples: list[tuple[str, str, str]]) -> LoadReport:
-    """The report of triples dealt out to the splits in turn."""
+    """The load report of triples that go to the splits in turn."""
     for i, split in enumerate(("train", "valid", "test")):
         lines = ["\t".join(triple) + "\n" for triple in triples[i::3]]
         (folder / f"{split}.txt").write_text("".join(lines))

@@ -1,4 +1,4 @@
-"""Splits: every promise of a random split held to loops, time, two graphs, and the folders."""
+"""Splits: random (compared with loops), by time, into two graphs; and their folders."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def holds(triples: list[Triple]) -> set[tuple[str, int]]:
 
 
 def slow_split(triples: list[Triple], valid: float, test: float, seed: int) -> list[int]:
-    """The same as `random_split`, by asking of each group what train would hold without it."""
+    """A slow version of `random_split`: checks, for each group, what train loses without it."""
     groups = sorted({couple(triple) for triple in triples})
     order = np.random.default_rng(seed).permutation(len(groups))
     wanted = {1: max(1, round(valid * len(triples))), 2: max(1, round(test * len(triples)))}
@@ -134,7 +134,7 @@ def test_distinct_rows_are_the_first_ones(triples):
 
 
 def slow_division(triples: list[Triple], share: float, seed: int) -> set[int]:
-    """The same as `divide_entities`, by counting for every entity at every step."""
+    """A slow version of `divide_entities`: counts edges for every entity at every step."""
     there = sorted({entity for head, _, tail in triples for entity in (head, tail)})
     order = [there[i] for i in np.random.default_rng(seed).permutation(len(there))]
     ends = [(head, tail) for head, _, tail in triples if head != tail]

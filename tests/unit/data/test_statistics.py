@@ -1,4 +1,4 @@
-"""Counts of pairs, held against a dictionary."""
+"""Counts of pairs, compared with a dictionary."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Several processes that train and rank as one; what each of them checks is tests/teamwork.py."""
+"""Several processes train and rank together; tests/support/teamwork.py has their checks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the checks of 2 and of 4 processes left their runs."""
+    """The folder with the runs of the checks with 2 and with 4 processes."""
     folder = tmp_path_factory.mktemp("team")
     done = run(torchrun(request.param, "tests.support.teamwork", folder))
     assert done.returncode == 0, done.stderr[-3000:]
@@ -115,7 +115,7 @@ validate_every = 50
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str | Path]:
-    """The words of a command that trains for a while, and its parts."""
+    """The arguments of a command that trains for a while, and its files."""
     config = tmp_path / "run.toml"
     config.write_text(CONFIG.format(epochs=60))
     return [config, "--data", write_folder(ring(), tmp_path / "ring"), "--out", tmp_path / "run"]

@@ -1,4 +1,4 @@
-"""Baselines on graphs worked by hand, against loops and against networkx."""
+"""Baselines, compared with results by hand, loops and networkx."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEEDS = range(4)
 
 
 def every_query(dataset: KGDataset) -> torch.Tensor:
-    """`(q, 2)`: every head with every relation and inverse, shuffled, some twice."""
+    """`(q, 2)`: every head with every relation and inverse, shuffled, with some duplicates."""
     hr = torch.cartesian_prod(
         torch.arange(dataset.num_entities), torch.arange(2 * dataset.num_relations)
     )

@@ -1,4 +1,4 @@
-"""Ranking in blocks of entities, held against loops and against whole rows of scores."""
+"""Ranking in blocks of entities, compared with loops and with whole rows of scores."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ ENTITIES, RELATIONS = 30, 4  # relation ids, inverses counted
 
 @dataclass(frozen=True, eq=False)
 class BlockTable(Table):
-    """A table whose entities are scored in blocks; it notes how many at a time.
+    """A table that scores entities in blocks; it records the size of each block.
 
     Attributes:
-        wobble: added to all scores of a block, times its width: bits that hang on the shape.
+        wobble: this number, times the width of a block, is added to the block's scores. So their
+            bits depend on the shape of blocks.
     """
 
     wobble: float = 0.0
@@ -56,7 +57,7 @@ def few_scores(seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def some_triples(seed: int, count: int = 40) -> Tensor:
-    """`(count, 3)`: of few heads, so that queries recur and have several answers."""
+    """`(count, 3)`: with few heads, so that queries repeat and have several answers."""
     generator = torch.Generator().manual_seed(seed)
     high = torch.tensor([5, RELATIONS, ENTITIES])
     return (torch.rand(count, 3, generator=generator) * high).long()
@@ -71,7 +72,7 @@ def same(one: Ranking, other: Ranking) -> bool:
 
 
 def slow_ranks(scores: Tensor, triples: Tensor, known: Tensor, filtered: bool) -> Ranks:
-    """By loops, in float64."""
+    """A slow version with loops, in float64."""
     answers, found = set(tuples_of(known)), []
     for h, r, t in triples.tolist():
         row = scores[h, r].double().tolist()
@@ -82,7 +83,7 @@ def slow_ranks(scores: Tensor, triples: Tensor, known: Tensor, filtered: bool) -
 
 
 def in_blocks(monkeypatch: pytest.MonkeyPatch, queries: int, width: int) -> None:
-    """Rank so many answers against so many entities at a time, in as small a graph as it is."""
+    """Rank with given sizes of chunks and blocks, also if the graph is small."""
     monkeypatch.setattr(ranking, "ENOUGH_ROWS", 10**9)
     monkeypatch.setattr(ranking, "QUERIES", queries)
     monkeypatch.setattr(ranking, "CHOOSING_QUERIES", queries)
@@ -168,7 +169,7 @@ def test_of_chosen_candidates_only_those_are_looked_at(monkeypatch):
 
 
 def model_of(dataset: KGDataset, dim: int = 24, seed: int = 0) -> Scorer:
-    """States of ordinary values, where every other entity has a twin with its state and bias."""
+    """A model in which entities of the first half have twins with equal state and bias."""
     torch.manual_seed(seed)
     n = dataset.num_entities
     entities, decoder = torch.randn(n, dim), OnePathDecoder(n, dim).eval()

@@ -1,4 +1,4 @@
-"""Platt scaling: the design by hand, the fit against sklearn's own probabilities."""
+"""Platt scaling: the design matrix by hand, the fit compared with sklearn's probabilities."""
 
 from __future__ import annotations
 

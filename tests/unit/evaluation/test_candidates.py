@@ -1,4 +1,4 @@
-"""Ranks among chosen candidates, held against loops, and the sampled against their expectation."""
+"""Ranks among given candidates, compared with loops; sampled ones, with their expectation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.runs import Table, in_memory, ring
 
 @dataclass(frozen=True, eq=False)
 class FromTable:
-    """Candidates from a table by head, relation and answer."""
+    """Candidates from a table, by head, relation and answer."""
 
     table: Tensor
     name: str = "chosen"
@@ -38,7 +38,7 @@ class FromTable:
 
 
 def mask_of(candidates: Candidates, triples: Tensor, known: AnswerIndex, n: int) -> Tensor:
-    """`(len(triples), n)` bool: the candidates that are chosen."""
+    """`(len(triples), n)` bool: the candidates of each triple."""
     chosen = candidates.choose(triples, known, n)
     mask = torch.zeros(len(triples), n, dtype=torch.bool)
     for i, row in enumerate(chosen.row.tolist()):
@@ -49,7 +49,7 @@ def mask_of(candidates: Candidates, triples: Tensor, known: AnswerIndex, n: int)
 
 
 def slow_draws(sampled: Sampled, triples: Tensor, known: AnswerIndex, n: int) -> Tensor:
-    """`mask_of` draws, by a row of all entities a triple: what is drawn is not to change."""
+    """A slow version of `mask_of`, with a row per triple: the draws must not change."""
     mask = torch.zeros(len(triples), n, dtype=torch.bool)
     answers = set(tuples_of(known.triples()))
     for triple, row in zip(triples.tolist(), mask, strict=True):

@@ -1,4 +1,4 @@
-"""Two models' scores added: the weight that ranks valid best, on the command line and in Python."""
+"""Ensembles of two models: the weight with the best MRR on valid; command line and Python."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.runs import all_paths_config, ring, tiny_config, write_folder
 
 
 class Table:
-    """Scores of every (head, relation), at random."""
+    """Random scores for every (head, relation)."""
 
     def __init__(self, dataset: KGDataset, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Metrics of splits: what is pooled, what is filtered, what is counted, and how it is shown."""
+"""Metrics of splits: pooling, filters, counts and printing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def random(dataset: KGDataset, seed: int = 0) -> Table:
 def slow_ranks(
     model: Table, dataset: KGDataset, split: str, side: str, filtered: bool
 ) -> list[float]:
-    """Realistic ranks by loops over the triples themselves, without inverses or indexes."""
+    """Realistic ranks by loops over triples, without inverses or indexes."""
     names = ("train", "valid", "test") if split == "test" else ("train", "valid")
     known = {tuple(t) for name in names for t in dataset.split(name).tolist()}
     ranks = []
@@ -234,7 +234,7 @@ def rendered(found: Evaluation, width: int = 80) -> str:
 
 
 def large(found: Evaluation) -> Evaluation:
-    """The same with the largest numbers that a public benchmark gives."""
+    """The same evaluation with the largest numbers that a public benchmark has."""
     filtered = {
         side: {policy: {**m, "mr": 161_234.5, "mrr": 0.12345} for policy, m in policies.items()}
         for side, policies in found.filtered.items()

@@ -1,4 +1,4 @@
-"""Ranks, held against Python loops, against ranks worked by hand, and against PyKEEN."""
+"""Ranks, compared with Python loops, with ranks by hand, and with PyKEEN."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POLICIES = ("optimistic", "realistic", "pessimistic")
 
 
 class Case:
-    """A table of few distinct scores, triples to rank, and what is known."""
+    """A table with few distinct scores, triples to rank, and known triples."""
 
     def __init__(self, scores: Tensor, triples: list[Triple], known: set[Triple]) -> None:
         self.scores, self.triples, self.known = scores, triples, known
@@ -271,10 +271,10 @@ def test_metrics_are_pykeens(case):
 @settings(max_examples=50, deadline=None)
 @given(case=cases())
 def test_ranks_are_libkges(case):
-    """LibKGE's evaluator, transcribed: ranks from 0, `num_ties` with the answer itself.
+    """A transcription of LibKGE's evaluator: ranks from 0; `num_ties` includes the answer.
 
-    `EntityRankingJob._get_ranks_and_num_ties` and `_get_ranks`, with what is filtered set to minus
-    infinity. Its default, `rounded_mean_rank`, is the realistic rank rounded up.
+    It follows `EntityRankingJob._get_ranks_and_num_ties` and `_get_ranks`, with filtered scores set
+    to minus infinity. LibKGE's default, `rounded_mean_rank`, is the realistic rank, rounded up.
     """
     filtered = case.ranks()[0]
     for i, (head, relation, tail) in enumerate(case.triples):

@@ -1,4 +1,4 @@
-"""The exported embeddings, each form read back by its own consumer."""
+"""The exported embeddings; the tool of each format reads them back."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def read_tsv(folder: Path) -> Read:
 
 
 class Projector:
-    """TensorBoard's own plugin, asked as its page asks it."""
+    """TensorBoard's projector plugin, with the requests of its page."""
 
     def __init__(self, folder: Path) -> None:
         multiplexer = EventMultiplexer().AddRunsFromDirectory(str(folder))
@@ -78,7 +78,7 @@ class Projector:
         return data
 
     def read(self) -> tuple[list[list[str]], np.ndarray]:
-        """The rows of the metadata, header first, and the vectors."""
+        """Read the rows of the metadata, header first, and the vectors."""
         assert json.loads(self.get("/runs")) == ["."]
         (found,) = json.loads(self.get("/info", run="."))["embeddings"]
         shape, name = found["tensorShape"], found["tensorName"]
@@ -98,7 +98,7 @@ def read_projector(folder: Path) -> Read:
 
 
 def read_word2vec(path: Path) -> tuple[list[str], np.ndarray]:
-    """Words and `(count, dim)` float32 vectors, fields parted by single spaces."""
+    """Words and `(count, dim)` float32 vectors; single spaces separate fields."""
     head, *lines = path.read_text(encoding="utf-8").split("\n")
     assert lines.pop() == ""
     count, dim = map(int, head.split(" "))
@@ -175,7 +175,7 @@ def bits(vectors: np.ndarray | torch.Tensor) -> list[list[int]]:
 
 
 def hard_floats(rows: int, dim: int, seed: int = 0) -> torch.Tensor:
-    """`(rows, dim)` float32 of every finite bit pattern alike, the edges of the range in front."""
+    """`(rows, dim)` float32: random finite bit patterns; the first are the limits of the range."""
     patterns = np.random.default_rng(seed).integers(0, 2**32, 2 * rows * dim, dtype=np.uint32)
     floats = patterns.view(np.float32)
     info = np.finfo(np.float32)
@@ -191,7 +191,7 @@ def vocabulary() -> Vocabulary:
 
 
 def same(read: Read, vocabulary: Vocabulary, entities: torch.Tensor, relations: torch.Tensor):
-    """Assert that labels and vectors are those exported, bit by bit."""
+    """Assert that labels and vectors equal the exported ones, bit for bit."""
     count = len(vocabulary.relations)
     vectors = (entities, relations[:count], relations[count:])
     names = (vocabulary.entities, vocabulary.relations, vocabulary.relations)
@@ -359,7 +359,7 @@ CLOSE = st.text(st.sampled_from(" _a2\u2028\x1f"), max_size=4)
 
 
 def loadable(text: str) -> str:
-    """A label that files of triples can hold: not blank, without byte order marks."""
+    """A label that triple files can contain: not blank, without byte order marks."""
     text = text.replace("\ufeff", "")
     return text if text.strip() else text + "x"
 

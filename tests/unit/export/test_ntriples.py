@@ -41,7 +41,7 @@ def written(rows: list[Prediction]) -> bytes:
 
 
 def read(data: bytes) -> list[Prediction]:
-    """The predictions in the order of their nodes, by a parser of N-Triples."""
+    """Parse N-Triples; returns the predictions in the order of their nodes."""
     nodes: dict[BlankNode, dict[str, NamedNode | BlankNode | Literal]] = {}
     for quad in parse(data, RdfFormat.N_TRIPLES):
         assert isinstance(quad.subject, BlankNode)
@@ -147,7 +147,7 @@ def test_two_labels_are_two_terms(labels):
 
 
 def test_a_store_holds_no_predicted_triple_but_can_state_the_sure_ones(tmp_path):
-    """The SPARQL is the docstring's."""
+    """The SPARQL query is the one in the module's docstring."""
     path = tmp_path / "new" / "predictions.nt"
     write_predictions(path, ROWS)
     store = Store()

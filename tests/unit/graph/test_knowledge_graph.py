@@ -1,4 +1,4 @@
-"""The heterograph and the knowledge graph, held against sets of triples."""
+"""The heterograph and the knowledge graph, compared with sets of triples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explanations: paths add up to the gradient, and the path that a rule takes is found."""
+"""Explanations: paths add up to the gradient, and the path of a rule is found."""
 
 from __future__ import annotations
 

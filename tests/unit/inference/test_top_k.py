@@ -1,4 +1,4 @@
-"""Answers by loops, probabilities that tell, the likeliest triples of a graph, by hand."""
+"""Answers by loops, calibrated probabilities, and the most probable triples by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def random(dataset: KGDataset, seed: int = 0) -> Table:
 
 
 def oracle(dataset: KGDataset, *splits: torch.Tensor) -> Table:
-    """Scores high what some splits hold, either way round."""
+    """A scorer with high scores for the triples of given splits and their inverses."""
     model = random(dataset)
     for h, r, t in with_inverses(torch.cat(splits), dataset.num_relations).tolist():
         model.scores[h, r, t] += 8

@@ -1,4 +1,4 @@
-"""Next steps and routes, held against scoring every step and enumerating every path."""
+"""Next steps and routes, compared with scoring every step and enumerating every path."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def graph() -> KnowledgeGraph:
 
 @torch.no_grad()
 def every_route(slow: Slow, head: int, tail: int | None) -> dict[tuple[int, ...], float]:
-    """P of every path of at most `LONGEST` steps."""
+    """The probability of every path of at most `LONGEST` steps."""
     return {
         path: float(slow.path(head, path, tail).prod())
         for length in range(1, LONGEST + 1)

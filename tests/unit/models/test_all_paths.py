@@ -1,4 +1,4 @@
-"""All paths at once: against torch's cell along a chain, and its definition edge by edge."""
+"""The all-paths model, compared with torch's cell on a chain, and with its definition."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
 def make_decoder(dataset: KGDataset, steps: int = 3, dim: int = DIM) -> AllPathsDecoder:
-    """With every parameter at random, in float64."""
+    """A decoder with random parameters, in float64."""
     decoder = AllPathsDecoder(dataset.num_relations, dim, steps, readout=5).double()
     with torch.no_grad():
         for parameter in decoder.parameters():
@@ -35,7 +35,7 @@ def make_decoder(dataset: KGDataset, steps: int = 3, dim: int = DIM) -> AllPaths
 
 
 def torch_cell(decoder: AllPathsDecoder) -> torch.nn.GRUCell:
-    """torch's cell with the decoder's weights: its gates stand in the order r, z, n."""
+    """torch's cell with the decoder's weights; torch orders the gates r, z, n."""
     d = decoder.dim
     cell = torch.nn.GRUCell(2 * d, d).double()
     z, r, n = decoder.messages_in.t().split(d)
@@ -54,7 +54,7 @@ def torch_cell(decoder: AllPathsDecoder) -> torch.nn.GRUCell:
 
 
 def summary(messages: list[Tensor], scaler: Tensor) -> Tensor:
-    """Mean and deviation of messages, scaled by their number and normalised together."""
+    """Mean and deviation of messages, scaled by their number, and normalised together."""
     stacked = torch.stack(messages or [torch.zeros_like(scaler[0])])
     mean = stacked.mean(0)
     variance = (stacked.square().mean(0) - mean.square()).clamp(min=LEAST_VARIANCE)
@@ -65,7 +65,7 @@ def summary(messages: list[Tensor], scaler: Tensor) -> Tensor:
 def by_definition(
     decoder: AllPathsDecoder, edges: list[tuple[int, int, int]], head: int
 ) -> dict[int, Tensor]:
-    """The last state of every entity that paths reach, edge by edge."""
+    """The last state of every reached entity, computed edge by edge."""
     cell = torch_cell(decoder)
     incoming = defaultdict(list)
     for source, relation, tail in edges:
@@ -92,7 +92,7 @@ def in_edges(graph: KnowledgeGraph, heads: Tensor) -> list[list[int]]:
 
 
 def hide(graph: KnowledgeGraph, heads: Tensor) -> tuple[Tensor, list[set[int]]]:
-    """A third of each head's in-edges hidden with their inverses: the mask, and edges by head."""
+    """Exclude a third of each head's in-edges and their inverses: the mask, and edges by head."""
     masks, gone = [], []
     for edges in in_edges(graph, heads):
         chosen = {e for e in edges if torch.rand(()) < 0.33}
@@ -194,7 +194,7 @@ def test_a_hidden_edge_is_an_edge_that_is_not_there():
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("kind", ["edge", "pair"])
 def test_targets_do_not_show_in_their_own_pass(kind, dropout):
-    """Flipping the presence of any target edge changes no state, so no score."""
+    """Adding or removing a target edge does not change a state or a score."""
     torch.manual_seed(1)
     dataset = random_dataset(2)
     whole = KnowledgeGraph.from_dataset(dataset)

@@ -1,4 +1,4 @@
-"""Passes in torch's operations: the kernels' numbers, on the CPU and, where there is one, a GPU."""
+"""Passes in torch's operations, compared with the kernels, on the CPU and on a GPU if any."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that
 
 
 def gradients(function: Callable[..., Tensor], tensors: list[Tensor]) -> list[Tensor]:
-    """The value and the gradients to the tensors, of a sum with weights at random."""
+    """The value of a randomly weighted sum, and its gradients to the tensors."""
     leaves = [t.detach().clone().requires_grad_() for t in tensors]
     value = function(*leaves)
     weight = torch.rand(value.shape, generator=torch.Generator().manual_seed(0)).to(value)

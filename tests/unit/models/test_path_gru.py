@@ -1,4 +1,4 @@
-"""The GRU decoder, held against torch's GRUCell one query at a time, and every scoring route."""
+"""The GRU decoder, compared with torch's GRUCell query by query; all scoring routes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Case:
         return self.decoder(self.head, path, self.length, self.entities, self.relations)
 
     def slow(self) -> Tensor:
-        """Each query alone, by a cell of its own under the same weights."""
+        """A slow version: each query alone, with a GRUCell of the same weights."""
         cell = nn.GRUCell(DIM, DIM).double()
         cell.load_state_dict(self.decoder.cell.state_dict())
         self.slow_cell = cell

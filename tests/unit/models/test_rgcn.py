@@ -1,4 +1,4 @@
-"""The R-GCN encoder, held against a loop over edges and against DGL's RelGraphConv."""
+"""The R-GCN encoder, compared with a loop over edges and with DGL's RelGraphConv."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def graph(dataset: KGDataset) -> KnowledgeGraph:
 
 @pytest.fixture
 def kept(graph: KnowledgeGraph) -> Tensor:
-    """About two thirds of the edges, and none of the first group."""
+    """A mask with about two thirds of the edges, and without the first group."""
     mask = torch.rand(graph.num_edges, generator=torch.Generator().manual_seed(4)) < 0.7
     mask[graph.group == 0] = False
     return mask
@@ -48,7 +48,7 @@ def make_layer(
 
 
 def make_encoder(dataset: KGDataset, **options: Any) -> RGCNEncoder:
-    """Two layers in double precision, away from the initial values of norms and maps."""
+    """Two layers in double precision, with changed initial values of norms and maps."""
     torch.manual_seed(6)
     settings = {"num_layers": 2, "num_parts": 3} | options
     encoder = RGCNEncoder(dataset.num_entities, dataset.num_relations, 6, **settings)
@@ -68,7 +68,7 @@ def matrix(layer: RGCNLayer, relation: int) -> Tensor:
 
 
 def slow_layer(layer: RGCNLayer, h: Tensor, graph: KnowledgeGraph, kept: Tensor | None) -> Tensor:
-    """`h_v' = Σ_r Σ_{u ∈ N_r(v)} 1/c_{v,r} · h_u W_r + h_v W_0`, a neighbour at a time."""
+    """`h_v' = Σ_r Σ_{u ∈ N_r(v)} 1/c_{v,r} · h_u W_r + h_v W_0`, neighbour by neighbour."""
     edges = [edge for i, edge in enumerate(edges_of(graph)) if kept is None or kept[i]]
     out = []
     for v in range(graph.num_entities):

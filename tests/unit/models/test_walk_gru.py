@@ -1,4 +1,4 @@
-"""Walks read step by step, held against torch's GRUCell a walk at a time, and probabilities."""
+"""The GRU over walks, compared with torch's GRUCell walk by walk; its probabilities."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ R, DIM, MAX_LENGTH = 6, 5, 3
 def make_reader(
     seed: int = 0, num_entities: int = 12, num_relation_ids: int = R, **dropout: Any
 ) -> WalkReader:
-    """A reader at random, in double precision, as a trained one is: in evaluation mode."""
+    """A model with random weights, in double precision and in evaluation mode."""
     torch.manual_seed(seed)
     readout = WalkReadout(num_relation_ids, DIM)
     decoder = OnePathDecoder(num_entities, DIM, **dropout, walks=readout).double().eval()
@@ -42,7 +42,7 @@ def some_walks(count: int = 9) -> Walks:
 
 
 class Slow:
-    """The formulas of the module, a walk and a step at a time."""
+    """The formulas of the module, walk by walk and step by step."""
 
     def __init__(self, reader: WalkReader) -> None:
         self.entities, self.relations = reader.entities, reader.relations
@@ -86,7 +86,7 @@ class Slow:
         return odds / odds.sum()
 
     def path(self, head: int, relations: tuple[int, ...], tail: int | None = None) -> Tensor:
-        """P of each step and of the end."""
+        """The probability of each step, and of the end."""
         state, found = self.entities[head], []
         for i, relation in enumerate((*relations, self.readout.steps.out_features - 1)):
             found.append(self.of_step(state, i == 0, tail)[relation])
@@ -95,7 +95,7 @@ class Slow:
         return torch.stack(found)
 
     def walk(self, entities: list[int], relations: list[int]) -> tuple[list[Tensor], list[Tensor]]:
-        """P of each step's relation, and of its entity."""
+        """The probabilities of each step's relation and entity."""
         state, first, second = self.entities[entities[0]], [], []
         for relation, entity in zip(relations, entities[1:], strict=True):
             first.append(self.of_relation(state)[relation])

@@ -1,4 +1,4 @@
-"""The hand-written operations, held against loops, dense autograd and finite differences."""
+"""The compiled operations, compared with loops, dense autograd and finite differences."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NUM_TYPES = 4
 
 
 class Edges:
-    """Random edges from `sources` to `destinations` nodes, some of scale 0, and inputs to fit."""
+    """Random edges from `sources` to `destinations` nodes, some of scale 0, and their inputs."""
 
     def __init__(self, seed: int, sources: int, destinations: int, count: int) -> None:
         torch.manual_seed(seed)
@@ -258,7 +258,7 @@ def test_csc_chunks_cover_every_node_once() -> None:
 def loss_inputs(
     num_queries: int, num_entities: int = 7, dims: int = 3
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
-    """Queries, entities and bias with gradients; positions and tails of 1 to all answers."""
+    """Queries, entities and bias with gradients; queries have from one to all answers."""
     torch.manual_seed(num_queries)
     wanted = torch.rand(num_queries, num_entities) < 0.3
     wanted[torch.arange(num_queries), torch.randint(num_entities, (num_queries,))] = True
@@ -280,7 +280,7 @@ def dense_loss(
     targets: Targets,
     smoothing: float,
 ) -> Tensor:
-    """The loss written from its definition, one target distribution at a time."""
+    """The loss by its definition, one target distribution at a time."""
     queries, entities, bias = floats
     num_entities = len(entities)
     losses = []

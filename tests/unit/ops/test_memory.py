@@ -1,4 +1,4 @@
-"""Data sets from what a notebook holds."""
+"""Data sets from Python objects in a notebook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows in order, and edges looked up, against Python's sort and a dictionary."""
+"""Sorted rows and edge look-up, compared with Python's sort and a dictionary."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_id_out_of_range_is_refused(bad: int) -> None:
 def test_edges_are_found_where_they_are(
     edges: list[tuple[int, ...]], others: list[tuple[int, ...]]
 ) -> None:
-    """Edges are heads, relations and tails here; an id out of range is of none."""
+    """Edges are (head, relation, tail) here; an id out of range is not an edge."""
     edges = sorted(set(edges), key=lambda edge: edge[::-1])
     place = {edge: i for i, edge in enumerate(edges)}
     asked = edges[::-1] + others

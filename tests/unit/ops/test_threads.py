@@ -1,4 +1,4 @@
-"""Work in threads: in order, with the caller's settings, and whole when a part fails."""
+"""Work in threads: results in order, the caller's settings, and correct after a failure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_each_part_has_one_thread_and_the_callers_settings(threads):
 
 
 def test_parts_run_side_by_side(threads):
-    """Each of three parts waits for the two others; alone in its thread, none would end."""
+    """Each of three parts waits for the two others; run one after another, none would end."""
     if threads == 1:
         assert in_threads(lambda _: threading.get_ident(), range(3)) == [threading.get_ident()] * 3
         return

@@ -1,4 +1,4 @@
-"""The report of a run: whole, safe, and with the numbers of the files."""
+"""The report of a run: complete, safe, and with the numbers of the files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def pages(one_path: Run, all_paths: Run) -> dict[str, str]:
 
 @pytest.fixture
 def copy(one_path: Run, tmp_path: Path) -> Path:
-    """The run's folder, to change."""
+    """A copy of the run's folder that tests may change."""
     return Path(shutil.copytree(one_path.path, tmp_path / "run"))
 
 

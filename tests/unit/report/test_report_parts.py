@@ -1,4 +1,4 @@
-"""The parts of the report, held against loops and worked examples."""
+"""The parts of the report, compared with loops and with examples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.runs import in_memory
 
 
 def slow_count_rank(train: list[tuple[int, int, int]], n: int, r: int, answer: int) -> float:
-    """As `count_ranks`, of one query; `train` holds inverses."""
+    """Like `count_ranks`, for one query; `train` has inverses."""
     count = Counter(t for _, relation, t in train if relation == r)
     above = sum(count[e] > count[answer] for e in range(n))
     level = sum(count[e] == count[answer] for e in range(n))  # the answer included

@@ -1,4 +1,4 @@
-"""Run folders: begun once, opened as they were written, refused when they are damaged."""
+"""Run folders: begun once, opened as they were written, refused if they are damaged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ODD = (
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, with its data beside it; tests that change it copy it."""
+    """A finished run, with its data next to it; tests that change the run copy it."""
     place = tmp_path_factory.mktemp("finished")
     folder = write_folder(ring(), place / "ring")
     train(tiny_config(epochs=2), load_dataset(folder), place / "run", progress=False)

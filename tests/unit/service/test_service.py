@@ -1,4 +1,4 @@
-"""The service: its answers are the notebook's, nothing that is asked breaks it, it only reads."""
+"""The service: the same answers as in Python; no request breaks it; it only reads."""
 
 from __future__ import annotations
 
@@ -331,7 +331,7 @@ def test_hostile_bytes(port):
 
 
 def _texts(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Values of a parameter, and some that are none."""
+    """Valid and invalid values of a parameter."""
     kind = schema["type"]
     if kind == "integer":
         low, high = schema["minimum"], schema["maximum"]
@@ -361,7 +361,7 @@ def test_the_document_is_complete(port):
 
 
 def check(value: Any, schema: dict[str, Any], whole: dict[str, Any]) -> None:
-    """That a value is what the document says, and holds nothing else."""
+    """Check a value against the API document; extra keys are errors."""
     if "$ref" in schema:
         check(value, whole["components"]["schemas"][schema["$ref"].split("/")[-1]], whole)
     elif "anyOf" in schema:
@@ -386,7 +386,7 @@ def check(value: Any, schema: dict[str, Any], whole: dict[str, Any]) -> None:
 @settings(max_examples=300)
 @given(st.data())
 def test_no_question_breaks_it(port, one_path_port, data):
-    """Random requests by the document: the status is one it names, the body what it says."""
+    """Random requests: status and body are as in the API document."""
     at = data.draw(st.sampled_from([port, one_path_port]))
     document = DOCUMENTS.setdefault(at, found(at, "/openapi.json"))
     path = data.draw(st.sampled_from(sorted(document["paths"])))
@@ -406,7 +406,7 @@ DOCUMENTS: dict[int, Any] = {}
 
 
 def peak() -> int:
-    """The most bytes that this process has held."""
+    """The peak memory of this process, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or refused, and never code."""
+"""Checkpoints: complete or refused, and never code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STATE = {"epoch": 3, "loss": 1 / 3, "history": [{"mrr": 0.1, "labels": 'é "\u20
 
 
 class Trap:
-    """Unpickled, it leaves a file."""
+    """Writes a file if it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -88,7 +88,7 @@ def test_a_damaged_header(tmp_path):
 
 
 def test_every_byte_counts(tmp_path):
-    """Of a file of each width of number: one that changes is seen."""
+    """A change of any byte is detected, for each width of numbers."""
     path = tmp_path / "x.safetensors"
     save_tensors(path, TENSORS, STATE)
     whole = path.read_bytes()
@@ -107,7 +107,7 @@ def test_every_byte_counts(tmp_path):
 
 
 def test_files_without_a_checksum_are_read(tmp_path):
-    """As they were written before there were any."""
+    """Older files have no checksum."""
     path = tmp_path / "x.safetensors"
     tensors = {name: tensor.contiguous() for name, tensor in TENSORS.items()}
     save_file(tensors, path, {"state": json.dumps(STATE)})

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and the JSON of a run."""
+"""Files that are complete or absent, and the JSON files of a run."""
 
 import errno
 import json
@@ -20,7 +20,7 @@ from kgtool.storage.files import (
 
 
 def only(folder: Path, *names: str) -> bool:
-    """Whether the folder holds these files and no other, hidden ones included."""
+    """Whether the folder has exactly these files, including hidden ones."""
     return sorted(path.name for path in folder.iterdir()) == sorted(names)
 
 

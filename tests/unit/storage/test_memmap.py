@@ -1,4 +1,4 @@
-"""Tables larger than the memory: training is the same, and their files leave nothing."""
+"""Tables larger than memory: training is the same, and their files are removed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ON_LINUX = sys.platform.startswith("linux")
 
 
 def mapping_of(tensor: torch.Tensor) -> tuple[str, list[str]]:
-    """The file that is mapped to where a tensor is, and what is expected; see proc(5), smaps."""
+    """The file that is mapped at a tensor's address, and its flags; see proc(5), smaps."""
     place = None
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if span := re.match("([0-9a-f]+)-([0-9a-f]+) ", line):
@@ -45,7 +45,7 @@ def mapping_of(tensor: torch.Tensor) -> tuple[str, list[str]]:
 
 @pytest.fixture
 def small_memory(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """A machine for which the tables of `DRAWN` are large; what was mapped on it."""
+    """Simulate a machine with too little memory for `DRAWN`'s tables; the mapped files."""
     seen = []
 
     def noted(folder: Path, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

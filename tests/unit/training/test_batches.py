@@ -1,4 +1,4 @@
-"""Training queries, held against sets of triples and against walking the graph."""
+"""Training queries, compared with sets of triples and with walks on the graph."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_epoch_order_is_a_permutation_by_seed_and_epoch() -> None:
 
 
 def ends(graph: KnowledgeGraph, head: int, path: list[int]) -> set[int]:
-    """The entities at the end of a path, by following every edge of each relation."""
+    """The entities at the end of a path, found by following every edge of each relation."""
     reached = {head}
     for relation in path:
         reached = {t for h, r, t in edges_of(graph) if r == relation and h in reached}
@@ -202,7 +202,7 @@ def test_walks_through_edges_take_one_of_them_anywhere() -> None:
 
 
 def test_walks_conditioned_on_an_edge_are_walks_through_it() -> None:
-    """Drawn from the middle, both ways, a walk is as likely as among all that have the edge."""
+    """A walk from the edge in both directions has its probability given that it has the edge."""
     graph = KnowledgeGraph.from_dataset(in_memory(
         [(0, 0, 1), (1, 0, 2), (1, 0, 3), (3, 0, 4), (3, 0, 0)], [], [], num_entities=5
     ))  # fmt: skip

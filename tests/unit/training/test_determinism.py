@@ -1,4 +1,4 @@
-"""One seed and one number of threads give the same bits, also in steps that threads share."""
+"""Equal seeds and numbers of threads give equal bits, also if threads share a step."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_steps_give_the_same_bits_again(config):
 
 
 def test_no_gradient_is_added_up_in_the_order_of_threads(config):
-    """As that of `x[rows]` is, of rows that come twice; `index_select` keeps their order."""
+    """`x[rows]` adds gradients of repeated rows in any order; `index_select` has a fixed order."""
     updater = Updater(config, random_dataset(1, num_entities=300, num_train=2000))
     updater.model.train()
     rows = updater._batches(updater.objective.order(config.seed, 0))[0]

@@ -1,7 +1,7 @@
 """Golden numbers: the losses of the first steps and the ranks of every kind of model.
 
-They were written down before the rooms of the package were laid out anew. A change that moves them
-changes what is computed; a change that is meant to writes them anew:
+They were recorded before the modules of the package were moved. A change of these numbers is a
+change of the computation. If it is intended, write the numbers anew:
 
     python -m tests.unit.training.test_golden
 """

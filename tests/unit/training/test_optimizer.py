@@ -1,4 +1,4 @@
-"""The rate of each parameter."""
+"""The learning rate of each parameter."""
 
 from __future__ import annotations
 

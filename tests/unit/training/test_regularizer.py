@@ -1,4 +1,4 @@
-"""DURA against its sum over triples."""
+"""DURA, compared with a sum over triples."""
 
 from __future__ import annotations
 

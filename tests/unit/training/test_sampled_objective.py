@@ -1,4 +1,4 @@
-"""Training by a few entities a step: what is drawn, what it stands for, and what it touches."""
+"""Training with sampled entities: the samples, their weights, and the rows they change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def graph() -> KnowledgeGraph:
 
 
 def group_sizes(graph: KnowledgeGraph, hidden: set[int]) -> Counter[tuple[int, int]]:
-    """c_{v,r} without hidden edges."""
+    """c_{v,r} without excluded edges."""
     edges = edges_of(graph)
     return Counter((v, r) for e, (_, r, v) in enumerate(edges) if e not in hidden)
 
@@ -229,7 +229,7 @@ def test_a_step_whose_draws_are_all_known_answers_has_gradients():
 
 
 class Products(TorchDispatchMode):
-    """Notes the shapes of all matrix products, backward too."""
+    """Records the shapes of all matrix products, also in the backward pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -242,7 +242,7 @@ class Products(TorchDispatchMode):
 
 
 def test_steps_make_products_of_few_shapes():
-    """Each new one is compiled and kept: memory would grow with the number of steps."""
+    """Each new shape is compiled and cached: memory would grow with the number of steps."""
     dataset = random_dataset(1, num_entities=500, num_train=1500)
     model, made = sampled(dataset, negatives=300, encoder={"layers": 1, "fanout": 2}, dura=0.1)
     parameters = list(model.parameters())

@@ -1,4 +1,4 @@
-"""Training: the same numbers however it is stopped, nothing of test in them, and it learns."""
+"""Training: it learns; interruptions do not change results; test triples are not used."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def weights(run: Run, name: str) -> dict[str, bytes]:
 
 
 def history(run: Run) -> pd.DataFrame:
-    """The history, but for the time it took."""
+    """The history without its times."""
     table = pd.read_csv(run.path / HISTORY, sep="\t", dtype=str)
     return table.drop(columns="seconds").map(float)  # to the last bit
 
 
 def assert_same(left: Run, right: Run) -> None:
-    """Bit for bit."""
+    """Assert that two runs are equal bit for bit."""
     for name in (BEST, LAST):
         assert weights(left, name) == weights(right, name)
     pd.testing.assert_frame_equal(history(left), history(right), check_exact=True)
@@ -65,7 +65,7 @@ def assert_same(left: Run, right: Run) -> None:
 
 
 def before_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[Any], None]) -> None:
-    """Do something as a step, counted from 1, begins."""
+    """Call a function at the beginning of a step, counted from 1."""
     original = trainer._Trainer._step
 
     def step(self: Any, rows: Tensor) -> float:
@@ -81,7 +81,7 @@ def interrupt(*_: object) -> None:
 
 
 def killed(config: Config, out: Path, step: int) -> None:
-    """A run that ends as a step begins, without a word."""
+    """A run that ends at the beginning of a step, without saving anything."""
 
     def kill(_: Any) -> None:
         raise MemoryError
@@ -95,7 +95,7 @@ def killed(config: Config, out: Path, step: int) -> None:
 def stop_and_go_on(
     config: Config, out: Path, step: int, sent: signal.Signals = signal.SIGINT
 ) -> Run:
-    """Interrupt a run in a step, then resume it with other random numbers about."""
+    """Interrupt a run in a step, then resume it with another global random state."""
     with pytest.MonkeyPatch.context() as patch:
         before_step(patch, step, lambda _: os.kill(os.getpid(), sent))
         with pytest.raises(Interrupted):
@@ -107,7 +107,7 @@ def stop_and_go_on(
 
 @pytest.fixture(scope="module")
 def steady(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
-    """A run that was never stopped, by optimiser."""
+    """An uninterrupted run, by optimiser."""
     runs: dict[str, Run] = {}
 
     def run(optimizer: str) -> Run:
@@ -248,7 +248,7 @@ def test_a_damaged_last_checkpoint_is_refused_where_there_is_none_before(tmp_pat
 
 
 def change(path: Path) -> None:
-    """Turn over a bit in the middle of a file."""
+    """Flip a bit in the middle of a file."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -283,7 +283,7 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(steady, tmp_path,
     ],
 )  # fmt: skip
 def test_a_checkpoint_whose_history_is_none_is_refused(tmp_path, row):
-    """Its checksum is right: it is a stranger's."""
+    """The checkpoint's checksum is right: it is an untrusted file."""
     config = tiny_config(epochs=1)
     run = fit(config, tmp_path / "run")
     tensors, state = load_tensors(run.path / LAST)
@@ -478,7 +478,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(monkeypatch, tmp_path
 
 
 def with_valid_mrrs(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
-    """Let the validations find these, one after another."""
+    """Make the validations return these values, one after another."""
     coming = iter(values)
 
     def found(*args: Any) -> Any:
@@ -697,7 +697,7 @@ def test_all_paths_train_and_resume(tmp_path, hide, dropout):
 @pytest.mark.parametrize("edges_a_part", [1, 1 << 21])
 @pytest.mark.parametrize("make", [all_paths_config, tiny_config])
 def test_a_step_is_the_optimisers_on_the_mean_loss(tmp_path, monkeypatch, make, edges_a_part):
-    """Whatever the number of parts, and however their gradients lie in memory."""
+    """For any number of parts, and for any memory layout of their gradients."""
     monkeypatch.setattr("kgtool.models.all_paths.LEAST_EDGES", edges_a_part)
     monkeypatch.setattr("kgtool.models.all_paths.MOST_EDGES", edges_a_part)
     dataset, config = ring(), make(optimizer="adamw", decay="none", warmup_steps=1)

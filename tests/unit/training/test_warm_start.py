@@ -1,4 +1,4 @@
-"""Extended runs and runs begun from others: the same model over more triples, nothing lost."""
+"""Extended runs, and runs that start from others: the same model over more triples."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ NEW = "new\tr000\te001\ne003\tr001\tnew\na new one\tr002\tnew\n"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
-    """A trained run of each kind, its data beside it; not to be changed."""
+    """A trained run of each kind, with its data next to it; tests must not change it."""
     place = tmp_path_factory.mktemp("runs")
     data = load_dataset(write_folder(ring(), place / "ring"))
     made: dict[str, Run] = {}
@@ -143,7 +143,7 @@ def test_labels_that_no_line_holds_are_not_written(tmp_path, label):
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_rows_are_carried_by_label(kind):
-    """Every parameter whose size hangs on the labels is taken row by row; all others whole."""
+    """Parameters whose size depends on labels are copied row by row; all others whole."""
     config, data = CONFIGS[kind](), ring()
     small = build_model(config, data)
     with torch.no_grad():
@@ -202,7 +202,7 @@ def test_weights_of_other_labels_are_refused():
 
 @pytest.mark.parametrize("layers", [0, 1])
 def test_where_a_new_entity_starts(layers):
-    """By a loop over its edges; those that hang on new ones alone come after them."""
+    """Compared with a loop over its edges; entities with only new neighbours come last."""
     data = in_memory(
         [(0, 0, 1), (1, 1, 2), (2, 0, 0), (3, 0, 1), (2, 1, 3), (3, 1, 4)], [], [], 6, 2
     )
@@ -238,7 +238,7 @@ def test_where_a_new_entity_starts(layers):
 
 
 def test_where_entities_start_without_an_encoders_embedding(runs):
-    """Fed passes from the mean of what is trained; from relations there is nothing to start."""
+    """A fed encoder starts from the mean of trained rows; without entity rows nothing starts."""
     data = ring()
     for kind in ("all paths fed", "one path from relations", "all paths"):
         model = build_model(CONFIGS[kind](), data)
@@ -288,7 +288,7 @@ def test_an_extended_run_is_the_same_weights_over_the_grown_graph(runs, new, tmp
 
 
 def test_scores_that_no_new_edge_can_change_do_not_change(runs, tmp_path):
-    """Of passes of 3 edges, those whose head is farther than that from every new edge."""
+    """With passes of 3 edges: scores of heads farther than 3 edges from all new edges."""
     run = runs("all paths")
     old = run.dataset()
     file = tmp_path / "apart.tsv"
@@ -345,7 +345,7 @@ def write_more(folder: Path) -> Path:
 
 
 def test_what_does_not_hold_is_kept(runs, new, tmp_path):
-    """The data's own negatives, which classify reads."""
+    """The data set's negatives, which triple classification reads, are copied."""
     run = runs("all paths")
     data = write_folder(ring(), tmp_path / "ring")
     for split in ("valid", "test"):
@@ -439,7 +439,7 @@ def test_an_extended_run_holds_no_training_to_resume(runs, new, tmp_path):
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_training_begins_where_the_start_is(runs, new, tmp_path, kind):
-    """Epoch 0 is the start, over the data at hand, under whatever ids they have there."""
+    """Epoch 0 has the start's weights, for the ids of the new data."""
     grown = kgtool.extend(runs(kind), new, tmp_path / "grown")
     data = load_dataset(tmp_path / "grown" / "data")  # ids of its own
     assert data.vocabulary.entities != grown.vocabulary.entities
@@ -485,7 +485,7 @@ def test_a_run_begun_from_another_resumes_bit_for_bit(tmp_path, new, make, step)
 
 
 def test_a_run_that_died_in_its_first_step_resumes(runs, tmp_path):
-    """Before any step there is a checkpoint: the start's weights."""
+    """The start's weights are in a checkpoint before the first step."""
     start = runs("one path")
     data, config = start.dataset(), start.config
     whole = train(config, data, tmp_path / "whole", progress=False, start=start)
@@ -539,7 +539,7 @@ def test_settings_that_do_not_fit_are_named(runs, tmp_path, config, message):
 
 
 def test_sizes_are_all_that_shapes_hang_on():
-    """Configurations of one size have weights of one shape, others not."""
+    """Equal sizes give equal shapes of weights; different sizes give different shapes."""
     kinds = [make() for make in CONFIGS.values()]
     kinds += [tiny_config(dim=4), tiny_config(cell="product"), tiny_config(encoder={"parts": 3})]
     kinds += [all_paths_config(steps=2), all_paths_config(readout=4), tiny_config(epochs=9)]
@@ -554,7 +554,7 @@ def test_sizes_are_all_that_shapes_hang_on():
 
 
 def test_a_start_may_know_other_relations(runs, tmp_path):
-    """A new relation's rows are drawn as ever: training follows."""
+    """The rows of a new relation are initialised at random, because training follows."""
     data = ring()
     words = Vocabulary(data.vocabulary.entities, (*data.vocabulary.relations, "r9"))
     train_ = torch.cat([data.train, torch.tensor([(0, 3, 1)])])

@@ -1,4 +1,4 @@
-"""Data sets as OpenKE, LibKGE and DGL-KE write them."""
+"""Data sets in the formats of OpenKE, LibKGE and DGL-KE."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RELATIONS = ["is_capital_of", "located_at"]
 
 
 def ids(order: str, separator: str = "\t", count: bool = False) -> dict[str, str]:
-    """Each split's triples as lines of ids."""
+    """The triples of each split as lines of ids."""
     found = {}
     for split, triples in TRIPLES.items():
         lines = [
@@ -66,7 +66,7 @@ def dglke(id_first: bool = False, order: str = "hrt") -> dict[str, str]:
 
 
 def kb2e() -> dict[str, str]:
-    """Labels in the order of FB15k's first files, head, tail, relation, and mappings beside."""
+    """Labels in the order head, tail, relation, as in FB15k's first files, with mapping files."""
     files = {
         f"{split}.txt": "".join(f"{h}\t{t}\t{r}\n" for h, r, t in triples)
         for split, triples in TRIPLES.items()

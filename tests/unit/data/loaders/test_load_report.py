@@ -1,4 +1,4 @@
-"""The load report: every count against a loop, and what it prints."""
+"""The load report: all counts, compared with a loop, and its text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Triple = tuple[str, str, str]
 def load(
     folder: Path, train: str, valid: str, test: str, *, vocabulary: Vocabulary | None = None
 ) -> LoadReport:
-    """The report of splits written as `"a r b, b r c"`."""
+    """The load report of splits that are given as `"a r b, b r c"`."""
     folder.mkdir(exist_ok=True)
     for split, triples in {"train": train, "valid": valid, "test": test}.items():
         lines = ["\t".join(triple.split()) for triple in triples.split(",")]
@@ -137,7 +137,7 @@ triple_lists = st.lists(st.tuples(labels, relations, labels), min_size=1, max_si
 
 
 def numbered(triples: list[Triple]) -> dict[Triple, int]:
-    """The first line of each distinct triple."""
+    """The line number of the first occurrence of each triple."""
     first: dict[Triple, int] = {}
     for number, triple in enumerate(triples, 1):
         first.setdefault(triple, number)

@@ -301,7 +301,7 @@ def test_an_empty_file_is_named(tmp_path: Path, content: bytes, split: str) -> N
 
 
 def slow_triples(data: bytes) -> list[tuple[str, str, str]] | int | None:
-    """The slow twin: the triples, the number of the first unsound line, or None for no triples."""
+    """A slow version: the triples, the number of the first wrong line, or None without triples."""
     if data.startswith(b"\xef\xbb\xbf"):
         data = data[3:]
     *ended, rest = data.split(b"\n")
@@ -781,7 +781,7 @@ def test_another_file_under_the_name_of_an_archive_is_refused(
 @settings(max_examples=150, deadline=None)
 @given(name=st.sampled_from(sorted(ARCHIVES)), seed=st.integers(0, 2**32))
 def test_damage_never_goes_unseen(name: str, seed: int) -> None:
-    """A damaged archive is refused or, where the damage is to a time stamp, loads as it was."""
+    """A damaged archive is refused, or gives the same triples if only a time stamp changed."""
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         path = ARCHIVES[name](Path(folder) / name, {**SOUND, "noise.bin": NOISE[:300]})

@@ -1,4 +1,4 @@
-"""The negatives that lie beside the splits of a data set."""
+"""The files of negatives next to the splits of a data set."""
 
 from __future__ import annotations
 

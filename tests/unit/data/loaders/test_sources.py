@@ -1,4 +1,4 @@
-"""Split files of any format, side by side, in parts, in any archive; and how they are written."""
+"""Split files of any format, mixed, in parts and in archives; and writing them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetching: what a server can do wrong, and that the cache then holds a whole file or none."""
+"""Fetching: faults of a server; afterwards the cache has a complete file or no file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Answer = Callable[[BaseHTTPRequestHandler], object]
 
 
 class Server(ThreadingHTTPServer):
-    """A server on loopback that answers as a function says, and counts what it was asked."""
+    """A server on loopback that answers with a function, and counts its requests."""
 
     daemon_threads = True
 
@@ -51,12 +51,12 @@ class Server(ThreadingHTTPServer):
         self.address = f"http://127.0.0.1:{self.server_port}/kg.tar.gz"
 
     def handle_error(self, *_: object) -> None:
-        """Clients that hang up are expected."""
+        """Ignore clients that disconnect."""
 
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Server]]:
-    """Starts servers; tries follow at once, and no proxy of the machine comes between."""
+    """Starts servers; retries do not wait, and the machine's proxies are not used."""
     monkeypatch.setattr(fetching, "WAITS", (0,) * (TRIES - 1))
     monkeypatch.setenv("no_proxy", "*")
     servers = []
@@ -90,7 +90,7 @@ def entry_of(address: str) -> Entry:
 def send(
     body: bytes, *headers: tuple[str, str], length: int | None = -1, status: int = 200
 ) -> Answer:
-    """Answers with a body; its length as a header unless that is None, or another length."""
+    """Answers with a body; the header gives its length, another length, or None."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
@@ -105,7 +105,7 @@ def send(
 
 
 def reset(handler: BaseHTTPRequestHandler) -> None:
-    """Send half of the body, then a reset."""
+    """Send half of the body, then reset the connection."""
     send(BODY[:HALF], length=len(BODY))(handler)
     handler.wfile.flush()
     time.sleep(0.05)  # so that the half arrives before the reset
@@ -135,13 +135,13 @@ def redirect(address: str) -> Answer:
 
 
 def in_turn(*answers: Answer) -> Answer:
-    """Answers the first request as the first says, and so on."""
+    """Answers each request with the next function."""
     left = list(answers)
     return lambda handler: left.pop(0)(handler)
 
 
 def refusal(address: str, mirror: str | None = None) -> str:
-    """The message of the FetchError, which names the data set and the address."""
+    """The message of the FetchError, which must name the data set and the address."""
     with pytest.raises(FetchError) as caught:
         fetch_entry(entry_of(address), mirror)
     assert caught.value.exit_code == 1
@@ -154,7 +154,7 @@ def refusal(address: str, mirror: str | None = None) -> str:
 
 
 def files(folder: Path) -> list[str]:
-    """Everything in the folder, hidden files too."""
+    """All files in the folder, including hidden ones."""
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
@@ -298,7 +298,7 @@ def test_a_damaged_file_of_the_cache_is_fetched_again(serve, cache, damaged):
 
 
 def test_a_disk_without_room_leaves_nothing(serve, cache):
-    """A limit on the size of files stands in for a full disk: the write fails half-way."""
+    """A limit on file sizes simulates a full disk: the write fails half-way."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (HALF, hard))
@@ -392,5 +392,5 @@ def test_progress_counts_the_bytes(serve, capsys):
 
 
 def test_from_https_it_goes_nowhere_but_to_https():
-    """Loopback has no https to test with: the session lacks the means to speak anything else."""
+    """Loopback has no https server; the test checks that the session cannot use other schemes."""
     assert list(fetching._session("https://example.org/kg.zip").adapters) == ["https://"]

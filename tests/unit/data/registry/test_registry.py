@@ -1,4 +1,4 @@
-"""The registry: its entries, a user's own, and names where a place of data is asked for."""
+"""The registry: its entries, a user's entries, and names in place of paths."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ relations = 2
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, no registry of the user's, and an empty working folder."""
+    """An empty cache, no user registry, and an empty working folder."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("KGTOOL_CACHE", str(tmp_path / "cache"))
@@ -52,7 +52,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Writes a user's registry, and names it."""
+    """Writes a user registry, and sets its path."""
 
     def write(text: str) -> Path:
         path = tmp_path / "own.toml"
@@ -65,7 +65,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path
 
 @pytest.fixture
 def packed(own: Callable[[str], Path], tmp_path: Path, cache: Path) -> Entry:
-    """An entry of the user's, `ring`, whose archive lies in the cache."""
+    """A user's entry, `ring`, with its archive in the cache."""
     folder = write_folder(ring(), tmp_path / "packed" / "ring")
     cache.mkdir()
     archive = Path(shutil.make_archive(str(cache / "ring"), "gztar", folder))

@@ -1,4 +1,4 @@
-"""Groups of queries, held against loops over the triples, and the tidy table of their metrics."""
+"""Groups of queries, compared with loops over triples, and the table of their metrics."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_groups_of_queries():
 
 
 def small() -> tuple[RankedQueries, dict[str, Grouping]]:
-    """Three triples, both sides: tails in places 1, 2 and 4, heads in 3, 1 and 2."""
+    """Three triples, both sides: the ranks of tails are 1, 2 and 4, of heads 3, 1 and 2."""
     ranks = torch.tensor([1.0, 2, 4, 3, 1, 2], dtype=torch.double)
     triple = torch.arange(3).repeat(2)
     queries = RankedQueries(

@@ -1,4 +1,4 @@
-"""Ranks in files: written, read back to the same numbers, and taken from other tools."""
+"""Ranks in files: written, read back with the same numbers, and read from other tools."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.runs import Table, ring
 
 
 def awkward() -> KGDataset:
-    """The ring with labels that readers of tables like to change."""
+    """The ring, with labels that table readers often change."""
     data = ring()
     labels = ['"quoted', "NA", "null", "1e5", "", " space ", "é", "#", "None", "-", "true", "'"]
     entities = (*labels, *data.vocabulary.entities[len(labels) :])
@@ -130,7 +130,7 @@ def test_a_tab_in_a_label_is_refused_as_tsv_and_kept_as_parquet(tmp_path):
 
 
 def rows_of(seed: int, shuffle: int | None = None) -> pd.DataFrame:
-    """Ranks of the ring by random scores, rows in another order where asked."""
+    """Ranks of the ring with random scores; optionally with rows in another order."""
     dataset = awkward()
     n = dataset.num_entities
     scores = torch.rand(n, 6, n, generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""The paired bootstrap, held against loops, scipy, simulation and cases of a known answer."""
+"""The paired bootstrap, compared with loops, scipy, simulation and known results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTHING: dict[str, Grouping] = {}
 
 
 def queries_of(ranks: Any, candidates: int = CANDIDATES) -> RankedQueries:
-    """Ranks of n tails, then of the n heads of the same triples."""
+    """Ranks of n tails, and then of the n heads of the same triples."""
     rank = torch.as_tensor(ranks, dtype=torch.double)
     n = len(rank) // 2
     return RankedQueries(

@@ -1,4 +1,4 @@
-"""Path queries step by step, held against the sum over all ways, one after the other."""
+"""Path queries answered step by step, compared with the sum over all paths."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def train_index(dataset: KGDataset) -> AnswerIndex:
 
 
 def slow_score(dataset: KGDataset, scores: Tensor, head: int, path: list[int], tail: int) -> float:
-    """The chances of all ways from head to tail, multiplied out in double precision."""
+    """The sum of the probabilities of all paths from head to tail, in double precision."""
     known = set(tuples_of(with_inverses(dataset.train, dataset.num_relations)))
     chance = scores.double().softmax(-1)
     total = 0.0

@@ -1,4 +1,4 @@
-"""Metrics of path queries, held against counting one entity after the other."""
+"""Metrics of path queries, compared with counting entity by entity."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from tests.support.runs import (
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Whole scores, with ties, that depend on the whole query."""
+    """Integer scores with ties that depend on the whole query."""
 
     num_entities: int
 
@@ -70,7 +70,7 @@ class Always:
 def slow_metrics(
     model: Drawn, dataset: KGDataset, split: str, queries: PathQueries, part: str, length: int
 ) -> tuple[list[float], int, int]:
-    """The mean of each metric over queries, the queries that count in the first, and the ranks."""
+    """The mean of each metric over queries, the number of typed queries, the number of ranks."""
     edges = tuples_of(with_inverses(dataset.known(split), dataset.num_relations))
     totals, typed_queries, ranked = [], 0, 0
     sums = [0.0] * len(METRICS)

@@ -1,4 +1,4 @@
-"""Path queries: the walks that draw them and their answers, held against enumeration."""
+"""Path queries: the random walks and the answers, compared with enumeration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.runs import in_memory, ring
 
 
 def slow_answers(edges: set[Triple], head: int, path: list[int]) -> set[int]:
-    """All ends of walks, one edge after the other."""
+    """All ends of walks, found edge by edge."""
     reached = {head}
     for relation in path:
         reached = {t for h, r, t in edges if h in reached and r == relation}
@@ -41,7 +41,7 @@ def index_of(triples: Tensor, dataset: KGDataset) -> AnswerIndex:
 
 
 def queries_of(found: PathQueries) -> list[tuple[int, list[int], set[int], set[int]]]:
-    """Head, path, answers and asked answers of each query."""
+    """Head, path, answers and tested answers of each query."""
     rows = []
     for i in range(len(found)):
         own = slice(int(found.offsets[i]), int(found.offsets[i + 1]))

@@ -1,4 +1,4 @@
-"""Relation prediction: features and ranks by loops, the fit against what it should find."""
+"""Relation prediction: features and ranks compared with loops; the fit of known weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triple classification: features by loops, thresholds by trying all, negatives that are false."""
+"""Triple classification: features by loops, thresholds by exhaustive search, negatives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def random(dataset: KGDataset, seed: int = 0) -> Table:
 
 
 def oracle(dataset: KGDataset) -> Table:
-    """Scores high what is true, and says so with some doubt."""
+    """A scorer with high scores for true triples, with some noise."""
     scores = random(dataset).scores
     for h, r, t in torch.cat([dataset.train, dataset.valid, dataset.test]).tolist():
         scores[h, r, t] += 6

@@ -1,4 +1,4 @@
-"""Perplexities by hand, and counting by loops."""
+"""Perplexities computed by hand, and counts by loops."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_the_table_counts_the_steps_and_is_the_same_every_time() -> None:
 
 
 def test_a_perplexity_by_hand() -> None:
-    """One relation between two entities, walked either way; the one edge is held out."""
+    """One relation between two entities, walked in both directions; the edge is held out."""
     dataset = in_memory([(0, 0, 1)], [(0, 0, 1)], [], num_entities=2)
     reader = make_reader(num_entities=2, num_relation_ids=2)
     table = perplexity(reader, dataset, "valid", 1, 9, 0).table.set_index(["steps", "by"])
