@@ -74,7 +74,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     size.add_argument(
         "--triples", type=int, default=TRAIN, metavar="N",
-        help="%(default)s train triples; each gives two edges of the message graph",
+        help="%(default)s train triples; each gives two edges of the graph",
     )  # fmt: skip
     size.add_argument(
         "--held-out", type=int, default=HELD_OUT, metavar="N",

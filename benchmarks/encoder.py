@@ -1,6 +1,6 @@
 """One R-GCN layer, forward and backward: kgtool, a lower limit, and the layers of DGL and PyG.
 
-All run in one process on the same message graph, states and copied weights. The benchmark compares
+All run in one process on the same graph, states and copied weights. The benchmark compares
 outputs and all gradients, so that it times the same function; it fails if they differ.
 
 The lower limit of a layer is the work of any implementation that uses linearity:

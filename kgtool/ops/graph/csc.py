@@ -1,4 +1,4 @@
-"""Typed edges between two node sets, by destination (CSC) and, where asked for, by source (CSR)."""
+"""Typed edges between two node sets, sorted by destination (CSC), and by source if needed (CSR)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from torch import Tensor
 from kgtool.ops.runtime.compiling import match_threads
 from kgtool.ops.runtime.order_by import order_by
 
-# Work is cut into this many chunks of about equal numbers of edges, whatever the thread count:
-# what chunks add up is added in order, so the number of threads cannot change a result.
+# Kernels divide their work into this number of chunks with about equal numbers of edges. The number
+# does not depend on threads, and the sums of chunks are added in order. So the number of threads
+# cannot change a result.
 NUM_CHUNKS = 64
 
 
 def offsets_of(ids: Tensor, size: int) -> Tensor:
-    """`(size + 1,)` int64: where each id, below `size`, begins among ids `(n,)` in order."""
+    """`(size + 1,)` int64: where each id below `size` begins among ascending `ids`, `(n,)`."""
     counts = torch.bincount(ids, minlength=size)
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
@@ -31,7 +32,7 @@ def in_edges(offsets: Tensor, node: Tensor) -> tuple[Tensor, Tensor]:
     """The in-edges of nodes, one node after the other.
 
     Args:
-        offsets: `(num_destinations + 1,)` int, as of `CSC`.
+        offsets: `(num_destinations + 1,)` int, as in `CSC`.
         node: `(n,)` int.
 
     Returns:
@@ -48,8 +49,8 @@ class CSR(NamedTuple):
     """Edges sorted by source, then type.
 
     Attributes:
-        offsets: `(num_sources + 1,)` int32; out-edges of `u` stand at `offsets[u]:offsets[u + 1]`.
-        edge, destination: `(e,)` int32, which edge of the CSC stands there, and where it leads.
+        offsets: `(num_sources + 1,)` int32; out-edges of `u` are `offsets[u]:offsets[u + 1]`.
+        edge, destination: `(e,)` int32, each edge's id in the CSC, and its destination.
         chunks: `(c + 1,)` int64 bounds of sources with about equal edge counts.
     """
 
@@ -66,7 +67,7 @@ class CSC:
     Attributes:
         offsets: `(num_destinations + 1,)` int32; in-edges of `v` are `offsets[v]:offsets[v + 1]`.
         source, type: `(e,)` int32, of each edge.
-        num_sources: how many nodes edges may come from.
+        num_sources: the number of source nodes.
     """
 
     offsets: NDArray[np.int32]
@@ -76,12 +77,12 @@ class CSC:
 
     @property
     def num_destinations(self) -> int:
-        """How many nodes edges may lead to."""
+        """The number of destination nodes."""
         return len(self.offsets) - 1
 
     @property
     def num_edges(self) -> int:
-        """How many edges there are."""
+        """The number of edges."""
         return len(self.source)
 
     @cached_property
@@ -91,7 +92,7 @@ class CSC:
 
     @cached_property
     def degree(self) -> NDArray[np.int64]:
-        """`(num_destinations,)` int64: in-edges of each destination."""
+        """`(num_destinations,)` int64: the in-degree of each destination."""
         return np.diff(self.offsets).astype(np.int64)
 
     @cached_property
@@ -100,12 +101,12 @@ class CSC:
         return _chunks(self.offsets)
 
     def destinations(self) -> NDArray[np.int32]:
-        """`(e,)` int32: where each edge leads, made anew at each call."""
+        """`(e,)` int32: the destination of each edge; a new array at each call."""
         return np.repeat(np.arange(self.num_destinations, dtype=np.int32), self.degree)
 
     @cached_property
     def reverse(self) -> CSR:
-        """The edges by source, made at the first use: gradients read it, passes forward do not."""
+        """The edges by source, computed at the first use; only backward passes need it."""
         order = order_by((self.source, self.type), (self.num_sources, self.max_type + 1))
         offsets = _offsets(self.source, self.num_sources)
         return CSR(offsets, order, self.destinations()[order], _chunks(offsets))
@@ -123,11 +124,11 @@ class CSC:
 
         Args:
             source, destination: `(e,)` int; `destination` ascending.
-            type_: `(e,)` int edge types; None stands for one type, 0.
+            type_: `(e,)` int edge types; None means type 0 for all edges.
             num_sources, num_destinations: sizes of the two node sets.
 
         Raises:
-            ValueError: for ids out of range, negative types or destinations that do not ascend.
+            ValueError: if ids are out of range, types are negative or destinations do not ascend.
         """
         head, tail = source.numpy(), destination.numpy()
         for ids, size in ((head, num_sources), (tail, num_destinations)):
@@ -151,17 +152,17 @@ class CSC:
         """The edges of each relation and their inverses, sorted by tail, relation and head.
 
         Args:
-            ends: of each of R relations, heads and tails `(e_r,)` int32. The type of an edge is its
-                relation `r`, that of its inverse `r + R`.
-            num_nodes: all ids are below it.
-            held: `(num_nodes,)` bool: only the edges into these nodes; None for all.
+            ends: for each of R relations, its heads and tails, `(e_r,)` int32. The type of an edge
+                is its relation `r`; the type of its inverse is `r + R`.
+            num_nodes: a number above all ids.
+            held: `(num_nodes,)` bool: only the edges to these nodes; None for all edges.
 
         Raises:
-            ValueError: for 2³¹ edges or more.
+            ValueError: if there are 2³¹ edges or more.
         """
         size, num_types = 2 * sum(len(head) for head, _ in ends), 2 * len(ends)
         if size >= 2**31:
-            raise ValueError(f"{size:,} edges, inverses counted, of 2³¹ - 1 at most")
+            raise ValueError(f"{size:,} edges, including inverses; the limit is 2³¹ - 1")
         keys, filled = np.empty(size, np.int64), 0
         into = np.empty(0, np.bool_) if held is None else held.numpy()
         for relation, (head, tail) in enumerate(ends):
@@ -169,7 +170,7 @@ class CSC:
             for kind, (one, other) in ((relation, both), (relation + len(ends), both[::-1])):
                 filled = _pack(one, other, kind, num_nodes, num_types, into, keys, filled)
         keys = keys[:filled]
-        keys.sort()  # where it stands; as one int64 an edge, which is faster than by columns
+        keys.sort()  # in place; with one int64 per edge, this is faster than sorting by columns
         offsets = np.zeros(num_nodes + 1, np.int32)
         source, type_ = np.empty(filled, np.int32), np.empty(filled, np.int32)
         _unpack(keys, num_nodes, num_types, offsets, source, type_)
@@ -179,8 +180,8 @@ class CSC:
         """The in-edges of destinations from `first` to `last`.
 
         Returns:
-            The edges, which share the memory of these; their destinations count from 0. And where
-            they stand among these.
+            The edges, which share memory with these; their destinations count from 0. And their
+            positions among these edges.
         """
         if (first, last) == (0, self.num_destinations):
             return self, slice(None)
@@ -194,7 +195,7 @@ class CSC:
         """Refuse features, edge scales or per-type weights that do not fit these edges.
 
         Raises:
-            ValueError: when shapes or dtypes do not fit.
+            ValueError: if shapes or dtypes do not fit.
         """
         if x.shape[0] != self.num_sources or scale.shape != self.source.shape:
             raise ValueError(
@@ -212,7 +213,7 @@ def _offsets(ids: NDArray[np.integer], size: int) -> NDArray[np.int32]:
 
 
 def _chunks(offsets: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Node bounds of chunks; a node weighs its edges and one."""
+    """The node bounds of chunks; the weight of a node is its number of edges plus one."""
     weight = offsets + np.arange(len(offsets))
     targets = np.linspace(0, weight[-1], NUM_CHUNKS + 1)
     bounds: NDArray[np.int64] = np.searchsorted(weight, targets).astype(np.int64)
@@ -222,7 +223,7 @@ def _chunks(offsets: NDArray[np.int32]) -> NDArray[np.int64]:
 
 @numba.njit(nogil=True, cache=True)
 def _pack(source, destination, kind, num_nodes, num_types, held, keys, filled):  # type: ignore[no-untyped-def] # pragma: no cover
-    """Append a key an edge, ascending by destination, type and source; how many there are now."""
+    """Append a key per edge, in the order (destination, type, source); return the new length."""
     for i in range(len(source)):
         if len(held) == 0 or held[destination[i]]:
             keys[filled] = (destination[i] * num_types + kind) * num_nodes + source[i]
@@ -264,13 +265,16 @@ def _norm(chunks, offsets, type_, kept, norm):  # type: ignore[no-untyped-def] #
 
 
 def edge_norm(edges: CSC, kept: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """`(e,)` of `dtype`: `1 / c_{v,r}` of each kept edge, R-GCN's equation 2; 0 of the others.
+    """The factor `1 / c_{v,r}` of each kept edge (R-GCN's equation 2), and 0 for other edges.
 
     Args:
         edges: sorted by destination, then type.
-        kept: `(e,)` bool, or None for all edges. `c_{v,r}` counts the kept in-edges of `v` of type
-            `r`.
+        kept: `(e,)` bool, or None for all edges. `c_{v,r}` is the number of kept in-edges of `v` of
+            type `r`.
         dtype: float32 or float64.
+
+    Returns:
+        `(e,)` of `dtype`.
     """
     match_threads()
     norm = torch.empty(edges.num_edges, dtype=dtype)

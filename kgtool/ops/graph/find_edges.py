@@ -66,7 +66,7 @@ def inverse_edges(edges: CSC, num_types: int) -> NDArray[np.int32]:
     """The edge id of the inverse `(t, r⁻¹, h)` of each edge `(h, r, t)`.
 
     Args:
-        edges: as of `find_edges`.
+        edges: as for `find_edges`.
         num_types: R, including inverses: `r⁻¹` is `r + R / 2` for `r < R / 2`, else `r - R / 2`.
 
     Returns:

@@ -1,7 +1,7 @@
-"""DGL, imported in the one way that works for every version of DGL and torch that kgtool takes.
+"""Import DGL so that it works with every version of DGL and torch that kgtool supports.
 
-DGL 2 imports `dgl.graphbolt`, whose compiled library exists only for the versions of torch that
-this DGL was built for. kgtool does not use it, so an empty module stands in where it is missing.
+DGL 2 imports `dgl.graphbolt`. Its compiled library exists only for the versions of torch that this
+DGL was built for. kgtool does not use it, so an empty module replaces it if the library is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ GRAPHBOLT = "dgl.graphbolt"
 
 
 def graphbolt_is_missing(dgl_folder: Path, torch_version: str) -> bool:
-    """Whether this DGL has a `graphbolt` and no compiled library of it for this torch.
+    """Whether this DGL has `graphbolt` but not its compiled library for this torch.
 
     Args:
         dgl_folder: the folder of the package `dgl`.
@@ -31,7 +31,7 @@ def graphbolt_is_missing(dgl_folder: Path, torch_version: str) -> bool:
 
 
 def stand_in(torch_version: str) -> ModuleType:
-    """An empty module in the place of `dgl.graphbolt`; using it raises AttributeError."""
+    """An empty module that replaces `dgl.graphbolt`; using it raises AttributeError."""
 
     def missing(name: str) -> object:
         raise AttributeError(
@@ -44,7 +44,7 @@ def stand_in(torch_version: str) -> ModuleType:
 
 
 def prepare_import() -> None:
-    """Make `import dgl` work; does nothing where dgl is imported already, or not installed."""
+    """Make `import dgl` work; does nothing if dgl is imported already, or not installed."""
     # Without this variable DGL asks for a backend, and writes a file to the home folder.
     os.environ.setdefault("DGLBACKEND", "pytorch")
     spec = None if "dgl" in sys.modules else find_spec("dgl")
