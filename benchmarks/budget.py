@@ -5,7 +5,7 @@ is the share of valid's answers, on both sides, among the entities that a pass r
 untrained, so the budget keeps the entities of a plain random walk. The model cannot score other
 entities.
 
-    python -m benchmarks.budget --data FB15k-237.tar.gz --max-entities 100 350 1000
+    python -m benchmarks.budget --data FB15k-237.tar.gz --node-budget 100 350 1000
     python -m benchmarks.budget --synthetic --entities 1000000 --triples 4000000 --relations 800
 """
 
@@ -56,12 +56,12 @@ def arguments() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = common.parser(__doc__)
     parser.add_argument("--dim", type=common.positive, default=32, help="d (%(default)s)")
-    parser.add_argument("--steps", type=common.positive, default=3, help="L (%(default)s)")
+    parser.add_argument("--layers", type=common.positive, default=3, help="L (%(default)s)")
     parser.add_argument(
         "--heads", type=common.positive, default=64, help="timed heads (%(default)s)"
     )
     parser.add_argument(
-        "--max-entities", type=common.positive, nargs="+", default=[250, 1000, 4000], metavar="N",
+        "--node-budget", type=common.positive, nargs="+", default=[250, 1000, 4000], metavar="N",
         help="budgets (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -79,7 +79,7 @@ def measure(args: argparse.Namespace, data: KGDataset) -> list[Passes]:
     queries = queries[sample[: args.queries]]
     return [
         Passes(most, _seconds(args, most, graph, answers), *_recall(args, most, graph, queries))
-        for most in (0, *args.max_entities)
+        for most in (0, *args.node_budget)
     ]
 
 
@@ -87,7 +87,7 @@ def summary(folder: Path, triples: int) -> list[common.Row]:
     """The row for a generated graph."""
     common.as_in_training()
     place = str(scale.generate(folder, triples))
-    args = arguments().parse_args(["--data", place, "--repeats", "3", "--max-entities", "1000"])
+    args = arguments().parse_args(["--data", place, "--repeats", "3", "--node-budget", "1000"])
     data = common.dataset(args)
     whole, budgeted = measure(args, data)
     return [
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for one in measured
     ]  # fmt: skip
     common.print_table(
-        f"{args.steps} steps, {args.dim} dims, 8 heads a batch",
+        f"{args.layers} layers, {args.dim} dims, 8 heads a batch",
         ["budget", "ms a head", "heads a second", "times as fast", "entities reached",
          "recall, %"],
         rows,
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _decoder(args: argparse.Namespace, most: int, graph: KnowledgeGraph) -> AllPathsDecoder:
     torch.manual_seed(args.seed)
-    return AllPathsDecoder(graph.num_relation_ids // 2, args.dim, args.steps, 64, most)
+    return AllPathsDecoder(graph.num_relation_ids // 2, args.dim, args.layers, 64, most)
 
 
 def _seconds(
@@ -131,7 +131,7 @@ def _seconds(
 ) -> float:
     """The seconds of a head's pass in training."""
     decoder = _decoder(args, most, graph)
-    settings = AllPathsConfig(steps=args.steps, max_entities=most)
+    settings = AllPathsConfig(layers=args.layers, node_budget=most)
     objective = AllPathsObjective(settings, PathModel(decoder, graph), answers)
     heads = objective.order(args.seed, 0)[: args.heads if most else WHOLE_HEADS]
     parameters = list(decoder.parameters())

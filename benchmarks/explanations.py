@@ -6,7 +6,7 @@ part of the triple's score. For a run that reads walks, it is the most probable 
 that exist in train.
 
     python -m benchmarks.explanations runs/families
-    python -m benchmarks.explanations runs/walks    # families-one-path with one_path.walks=0.5
+    python -m benchmarks.explanations runs/walks    # families-one-path with one_path.walk_ratio=0.5
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ def compare(
 
     rows = [exam.row(f"the run, {epochs} epochs, without new edges", carried(bare), took)]
     model = carried(full)
-    if isinstance(model, KGModel) and model.encoder.start == "embedding":
+    if isinstance(model, KGModel) and model.encoder.entity_init == "embedding":
         for name, act in other_starts(model, new).items():
             with torch.no_grad():
                 act()

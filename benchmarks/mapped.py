@@ -54,7 +54,11 @@ def config(dim: int) -> Config:
         {
             "dim": dim,
             "encoder": {"layers": 0},
-            "one_path": {"batch_size": DRAWN, "negatives": DRAWN},
+            "one_path": {
+                "batch_size": DRAWN,
+                "training": "negative_sampling",
+                "num_negatives": DRAWN,
+            },
             "training": {"optimizer": "adagrad", "learning_rate": 0.1},
         }
     )

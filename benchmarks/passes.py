@@ -127,7 +127,7 @@ def main() -> int:
     """Parse the arguments, measure, and return the exit status: 1 if the limit's sums are wrong."""
     parser = common.parser(__doc__)
     parser.add_argument("--dim", type=common.positive, default=32, help="d (%(default)s)")
-    parser.add_argument("--steps", type=common.positive, default=4, help="L (%(default)s)")
+    parser.add_argument("--layers", type=common.positive, default=4, help="L (%(default)s)")
     parser.add_argument(
         "--heads", type=common.positive, default=16, help="heads per batch (%(default)s)"
     )
@@ -136,8 +136,8 @@ def main() -> int:
     common.describe(data)
     torch.manual_seed(args.seed)
     graph = KnowledgeGraph.from_dataset(data)
-    decoder = AllPathsDecoder(data.num_relations, args.dim, args.steps, readout=64)
-    settings = AllPathsConfig(steps=args.steps, batch_size=args.heads, hide="pair")
+    decoder = AllPathsDecoder(data.num_relations, args.dim, args.layers, mlp_dim=64)
+    settings = AllPathsConfig(layers=args.layers, batch_size=args.heads, remove_target_edges="pair")
     answers = answer_index(data.train, data.num_relations)
     objective = AllPathsObjective(settings, PathModel(decoder, graph), answers)
     heads = objective.order(args.seed, 0)[: args.heads]
@@ -160,24 +160,24 @@ def main() -> int:
     def training() -> None:
         in_threads(train_part, objective.parts(heads))
 
-    bare, edges = BareProduct(graph, len(heads), args.dim), ByEdges(graph, args.dim, args.steps)
+    bare, edges = BareProduct(graph, len(heads), args.dim), ByEdges(graph, args.dim, args.layers)
     before = common.peak_bytes()
     passes = common.median_seconds(all_passes, args.repeats)[0] / len(heads)
     trained = common.median_seconds(training, args.repeats)[0] / len(heads)
     peak = common.peak_bytes() - before
-    product = args.steps * common.median_seconds(bare, args.repeats)[0] / len(heads)
+    product = args.layers * common.median_seconds(bare, args.repeats)[0] / len(heads)
     query = common.median_seconds(lambda: edges(int(heads[0])).sum().backward(), 1)[0]
     queries = sum(len(objective.sample(part).tail) for part in objective.parts(heads)) / len(heads)
     rows = [
         ["kgtool, a pass", f"{1e3 * passes:.1f}", f"{passes / product:.2f}", ""],
         ["kgtool, with targets and loss", f"{1e3 * trained:.1f}", f"{trained / product:.2f}",
          f"{queries / trained:.0f}"],
-        [f"bare relational product, {args.steps} times", f"{1e3 * product:.1f}", "1", ""],
+        [f"bare relational product, {args.layers} times", f"{1e3 * product:.1f}", "1", ""],
         ["NBFNet's method, one query", f"{1e3 * query:.0f}", f"{query / product:.0f}",
          f"{1 / query:.2f}"],
     ]  # fmt: skip
     common.print_table(
-        f"{args.steps} steps, {args.dim} dims, forward and backward, {len(heads)} heads a batch",
+        f"{args.layers} layers, {args.dim} dims, forward and backward, {len(heads)} heads a batch",
         ["", "ms a head", "times the limit", "training queries a second"],
         rows,
     )

@@ -47,11 +47,11 @@ Speeds = dict[str, float]
 def configs() -> dict[str, Config]:
     """The configurations of the models, by name."""
     one: dict[str, Any] = {"dim": 64, "encoder": {"layers": 0}}
-    sampled = {"batch_size": 4096, "negatives": 4096}
+    sampled = {"batch_size": 4096, "training": "negative_sampling", "num_negatives": 4096}
     kinds: dict[str, dict[str, Any]] = {
         "one path, dense": one | {"one_path": {"batch_size": 1024}},
         "one path, sampled": one | {"one_path": sampled, "training": {"optimizer": "adagrad"}},
-        "all paths": {"dim": 32, "all_paths": {"steps": 3, "batch_size": 16}},
+        "all paths": {"dim": 32, "all_paths": {"layers": 3, "batch_size": 16}},
     }
     return {name: parse_config(settings) for name, settings in kinds.items()}
 

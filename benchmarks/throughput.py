@@ -6,14 +6,14 @@ constraint or regulariser. A triple gives a tail query and a head query; both co
 An epoch is timed with its sampling of batches and its updates, without validation and files. The
 first epoch is not timed.
 
-- "All entities": the softmax is over all entities. kgtool uses `k-vs-all`, PyKEEN uses LCWA with
+- "All entities": the softmax is over all entities. kgtool uses `KvsAll`, PyKEEN uses LCWA with
   cross-entropy. Batches hold (head, relation) pairs. The benchmark checks that the losses are
-  equal. (kgtool's default, `1-vs-all`, computes the same products.) PyKEEN's DistMult makes a
+  equal. (kgtool's default, `1vsAll`, computes the same products.) PyKEEN's DistMult makes a
   tensor of pairs × entities × dims. So it processes a batch a few pairs at a time, and updates
   once.
 - "Sampled negatives": the softmax is over the answer and K negatives. PyKEEN's sLCWA samples K
   tails for each edge of a batch, and its gradient has all rows of the tables. kgtool's
-  `one_path.negatives` samples K entities for all edges of a batch, weights them by the inverse of
+  negative sampling samples K entities for all edges of a batch, weights them by the inverse of
   their probability, masks known answers, and its gradient has only the rows that were read. The
   number of negatives per edge is the same, the number of samples is not.
 
@@ -83,14 +83,15 @@ class Task:
     @property
     def config(self) -> Config:
         """kgtool's configuration."""
-        sampled: dict[str, object] = {"negatives": self.negatives} if self.negatives else {}
+        sampled = {"training": "negative_sampling", "num_negatives": self.negatives}
         one_path = {
-            "cell": "product", "input_dropout": 0.0, "output_dropout": 0.0, "hide_targets": False,
-            "batch_size": self.batch, **(sampled or {"targets": "k-vs-all"}),
+            "cell": "distmult", "input_dropout": 0.0, "output_dropout": 0.0,
+            "remove_target_edges": "none", "batch_size": self.batch,
+            **(sampled if self.negatives else {"training": "KvsAll"}),
         }  # fmt: skip
         training = {
             "epochs": self.repeats + 1, "optimizer": "adagrad", "learning_rate": RATE,
-            "precision": "float32", "warmup_steps": 0, "decay": "none",
+            "precision": "float32", "warmup_steps": 0, "lr_schedule": "constant",
         }  # fmt: skip
         return parse_config(
             {

@@ -1,12 +1,14 @@
-"""The configuration: what a TOML file and `key=value` overrides may say, checked at once."""
+"""The configuration: settings from a TOML file and `key=value` overrides, checked at once."""
 
 from __future__ import annotations
 
 import difflib
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -21,6 +23,9 @@ else:
 # What the parser raises. Its own error is a ValueError, as that of a number too long is.
 NOT_TOML = (ValueError, RecursionError)
 
+# New settings, by key, from an old value and its section.
+_Renaming: TypeAlias = Callable[[Any, Mapping[str, Any]], dict[str, Any]]
+
 # Far above what anybody trains, and low enough that sizes can be multiplied out. What a machine's
 # memory holds is asked when the model is built, see `kgtool.runs.run.build_model`.
 LARGEST = 2**16  # dims and the like
@@ -32,152 +37,295 @@ class _Section(BaseModel):
 
 
 class EncoderConfig(_Section):
-    """The R-GCN encoder. With 0 layers the states are the embeddings themselves."""
+    """The R-GCN encoder (Schlichtkrull et al. 2018). With 0 layers, states are the embeddings."""
 
-    layers: int = Field(1, ge=0, le=LONGEST)
-    decomposition: Literal["basis", "block"] = "basis"
-    parts: int = Field(
-        2, ge=1, le=LARGEST, description="bases, or diagonal blocks, of each relation matrix"
+    layers: int = Field(
+        1,
+        ge=0,
+        le=LONGEST,
+        description="Number of R-GCN layers, 0 to 100. With 0, the states are the embeddings.",
     )
-    edge_dropout: float = Field(0.0, ge=0, lt=1)
-    feature_dropout: float = Field(0.0, ge=0, lt=1)
+    num_bases: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST,
+        description="Number of bases that the relation matrices share (basis decomposition). "
+        "Unset: 2, unless num_blocks is set.",
+    )
+    num_blocks: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST,
+        description="Number of diagonal blocks of each relation matrix (block-diagonal "
+        "decomposition). Must divide dim. Excludes num_bases.",
+    )
+    edge_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Fraction of edges that each training step drops, each with its inverse. "
+        "0 to below 1.",
+    )
+    feature_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Dropout on the states that each layer reads. 0 to below 1.",
+    )
     fanout: int = Field(
         10,
         ge=1,
-        description="most in-edges of an entity that a layer reads where a step draws negatives",
+        description="Maximum number of in-edges that a layer samples per entity. "
+        "Only negative sampling uses it.",
     )
-    start: Literal["embedding", "relations"] = Field(
+    entity_init: Literal["embedding", "relations"] = Field(
         "embedding",
-        description="what an entity's state starts from: its own embedding, or its relations",
+        description="Initial state of an entity. `embedding`: its own; `relations`: the mean "
+        "of the relations at its edges (NodePiece).",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_decomposition(cls, settings: Any) -> Any:
+        """Two bases, where neither bases nor blocks are set."""
+        if not isinstance(settings, dict):
+            return settings
+        if settings.get("num_bases") is None and settings.get("num_blocks") is None:
+            return {**settings, "num_bases": 2}
+        return settings
+
+    @property
+    def decomposition(self) -> Literal["basis", "block"]:
+        """How the relation matrices share parameters."""
+        return "basis" if self.num_blocks is None else "block"
 
 
 class OnePathConfig(_Section):
-    """The one-path decoder, and the queries that train it: (head, relation) with all tails."""
+    """The one-path decoder, and how it is trained: on queries (head, relation, ?)."""
 
-    cell: Literal["gru", "product"] = Field(
-        "gru", description="what reads a relation: a GRU, or the product that DistMult is made of"
+    cell: Literal["gru", "distmult"] = Field(
+        "gru",
+        description="How the decoder reads a relation. `gru`: a GRU cell; `distmult`: the "
+        "element-wise product of DistMult (Yang et al. 2015).",
     )
-    input_dropout: float = Field(0.3, ge=0, lt=1)
-    output_dropout: float = Field(0.3, ge=0, lt=1)
+    input_dropout: float = Field(
+        0.3,
+        ge=0,
+        lt=1,
+        description="Dropout on the head state and on the relation states. 0 to below 1.",
+    )
+    output_dropout: float = Field(
+        0.3,
+        ge=0,
+        lt=1,
+        description="Dropout on the last state of the path. 0 to below 1.",
+    )
     batch_size: int = Field(
-        1024, ge=1, le=LARGEST, description="queries a step; triples, with negatives"
+        1024,
+        ge=1,
+        le=LARGEST,
+        description="Number of queries (head, relation) per step; of triples with negative "
+        "sampling.",
     )
-    negatives: int = Field(
+    training: Literal["1vsAll", "KvsAll", "negative_sampling"] = Field(
+        "1vsAll",
+        description="`1vsAll`: one answer against all non-answers (Lacroix et al. 2018); `KvsAll`: "
+        "all at once (Dettmers et al. 2018); or `negative_sampling`.",
+    )
+    num_negatives: int = Field(
         0,
         ge=0,
         le=LARGEST,
-        description="entities drawn a step that answers are told from; 0: all there are",
+        description="Negative entities sampled per step, shared by its queries. At least 1 with "
+        "negative sampling, 0 otherwise.",
     )
-    loss: Literal["softmax", "bce"] = "softmax"
-    targets: Literal["1-vs-all", "k-vs-all"] = "1-vs-all"
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    loss: Literal["softmax", "bce"] = Field(
+        "softmax",
+        description="`softmax`: cross-entropy over the entities; `bce`: binary cross-entropy of "
+        "each entity.",
+    )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the target probability that is spread evenly over all entities. "
+        "0 to below 1.",
+    )
     dura: float = Field(
-        0.0, ge=0, description="weight of the squared norms of a query and its answer (DURA)"
+        0.0,
+        ge=0,
+        description="Weight of the DURA regulariser: squared norms of query and answer "
+        "(Zhang et al. 2020). 0 turns it off.",
     )
-    hide_targets: bool = Field(
-        True, description="take a step's target edges, and their inverses, out of the messages"
+    remove_target_edges: Literal["none", "edge"] = Field(
+        "edge",
+        description="Edges removed from message passing in training. `edge`: the target triples "
+        "of the step and their inverses; `none`: no edge.",
     )
-    path_queries: float = Field(
-        0.0, ge=0, le=100, description="path queries a step, as a share of batch"
+    path_query_ratio: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="Path queries (Guu et al. 2015) per step, as a ratio of the batch size; also "
+        "the weight of their loss. 0 to 100.",
     )
-    walks: float = Field(
-        0.0, ge=0, le=100,
-        description="walks a step, asked for every next step, as a share of batch",
-    )  # fmt: skip
+    walk_ratio: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="Random walks per step that the model learns to continue, as a ratio of the "
+        "batch size; also the weight of their loss. 0 to 100.",
+    )
     max_path_length: int = Field(
-        3, ge=2, le=LONGEST, description="relations in the longest path query or walk"
+        3,
+        ge=2,
+        le=LONGEST,
+        description="Maximum number of relations in a path query or walk of training. 2 to 100.",
     )
 
 
 class AllPathsConfig(_Section):
-    """The all-paths GRU decoder, and the passes that train it: a head with some of its edges."""
+    """The all-paths GRU decoder, and how it is trained: one pass per head serves its targets."""
 
-    steps: int = Field(4, ge=1, le=LONGEST, description="edges of the longest path")
-    readout: int = Field(64, ge=1, le=LARGEST, description="dims of the score's non-linear part")
-    max_entities: int = Field(
+    layers: int = Field(
+        4,
+        ge=1,
+        le=LONGEST,
+        description="Number of message passing layers, and so the maximum path length in edges. "
+        "1 to 100.",
+    )
+    mlp_dim: int = Field(
+        64,
+        ge=1,
+        le=LARGEST,
+        description="Width of the hidden layer in the score function. A power of two is fastest.",
+    )
+    node_budget: int = Field(
         0,
         ge=0,
         le=LARGEST,
-        description="most entities that a pass adds a step, of 64 times as many edges; 0: no limit",
+        description="Maximum number of entities that a layer adds to a pass; it reads at most 64 "
+        "edges for each. 0: no limit.",
     )
-    batch_size: int = Field(8, ge=1, le=LARGEST, description="heads a step, one pass each")
-    targets: int = Field(
-        16, ge=1, le=LARGEST, description="most edges of a head that one pass asks for"
+    batch_size: int = Field(
+        8, ge=1, le=LARGEST, description="Number of heads per step. Each head takes one pass."
     )
-    target_share: float = Field(
-        1 / 3, gt=0, le=1, description="largest part of a head's edges that one pass asks for"
+    max_targets: int = Field(
+        16, ge=1, le=LARGEST, description="Maximum number of target edges per head."
     )
-    hide: Literal["edge", "pair"] = Field(
+    max_target_ratio: float = Field(
+        1 / 3,
+        gt=0,
+        le=1,
+        description="Maximum fraction of the edges of a head that become targets (at least one "
+        "edge does). Above 0 to 1.",
+    )
+    remove_target_edges: Literal["edge", "pair"] = Field(
         "edge",
-        description="what leaves the graph for a target: its edge, or all between its two entities",
+        description="`edge`: remove the target triple and its inverse; `pair`: remove every edge "
+        "between its head and tail (NBFNet).",
     )
     edge_dropout: float = Field(
-        0.0, ge=0, lt=1, description="share of the other edges that training's passes do not take"
+        0.0,
+        ge=0,
+        lt=1,
+        description="Fraction of the other edges that each training step drops. 0 to below 1.",
     )
 
 
 class TrainingConfig(_Section):
-    """Optimiser and schedule."""
+    """Optimiser, learning rate, precision and validation."""
 
     epochs: int = Field(
         100,
         ge=1,
         lt=2**63,
-        description="an epoch asks every query once, or draws as many heads as there are",
+        description="Number of epochs. An epoch is one pass over all queries; for all paths, as "
+        "many heads as the graph has, sampled by degree.",
     )
-    epoch_steps: int | None = Field(
+    steps_per_epoch: int | None = Field(
         None,
         ge=1,
         lt=2**63,
-        description="steps after which an epoch ends, where it is not over before; unset: never",
+        description="Maximum number of steps per epoch. Unset: no limit.",
     )
-    optimizer: Literal["adam", "adamw", "adagrad"] = "adam"
-    learning_rate: float = Field(5e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    warmup_steps: int = Field(200, ge=0, lt=2**63)
-    decay: Literal["linear", "cosine", "none"] = "linear"
-    clip_norm: float | None = Field(None, gt=0, description="largest gradient norm; unset: any")
+    optimizer: Literal["adam", "adamw", "adagrad"] = Field(
+        "adam",
+        description="Optimiser. `adagrad` trains matrices at a tenth of the learning rate of "
+        "embeddings. Negative sampling needs `adagrad`.",
+    )
+    learning_rate: float = Field(
+        5e-3, gt=0, description="Learning rate after the warm-up. Above 0."
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, description="Weight decay of the optimiser; decoupled in `adamw`. 0 or more."
+    )
+    warmup_steps: int = Field(
+        200,
+        ge=0,
+        lt=2**63,
+        description="Steps over which the learning rate rises linearly to its full value.",
+    )
+    lr_schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear",
+        description="Learning rate after the warm-up. `linear` and `cosine` fall to 0 at the last "
+        "step.",
+    )
+    max_grad_norm: float | None = Field(
+        None, gt=0, description="Gradients are clipped to this norm. Unset: no clipping."
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of matrix products in training; auto: bfloat16 where the CPU has it"
+        "auto",
+        description="Precision of matrix products in training. `auto`: bfloat16 where the CPU has "
+        "instructions for it, else float32.",
     )
-    validate_every: int = Field(5, ge=1, lt=2**63, description="epochs between validations")
+    validate_every: int = Field(
+        5, ge=1, lt=2**63, description="Number of epochs between two validations."
+    )
     patience: int | None = Field(
         None,
         ge=1,
         lt=2**63,
-        description="validations without a better MRR before stopping; unset: never",
+        description="Early stopping: number of validations in a row without a better MRR. Unset: "
+        "train all epochs.",
     )
 
 
 class Config(_Section):
-    """Everything that a training run is told.
+    """The settings of a training run.
 
-    The decoder is the section that is there, `one_path` or `all_paths`; without either, it is
-    all-paths. The one-path decoder reads the states of the encoder; passes start from them, and end
-    with them, where there is an encoder section.
+    The decoder is the section that is present, `one_path` or `all_paths`; without either, it is
+    all-paths. The one-path decoder reads the states of the encoder. The all-paths decoder uses the
+    states of the encoder only where there is an encoder section.
     """
 
     data: str | None = Field(
         None,
-        description="folder, .zip or .tar.gz with train, valid, test; or a known name",
+        description="Data set: a folder or archive with train, valid and test, or a name from "
+        "`kgtool data list`.",
     )
-    seed: int = Field(0, ge=0, lt=2**63)
-    dim: int = Field(32, ge=1, le=LARGEST, description="dims of the states")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of all random numbers. 0 or more.")
+    dim: int = Field(
+        32,
+        ge=1,
+        le=LARGEST,
+        description="Dimension of entity and relation states, 1 to 65,536. A power of two is "
+        "fastest.",
+    )
     encoder: EncoderConfig | None = None
     one_path: OnePathConfig | None = None
     all_paths: AllPathsConfig | None = None
     training: TrainingConfig = TrainingConfig()
 
     @property
-    def draws_entities(self) -> bool:
-        """Whether a step reads and changes only the rows of entities that it draws."""
-        return bool(self.one_path and self.one_path.negatives)
+    def samples_negatives(self) -> bool:
+        """Whether a step reads and changes only the rows of the entities that it samples."""
+        return bool(self.one_path and self.one_path.training == "negative_sampling")
 
     @model_validator(mode="before")
     @classmethod
     def _choose_decoder(cls, settings: Any) -> Any:
-        """State the sections that are not, so that a configuration is whole."""
+        """Add the sections that a configuration needs and does not state."""
         if not isinstance(settings, dict):
             return settings
         if settings.get("one_path") is not None:
@@ -191,64 +339,127 @@ class Config(_Section):
         encoder = self.encoder
         if self.all_paths and encoder and (encoder.edge_dropout or encoder.feature_dropout):
             raise ValueError("an encoder that feeds all_paths has no dropout: leave it at 0")
-        if self.one_path and self.one_path.negatives:
-            self._fits_negatives(self.one_path, encoder or EncoderConfig())
-        if self.all_paths and self.all_paths.max_entities and encoder:
+        if encoder and encoder.num_bases is not None and encoder.num_blocks is not None:
             raise ValueError(
-                "all_paths.max_entities and an encoder exclude each other: an encoder reads the "
+                "encoder.num_bases and encoder.num_blocks exclude each other. Remedy: set one of "
+                "the two"
+            )
+        if encoder and encoder.layers and encoder.num_blocks and self.dim % encoder.num_blocks:
+            raise ValueError(
+                f"encoder.num_blocks = {encoder.num_blocks} does not divide dim = {self.dim}"
+            )
+        if self.all_paths and self.all_paths.node_budget and encoder:
+            raise ValueError(
+                "all_paths.node_budget and an encoder exclude each other: an encoder reads the "
                 "whole graph at every step. Remedy: leave one of the two out"
             )
-        in_blocks = encoder and encoder.layers and encoder.decomposition == "block"
-        if encoder and in_blocks and self.dim % encoder.parts:
+        if self.one_path and self.one_path.num_negatives and not self.samples_negatives:
             raise ValueError(
-                f"encoder.parts = {encoder.parts} blocks do not divide dim = {self.dim}"
+                "one_path.num_negatives needs one_path.training = 'negative_sampling', not "
+                f"{self.one_path.training!r}"
             )
+        if self.one_path and self.samples_negatives:
+            self._fits_negatives(self.one_path, encoder or EncoderConfig())
         return self
 
     def _fits_negatives(self, one_path: OnePathConfig, encoder: EncoderConfig) -> None:
-        """Refuse what would read or change all entities at each step."""
+        """Refuse settings that would read or change all entities at each step."""
+        if not one_path.num_negatives:
+            raise ValueError("negative sampling needs one_path.num_negatives above 0")
         needed = {
             "one_path.loss": (one_path.loss, "softmax"),
-            "one_path.targets": (one_path.targets, "1-vs-all"),
             "one_path.label_smoothing": (one_path.label_smoothing, 0),
-            "one_path.path_queries": (one_path.path_queries, 0),
-            "one_path.walks": (one_path.walks, 0),
-            "encoder.start": (encoder.start, "embedding"),
+            "one_path.path_query_ratio": (one_path.path_query_ratio, 0),
+            "one_path.walk_ratio": (one_path.walk_ratio, 0),
+            "encoder.entity_init": (encoder.entity_init, "embedding"),
             "encoder.edge_dropout": (encoder.edge_dropout, 0),
             "training.optimizer": (self.training.optimizer, "adagrad"),
             "training.weight_decay": (self.training.weight_decay, 0),
         }
         for key, (value, only) in needed.items():
             if value != only:
-                raise ValueError(f"one_path.negatives needs {key} = {only!r}, not {value!r}")
+                raise ValueError(f"negative sampling needs {key} = {only!r}, not {value!r}")
 
     @property
     def inductive(self) -> bool:
-        """Whether the model holds nothing of an entity, and serves other graphs."""
-        return bool(self.all_paths) and not (self.encoder and self.encoder.start == "embedding")
+        """Whether the model has no parameters of an entity, and so serves other graphs."""
+        embeddings = self.encoder and self.encoder.entity_init == "embedding"
+        return bool(self.all_paths) and not embeddings
 
-    def to_toml(self) -> str:
-        """The resolved configuration, every key stated but the unset ones."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
+    def to_toml(self, comments: bool = False) -> str:
+        """The configuration as TOML: every setting, defaults included, except unset ones.
+
+        Args:
+            comments: put its description before each setting, mark defaults, and name unset
+                settings.
+        """
+        if not comments:
+            return tomli_w.dumps(self.model_dump(exclude_none=True))
+        sections = [(name, value) for name, value in self if isinstance(value, _Section)]
+        lines = _described(self)
+        for name, section in sections:
+            lines += ["", *_described(section, name)]
+        return "\n".join(lines) + "\n"
+
+
+def defaults_toml() -> str:
+    """The default configuration as commented TOML, the other sections commented out behind it."""
+    lines = []
+    for name, section in (("encoder", EncoderConfig()), ("one_path", OnePathConfig())):
+        described = _described(section, name)
+        lines += ["", *(line if line.startswith("#") else f"#{line}" for line in described)]
+    return Config().to_toml(comments=True) + "\n".join(lines) + "\n"
+
+
+def _described(section: _Section, name: str | None = None) -> list[str]:
+    """The lines of a section, each setting below its description."""
+    defaults, lines = type(section)(), []
+    if name is not None:
+        lines += [f"# {(type(section).__doc__ or '').splitlines()[0]}", f"[{name}]"]
+    for key, field in type(section).model_fields.items():
+        if field.description is None:  # a section of its own
+            continue
+        value, default = getattr(section, key), getattr(defaults, key)
+        mark = "default" if value == default else f"default: {_toml(default)}"
+        lines.append(f"# {field.description}")
+        lines.append(
+            f"{key} = {_toml(value)}  # {mark}" if value is not None else f"# {key}: unset"
+        )
+    return lines
+
+
+def _toml(value: object) -> str:
+    return "unset" if value is None else tomli_w.dumps({"": value}).split("=", 1)[1].strip()
+
+
+def preset_folder() -> Path:
+    """The folder of the presets: inside the installed package, next to it in the repository."""
+    package = Path(__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a TOML file, then apply overrides.
 
     Args:
-        path: the file.
+        path: the file, or the name of a preset: `"families"`.
         overrides: each `"key=value"`, nested keys with dots: `"training.epochs=10"`. The value is
-            read as TOML, and as a string where it is none.
+            read as TOML, and as a string where it is not TOML.
 
     Raises:
-        ConfigError: for a file that cannot be read, a key that does not exist (the nearest right
-            one is named), or a value that does not fit.
+        ConfigError: for a file that cannot be read, a key that does not exist (the error names the
+            nearest one), an old key (the error names the new one), or a value that does not fit.
     """
-    path = Path(path)
+    path = _file_of(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+        message = f"cannot read the configuration {path}: {error.strerror}"
+        if path.name == str(path) and not path.suffix:
+            presets = sorted(file.stem for file in preset_folder().glob("*.toml"))
+            message += f". Remedy: pass a file or a preset. The presets are {', '.join(presets)}."
+        raise ConfigError(message) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8. Remedy: save the file as UTF-8.") from error
     try:
@@ -260,22 +471,84 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     return parse_config(settings, where=str(path))
 
 
+def _file_of(name: str | Path) -> Path:
+    path, preset = Path(name), preset_folder() / f"{name}.toml"
+    by_name = path.name == str(name) and not os.path.exists(path)  # noqa: PTH110  # no OSError
+    return preset if by_name and os.path.isfile(preset) else path  # noqa: PTH113
+
+
 def parse_config(settings: dict[str, Any], where: str = "the configuration") -> Config:
     """Check nested settings.
 
     Raises:
         ConfigError: as `load_config`; `where` names the settings in the message.
     """
+    if old := list(_renamed(settings)):
+        raise ConfigError("\n".join(f"{where}: {line}" for line in old))
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{where}: {_explain(e)}" for e in error.errors())) from None
 
 
+def _new(key: str, values: Mapping[Any, str] = MappingProxyType({})) -> _Renaming:
+    def rename(value: Any, section: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: values.get(value, value) if isinstance(value, Hashable) else value}
+
+    return rename
+
+
+def _new_decomposition(_: Any, encoder: Mapping[str, Any]) -> dict[str, Any]:
+    key = "num_blocks" if encoder.get("decomposition") == "block" else "num_bases"
+    return {key: encoder.get("parts", 2)}
+
+
+def _new_training(_: Any, one_path: Mapping[str, Any]) -> dict[str, Any]:
+    if negatives := one_path.get("negatives"):
+        return {"training": "negative_sampling", "num_negatives": negatives}
+    return {"training": "KvsAll" if one_path.get("targets") == "k-vs-all" else "1vsAll"}
+
+
+# Old settings: the new ones of the same section, from the old value and the old section. A key
+# whose value does not change here is not old.
+RENAMED: dict[str, _Renaming] = {
+    "encoder.decomposition": _new_decomposition,
+    "encoder.parts": _new_decomposition,
+    "encoder.start": _new("entity_init"),
+    "one_path.cell": _new("cell", {"product": "distmult"}),
+    "one_path.targets": _new_training,
+    "one_path.negatives": _new_training,
+    "one_path.hide_targets": _new("remove_target_edges", {True: "edge", False: "none"}),
+    "one_path.path_queries": _new("path_query_ratio"),
+    "one_path.walks": _new("walk_ratio"),
+    "all_paths.steps": _new("layers"),
+    "all_paths.readout": _new("mlp_dim"),
+    "all_paths.max_entities": _new("node_budget"),
+    "all_paths.targets": _new("max_targets"),
+    "all_paths.target_share": _new("max_target_ratio"),
+    "all_paths.hide": _new("remove_target_edges"),
+    "training.epoch_steps": _new("steps_per_epoch"),
+    "training.decay": _new("lr_schedule", {"none": "constant"}),
+    "training.clip_norm": _new("max_grad_norm"),
+}
+
+
+def _renamed(settings: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each old setting."""
+    for old, rename in RENAMED.items():
+        name, key = old.split(".")
+        section = settings.get(name)
+        if isinstance(section, dict) and key in section:
+            new = rename(section[key], section)
+            if new != {key: section[key]}:
+                now = " and ".join(f"{name}.{k} = {shown(v)}" for k, v in new.items())
+                yield f"{old} = {shown(section[key])} is now {now}"
+
+
 def _apply(settings: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not all(key.split(".")):
-        raise ConfigError(f"{override!r} is no setting. Remedy: write key=value, as in dim=128")
+        raise ConfigError(f"{override!r} is not a setting. Remedy: write key=value, as in dim=128")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except NOT_TOML:

@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SHOWN = sys.stderr.isatty()
 # Settings of single rows.
 NO_ENCODER = ("encoder.layers=0",)
-FEWEST_PARTS = (*NO_ENCODER, "one_path.path_queries=0.0")
-PATH_QUERIES = (*NO_ENCODER, "one_path.path_queries=0.25", "one_path.max_path_length=5")
+FEWEST_PARTS = (*NO_ENCODER, "one_path.path_query_ratio=0.0")
+PATH_QUERIES = (*NO_ENCODER, "one_path.path_query_ratio=0.25", "one_path.max_path_length=5")
 FEW_EDGES = ("all_paths.edge_dropout=0.0", "training.epochs=20", "training.validate_every=2")
 ONE_EPOCH = ("training.epochs=1",)
 FED = (*ONE_EPOCH, "encoder.layers=1")
@@ -60,8 +60,8 @@ FB_GRU = Model("FB15k-237", "fb15k-237-one-path", NO_ENCODER)
 FB_PATHS = Model("FB15k-237", "fb15k-237-one-path", PATH_QUERIES)
 WN, WN_ONE_PATH = Model("WN18RR", "wn18rr"), Model("WN18RR", "wn18rr-one-path")
 WALKS = (
-    Model("umls", "umls-one-path", ("one_path.walks=1.0", "training.epochs=60")),
-    Model("families", "families-one-path", ("one_path.walks=0.5",)),
+    Model("umls", "umls-one-path", ("one_path.walk_ratio=1.0", "training.epochs=60")),
+    Model("families", "families-one-path", ("one_path.walk_ratio=0.5",)),
 )
 
 

@@ -29,7 +29,7 @@ def walks(
     """The perplexity of held-out walks, also written into the run's folder: `walks.<split>.json`.
 
     Args:
-        run: a run that reads walks (`one_path.walks`), or its folder.
+        run: a run that reads walks (`one_path.walk_ratio`), or its folder.
         split: `"train"`, `"valid"` or `"test"`; each walk takes an edge of it.
         data: the data set or its place; by default where it was when the run began.
         count: how many walks.
@@ -56,7 +56,7 @@ def next_step(
     """The likeliest next steps of a walk, likeliest first.
 
     Args:
-        run: a run that reads walks (`one_path.walks`), or its folder.
+        run: a run that reads walks (`one_path.walk_ratio`), or its folder.
         walk: labels of an entity, a relation, an entity and so on; `^r` is the relation `r` walked
             backwards.
         top: most steps to give.
@@ -106,7 +106,7 @@ def routes(
     """The likeliest relation paths from a head, or from a head to a tail, likeliest first.
 
     Args:
-        run: a run that reads walks (`one_path.walks`), or its folder.
+        run: a run that reads walks (`one_path.walk_ratio`), or its folder.
         head, tail: labels of entities.
         length: most relations of a path; by default that of the walks that the run learned from.
         top: most paths to give.
@@ -147,10 +147,10 @@ def routes(
 def _walking(run: Run, dataset: KGDataset) -> tuple[KGModel, int]:
     """A model that reads walks, and the length of the longest that it learned from."""
     settings = run.config.one_path
-    if not (settings and settings.walks):
+    if not (settings and settings.walk_ratio):
         raise RunError(
             f"{run.path} has not learned to read walks. Remedy: train with an [one_path] section "
-            "and one_path.walks=0.5, say."
+            "and one_path.walk_ratio=0.5, say."
         )
     model = run.model(dataset)
     assert isinstance(model, KGModel)

@@ -13,6 +13,7 @@ from kgtool.errors import KGToolError, harmless
 
 # isort: off
 from kgtool.cli import training  # noqa: F401
+from kgtool.cli import config  # noqa: F401
 from kgtool.cli import evaluation  # noqa: F401
 from kgtool.cli import paths  # noqa: F401
 from kgtool.cli import report  # noqa: F401

@@ -23,7 +23,7 @@ def walks(
 ) -> None:
     """How well a run foretells walks that take an edge of a split: the perplexity of a step.
 
-    The run is one trained with one_path.walks. Beside it stands what counting train's edges
+    The run is one trained with one_path.walk_ratio. Beside it stands what counting train's edges
     foretells. walks.SPLIT.json in the run's folder holds what is printed.
     """
     from kgtool.api import walks as foretell
@@ -53,7 +53,7 @@ def next_command(
 ) -> None:
     """Say where a walk goes on: its likeliest next steps, with their probabilities.
 
-    The run is one trained with one_path.walks. A step that train holds is marked.
+    The run is one trained with one_path.walk_ratio. A step that train holds is marked.
     """
     from kgtool.api import next_step
     from kgtool.cli.render.walks import steps_table
@@ -79,7 +79,7 @@ def routes(
 ) -> None:
     """Show the likeliest relation paths from a head, or from a head to a tail.
 
-    The run is one trained with one_path.walks. A path's probability is that of a walk from the
+    The run is one trained with one_path.walk_ratio. A path's probability is that of a walk from the
     head, to the tail if there is one, which takes these relations and then ends; ^r is the relation
     r walked backwards. Where the path leads in train stands beside.
     """

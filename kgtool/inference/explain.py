@@ -85,7 +85,7 @@ def explain_triple(
     with torch.no_grad():
         states = [s[: reached.rows(i)] for i, s in enumerate(decoder.states(reached, feed))]
     slot = int(reached.slot_of(torch.tensor([0]), torch.tensor([tail])))
-    if slot >= reached.rows(decoder.steps):
+    if slot >= reached.rows(decoder.layers):
         return []
     last = states[-1][slot : slot + 1]
     if feed is not None:
@@ -94,7 +94,7 @@ def explain_triple(
     score = decoder.features(last) @ decoder.queries(torch.tensor([relation]), feed).t()
     (gradient,) = torch.autograd.grad(score.sum(), last)
     ends = _Ends(torch.tensor([slot]), gradient, [()])
-    for step in range(decoder.steps, 0, -1):
+    for step in range(decoder.layers, 0, -1):
         ends = _step_back(decoder, reached, step, states[step - 1], ends, beam)
     carried = (ends.gradient @ states[0][0]).tolist()
     weights: dict[tuple[_Edge, ...], float] = {}

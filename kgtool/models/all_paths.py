@@ -58,28 +58,28 @@ class AllPathsDecoder(nn.Module):
     Args:
         num_relations: relations, inverses not counted.
         dim: d, of the states.
-        steps: L, edges of the longest path.
-        readout: m, dims of the non-linear part of the score.
-        max_entities: the budget of a pass: most entities that a step may add to a head's, see
+        layers: L, edges of the longest path.
+        mlp_dim: m, dims of the non-linear part of the score.
+        node_budget: the budget of a pass: most entities that a layer may add to a head's, see
             `kgtool.ops.all_paths.region`; 0 for no budget.
     """
 
     def __init__(
-        self, num_relations: int, dim: int, steps: int, readout: int, max_entities: int = 0
+        self, num_relations: int, dim: int, layers: int, mlp_dim: int, node_budget: int = 0
     ) -> None:
         super().__init__()
         num_types = 2 * num_relations
-        self.dim, self.max_entities = dim, max_entities
+        self.dim, self.node_budget = dim, node_budget
         self.init = nn.Parameter(torch.empty(dim))
-        self.weights = nn.Parameter(torch.empty(steps, num_types, dim))  # w_r^i
-        self.scalers = nn.Parameter(torch.empty(steps, 2, dim))
+        self.weights = nn.Parameter(torch.empty(layers, num_types, dim))  # w_r^i
+        self.scalers = nn.Parameter(torch.empty(layers, 2, dim))
         self.messages_in = nn.Parameter(torch.empty(2 * dim, 3 * dim))  # to z, r, n
         self.state_in = nn.Parameter(torch.empty(dim, 3 * dim))
         self.bias = nn.Parameter(torch.empty(4 * dim))  # of z, r, n, and of n's part of the state
-        self.hidden = nn.Linear(dim, readout)  # V, b
+        self.hidden = nn.Linear(dim, mlp_dim)  # V, b
         self.relations = nn.Parameter(torch.empty(num_types, dim))  # q_r, its part for the state
-        self.relations_hidden = nn.Parameter(torch.empty(num_types, readout))
-        if max_entities:
+        self.relations_hidden = nn.Parameter(torch.empty(num_types, mlp_dim))
+        if node_budget:
             self.priority = nn.Parameter(torch.empty(num_types, dim + 1))  # a_r, b_r
         self.reset_parameters()
 
@@ -93,20 +93,20 @@ class AllPathsDecoder(nn.Module):
         nn.init.zeros_(self.bias)
         nn.init.normal_(self.relations, std=0.1)
         nn.init.normal_(self.relations_hidden, std=0.1)
-        if self.max_entities:
+        if self.node_budget:
             nn.init.zeros_(self.priority)
 
     @property
-    def steps(self) -> int:
+    def layers(self) -> int:
         """L."""
         return len(self.weights)
 
     def split(self, graph: KnowledgeGraph, head: Tensor) -> tuple[Tensor, ...]:
         """Heads in parts of even size, `(b,)` each: one a thread, if that is work enough."""
         edges = graph.num_edges
-        if self.max_entities:
-            edges = min(edges, self.max_entities * EDGES_AN_ENTITY) * READING
-        edges *= len(head) * self.steps
+        if self.node_budget:
+            edges = min(edges, self.node_budget * EDGES_AN_ENTITY) * READING
+        edges *= len(head) * self.layers
         parts = min(max(torch.get_num_threads(), edges // MOST_EDGES), edges // LEAST_EDGES)
         return head.tensor_split(max(1, min(parts, len(head))))
 
@@ -129,10 +129,10 @@ class AllPathsDecoder(nn.Module):
         Returns:
             Of a budget, the heads alone: the pass itself, `states`, makes it grow.
         """
-        if self.max_entities:
+        if self.node_budget:
             types = graph.num_relation_ids
-            return Region(graph.csc, head, types, self.max_entities, hidden, task)
-        return reach(graph.csc, graph.inverse.numpy(), head, self.steps, hidden)
+            return Region(graph.csc, head, types, self.node_budget, hidden, task)
+        return reach(graph.csc, graph.inverse.numpy(), head, self.layers, hidden)
 
     def forward(self, reached: Reach | Region, feed: Feed | None = None) -> Tensor:
         """What entities are scored by after a pass from each head, as the last of `states`."""
@@ -153,7 +153,7 @@ class AllPathsDecoder(nn.Module):
             states = [states[0] + given]
         context = torch.zeros(reached.num_heads, dtype=torch.long)
         matrix = self.matrix()
-        for step in range(1, self.steps + 1):
+        for step in range(1, self.layers + 1):
             if isinstance(reached, Region):
                 reached.grow(states[-1], self.priority)
             state = path_step(

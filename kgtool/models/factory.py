@@ -87,7 +87,7 @@ def _graph(dataset: KGDataset, shards: Shards | None) -> KnowledgeGraph:
 def _in_its_place(config: Config, model: KGModel | PathModel) -> KGModel | PathModel:
     """The model where it is to run."""
     # The encoder's kernels, and those that choose what a budget keeps, are the CPU's.
-    on_cpu = config.encoder or (config.all_paths and config.all_paths.max_entities)
+    on_cpu = config.encoder or (config.all_paths and config.all_paths.node_budget)
     return model if on_cpu else model.to(path_device())
 
 
@@ -99,15 +99,15 @@ def _build(
     if config.all_paths:
         a = config.all_paths
         paths = AllPathsDecoder(
-            dataset.num_relations, config.dim, a.steps, a.readout, a.max_entities
+            dataset.num_relations, config.dim, a.layers, a.mlp_dim, a.node_budget
         )
         return PathModel(paths, graph, encoder)
     d = config.one_path
     if not (d and encoder):
         raise ValueError("the configuration has no decoder")
-    walks = WalkReadout(2 * dataset.num_relations, config.dim) if d.walks else None
+    walks = WalkReadout(2 * dataset.num_relations, config.dim) if d.walk_ratio else None
     decoder = OnePathDecoder(
-        held, config.dim, d.input_dropout, d.output_dropout, d.cell == "product",
+        held, config.dim, d.input_dropout, d.output_dropout, d.cell == "distmult",
         walks,
     )  # fmt: skip
     return KGModel(encoder, decoder, graph, shards)
@@ -118,5 +118,6 @@ def _build_encoder(
 ) -> RGCNEncoder:
     return RGCNEncoder(
         num_entities, dataset.num_relations, dim,
-        e.layers, e.decomposition, e.parts, e.edge_dropout, e.feature_dropout, e.start,
+        e.layers, e.decomposition, e.num_blocks or e.num_bases or 0, e.edge_dropout,
+        e.feature_dropout, e.entity_init,
     )  # fmt: skip

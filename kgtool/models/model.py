@@ -132,7 +132,7 @@ class PathModel(nn.Module):
     def embeddings(self) -> list[nn.Parameter]:
         """The parameters with a row a relation; the others are weights."""
         own = [self.decoder.relations, self.decoder.relations_hidden]
-        if self.decoder.max_entities:
+        if self.decoder.node_budget:
             own.append(self.decoder.priority)
         return own + ([self.encoder.entities, self.encoder.relations] if self.encoder else [])
 

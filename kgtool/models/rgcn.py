@@ -32,7 +32,7 @@ from kgtool.graph.sampling import Neighbourhood
 from kgtool.ops import CSC, block_sum, common_size, relational_sum
 
 Decomposition = Literal["basis", "block"]
-Start = Literal["embedding", "relations"]
+EntityInit = Literal["embedding", "relations"]
 
 ALL = slice(None)
 # Entities whose states are made at a time where no gradient needs all: what bounds the memory.
@@ -121,7 +121,8 @@ class RGCNEncoder(nn.Module):
         decomposition, num_parts: of each layer's `W_r`.
         edge_dropout: share of edges dropped in training, each with its inverse.
         feature_dropout: dropout on the states that a layer reads.
-        start: what an entity's state starts from. From `"relations"`, nothing belongs to an entity.
+        entity_init: what an entity's state starts from. From `"relations"`, nothing belongs to an
+            entity.
     """
 
     def __init__(
@@ -134,14 +135,14 @@ class RGCNEncoder(nn.Module):
         num_parts: int = 2,
         edge_dropout: float = 0.0,
         feature_dropout: float = 0.0,
-        start: Start = "embedding",
+        entity_init: EntityInit = "embedding",
     ) -> None:
         super().__init__()
         self.edge_dropout = edge_dropout
         self.feature_dropout = feature_dropout
-        self.start = start
+        self.entity_init = entity_init
         # An embedding of each entity, or u_r of each relation id.
-        rows = num_entities if start == "embedding" else 2 * num_relations
+        rows = num_entities if entity_init == "embedding" else 2 * num_relations
         self.entities = nn.Parameter(torch.empty(rows, dim))
         self.relations = nn.Parameter(torch.empty(2 * num_relations, dim))
         self.layers = nn.ModuleList(
@@ -182,10 +183,10 @@ class RGCNEncoder(nn.Module):
             `(N, d)` entity states and `(R, d)` relation states, inverses included.
         """
         h = self.entities if embeddings is None else embeddings
-        if not len(self.layers) and self.start == "embedding":
+        if not len(self.layers) and self.entity_init == "embedding":
             return h, self.relations
         scale = graph.scale(self._kept(graph, hidden), h.dtype)
-        if self.start == "relations":
+        if self.entity_init == "relations":
             h = self._surroundings(graph, scale)
         for i in range(len(self.layers)):
             if torch.is_grad_enabled():

@@ -204,7 +204,7 @@ class PathScorer:
     @property
     def kept_scores(self) -> Callable[[Tensor], KeptScores] | None:
         """`kept`, where a budget keeps few entities of each pass; None of whole passes."""
-        return self.kept if self.decoder.max_entities else None
+        return self.kept if self.decoder.node_budget else None
 
     @torch.no_grad()
     def kept(self, hr: Tensor) -> KeptScores:
@@ -241,7 +241,7 @@ class PathScorer:
             reached = self.decoder.reach(self.graph, head[part])
             features = self.decoder.features(self.decoder(reached, self.feed)).to(queries.dtype)
             nowhere, rows = features[-1], reached.rows_of_heads()
-            found_of = features[: reached.rows(self.decoder.steps)].split(rows)
+            found_of = features[: reached.rows(self.decoder.layers)].split(rows)
             entities = reached.entities().split(rows)
             for i, found, entity in zip(part.tolist(), found_of, entities, strict=True):
                 asked = torch.nonzero(position == i).squeeze(1)

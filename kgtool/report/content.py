@@ -164,15 +164,16 @@ def model_in_words(config: Config) -> str:
     layers = 0 if encoder is None else encoder.layers
     fed = "entity embeddings"
     if encoder is not None and layers:
-        kind = "bases" if encoder.decomposition == "basis" else "blocks"
+        basis = encoder.decomposition == "basis"
+        kind = f"{encoder.num_bases} bases" if basis else f"{encoder.num_blocks} blocks"
         many = "one layer" if layers == 1 else f"{layers} layers"
-        fed = f"an R-GCN encoder of {many} ({encoder.parts} {kind})"
+        fed = f"an R-GCN encoder of {many} ({kind})"
     if paths is not None:
-        text = f"A GRU that reads all paths of up to {paths.steps} edges from a head"
+        text = f"A GRU that reads all paths of up to {paths.layers} edges from a head"
         return (
             f"{text}, fed by {fed}; {config.dim} dims" if encoder else f"{text}; {config.dim} dims"
         )
-    product = config.one_path is not None and config.one_path.cell == "product"
+    product = config.one_path is not None and config.one_path.cell == "distmult"
     reader = "DistMult’s product along one path" if product else "A GRU that reads one path"
     return f"{reader} over {fed}; {config.dim} dims"
 

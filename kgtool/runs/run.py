@@ -259,7 +259,7 @@ class Run:
 
         Of a model that draws its entities, each holds and scores a part of these, as in training.
         """
-        owners, drawing = self.path / OWNERS, self.config.draws_entities
+        owners, drawing = self.path / OWNERS, self.config.samples_negatives
         model = self.model(dataset, shards_of(dataset, owners, keep=False) if drawing else None)
         with MappedTables(self.path):
             return scorer_of(model)

@@ -89,10 +89,10 @@ class PassSampler:
 
     Args:
         graph: inverses included.
-        targets: most targets a head.
-        share: largest part of a head's edges that are targets, though always one.
-        hide: what a pass may not see: each target's edge and its inverse, or all edges between its
-            two entities.
+        max_targets: most targets a head.
+        max_target_ratio: largest fraction of a head's edges that are targets, though always one.
+        remove_target_edges: `"edge"`: a pass does not see a target triple and its inverse;
+            `"pair"`: nor any other edge between its head and tail.
         edge_dropout: share of the edges away from a batch's heads that none of its passes take,
             drawn anew for each batch. Fewer paths to learn by heart.
     """
@@ -100,13 +100,14 @@ class PassSampler:
     def __init__(
         self,
         graph: KnowledgeGraph,
-        targets: int,
-        share: float,
-        hide: Literal["edge", "pair"],
+        max_targets: int,
+        max_target_ratio: float,
+        remove_target_edges: Literal["edge", "pair"],
         edge_dropout: float = 0.0,
     ) -> None:
-        self.graph, self.targets, self.share, self.hide = graph, targets, share, hide
-        self.edge_dropout = edge_dropout
+        self.graph, self.edge_dropout = graph, edge_dropout
+        self.max_targets, self.max_target_ratio = max_targets, max_target_ratio
+        self.remove_target_edges = remove_target_edges
         self._degree = graph.offsets.diff().long()
         self._odds = self._degree.double().sqrt().cumsum(0)
 
@@ -124,13 +125,13 @@ class PassSampler:
         # In an order at random, the first few of each head.
         drawn = torch.rand(len(position), dtype=torch.double, generator=generator)
         order = torch.argsort(position + drawn)
-        count = (degree * self.share).long().clamp(min=1, max=self.targets)
+        count = (degree * self.max_target_ratio).long().clamp(min=1, max=self.max_targets)
         before = degree.cumsum(0) - degree
         place = torch.arange(len(position)) - before[position]
         chosen = order[place < count[position]].sort().values
         source, kind = graph.head[edge].long(), graph.relation[edge].long()
         inverse = graph.inverse_of(kind)
-        if self.hide == "pair":
+        if self.remove_target_edges == "pair":
             pair = position * graph.num_entities + source
             hidden = torch.isin(pair, pair[chosen])
         else:

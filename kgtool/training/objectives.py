@@ -80,28 +80,30 @@ class OnePathObjective:
         """The mean loss of queries, and of path queries where they are asked for; as one."""
         s = self.settings
         batch, slot = link_queries(self.answers, rows)
-        walks = self._walks.walks(max(1, round(s.walks * len(rows)))) if s.walks else None
+        count = max(1, round(s.walk_ratio * len(rows)))
+        walks = self._walks.walks(count) if s.walk_ratio else None
         hidden = self._edge_of_answer[slot]
         if walks is not None:
             hidden = torch.cat([hidden, walks.edge[walks.taken]])
-        entities, relations = self.model.states(hidden if s.hide_targets else None)
+        entities, relations = self.model.states(hidden if s.remove_target_edges == "edge" else None)
         loss = self._loss(batch, entities, relations)
-        if s.path_queries:
-            count = max(1, round(s.path_queries * len(rows)))
+        if s.path_query_ratio:
+            count = max(1, round(s.path_query_ratio * len(rows)))
             paths = Batch.of_walks(self._walks.walks(count, least=2))
-            loss = loss + s.path_queries * self._loss(paths, entities, relations)
+            loss = loss + s.path_query_ratio * self._loss(paths, entities, relations)
         if walks is not None:
             reader = WalkReader(self.model.decoder, entities, relations)
-            loss = loss + s.walks * reader.loss(walks)
+            loss = loss + s.walk_ratio * reader.loss(walks)
         return loss, 1
 
     def _loss(self, batch: Batch, entities: Tensor, relations: Tensor) -> Tensor:
         s = self.settings
+        assert s.training != "negative_sampling"  # see `make_objective`
         queries = self.model.decoder(batch.head, batch.path, batch.length, entities, relations)
         queries = queries.to(entities.dtype)
         loss = entity_loss(
             queries, entities, self.model.decoder.bias,
-            batch.position, batch.tail, s.loss, s.targets, s.label_smoothing,
+            batch.position, batch.tail, s.loss, s.training, s.label_smoothing,
         )  # fmt: skip
         if s.dura:
             loss = loss + s.dura * dura(queries, entities, batch.position, batch.tail)
@@ -151,7 +153,8 @@ class SampledObjective:
         relation = graph.inverse_of(inverse)
         others, log_weight = self._draw()
         entity, place = torch.unique(torch.cat([head, tail, others]), return_inverse=True)
-        hidden = torch.stack([head, relation, tail], dim=1)[: len(part) * s.hide_targets]
+        hidden = torch.stack([head, relation, tail], dim=1)
+        hidden = hidden if s.remove_target_edges == "edge" else hidden[:0]
         states, relations = self.model.states_of(entity, self.fanout, hidden)
         hr, query = torch.unique(torch.stack([head, relation], 1), dim=0, return_inverse=True)
         hr = _with_copies(hr)
@@ -178,7 +181,7 @@ class SampledObjective:
     def _draw(self) -> tuple[Tensor, Tensor]:
         """Entities `(k,)`, ascending, and `log(n_v / (K q_v))`; -inf of copies of the last."""
         num_entities, num_edges = len(self._ends), int(self._ends[-1])
-        count = self.settings.negatives
+        count = self.settings.num_negatives
         uniform = torch.randint(num_entities, ((count + 1) // 2,))
         edge = torch.randint(num_edges, (count // 2,))
         tail = torch.searchsorted(self._ends, edge, right=True)
@@ -210,11 +213,11 @@ class AllPathsObjective:
         self.model, self.answers = model, answers
         self.batch_size = settings.batch_size
         # Edges drop out of a budgeted pass as it reads them, of others before they begin.
-        budgeted = bool(model.decoder.max_entities)
+        budgeted = bool(model.decoder.node_budget)
         self._dropout = settings.edge_dropout if budgeted else 0.0
         self._passes = PassSampler(
-            model.graph, settings.targets, settings.target_share, settings.hide,
-            settings.edge_dropout - self._dropout,
+            model.graph, settings.max_targets, settings.max_target_ratio,
+            settings.remove_target_edges, settings.edge_dropout - self._dropout,
         )  # fmt: skip
 
     def order(self, seed: int, epoch: int) -> Tensor:
@@ -294,7 +297,7 @@ class AllPathsObjective:
 def make_objective(config: Config, model: KGModel | PathModel, dataset: KGDataset) -> Objective:
     """The objective of a configuration's decoder, which `model` must have."""
     one_path = config.one_path
-    if one_path and one_path.negatives and config.encoder and isinstance(model, KGModel):
+    if one_path and config.samples_negatives and config.encoder and isinstance(model, KGModel):
         return SampledObjective(one_path, config.encoder.fanout, model)
     answers = answer_index(dataset.train, dataset.num_relations)
     if config.all_paths and isinstance(model, PathModel):

@@ -26,7 +26,7 @@ def make_optimizer(
     """Adam, AdamW or Adagrad, with one group a parameter.
 
     Args:
-        settings: kind, rate and decay.
+        settings: kind, learning rate and weight decay.
         parameters: all of them.
         embeddings: those with a row an entity or a relation. Under Adagrad the others learn at a
             tenth of the rate.
@@ -82,12 +82,12 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def learning_rate(settings: TrainingConfig, step: int, total_steps: int) -> float:
-    """The rate of a step, counted from 0: linear warm-up, then decay to 0 at `total_steps`."""
+    """The rate of a step, counted from 0: linear warm-up, then the schedule up to `total_steps`."""
     warm = min(1.0, (step + 1) / max(settings.warmup_steps, 1))
     share = step / total_steps
-    if settings.decay == "linear":
+    if settings.lr_schedule == "linear":
         warm *= 1 - share
-    elif settings.decay == "cosine":
+    elif settings.lr_schedule == "cosine":
         warm *= (1 + math.cos(math.pi * share)) / 2
     return settings.learning_rate * warm
 

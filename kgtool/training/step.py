@@ -58,7 +58,7 @@ class Updater:
         self.epoch = self.step = 0
         torch.manual_seed(config.seed + process_group.rank())
         self.mapped = MappedTables(owners.parent) if owners else nullcontext()
-        drawing = config.draws_entities
+        drawing = config.samples_negatives
         shards = shards_of(dataset, owners) if owners and drawing else None
         with self.mapped if drawing else nullcontext():
             self.model = build_model(config, dataset, shards, mapped=drawing and bool(owners))
@@ -78,8 +78,9 @@ class Updater:
         rows = torch.tensor(len(self.objective.order(config.seed, 0)))
         process_group.all_reduce([rows])
         self.all_steps = math.ceil(int(rows) / self.objective.batch_size)
-        self.steps_an_epoch = min(self.all_steps, self.settings.epoch_steps or self.all_steps)
-        self.total_steps = self.settings.epochs * self.steps_an_epoch
+        limit = self.settings.steps_per_epoch or self.all_steps
+        self.steps_per_epoch = min(self.all_steps, limit)
+        self.total_steps = self.settings.epochs * self.steps_per_epoch
 
     def _step(self, rows: Tensor) -> float:
         """One update; returns the loss."""
@@ -102,13 +103,13 @@ class Updater:
             raise TrainingError(
                 f"the loss is {loss} at step {self.step + 1} (epoch {self.epoch + 1}); the "
                 "update was not made. Remedy: lower training.learning_rate, set "
-                "training.clip_norm, or train with training.precision=float32"
+                "training.max_grad_norm, or train with training.precision=float32"
             )
         for parameter in self.parameters:
             if parameter.grad is not None:
                 parameter.grad.div_(count)
-        if self.settings.clip_norm is not None:
-            clip_norm(self.parameters, self.settings.clip_norm)
+        if self.settings.max_grad_norm is not None:
+            clip_norm(self.parameters, self.settings.max_grad_norm)
         set_rate(self.optimizer, learning_rate(self.settings, self.step, self.total_steps))
         with torch.sparse.check_sparse_tensor_invariants(enable=False):  # ours are made in order
             self.optimizer.step()
@@ -125,7 +126,7 @@ class Updater:
             batches = order.split(self.objective.batch_size)
         else:
             batches = order.tensor_split(self.all_steps)
-        return batches[: self.steps_an_epoch]
+        return batches[: self.steps_per_epoch]
 
     def _together(self, worked: Sequence[_Worked]) -> tuple[float, float]:
         """The loss of all processes and of how many it is; their gradients are summed.

@@ -95,7 +95,7 @@ def train(
     begun_from = Run.open(start) if isinstance(start, str | Path) else start
     if begun_from is not None:
         check_sizes(begun_from.config, config, begun_from.path)
-        if process_group.world_size() > 1 and config.draws_entities:
+        if process_group.world_size() > 1 and config.samples_negatives:
             raise ConfigError(
                 "a run whose rows are spread over processes cannot be begun from another. Remedy: "
                 "start it in one process, stop it, and go on with torchrun and --resume."
@@ -166,7 +166,7 @@ class _Trainer(Updater):
         begun = time.perf_counter() - self.seconds
         self.log.info(
             "%d steps an epoch, %d epochs, products in %s on %s",
-            self.steps_an_epoch, settings.epochs, self.precision, self.device,
+            self.steps_per_epoch, settings.epochs, self.precision, self.device,
         )  # fmt: skip
         bar = tqdm(
             total=self.total_steps,
@@ -179,10 +179,10 @@ class _Trainer(Updater):
             while not self._ended():
                 order = self.objective.order(self.run.config.seed, self.epoch)
                 batches = self._batches(order)
-                for rows in batches[self.step - self.epoch * self.steps_an_epoch :]:
+                for rows in batches[self.step - self.epoch * self.steps_per_epoch :]:
                     self.loss_sum += self._step(rows)
                     self.step += 1
-                    done = self.step - self.epoch * self.steps_an_epoch
+                    done = self.step - self.epoch * self.steps_per_epoch
                     bar.update()
                     bar.set_postfix(loss=f"{self.loss_sum / done:.3f}", **self._latest())
                     self.seconds = time.perf_counter() - begun
@@ -196,7 +196,7 @@ class _Trainer(Updater):
                         raise Interrupted
                 self.epoch += 1
                 better = False
-                mean_loss, self.loss_sum = self.loss_sum / self.steps_an_epoch, 0.0
+                mean_loss, self.loss_sum = self.loss_sum / self.steps_per_epoch, 0.0
                 if self.epoch % settings.validate_every == 0 or self.epoch == settings.epochs:
                     better = self._validate(mean_loss)
                     bar.set_postfix(loss=f"{mean_loss:.3f}", **self._latest())
@@ -289,7 +289,7 @@ class _Trainer(Updater):
                 if not _sound(state[name], kind):
                     raise ValueError(f"its {name} is none")
                 setattr(self, name, state[name])
-            if not 0 <= self.step - self.epoch * self.steps_an_epoch <= self.steps_an_epoch:
+            if not 0 <= self.step - self.epoch * self.steps_per_epoch <= self.steps_per_epoch:
                 raise ValueError(f"step {self.step} is not of epoch {self.epoch}")
             self.take(tensors, path)
         except KeyError as error:
@@ -328,7 +328,7 @@ class _Trainer(Updater):
             epoch, wrong = -1, fault(error)
         if epoch == best or epoch > self.epoch:
             return
-        if (self.epoch, self.step) != (best, best * self.steps_an_epoch):
+        if (self.epoch, self.step) != (best, best * self.steps_per_epoch):
             raise RunError(
                 f"{wrong} Remedy: restore {path}; or remove {LAST} and {PREVIOUS} there too and go "
                 "on with --resume, which begins anew."

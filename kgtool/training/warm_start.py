@@ -47,16 +47,16 @@ def sizes(config: Config) -> dict[str, object]:
     """The settings that say which weights there are, by key; two runs' weights fit if all agree."""
     found: dict[str, object] = {"dim": config.dim, "encoder": config.encoder is not None}
     if encoder := config.encoder:
-        found |= {"encoder.start": encoder.start, "encoder.layers": encoder.layers}
+        found |= {"encoder.entity_init": encoder.entity_init, "encoder.layers": encoder.layers}
         if encoder.layers:
-            found["encoder.decomposition"] = encoder.decomposition
-            found["encoder.parts"] = encoder.parts
+            found["encoder.num_bases"] = encoder.num_bases
+            found["encoder.num_blocks"] = encoder.num_blocks
     found["one_path"] = config.one_path is not None
     if one := config.one_path:
-        found |= {"one_path.cell": one.cell, "one_path.walks > 0": one.walks > 0}
+        found |= {"one_path.cell": one.cell, "one_path.walk_ratio > 0": one.walk_ratio > 0}
     if all_paths := config.all_paths:
-        found |= {"all_paths.steps": all_paths.steps, "all_paths.readout": all_paths.readout}
-        found["all_paths.max_entities > 0"] = all_paths.max_entities > 0
+        found |= {"all_paths.layers": all_paths.layers, "all_paths.mlp_dim": all_paths.mlp_dim}
+        found["all_paths.node_budget > 0"] = all_paths.node_budget > 0
     return found
 
 
@@ -140,7 +140,7 @@ def carry(
 def _rows_of(model: KGModel | PathModel, name: str) -> tuple[str, int] | None:
     """Of what a parameter has rows, and along which axis; None where it is of no such thing."""
     if name == "encoder.entities" and model.encoder is not None:
-        return ("entity" if model.encoder.start == "embedding" else "relation"), 0
+        return ("entity" if model.encoder.entity_init == "embedding" else "relation"), 0
     if name == "decoder.bias" and isinstance(model, KGModel):
         return "entity", 0
     if name in _RELATION_AXIS:
@@ -165,7 +165,7 @@ def start_entities(model: KGModel | PathModel, unseen: Tensor) -> None:
         model: over the graph that has edges of the entities; changed in place.
         unseen: `(n,)` int64.
     """
-    if model.encoder is None or model.encoder.start != "embedding" or not len(unseen):
+    if model.encoder is None or model.encoder.entity_init != "embedding" or not len(unseen):
         return
     graph, rows = model.graph, model.encoder.entities
     settled = torch.ones(graph.num_entities, dtype=torch.bool)

@@ -33,6 +33,7 @@ from tests.support.runs import ring, tiny_config, write_folder
 
 FLAGS = {
     "train": ["config", "overrides", "--data", "--out", "--resume", "--start"],
+    "config": ["name", "--defaults"],
     "extend": [
         "run",
         "triples",
@@ -608,7 +609,7 @@ def test_overrides_and_data_count(kgtool, place):
         (["train", "none.toml"], ["none.toml", "No such file"]),
         (["train", "tiny.toml", "epochs=3"], ["unknown key 'epochs'", "'training.epochs'"]),
         (["train", "tiny.toml", "dim=0"], ["dim = 0"]),
-        (["train", "tiny.toml", "dim"], ["'dim' is no setting"]),
+        (["train", "tiny.toml", "dim"], ["'dim' is not a setting"]),
         (["train", "tiny.toml", "--data", "rnig"], ["rnig", "ring"]),
         (["train", "tiny.toml", "--resume"], ["runs/tiny is no run"]),
         (["train", "tiny.toml", "--out", "ring"], ["ring exists already"]),
@@ -739,7 +740,7 @@ def walker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that reads walks."""
     folder = tmp_path_factory.mktemp("walker")
     data = write_folder(ring(), folder / "ring")
-    config = tiny_config(epochs=1, walks=0.5).model_copy(update={"data": str(data)})
+    config = tiny_config(epochs=1, walk_ratio=0.5).model_copy(update={"data": str(data)})
     return trainer.train(config, load_dataset(data), folder / "run", progress=False).path
 
 

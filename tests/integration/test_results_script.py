@@ -11,8 +11,8 @@ from scripts import results
 from tests.support.places import ROOT
 from tests.support.runs import ring, write_folder
 
-QUICK = results.Model("ring", "families", ("training.epochs=1", "dim=4", "all_paths.steps=2"))
-ONE_PATH = ("training.epochs=1", "dim=4", "one_path.walks=0.25")
+QUICK = results.Model("ring", "families", ("training.epochs=1", "dim=4", "all_paths.layers=2"))
+ONE_PATH = ("training.epochs=1", "dim=4", "one_path.walk_ratio=0.25")
 WALKER = results.Model("ring", "families-one-path", ONE_PATH)
 
 
@@ -41,11 +41,11 @@ def test_a_row_is_trained_asked_and_printed(lab, capsys):
     rows = (partial(results.link_row, model=model) for model in (absent, QUICK))
     header, rule, line = lines_of(lab, *rows)
     assert (header, rule) == ("| a | b |", "| --- | --- |")
-    run = lab.runs / "ring.families,training.epochs=1,dim=4,all_paths.steps=2"
+    run = lab.runs / "ring.families,training.epochs=1,dim=4,all_paths.layers=2"
     metrics, history = metrics_of(lab, QUICK, "metrics.test.json"), kgtool.Run.open(run).history()
     assert cells(line) == [
         "ring",
-        "`families` `training.epochs=1` `dim=4` `all_paths.steps=2`",
+        "`families` `training.epochs=1` `dim=4` `all_paths.layers=2`",
         f"{history[-1]['valid_mrr']:.3f}",
         *(f"{metrics[name]:.3f}" for name in ("mrr", "hits@1", "hits@10")),
         f"{history[-1]['seconds'] / 60:.1f}",

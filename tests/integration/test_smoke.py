@@ -11,7 +11,7 @@ from tests.support.runs import all_paths_config, random_config, ring, tiny_confi
 CONFIGS = {
     "one path": tiny_config(),
     "one path, all that is random": random_config(),
-    "one path, sampled": tiny_config(encoder={"fanout": 3}, negatives=20, optimizer="adagrad"),
+    "one path, sampled": tiny_config(encoder={"fanout": 3}, num_negatives=20, optimizer="adagrad"),
     "one path, bfloat16": tiny_config(precision="bfloat16"),
     "all paths": all_paths_config(),
 }

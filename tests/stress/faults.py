@@ -100,8 +100,8 @@ def settings() -> list[Config]:
         "epochs": 2, "warmup_steps": 2, "validate_every": 1, "precision": "float32",
         "optimizer": "adamw",
     }  # fmt: skip
-    one = {"batch_size": 32, "path_queries": 0.5, "walks": 0.5}
-    all_paths = {"steps": 3, "readout": 8, "batch_size": 6, "targets": 2, "edge_dropout": 0.2}
+    one = {"batch_size": 32, "path_query_ratio": 0.5, "walk_ratio": 0.5}
+    all_paths = {"layers": 3, "mlp_dim": 8, "batch_size": 6, "max_targets": 2, "edge_dropout": 0.2}
     encoder = {"edge_dropout": 0.2, "feature_dropout": 0.1}
     return [
         parse_config({"seed": 7, "dim": 8, "training": training, **parts})

@@ -174,8 +174,10 @@ def make_folder(folder: Path) -> None:
         _write_forms(Path("data"))
         training = {"epochs": 1, "warmup_steps": 0, "precision": "float32"}
         common_ = {"seed": 7, "dim": 8, "data": "data", "training": training}
-        one = parse_config(common_ | {"encoder": {}, "one_path": {"batch_size": 64, "walks": 0.5}})
-        paths = {"steps": 2, "readout": 4, "batch_size": 8, "targets": 2}
+        one = parse_config(
+            common_ | {"encoder": {}, "one_path": {"batch_size": 64, "walk_ratio": 0.5}}
+        )
+        paths = {"layers": 2, "mlp_dim": 4, "batch_size": 8, "max_targets": 2}
         all_ = parse_config(common_ | {"all_paths": paths})
         Path("tiny.toml").write_text(one.to_toml())
         for name, config in (("one", one), ("all", all_)):
@@ -184,10 +186,11 @@ def make_folder(folder: Path) -> None:
             kgtool.predict(run, [("e1", "r0", "?"), ("e1", "?", "e2")])
             kgtool.neighbours(run, "e1")
         kgtool.train(one, kgtool.load_dataset("data"), "part", progress=False)
+        sampling = {"batch_size": 64, "training": "negative_sampling", "num_negatives": 4}
         drawn = parse_config(
             common_
             | {"training": training | {"optimizer": "adagrad"}}
-            | {"encoder": {"fanout": 3}, "one_path": {"batch_size": 64, "negatives": 4}}
+            | {"encoder": {"fanout": 3}, "one_path": sampling}
         )
         kgtool.train(drawn, kgtool.load_dataset("data"), "spread", progress=False)
         save_tensors(

@@ -80,6 +80,8 @@ def tiny_config(*, dim: int = 8, encoder: Any = (), **settings: Any) -> Config:
     Settings belong to the one-path decoder or to training, depending on their names.
     """
     decoder = {"batch_size": 32} | {k: v for k, v in settings.items() if k in ONE_PATH}
+    if "num_negatives" in decoder:
+        decoder |= {"training": "negative_sampling"}
     training = QUICK | {k: v for k, v in settings.items() if k not in ONE_PATH}
     return parse_config(
         {
@@ -96,7 +98,7 @@ def all_paths_config(
     *, dim: int = 8, encoder: dict[str, Any] | None = None, **settings: Any
 ) -> Config:
     """Like `tiny_config`, with the all-paths decoder: also 4 epochs of 4 steps on `ring()`."""
-    decoder = {"steps": 3, "readout": 8, "batch_size": 6, "targets": 2}
+    decoder = {"layers": 3, "mlp_dim": 8, "batch_size": 6, "max_targets": 2}
     decoder |= {k: v for k, v in settings.items() if k in ALL_PATHS}
     training = QUICK | {k: v for k, v in settings.items() if k not in ALL_PATHS}
     parts = {"all_paths": decoder, "training": training}
@@ -109,7 +111,7 @@ def random_config(**training: Any) -> Config:
     """Like `tiny_config`, with all options that draw random numbers in a step."""
     return tiny_config(
         encoder={"edge_dropout": 0.2, "feature_dropout": 0.1},
-        path_queries=0.5,
-        walks=0.5,
+        path_query_ratio=0.5,
+        walk_ratio=0.5,
         **training,
     )

@@ -43,7 +43,11 @@ CONFIGS = {
     "one path": tiny_config(encoder={"layers": 1}),
     "all paths": all_paths_config(),
     "drawn": tiny_config(
-        encoder={"fanout": 3}, negatives=8, optimizer="adagrad", learning_rate=0.1, clip_norm=0.01
+        encoder={"fanout": 3},
+        num_negatives=8,
+        optimizer="adagrad",
+        learning_rate=0.1,
+        max_grad_norm=0.01,
     ),
 }
 
@@ -151,7 +155,7 @@ def check_spread_ranks() -> None:
     dataset = random_dataset(6, num_entities=70, num_train=500)
     for layers, ties, chunk_size in ((0, False, 7), (0, True, None), (2, False, None)):
         torch.manual_seed(1)
-        config = tiny_config(encoder={"layers": layers}, negatives=8, optimizer="adagrad")
+        config = tiny_config(encoder={"layers": layers}, num_negatives=8, optimizer="adagrad")
         model = build_model(config, dataset)
         assert isinstance(model, KGModel)
         if ties:
@@ -328,7 +332,7 @@ def check_ranks(place: Path) -> None:
     for name, config in CONFIGS.items():
         run = Run.open(place / name)
         scorer = run.spread_scorer(ring())
-        assert isinstance(scorer, SpreadScorer) == config.draws_entities
+        assert isinstance(scorer, SpreadScorer) == config.samples_negatives
         for told in ("all", "sampled:5", "types"):
             among = parse_candidates(told, ring())
             found = evaluate_model(scorer, ring(), "test", chunk_size=3, candidates=among)

@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from kgtool.config import AllPathsConfig, Config, EncoderConfig, load_config, parse_config
+from kgtool.config import (
+    RENAMED,
+    AllPathsConfig,
+    Config,
+    EncoderConfig,
+    OnePathConfig,
+    TrainingConfig,
+    defaults_toml,
+    load_config,
+    parse_config,
+    preset_folder,
+)
 from kgtool.errors import ConfigError
 from tests.support.places import ROOT
 
@@ -20,49 +31,48 @@ dim = 12
 
 [encoder]
 layers = 2
-decomposition = "block"
-parts = 4
+num_blocks = 4
 edge_dropout = 0.1
 feature_dropout = 0.2
 fanout = 5
-start = "relations"
+entity_init = "relations"
 
 [one_path]
-cell = "product"
+cell = "distmult"
 input_dropout = 0.0
 output_dropout = 0.4
 batch_size = 16
+training = "KvsAll"
 loss = "bce"
-targets = "k-vs-all"
 label_smoothing = 0.1
 dura = 0.05
-hide_targets = false
-path_queries = 0.5
-walks = 0.25
+remove_target_edges = "none"
+path_query_ratio = 0.5
+walk_ratio = 0.25
 max_path_length = 4
 
 [training]
 epochs = 7
-epoch_steps = 9
+steps_per_epoch = 9
 optimizer = "adagrad"
 learning_rate = 0.1
 weight_decay = 1e-6
 warmup_steps = 10
-decay = "cosine"
-clip_norm = 1
+lr_schedule = "cosine"
+max_grad_norm = 1
 precision = "bfloat16"
 validate_every = 2
 patience = 3
 """
 ALL_PATHS = """
 [all_paths]
-steps = 6
-readout = 16
-max_entities = 500
+layers = 6
+mlp_dim = 16
+node_budget = 500
 batch_size = 32
-targets = 4
-target_share = 0.5
-hide = "pair"
+max_targets = 4
+max_target_ratio = 0.5
+remove_target_edges = "pair"
 edge_dropout = 0.25
 """
 
@@ -104,10 +114,11 @@ def test_those_of_the_project_load(path):
 def test_every_key_can_be_set(tmp_path):
     config, default = leaves(load(tmp_path, ONE_PATH)), leaves(load(tmp_path, "[one_path]"))
     # Negatives exclude some of the others.
-    assert [k for k in default if config[k] == default[k]] == ["one_path.negatives", "all_paths"]
+    same = [k for k in default if config[k] == default[k]]
+    assert same == ["one_path.num_negatives", "all_paths"]
     paths = leaves(load(tmp_path, ALL_PATHS).all_paths or AllPathsConfig())
     assert [k for k, value in leaves(AllPathsConfig()).items() if paths[k] == value] == []
-    assert config["training.clip_norm"] == 1.0
+    assert config["training.max_grad_norm"] == 1.0
     assert config["training.weight_decay"] == 1e-6
 
 
@@ -167,12 +178,12 @@ def test_every_mistake_is_told(tmp_path):
         ("training.learning_rate=inf", "training.learning_rate", "inf"),
         ("one_path.dura=-0.1", "one_path.dura", "-0.1"),
         ("one_path.dura=nan", "one_path.dura", "nan"),
-        ("one_path.walks=-1", "one_path.walks", "-1"),
-        ("one_path.hide_targets=perhaps", "one_path.hide_targets", "'perhaps'"),
-        ("all_paths.steps=0", "all_paths.steps", "0"),
-        ("all_paths.target_share=0", "all_paths.target_share", "0"),
+        ("one_path.walk_ratio=-1", "one_path.walk_ratio", "-1"),
+        ("one_path.remove_target_edges=pair", "one_path.remove_target_edges", "'pair'"),
+        ("all_paths.layers=0", "all_paths.layers", "0"),
+        ("all_paths.max_target_ratio=0", "all_paths.max_target_ratio", "0"),
         ("all_paths.edge_dropout=1", "all_paths.edge_dropout", "1"),
-        ("all_paths.hide=node", "all_paths.hide", "'node'"),
+        ("all_paths.remove_target_edges=node", "all_paths.remove_target_edges", "'node'"),
         ("encoder.edge_dropout=1", "encoder.edge_dropout", "1"),
         ("encoder=2", "encoder", "2"),
         ("data=[1]", "data", "[1]"),
@@ -191,26 +202,26 @@ def test_overrides_replace_what_the_file_says(tmp_path):
         "dim=16",
         "training.epochs=3",
         "training.learning_rate=1e-2",
-        "one_path.hide_targets=false",
+        "one_path.remove_target_edges=none",
         "one_path.loss=bce",
-        'one_path.targets="k-vs-all"',
-        "encoder.parts=1",
+        'one_path.training="KvsAll"',
+        "encoder.num_bases=1",
         "data=some folder/with=equals",
         "training.epochs=4",  # the last word counts
     )
     assert config.encoder is not None
-    assert (config.dim, config.training.epochs, config.encoder.parts) == (16, 4, 1)
+    assert (config.dim, config.training.epochs, config.encoder.num_bases) == (16, 4, 1)
     assert config.training.learning_rate == 0.01
     assert config.one_path is not None
-    assert config.one_path.hide_targets is False
-    assert (config.one_path.loss, config.one_path.targets) == ("bce", "k-vs-all")
+    assert config.one_path.remove_target_edges == "none"
+    assert (config.one_path.loss, config.one_path.training) == ("bce", "KvsAll")
     assert config.data == "some folder/with=equals"
 
 
 @pytest.mark.parametrize("override", ["dim", "=3", ".dim=3", "training.=3", "", "training..dim=1"])
-def test_an_override_that_is_no_setting(tmp_path, override):
+def test_an_override_that_is_not_a_setting(tmp_path, override):
     assert failure(tmp_path, "", override) == (
-        f"{override!r} is no setting. Remedy: write key=value, as in dim=128"
+        f"{override!r} is not a setting. Remedy: write key=value, as in dim=128"
     )
 
 
@@ -237,16 +248,31 @@ def test_a_file_with_a_byte_order_mark_loads(tmp_path):
 
 
 def test_blocks_must_divide_the_dims():
-    block = {"decomposition": "block", "parts": 3}
-
-    def parts(dim, **encoder):
-        read = parse_config({"dim": dim, "one_path": {}, "encoder": encoder}).encoder
+    def encoder(dim, **settings):
+        read = parse_config({"dim": dim, "one_path": {}, "encoder": settings}).encoder
         assert read is not None
-        return read.parts
+        return read
 
-    with pytest.raises(ConfigError, match=r"encoder.parts = 3 blocks do not divide dim = 8"):
-        parts(8, **block)
-    assert parts(9, **block) == parts(8, **block, layers=0) == parts(8, parts=3) == 3
+    with pytest.raises(ConfigError, match=r"encoder.num_blocks = 3 does not divide dim = 8"):
+        encoder(8, num_blocks=3)
+    assert encoder(9, num_blocks=3).num_blocks == 3
+    assert encoder(8, num_blocks=3, layers=0).num_blocks == 3
+    assert encoder(8, num_bases=3).num_bases == 3
+
+
+def test_an_encoder_has_one_decomposition():
+    of = [EncoderConfig(), EncoderConfig(num_bases=5), EncoderConfig(num_blocks=4)]
+    assert [e.decomposition for e in of] == ["basis", "basis", "block"]
+    assert [(e.num_bases, e.num_blocks) for e in of] == [(2, None), (5, None), (None, 4)]
+    with pytest.raises(ConfigError, match=r"num_bases and encoder.num_blocks exclude each other"):
+        parse_config({"encoder": {"num_bases": 2, "num_blocks": 2}})
+
+
+def test_negatives_and_negative_sampling_need_each_other():
+    with pytest.raises(ConfigError, match=r"needs one_path.num_negatives above 0"):
+        parse_config({"one_path": {"training": "negative_sampling"}})
+    with pytest.raises(ConfigError, match=r"needs one_path.training = .*, not 'KvsAll'"):
+        parse_config({"one_path": {"training": "KvsAll", "num_negatives": 3}})
 
 
 def test_a_model_has_one_decoder():
@@ -255,11 +281,173 @@ def test_a_model_has_one_decoder():
         parse_config({"all_paths": {}, "one_path": {}})
     both = parse_config({"encoder": {"layers": 0}})
     assert (both.all_paths, both.inductive) == (AllPathsConfig(), False)
-    assert parse_config({"encoder": {"start": "relations"}}).inductive
+    assert parse_config({"encoder": {"entity_init": "relations"}}).inductive
     with pytest.raises(ConfigError, match="an encoder that feeds all_paths has no dropout"):
         parse_config({"encoder": {"feature_dropout": 0.1}})
     one = parse_config({"one_path": {}})
     assert (one.all_paths, one.encoder) == (None, EncoderConfig())
+
+
+SECTIONS: list[type[BaseModel]] = [
+    Config,
+    EncoderConfig,
+    OnePathConfig,
+    AllPathsConfig,
+    TrainingConfig,
+]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_has_a_description(section):
+    for name, field in section.model_fields.items():
+        if section is Config and name in ("encoder", "one_path", "all_paths", "training"):
+            continue
+        description = field.description or ""
+        assert 10 <= len(description) <= 160, f"{name}: {len(description)}"
+        assert description.endswith("."), name
+        assert "\n" not in description, name
+
+
+# Old settings of one section, in TOML, and what they are now.
+OLD = [
+    ('encoder.decomposition="basis"', "encoder.num_bases=2"),
+    ('encoder.decomposition="block"', "encoder.num_blocks=2"),
+    ('encoder.decomposition="block" encoder.parts=8', "encoder.num_blocks=8"),
+    ("encoder.parts=5", "encoder.num_bases=5"),
+    ('encoder.start="relations"', 'encoder.entity_init="relations"'),
+    ('one_path.cell="product"', 'one_path.cell="distmult"'),
+    ('one_path.targets="k-vs-all"', 'one_path.training="KvsAll"'),
+    ('one_path.targets="1-vs-all"', 'one_path.training="1vsAll"'),
+    ("one_path.negatives=0", 'one_path.training="1vsAll"'),
+    ('one_path.targets="k-vs-all" one_path.negatives=0', 'one_path.training="KvsAll"'),
+    (
+        'one_path.targets="1-vs-all" one_path.negatives=8',
+        'one_path.training="negative_sampling" one_path.num_negatives=8',
+    ),
+    ("one_path.hide_targets=true", 'one_path.remove_target_edges="edge"'),
+    ("one_path.hide_targets=false", 'one_path.remove_target_edges="none"'),
+    ("one_path.path_queries=0.5", "one_path.path_query_ratio=0.5"),
+    ("one_path.walks=0.25", "one_path.walk_ratio=0.25"),
+    ("all_paths.steps=6", "all_paths.layers=6"),
+    ("all_paths.readout=16", "all_paths.mlp_dim=16"),
+    ("all_paths.max_entities=300", "all_paths.node_budget=300"),
+    ("all_paths.targets=4", "all_paths.max_targets=4"),
+    ("all_paths.target_share=0.5", "all_paths.max_target_ratio=0.5"),
+    ('all_paths.hide="pair"', 'all_paths.remove_target_edges="pair"'),
+    ("training.epoch_steps=9", "training.steps_per_epoch=9"),
+    ('training.decay="none"', 'training.lr_schedule="constant"'),
+    ('training.decay="cosine"', 'training.lr_schedule="cosine"'),
+    ("training.clip_norm=0.5", "training.max_grad_norm=0.5"),
+]
+
+
+def test_the_old_settings_are_all_of_the_table():
+    keys = {setting.split("=")[0] for old, _ in OLD for setting in old.split()}
+    assert keys == set(RENAMED)
+
+
+@pytest.mark.parametrize(("old", "new"), OLD)
+def test_an_old_setting_names_the_new_one(tmp_path, old, new):
+    now = " and ".join(s.replace("=", " = ").replace('"', "'") for s in new.split())
+    path = tmp_path / "old.toml"
+    path.write_text("\n".join(old.split()))
+    lines = []
+    for overrides, file in (((), path), (old.split(), tmp_path / "empty.toml")):
+        file.touch()
+        with pytest.raises(ConfigError) as caught:
+            load_config(file, overrides)
+        assert caught.value.exit_code == 2
+        lines.append(str(caught.value).splitlines())
+        assert len(lines[-1]) == len(old.split())
+        for line in lines[-1]:
+            key = line.removeprefix(f"{file}: ").split(" = ")[0]
+            assert key in RENAMED
+            assert line.endswith(f" is now {now}"), line
+    # The new settings load, up to what negative sampling also needs.
+    more = ["training.optimizer=adagrad"] if "negative" in new else []
+    assert load(tmp_path, "", *new.split(), *more)
+
+
+def test_an_old_value_of_another_type_is_named_too(tmp_path):
+    message = failure(tmp_path, "[one_path]\nhide_targets = [1]\ncell = [2]")
+    assert "one_path.hide_targets = [1] is now one_path.remove_target_edges = [1]" in message
+    assert "one_path.cell" not in message
+
+
+def test_a_run_made_before_names_all_its_old_settings(tmp_path):
+    settings = """
+[encoder]
+layers = 1
+decomposition = "basis"
+parts = 2
+edge_dropout = 0.0
+start = "embedding"
+
+[one_path]
+cell = "gru"
+negatives = 0
+targets = "1-vs-all"
+hide_targets = true
+
+[training]
+decay = "linear"
+"""
+    lines = failure(tmp_path, settings).splitlines()
+    assert len(lines) == 7
+    assert all(" is now " in line for line in lines)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_commented_presets_parse_back(tmp_path, path):
+    config = load_config(path)
+    text = config.to_toml(comments=True)
+    assert load(tmp_path, text) == config
+    for name, value in leaves(config).items():
+        key = name.split(".")[-1]
+        if value is not None:
+            assert f"\n{key} = " in f"\n{text}", key
+
+
+@pytest.mark.parametrize("text", [ONE_PATH, ALL_PATHS, 'data = "a \\"b\\" # \\n é"'])
+def test_commented_settings_parse_back(tmp_path, text):
+    config = load(tmp_path, text)
+    assert load(tmp_path, config.to_toml(comments=True)) == config
+
+
+def test_comments_describe_each_setting_and_mark_defaults(tmp_path):
+    lines = load(tmp_path, "dim = 64\n[training]\npatience = 3").to_toml(True).splitlines()
+    dim = lines.index("dim = 64  # default: 32")
+    assert lines[dim - 1] == f"# {Config.model_fields['dim'].description}"
+    assert "seed = 0  # default" in lines
+    assert "patience = 3  # default: unset" in lines
+    assert "# max_grad_norm: unset" in lines
+    assert "[one_path]" not in lines
+
+
+def test_commented_defaults_hold_every_setting(tmp_path):
+    text = defaults_toml()
+    assert load(tmp_path, text) == Config()
+    lines = text.splitlines()
+    for section in SECTIONS:
+        for field in section.model_fields.values():
+            assert field.description is None or f"# {field.description}" in lines
+    # The other sections are there to be uncommented.
+    for name, expected in (("encoder", EncoderConfig()), ("one_path", OnePathConfig())):
+        first = lines.index(f"#[{name}]")
+        end = lines.index("", first) if "" in lines[first:] else len(lines)
+        plain = [line if line.startswith("# ") else line[1:] for line in lines[first:end]]
+        assert getattr(load(tmp_path, "\n".join(plain)), name) == expected
+
+
+def test_presets_load_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert preset_folder() == ROOT / "configs"
+    assert load_config("wn18rr") == load_config(ROOT / "configs" / "wn18rr.toml")
+    assert load_config("wn18rr", ["dim=8"]).dim == 8
+    with pytest.raises(ConfigError, match=r"cannot read .* wn18: .*The presets are codex-s, fam"):
+        load_config("wn18")
+    (tmp_path / "wn18rr").write_text("dim = 5")  # a file of this name is the file
+    assert load_config("wn18rr").dim == 5
 
 
 def test_a_configuration_does_not_change():

@@ -17,7 +17,7 @@ from kgtool.ops.runtime.bfloat16 import product_dtype
 from kgtool.ops.scoring.softmax_rows import softmax_rows
 
 Loss = Literal["softmax", "bce"]
-Targets = Literal["1-vs-all", "k-vs-all"]
+Training = Literal["1vsAll", "KvsAll"]
 
 # Queries per chunk: enough rows for the matrix products, few enough for the cache.
 CHUNK = 256
@@ -28,7 +28,7 @@ def _bce(
 ) -> tuple[float, Tensor]:
     """Like `softmax_rows`, but with the binary cross-entropy of all entities.
 
-    With 1-vs-all (`one`), the negatives count once for each answer. `row` is the row of each answer
+    With 1vsAll (`one`), the negatives count once for each answer. `row` is the row of each answer
     `col`.
     """
     s = scores + bias
@@ -50,11 +50,11 @@ class _EntityLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, queries: Tensor, entities: Tensor, bias: Tensor, position: Tensor, tail: Tensor,
-        loss: Loss, targets: Targets, smoothing: float,
+        loss: Loss, training: Training, smoothing: float,
     ) -> Tensor:  # fmt: skip
         dtype = product_dtype(queries)
         q, e = queries.to(dtype), entities.to(dtype)
-        one = targets == "1-vs-all"
+        one = training == "1vsAll"
         count = len(tail) if one else len(q)
         grad_q, grad_e = torch.empty_like(queries), torch.zeros_like(entities)
         grad_bias = torch.zeros_like(bias)
@@ -91,7 +91,7 @@ def entity_loss(
     position: Tensor,
     tail: Tensor,
     loss: Loss = "softmax",
-    targets: Targets = "1-vs-all",
+    training: Training = "1vsAll",
     smoothing: float = 0.0,
 ) -> Tensor:
     """The mean loss of the scores `⟨queries, entities⟩ + bias`, given each query's answers.
@@ -103,8 +103,8 @@ def entity_loss(
         position, tail: `(p,)` int64, ascending in `position`: `tail[i]` answers query
             `position[i]`. Every query has at least one answer, without duplicates.
         loss: `"softmax"` (cross-entropy) or `"bce"` (binary cross-entropy).
-        targets: `"1-vs-all"`: a loss for each answer, with the query's other answers masked; mean
-            over answers (Lacroix et al. 2018, with the mask added). `"k-vs-all"`: a loss for all
+        training: `"1vsAll"`: a loss for each answer, with the query's other answers masked; mean
+            over answers (Lacroix et al. 2018, with the mask added). `"KvsAll"`: a loss for all
             answers of a query together; mean over queries (Dettmers et al. 2018).
         smoothing: label smoothing ε: the target is mixed with the uniform distribution.
 
@@ -113,6 +113,6 @@ def entity_loss(
         matrix products run in autocast's dtype, and the loss in the dtype of the queries.
     """
     out: Tensor = _EntityLoss.apply(  # type: ignore[no-untyped-call]
-        queries, entities, bias, position, tail, loss, targets, smoothing
+        queries, entities, bias, position, tail, loss, training, smoothing
     )
     return out

@@ -142,7 +142,7 @@ def softmax_rows(
             one.
         tail: `(p,)` int64, without duplicates in a row.
         smoothing: label smoothing ε.
-        one: True for 1-vs-all (a loss for each answer, with the others masked), False for k-vs-all
+        one: True for 1vsAll (a loss for each answer, with the others masked), False for KvsAll
             (a loss for all answers of a row together).
 
     Returns:

@@ -228,7 +228,7 @@ def test_graph_without_edges() -> None:
     [
         tiny_config(),
         all_paths_config(),
-        tiny_config(encoder={"fanout": 3}, negatives=20, optimizer="adagrad"),
+        tiny_config(encoder={"fanout": 3}, num_negatives=20, optimizer="adagrad"),
     ],
     ids=["one path", "all paths", "drawn"],
 )

@@ -46,7 +46,7 @@ def test_all_paths_together_are_the_score(seed):
     edges = set(edges_without(graph, set()))
     for path in paths:
         assert (path.entities[0], path.entities[-1]) == (head, tail)
-        assert len(path.steps) == len(path.entities) - 1 <= decoder.steps
+        assert len(path.steps) == len(path.entities) - 1 <= decoder.layers
         for u, step, v in zip(path.entities, path.steps, path.entities[1:], strict=False):
             assert {(u, r, v) for r, _ in step} <= edges
             assert sum(weight for _, weight in step) == pytest.approx(path.weight, rel=1e-5)
@@ -108,7 +108,7 @@ def test_rows_of_torch_are_those_of_the_kernels():
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("explain")
     data = kgtool.load_dataset(write_folder(ring(), folder / "ring"))
-    config = all_paths_config(epochs=20, learning_rate=0.02, decay="none")
+    config = all_paths_config(epochs=20, learning_rate=0.02, lr_schedule="constant")
     return train(config, data, folder / "run", progress=False)
 
 

@@ -25,9 +25,9 @@ DIM = 6
 THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
-def make_decoder(dataset: KGDataset, steps: int = 3, dim: int = DIM) -> AllPathsDecoder:
+def make_decoder(dataset: KGDataset, layers: int = 3, dim: int = DIM) -> AllPathsDecoder:
     """A decoder with random parameters, in float64."""
-    decoder = AllPathsDecoder(dataset.num_relations, dim, steps, readout=5).double()
+    decoder = AllPathsDecoder(dataset.num_relations, dim, layers, mlp_dim=5).double()
     with torch.no_grad():
         for parameter in decoder.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -160,7 +160,7 @@ def test_along_a_chain_it_is_torchs_cell(length):
     chain = [(i, i % 2, i + 1) for i in range(length)]
     dataset = in_memory(chain, chain, chain, length + 1, 2)
     graph = KnowledgeGraph.from_dataset(dataset)
-    decoder = make_decoder(dataset, steps=length)
+    decoder = make_decoder(dataset, layers=length)
     cell = torch_cell(decoder)
     reached = decoder.reach(graph, torch.tensor([0]))
     last = decoder(reached)[reached.slot_of(torch.tensor([0]), torch.tensor([length]))]
@@ -199,7 +199,9 @@ def test_targets_do_not_show_in_their_own_pass(kind, dropout):
     dataset = random_dataset(2)
     whole = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
-    sampler = PassSampler(whole, targets=2, share=0.5, hide=kind, edge_dropout=dropout)
+    sampler = PassSampler(
+        whole, max_targets=2, max_target_ratio=0.5, remove_target_edges=kind, edge_dropout=dropout
+    )
     for head in torch.unique(dataset.train[:, [0, 2]]).tolist():
         batch = sampler.batch(torch.tensor([head]))
         graph = batch.graph
@@ -339,7 +341,7 @@ def test_the_loss_is_a_softmax_over_all_entities():
 
 
 def scorer_of(dataset: KGDataset) -> PathScorer:
-    model = PathModel(make_decoder(dataset, steps=2), KnowledgeGraph.from_dataset(dataset))
+    model = PathModel(make_decoder(dataset, layers=2), KnowledgeGraph.from_dataset(dataset))
     return model.scorer()
 
 
@@ -372,7 +374,7 @@ def test_scores_are_of_the_query_alone():
 def test_scores_of_bfloat16_passes_are_float32_and_near():
     torch.manual_seed(7)
     dataset = random_dataset(7, num_entities=30)
-    decoder = make_decoder(dataset, steps=2, dim=16).float()
+    decoder = make_decoder(dataset, layers=2, dim=16).float()
     scorer = PathModel(decoder, KnowledgeGraph.from_dataset(dataset)).scorer()
     hr = torch.cartesian_prod(torch.arange(30), torch.arange(2))
     exact = scorer.score_t(hr)
@@ -406,7 +408,7 @@ def test_embeddings_are_states_of_an_entitys_own_pass():
 def test_sampled_targets(kind):
     dataset = random_dataset(10, num_train=60)
     graph = KnowledgeGraph.from_dataset(dataset)
-    sampler = PassSampler(graph, targets=3, share=0.34, hide=kind)
+    sampler = PassSampler(graph, max_targets=3, max_target_ratio=0.34, remove_target_edges=kind)
     heads = torch.unique(graph.tail).repeat(2)
     torch.manual_seed(0)
     batch = sampler.batch(heads)
@@ -433,8 +435,10 @@ def test_sampled_targets(kind):
 
 def test_edges_drop_out_with_their_inverses_but_at_heads():
     graph = KnowledgeGraph.from_dataset(random_dataset(3, num_entities=40, num_train=200))
-    sampler = PassSampler(graph, targets=3, share=0.34, hide="edge", edge_dropout=0.4)
-    plain = PassSampler(graph, targets=3, share=0.34, hide="edge")
+    sampler = PassSampler(
+        graph, max_targets=3, max_target_ratio=0.34, remove_target_edges="edge", edge_dropout=0.4
+    )
+    plain = PassSampler(graph, max_targets=3, max_target_ratio=0.34, remove_target_edges="edge")
     heads = torch.tensor([5, 9])
     at_heads = {e for e in edges_of(graph) if {e[0], e[2]} & {5, 9}}
     half, away = graph.num_relation_ids // 2, graph.num_edges - len(at_heads)

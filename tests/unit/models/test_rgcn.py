@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from kgtool.data.dataset import KGDataset, invert
 from kgtool.graph.knowledge_graph import KnowledgeGraph
-from kgtool.models.rgcn import Decomposition, RGCNEncoder, RGCNLayer, Start
+from kgtool.models.rgcn import Decomposition, EntityInit, RGCNEncoder, RGCNLayer
 from tests.support.graphs import edges_of, random_dataset, tensor_of
 from tests.support.runs import in_memory
 
 DECOMPOSITIONS: list[Decomposition] = ["basis", "block"]
-STARTS: list[Start] = ["embedding", "relations"]
+STARTS: list[EntityInit] = ["embedding", "relations"]
 EACH_DECOMPOSITION = pytest.mark.parametrize("decomposition", DECOMPOSITIONS)
 
 
@@ -188,9 +188,9 @@ def test_encoder_stacks_layers_with_residuals(
 @pytest.mark.parametrize("start", STARTS)
 @EACH_DECOMPOSITION
 def test_hidden_edges_and_their_inverses_carry_no_message(
-    decomposition: Decomposition, start: Start, dataset: KGDataset, graph: KnowledgeGraph
+    decomposition: Decomposition, start: EntityInit, dataset: KGDataset, graph: KnowledgeGraph
 ) -> None:
-    encoder = make_encoder(dataset, decomposition=decomposition, start=start)
+    encoder = make_encoder(dataset, decomposition=decomposition, entity_init=start)
     part, rest = dataset.train[:15], dataset.train[15:]
     smaller = KnowledgeGraph.from_dataset(
         in_memory(rest.tolist(), [], [], dataset.num_entities, dataset.num_relations)
@@ -254,7 +254,7 @@ def test_edge_dropout_drops_edges_with_their_inverses(
 def test_entities_start_from_the_relations_around_them(
     dataset: KGDataset, graph: KnowledgeGraph
 ) -> None:
-    encoder = make_encoder(dataset, num_layers=0, start="relations")
+    encoder = make_encoder(dataset, num_layers=0, entity_init="relations")
     assert len(encoder.entities) == 2 * dataset.num_relations
     around: list[set[int]] = [set() for _ in range(graph.num_entities)]
     hidden = {5, int(graph.inverse[5])}

@@ -22,7 +22,7 @@ from kgtool.ops import (
 )
 from kgtool.ops.graph.csc import NUM_CHUNKS
 from kgtool.ops.runtime.bfloat16 import bits, read, store_as
-from kgtool.ops.scoring.entity_loss import CHUNK, Loss, Targets
+from kgtool.ops.scoring.entity_loss import CHUNK, Loss, Training
 
 Op = Callable[[Tensor, Tensor, Tensor, CSC], Tensor]
 OPS = pytest.mark.parametrize("op", [relational_sum, block_sum])
@@ -277,7 +277,7 @@ def dense_loss(
     position: Tensor,
     tail: Tensor,
     loss: Loss,
-    targets: Targets,
+    training: Training,
     smoothing: float,
 ) -> Tensor:
     """The loss by its definition, one target distribution at a time."""
@@ -288,7 +288,7 @@ def dense_loss(
         scores = entities @ query + bias
         answers = tail[position == i].tolist()
         others = [j for j in range(num_entities) if j not in answers]
-        if targets == "1-vs-all":
+        if training == "1vsAll":
             cases = [([answer], [answer, *others]) for answer in answers]
         else:
             cases = [(answers, [*answers, *others])]
@@ -304,24 +304,24 @@ def dense_loss(
     return torch.stack(losses).mean()
 
 
-LOSSES: list[tuple[Loss, Targets]] = [
-    ("softmax", "1-vs-all"),
-    ("softmax", "k-vs-all"),
-    ("bce", "1-vs-all"),
-    ("bce", "k-vs-all"),
+LOSSES: list[tuple[Loss, Training]] = [
+    ("softmax", "1vsAll"),
+    ("softmax", "KvsAll"),
+    ("bce", "1vsAll"),
+    ("bce", "KvsAll"),
 ]
-EACH_LOSS = pytest.mark.parametrize(("loss", "targets"), LOSSES)
+EACH_LOSS = pytest.mark.parametrize(("loss", "training"), LOSSES)
 
 
 @EACH_LOSS
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("num_queries", [1, CHUNK, CHUNK + 9])
 def test_loss_equals_dense_autograd(
-    loss: Loss, targets: Targets, smoothing: float, num_queries: int
+    loss: Loss, training: Training, smoothing: float, num_queries: int
 ) -> None:
     floats, position, tail = loss_inputs(num_queries)
-    fast = entity_loss(*floats, position, tail, loss, targets, smoothing)
-    slow = dense_loss(floats, position, tail, loss, targets, smoothing)
+    fast = entity_loss(*floats, position, tail, loss, training, smoothing)
+    slow = dense_loss(floats, position, tail, loss, training, smoothing)
     torch.testing.assert_close(fast, slow)
     # Thrice the loss: the gradient that comes from above counts.
     fast_grads = torch.autograd.grad(3 * fast, floats)
@@ -332,21 +332,21 @@ def test_loss_equals_dense_autograd(
 
 @EACH_LOSS
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_gradcheck_of_loss(loss: Loss, targets: Targets, smoothing: float) -> None:
+def test_gradcheck_of_loss(loss: Loss, training: Training, smoothing: float) -> None:
     floats, position, tail = loss_inputs(3, num_entities=5, dims=2)
     assert torch.autograd.gradcheck(
-        lambda q, e, b: entity_loss(q, e, b, position, tail, loss, targets, smoothing), floats
+        lambda q, e, b: entity_loss(q, e, b, position, tail, loss, training, smoothing), floats
     )
 
 
 @EACH_LOSS
-def test_loss_of_extreme_scores(loss: Loss, targets: Targets) -> None:
+def test_loss_of_extreme_scores(loss: Loss, training: Training) -> None:
     # exp(1000) is not finite, but the loss is.
     floats, position, tail = loss_inputs(4)
     large = [(500 * tensor.detach()).requires_grad_() for tensor in floats]
     queries, entities, bias = large
-    fast = entity_loss(queries, entities, bias, position, tail, loss, targets, 0.1)
-    slow = dense_loss((queries, entities, bias), position, tail, loss, targets, 0.1)
+    fast = entity_loss(queries, entities, bias, position, tail, loss, training, 0.1)
+    slow = dense_loss((queries, entities, bias), position, tail, loss, training, 0.1)
     torch.testing.assert_close(fast, slow)
     for grad in torch.autograd.grad(fast, large):
         assert grad.isfinite().all()
@@ -356,21 +356,21 @@ def test_loss_of_extreme_scores(loss: Loss, targets: Targets) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_score_that_is_not_finite_shows_in_the_loss(
-    loss: Loss, targets: Targets, value: float, dtype: torch.dtype
+    loss: Loss, training: Training, value: float, dtype: torch.dtype
 ) -> None:
     floats, position, tail = loss_inputs(4)
     queries, entities, bias = (f.detach().to(dtype) for f in floats)
     bias[-1] = value
-    assert not entity_loss(queries, entities, bias, position, tail, loss, targets).isfinite()
+    assert not entity_loss(queries, entities, bias, position, tail, loss, training).isfinite()
 
 
 @EACH_LOSS
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_loss_in_single_precision(loss: Loss, targets: Targets, smoothing: float) -> None:
+def test_loss_in_single_precision(loss: Loss, training: Training, smoothing: float) -> None:
     floats, position, tail = loss_inputs(40, num_entities=3000, dims=16)
     queries, entities, bias = single = [f.detach().float().requires_grad_() for f in floats]
-    low = entity_loss(queries, entities, bias, position, tail, loss, targets, smoothing)
-    high = entity_loss(*floats, position, tail, loss, targets, smoothing)
+    low = entity_loss(queries, entities, bias, position, tail, loss, training, smoothing)
+    high = entity_loss(*floats, position, tail, loss, training, smoothing)
     torch.testing.assert_close(low.double(), high, rtol=2e-6, atol=0)
     for ours, theirs in zip(
         torch.autograd.grad(low, single), torch.autograd.grad(high, floats), strict=True
@@ -380,12 +380,12 @@ def test_loss_in_single_precision(loss: Loss, targets: Targets, smoothing: float
 
 @EACH_LOSS
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_loss_under_autocast_is_close(loss: Loss, targets: Targets, smoothing: float) -> None:
+def test_loss_under_autocast_is_close(loss: Loss, training: Training, smoothing: float) -> None:
     floats, position, tail = loss_inputs(CHUNK + 9, num_entities=40, dims=16)
     queries, entities, bias = single = [f.detach().float().requires_grad_() for f in floats]
 
     def run() -> list[Tensor]:
-        value = entity_loss(queries, entities, bias, position, tail, loss, targets, smoothing)
+        value = entity_loss(queries, entities, bias, position, tail, loss, training, smoothing)
         return [value.detach(), *torch.autograd.grad(value, single)]
 
     full = run()
@@ -399,13 +399,13 @@ def test_loss_under_autocast_is_close(loss: Loss, targets: Targets, smoothing: f
 
 @EACH_LOSS
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_nan_in_gives_nan_out(loss: Loss, targets: Targets, smoothing: float) -> None:
+def test_nan_in_gives_nan_out(loss: Loss, training: Training, smoothing: float) -> None:
     # The trainer refuses a loss that is not finite: no NaN may hide behind a mask or a maximum.
     for which, row in product(range(3), (0, -1)):
         floats, position, tail = loss_inputs(CHUNK + 2)
         with torch.no_grad():
             floats[which][row] = torch.nan
-        assert entity_loss(*floats, position, tail, loss, targets, smoothing).isnan()
+        assert entity_loss(*floats, position, tail, loss, training, smoothing).isnan()
 
 
 # Counting

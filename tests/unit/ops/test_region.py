@@ -43,11 +43,11 @@ def a_graph(seed: int) -> tuple[KGDataset, KnowledgeGraph]:
     return dataset, KnowledgeGraph.from_dataset(dataset)
 
 
-def with_budget(decoder: AllPathsDecoder, max_entities: int) -> AllPathsDecoder:
+def with_budget(decoder: AllPathsDecoder, node_budget: int) -> AllPathsDecoder:
     """The same weights, with a node budget and random transition weights."""
     num_types, dim = decoder.relations.shape
-    steps, readout = decoder.steps, decoder.hidden.out_features
-    new = AllPathsDecoder(num_types // 2, dim, steps, readout, max_entities).to(decoder.init.dtype)
+    layers, mlp_dim = decoder.layers, decoder.hidden.out_features
+    new = AllPathsDecoder(num_types // 2, dim, layers, mlp_dim, node_budget).to(decoder.init.dtype)
     new.load_state_dict({**decoder.state_dict(), "priority": torch.randn(num_types, dim + 1)})
     return new
 
@@ -110,7 +110,7 @@ def by_definition(
     entity, weight = [head], {head: torch.tensor(1.0).double()}
     states: dict[int, Tensor] = {head: decoder.init}
     loss, read = torch.zeros(()).double(), []
-    for step in range(decoder.steps):
+    for step in range(decoder.layers):
         queue = []
         for u in entity:
             for r in range(graph.num_relation_ids):
@@ -118,7 +118,7 @@ def by_definition(
                     a = decoder.priority[(r + half) % (2 * half)]
                     p = a[:dim] @ states[u].detach() + a[dim]
                     queue.append((weight[u].detach() * p.exp() / degree[u], u, group))
-        most, chosen = decoder.max_entities * region.EDGES_AN_ENTITY, []
+        most, chosen = decoder.node_budget * region.EDGES_AN_ENTITY, []
         for place in sorted(range(len(queue)), key=lambda i: -float(queue[i][0].detach())):
             part, _, group = queue[place]
             turn = 0
@@ -143,7 +143,7 @@ def by_definition(
         total = sum(gained.values(), torch.zeros(()).double())
         loss = loss + sum(torch.log(total / gained[v]) for v in gained if v in wanted)
         order = list(gained)
-        best = sorted(order, key=lambda v: -float(gained[v].detach()))[: decoder.max_entities]
+        best = sorted(order, key=lambda v: -float(gained[v].detach()))[: decoder.node_budget]
         new = [v for v in order if v in best]
         entity = entity + new
         weight |= {v: gained[v] for v in new}
@@ -206,7 +206,7 @@ def test_targets_are_no_edges_of_their_pass(kind, budget):
     torch.manual_seed(1)
     dataset, graph = a_graph(2)
     decoder = with_budget(make_decoder(dataset), budget)
-    sampler = PassSampler(graph, targets=4, share=0.5, hide=kind)
+    sampler = PassSampler(graph, max_targets=4, max_target_ratio=0.5, remove_target_edges=kind)
     half, seen = dataset.num_relations, 0
     for head in torch.unique(graph.tail).tolist():
         batch = sampler.batch(torch.tensor([head]))
@@ -288,7 +288,7 @@ def test_a_hub_takes_the_time_of_the_budget(monkeypatch, head, leaves):
         return found
 
     monkeypatch.setattr(region, "read_edges", noted)
-    decoder = AllPathsDecoder(2, 4, 3, 2, max_entities=5)
+    decoder = AllPathsDecoder(2, 4, 3, 2, node_budget=5)
     with torch.no_grad():
         decoder.priority[3, 4] = 1  # leaves of the other relation are worth more
     _, kept = pass_of(decoder, graph, torch.tensor([head]))
@@ -331,7 +331,7 @@ def test_other_answers_are_those_of_the_index():
 def test_kept_scores_are_those_of_all(budget):
     torch.manual_seed(7)
     dataset, graph = a_graph(7)
-    decoder = make_decoder(dataset, steps=2)
+    decoder = make_decoder(dataset, layers=2)
     model = PathModel(with_budget(decoder, budget) if budget else decoder, graph)
     scorer = model.scorer()
     hr = torch.cartesian_prod(torch.arange(40), torch.arange(2 * dataset.num_relations))
@@ -352,7 +352,7 @@ def test_kept_scores_are_those_of_all(budget):
 def test_ranks_by_what_is_kept_are_those_by_all(of_train):
     torch.manual_seed(9)
     dataset, graph = a_graph(9)
-    budgeted = with_budget(make_decoder(dataset, steps=2), 4)
+    budgeted = with_budget(make_decoder(dataset, layers=2), 4)
     scorer = PathModel(budgeted, graph).scorer()
     known = answer_index(dataset.train, dataset.num_relations)
     triples = with_inverses(dataset.train, dataset.num_relations)
@@ -394,7 +394,7 @@ def test_a_walk_learns_to_find_what_is_asked():
                 facts.append((h, r, t))
     second = {h: [t for a, r, t in facts if a == h and r == 2] for h in range(n)}
     graph = KnowledgeGraph.from_dataset(in_memory(facts, [], [], n, 5))
-    decoder = AllPathsDecoder(5, 8, 2, 4, max_entities=30)
+    decoder = AllPathsDecoder(5, 8, 2, 4, node_budget=30)
     optimizer = torch.optim.Adam([decoder.priority], lr=0.1)
 
     def wanted(heads: range) -> tuple[Tensor, Tensor]:
@@ -424,7 +424,7 @@ def test_a_walk_learns_to_find_what_is_asked():
 
 def test_a_budgeted_run(tmp_path):
     data = kgtool.load_dataset(write_folder(ring(), tmp_path / "ring"))
-    config = all_paths_config(max_entities=8, edge_dropout=0.2, epochs=3)
+    config = all_paths_config(node_budget=8, edge_dropout=0.2, epochs=3)
     run = train(config, data, tmp_path / "run", progress=False)
     weights, _ = load_tensors(run.path / "best.safetensors")
     assert weights["decoder.priority"].shape == (2 * data.num_relations, 9)
@@ -439,8 +439,8 @@ def test_a_budgeted_run(tmp_path):
 
 
 def test_a_budget_and_an_encoder_exclude_each_other():
-    with pytest.raises(ConfigError, match=r"max_entities and an encoder .*Remedy"):
-        all_paths_config(max_entities=4, encoder={})
+    with pytest.raises(ConfigError, match=r"node_budget and an encoder .*Remedy"):
+        all_paths_config(node_budget=4, encoder={})
 
 
 def test_whole_passes_stay_without_a_budget():

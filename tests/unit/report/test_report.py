@@ -294,7 +294,7 @@ def test_words():
     )
     fed = model_in_words(all_paths_config(encoder={"layers": 2}))
     assert fed.endswith("fed by an R-GCN encoder of 2 layers (2 bases); 8 dims")
-    blocks = model_in_words(tiny_config(encoder={"decomposition": "block"}))
+    blocks = model_in_words(tiny_config(encoder={"num_blocks": 2}))
     assert (
         blocks == "A GRU that reads one path over an R-GCN encoder of one layer (2 blocks); 8 dims"
     )

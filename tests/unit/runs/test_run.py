@@ -247,7 +247,7 @@ def test_evaluate_and_export_take_a_run_a_folder_and_a_dataset(run_folder, tmp_p
     assert sorted(files) == sorted((tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize("encoder", [None, {"start": "relations"}])
+@pytest.mark.parametrize("encoder", [None, {"entity_init": "relations"}])
 def test_an_all_paths_run_answers_on_another_graph(tmp_path, encoder):
     own, other = write_folder(ring(), tmp_path / "ring"), tmp_path / "other"
     write_folder(ring(), other)

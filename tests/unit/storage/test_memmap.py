@@ -25,7 +25,7 @@ from kgtool.training.step import Updater
 from kgtool.training.trainer import _Trainer, train
 from tests.support.runs import ring, tiny_config
 
-DRAWN = tiny_config(dim=4, negatives=4, optimizer="adagrad", encoder={"layers": 1, "fanout": 2})
+DRAWN = tiny_config(dim=4, num_negatives=4, optimizer="adagrad", encoder={"layers": 1, "fanout": 2})
 
 
 ON_LINUX = sys.platform.startswith("linux")

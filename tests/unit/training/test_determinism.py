@@ -17,16 +17,16 @@ MANY: dict[str, Any] = {"dim": 96, "batch_size": 400}
 CONFIGS: dict[str, Config] = {
     "no layer": tiny_config(encoder={"layers": 0}, **MANY),
     "a layer": tiny_config(encoder={"layers": 1}, dura=0.1, **MANY),
-    "from relations": tiny_config(encoder={"start": "relations"}, **MANY),
-    "blocks": tiny_config(encoder={"decomposition": "block", "parts": 4}, **MANY),
-    "product": tiny_config(encoder={"layers": 0}, cell="product", **MANY),
-    "k-vs-all": tiny_config(loss="bce", targets="k-vs-all", **MANY),
-    "paths": tiny_config(path_queries=1.0, **MANY),
-    "walks": tiny_config(walks=1.0, max_path_length=3, **MANY),
-    "drawn": tiny_config(encoder={"fanout": 3}, negatives=400, optimizer="adagrad", **MANY),
+    "from relations": tiny_config(encoder={"entity_init": "relations"}, **MANY),
+    "blocks": tiny_config(encoder={"num_blocks": 4}, **MANY),
+    "product": tiny_config(encoder={"layers": 0}, cell="distmult", **MANY),
+    "k-vs-all": tiny_config(loss="bce", training="KvsAll", **MANY),
+    "paths": tiny_config(path_query_ratio=1.0, **MANY),
+    "walks": tiny_config(walk_ratio=1.0, max_path_length=3, **MANY),
+    "drawn": tiny_config(encoder={"fanout": 3}, num_negatives=400, optimizer="adagrad", **MANY),
     "all paths": all_paths_config(batch_size=100),
     "all paths, fed": all_paths_config(batch_size=100, encoder={"layers": 1}),
-    "on a budget": all_paths_config(batch_size=100, max_entities=40),
+    "on a budget": all_paths_config(batch_size=100, node_budget=40),
 }
 
 

@@ -137,9 +137,9 @@ def test_states_are_the_same_in_parts(graph, monkeypatch):
         assert torch.equal(encoder(graph)[0], whole)
 
 
-def sampled_config(negatives: int = 4, **settings: Any) -> Any:
+def sampled_config(num_negatives: int = 4, **settings: Any) -> Any:
     training = {"optimizer": "adagrad", "precision": "float32"} | settings.pop("training", {})
-    return tiny_config(negatives=negatives, **settings, **training)
+    return tiny_config(num_negatives=num_negatives, **settings, **training)
 
 
 def sampled(dataset: KGDataset | None = None, **settings: Any) -> tuple[KGModel, SampledObjective]:
@@ -178,7 +178,7 @@ def test_the_loss_is_that_of_a_loop():
 
 
 def test_the_loss_of_many_draws_is_that_of_all_entities():
-    model, made = sampled(negatives=60_000, encoder={"layers": 0})
+    model, made = sampled(num_negatives=60_000, encoder={"layers": 0})
     model.decoder.eval()
     with torch.no_grad():
         model.encoder.entities.mul_(20)  # scores that differ
@@ -200,7 +200,7 @@ def test_the_loss_of_many_draws_is_that_of_all_entities():
 
 
 def test_a_step_touches_only_what_it_draws():
-    model, made = sampled(negatives=2, encoder={"layers": 1, "fanout": 1})
+    model, made = sampled(num_negatives=2, encoder={"layers": 1, "fanout": 1})
     loss, _ = made.loss(torch.tensor([0]))
     entities, bias = torch.autograd.grad(loss, [model.encoder.entities, model.decoder.bias])
     assert entities.is_sparse
@@ -210,7 +210,7 @@ def test_a_step_touches_only_what_it_draws():
 
 
 def test_a_step_whose_draws_are_all_known_answers_has_gradients():
-    model, made = sampled(negatives=1, encoder={"layers": 0})
+    model, made = sampled(num_negatives=1, encoder={"layers": 0})
     parameters = list(model.parameters())
     answers, alone = set(edges_of(model.graph)), 0
     for seed in range(20):
@@ -244,7 +244,7 @@ class Products(TorchDispatchMode):
 def test_steps_make_products_of_few_shapes():
     """Each new shape is compiled and cached: memory would grow with the number of steps."""
     dataset = random_dataset(1, num_entities=500, num_train=1500)
-    model, made = sampled(dataset, negatives=300, encoder={"layers": 1, "fanout": 2}, dura=0.1)
+    model, made = sampled(dataset, num_negatives=300, encoder={"layers": 1, "fanout": 2}, dura=0.1)
     parameters = list(model.parameters())
     seen = []
     for batch in made.order(1, 0)[:2000].split(200):
@@ -282,11 +282,11 @@ def test_clipping_is_torch_s_own():
     ("key", "value"),
     [
         ("one_path.loss", "bce"),
-        ("one_path.targets", "k-vs-all"),
+        ("one_path.training", "KvsAll"),
         ("one_path.label_smoothing", 0.1),
-        ("one_path.path_queries", 0.5),
-        ("one_path.walks", 0.5),
-        ("encoder.start", "relations"),
+        ("one_path.path_query_ratio", 0.5),
+        ("one_path.walk_ratio", 0.5),
+        ("encoder.entity_init", "relations"),
         ("encoder.edge_dropout", 0.1),
         ("training.optimizer", "adam"),
         ("training.weight_decay", 0.1),
@@ -295,9 +295,13 @@ def test_clipping_is_torch_s_own():
 def test_what_would_touch_all_entities_is_refused(key, value):
     section, name = key.split(".")
     settings: dict[str, Any] = {
-        "encoder": {}, "one_path": {"negatives": 4}, "training": {"optimizer": "adagrad"}
-    }  # fmt: skip
+        "encoder": {},
+        "one_path": {"training": "negative_sampling", "num_negatives": 4},
+        "training": {"optimizer": "adagrad"},
+    }
     assert parse_config(settings).one_path
     settings[section][name] = value
-    with pytest.raises(ConfigError, match=rf"one_path.negatives needs {key}"):
+    with pytest.raises(
+        ConfigError, match=rf"(negative sampling|one_path.num_negatives) needs {key}"
+    ):
         parse_config(settings)

@@ -153,17 +153,17 @@ def test_it_may_stop_often_and_by_sigterm(steady, tmp_path):
 
 
 def test_an_epoch_ends_after_so_many_steps(tmp_path):
-    short = fit(random_config(epochs=3, epoch_steps=2), tmp_path / "short")
+    short = fit(random_config(epochs=3, steps_per_epoch=2), tmp_path / "short")
     assert history(short)["step"].tolist() == [2, 4, 6]
-    config = random_config(epochs=3, epoch_steps=2)
+    config = random_config(epochs=3, steps_per_epoch=2)
     assert_same(stop_and_go_on(config, tmp_path / "stopped", 3), short)
     whole = fit(random_config(epochs=3), tmp_path / "whole")
-    many = fit(random_config(epochs=3, epoch_steps=100), tmp_path / "many")
+    many = fit(random_config(epochs=3, steps_per_epoch=100), tmp_path / "many")
     assert_same(many, whole)
 
 
 def test_validations_apart_from_epochs_resume_too(tmp_path):
-    config = random_config(epochs=5, validate_every=2, patience=9, clip_norm=0.5)
+    config = random_config(epochs=5, validate_every=2, patience=9, max_grad_norm=0.5)
     whole = fit(config, tmp_path / "whole")
     assert history(whole)["epoch"].tolist() == [2, 4, 5]
     for step in (3, 4, 7, 8, 12, 19):
@@ -172,8 +172,8 @@ def test_validations_apart_from_epochs_resume_too(tmp_path):
 
 def test_a_run_that_draws_entities_resumes(tmp_path):
     config = tiny_config(
-        encoder={"fanout": 2, "feature_dropout": 0.1}, negatives=6, dura=0.01,
-        optimizer="adagrad", clip_norm=0.5, learning_rate=0.1,
+        encoder={"fanout": 2, "feature_dropout": 0.1}, num_negatives=6, dura=0.01,
+        optimizer="adagrad", max_grad_norm=0.5, learning_rate=0.1,
     )  # fmt: skip
     whole = fit(config, tmp_path / "whole")
     for step in (1, 6, 8):
@@ -182,7 +182,7 @@ def test_a_run_that_draws_entities_resumes(tmp_path):
 
 def test_a_run_that_draws_entities_learns(tmp_path):
     config = tiny_config(
-        encoder={"fanout": 2}, negatives=24, optimizer="adagrad", learning_rate=0.3, epochs=60,
+        encoder={"fanout": 2}, num_negatives=24, optimizer="adagrad", learning_rate=0.3, epochs=60,
         warmup_steps=0, validate_every=20,
     )  # fmt: skip
     losses = history(fit(config, tmp_path / "run"))["loss"].tolist()
@@ -306,7 +306,7 @@ def test_best_weights_of_no_epoch_are_not_the_best(tmp_path, capfd, epoch):
 
 @pytest.mark.parametrize("rows", [0, 1, RING - 1, RING + 1])
 def test_rows_that_are_not_the_entities_are_refused_by_several_processes(tmp_path, rows):
-    config = tiny_config(encoder={"fanout": 3}, negatives=8, optimizer="adagrad", epochs=1)
+    config = tiny_config(encoder={"fanout": 3}, num_negatives=8, optimizer="adagrad", epochs=1)
     run = fit(config, tmp_path / "run")
     save_tensors(run.path / OWNERS, {"owner": torch.arange(RING) % 2}, {"processes": 2})
     with in_a_team(2):
@@ -492,9 +492,9 @@ def with_valid_mrrs(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> Non
 
 
 def test_patience_stops_and_the_best_weights_stay(monkeypatch, tmp_path):
-    whole = fit(tiny_config(epochs=2, decay="none"), tmp_path / "two")
+    whole = fit(tiny_config(epochs=2, lr_schedule="constant"), tmp_path / "two")
     with_valid_mrrs(monkeypatch, [0.1, 0.4, 0.3, 0.4, 0.9])
-    run = fit(tiny_config(epochs=9, patience=2, decay="none"), tmp_path / "run")
+    run = fit(tiny_config(epochs=9, patience=2, lr_schedule="constant"), tmp_path / "run")
     assert [row["epoch"] for row in run.history()] == [1, 2, 3, 4]  # 0.4 again is no better
     tensors, state = load_tensors(run.path / BEST)
     assert state == {"epoch": 2}
@@ -515,20 +515,20 @@ def settings_of(**training: Any) -> TrainingConfig:
 
 
 def test_learning_rates():
-    linear = settings_of(learning_rate=0.1, warmup_steps=4, decay="linear")
+    linear = settings_of(learning_rate=0.1, warmup_steps=4, lr_schedule="linear")
     assert [learning_rate(linear, step, 10) for step in range(10)] == pytest.approx(
         [0.025, 0.045, 0.06, 0.07, 0.06, 0.05, 0.04, 0.03, 0.02, 0.01]
     )
-    cosine = settings_of(learning_rate=0.1, warmup_steps=0, decay="cosine")
+    cosine = settings_of(learning_rate=0.1, warmup_steps=0, lr_schedule="cosine")
     assert [learning_rate(cosine, step, 4) for step in range(4)] == pytest.approx(
         [0.1, 0.05 * (1 + math.sqrt(0.5)), 0.05, 0.05 * (1 - math.sqrt(0.5))]
     )
-    none = settings_of(learning_rate=0.1, warmup_steps=2, decay="none")
+    none = settings_of(learning_rate=0.1, warmup_steps=2, lr_schedule="constant")
     assert [learning_rate(none, step, 4) for step in range(4)] == [0.05, 0.1, 0.1, 0.1]
 
 
 def test_the_rate_of_each_step_is_the_schedules(monkeypatch, tmp_path):
-    config = tiny_config(decay="cosine", warmup_steps=3)
+    config = tiny_config(lr_schedule="cosine", warmup_steps=3)
     rates: list[float] = []
     original = torch.optim.Adam.step
 
@@ -547,23 +547,23 @@ def test_the_rate_of_each_step_is_the_schedules(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "training",
     [
-        {"loss": loss, "targets": targets}
+        {"loss": loss, "training": training}
         for loss in ("softmax", "bce")
-        for targets in ("1-vs-all", "k-vs-all")
+        for training in ("1vsAll", "KvsAll")
     ]
     + [
         {"precision": "bfloat16"},
         {"label_smoothing": 0.1},
-        {"path_queries": 1.0, "max_path_length": 4},
-        {"walks": 0.5},
-        {"hide_targets": False},
-        {"optimizer": "adamw", "clip_norm": 1.0},
+        {"path_query_ratio": 1.0, "max_path_length": 4},
+        {"walk_ratio": 0.5},
+        {"remove_target_edges": "none"},
+        {"optimizer": "adamw", "max_grad_norm": 1.0},
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),
 )
 def test_it_learns(tmp_path, training):
     config = tiny_config(
-        dim=16, epochs=50, validate_every=10, learning_rate=0.03, decay="none",
+        dim=16, epochs=50, validate_every=10, learning_rate=0.03, lr_schedule="constant",
         input_dropout=0.0, output_dropout=0.0, **training,
     )  # fmt: skip
     dataset = replace(ring(), valid=ring().train)  # so that the history is about train
@@ -576,9 +576,7 @@ def test_it_learns(tmp_path, training):
     assert evaluate_model(run.model(dataset).scorer(), dataset, "train").mrr > times * chance
 
 
-@pytest.mark.parametrize(
-    "encoder", [{"layers": 0}, {"decomposition": "block", "parts": 4}, {"layers": 2}], ids=str
-)
+@pytest.mark.parametrize("encoder", [{"layers": 0}, {"num_blocks": 4}, {"layers": 2}], ids=str)
 def test_every_encoder_trains_and_resumes(tmp_path, encoder):
     config = tiny_config(encoder=encoder, epochs=2)
     whole = fit(config, tmp_path / "whole")
@@ -587,7 +585,7 @@ def test_every_encoder_trains_and_resumes(tmp_path, encoder):
 
 def test_without_walks_nothing_of_them_is_in_the_weights(tmp_path):
     plain, walking = (
-        fit(tiny_config(epochs=1, walks=walks), tmp_path / f"{walks}") for walks in (0.0, 0.5)
+        fit(tiny_config(epochs=1, walk_ratio=ratio), tmp_path / f"{ratio}") for ratio in (0.0, 0.5)
     )
     more = weights(walking, BEST).keys() - weights(plain, BEST).keys()
     assert more
@@ -596,8 +594,8 @@ def test_without_walks_nothing_of_them_is_in_the_weights(tmp_path):
 
 def test_walks_are_learned(tmp_path):
     config = tiny_config(
-        dim=16, epochs=20, validate_every=20, learning_rate=0.01, decay="none", walks=1.0,
-        input_dropout=0.0, output_dropout=0.0,
+        dim=16, epochs=20, validate_every=20, learning_rate=0.01, lr_schedule="constant",
+        walk_ratio=1.0, input_dropout=0.0, output_dropout=0.0,
     )  # fmt: skip
     run = fit(config, tmp_path / "run")
     model = run.model(ring())
@@ -609,9 +607,9 @@ def test_walks_are_learned(tmp_path):
     assert found["both"]["model"] < 0.4 * found["both"]["uniform"]
 
 
-@pytest.mark.parametrize("hide", [True, False])
-def test_the_edges_of_walks_carry_no_message_while_they_are_asked_for(monkeypatch, hide):
-    config, dataset = tiny_config(walks=1.0, hide_targets=hide), ring()
+@pytest.mark.parametrize("remove", ["edge", "none"])
+def test_the_edges_of_walks_carry_no_message_while_they_are_asked_for(monkeypatch, remove):
+    config, dataset = tiny_config(walk_ratio=1.0, remove_target_edges=remove), ring()
     model = build_model(config, dataset)
     assert isinstance(model, KGModel)
     asked: list[Any] = []
@@ -630,8 +628,8 @@ def test_the_edges_of_walks_carry_no_message_while_they_are_asked_for(monkeypatc
     monkeypatch.setattr(WalkSampler, "walks", note)
     made = objectives.make_objective(config, model, dataset)
     made.loss(made.order(0, 0)[:8])
-    assert (hidden == [None]) is not hide
-    if hide:
+    assert (hidden == [None]) is (remove == "none")
+    if remove == "edge":
         assert len(asked[0].length) == 8
         assert set(asked[0].edge[asked[0].taken].tolist()) <= set(hidden[0].tolist())
 
@@ -685,9 +683,9 @@ def test_training_prints_nothing_but_the_bar(tmp_path, capfd):
     assert "valid_mrr=" in err
 
 
-@pytest.mark.parametrize(("hide", "dropout"), [("edge", 0.0), ("edge", 0.3), ("pair", 0.0)])
-def test_all_paths_train_and_resume(tmp_path, hide, dropout):
-    config = all_paths_config(hide=hide, edge_dropout=dropout)
+@pytest.mark.parametrize(("remove", "dropout"), [("edge", 0.0), ("edge", 0.3), ("pair", 0.0)])
+def test_all_paths_train_and_resume(tmp_path, remove, dropout):
+    config = all_paths_config(remove_target_edges=remove, edge_dropout=dropout)
     whole = fit(config, tmp_path / "whole")
     assert load_tensors(whole.path / LAST)[1]["step"] == 4 * STEPS_AN_EPOCH
     for step in (1, 6, 16):
@@ -700,7 +698,7 @@ def test_a_step_is_the_optimisers_on_the_mean_loss(tmp_path, monkeypatch, make, 
     """For any number of parts, and for any memory layout of their gradients."""
     monkeypatch.setattr("kgtool.models.all_paths.LEAST_EDGES", edges_a_part)
     monkeypatch.setattr("kgtool.models.all_paths.MOST_EDGES", edges_a_part)
-    dataset, config = ring(), make(optimizer="adamw", decay="none", warmup_steps=1)
+    dataset, config = ring(), make(optimizer="adamw", lr_schedule="constant", warmup_steps=1)
     run = Run(tmp_path, config, dataset.vocabulary)
     mine, plain = (
         trainer._Trainer(run, dataset, logging.Logger("test"), progress=False) for _ in range(2)
@@ -725,7 +723,7 @@ def test_a_step_is_the_optimisers_on_the_mean_loss(tmp_path, monkeypatch, make, 
 
 @pytest.mark.parametrize("start", ["embedding", "relations"])
 def test_all_paths_with_an_encoder_train_and_resume(tmp_path, start):
-    config = all_paths_config(encoder={"start": start})
+    config = all_paths_config(encoder={"entity_init": start})
     whole = fit(config, tmp_path / "whole")
     assert_same(stop_and_go_on(config, tmp_path / "again", 6), whole)
 
@@ -733,7 +731,11 @@ def test_all_paths_with_an_encoder_train_and_resume(tmp_path, start):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_all_paths_learn_a_rule(tmp_path, precision):
     config = all_paths_config(
-        epochs=40, validate_every=20, learning_rate=0.02, decay="none", precision=precision
+        epochs=40,
+        validate_every=20,
+        learning_rate=0.02,
+        lr_schedule="constant",
+        precision=precision,
     )
     run = fit(config, tmp_path / "run")
     assert history(run)["valid_mrr"].tolist()[-1] > 0.6

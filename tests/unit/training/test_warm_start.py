@@ -43,13 +43,11 @@ CONFIGS: dict[str, Callable[..., Config]] = {
     "all paths": all_paths_config,
     "all paths fed": lambda **s: all_paths_config(encoder={"layers": 1}, **s),
     "all paths fed from relations": lambda **s: all_paths_config(
-        encoder={"start": "relations"}, **s
+        encoder={"entity_init": "relations"}, **s
     ),
-    "one path": lambda **s: tiny_config(walks=0.5, **s),
-    "one path, blocks": lambda **s: tiny_config(
-        encoder={"decomposition": "block", "parts": 2}, **s
-    ),
-    "one path from relations": lambda **s: tiny_config(encoder={"start": "relations"}, **s),
+    "one path": lambda **s: tiny_config(walk_ratio=0.5, **s),
+    "one path, blocks": lambda **s: tiny_config(encoder={"num_blocks": 2}, **s),
+    "one path from relations": lambda **s: tiny_config(encoder={"entity_init": "relations"}, **s),
     "one path alone": lambda **s: tiny_config(encoder={"layers": 0}, **s),
 }
 NEW = "new\tr000\te001\ne003\tr001\tnew\na new one\tr002\tnew\n"
@@ -526,7 +524,10 @@ def test_a_resumed_run_has_the_start_it_had(runs, tmp_path):
     ("config", "message"),
     [
         (all_paths_config(dim=4), "dim is 8 there and 4 here"),
-        (all_paths_config(steps=2, readout=4), "all_paths.steps is 3 there and 2 here; all_paths"),
+        (
+            all_paths_config(layers=2, mlp_dim=4),
+            "all_paths.layers is 3 there and 2 here; all_paths",
+        ),
         (all_paths_config(encoder={}), "encoder is false there and true here"),
         (tiny_config(), "one_path is false there and true here"),
     ],
@@ -541,8 +542,12 @@ def test_settings_that_do_not_fit_are_named(runs, tmp_path, config, message):
 def test_sizes_are_all_that_shapes_hang_on():
     """Equal sizes give equal shapes of weights; different sizes give different shapes."""
     kinds = [make() for make in CONFIGS.values()]
-    kinds += [tiny_config(dim=4), tiny_config(cell="product"), tiny_config(encoder={"parts": 3})]
-    kinds += [all_paths_config(steps=2), all_paths_config(readout=4), tiny_config(epochs=9)]
+    kinds += [
+        tiny_config(dim=4),
+        tiny_config(cell="distmult"),
+        tiny_config(encoder={"num_bases": 3}),
+    ]
+    kinds += [all_paths_config(layers=2), all_paths_config(mlp_dim=4), tiny_config(epochs=9)]
     shapes = [
         {name: tuple(t.shape) for name, t in build_model(config, ring()).state_dict().items()}
         for config in kinds

@@ -1,0 +1,59 @@
+"""`kgtool config` prints what `kgtool train` reads."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from kgtool.cli import main
+from kgtool.config import Config, load_config
+from tests.support.places import ROOT
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["kgtool", "config", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["wn18rr", str(ROOT / "configs" / "wn18rr.toml")])
+def test_a_preset_is_printed_by_name_and_by_path(run, tmp_path, name):
+    code, out, err = run(name)
+    assert (code, err) == (0, "")
+    (tmp_path / "config.toml").write_text(out)
+    assert load_config(tmp_path / "config.toml") == load_config("wn18rr")
+    assert run(str(tmp_path / "config.toml"))[1] == out
+
+
+def test_the_defaults_are_printed(run, tmp_path):
+    code, out, _ = run("--defaults")
+    assert code == 0
+    (tmp_path / "config.toml").write_text(out)
+    assert load_config(tmp_path / "config.toml") == Config()
+    assert "#[one_path]\n" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "takes either a configuration or --defaults"),
+        (("families", "--defaults"), "takes either a configuration or --defaults"),
+        (("famlies",), "The presets are codex-s, families"),
+    ],
+)
+def test_mistakes(run, arguments, message):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_control_characters_are_not_printed(run, tmp_path):
+    (tmp_path / "config.toml").write_text('data = "a\x9bb\u202e"', encoding="utf-8")
+    assert 'data = "a�b�"' in run(str(tmp_path / "config.toml"))[1]
