@@ -1,4 +1,4 @@
-"""The errors a user can meet, and how they are worded: the place, the problem, the remedy."""
+"""The errors that a user may see. A message gives the place, the problem and the remedy."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterable
 
 
 class KGToolError(Exception):
-    """A failure at work. The command line prints the message and exits with `exit_code`."""
+    """An error for the user. The command line prints the message and exits with `exit_code`."""
 
     exit_code = 1
 
 
 class DataError(KGToolError):
-    """Input data that cannot be used: the message names file, line and remedy."""
+    """Invalid input data. The message names the file, the line and the remedy."""
 
     exit_code = 2
 
 
 class ConfigError(KGToolError):
-    """A configuration that cannot be used: the message names the key and the nearest right one."""
+    """An invalid configuration. The message names the key and the nearest valid key."""
 
     exit_code = 2
 
@@ -32,27 +32,27 @@ class RunError(KGToolError):
 
 
 class FetchError(KGToolError):
-    """A data set that could not be fetched. The message names the address and the reason."""
+    """A failed download. The message names the address and the reason."""
 
 
 class TrainingError(KGToolError):
-    """Training that cannot go on, such as a loss that is not finite."""
+    """Training cannot continue, for example because the loss is not finite."""
 
 
 class ScoreError(KGToolError):
-    """Scores that cannot be ranked: NaN or infinite. The message names the query."""
+    """Scores are NaN or infinite and cannot be ranked. The message names the query."""
 
 
 _LONGEST_QUOTE = 60
 
 
 def fault(place: object, problem: str, remedy: str, line: int | None = None) -> DataError:
-    """The error for a fault in the input.
+    """The error for a fault in the input data.
 
     Args:
         place: the file, folder or archive.
-        problem: what is wrong, without a full stop.
-        remedy: what the user can do about it, without a full stop.
+        problem: the problem, without a full stop.
+        remedy: what the user can do, without a full stop.
         line: the line of the file, counted from 1.
     """
     where = f"{place}" if line is None else f"{place}, line {line}"
@@ -67,19 +67,19 @@ def quoted(text: str | bytes) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name`, or None where none is like it."""
+    """The known name most similar to `name`, or None if none is similar."""
     matches = difflib.get_close_matches(name, list(known), n=1)
     return matches[0] if matches else None
 
 
 class Interrupted(KeyboardInterrupt):
-    """Work that a signal stopped, after what it had done was saved."""
+    """A signal stopped the work; its state has been saved."""
 
 
-# Characters of control but for the line end, and those that turn the order of others round.
-_OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters except the line end, bidirectional controls, and lone surrogates.
+_CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def harmless(text: str) -> str:
-    """The text with `�` for what a terminal would obey or cannot show."""
-    return _OBEYED.sub("�", text)
+    """The text with `�` for each character that controls a terminal or cannot be shown."""
+    return _CONTROLS.sub("�", text)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kgtool.errors import Interrupted
-from kgtool.storage.files import told_of
+from kgtool.storage.files import write_errors
 
 
 class _Lines(logging.Handler):
@@ -18,7 +18,7 @@ class _Lines(logging.Handler):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        with told_of(path):
+        with write_errors(path):
             self._file = path.open("ab", buffering=0)
             cut = path.stat().st_size and not path.read_bytes().endswith(b"\n")
         self._begin = b"\n" if cut else b""  # a line that a machine which stopped left half

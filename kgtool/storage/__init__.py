@@ -1,1 +1,1 @@
-"""Files: atomic writes, checkpoints, memory-mapped tables, text tables, Parquet, archives."""
+"""Files: atomic writes, checkpoints, memory-mapped tensors, result tables, Parquet, archives."""

@@ -1,4 +1,4 @@
-"""Reads the wanted members of a `.zip` or `.tar` into memory; nothing is unpacked to disk."""
+"""Reads members of a `.zip` or `.tar` archive into memory, without unpacking it to the disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import IO
 from kgtool.errors import DataError, fault, quoted
 from kgtool.storage.compression import DAMAGE, Capped, most_bytes, too_large, unfolding
 
-# What each ending is compressed by.
+# The compression of each ending.
 _TARS = {
     ".tar.gz": ".gz",
     ".tgz": ".gz",
@@ -28,8 +28,8 @@ _TARS = {
 ARCHIVE_SUFFIXES = (".zip", *_TARS)
 MOST_MEMBERS = 100_000
 _CHUNK = 2**20
-# Python before 3.11.10 reads the digits of an extended header in quadratic time (CVE-2024-6232):
-# the squares of their sizes, added up, may come to one header of 64 KiB, some seconds.
+# Python before 3.11.10 parses an extended header in quadratic time (CVE-2024-6232). The sum of the
+# squared sizes is limited to that of one header of 64 KiB, which takes some seconds.
 _MOST_WORK = (2**16) ** 2
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -38,7 +38,7 @@ Wanted = Callable[[str], bool]
 
 
 def archive_suffix(name: str) -> str | None:
-    """The archive suffix that a file name ends with, as written there, or None."""
+    """The archive suffix of a file name as it is written, or None."""
     for suffix in ARCHIVE_SUFFIXES:
         if name.lower().endswith(suffix):
             return name[-len(suffix) :]
@@ -53,13 +53,13 @@ def read_archive(path: Path, wanted: Wanted) -> Members:
         wanted: whether to read a member, given its path.
 
     Returns:
-        The paths of all files, in archive order, hidden ones left out, and the bytes of the
-        wanted ones by path.
+        The paths of all files except hidden ones, in archive order, and the bytes of the wanted
+        files by path.
 
     Raises:
-        DataError: for an archive that is damaged or encrypted, that unfolds beyond `most_bytes` or
-            has more than `MOST_MEMBERS` files, or a wanted member that is a link or lies outside
-            the archive.
+        DataError: for an archive that is damaged or encrypted, that decompresses to more than
+            `most_bytes`, or that has more than `MOST_MEMBERS` files; for a wanted member that is a
+            link or points outside the archive.
     """
     suffix = (archive_suffix(path.name) or "").lower()
     return _read_zip(path, wanted) if suffix == ".zip" else _read_tar(path, wanted, _TARS[suffix])
@@ -85,7 +85,7 @@ def _read_zip(path: Path, wanted: Wanted) -> Members:
             if info.flag_bits & 1 or info.compress_type not in _ZIP_METHODS:
                 raise fault(
                     f"{path}:{name}",
-                    "encrypted, or compressed by another method than deflate",
+                    "encrypted, or compressed by a method other than deflate",
                     "repack the archive without a password, as a plain zip",
                 )
             size += info.file_size
@@ -116,21 +116,21 @@ def _read_tar(path: Path, wanted: Wanted, compression: str) -> Members:
                 if not wanted(name):
                     continue
                 _check_member(path, name, info.isreg())
-                # counted beside the stream: a sparse member is larger than its bytes there
+                # counted in addition to the stream: a sparse member is larger than its bytes there
                 size += info.size
                 if size > most:
                     raise too_large(path, most)
                 member = archive.extractfile(info)
                 assert member is not None
                 contents[name] = member.read()
-        # to the end of the stream, where a checksum may be
+        # read to the end of the stream: a checksum may follow the archive
         for _ in _pieces(stream):
             pass
     return members, contents
 
 
 def _wary(path: Path) -> type[tarfile.TarInfo]:
-    """Headers of a tar whose extended ones are refused where reading them would take too long."""
+    """A tar header class that refuses extended headers which would take too long to parse."""
     work = 0
 
     class Header(tarfile.TarInfo):
@@ -141,26 +141,26 @@ def _wary(path: Path) -> type[tarfile.TarInfo]:
             if header.type in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE):
                 work += header.size**2
                 if work > _MOST_WORK:
-                    remedy = "repack the archive, by tar --format=gnu"
-                    raise fault(path, "extended headers of many thousands of bytes", remedy)
+                    remedy = "repack the archive by tar --format=gnu"
+                    raise fault(path, "the extended headers are too long", remedy)
             return header
 
     return Header
 
 
 def _too_many(path: Path) -> DataError:
-    remedy = "unpack it, if you trust it, and give the folder that holds the splits"
+    remedy = "unpack it, if you trust it, and give the folder of the splits"
     return fault(path, f"more than {MOST_MEMBERS:,} files", remedy)
 
 
 def _pieces(stream: IO[bytes] | Capped) -> Iterator[bytes]:
-    """The stream in chunks: read in one go, a zip member may unfold beyond its declared size."""
+    """The stream in chunks: a single read may return more than a zip member's declared size."""
     while data := stream.read(_CHUNK):
         yield data
 
 
 def _visible(name: str) -> str | None:
-    """The path of a member in one spelling, or None for a hidden file (`._x`, `__MACOSX/x`)."""
+    """The normalised path of a member, or None for a hidden file (`._x`, `__MACOSX/x`)."""
     path = PurePosixPath(name.replace("\\", "/"))
     hidden = any(
         part == "__MACOSX" or (part.startswith(".") and part != "..") for part in path.parts
@@ -183,7 +183,7 @@ def _check_member(path: Path, name: str, regular: bool) -> None:
 
 @contextmanager
 def _as_data_errors(path: Path) -> Iterator[None]:
-    """Turns whatever the archive readers raise on damaged bytes into a DataError."""
+    """Turns the errors of the archive readers on damaged bytes into a DataError."""
     try:
         yield
     except (FileNotFoundError, PermissionError):

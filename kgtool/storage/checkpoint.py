@@ -1,7 +1,7 @@
-"""Checkpoints: tensors and JSON in one safetensors file, so that loading one runs no code.
+"""Checkpoints: tensors and JSON in one safetensors file. Loading a checkpoint runs no code.
 
-Its metadata holds the SHA-256 of the whole file, as it is with zeros in the checksum's place: no
-byte can change unseen.
+The metadata holds a SHA-256 of the whole file, computed with zeros in place of the checksum, so
+every changed byte is detected.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from kgtool.errors import RunError
-from kgtool.storage.files import atomic_write, sha256_of, told_of
+from kgtool.storage.files import atomic_write, sha256_of, write_errors
 
 Tensors = dict[str, Tensor]
-LARGEST = 1e30  # of what a fit gives: sums and products of such are finite
+LARGEST = 1e30  # bound for fitted numbers: their sums and products stay finite
 
 _CHECKSUM = "sha256"
 _ZEROS = "0" * 64
-# Of mmap: no memory is set aside for a file that may be larger than it. Python 3.13 names it.
+# A flag of mmap: reserve no memory for a file that may be larger than the memory. Python 3.13 has
+# a name for it.
 _MAP_NORESERVE = 0x4000 if sys.platform.startswith("linux") else 0
 _TYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -40,22 +41,22 @@ _DTYPES = {name: dtype for dtype, name in _TYPES.items()}
 def save_tensors(
     path: Path, tensors: Tensors, state: dict[str, Any], before: Path | None = None
 ) -> None:
-    """Write tensors and JSON-ready `state` to one file, whole or not at all.
+    """Write tensors and a JSON-ready `state` to one file, completely or not at all.
 
-    One tensor is written after another; no second copy of them is made.
+    The tensors are written one by one; no second copy of them is made.
 
     Args:
         path: the file.
-        tensors: by name, of any device.
-        state: what else is to be kept.
-        before: where the file that `path` was is kept; see `kgtool.storage.files.atomic_write`.
+        tensors: tensors by name, on any device.
+        state: further data.
+        before: the new name of the replaced file; see `kgtool.storage.files.atomic_write`.
 
     Raises:
-        KGToolError: when the file cannot be written.
+        KGToolError: if the file cannot be written.
     """
-    # The widest first, so that each lies at a multiple of its width, as readers want it.
+    # The widest dtypes first: each tensor then lies at a multiple of its width, as readers expect.
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
-    # First in the header, where its place is that of the first zeros.
+    # The checksum comes first in the header, so that its place is that of the first zeros.
     metadata = {_CHECKSUM: _ZEROS, "state": json.dumps(state)}
     header = safetensors_header({name: (t.dtype, t.shape) for name, t in ordered}, metadata)
     checksum = hashlib.sha256(header)
@@ -73,15 +74,14 @@ def save_tensors(
 def safetensors_header(
     tensors: Mapping[str, tuple[torch.dtype, Sequence[int]]], metadata: Mapping[str, str]
 ) -> bytes:
-    """What a safetensors file begins with: 8 bytes for the length of the JSON, and the JSON.
+    """The header of a safetensors file: 8 bytes for the length of the JSON, then the JSON.
 
     Args:
-        tensors: dtype and shape by name, in the order in which their bytes follow, each tensor
-            behind the other.
+        tensors: dtype and shape by name, in the order in which the tensors' bytes follow.
         metadata: text by name.
 
-    Source: https://github.com/huggingface/safetensors, "Format". The library writes only what is
-    in memory as a whole.
+    Source: https://github.com/huggingface/safetensors, "Format". The library itself can only write
+    tensors that are completely in memory.
     """
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
@@ -96,25 +96,25 @@ def safetensors_header(
 
 
 def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    """Read what `save_tensors` wrote.
+    """Read the tensors and the state that `save_tensors` wrote.
 
-    Tensors stay in the file, and are read by the page as they are used, so that they may be larger
-    than the memory; what is changed of them is changed for this process alone.
+    The tensors are mapped to the file and read page by page on use, so they may be larger than the
+    memory. Changes to them are private to this process and do not reach the file.
 
     Raises:
-        RunError: when the file is missing or damaged.
+        RunError: if the file is missing or damaged.
     """
     if not path.is_file():
         raise RunError(f"{path}: no such checkpoint. Remedy: train first, or check the run's name.")
     try:
-        with safe_open(path, framework="numpy") as file:  # it looks at the header alone
+        with safe_open(path, framework="numpy") as file:  # reads the header only
             metadata = file.metadata() or {}
-            # With nothing but a state: written before there were checksums.
+            # A file with a state only was written before there were checksums.
             if metadata.keys() - {"state"}:
                 _check(path, metadata.get(_CHECKSUM, ""))
             state = json.loads(metadata.get("state", "{}"))
             if not isinstance(state, dict):
-                raise ValueError("its state is no JSON object")
+                raise ValueError("its state is not a JSON object")
             return _map_tensors(path, file), state
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise RunError(
@@ -123,9 +123,9 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
 
 
 def _map_tensors(path: Path, header: Any) -> Tensors:
-    """The tensors of a file where they stand in it, one behind the other, as its header tells.
+    """The tensors of a file, mapped to it by the offsets in its header.
 
-    The library maps all of a file, for which the system wants as much memory.
+    The library would map the whole file, for which the system reserves as much memory.
     """
     with path.open("rb") as file:
         place = 8 + int.from_bytes(file.read(8), "little")
@@ -133,10 +133,10 @@ def _map_tensors(path: Path, header: Any) -> Tensors:
         data = mmap.mmap(file.fileno(), 0, flags=flags, prot=access)
     tensors = {}
     for name in header.offset_keys():
-        told = header.get_slice(name)
-        shape, dtype = told.get_shape(), _DTYPES.get(told.get_dtype())
+        entry = header.get_slice(name)
+        shape, dtype = entry.get_shape(), _DTYPES.get(entry.get_dtype())
         if dtype is None or place % dtype.itemsize or max(shape, default=0) >= 2**63:
-            raise ValueError(f"its tensor {name!r:.100} is not of a kind that is written")
+            raise ValueError(f"its tensor {name!r:.100} has an unsupported dtype, shape or offset")
         count = math.prod(shape)
         tensors[name] = (
             torch.frombuffer(data, dtype=dtype, count=count, offset=place).view(shape)
@@ -147,32 +147,33 @@ def _map_tensors(path: Path, header: Any) -> Tensors:
     return tensors
 
 
-def _check(path: Path, told: str) -> None:
-    """Raise a ValueError when the checksum of a file is not the one that its header tells."""
+def _check(path: Path, expected: str) -> None:
+    """Raise a ValueError if the checksum of a file differs from the one in its header."""
     with path.open("rb") as file:
         start = file.read(8)
         header = file.read(int.from_bytes(start, "little"))
-        checksum = sha256_of(file, start + header.replace(told.encode(), _ZEROS.encode(), 1))
-    if checksum != told:
-        raise ValueError("its bytes are not those that were written")
+        checksum = sha256_of(file, start + header.replace(expected.encode(), _ZEROS.encode(), 1))
+    if checksum != expected:
+        raise ValueError("its bytes do not match its checksum")
 
 
 def fault(error: RunError) -> str:
-    """What an error says, without the remedy."""
+    """The message of an error, without the remedy."""
     return str(error).partition(" Remedy: ")[0]
 
 
 def load_either(path: Path, before: Path) -> tuple[Tensors, dict[str, Any], str] | None:
-    """Read a checkpoint, or the one before it where that is damaged or missing.
+    """Read a checkpoint, or the previous one if the checkpoint is damaged or missing.
 
-    That one then takes the name of the other, so that no damaged one is ever kept in its place.
+    The previous checkpoint is then renamed to `path`, so it is not replaced by a damaged one.
 
     Returns:
-        Tensors, state, and what was wrong, if anything; None when there is neither.
+        Tensors, state, and the problem of the checkpoint or an empty text; None if both are
+        missing.
 
     Raises:
-        RunError: when what there is is damaged.
-        KGToolError: when it cannot be renamed.
+        RunError: if no checkpoint is intact.
+        KGToolError: if the previous checkpoint cannot be renamed.
     """
     if path.exists():
         try:
@@ -182,34 +183,34 @@ def load_either(path: Path, before: Path) -> tuple[Tensors, dict[str, Any], str]
                 raise
             wrong = fault(error)
     elif before.exists():
-        wrong = f"{path}: missing, as when training is killed while it is written."
+        wrong = f"{path}: missing; training may have been killed while it wrote the file."
     else:
         return None
     try:
-        found = load_tensors(before)
+        tensors, state = load_tensors(before)
     except RunError as error:
         raise RunError(f"{wrong} And {error}") from error
-    with told_of(path):
+    with write_errors(path):
         before.replace(path)
-    return *found, wrong
+    return tensors, state, wrong
 
 
 def load_fitted(path: Path, like: Tensors) -> tuple[Tensors, dict[str, Any]]:
-    """Read what was fitted once for a run and is kept in its folder.
+    """Read a fit that a run stores in its folder.
 
     Args:
         path: the file.
-        like: tensors of the names, sizes and types that are expected.
+        like: tensors with the expected names, shapes and dtypes.
 
     Raises:
-        RunError: when it is damaged, or holds other tensors or numbers that are no fit's.
+        RunError: if the file is damaged, or has other tensors or numbers that are not finite.
     """
     tensors, state = load_tensors(path)
     kinds = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
     if kinds != {name: (tensor.shape, tensor.dtype) for name, tensor in like.items()} or not all(
         bool((tensor.abs() < LARGEST).all()) for tensor in tensors.values()
     ):
-        raise RunError(f"{path}: not this run's. Remedy: remove it, it is made again.")
+        raise RunError(f"{path}: does not belong to this run. Remedy: remove it; it is made again.")
     return tensors, state
 
 
@@ -217,24 +218,24 @@ def load_weights(module: nn.Module, tensors: Tensors, path: Path) -> None:
     """Copy tensors into a module.
 
     Raises:
-        RunError: when names, shapes or types are not the module's; `path` is named.
+        RunError: if names, shapes or dtypes are not the module's; the message names `path`.
     """
     check_fit(module, tensors, path)
     module.load_state_dict(tensors)
 
 
 def check_fit(module: nn.Module, tensors: Tensors, path: Path) -> None:
-    """Raise a RunError that names `path` where tensors are not of a module's sizes and types."""
+    """Raise a RunError that names `path` if the tensors do not fit a module."""
     own = {name: (tensor.shape, tensor.dtype) for name, tensor in module.state_dict().items()}
     if own != {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}:
         raise unfit(path)
 
 
 def unfit(path: Path) -> RunError:
-    """The error for weights that are not of the sizes they are to have."""
+    """The error for weights with unexpected names, shapes or dtypes."""
     return RunError(
         f"{path}: the weights do not fit the run's configuration and vocabulary. "
-        "Remedy: keep the files of a run together as they were written."
+        "Remedy: restore the files of the run; files of different runs cannot be mixed."
     )
 
 
@@ -248,14 +249,14 @@ def pack_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> Tensor
 
 
 def unpack_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: Tensors) -> None:
-    """Put back what `pack_optimizer` took; the parameter groups keep their own settings.
+    """Load the tensors of `pack_optimizer`; the parameter groups keep their own settings.
 
     Raises:
-        KeyError: for a tensor of no parameter.
-        ValueError: for tensors that are not the optimiser's: a fused step would read beyond them.
+        KeyError: for a tensor of an unknown parameter.
+        ValueError: for tensors of wrong shapes or dtypes: a fused step would read beyond them.
     """
     number = {name: i for i, name in enumerate(names)}
-    moments = {"sum"} if isinstance(optimizer, torch.optim.Adagrad) else {"exp_avg", "exp_avg_sq"}
+    keys = {"sum"} if isinstance(optimizer, torch.optim.Adagrad) else {"exp_avg", "exp_avg_sq"}
     states: dict[int, Tensors] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
@@ -263,13 +264,14 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors
             states.setdefault(number[parameter], {})[key] = tensor
     for i, own in states.items():
         (like,) = optimizer.param_groups[i]["params"]
-        shapes = {"step": torch.Size(), **dict.fromkeys(moments, like.shape)}
+        shapes = {"step": torch.Size(), **dict.fromkeys(keys, like.shape)}
         if {key: tensor.shape for key, tensor in own.items()} != shapes or any(
             tensor.dtype != torch.float32 for tensor in own.values()
         ):
-            raise ValueError(f"the optimiser's tensors of {names[i]} are not its own")
-    # What it has already, as Adagrad its sums, may be mapped to a file, and is filled. All else is
-    # copied: what came from a file is still there, which is replaced by the next checkpoint.
+            raise ValueError(f"the optimiser's tensors of {names[i]} have wrong shapes or dtypes")
+    # State that exists already, such as Adagrad's sums, may be mapped to a file; it is overwritten
+    # in place. The other tensors are copied: they are mapped to the checkpoint, and the next
+    # checkpoint replaces that file.
     before = {like: dict(own) for like, own in optimizer.state.items()}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     for like, own in optimizer.state.items():

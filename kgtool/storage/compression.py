@@ -1,4 +1,4 @@
-"""A file of triples in memory, unfolded where it was compressed."""
+"""Reads a file of triples into memory and decompresses it, within limits on its size."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import pyarrow as pa
 from kgtool.errors import DataError, fault
 
 MAX_BYTES = 4 * 2**30
-# Triples are packed to a tenth or a thirtieth. What unfolds far beyond that is made to fill memory.
+# Files of triples compress by a factor of 10 to 30. A file with a far larger factor is an attack.
 MAX_RATIO = 200
-ALWAYS = 64 * 2**20  # bytes that any file may unfold to
+ALWAYS = 64 * 2**20  # bytes that every file may decompress to
 _CHUNK = 2**20
 
 
 def most_bytes(packed: int) -> int:
-    """How far a file of so many bytes may unfold."""
+    """The most bytes that a file of `packed` bytes may decompress to."""
     return min(MAX_BYTES, max(ALWAYS, MAX_RATIO * packed))
 
 
@@ -34,7 +34,7 @@ class File:
     Args:
         member: the path of the file inside its folder or archive.
         place: the file as errors name it, such as `data/kg/train.txt` or `kg.zip:train.txt`.
-        data: the whole file, unfolded.
+        data: the whole file, decompressed.
         format: a key of `kgtool.data.loaders.reading.FORMATS`.
     """
 
@@ -45,10 +45,10 @@ class File:
 
 
 class Capped(io.RawIOBase):
-    """A stream that unfolds to at most so many bytes."""
+    """A decompressed stream with a limit on its bytes."""
 
     def __init__(self, stream: IO[bytes], place: object, most: int) -> None:
-        """Reads from a stream; `place` names it in errors."""
+        """Wraps a stream of at most `most` bytes; `place` names it in errors."""
         self._stream = stream
         self._place = place
         self._most = self._left = most
@@ -58,10 +58,10 @@ class Capped(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes, a megabyte if all are asked for; empty at the end.
+        """At most `size` bytes, or a megabyte for a negative size; empty at the end.
 
         Raises:
-            DataError: for more than it may unfold to.
+            DataError: if the stream exceeds its limit.
         """
         data = self._stream.read(_CHUNK if size < 0 else size)
         self._left -= len(data)
@@ -71,7 +71,7 @@ class Capped(io.RawIOBase):
 
 
 def unfolding(stream: IO[bytes], compression: str) -> IO[bytes]:
-    """The stream of what is compressed in another; damage shows when it is read."""
+    """The decompressed stream; reading it raises an error of `DAMAGE` if it is damaged."""
     openers: dict[str, Callable[[IO[bytes]], Any]] = {
         ".gz": lambda packed: gzip.GzipFile(fileobj=packed),
         ".bz2": bz2.BZ2File,
@@ -82,26 +82,27 @@ def unfolding(stream: IO[bytes], compression: str) -> IO[bytes]:
     return opened
 
 
-# What the readers of compressed files raise on damaged bytes.
+# The errors that the decompressors raise on damaged bytes.
 DAMAGE = (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error)
 
 
 def unfold(data: bytes, compression: str, place: str, packed: int | None = None) -> bytes:
-    """The bytes of a compressed file.
+    """The decompressed bytes of a file.
 
     Args:
         data: the file.
-        compression: one of `.gz`, `.bz2`, `.xz`, `.zst`, or nothing.
+        compression: one of `.gz`, `.bz2`, `.xz`, `.zst`, or an empty text.
         place: the file, for errors.
-        packed: bytes of the archive that it lies in, which may be packed twice.
+        packed: the size of the archive that contains it, in bytes; the data may be compressed
+            twice.
 
     Raises:
-        DataError: for a file that is damaged, cut short, or that unfolds beyond `most_bytes`.
+        DataError: for a file that is damaged, cut short, or that exceeds `most_bytes`.
     """
     if not compression:
         return data
     try:
-        # an empty file is none of these, which not every reader says
+        # an empty file is invalid, but not every decompressor raises an error
         if not data:
             raise EOFError("the file is empty")
         most = most_bytes(len(data) if packed is None else min(packed, len(data)))
@@ -116,7 +117,7 @@ def unfold(data: bytes, compression: str, place: str, packed: int | None = None)
 
 
 def too_large(place: object, most: int) -> DataError:
-    """The error for what unfolds too far."""
+    """The error for data that exceeds its limit."""
     return fault(
         place,
         f"more than {most:,} bytes when uncompressed",

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written on a temporary name, then renamed into place."""
+"""Atomic writes: a file is written under a temporary name, then renamed into place."""
 
 from __future__ import annotations
 
@@ -31,121 +31,126 @@ def atomic_write(
 ) -> AbstractContextManager[BinaryIO]: ...
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "w", before: Path | None = None) -> Iterator[Any]:
-    """Open a file that takes the place of `path` only once it is whole.
+    """Open a file that replaces `path` only when it is complete.
 
-    The `with` block writes to a hidden temporary file in the folder of `path`, which is made when
-    it is missing. At the end of the block the file is flushed to the disk and renamed over `path`.
-    Whatever ends the block early, Ctrl-C included, removes it and leaves `path` as it was; a killed
-    process leaves it, see `remove_leftovers`. A link is followed: the file that it points to is
-    replaced. Permissions are those of a new file.
+    The `with` block writes to a hidden temporary file in the folder of `path`; the folder is
+    created if it is missing. At the end of the block the file is flushed to the disk and renamed to
+    `path`. If the block ends early, even by Ctrl-C, the temporary file is removed and `path` stays
+    unchanged. A killed process leaves the temporary file; see `remove_leftovers`. If `path` is a
+    link, its target is replaced. The file gets the permissions of a new file.
 
     Args:
         path: the file to write.
-        mode: `"w"` for text, in UTF-8 with `\\n` line ends everywhere; `"wb"` for bytes.
-        before: where the file that `path` was is kept, in the same folder. It is renamed once the
-            new one is whole: at every moment one of both names is that of a whole file.
+        mode: `"w"` for UTF-8 text with `\\n` line ends; `"wb"` for bytes.
+        before: the new name of the replaced file, in the same folder. It is renamed when the new
+            file is complete, so one of the two names always belongs to a complete file.
 
     Raises:
-        KGToolError: when the file cannot be written: no room, no permission, not a regular file.
-            An OSError of the block's own, say from reading another file, passes unchanged.
+        KGToolError: if the file cannot be written: no room, no permission, not a regular file. An
+            OSError that the block itself raises passes unchanged.
         ValueError: for any other mode.
     """
     if mode not in ("w", "wb"):
         raise ValueError(f"no mode {mode!r}; the modes are w, wb")
     path = Path(path)
-    with told_of(path):
+    with write_errors(path):
         target = Path(os.path.realpath(path))
         if target.exists() and not target.is_file():
             kind = "a folder" if target.is_dir() else "not a regular file"
-            raise KGToolError(f"cannot write {path}: it is {kind}. Choose another name.")
+            raise KGToolError(f"cannot write {path}: it is {kind}. Remedy: choose another name.")
         target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(target)
     try:
-        with told_of(path):
+        with write_errors(path):
             file = _open(temporary, path, mode)
         with file:
             yield file
-            with told_of(path):
+            with write_errors(path):
                 file.flush()
                 os.fsync(file.fileno())
                 file.close()
-        with told_of(path):
+        with write_errors(path):
             if before is not None and target.exists():
                 target.replace(before)
             temporary.replace(target)
             _sync_folder(target.parent)
     finally:
-        with suppress(OSError):  # after the rename there is none left
+        with suppress(OSError):  # it does not exist after the rename
             temporary.unlink()
 
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A new folder that takes the place of `path` only once the `with` block is done.
+    """A new folder that gets the name `path` only when the `with` block is done.
 
-    The block fills a hidden temporary folder beside `path`. Whatever ends it early, Ctrl-C
-    included, removes that, and `path` is not there. An empty folder at `path` is replaced.
+    The block fills a hidden temporary folder next to `path`. If the block ends early, even by
+    Ctrl-C, the temporary folder is removed. An empty folder at `path` is replaced.
 
     Raises:
-        ConfigError: when `path` is there and is no empty folder.
-        KGToolError: when the folder cannot be made.
+        ConfigError: if `path` exists and is not an empty folder.
+        KGToolError: if the folder cannot be created.
     """
     path = Path(path)
-    with told_of(path):
+    with write_errors(path):
         target = Path(os.path.realpath(path))
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise ConfigError(
-                f"{path} exists already. Remedy: name another folder, or move that away first."
+                f"{path} exists already. Remedy: choose another folder, or move this one away."
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(target)
         temporary.mkdir()
     try:
         yield temporary
-        with told_of(path):
+        with write_errors(path):
             temporary.replace(target)
             _sync_folder(target.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # after the rename there is none left
+        shutil.rmtree(temporary, ignore_errors=True)  # it does not exist after the rename
 
 
 def _temporary(target: Path) -> Path:
-    # Cut short, so that the temporary name is legal wherever the name is.
+    # Shortened, so that the temporary name is not too long for the file system.
     return target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.tmp")
 
 
 def is_leftover(name: str, of: Collection[str]) -> bool:
-    """Whether a file's name is one under which `atomic_write` begins a file of one of these."""
-    found = re.fullmatch(r"\.(.+)\.[0-9a-f]{16}\.tmp", name, re.DOTALL)
-    return found is not None and found[1] in {whole[:40] for whole in of}
+    """Whether `name` is a temporary name of `atomic_write` for one of the files `of`."""
+    match = re.fullmatch(r"\.(.+)\.[0-9a-f]{16}\.tmp", name, re.DOTALL)
+    return match is not None and match[1] in {whole[:40] for whole in of}
 
 
 def remove_leftovers(folder: Path, of: Collection[str]) -> None:
-    """Remove what killed processes had begun to write of these files; nobody may write them now."""
+    """Remove the temporary files that killed processes left; no process may write the files now.
+
+    Args:
+        folder: the folder.
+        of: names of the files that were being written.
+    """
     for path in folder.iterdir():
         if is_leftover(path.name, of):
-            with told_of(path):
+            with write_errors(path):
                 path.unlink()
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder, so that no other process that asks for it holds it too.
+    """Lock a folder for the `with` block.
 
-    The system lets go of it when the process ends, however it ends; nothing is written. Where a
-    file system has no locks, it is not asked.
+    The lock writes no file, and the system releases it when the process ends in any way. A file
+    system without locks is not locked.
 
     Raises:
-        RunError: when another process, or thread, holds it.
+        RunError: if another process or thread holds the lock.
     """
-    with told_of(folder):
+    with write_errors(folder):
         descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError(
-                f"{folder} is being trained by another process. Remedy: let it end, or stop it."
+                f"another process is training {folder}. Remedy: wait until it ends, or stop it."
             ) from None
         except OSError:
             pass
@@ -155,8 +160,8 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the disk know the names of a folder's files, as it knows what is in them."""
-    with suppress(OSError):  # some network file systems do not know how
+    """Flush the names of a folder's files to the disk."""
+    with suppress(OSError):  # some network file systems do not support it
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -165,12 +170,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_json(path: str | Path, data: Any) -> None:
-    """Write `data` to `path` as JSON, atomically: indented by 2, keys in the order they have.
+    """Write `data` to `path` as JSON, atomically, indented by 2, with keys in their order.
 
     Raises:
-        KGToolError: when the file cannot be written.
-        TypeError, ValueError: for data that JSON cannot hold, NaN and infinity included. The file
-            is then untouched.
+        KGToolError: if the file cannot be written.
+        TypeError, ValueError: for data that JSON cannot represent, including NaN and infinity. The
+            file then stays unchanged.
     """
     text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
     with atomic_write(path) as file:
@@ -179,26 +184,26 @@ def write_json(path: str | Path, data: Any) -> None:
 
 @contextmanager
 def open_regular(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file that belongs to a run, to read its bytes in the `with` block.
+    """Open a file of a run for reading bytes in the `with` block.
 
     Raises:
-        RunError: when the file is missing, cannot be read, or is no regular file: for what a pipe
-            or a device holds, one may wait for ever.
+        RunError: if the file is missing, cannot be read, or is not a regular file: reading a pipe
+            or a device might wait for ever.
     """
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
-            raise RunError(f"{path}: not a regular file. Restore the file.")
+            raise RunError(f"{path}: not a regular file. Remedy: restore the file.")
         with path.open("rb") as file:
             yield file
     except OSError as error:
         raise RunError(
-            f"cannot read {path}: {error.strerror}. Check the name of the run folder."
+            f"cannot read {path}: {error.strerror}. Remedy: check the name of the run folder."
         ) from error
 
 
 def sha256_of(file: BinaryIO, before: bytes = b"") -> str:
-    """Of what is left of a file, which is read a piece at a time, and of what was before it."""
+    """The SHA-256 of the bytes `before` and the rest of a file, which is read in pieces."""
     digest = hashlib.sha256(before)
     while piece := file.read(2**20):
         digest.update(piece)
@@ -206,16 +211,16 @@ def sha256_of(file: BinaryIO, before: bytes = b"") -> str:
 
 
 def read_regular(path: str | Path) -> bytes:
-    """The bytes of a file that belongs to a run; it raises what `open_regular` does."""
+    """The bytes of a file of a run; raises the errors of `open_regular`."""
     with open_regular(path) as file:
         return file.read()
 
 
 def read_json(path: str | Path) -> Any:
-    """The data of a JSON file that belongs to a run.
+    """The data of a JSON file of a run.
 
     Raises:
-        RunError: when the file is missing, cannot be read, or is not JSON in UTF-8.
+        RunError: if the file is missing, cannot be read, or is not JSON in UTF-8.
     """
     path = Path(path)
     data = read_regular(path)
@@ -228,19 +233,19 @@ def read_json(path: str | Path) -> Any:
     except (ValueError, RecursionError) as error:  # a number too long, lists too deep
         line, reason = 1, str(error)
     raise RunError(
-        f"{path}, line {line}: damaged JSON ({reason}). Restore the file or run the training again."
+        f"{path}, line {line}: damaged JSON ({reason}). Remedy: restore the file or train again."
     )
 
 
 class _NewFile(io.FileIO):
-    """A new file, with the permissions that the umask gives, whose errors name `path`."""
+    """A new file with the permissions of the umask; its errors name `path`."""
 
     def __init__(self, temporary: Path, path: Path) -> None:
         super().__init__(temporary, "x")
         self._path = path
 
     def write(self, data: ReadableBuffer, /) -> int:
-        with told_of(self._path):
+        with write_errors(self._path):
             return super().write(data)
 
 
@@ -250,8 +255,8 @@ def _open(temporary: Path, path: Path, mode: str) -> IO[Any]:
 
 
 @contextmanager
-def told_of(path: Path) -> Iterator[None]:
-    """Turn an OSError of writing into a KGToolError that names `path`, not the temporary file."""
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError on writing into a KGToolError that names `path`, not the temporary file."""
     try:
         yield
     except OSError as error:
@@ -260,5 +265,5 @@ def told_of(path: Path) -> Iterator[None]:
         else:
             reason = error.strerror or str(error)
         raise KGToolError(
-            f"cannot write {path}: {reason}. Choose a place with room that you may write to."
+            f"cannot write {path}: {reason}. Remedy: choose a place with room and write permission."
         ) from error

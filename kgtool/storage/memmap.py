@@ -1,7 +1,7 @@
-"""Tables too large for memory, in files that the system reads and writes by the page.
+"""Tensors too large for the memory, mapped to files that the system reads and writes by page.
 
-In training, and for states that layers make, the file is one without a name; weights that are
-trained are read where their checkpoint has them.
+Training, and the states of layers, use unnamed files. Trained weights are mapped to their
+checkpoint.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from kgtool.ops import large
-from kgtool.storage.files import told_of
+from kgtool.storage.files import write_errors
 
 
 class MappedTables(TorchFunctionMode):
-    """Within it, `torch.empty` and `torch.full_like` map what is large to a file.
+    """Within this mode, `torch.empty` and `torch.full_like` map large tensors to a file.
 
-    What is read and changed a few rows at a time then takes the memory of those rows' pages, and
-    the system drops and writes back what has not been used for long. The file has no name: nothing
-    of it is left when the process ends, however it ends.
+    A tensor that is read and changed a few rows at a time needs only the memory of their pages; the
+    system writes back and drops pages that are not used. The file has no name, so it vanishes when
+    the process ends in any way.
 
     Args:
-        folder: on the disk that is to have room; where it may not be written to, it is the
-            system's folder for temporary files.
+        folder: a folder on the disk to use; if it is not writable, the system's folder for
+            temporary files is used.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,10 +46,10 @@ class MappedTables(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Do as torch does, but for large tables.
+        """Call the torch function, or map its result to a file if it is large.
 
         Raises:
-            KGToolError: when there is no room.
+            KGToolError: if the disk has no room.
         """
         kwargs = dict(kwargs or {})
         if func not in (torch.empty, torch.full_like):
@@ -66,14 +66,14 @@ def map_table(folder: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tenso
     """A tensor whose memory is a file without a name.
 
     Args:
-        folder: where its room is taken, at once.
-        shape, dtype: of the tensor, whose values are 0.
+        folder: the folder of the file; its room is allocated at once.
+        shape, dtype: of the tensor; its values are 0.
 
     Raises:
-        KGToolError: when there is no room.
+        KGToolError: if the disk has no room.
     """
     size = math.prod(shape) * dtype.itemsize
-    with told_of(folder), tempfile.TemporaryFile(dir=folder) as file:
+    with write_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
         else:

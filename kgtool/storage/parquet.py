@@ -1,8 +1,9 @@
-"""Reads columns of a Parquet file, which a small file can make very large: within bounds.
+"""Reads columns of a Parquet file, with a limit on the memory that they need.
 
-Texts stay codes of a dictionary, as files hold them, for one long text may stand in a million rows.
-What the footer says of rows and sizes is asked before a page is unfolded. A footer that lies about
-sizes makes Arrow take 2 GiB for a page at most, or more with prefixes coded as differences.
+A small file may decompress to very large columns. Texts stay dictionary codes, as in the file, for
+one long text may occur in a million rows. The sizes in the footer are checked before a page is
+decompressed. With false sizes in the footer, Arrow may allocate 2 GiB per page, or more for
+delta-encoded prefixes.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ _LEAST = 4  # bytes of a cell
 
 
 def open_parquet(data: bytes, place: str) -> pq.ParquetFile:
-    """The file, texts as codes.
+    """The open file; texts are read as dictionary codes.
 
     Raises:
-        DataError: when it is damaged, or no Parquet file.
+        DataError: if it is damaged or not a Parquet file.
     """
     try:
         schema = pq.ParquetFile(pa.BufferReader(data)).schema_arrow
@@ -38,30 +39,30 @@ def read_columns(
     """Some columns of a Parquet file.
 
     Args:
-        file: of `open_parquet`.
-        columns: their positions.
-        size: bytes of the file.
+        file: from `open_parquet`.
+        columns: the positions of the columns.
+        size: the size of the file in bytes.
         place: the file, for errors.
 
     Returns:
-        A chunked array for each column, of dictionaries where it holds texts.
+        A chunked array per column, dictionary-encoded for texts.
 
     Raises:
-        DataError: when the file is damaged, a column holds lists or the like, two have one name, or
-            there is more than `most_bytes` in them.
+        DataError: if the file is damaged, a column has a nested type, two columns have one name, or
+            the columns exceed `most_bytes`.
     """
     schema = file.schema_arrow
     for i in columns:
         if schema.names.count(schema.names[i]) > 1:
             problem = f"two columns are named {quoted(schema.names[i])}"
-            raise fault(place, problem, "name each by itself")
+            raise fault(place, problem, "give each column its own name")
         if pa.types.is_nested(schema.types[i]):
             problem = f"the column {quoted(schema.names[i])} holds {str(schema.types[i])[:80]}"
-            raise fault(place, f"{problem}, which is no text", "write it as text")
+            raise fault(place, f"{problem}, not text", "write it as text")
     try:
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
         rows = sum(max(group.num_rows, 0) for group in groups)
-        # no nested columns are read, but there may be some before these
+        # nested columns are not read, but they may come before these
         wanted = {schema.names[i] for i in columns}
         need = sum(
             chunk.total_uncompressed_size
@@ -72,18 +73,18 @@ def read_columns(
         if max(need, _LEAST * rows * len(columns)) > most_bytes(size):
             raise too_large(place, most_bytes(size))
         table = file.read(columns=[schema.names[i] for i in columns])
-        table.validate(full=True)  # that text is UTF-8
+        table.validate(full=True)  # checks that texts are UTF-8
     except DAMAGE as error:
         raise damaged(place, error) from error
     return [table.column(schema.names[i]) for i in columns]
 
 
-# What Arrow raises on damaged bytes.
+# The errors that Arrow raises on damaged bytes.
 DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
 def damaged(place: str, error: Exception) -> Exception:
-    """The error for a file that is damaged."""
+    """The error for a damaged file."""
     reason = " ".join(str(error).split())
     return fault(
         place,

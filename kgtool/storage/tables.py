@@ -1,4 +1,4 @@
-"""Tables of results as files: TSV to read, Parquet to keep types, JSON lines; the ending says."""
+"""Result tables as files: TSV, Parquet (with types) or JSON lines, by the file's ending."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from kgtool.storage.files import atomic_write
 from kgtool.storage.parquet import open_parquet, read_columns
 
 ENDINGS = (".tsv", ".parquet")
-# What tables are written as, beside what they are read from too.
+# The formats for writing; `ENDINGS` can also be read.
 WRITTEN = (*ENDINGS, ".jsonl")
 
 
 def save_table(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a table, whole or not at all. TSV has a header, no quotes, and nothing for NaN.
+    """Write a table, completely or not at all.
 
-    JSON lines have an object a row, and null for NaN.
+    TSV has a header, no quotes, and an empty cell for NaN. JSON lines have an object per row, and
+    null for NaN.
 
     Raises:
-        DataError: for another ending, or a text that a TSV cannot hold.
-        KGToolError: when the file cannot be written.
+        DataError: for another ending, or a text that a TSV file cannot hold.
+        KGToolError: if the file cannot be written.
     """
     path = _known(path, WRITTEN)
     if path.suffix == ".parquet":
@@ -40,22 +41,22 @@ def save_table(frame: pd.DataFrame, path: str | Path) -> None:
         return
     text = frame.select_dtypes(exclude=["number", "bool"])
     for name in text.columns:
-        words = pd.Series(text[name].unique(), dtype=object).astype(str)
-        unfit = words[words.str.contains("[\t\n\r]")]
+        texts = pd.Series(text[name].unique(), dtype=object).astype(str)
+        unfit = texts[texts.str.contains("[\t\n\r]")]
         if len(unfit):
             raise DataError(
-                f"{path}: the {name} {unfit.iloc[0]!r} holds a tab or a line break, "
-                "which a TSV cannot. Remedy: write a .parquet or .jsonl file."
+                f"{path}: the {name} {unfit.iloc[0]!r} has a tab or a line break, so a TSV file "
+                "cannot hold it. Remedy: write a .parquet or .jsonl file."
             )
     with atomic_write(path) as file:
         frame.to_csv(file, sep="\t", index=False, quoting=csv.QUOTE_NONE, lineterminator="\n")
 
 
 def load_table(path: str | Path) -> pd.DataFrame:
-    """Read a table: of a TSV, every cell as text, none taken for missing.
+    """Read a table. All cells of a TSV file are texts; none is read as a missing value.
 
     Raises:
-        DataError: when there is no such file, or it is no table.
+        DataError: for a missing file, or one that is not a table.
     """
     path = _known(path, ENDINGS)
     if not path.is_file():
@@ -71,11 +72,11 @@ def load_table(path: str | Path) -> pd.DataFrame:
         raise KGToolError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, UnicodeDecodeError) as error:  # pandas' and Arrow's errors are ValueErrors
         reason = " ".join(str(error).split())
-        raise DataError(f"{path}: no table ({reason}). Remedy: write it again.") from error
-    if not isinstance(frame.index, pd.RangeIndex):  # made of what the header does not name
+        raise DataError(f"{path}: not a table ({reason}). Remedy: write it again.") from error
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas made an index of the first cells
         raise DataError(
-            f"{path}, line 2: more cells than the header has. Remedy: a tab between two cells, "
-            "none inside one."
+            f"{path}, line 2: more cells than the header has. Remedy: separate cells by tabs, and "
+            "do not use tabs inside cells."
         )
     return frame
 
@@ -85,7 +86,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     file = open_parquet(data, str(path))
     names = file.schema_arrow.names
     columns = read_columns(file, range(len(names)), len(data), str(path))
-    # Of a text that comes often there is one object, not one a row.
+    # A text that occurs often is one object, not one per row.
     frame = {
         name: column.to_pandas().astype(object)
         if pa.types.is_dictionary(column.type)
@@ -98,5 +99,6 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 def _known(path: str | Path, endings: Sequence[str]) -> Path:
     path = Path(path)
     if path.suffix not in endings:
-        raise DataError(f"{path}: no table's name. Remedy: end it in {' or '.join(endings)}.")
+        supported = f"{', '.join(endings[:-1])} or {endings[-1]}"
+        raise DataError(f"{path}: unsupported table format. Remedy: use {supported}.")
     return path

@@ -848,7 +848,7 @@ def test_data_sets_are_listed_and_told(kgtool, cache):
     assert str(cache / "FB15k-237.tar.gz") in "".join(told.split())
     refused(kgtool("data", "info", "fb15k237"), 2, "'fb15k237'", "FB15k-237 is the nearest")
     refused(kgtool("data", "fetch", "umsl"), 2, "umls is the nearest")
-    refused(kgtool("data", "fetch", "umls", "--address", "ftp://x/y"), 2, "is no https address")
+    refused(kgtool("data", "fetch", "umls", "--address", "ftp://x/y"), 2, "is not an https address")
 
 
 def test_a_name_is_taken_for_data_once_it_is_fetched(kgtool, place, cache, monkeypatch):

@@ -153,7 +153,7 @@ def fill_disk() -> None:
 
 def no_space(*args: Any) -> NoReturn:
     """Fail like an operation on a full disk."""
-    told = files.told_of(args[0]._path) if hasattr(args[0], "_path") else nullcontext()
+    told = files.write_errors(args[0]._path) if hasattr(args[0], "_path") else nullcontext()
     with told:  # like a write
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     raise AssertionError

@@ -313,7 +313,7 @@ FAULTS: list[Any] = [
         "x.jsonl",
         b'["a","r","\\ud800"]\n',
         {},
-        ", line 1: half a character in the tail",
+        ", line 1: a lone surrogate in the tail",
         "surrogate",
     ),
     (

@@ -1,4 +1,4 @@
-"""Drops duplicates, and counts what a load report tells of the triples."""
+"""Drops duplicates, and computes the load report."""
 
 from __future__ import annotations
 

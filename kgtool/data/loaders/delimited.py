@@ -1,13 +1,13 @@
 """Reads TSV and CSV: text whose columns are separated by one character.
 
-TSV is exact: no quoting, no escapes. CSV is quoted as RFC 4180 has it. Both are UTF-8, with or
-without a byte order mark, a row a line, lines ended by LF or CRLF; blank lines are sound at the
-end only. There are no comments, no numbers, no missing values, no stripping. Only LF ends a line,
-so U+2028, U+0085 and form feeds are part of a label.
+TSV is exact: it has no quoting and no escapes. CSV is quoted by RFC 4180. Both are UTF-8, with or
+without a byte order mark, with a row per line. Lines end with LF or CRLF; blank lines may stand at
+the end only. There are no comments, numbers or missing values, and cells are not stripped. Only LF
+ends a line, so U+2028, U+0085 and form feeds are part of a label.
 
 The fast path works on bytes: in UTF-8 a tab, comma or line feed is never part of another
-character, and only distinct labels need decoding. It says no more than that a file is sound; where
-it is not, `delimited_faults` walks the lines. A CSV that has a quote goes row by row.
+character, and only distinct labels need decoding. It only detects that a file has a fault;
+`delimited_faults` then searches the lines for it. A CSV with quotes is read row by row.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kgtool.data.loaders.delimited_faults import (
     unreadable,
     wrong_width,
 )
-from kgtool.data.loaders.header import TAKEN, ColumnChoice, choose_columns
+from kgtool.data.loaders.header import COMMANDS, ColumnChoice, choose_columns
 from kgtool.data.loaders.reading import Reading
 from kgtool.data.loaders.rows import Rows, no_triples, rows_of, suspects, used
 from kgtool.errors import fault
@@ -43,14 +43,14 @@ def read_delimited(file: File, reading: Reading, extra: str | None = None, skip:
     """The triples of a TSV or CSV file.
 
     Args:
-        file: the file; its format says whether it is quoted.
-        reading: what the caller says.
+        file: the file; with the format `csv` it may be quoted.
+        reading: the caller's options.
         extra: a further column whose texts to keep.
-        skip: lines at the start that are no rows.
+        skip: number of lines at the start to skip.
 
     Raises:
-        DataError: for a file that is empty, is not UTF-8, or has a row that is no triple; it names
-            the first such line.
+        DataError: for a file that is empty, is not UTF-8, or has a row that is not a triple; it
+            names the first such line.
     """
     delimiter = reading.delimiter or DELIMITERS[file.format]
     damage = unreadable(file)
@@ -91,14 +91,14 @@ def _read_plain(
     except _NotTriples:
         raise first_fault(file, delimiter, chosen, len(cells), skip) from None
     numbers = np.arange(skip + 1, skip + 1 + len(codes))
-    kept = None
+    extra_texts = None
     if len(chosen.columns) == 4:
-        kept = tuple(labels.take(pa.array(codes[:, 3])).to_pylist())
+        extra_texts = tuple(labels.take(pa.array(codes[:, 3])).to_pylist())
         codes, labels = used(codes[:, :3], labels)
     if suspects(labels):
         raise first_fault(file, delimiter, chosen, len(cells), skip)
     notes = (chosen.note,) if chosen.note else ()
-    return Rows(codes, labels, numbers, "line", kept, notes)
+    return Rows(codes, labels, numbers, "line", extra_texts, notes)
 
 
 class _NotTriples(Exception):
@@ -185,9 +185,9 @@ def _read_quoted(file: File, delimiter: str, reading: Reading, extra: str | None
             column.append(cells[i])
     if not numbers:
         raise no_triples(file.place, "the file holds nothing but a header")
-    kept = tuple(columns[3]) if len(columns) == 4 else None
+    extra_texts = tuple(columns[3]) if len(columns) == 4 else None
     notes = (chosen.note,) if chosen.note else ()
-    return rows_of(columns[:3], np.array(numbers), file.place, "line", kept, notes)
+    return rows_of(columns[:3], np.array(numbers), file.place, "line", extra_texts, notes)
 
 
 def _quoted_rows(file: File, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -206,8 +206,8 @@ def _quoted_rows(file: File, text: str, delimiter: str) -> Iterator[tuple[int, l
     except csv.Error as error:
         raise fault(
             file.place,
-            f"quotes that do not fit ({error})",
-            "close each quote and double those inside; or, for a file without quoting, say "
-            f"--format tsv {TAKEN}",
+            f"invalid quotes ({error})",
+            "close each quote and double the quotes inside a cell; or, for a file without "
+            f"quoting, pass --format tsv {COMMANDS}",
             begun,
         ) from None

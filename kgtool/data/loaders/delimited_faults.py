@@ -1,10 +1,10 @@
-"""Finds and words the first fault of a TSV or CSV file; slow, for a file that has one."""
+"""Finds the first fault of a TSV or CSV file; slow, used only for a file that has one."""
 
 from __future__ import annotations
 
 import io
 
-from kgtool.data.loaders.header import TAKEN, ColumnChoice
+from kgtool.data.loaders.header import COMMANDS, ColumnChoice
 from kgtool.data.loaders.reading import EXTRA, FIELDS
 from kgtool.data.loaders.rows import problem_of
 from kgtool.errors import DataError, fault, quoted
@@ -12,24 +12,28 @@ from kgtool.storage.compression import File
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NAMES = {b"\t": "tabs", b",": "commas", b";": "semicolons", b"|": "bars", b" ": "spaces"}
-# The first bytes of files that are no text.
+# The first bytes of binary files.
 _MAGIC = (
     (b"\x1f\x8b", "compressed by gzip", "let its name end in .gz"),
     (b"BZh91AY&SY", "compressed by bzip2", "let its name end in .bz2"),
     (b"\xfd7zXZ\0", "compressed by xz", "let its name end in .xz"),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd", "let its name end in .zst"),
     (b"PK\x03\x04", "a zip archive", "let its name end in .zip"),
-    (b"PAR1", "a Parquet file", "let its name end in .parquet, or say --format parquet " + TAKEN),
+    (
+        b"PAR1",
+        "a Parquet file",
+        f"let its name end in .parquet, or pass --format parquet {COMMANDS}",
+    ),
 )
 
 
 def start_of(data: bytes) -> int:
-    """Where the text begins, behind a byte order mark."""
+    """The position of the text, after a byte order mark."""
     return len(_BYTE_ORDER_MARK) if data.startswith(_BYTE_ORDER_MARK) else 0
 
 
 def unreadable(file: File) -> DataError | None:
-    """The error for a file that is no UTF-8 text by its first bytes."""
+    """The error for a file whose first bytes are not those of UTF-8 text."""
     if file.data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return fault(file.place, "UTF-16 where UTF-8 is expected", "save it as UTF-8", 1)
     for magic, problem, remedy in _MAGIC:
@@ -51,14 +55,14 @@ def not_utf8(file: File, line: int, text: bytes) -> DataError:
 def first_fault(
     file: File, delimiter: bytes, chosen: ColumnChoice, width: int, skip: int
 ) -> DataError:
-    """The error for the first line that is no triple.
+    """The error for the first line that is not a triple.
 
     Args:
         file: the file.
-        delimiter: what separates the columns.
+        delimiter: the separator of the columns.
         chosen: the columns of head, relation and tail.
         width: the number of columns.
-        skip: lines at the start that are no rows.
+        skip: number of lines at the start to skip.
     """
     blank: int | None = None
     for number, ended in enumerate(io.BytesIO(file.data), 1):
@@ -71,7 +75,7 @@ def first_fault(
             blank = blank or number
             continue
         if blank is not None:
-            # sound at the end of a file only
+            # blank lines are allowed at the end of a file only
             return fault(file.place, "a blank line", "remove the line, or restore it", blank)
         problem = _problem(line, delimiter, chosen.columns, width)
         if problem is not None:
@@ -82,14 +86,14 @@ def first_fault(
 def wrong_width(file: File, line: int, count: int, width: int) -> DataError:
     """The error for a row of a quoted CSV that has more or fewer cells than the first."""
     problem = f"{_columns(count)} where {width} are expected, as in the first row"
-    remedy = "put cells that hold the delimiter in quotes, or give the row what it lacks"
+    remedy = "quote cells that contain the delimiter, or add the missing cells"
     return fault(file.place, problem, remedy, line)
 
 
 def _problem(
     line: bytes, delimiter: bytes, columns: tuple[int, ...], width: int
 ) -> tuple[str, str] | None:
-    """What is wrong with a line that is not blank, and the remedy; None for a triple."""
+    """The problem of a line that is not blank, and the remedy; None for a triple."""
     shown = quoted(line)
     if b"\0" in line:
         return f"a NUL byte: {shown}", "restore the file: it is damaged, or not text"
@@ -115,10 +119,10 @@ def _problem(
                 f"not UTF-8: byte 0x{cell[error.start]:02x} in the {field} {quoted(cell)}",
                 "save the file as UTF-8",
             )
-        found = None if field == EXTRA else problem_of(label, field)
-        if found is not None:
-            whole = "" if label.strip() else f": {shown}"
-            return f"{found[0]}{whole}", found[1]
+        fault_of_label = None if field == EXTRA else problem_of(label, field)
+        if fault_of_label is not None:
+            problem, remedy = fault_of_label
+            return problem if label.strip() else f"{problem}: {shown}", remedy
     return None
 
 
@@ -132,8 +136,8 @@ def _column_remedy(line: bytes, cells: list[bytes], delimiter: bytes, width: int
         for separator, other in _NAMES.items():
             if separator not in (delimiter, b" ") and line.count(separator) >= 2:
                 return (
-                    f"separate the columns by {name}, not {other}, or say --delimiter "
-                    f"{quoted(separator)} {TAKEN}"
+                    f"separate the columns by {name}, not {other}, or pass --delimiter "
+                    f"{quoted(separator)} {COMMANDS}"
                 )
         if len(line.split()) == 3:
             return f"separate the columns by {name}, not spaces"

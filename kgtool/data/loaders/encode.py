@@ -14,32 +14,32 @@ from kgtool.errors import DataError, fault, nearest, quoted
 
 
 def vocabulary_of(parts: Sequence[Rows]) -> Vocabulary:
-    """The labels of some rows, sorted by code point, so that ids do not depend on their order."""
+    """The labels of the rows, sorted by code point, so that ids do not depend on row order."""
     return Vocabulary(_sorted(parts, [0, 2]), _sorted(parts, [1]))
 
 
 def _sorted(parts: Sequence[Rows], columns: list[int]) -> tuple[str, ...]:
-    found = []
+    chunks = []
     for part in parts:
         used = np.zeros(len(part.labels), dtype=np.bool_)
         for column in columns:
             used[part.codes[:, column]] = True
-        found.append(part.labels.filter(pa.array(used)))
-    labels = pc.unique(pa.chunked_array(found, pa.large_string()))
+        chunks.append(part.labels.filter(pa.array(used)))
+    labels = pc.unique(pa.chunked_array(chunks, pa.large_string()))
     # Arrow compares bytes; in UTF-8 their order is that of code points
     return tuple(labels.take(pc.sort_indices(labels)).to_pylist())
 
 
 def to_ids(parts: Sequence[Rows], places: Sequence[str], vocabulary: Vocabulary) -> Ints:
-    """The ids of some rows.
+    """The ids of the rows.
 
     Args:
         parts: the rows.
-        places: the file of each, for errors.
+        places: the file of each part, for errors.
         vocabulary: the labels whose ids to use.
 
     Returns:
-        `(n, 3)` int64, of one part after the other.
+        `(n, 3)` int64, the parts concatenated.
 
     Raises:
         DataError: for a label that the vocabulary lacks; it names the first.
@@ -47,10 +47,10 @@ def to_ids(parts: Sequence[Rows], places: Sequence[str], vocabulary: Vocabulary)
     labels = pa.chunked_array([part.labels for part in parts], pa.large_string())
     entity_ids = _ids(labels, vocabulary.entities)
     relation_ids = _ids(labels, vocabulary.relations)
-    found = np.empty((sum(len(part.codes) for part in parts), 3), np.int64)
+    triples = np.empty((sum(len(part.codes) for part in parts), 3), np.int64)
     row = label = 0
     for part, place in zip(parts, places, strict=True):
-        hrt = found[row : row + len(part.codes)]
+        hrt = triples[row : row + len(part.codes)]
         own = slice(label, label + len(part.labels))
         for column, ids in enumerate((entity_ids[own], relation_ids[own], entity_ids[own])):
             hrt[:, column] = ids[part.codes[:, column]]
@@ -59,20 +59,20 @@ def to_ids(parts: Sequence[Rows], places: Sequence[str], vocabulary: Vocabulary)
             text = part.labels[part.codes[at, column]].as_py()
             raise _unknown(f"{place}, {part.where(at)}", column, text, vocabulary)
         row, label = row + len(hrt), own.stop
-    return found
+    return triples
 
 
 def _ids(labels: pa.ChunkedArray, known: tuple[str, ...]) -> Ints:
-    """The id of each label, -1 for one that has none."""
-    found = pc.index_in(labels, pa.array(known, pa.large_string()))
-    ids: Ints = found.fill_null(-1).to_numpy().astype(np.int64)
+    """The id of each label, -1 for an unknown label."""
+    index = pc.index_in(labels, pa.array(known, pa.large_string()))
+    ids: Ints = index.fill_null(-1).to_numpy().astype(np.int64)
     return ids
 
 
 def _unknown(where: str, column: int, label: str, vocabulary: Vocabulary) -> DataError:
     kind = "relation" if column == 1 else "entity"
     like = nearest(label, vocabulary.relations if column == 1 else vocabulary.entities)
-    hint = f" (is it {quoted(like)}?)" if like is not None else ""
+    hint = f" (did you mean {quoted(like)}?)" if like is not None else ""
     return fault(
         where,
         f"the {kind} {quoted(label)} is not in the vocabulary",

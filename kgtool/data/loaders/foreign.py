@@ -1,11 +1,12 @@
-"""Reads the data sets of OpenKE, LibKGE and DGL-KE, whose triples are ids with mappings beside.
+"""Reads the data sets of OpenKE, LibKGE and DGL-KE: triples of ids, and files with their labels.
 
 - OpenKE (Han et al. 2018): `entity2id.txt`, `relation2id.txt` (`label⇥id`), `train2id.txt`, ...;
   the first line of each is a count, and a triple is head, **tail**, relation.
 - LibKGE (Broscheit et al. 2020): `entity_ids.del`, `relation_ids.del` (`id⇥label`), `train.del`
 - DGL-KE (Zheng et al. 2020), `udd`: `entities.dict`, `relations.dict` (`label⇥id`, or `id⇥label`)
-  beside `train.tsv`, ... of ids, whose order its command line says: so it is told from the ids, or
-  asked for. Such mappings also lie beside triples of labels, which they do not concern.
+  next to `train.tsv`, ... of ids. DGL-KE's command line gives the order of the columns; here it is
+  inferred from the ids, or `--columns` gives it. Such mappings may also lie next to triples of
+  labels; they are then ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 
 from kgtool.data.dataset import SPLITS
 from kgtool.data.loaders.delimited import read_delimited
-from kgtool.data.loaders.header import TELL
+from kgtool.data.loaders.header import COLUMNS_OPTION
 from kgtool.data.loaders.id_labels import IdLabels, count_of, read_id_labels
 from kgtool.data.loaders.reading import LOOK, Reading
 from kgtool.data.loaders.rows import Rows, suspects, used
@@ -32,14 +33,14 @@ _HTR = (0, 2, 1)
 
 @dataclass(frozen=True)
 class Layout:
-    """How a tool names its files, and writes them.
+    """The files of a tool's data sets.
 
     Args:
-        tool: whose layout it is.
-        entities, relations: the mapping files.
-        split: the file of a split, with `{}` for its name.
+        tool: the tool.
+        entities, relations: names of the mapping files.
+        split: name of the file of a split, with `{}` for the split.
         counted: whether the first line of each file is a count.
-        columns: those of head, relation and tail, counted from 1.
+        columns: the columns of head, relation and tail, counted from 1.
     """
 
     tool: str
@@ -51,7 +52,7 @@ class Layout:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The files, the mappings first."""
+        """The names of the files, the mappings first."""
         return (self.entities, self.relations, *(self.split.format(split) for split in SPLITS))
 
 
@@ -59,7 +60,7 @@ _LAYOUTS = (
     Layout("LibKGE", "entity_ids.del", "relation_ids.del", "{}.del", False, ("1", "2", "3")),
     Layout("OpenKE", "entity2id.txt", "relation2id.txt", "{}2id.txt", True, ("1", "3", "2")),
 )
-# DGL-KE's, beside files of the usual names.
+# DGL-KE's mappings; its triples have the usual file names.
 _ENTITIES = ("entities.dict", "entity2id.txt")
 _RELATIONS = ("relations.dict", "relation.dict", "relation2id.txt")
 NAMES = {name for layout in _LAYOUTS for name in layout.names} | {*_ENTITIES, *_RELATIONS}
@@ -79,12 +80,12 @@ def find_layout(store: Store) -> tuple[Layout, str] | None:
                 continue
             missing = [name for name in layout.names if str(folder / name) not in members]
             if missing and any(split_of(name, LOOK) for name in store.members):
-                continue  # beside them are files of the usual names
+                continue  # the folder also has files of the usual names
             if missing:
                 raise fault(
                     store.path,
-                    f"laid out as {layout.tool} does, but without {missing[0]}",
-                    f"put {missing[0]} there, or remove {layout.split.format('train')}",
+                    f"this looks like a data set of {layout.tool}, but {missing[0]} is missing",
+                    f"add {missing[0]}, or remove {layout.split.format('train')}",
                 )
             return layout, str(folder)
     return None
@@ -106,7 +107,7 @@ def read_layout(store: Store, layout: Layout, folder: str) -> dict[str, tuple[st
         read_id_labels(store.file(within(name), "tsv"), id_first, layout.counted)
         for name in (layout.entities, layout.relations)
     )
-    found = {}
+    splits = {}
     for split in SPLITS:
         file = store.file(within(layout.split.format(split)), "tsv")
         count = count_of(file) if layout.counted else None
@@ -115,43 +116,43 @@ def read_layout(store: Store, layout: Layout, folder: str) -> dict[str, tuple[st
         reading = Reading(columns=layout.columns, delimiter=delimiter, header=False)
         rows = read_delimited(file, reading, skip=int(layout.counted))
         if count is not None and count != len(rows.codes):
-            problem = f"the count {count} does not fit: {len(rows.codes)} triples follow"
+            problem = f"the count is {count}, but {len(rows.codes)} triples follow"
             raise fault(file.place, problem, "restore the file, or correct the count", 1)
-        found[split] = (file.member, _named(rows, file.place, entities, relations))
+        splits[split] = (file.member, _with_labels(rows, file.place, entities, relations))
     notes = (
         f"{store.path}: read as a data set of {layout.tool}",
-        *_left_out(entities, [rows for _, rows in found.values()]),
+        *_left_out(entities, [rows for _, rows in splits.values()]),
     )
-    member, rows = found["train"]
-    return found | {"train": (member, replace(rows, notes=rows.notes + notes))}
+    member, rows = splits["train"]
+    return splits | {"train": (member, replace(rows, notes=rows.notes + notes))}
 
 
 def with_names(
     store: Store, splits: Mapping[str, list[tuple[str, Rows]]], reading: Reading
 ) -> dict[str, list[tuple[str, Rows]]]:
-    """The rows of files that DGL-KE's mappings may lie beside: with labels, where they hold ids.
+    """Replaces ids by labels if DGL-KE's mappings lie next to the split files.
 
     Args:
         store: the folder or archive.
         splits: the files of each split and their rows.
-        reading: what the caller says.
+        reading: the caller's options.
 
     Raises:
         DataError: for a mapping that cannot be read, an id that it lacks, or columns that cannot be
-            told.
+            inferred.
     """
     first = splits["train"][0][0]
     parts = [rows for files in splits.values() for _, rows in files]
     are_ids = all(_all_ids(rows) for rows in parts)
     try:
-        found = _mappings(store, first, reading)
+        mappings = _mappings(store, first, reading)
     except DataError:
         if are_ids:
             raise
-        found = None  # beside labels it may be another file
-    if found is None:
+        mappings = None  # next to triples of labels it may be another kind of file
+    if mappings is None:
         return dict(splits)
-    entities, relations = found
+    entities, relations = mappings
     orders = {"hrt": parts}
     if reading.columns is None and not any(rows.notes for rows in parts):
         orders["htr"] = [replace(rows, codes=rows.codes[:, _HTR]) for rows in parts]
@@ -164,19 +165,19 @@ def with_names(
     if entities.ids == entities.labels and relations.ids == relations.labels:
         fits = [fit for fit in fits if fit[0] == "ids"]
     if not fits and not are_ids:
-        return dict(splits)  # labels, which the mappings do not concern
+        return dict(splits)  # triples of labels, not of ids
     kind, order = fits[0] if fits else ("ids", "hrt")
     if len(fits) > 1 and fits[1][0] != kind:
         raise fault(
             store.place(first),
-            f"it cannot be told whether these are ids or labels of {entities.place}",
-            "move the mapping files away if they are labels; else give labels that are no ids",
+            f"the triples may hold ids or labels of {entities.place}",
+            "for labels, move the mapping files away; for ids, use labels that are not ids",
         )
     if len(fits) > 1:
         raise fault(
             store.place(first),
-            "it cannot be told whether the ids are head, relation, tail or head, tail, relation",
-            f"say so, by {TELL}: 1,2,3 or 1,3,2",
+            "the columns may be head, relation, tail or head, tail, relation",
+            f"pass {COLUMNS_OPTION}: 1,2,3 or 1,3,2",
         )
     ordered = orders[order]
     notes: tuple[str, ...] = ()
@@ -185,10 +186,10 @@ def with_names(
     if kind == "ids":
         places = [store.place(member) for files in splits.values() for member, _ in files]
         ordered = [
-            _named(rows, place, entities, relations)
+            _with_labels(rows, place, entities, relations)
             for rows, place in zip(ordered, places, strict=True)
         ]
-        notes += (f"{store.place(first)}: ids, whose labels are in {entities.place}",)
+        notes += (f"{store.place(first)}: triples of ids, with labels from {entities.place}",)
         notes += _left_out(entities, ordered)
     ordered[0] = replace(ordered[0], notes=ordered[0].notes + notes)
     rest = iter(ordered)
@@ -196,27 +197,27 @@ def with_names(
 
 
 def _left_out(entities: IdLabels, parts: Sequence[Rows]) -> tuple[str, ...]:
-    """A note on the entities of a mapping that no triple has, if there are any."""
-    found = pa.chunked_array([rows.labels for rows in parts], pa.large_string())
-    known = pc.is_in(pa.array(entities.labels, pa.large_string()), found)
-    count = len(known) - pc.sum(known).as_py()
-    kind = "entity" if count == 1 else "entities"
-    return (f"{entities.place}: {count:,} {kind} in no triple left out",) if count else ()
+    """A note on the entities of a mapping that occur in no triple, if there are any."""
+    labels = pa.chunked_array([rows.labels for rows in parts], pa.large_string())
+    occurs = pc.is_in(pa.array(entities.labels, pa.large_string()), labels)
+    count = len(occurs) - pc.sum(occurs).as_py()
+    kind = "entity occurs" if count == 1 else "entities occur"
+    return (f"{entities.place}: {count:,} {kind} in no triple; left out",) if count else ()
 
 
-def _mappings(store: Store, beside: str, reading: Reading) -> tuple[IdLabels, IdLabels] | None:
+def _mappings(store: Store, split_file: str, reading: Reading) -> tuple[IdLabels, IdLabels] | None:
     """DGL-KE's two mappings in the folder of a split file, or None."""
-    place = split_of(beside, reading)
+    place = split_of(split_file, reading)
     assert place is not None
     folder = PurePosixPath(place[1])
     members = set(store.members)
-    found = []
+    mappings = []
     for names in (_ENTITIES, _RELATIONS):
         member = next((str(folder / name) for name in names if str(folder / name) in members), None)
         if member is None:
             return None
-        found.append(read_id_labels(store.file(member, "tsv"), None, None))
-    return found[0], found[1]
+        mappings.append(read_id_labels(store.file(member, "tsv"), None, None))
+    return mappings[0], mappings[1]
 
 
 def _all_ids(rows: Rows) -> bool:
@@ -224,7 +225,7 @@ def _all_ids(rows: Rows) -> bool:
 
 
 def _fits(rows: Rows, entities: tuple[str, ...], relations: tuple[str, ...]) -> bool:
-    """Whether all heads and tails are among some texts, and all relations among others."""
+    """Whether all heads and tails are in `entities`, and all relations in `relations`."""
     for known, columns in ((entities, (0, 2)), (relations, (1,))):
         is_known = pc.is_in(rows.labels, pa.array(known, pa.large_string()))
         if not is_known.to_numpy(zero_copy_only=False)[rows.codes[:, columns]].all():
@@ -232,7 +233,7 @@ def _fits(rows: Rows, entities: tuple[str, ...], relations: tuple[str, ...]) -> 
     return True
 
 
-def _named(rows: Rows, place: str, entities: IdLabels, relations: IdLabels) -> Rows:
+def _with_labels(rows: Rows, place: str, entities: IdLabels, relations: IdLabels) -> Rows:
     """The rows with labels for ids."""
     codes = np.empty(rows.codes.shape, np.int64)
     for column, mapping in enumerate((entities, relations, entities)):
@@ -245,12 +246,12 @@ def _named(rows: Rows, place: str, entities: IdLabels, relations: IdLabels) -> R
         text = rows.labels[rows.codes[row, column]].as_py()
         raise fault(
             f"{place}, {rows.where(row)}",
-            f"the {'relation' if column == 1 else 'entity'} {quoted(text)} is no id of "
-            f"{mapping.place}, which has {len(mapping.ids):,}",
+            f"the {'relation' if column == 1 else 'entity'} {quoted(text)} is not among the "
+            f"{len(mapping.ids):,} ids of {mapping.place}",
             "restore the mapping, or the triple",
         )
     codes[:, 1] += len(entities.labels)
-    every = pa.array(entities.labels + relations.labels, pa.large_string())
-    compact, labels = used(codes, every)
+    all_labels = pa.array(entities.labels + relations.labels, pa.large_string())
+    compact, labels = used(codes, all_labels)
     assert not suspects(labels)
     return replace(rows, codes=compact, labels=labels)

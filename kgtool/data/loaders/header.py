@@ -1,4 +1,4 @@
-"""Which columns of a table hold head, relation and tail, and whether its first line names them."""
+"""Infers which columns of a table are head, relation and tail, and whether it has a header."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _BETWEEN = (
 _NAMINGS = [(head, between, tail) for head, tail in _ENDS for between in _BETWEEN]
 _NAMINGS += [("h", "r", "t"), ("s", "p", "o")]
 _ORDERS = {frozenset(naming): naming for naming in _NAMINGS}
-_WORDS = {word for naming in _NAMINGS for word in naming if len(word) > 1}
-TAKEN = "(kgtool inspect, convert and split take it)"  # behind an option in a remedy
-TELL = f"--columns {TAKEN}"
+_COLUMN_NAMES = {name for naming in _NAMINGS for name in naming if len(name) > 1}
+COMMANDS = "(kgtool inspect, convert and split take it)"  # follows an option in a remedy
+COLUMNS_OPTION = f"--columns {COMMANDS}"
 
 
 @dataclass(frozen=True)
 class ColumnChoice:
-    """Where the columns of a table are.
+    """The columns of a table.
 
     Args:
-        columns: the indices of head, relation, tail and, if asked for, the extra column.
-        header: whether the first line names columns, and holds no triple.
-        note: what to tell a user of it, or nothing.
+        columns: the indices of head, relation, tail and, if requested, the extra column.
+        header: whether the first line is a header.
+        note: a note for the user about the header, or an empty text.
     """
 
     columns: tuple[int, ...]
@@ -42,94 +42,96 @@ class ColumnChoice:
 
 
 def naming_of(names: Sequence[str]) -> tuple[int, int, int] | None:
-    """The positions of head, relation and tail where three names are a known naming of them."""
-    words = [name.strip().casefold() for name in names]
-    order = _ORDERS.get(frozenset(words))
-    if order is None or len(words) != 3:
+    """The positions of head, relation and tail among three column names; None if unknown."""
+    folded = [name.strip().casefold() for name in names]
+    order = _ORDERS.get(frozenset(folded))
+    if order is None or len(folded) != 3:
         return None
-    head, relation, tail = (words.index(word) for word in order)
+    head, relation, tail = (folded.index(name) for name in order)
     return head, relation, tail
 
 
 def choose_columns(
     first: Sequence[str], reading: Reading, extra: str | None, place: str, line: int | None = 1
 ) -> ColumnChoice:
-    """Looks at the first row of a table, or at the names of its columns.
+    """Chooses the columns by the first row of a table, or by the names of its columns.
 
     Args:
-        first: the cells of the first row. With `line=None`: the names of the columns, which are
-            no row and which the file has for certain.
-        reading: what the caller says.
+        first: the cells of the first row, which may be a header. With `line=None`: the column
+            names of a format that always has them.
+        reading: the caller's options.
         extra: a further column, by name or by number from 1.
-        place, line: where the row stands, for errors and notes.
+        place, line: the position of the row, for errors and notes.
 
     Raises:
-        DataError: where it cannot be told by looking, or what the caller says does not fit.
+        DataError: if the columns cannot be inferred, or if the options do not fit the table.
     """
     named = line is None
     wanted = tuple(reading.columns or ()) + ((extra,) if extra is not None else ())
     by_name = any(position_of(column) is None for column in wanted)
-    found = tuple(_find(column, first, place, line) for column in wanted)
-    if len(set(found)) < len(found):
-        problem = f"of the columns {', '.join(map(quoted, wanted))}, two are one column"
+    chosen = tuple(_find(column, first, place, line) for column in wanted)
+    if len(set(chosen)) < len(chosen):
+        problem = f"two of the columns {', '.join(map(quoted, wanted))} are the same column"
         raise fault(place, problem, "give each column once", line)
     if reading.columns is not None:
-        names = [first[i] for i in found[:3]]
+        names = [first[i] for i in chosen[:3]]
         looks = naming_of(names) is not None
         header = named or by_name or (looks if reading.header is None else reading.header)
         note = _note(place, line, names) if header else ""
-        return ColumnChoice(found, header, note)
+        return ColumnChoice(chosen, header, note)
 
-    others = [i for i in range(len(first)) if i not in found]
+    others = [i for i in range(len(first)) if i not in chosen]
     names = [first[i] for i in others]
     if len(others) != 3:
-        raise too_many(first, place, line, extra)
+        raise wrong_number(first, place, line, extra)
     order = naming_of(names) if named or reading.header is not False else None
     if order is not None:
         return ColumnChoice(
-            tuple(others[i] for i in order) + found,
+            tuple(others[i] for i in order) + chosen,
             True,
             _note(place, line, [names[i] for i in order]),
         )
     if not named and reading.header is None and not by_name:
-        if {name.strip().casefold() for name in names} <= _WORDS:
+        if {name.strip().casefold() for name in names} <= _COLUMN_NAMES:
             shown = ", ".join(map(quoted, names))
             raise fault(
                 place,
-                f"is this a header or a triple? {shown}",
-                f"for a header say which are head, relation and tail, as in {TELL} 1,2,3 "
-                "--header; for a triple --no-header",
+                f"this row may be a header or a triple: {shown}",
+                f"for a header, give the columns of head, relation and tail by {COLUMNS_OPTION}, "
+                "as in --columns 1,2,3 --header; for a triple, pass --no-header",
                 line,
             )
-        return ColumnChoice((*others, *found), False)
+        return ColumnChoice((*others, *chosen), False)
     if named:
         shown = ", ".join(map(quoted, first))
         raise fault(
             place,
-            f"none of the columns is known as head, relation or tail: {shown}",
-            f"say which they are, by {TELL}, as in --columns {','.join(first)}",
+            f"the columns of head, relation and tail cannot be inferred from the names {shown}",
+            f"pass {COLUMNS_OPTION}, as in --columns {','.join(first)}",
         )
     header = by_name or bool(reading.header)
-    note = _note(place, line, names, " (taken as head, relation, tail)") if header else ""
-    return ColumnChoice((*others, *found), header, note)
+    note = _note(place, line, names, " (read as head, relation, tail)") if header else ""
+    return ColumnChoice((*others, *chosen), header, note)
 
 
-def too_many(first: Sequence[str], place: str, line: int | None, extra: str | None) -> DataError:
-    """The error for more or fewer columns than three where nobody says which to take."""
+def wrong_number(
+    first: Sequence[str], place: str, line: int | None, extra: str | None
+) -> DataError:
+    """The error for a table that does not have three columns, without `--columns`."""
     count = "1 column" if len(first) == 1 else f"{len(first)} columns"
-    beside = f" beside {quoted(extra)}" if extra is not None else ""
+    and_extra = f" in addition to {quoted(extra)}" if extra is not None else ""
     shown = ", ".join(map(quoted, first[:8])) + (", …" if len(first) > 8 else "")
     example = "1,2,3"
     if line is None and len(first) > 3:
         example = ",".join(first[:3])
-    remedy = f"say which are head, relation and tail by {TELL}, as in --columns {example}"
+    remedy = f"pass head, relation and tail by {COLUMNS_OPTION}, as in --columns {example}"
     if len(first) < 3:
         remedy = "give each row a head, a relation and a tail"
-    return fault(place, f"{count} where 3 are expected{beside}: {shown}", remedy, line)
+    return fault(place, f"{count} where 3 are expected{and_extra}: {shown}", remedy, line)
 
 
 def _find(column: str, first: Sequence[str], place: str, line: int | None) -> int:
-    """The index of a column that is given by name or by number."""
+    """The index of a column, given by name or by number."""
     shown = ", ".join(map(quoted, first[:8])) + (", …" if len(first) > 8 else "")
     position = position_of(column)
     if position is not None and position < len(first):

@@ -1,4 +1,4 @@
-"""Reads the files by which other tools give a label to each id."""
+"""Reads the files of other tools that map ids to labels."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class IdLabels:
 
 
 def read_id_labels(file: File, id_first: bool | None, counted: bool | None) -> IdLabels:
-    """Reads a mapping, a label and its id a line, a tab or a space between them.
+    """Reads a mapping: lines of a label and its id, separated by a tab or a space.
 
     Args:
         file: the file.
-        id_first: whether the id comes first; None to look which of the two is a number.
-        counted: whether the first line is a count; None to look whether it is one number.
+        id_first: whether the id comes first; None to infer it from which column is numeric.
+        counted: whether the first line is a count; None to infer it.
 
     Raises:
-        DataError: for a line that is no label and id, one that comes twice, or a wrong count.
+        DataError: for a line that is not a label and an id, for a duplicate, or for a wrong count.
     """
     lines = _lines(file)
     count = None
@@ -44,16 +44,16 @@ def read_id_labels(file: File, id_first: bool | None, counted: bool | None) -> I
     begin = 0 if count is None else 1
     if len(lines) == begin:
         raise fault(
-            file.place, "no labels: the file is empty", "put a label and its id a line there"
+            file.place, "no labels: the file is empty", "write one label and its id per line"
         )
-    # between the two, the tab, or the space next to the id
+    # the separator is the tab, or else the space next to the id
     last = id_first is not True
     pairs: list[list[str]] = []
     for number, line in enumerate(lines[begin:], begin + 1):
         cells = line.split("\t") if "\t" in line else _spaced(line, last)
         if len(cells) != 2:
             problem = f"{quoted(line)} is not a label and its id"
-            raise fault(file.place, problem, "two cells, with a tab between them", number)
+            raise fault(file.place, problem, "write two cells, separated by a tab", number)
         pairs.append(cells)
     if id_first is None:
         id_first = _is_id_first(file, pairs)
@@ -61,7 +61,7 @@ def read_id_labels(file: File, id_first: bool | None, counted: bool | None) -> I
     labels = tuple(pair[id_first] for pair in pairs)
     for number, (name, label) in enumerate(zip(ids, labels, strict=True), begin + 1):
         if not _is_id(name):
-            problem = f"the id {quoted(name)} is no whole number"
+            problem = f"the id {quoted(name)} is not a whole number"
             raise fault(file.place, problem, "restore the file", number)
         wrong = problem_of(label, "label")
         if wrong is not None:
@@ -69,24 +69,24 @@ def read_id_labels(file: File, id_first: bool | None, counted: bool | None) -> I
     for kind, texts in (("id", ids), ("label", labels)):
         twice = _first_twice(texts)
         if twice is not None:
-            problem = f"the {kind} {quoted(texts[twice])} comes twice"
+            problem = f"the {kind} {quoted(texts[twice])} occurs twice"
             raise fault(file.place, problem, "keep one", begin + twice + 1)
     if count is not None and count != len(ids):
-        problem = f"the count {count} does not fit: {len(ids)} labels follow"
+        problem = f"the count is {count}, but {len(ids)} labels follow"
         raise fault(file.place, problem, "restore the file, or correct the count", 1)
     return IdLabels(file.place, ids, labels)
 
 
 def count_of(file: File) -> int:
-    """The number that the first line of a file is.
+    """The count in the first line of a file.
 
     Raises:
-        DataError: where it is none.
+        DataError: if the first line is not a whole number.
     """
     line = file.data[start_of(file.data) :].partition(b"\n")[0].strip()
     if not line.isdigit() or len(line) > 18:
-        remedy = "let the first line say how many follow"
-        raise fault(file.place, f"{quoted(line)} is no count", remedy, 1)
+        remedy = "write the number of the following lines in the first line"
+        raise fault(file.place, f"{quoted(line)} is not a count", remedy, 1)
     return int(line)
 
 
@@ -111,24 +111,24 @@ def _is_id(text: str) -> bool:
 
 
 def _is_id_first(file: File, pairs: Sequence[Sequence[str]]) -> bool:
-    """Which of two columns are the ids, by a look at them."""
+    """Whether the first of two columns holds the ids: the ids are whole numbers."""
     numeric = [all(_is_id(pair[i]) for pair in pairs) for i in (0, 1)]
     if numeric == [True, True] and any(pair[0] != pair[1] for pair in pairs):
         raise fault(
             file.place,
-            "both columns are numbers: which is the id cannot be told",
-            "give the labels a letter, or move the file away if the triples hold labels",
+            "both columns are numeric, so the ids cannot be inferred",
+            "add a letter to the labels; or move the file away if the triples hold labels",
         )
     if numeric == [False, False]:
         row = next((i for i, pair in enumerate(pairs) if not any(map(_is_id, pair))), 0)
-        shown = " and ".join(map(quoted, pairs[row]))
-        problem = f"which of {shown} is an id cannot be told"
-        raise fault(file.place, problem, "give a label and a whole number a line")
+        shown = " nor ".join(map(quoted, pairs[row]))
+        problem = f"neither {shown} is a whole number, so the ids cannot be inferred"
+        raise fault(file.place, problem, "write a label and a whole number per line")
     return numeric[0]
 
 
 def _first_twice(texts: Sequence[str]) -> int | None:
-    """The position of the first text that came before."""
+    """The position of the first text that repeats an earlier one."""
     if len(set(texts)) == len(texts):
         return None
     seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""Reads JSON lines: a line is an object with named keys, or an array of head, relation, tail."""
+"""Reads JSON lines: each line is an object, or an array of head, relation and tail."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _KINDS = {
 
 
 def read_json_lines(file: File, reading: Reading, extra: str | None = None) -> Rows:
-    """The triples of a file of JSON lines; whole numbers are taken as they are written.
+    """The triples of a file of JSON lines; a whole number becomes the text of its digits.
 
     Raises:
-        DataError: for a line that is no triple; it names the first.
+        DataError: for a line that is not a triple; it names the first.
     """
     damage = unreadable(file)
     if damage is not None:
@@ -57,9 +57,9 @@ def read_json_lines(file: File, reading: Reading, extra: str | None = None) -> R
             column.append(cell)
     if chosen is None:
         raise no_triples(file.place)
-    kept = tuple(columns[3]) if len(chosen.columns) == 4 else None
+    extra_texts = tuple(columns[3]) if len(chosen.columns) == 4 else None
     notes = (chosen.note,) if chosen.note else ()
-    return rows_of(columns[:3], np.array(numbers), file.place, "line", kept, notes)
+    return rows_of(columns[:3], np.array(numbers), file.place, "line", extra_texts, notes)
 
 
 def _chosen(
@@ -84,23 +84,23 @@ def _parsed(file: File, line: bytes, number: int) -> dict[str, Any] | list[Any]:
     except UnicodeDecodeError:
         raise not_utf8(file, number, line) from None
     except _TwiceError as error:
-        problem = f"the key {quoted(str(error))} comes twice"
+        problem = f"the key {quoted(str(error))} occurs twice"
         raise fault(file.place, problem, "keep one", number) from None
     except (ValueError, RecursionError) as error:
         raise fault(
             file.place,
-            f"no JSON ({error}): {quoted(line.strip())}",
-            "write one object or array a line, in UTF-8",
+            f"invalid JSON ({error}): {quoted(line.strip())}",
+            "write one object or array per line, in UTF-8",
             number,
         ) from None
     if not isinstance(row, (dict, list)) or not row:
         problem = f"neither an object nor an array of three: {quoted(line.strip())}"
-        raise fault(file.place, problem, 'write ["head", "relation", "tail"] a line', number)
+        raise fault(file.place, problem, 'write ["head", "relation", "tail"] per line', number)
     return row
 
 
 class _TwiceError(Exception):
-    """A key comes twice in an object."""
+    """A key occurs twice in an object."""
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -113,10 +113,10 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _cells(
-    file: File, row: dict[str, Any] | list[Any], first: dict[str, Any] | list[Any], chosen: ColumnChoice,
-    line: int,
+    file: File, row: dict[str, Any] | list[Any], first: dict[str, Any] | list[Any],
+    chosen: ColumnChoice, line: int,
 ) -> list[str]:  # fmt: skip
-    """The texts of the chosen columns of a row that is like the first."""
+    """The texts of the chosen columns of a row."""
     if type(row) is not type(first):
         kinds = ["an array among objects", "objects"]
         if isinstance(first, list):
@@ -124,16 +124,17 @@ def _cells(
         raise fault(file.place, kinds[0], f"write {kinds[1]} throughout", line)
     if isinstance(row, list) and len(row) != len(first):
         problem = f"an array of {len(row)} where {len(first)} are expected"
-        raise fault(file.place, problem, "give each row as many as the first", line)
+        raise fault(file.place, problem, "give each row as many cells as the first", line)
     keys: list[Any] = list(first) if isinstance(first, dict) else list(range(len(first)))
     cells = []
     for field, i in zip((*FIELDS, EXTRA), chosen.columns, strict=False):
         if isinstance(row, dict) and keys[i] not in row:
-            problem = f"no key {quoted(keys[i])} for the {field}: {', '.join(map(quoted, row))}"
-            raise fault(file.place, problem, "add it, or leave the line out", line)
+            shown = ", ".join(map(quoted, row))
+            problem = f"the key {quoted(keys[i])} of the {field} is missing among {shown}"
+            raise fault(file.place, problem, "add it, or remove the line", line)
         cell = row[keys[i]]
         if not isinstance(cell, str) or (isinstance(cell, _Fraction) and field != EXTRA):
             problem = f"the {field} is {_KINDS[type(cell)]}, not a text"
-            raise fault(file.place, problem, "put it in quotes, or leave the line out", line)
+            raise fault(file.place, problem, "quote it, or remove the line", line)
         cells.append(cell)
     return cells

@@ -1,4 +1,4 @@
-"""What is said of entities beside the triples: readable labels, as in `/m/0d05w3⇥China`; types."""
+"""Reads files about entities: readable names, as in `/m/0d05w3⇥China`, and entity types."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from kgtool.errors import DataError, fault, quoted
 
 
 def read_labels(path: str | Path) -> dict[str, str]:
-    """Label by id, of a file of `id⇥label` lines, UTF-8, without a header; blank lines are skipped.
+    """Label → readable name, from a UTF-8 file of `label⇥name` lines without a header.
+
+    Blank lines are skipped.
 
     Raises:
-        DataError: when there is no such file, or a line is not two cells, or an id comes twice. The
+        DataError: for a missing file, a line without two cells, or a label with two names. The
             message names the line and the remedy.
     """
-    labels: dict[str, str] = {}
-    for number, name, label in _pairs(Path(path), "an id and its label"):
-        if labels.setdefault(name, label) != label:
-            raise fault(path, f"{quoted(name)} has another label above", "keep one", number)
-    return labels
+    names: dict[str, str] = {}
+    for number, label, name in _pairs(Path(path), "a label and its name"):
+        if names.setdefault(label, name) != name:
+            raise fault(path, f"{quoted(label)} has another name above", "keep one", number)
+    return names
 
 
 def read_types(path: str | Path) -> dict[str, tuple[str, ...]]:
-    """Types by id, of a file of `id⇥type` lines like that of labels; an id may have several.
+    """Label → entity types, from a UTF-8 file of `label⇥type` lines; a label may have several.
 
     Raises:
-        DataError: when there is no such file, or a line is not two cells.
+        DataError: for a missing file, or a line without two cells.
     """
     types: dict[str, dict[str, None]] = {}
-    for _, name, kind in _pairs(Path(path), "an id and its type"):
-        types.setdefault(name, {})[kind] = None
-    return {name: tuple(kinds) for name, kinds in types.items()}
+    for _, label, kind in _pairs(Path(path), "a label and its type"):
+        types.setdefault(label, {})[kind] = None
+    return {label: tuple(kinds) for label, kinds in types.items()}
 
 
 def _pairs(path: Path, what: str) -> Iterator[tuple[int, str, str]]:
@@ -48,5 +50,5 @@ def _pairs(path: Path, what: str) -> Iterator[tuple[int, str, str]]:
         cells = line.removesuffix("\r").split("\t")
         if len(cells) != 2 or not all(cell.strip() for cell in cells):
             problem = f"{quoted(line)} is not {what}"
-            raise fault(path, problem, "two cells, with a tab between them", number)
+            raise fault(path, problem, "write two cells, separated by a tab", number)
         yield number, cells[0], cells[1]

@@ -1,4 +1,4 @@
-"""Reads triples that are in no split yet."""
+"""Reads files of triples that do not belong to a split."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ STANDARD_INPUT = "-"
 
 @dataclass(frozen=True, eq=False)
 class Triples:
-    """Triples that are in no split yet.
+    """Triples that do not belong to a split.
 
     Args:
         vocabulary: their labels, sorted by code point.
-        triples: `(n, 3)` int64, in the order of the files, duplicates kept.
-        extra: `(n,)` texts of the extra column, if one was asked for.
-        notes: what a user should know of how the files were read.
+        triples: `(n, 3)` int64, in the order of the files, including duplicates.
+        extra: `(n,)` texts of the extra column, if requested.
+        notes: notes for the user on how the files were read.
     """
 
     vocabulary: Vocabulary
@@ -49,28 +49,30 @@ def read_triples(
 
     Args:
         places: files of the formats of `kgtool.data.loaders.reading`, compressed or not; `-` is the
-            standard input, which is TSV unless the reading says otherwise.
-        reading: what the files' names and first lines do not say.
-        extra: a further column, by name or by number from 1, such as a date; or the fourth of the
-            reading's columns.
-        relations: those whose ids to use; by default the files' own.
+            standard input, which is TSV unless `reading` gives another format.
+        reading: options for what cannot be inferred from the files.
+        extra: a further column, by name or by number from 1, such as a date; `reading` may give it
+            as a fourth column instead.
+        relations: the relation labels by id; by default the files' own.
 
     Raises:
-        DataError: for a file that cannot be used, or a relation that is not among those given; it
+        DataError: for a file that cannot be used, or a relation that is not in `relations`; it
             names the line and the remedy.
         ConfigError: for no file, or two extra columns.
     """
     if not places:
         raise ConfigError("no file of triples. Remedy: give one, or - for the standard input.")
     if extra is not None and reading.columns is not None and len(reading.columns) > 3:
-        raise ConfigError(f"two extra columns, {reading.columns[3]} and {extra}. Remedy: give one.")
+        raise ConfigError(
+            f"two extra columns: {reading.columns[3]} and {extra}. Remedy: give only one."
+        )
     names, parts = [], []
     for place in places:
         file = _open(place, reading)
         names.append(file.place)
         parts.append(read_file(file, reading, extra))
-    found = vocabulary_of(parts)
-    vocabulary = Vocabulary(found.entities, relations or found.relations)
+    own = vocabulary_of(parts)
+    vocabulary = Vocabulary(own.entities, relations or own.relations)
     ids = to_ids(parts, names, vocabulary)
     texts = None
     if parts[0].extra is not None:
@@ -97,8 +99,8 @@ def _open(place: str | Path, reading: Reading) -> File:
         if name.format is None:
             raise fault(
                 path,
-                "its name does not say what format it has",
-                f"say so by --format, one of {', '.join(FORMATS)}",
+                "the file name does not show the format",
+                f"pass --format with one of {', '.join(FORMATS)}",
             )
         data = path.read_bytes()
     return File(path.name, str(path), unfold(data, name.compression, str(path)), name.format)

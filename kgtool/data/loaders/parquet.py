@@ -15,25 +15,25 @@ from kgtool.storage.parquet import open_parquet, read_columns
 
 
 def read_parquet(file: File, reading: Reading, extra: str | None = None) -> Rows:
-    """The triples of a Parquet file; whole numbers become their decimal digits, with a note.
+    """The triples of a Parquet file; a whole number becomes the text of its digits, with a note.
 
     Raises:
-        DataError: for a file that is damaged, without the columns, of other types, or with a null.
+        DataError: for a damaged file, a missing column, a column of another type, or a null.
     """
     opened = open_parquet(file.data, file.place)
     names = opened.schema_arrow.names
     chosen = choose_columns(names, reading, extra, file.place, None)
-    found = read_columns(opened, chosen.columns, len(file.data), file.place)
+    chosen_columns = read_columns(opened, chosen.columns, len(file.data), file.place)
     notes = [chosen.note] if chosen.note else []
     columns = []
-    for field, i, column in zip((*FIELDS, EXTRA), chosen.columns, found, strict=False):
+    for field, i, column in zip((*FIELDS, EXTRA), chosen.columns, chosen_columns, strict=False):
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         if column.null_count:
             row = 1 + int(np.flatnonzero(column.is_null().to_numpy())[0])
             raise fault(
                 f"{file.place}, row {row}",
                 f"the {field} is null",
-                "fill it in, or leave the row out",
+                "fill it in, or remove the row",
             )
         if field in FIELDS and not _is_text(kind):
             if not pa.types.is_integer(kind):
@@ -43,15 +43,15 @@ def read_parquet(file: File, reading: Reading, extra: str | None = None) -> Rows
         try:
             columns.append(_coded(column))
         except pa.ArrowException as error:  # an extra column of bytes, say
-            problem = f"the column {quoted(names[i])} holds {kind}, which is no text"
+            problem = f"the column {quoted(names[i])} holds {kind}, not text"
             raise fault(file.place, problem, "write it as text") from error
-    kept = _texts(columns[3], file) if len(columns) == 4 else None
+    extra_texts = _texts(columns[3], file) if len(columns) == 4 else None
     numbers = np.arange(1, len(columns[0]) + 1)
-    return rows_of(columns[:3], numbers, file.place, "row", kept, tuple(notes))
+    return rows_of(columns[:3], numbers, file.place, "row", extra_texts, tuple(notes))
 
 
 def _coded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The same texts as codes of dictionaries of large strings."""
+    """The column as codes of a dictionary of large strings."""
     coded = pa.dictionary(pa.int32(), pa.large_string())
     if pa.types.is_dictionary(column.type):
         return column.cast(coded)
@@ -59,7 +59,7 @@ def _coded(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _texts(column: pa.ChunkedArray, file: File) -> tuple[str, ...]:
-    """The texts of an extra column, unless they would fill memory."""
+    """The texts of an extra column; a DataError if they would fill the memory."""
     sizes = [pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks]
     most = most_bytes(len(file.data))
     if sum(pc.sum(size).as_py() or 0 for size in sizes) > most:

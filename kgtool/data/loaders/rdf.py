@@ -1,4 +1,4 @@
-"""Reads N-Triples and Turtle: IRIs without <>, blank nodes as `_:x`, no literals."""
+"""Reads N-Triples and Turtle: labels are IRIs without <>, or blank nodes `_:x`; no literals."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _FORMATS = {
 }
 _WRITTEN = re.compile(rb"_:([^\s<>\"'(){}\[\],;]+)")
 _MOST_LISTED = 5
-# Triples within triples, which the parser frees level by level: at many thousands it is the stack
-# that ends. What stands in literals, IRIs and comments is none.
+# The parser frees nested triples recursively: many thousands of levels would overflow the stack.
+# `<<` in literals, IRIs and comments is not a nested triple.
 DEEPEST = 100
 _TOKENS = re.compile(  # none fails after a long way: an end that is missing is that of the file
     rb"""\"{3}(?:[^\"\\]|\\.|\"{1,2}(?!\"))*(?:\"{3})? | '{3}(?:[^'\\]|\\.|'{1,2}(?!'))*(?:'{3})?
@@ -31,15 +31,15 @@ _TOKENS = re.compile(  # none fails after a long way: an end that is missing is 
 def read_rdf(file: File) -> Rows:
     """The triples of an N-Triples or Turtle file, in the order of its statements.
 
-    Triples whose object is a literal are left out, with a note. A blank node that the file gives no
-    name, as in `[ ]`, is numbered within the file: `_:train.ttl#1`.
+    Triples whose object is a literal are left out, with a note. An unnamed blank node, as in `[ ]`,
+    gets a number within the file: `_:train.ttl#1`.
 
     Raises:
         DataError: for a file that cannot be parsed; it names the line.
     """
     if file.data.count(b"<<") > DEEPEST and _depth(file.data) > DEEPEST:
-        problem = f"triples within triples, more than {DEEPEST} deep"
-        raise fault(file.place, problem, "leave them out: they name no entity")
+        problem = f"nested triples, more than {DEEPEST} levels deep"
+        raise fault(file.place, problem, "remove them: a nested triple is not an entity")
     written = {name.rstrip(b".").decode(errors="replace") for name in _WRITTEN.findall(file.data)}
     unnamed: dict[str, str] = {}
 
@@ -56,22 +56,22 @@ def read_rdf(file: File) -> Rows:
     literals: list[int] = []
     statement = 0
     try:
-        for statement, found in enumerate(
+        for statement, triple in enumerate(
             pyoxigraph.parse(file.data, format=_FORMATS[file.format]), 1
         ):
-            if not isinstance(found.object, (pyoxigraph.NamedNode, pyoxigraph.BlankNode)):
+            if not isinstance(triple.object, (pyoxigraph.NamedNode, pyoxigraph.BlankNode)):
                 literals.append(statement)
                 continue
             numbers.append(statement)
             for column, node in zip(
-                columns, (found.subject, found.predicate, found.object), strict=True
+                columns, (triple.subject, triple.predicate, triple.object), strict=True
             ):
                 column.append(label(node))
     except SyntaxError as error:
         raise fault(
             file.place,
             f"not {'N-Triples' if file.format == 'ntriples' else 'Turtle'} ({error.msg})",
-            "correct the statement there",
+            "correct the statement",
             error.lineno,
         ) from None
     if not numbers:
@@ -90,7 +90,7 @@ def read_rdf(file: File) -> Rows:
 
 
 def _depth(data: bytes) -> int:
-    """How many `<<` are open at once, at most."""
+    """The greatest number of `<<` that are open at once."""
     here = deepest = 0
     for token in _TOKENS.finditer(data):
         here = max(0, here + (token["open"] is not None) - (token["close"] is not None))

@@ -1,4 +1,4 @@
-"""What a caller says about files of triples, and what their names say."""
+"""Options for reading files of triples, and formats by file name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from kgtool.errors import ConfigError, nearest, quoted
 
-# The endings by which each format is known; the first is the usual one.
+# The file endings of each format; the first is the usual one.
 FORMATS = {
     "tsv": (".txt", ".tsv"),
     "csv": (".csv",),
@@ -24,17 +24,17 @@ _FORMAT_OF = {ending: name for name, endings in FORMATS.items() for ending in en
 
 @dataclass(frozen=True)
 class Reading:
-    """What the caller says about the files; None leaves it to a look at them.
+    """How to read files of triples; an option that is None is inferred from the files.
 
     Args:
-        format: a key of `FORMATS`. By default the file's name says it.
-        columns: those of head, relation and tail, and where asked a fourth: names of a header or of
-            a table's columns, or numbers from 1.
-        delimiter: one character; another than a tab separates CSV.
+        format: a key of `FORMATS`. By default it is inferred from the file name.
+        columns: the columns of head, relation and tail, and optionally a fourth one; as names, or
+            as numbers from 1.
+        delimiter: one character; any character except a tab implies CSV.
         header: whether the first line names the columns.
 
     Raises:
-        ConfigError: for words that no file can be read by.
+        ConfigError: for options that are invalid or contradict each other.
     """
 
     format: str | None = None
@@ -45,9 +45,10 @@ class Reading:
     def __post_init__(self) -> None:
         if self.format is not None and self.format not in FORMATS:
             like = nearest(self.format, FORMATS)
-            hint = f"is it {like}? " if like else ""
+            hint = f"did you mean {like}? " if like else ""
             raise ConfigError(
-                f"no format {quoted(self.format)}. Remedy: {hint}one of {', '.join(FORMATS)}."
+                f"unknown format {quoted(self.format)}. "
+                f"Remedy: {hint}Use one of {', '.join(FORMATS)}."
             )
         if self.delimiter is not None:
             self._check_delimiter(self.delimiter)
@@ -58,12 +59,12 @@ class Reading:
         if len(delimiter) != 1 or delimiter in '"\r\n\0':
             raise ConfigError(
                 f"the delimiter {quoted(delimiter)} cannot separate columns. Remedy: give one "
-                "character, as in ';', that is no quote and no line end."
+                "character, such as ';', but not a quote or a line end."
             )
         if self.format == "tsv" and delimiter != "\t":
             raise ConfigError(
                 f"the format tsv is separated by tabs, not by {quoted(delimiter)}. "
-                "Remedy: give the format csv."
+                "Remedy: use the format csv."
             )
 
     def _check_columns(self, columns: tuple[str, ...]) -> None:
@@ -71,38 +72,38 @@ class Reading:
         example = "as in head,relation,tail or 1,3,2"
         if len(columns) not in (3, 4) or not all(columns):
             raise ConfigError(
-                f"the columns {shown} are not those of head, relation and tail. "
-                f"Remedy: give three names of columns, or numbers from 1, {example}."
+                f"the columns {shown} are not three columns. "
+                f"Remedy: give three column names, or numbers from 1, {example}."
             )
         if len(set(columns)) < len(columns):
             raise ConfigError(
-                f"the columns {shown} name one twice. Remedy: give three columns, {example}."
+                f"the columns {shown} repeat a column. Remedy: give three columns, {example}."
             )
         if any(position_of(column) == -1 for column in columns):
-            raise ConfigError(f"the columns {shown} hold a 0. Remedy: count from 1.")
+            raise ConfigError(f"the columns {shown} contain a 0. Remedy: count from 1.")
         if self.header is False and any(position_of(column) is None for column in columns):
             raise ConfigError(
-                f"the columns {shown} are names, and there is to be no header that holds them. "
-                "Remedy: give numbers from 1, or leave out --no-header."
+                f"the columns {shown} are names, but --no-header excludes a header. "
+                "Remedy: give numbers from 1, or do not pass --no-header."
             )
 
 
-LOOK = Reading()  # says nothing: look
+LOOK = Reading()  # infer all options from the files
 
 
 def position_of(column: str) -> int | None:
-    """The index of a column that is given by its number from 1; None for a name."""
+    """The index of a column given as a number from 1; None for a name."""
     return int(column) - 1 if column.isascii() and column.isdecimal() else None
 
 
 @dataclass(frozen=True)
 class FileName:
-    """What a file's name says.
+    """The parts of a file name.
 
     Args:
         stem: the name without its endings.
-        format: a key of `FORMATS`; None where the ending is not known.
-        compression: one of `COMPRESSIONS`, or nothing.
+        format: a key of `FORMATS`; None for an unknown ending.
+        compression: one of `COMPRESSIONS`, or an empty text.
     """
 
     stem: str
@@ -111,7 +112,7 @@ class FileName:
 
 
 def file_name(name: str, reading: Reading) -> FileName:
-    """Reads the endings of a name, as in `train.csv.gz`; what the caller says goes first."""
+    """Parses a file name such as `train.csv.gz`; the caller's options take precedence."""
     path = PurePosixPath(name)
     compression = path.suffix.lower() if path.suffix.lower() in COMPRESSIONS else ""
     inner = PurePosixPath(path.name[: len(path.name) - len(compression)])

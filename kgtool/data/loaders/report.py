@@ -1,4 +1,4 @@
-"""The load report: what is in a data set, and what in it deserves a second look."""
+"""The load report: counts of a data set, and warnings about its triples."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ MOST_EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Lines:
-    """The lines of a split file of which something is true.
+    """The lines of a split file with some property.
 
     Args:
-        count: how many.
-        first: the numbers of the first `MOST_EXAMPLES`, ascending, counted from 1.
+        count: the number of lines.
+        first: the line numbers of the first `MOST_EXAMPLES`, ascending, counted from 1.
     """
 
     count: int
@@ -35,9 +35,9 @@ class Unseen:
     """The labels of a split that train lacks.
 
     Args:
-        count: how many distinct ones.
+        count: the number of distinct labels.
         first: the first `MOST_EXAMPLES`, in file order.
-        triples: the triples that hold one.
+        triples: the triples with such a label.
     """
 
     count: int
@@ -52,7 +52,7 @@ class Twins:
     Args:
         relation, other: their labels.
         inverse: whether the pairs of the other are reversed.
-        of_relation, of_other: the share of each one's pairs that the other has too, 0 to 1.
+        of_relation, of_other: the share of each relation's pairs that the other has too, 0 to 1.
     """
 
     relation: str
@@ -64,12 +64,13 @@ class Twins:
 
 @dataclass(frozen=True)
 class Redundancy:
-    """The relations of all splits that say the same as another, or as themselves reversed.
+    """The redundant relations of all splits: near-duplicates, near-inverses and symmetric ones.
 
-    Both tell an answer by another triple, which may be in train; see `kgtool.data.leakage`.
+    They leak answers: a triple in train may give the answer to a test triple. See
+    `kgtool.data.leakage`.
 
     Args:
-        twins: number of pairs of relations of which each has nearly all pairs of the other.
+        twins: number of near-duplicate or near-inverse pairs of relations.
         first_twins: the `MOST_EXAMPLES` of them with most pairs in common.
         symmetric: number of relations that hold both ways for nearly all of their pairs.
         first_symmetric: the labels of the `MOST_EXAMPLES` largest.
@@ -82,46 +83,46 @@ class Redundancy:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A sentence for each of the first twins, one for the number of all, one for symmetry."""
-        found = [
-            f"relations {quoted(one.relation)} and {quoted(one.other)}: at least "
-            f"{int(100 * min(one.of_relation, one.of_other))} % of the pairs of either are those "
-            f"of the other{', reversed' if one.inverse else ''}"
+        """A sentence for each of the first twins, one for their number, one for symmetry."""
+        sentences = [
+            f"relations {quoted(one.relation)} and {quoted(one.other)} share at least "
+            f"{int(100 * min(one.of_relation, one.of_other))} % of their pairs"
+            f"{', reversed' if one.inverse else ''}"
             for one in self.first_twins
         ]
         if self.twins:
-            many = "pairs of relations give" if self.twins > 1 else "pair of relations gives"
-            found.append(
-                f"{self.twins:,} {many} each other's answers away: `kgtool split --remove-leaks "
-                f"{SHARE:g}` keeps one of each"
+            many = "pairs of relations leak" if self.twins > 1 else "pair of relations leaks"
+            sentences.append(
+                f"{self.twins:,} {many} answers to each other: `kgtool split --remove-leaks "
+                f"{SHARE:g}` keeps one relation of each pair"
             )
         if self.symmetric:
             labels = _listed([quoted(label) for label in self.first_symmetric], self.symmetric)
-            hold = "relation holds" if self.symmetric == 1 else "relations hold"
-            found.append(f"{self.symmetric:,} {hold} both ways: {labels}")
-        return tuple(found)
+            are = "relation is" if self.symmetric == 1 else "relations are"
+            sentences.append(f"{self.symmetric:,} {are} symmetric: {labels}")
+        return tuple(sentences)
 
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What is in a split. All but `duplicates` is about its distinct triples.
+    """The counts of a split. All except `duplicates` are about its distinct triples.
 
     Args:
         file: the path of its file inside the folder or archive.
         triples: number of triples.
         entities: number of entities.
         relations: number of relations.
-        unit: what the numbers count: lines, rows or statements.
+        unit: the unit of the line numbers: lines, rows or statements.
         duplicates: lines that repeat an earlier line; they are dropped.
-        self_loops: triples whose head is their tail; they are kept, as is all that follows.
-        unseen_entities: entities that train lacks; none in train itself, nor in what follows.
-        unseen_relations: relations that train lacks.
-        in_train: triples of valid and test that train holds too.
-        in_valid: triples of test that valid holds too.
-        reversed_in_train: triples `(h, r, t)` of valid and test, self loops left out, for which
-            train holds `(t, r', h)` with any `r'`.
-        same_pair_in_train: triples `(h, r, t)` of valid and test for which train holds
-            `(h, r', t)` with another `r'`.
+        self_loops: triples whose head is their tail; the data set keeps these and all below.
+        unseen_entities: entities of valid or test that train lacks.
+        unseen_relations: relations of valid or test that train lacks.
+        in_train: triples of valid and test that train has too.
+        in_valid: triples of test that valid has too.
+        reversed_in_train: triples `(h, r, t)` of valid and test, except self loops, for which train
+            has `(t, r', h)` with any `r'`.
+        same_pair_in_train: triples `(h, r, t)` of valid and test for which train has `(h, r', t)`
+            with another `r'`.
     """
 
     file: str
@@ -140,7 +141,7 @@ class SplitReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know of the file, a sentence each, with line numbers."""
+        """The warnings about the file, one sentence each, with line numbers."""
         findings = (
             (_counted(self.duplicates, f"duplicate {self.unit}", " dropped"), self.duplicates),
             (_counted(self.self_loops, "self loop"), self.self_loops),
@@ -154,7 +155,7 @@ class SplitReport:
             ),
             (
                 _counted(
-                    self.same_pair_in_train, "triple", " whose pair is in train by another relation"
+                    self.same_pair_in_train, "triple", " whose pair has another relation in train"
                 ),
                 self.same_pair_in_train,
             ),
@@ -169,7 +170,7 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What is in a data set.
+    """The counts and warnings of a data set.
 
     Args:
         name: the name of the data set.
@@ -177,8 +178,8 @@ class LoadReport:
         entities: number of entities in any split.
         relations: number of relations in any split.
         train, valid, test: the splits.
-        redundancy: relations that say the same.
-        notes: how the files were read, where that had to be told by looking.
+        redundancy: redundant relations.
+        notes: what was inferred to read the files.
     """
 
     name: str
@@ -203,17 +204,17 @@ class LoadReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know, a sentence each, with file and line numbers where it can."""
-        found = tuple(warning for split in self.splits for warning in split.warnings)
-        return found + self.redundancy.warnings
+        """All warnings, one sentence each, with file and line numbers where they exist."""
+        of_splits = tuple(warning for split in self.splits for warning in split.warnings)
+        return of_splits + self.redundancy.warnings
 
     def to_dict(self) -> dict[str, Any]:
-        """The report, its warnings included, as dicts, lists, strings and integers for JSON."""
+        """JSON-ready: the report with its warnings."""
         report = {key: _plain(value) for key, value in asdict(self).items()}
         return {**report, "triples": self.triples, "warnings": list(self.warnings)}
 
     def table(self) -> Table:
-        """The counts, a column per split; 80 columns are enough."""
+        """The counts, with a column per split; the table fits in 80 columns."""
         # labels and names are Text: a string would have its [brackets] read as markup
         table = Table(title=Text(f"Load report of {self.name}"), title_justify="left")
         table.add_column("", no_wrap=True)
@@ -236,7 +237,7 @@ class LoadReport:
     def render(self) -> Group:
         """The table with notes and warnings under it, for a rich console."""
         lines = [f"- {note}" for note in self.notes] + [f"- {warning}" for warning in self.warnings]
-        lines += [] if self.warnings else ["nothing to warn of"]
+        lines += [] if self.warnings else ["no warnings"]
         return Group(self.table(), *map(Text, lines))
 
 

@@ -1,7 +1,7 @@
-"""The triples of a file, before there are ids: distinct labels, and three of them a row.
+"""The triples of a file before they have ids: distinct labels, and rows of three label codes.
 
-A label is any text that a cell of a TSV file can hold, since that is how a run keeps its
-vocabulary: not empty, not blank, no tab, line end or NUL. It is otherwise exact.
+A run stores its vocabulary as TSV, so a label is any text that fits a TSV cell: it is not empty or
+blank, and has no tab, line end or NUL. Labels are otherwise taken exactly.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from kgtool.data.loaders.reading import FIELDS
 from kgtool.errors import DataError, fault, quoted
 
 Ints = NDArray[np.int64]
-# What may be no label; `problem_of` looks closer. RE2's \s is ASCII alone.
+# Texts that may not be labels; `problem_of` decides. RE2's \s is ASCII only.
 _SUSPECT = r"[\x00\t\r\n]|^[^!-~]*$"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The triples of a file, duplicates kept.
+    """The triples of a file, including duplicates.
 
     Args:
         codes: `(n, 3)` integers, positions in `labels`.
-        labels: `LargeStringArray`, each used by a row; an entity and a relation may share one, or
-            have it twice.
-        numbers: `(n,)` int64, where each row stands in the file, from 1; rows are ascending.
-        unit: what `numbers` count: `"line"`, `"row"` or `"statement"`.
+        labels: `LargeStringArray`, each used by some row; the label of an entity and a relation may
+            be one entry or two.
+        numbers: `(n,)` int64, ascending: the number of each row in the file, from 1.
+        unit: the unit of `numbers`: `"line"`, `"row"` or `"statement"`.
         extra: `(n,)` texts of the extra column, if there is one.
-        notes: what a user should know of how the file was read.
+        notes: notes for the user on how the file was read.
     """
 
     codes: NDArray[np.integer]
@@ -50,7 +50,7 @@ class Rows:
 
 
 def problem_of(label: str, field: str) -> tuple[str, str] | None:
-    """Why a text is no label, and the remedy; None for a label."""
+    """The reason why a text cannot be a label, and the remedy; None for a label."""
     if not label or label.isspace():
         return f"{'a blank' if label else 'an empty'} {field}", "fill it in, or remove the line"
     for character, name in (
@@ -60,17 +60,17 @@ def problem_of(label: str, field: str) -> tuple[str, str] | None:
         ("\r", "line end"),
     ):
         if character in label:
-            remedy = f"put something else for the {name}: a label is a cell of a TSV file"
+            remedy = f"replace the {name}: a label must fit a cell of a TSV file"
             return f"a {name} in the {field} {quoted(label)}", remedy
     return None
 
 
 def suspects(labels: pa.LargeStringArray) -> list[int]:
-    """The positions of the texts that are no labels."""
-    found = np.flatnonzero(
+    """The positions of the texts that cannot be labels."""
+    matches = np.flatnonzero(
         pc.match_substring_regex(labels, _SUSPECT).to_numpy(zero_copy_only=False)
     )
-    return [i for i in found.tolist() if problem_of(labels[i].as_py(), "")]
+    return [i for i in matches.tolist() if problem_of(labels[i].as_py(), "")]
 
 
 def rows_of(
@@ -84,12 +84,12 @@ def rows_of(
     """The rows of three columns of text.
 
     Args:
-        columns: head, relation and tail, each `(n,)` texts or codes of texts, none of them null.
+        columns: head, relation and tail, each `(n,)` texts or codes of texts, without nulls.
         numbers, unit, extra, notes: as in `Rows`.
         place: the file, for errors.
 
     Raises:
-        DataError: for no rows, or a text that is no label; it names the first.
+        DataError: for no rows, or a text that cannot be a label; it names the first.
     """
     if not len(numbers):
         raise no_triples(place)
@@ -104,8 +104,8 @@ def rows_of(
             row = next(i for i, text in enumerate(column) if text == error.object)
             raise fault(
                 f"{place}, {unit} {numbers[row]}",
-                f"half a character in the {field} {quoted(error.object)}",
-                "write both halves of a surrogate pair",
+                f"a lone surrogate in the {field} {quoted(error.object)}",
+                "write both halves of the surrogate pair",
             ) from None
     parts = pa.chunked_array(chunks).unify_dictionaries().chunks
     codes = np.concatenate([part.indices.to_numpy() for part in parts]).reshape(3, -1).T
@@ -121,12 +121,12 @@ def rows_of(
 
 
 def used(codes: NDArray[Any], labels: pa.Array) -> tuple[NDArray[np.int32], pa.Array]:
-    """The same rows, with those labels only that they use."""
-    found = np.zeros(len(labels), dtype=np.bool_)
-    found[codes] = True
-    return (np.cumsum(found, dtype=np.int32) - 1)[codes], labels.filter(pa.array(found))
+    """The same rows, without the labels that no row uses."""
+    is_used = np.zeros(len(labels), dtype=np.bool_)
+    is_used[codes] = True
+    return (np.cumsum(is_used, dtype=np.int32) - 1)[codes], labels.filter(pa.array(is_used))
 
 
 def no_triples(place: str, why: str = "the file is empty") -> DataError:
     """The error for a file without triples."""
-    return fault(place, f"no triples: {why}", "put the triples there, one a line")
+    return fault(place, f"no triples: {why}", "write one triple per line")

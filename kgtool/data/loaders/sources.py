@@ -1,4 +1,4 @@
-"""Finds the split files of a folder or archive, and reads their bytes into memory."""
+"""Finds the split files of a folder or archive, and reads them into memory."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from kgtool.errors import DataError, fault, nearest, quoted
 from kgtool.storage.archives import ARCHIVE_SUFFIXES, Wanted, archive_suffix, read_archive
 from kgtool.storage.compression import File, unfold
 
-# Triples that do not hold, for triple classification: CoDEx (Safavi & Koutra 2020) has such files.
+# Files of false triples for triple classification, as in CoDEx (Safavi & Koutra 2020).
 NEGATIVES = {"valid": "valid_negatives", "test": "test_negatives"}
 _MOST_NAMES_LISTED = 8
 
 
 @dataclass(frozen=True)
 class Store:
-    """What a folder or an archive holds.
+    """The files of a folder or an archive.
 
     Args:
         path: the folder or archive.
-        members: the paths of its files inside it; of a folder, those in subfolders only where the
-            subfolder is named like a split.
-        contents: of an archive, the bytes of the files that were wanted, by path.
+        members: the paths of its files inside it; of a folder's subfolders, only the files in
+            those that are named like a split.
+        contents: for an archive, the bytes of the wanted files, by path.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class Store:
         """A file, read and unfolded.
 
         Raises:
-            DataError: when it is no file, cannot be read, or is damaged.
+            DataError: if it is not a file, cannot be read, or is damaged.
         """
         place = self.place(member)
         if self.contents is not None:
@@ -57,14 +57,14 @@ class Store:
 
 
 def open_store(path: Path, wanted: Wanted) -> Store:
-    """Looks into a folder or archive.
+    """Opens a folder or archive.
 
     Args:
         path: the folder or archive.
         wanted: whether to read a file of an archive, given its path there.
 
     Raises:
-        DataError: for a path that is missing or of another kind, or a damaged archive.
+        DataError: for a missing path, a path that is not a folder or archive, or a damaged archive.
     """
     with os_errors_as_data_errors(path):
         if path.is_dir():
@@ -78,7 +78,7 @@ def open_store(path: Path, wanted: Wanted) -> Store:
 
 
 def _in_folder(path: Path) -> Iterator[str]:
-    """The visible entries of a folder, in name order, with those of the splits' own folders."""
+    """The visible files of a folder and of its split folders, in name order."""
     stems = (*SPLITS, *NEGATIVES.values())
     for entry in sorted(path.iterdir()):
         if entry.name.startswith("."):
@@ -91,7 +91,7 @@ def _in_folder(path: Path) -> Iterator[str]:
 
 
 def split_of(member: str, reading: Reading) -> tuple[str, str] | None:
-    """The split, or negatives, that a file is of, and the folder that holds those: by its name."""
+    """The split or negatives of a file, and the folder of its data set, by the file's name."""
     path = PurePosixPath(member)
     name = file_name(path.name, reading)
     stems = (*SPLITS, *NEGATIVES.values())
@@ -105,22 +105,22 @@ def split_of(member: str, reading: Reading) -> tuple[str, str] | None:
 
 
 def find_splits(store: Store, reading: Reading) -> dict[str, list[str]]:
-    """The files of train, valid and test: one each, or those in a folder of its name.
+    """The files of train, valid and test: one file each, or the files of a folder of that name.
 
     Raises:
-        DataError: for a split that is missing or found twice.
+        DataError: for a split that is missing or occurs twice.
     """
-    found = _choose(store, SPLITS, reading)
+    splits = _choose(store, SPLITS, reading)
     for split in SPLITS:
-        if split not in found:
+        if split not in splits:
             raise _missing_split(store, split, reading)
-    return found
+    return splits
 
 
 def find_negatives(store: Store, reading: Reading) -> dict[str, list[str]]:
-    """The files of `valid_negatives` and `test_negatives`, by split, of those that are there."""
-    found = _choose(store, tuple(NEGATIVES.values()), reading)
-    return {split: found[stem] for split, stem in NEGATIVES.items() if stem in found}
+    """The files of `valid_negatives` and `test_negatives`, by split, where they exist."""
+    negatives = _choose(store, tuple(NEGATIVES.values()), reading)
+    return {split: negatives[stem] for split, stem in NEGATIVES.items() if stem in negatives}
 
 
 def read_members(store: Store, members: Sequence[str], reading: Reading) -> Iterator[File]:
@@ -138,11 +138,11 @@ def dataset_name(path: Path) -> str:
 
 
 def _choose(store: Store, stems: Sequence[str], reading: Reading) -> dict[str, list[str]]:
-    """The members of each stem that has some; a path occurs twice where an archive has it twice."""
+    """Stem → its members, for the stems that have some; an archive may have a path twice."""
     places = [(member, split_of(member, reading)) for member in store.members]
-    found = [(member, *place) for member, place in places if place is not None]
-    found = [(member, stem, folder) for member, stem, folder in found if stem in stems]
-    folders = sorted({folder for _, _, folder in found})
+    matches = [(member, *place) for member, place in places if place is not None]
+    matches = [(member, stem, folder) for member, stem, folder in matches if stem in stems]
+    folders = sorted({folder for _, _, folder in matches})
     if len(folders) > 1:
         raise fault(
             store.path,
@@ -151,7 +151,7 @@ def _choose(store: Store, stems: Sequence[str], reading: Reading) -> dict[str, l
         )
     chosen: dict[str, list[str]] = {}
     for stem in stems:
-        names = sorted(member for member, of, _ in found if of == stem)
+        names = sorted(member for member, of, _ in matches if of == stem)
         parts = [name for name in names if str(PurePosixPath(name).parent) != folders[0]]
         if len(names) > 1 and (len(parts) < len(names) or len(set(names)) < len(names)):
             raise fault(
@@ -166,23 +166,23 @@ def _missing_split(store: Store, split: str, reading: Reading) -> DataError:
     members = store.members
     usual, *others = (ending for endings in FORMATS.values() for ending in endings)
     problem = f"no {split}{usual} (or {', '.join(others)}) for the {split} split; " + (
-        f"it holds {listed(members)}" if members else "it holds no files"
+        f"the files are {listed(members)}" if members else "it has no files"
     )
     inner = _folder_within(store.path, reading) if store.path.is_dir() else None
     if inner is not None:
-        return fault(store.path, problem, f"give the folder that holds the files: {inner}")
+        return fault(store.path, problem, f"give the folder of the split files: {inner}")
     readable = [name for name in members if file_name(name, reading).format is not None]
     if len(readable) == 1:
-        remedy = f"make the splits of it by kgtool split {store.path / readable[0]}"
+        remedy = f"make the splits by kgtool split {store.path / readable[0]}"
         return fault(store.path, problem, remedy)
     spare = [name for name in members if split_of(name, reading) is None and "." in name]
     like = nearest(split + usual, spare)
-    hint = f" (is it {quoted(like)}?)" if like else ""
+    hint = f" (did you mean {quoted(like)}?)" if like else ""
     return fault(store.path, problem, f"name the file of the {split} split {split}{usual}{hint}")
 
 
 def _folder_within(path: Path, reading: Reading) -> Path | None:
-    """The first subfolder that holds a split file."""
+    """The first subfolder with a split file, or None."""
     for folder in sorted(path.iterdir()):
         if folder.is_dir() and any(split_of(name, reading) for name in _in_folder(folder)):
             return folder
@@ -190,7 +190,7 @@ def _folder_within(path: Path, reading: Reading) -> Path | None:
 
 
 def not_a_file(path: Path) -> DataError:
-    """The error for a folder, or something else, where a file is expected."""
+    """The error for a folder or device where a file is expected."""
     return fault(path, "not a file", f"put a file of triples at {path.name}")
 
 
@@ -198,24 +198,26 @@ def _not_a_dataset(path: Path) -> DataError:
     kinds = f"a folder or a {', '.join(ARCHIVE_SUFFIXES[:-1])} or {ARCHIVE_SUFFIXES[-1]} file"
     known = file_name(path.name, LOOK)
     if known.stem in SPLITS and known.format is not None:
-        remedy = f"give the folder that holds it: {path.parent}"
+        remedy = f"give its folder: {path.parent}"
     elif known.format is not None:
-        remedy = f"make train, valid and test of it by kgtool split {path}"
+        remedy = f"make train, valid and test by kgtool split {path}"
     else:
         names = ", ".join(f"{split}.txt" for split in SPLITS)
-        remedy = f"give {kinds} that holds {names}; or of one file, kgtool split makes them"
+        remedy = f"give {kinds} with {names}; kgtool split makes them from one file"
     return fault(path, f"not {kinds}", remedy)
 
 
 def missing(path: Path) -> DataError:
-    """The error for a path where there is nothing, with the nearest name beside it."""
+    """The error for a path that does not exist, with the nearest name in its folder."""
     if path.is_symlink():
-        return fault(path, "a link that leads nowhere or in a circle", "make it again")
+        return fault(path, "a broken or circular link", "make the link again")
     parent = path.parent
     if not parent.is_dir():
-        return fault(path, f"no such file or folder, nor is there a folder {parent}", "check it")
+        return fault(
+            path, f"no such file or folder; its folder {parent} does not exist", "check it"
+        )
     names = sorted(entry.name for entry in parent.iterdir() if not entry.name.startswith("."))
-    # the name of an archive without its suffix may be too short to be like the whole
+    # without its suffix, the name of an archive may be too short to match
     unpacked = (path.name + suffix for suffix in ARCHIVE_SUFFIXES)
     like = next((name for name in unpacked if name in names), None) or nearest(path.name, names)
     remedy = f"give {parent / like}, the nearest name there" if like else "check the path"
@@ -225,7 +227,7 @@ def missing(path: Path) -> DataError:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first of some names, in quotes."""
+    """The first few names, in quotes."""
     shown = [quoted(name) for name in names[:_MOST_NAMES_LISTED]]
     return ", ".join(shown + ["…"] * (len(names) > len(shown)))
 
@@ -238,4 +240,5 @@ def os_errors_as_data_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         place = error.filename or path
-        raise fault(place, f"cannot be read ({reason})", "check the file and its rights") from error
+        remedy = "check the file and its permissions"
+        raise fault(place, f"cannot be read ({reason})", remedy) from error

@@ -1,4 +1,4 @@
-"""Writes a data set as a folder of this tool's own TSV, which reads back as it was."""
+"""Writes a data set as a folder of TSV files; loading the folder gives the same data set."""
 
 from __future__ import annotations
 
@@ -21,47 +21,47 @@ _UNFIT = re.compile("[\t\n\r\0]")
 
 
 def check_folder(folder: Path) -> None:
-    """Whether a data set may be written to a folder.
+    """Check that a data set may be written to a folder.
 
     Raises:
-        DataError: where it holds files that would be read as splits beside those written.
+        DataError: if the folder has files that a loader would read as further splits.
     """
     if not folder.is_dir():
         return
     ours = {f"{split}.txt" for split in SPLITS}
-    others = sorted(
+    conflicts = sorted(
         entry.name
         for entry in folder.iterdir()
         if entry.name not in ours and (entry.name in _STEMS or split_of(entry.name, LOOK))
     )
-    if others:
-        raise fault(folder, f"it holds other splits: {listed(others)}", "give another folder")
+    if conflicts:
+        raise fault(folder, f"it has other split files: {listed(conflicts)}", "give another folder")
 
 
 def write_dataset(
     data: KGDataset, folder: Path, negatives: Mapping[str, Tensor] | None = None
 ) -> list[Path]:
-    """Writes `train.txt`, `valid.txt` and `test.txt`, and negatives beside them.
+    """Writes `train.txt`, `valid.txt` and `test.txt`, and files of negatives.
 
     Args:
         data: the data set.
-        folder: where to; made if it is missing.
-        negatives: split → `(n, 3)` int64 triples that do not hold.
+        folder: the output folder; created if it is missing.
+        negatives: split → `(n, 3)` int64 false triples.
 
     Returns:
         The files written.
 
     Raises:
-        DataError: for an empty split, a first triple that would be read as a header, or a label
-            that a file of triples cannot hold.
-        KGToolError: when a file cannot be written.
+        DataError: for an empty split, a first triple that looks like a header, or a label that a
+            TSV file cannot hold.
+        KGToolError: if a file cannot be written.
     """
     check_labels(data.vocabulary)
     parts = {split: data.split(split) for split in SPLITS}
     parts |= {NEGATIVES[split]: triples for split, triples in (negatives or {}).items()}
     for stem, triples in parts.items():
         if not len(triples):
-            raise DataError(f"{data.name}: {stem} holds no triples. Remedy: give it some.")
+            raise DataError(f"{data.name}: {stem} holds no triples. Remedy: add triples to it.")
     files = []
     for stem, triples in parts.items():
         files.append(folder / f"{stem}.txt")
@@ -72,25 +72,25 @@ def write_dataset(
 def write_triples(
     path: Path, triples: Tensor, vocabulary: Vocabulary, extra: Sequence[str] | None = None
 ) -> None:
-    """Writes `head⇥relation⇥tail` lines, with a further column where there is one.
+    """Writes `head⇥relation⇥tail` lines, with an optional further column.
 
     Args:
         path: the file.
         triples: `(n, 3)` int64.
-        vocabulary: their labels, of those that `check_labels` passes.
-        extra: `n` texts.
+        vocabulary: the labels; `check_labels` must have passed.
+        extra: `n` texts of the further column.
 
     Raises:
-        DataError: for a first triple that would be read as a header.
-        KGToolError: when the file cannot be written.
+        DataError: for a first triple that looks like a header.
+        KGToolError: if the file cannot be written.
     """
     tables = (vocabulary.entities, vocabulary.relations, vocabulary.entities)
     first = [labels[i] for labels, i in zip(tables, triples[:1].flatten().tolist())]  # noqa: B905
     if first and choose_columns(first, LOOK, None, str(path)).header:
-        remedy = "let another triple come first in the data"
-        raise fault(path, f"the first triple reads as a header: {listed(first)}", remedy)
+        remedy = "put another triple first in the data"
+        raise fault(path, f"the first triple looks like a header: {listed(first)}", remedy)
     with atomic_write(path) as file:
-        # a byte order mark is dropped on reading, so a label's own needs one before it
+        # a loader drops a leading byte order mark, so a label that begins with one needs another
         if first and first[0].startswith("\ufeff"):
             file.write("\ufeff")
         for start in range(0, len(triples), _LINES):
@@ -104,15 +104,15 @@ def write_triples(
 
 
 def check_labels(vocabulary: Vocabulary) -> None:
-    """Whether a file of triples can hold each label.
+    """Check that a file of triples can hold each label.
 
     Raises:
-        DataError: for a blank one, or one with a tab, line break or NUL in it.
+        DataError: for a blank label, or one with a tab, line break or NUL.
     """
     for kind, labels in (("entity", vocabulary.entities), ("relation", vocabulary.relations)):
         for label in labels:
             if not label.strip() or _UNFIT.search(label):
                 raise DataError(
-                    f"the {kind} {quoted(label)} is blank, or holds a tab, a line break or a NUL, "
-                    "which a file of triples cannot hold. Remedy: give it another label."
+                    f"the {kind} label {quoted(label)} is blank or has a tab, a line break or a "
+                    "NUL, so a TSV file cannot hold it. Remedy: change the label."
                 )

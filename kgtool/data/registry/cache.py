@@ -1,4 +1,4 @@
-"""The cache: the folder that archives are fetched into, and what a name stands for there."""
+"""The cache: the folder of downloaded archives."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from kgtool.data.registry.entries import NAME, Entry, entries
 from kgtool.errors import DataError
 from kgtool.storage.files import sha256_of
 
-# The variable that names another folder than the platform's.
+# The environment variable that overrides the cache folder of the platform.
 CACHE = "KGTOOL_CACHE"
 
 
 def cache_folder() -> Path:
-    """The folder that KGTOOL_CACHE names, else kgtool's among the user's caches; it may not exist.
+    """The folder in KGTOOL_CACHE, or else kgtool's folder in the user's cache; it may not exist.
 
-    Archives of the right names and bytes that lie there already count as fetched.
+    An archive with the right name and bytes in this folder counts as fetched.
     """
-    named = os.environ.get(CACHE)
-    if named:
-        return Path(named).expanduser().absolute()
+    folder = os.environ.get(CACHE)
+    if folder:
+        return Path(folder).expanduser().absolute()
     return platformdirs.user_cache_path("kgtool", appauthor=False)
 
 
 def cached_file(entry: Entry) -> Path:
-    """Where the archive of a data set is, once it is fetched."""
+    """The path of a data set's archive in the cache; the file may not exist."""
     return cache_folder() / entry.file_name
 
 
 def is_fetched(entry: Entry) -> bool:
-    """Whether the archive is in the cache, with the bytes that the registry says."""
+    """Whether the archive is in the cache, with the size and checksum of the registry."""
     try:
         with cached_file(entry).open("rb") as file:
             if os.fstat(file.fileno()).st_size != entry.size:
@@ -43,16 +43,16 @@ def is_fetched(entry: Entry) -> bool:
 
 
 def resolve(place: str | Path) -> Path:
-    """The path that a place of data means: a path, or the name of a data set that is fetched.
+    """The path of a data set, given as a path or as a name of the registry.
 
-    What exists under that name is meant first. Nothing is fetched here.
+    An existing path takes precedence over a name. This function does not fetch.
 
     Returns:
-        The path; for a name of the registry that is no path, its archive in the cache.
+        The path; for a name of the registry, its archive in the cache.
 
     Raises:
-        DataError: when that archive is not fetched yet, or no longer whole.
-        ConfigError: when the user's registry cannot be used.
+        DataError: if that archive is not fetched yet, or is damaged.
+        ConfigError: if the user's registry cannot be used.
     """
     name, path = str(place), Path(place)
     if not NAME.fullmatch(name) or path.exists():
@@ -64,7 +64,7 @@ def resolve(place: str | Path) -> Path:
     if not is_fetched(entry):
         state = f"damaged ({file})" if file.exists() else "not fetched yet"
         raise DataError(
-            f"{name}: no such file or folder; the data set of that name is {state}. "
+            f"{name}: no such file or folder; the data set with this name is {state}. "
             f"Remedy: kgtool data fetch {name}"
         )
     return file

@@ -1,4 +1,4 @@
-"""The entries of the registry: read from TOML, and checked when they are read."""
+"""The registry of data sets, read from TOML files and validated."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ else:
     import tomli as tomllib
 
 BUNDLED = Path(__file__).with_name("data_sets.toml")
-# The variable that names a file of more entries.
+# The environment variable with the path of a file of further entries.
 REGISTRY = "KGTOOL_REGISTRY"
-# A name is a file's name on any system, and no path.
+# A name must be a valid file name on every system, without path separators.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ARCHIVE = re.compile(r"\.(zip|tar\.gz|tgz)$", re.IGNORECASE)
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 
 
 class Entry(BaseModel):
-    """A data set: where its archive is, which bytes those are, what is in them, whom to cite."""
+    """A data set: the address and checksum of its archive, its counts, and its reference."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -52,77 +52,76 @@ class Entry(BaseModel):
     @classmethod
     def _is_a_name(cls, name: str) -> str:
         if not NAME.fullmatch(name):
-            raise ValueError("a name is made of letters, digits, dots, dashes and underscores")
+            raise ValueError("a name may have letters, digits, dots, dashes and underscores only")
         return name
 
     @field_validator("address")
     @classmethod
     def _leads_to_an_archive(cls, address: str) -> str:
         if not _ARCHIVE.search(urlsplit(check_address(address)).path):
-            raise ValueError("the address ends in none of .zip, .tar.gz, .tgz")
+            raise ValueError("the address must end in .zip, .tar.gz or .tgz")
         return address
 
     @property
     def file_name(self) -> str:
         """The name of the archive in the cache."""
         suffix = _ARCHIVE.search(urlsplit(self.address).path)
-        assert suffix is not None  # as the validator saw
+        assert suffix is not None  # the validator checked it
         return self.name + suffix[0].lower()
 
 
 def check_address(address: str) -> str:
-    """The address, if it may be fetched from: https, or http on this machine.
+    """The address, if it is allowed: https, or http on this machine.
 
     Raises:
-        ValueError: for any other.
+        ValueError: for any other address.
     """
     parts = urlsplit(address)
     if parts.scheme == "https" and parts.hostname:
         return address
     if parts.scheme == "http" and parts.hostname in _THIS_MACHINE:
         return address
-    raise ValueError(f"{address!r} is no https address")
+    raise ValueError(f"{address!r} is not an https address")
 
 
 def entries() -> dict[str, Entry]:
-    """The data sets by name: the package's, then those of the file that KGTOOL_REGISTRY names.
+    """The data sets by name: those of the package, then those of the file in KGTOOL_REGISTRY.
 
     Raises:
-        ConfigError: when that file cannot be read, or an entry of it is wrong or has a name that is
-            taken.
+        ConfigError: if that file cannot be read, or if an entry is invalid or repeats a name.
     """
-    found = _read(BUNDLED)
+    registry = _read(BUNDLED)
     own = os.environ.get(REGISTRY)
     if not own:
-        return found
+        return registry
     for name, entry in _read(Path(own)).items():
-        # Names that differ in case alone would share a file on some systems.
-        taken = next((known for known in found if known.casefold() == name.casefold()), None)
+        # Names that differ in case only would share a file on some systems.
+        taken = next((known for known in registry if known.casefold() == name.casefold()), None)
         if taken is not None:
             raise ConfigError(
-                f"{own}: the name {name} is taken by {taken}. Remedy: choose another name."
+                f"{own}: the name {name} is already used by {taken}. Remedy: choose another name."
             )
-        found[name] = entry
-    return found
+        registry[name] = entry
+    return registry
 
 
 def find_entry(name: str) -> Entry:
-    """The data set of a name.
+    """The entry with a name.
 
     Raises:
-        DataError: when there is none; the message gives the nearest name.
+        DataError: for an unknown name; the message gives the nearest one.
         ConfigError: as `entries`.
     """
     known = entries()
     if name in known:
         return known[name]
     near = nearest_name(name)
-    hint = f"{near} is the nearest; " if near else ""
-    raise DataError(f"no data set {name!r}. Remedy: {hint}kgtool data list names them all")
+    hint = f"did you mean {near}? " if near else ""
+    raise DataError(f"unknown data set {name!r}. Remedy: {hint}See kgtool data list.")
 
 
 def nearest_name(name: str) -> str | None:
-    """The name of a data set most like `name`, upper and lower case aside, or None."""
+    """The name of a data set most similar to `name`, ignoring case, or None."""
     known = {entry.casefold(): entry for entry in entries()}
     matches = difflib.get_close_matches(name.casefold(), known, n=1)
     return known[matches[0]] if matches else None
@@ -143,8 +142,8 @@ def _read(path: Path) -> dict[str, Entry]:
 def _parse(path: Path, name: str, table: Any) -> Entry:
     if not isinstance(table, dict):
         raise ConfigError(
-            f"{path}: {name} stands outside an entry. Remedy: put it under the name of a data set, "
-            "as in [my-graph]."
+            f"{path}: {name} is outside of an entry. Remedy: put it below the name of a data set, "
+            "such as [my-graph]."
         )
     try:
         return Entry.model_validate({**table, "name": name})

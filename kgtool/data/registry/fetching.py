@@ -1,4 +1,4 @@
-"""Fetches the archive of a data set into the cache, whole or not at all."""
+"""Fetches the archive of a data set into the cache, completely or not at all."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from kgtool.data.registry.entries import Entry, check_address
 from kgtool.errors import ConfigError, FetchError, KGToolError
 from kgtool.storage.files import atomic_write
 
-TIMEOUT = (10, 30)  # seconds for a connection, and for the next bytes
-WAITS = (1, 3)  # seconds before each further try, after a connection that dropped
+TIMEOUT = (10, 30)  # seconds to connect, and to wait for the next bytes
+WAITS = (1, 3)  # seconds before each retry after a dropped connection
 _PIECE = 2**16
 
 
 class _DroppedError(Exception):
-    """A connection that failed in a way that may pass."""
+    """A connection failed, and a retry may succeed."""
 
 
 def fetch_entry(entry: Entry, address: str | None = None, progress: bool = False) -> Path:
-    """The archive of a data set, fetched into the cache if it is not there or is damaged.
+    """Fetch the archive of a data set into the cache if it is missing or damaged.
 
-    Each try writes a file of its own and renames it, so that several processes may fetch at once.
+    Each try writes its own temporary file and renames it, so several processes may fetch at once.
 
     Args:
         entry: the data set.
-        address: a mirror; the entry's own address by default. The checksum decides either way.
+        address: a mirror; by default the entry's own address. The checksum is checked in any case.
         progress: show a progress bar.
 
     Returns:
@@ -43,8 +43,8 @@ def fetch_entry(entry: Entry, address: str | None = None, progress: bool = False
 
     Raises:
         ConfigError: for an address that is not https.
-        FetchError: when the address does not give the bytes that the entry describes.
-        KGToolError: when the file cannot be written.
+        FetchError: if the address does not return the bytes that the entry describes.
+        KGToolError: if the file cannot be written.
     """
     path = cached_file(entry)
     if is_fetched(entry):
@@ -72,19 +72,19 @@ def _fetch_once(entry: Entry, address: str, path: Path, progress: bool) -> None:
     except FetchError:
         raise
     except KGToolError as error:
-        raise KGToolError(f"{error} {CACHE} names another folder.") from error
+        raise KGToolError(f"{error} Or set {CACHE} to another folder.") from error
 
 
 def _session(address: str) -> requests.Session:
-    """A session that goes nowhere but to https and, if it is on this machine, to the address."""
+    """A session for https addresses only, or for the given address if it is on this machine."""
     session = requests.Session()
     session.adapters.clear()
     session.mount("https://", HTTPAdapter())
     parts = urlsplit(address)
     if parts.scheme == "http":
-        # up to the slash: a prefix without it would also begin other hosts' addresses
+        # with the slash: without it, the prefix would match addresses of other hosts too
         session.mount(f"http://{parts.netloc}/", HTTPAdapter())
-    # The archive itself is wanted, not a packed form of it.
+    # Ask for the archive itself, without another compression.
     session.headers["Accept-Encoding"] = "identity"
     return session
 
@@ -92,20 +92,20 @@ def _session(address: str) -> requests.Session:
 def _download(
     session: requests.Session, entry: Entry, address: str, file: BinaryIO, bar: tqdm[None]
 ) -> None:
-    """Write the bytes of an address into a file, if they are the entry's."""
+    """Write the bytes of an address into a file, and check their size and checksum."""
     size, digest = 0, hashlib.sha256()
     try:
         with session.get(address, stream=True, timeout=TIMEOUT) as response:
             if response.status_code != requests.codes.ok:
-                problem = f"the server says {response.status_code} {response.reason}"
+                problem = f"the server answers {response.status_code} {response.reason}"
                 if response.status_code >= 500:
                     raise _DroppedError(problem)
                 raise _failure(entry, address, problem)
-            # Not decoded: servers often call a .tar.gz a gzip encoding of a .tar.
+            # Not decoded: servers often declare a .tar.gz as a gzip-encoded .tar.
             for piece in response.raw.stream(_PIECE, decode_content=False):
                 size += len(piece)
                 if size > entry.size:
-                    raise _failure(entry, address, f"more than the {entry.size:,} bytes it has")
+                    raise _failure(entry, address, f"more than {entry.size:,} bytes came")
                 digest.update(piece)
                 file.write(piece)
                 bar.update(len(piece))
@@ -119,27 +119,27 @@ def _download(
     ) as error:
         raise _DroppedError(_innermost(error)) from error
     except requests.exceptions.InvalidSchema as error:
-        raise _failure(entry, address, "it leads to an address that is not https") from error
-    except (OSError, urllib3.exceptions.HTTPError) as error:  # all of requests' are OSErrors
+        raise _failure(entry, address, "it redirects to an address that is not https") from error
+    except (OSError, urllib3.exceptions.HTTPError) as error:  # requests raises OSErrors
         raise _failure(entry, address, str(error)) from error
     if size < entry.size:
-        raise _failure(entry, address, f"{size:,} bytes where it has {entry.size:,}")
+        raise _failure(entry, address, f"only {size:,} of {entry.size:,} bytes came")
     if digest.hexdigest() != entry.sha256:
-        problem = f"other bytes, of SHA-256 {digest.hexdigest()}, not {entry.sha256}"
+        problem = f"the SHA-256 is {digest.hexdigest()}, not {entry.sha256}"
         raise _failure(entry, address, problem)
 
 
 def _failure(entry: Entry, address: str, problem: str) -> FetchError:
     return FetchError(
-        f"cannot fetch {entry.name} from {address}: {problem}. Remedy: check the network, or name "
-        "a mirror by --address URL; nothing was kept."
+        f"cannot fetch {entry.name} from {address}: {problem}. Nothing was saved. Remedy: check "
+        "the network, or pass a mirror by --address URL."
     )
 
 
 def _innermost(error: BaseException) -> str:
-    """The words of the connection's error at the bottom, which are the plainest."""
+    """The message of the innermost connection error, which is the clearest."""
     kinds = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError)
-    # Of another kind is what the caller was handling, such as that the data are not fetched yet.
+    # An error of another kind is one that the caller was handling.
     while isinstance(inner := error.__cause__ or error.__context__, kinds):
         error = inner
     return str(getattr(error, "strerror", None) or error)

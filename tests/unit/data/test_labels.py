@@ -47,7 +47,7 @@ def test_a_path_is_made_of_labels(text, path):
 
 
 def test_a_path_that_reads_two_ways_is_refused():
-    with pytest.raises(DataError, match="is c then a/b, or c then a then b"):
+    with pytest.raises(DataError, match="has two readings: c then a/b, or c then a then b"):
         LABELS.path("c/a/b")
 
 

@@ -333,7 +333,7 @@ def test_what_shares_cannot_be_reached_is_said(tmp_path):
         (grid(), {"inductive": 0.01}, DataError, "no triple is left for train of .*kg_ind"),
         (grid(), {"remove_leaks": 1.5}, ConfigError, "remove_leaks = 1.5: no share"),
         (grid(), {"inductive": 0.5, "time": "4"}, ConfigError, "exclude each other"),
-        ([(*line, 1) for line in grid()], {"time": "4"}, DataError, "has 1 distinct values; three splits need"),
+        ([(*line, 1) for line in grid()], {"time": "4"}, DataError, "has 1 distinct values; three"),
         ([(*line, "x") for line in grid()], {"time": "4"}, DataError, "the time 'x' of triple 1"),
     ],
 )  # fmt: skip

@@ -127,7 +127,7 @@ def test_probabilities_tell_what_is_missing(tmp_path):
     assert (again.of(x, relation) == found.of(x, relation)).all()
     assert (again.of_asked(x[:, :4], relation) == found.of_asked(x[:, :4], relation)).all()
     assert (again.ece, again.right) == (found.ece, found.right)
-    with pytest.raises(RunError, match="not this run's"):
+    with pytest.raises(RunError, match="does not belong to this run"):
         Probability.load(tmp_path / "p.safetensors", dataset.num_relations + 1)
 
 

@@ -132,7 +132,7 @@ def test_a_pytorch_geometric_graph():
         (pd.DataFrame({"h": ["a", float("nan")], "r": "r", "t": "b"}), "row 2: the head is 'nan'"),
         (pd.DataFrame({"h": ["a"], "r": ["r"]}), "train: 2 columns where 3 are expected"),
         ([("a", "r", "b\tc")], "train, row 1: a tab in the tail"),
-        ([("a", "r", "b"), ("a", "\ud800", "b")], "row 2: half a character in the relation"),
+        ([("a", "r", "b"), ("a", "\ud800", "b")], "row 2: a lone surrogate in the relation"),
         ([("a", "r", " ")], "train, row 1: a blank tail"),
         ([(-1, 0, 1)], None),
     ],

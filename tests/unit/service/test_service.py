@@ -172,7 +172,7 @@ def test_what_is_left_out_is_asked_and_names_are_understood(port):
     assert len(one["answers"]) == 2
     status, message = refusal(port, "/api/answers", head="York", relation="r000")
     assert status == 404
-    assert "one of 'e003', 'e004'" in message
+    assert "one of the labels 'e003', 'e004'" in message
 
 
 @pytest.mark.parametrize(

@@ -380,7 +380,10 @@ def test_what_is_held_out_stays_held_out(runs, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("e000\tr000\tx\ne000\tr0000\tx\n", r"line 2: the relation 'r0000' .*\(is it 'r000'\?\)"),
+        (
+            "e000\tr000\tx\ne000\tr0000\tx\n",
+            r"line 2: the relation 'r0000' .*\(did you mean 'r000'\?\)",
+        ),
         ("e000\tr000\n", "line 1: 2 columns where 3 are expected"),
         ("", "the file is empty"),
         (None, "no such file"),

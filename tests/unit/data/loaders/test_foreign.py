@@ -151,7 +151,9 @@ def test_an_order_that_cannot_be_told_is_asked_for(tmp_path):
     place = folder_of(tmp_path, files)
     with pytest.raises(DataError) as caught:
         load_dataset(place)
-    assert str(caught.value).startswith(f"{place / 'train.tsv'}: it cannot be told whether the ids")
+    assert str(caught.value).startswith(
+        f"{place / 'train.tsv'}: the columns may be head, relation, tail"
+    )
     assert "--columns" in str(caught.value)
     said = load_dataset(place, reading=Reading(columns=("1", "3", "2")))
     assert labelled(said)["train"] == [("x", "t", "y"), ("z", "s", "x")]
@@ -166,7 +168,7 @@ def test_entities_in_no_triple_are_left_out_with_a_note(tmp_path, files):
     place = folder_of(tmp_path, files | {name: more[name]})
     data, report = load_with_report(place)
     assert labelled(data) == TRIPLES
-    assert report.notes[1:] == (f"{place / name}: 1 entity in no triple left out",)
+    assert report.notes[1:] == (f"{place / name}: 1 entity occurs in no triple; left out",)
     assert "ids, whose labels" in report.notes[0] or "read as a data set of" in report.notes[0]
 
 
@@ -178,27 +180,27 @@ def test_half_a_layout_beside_usual_files_does_not_matter(tmp_path):
 FAULTS = {
     "count of triples": (
         openke() | {"train2id.txt": "3\n0 2 0\n1 3 0\n"},
-        "train2id.txt, line 1: the count 3 does not fit: 2 triples follow",
+        "train2id.txt, line 1: the count is 3, but 2 triples follow",
     ),
     "no count": (
         openke() | {"train2id.txt": "0 2 0\n1 3 0\n"},
-        "train2id.txt, line 1: '0 2 0' is no count",
+        "train2id.txt, line 1: '0 2 0' is not a count",
     ),
     "count of entities": (
         openke() | {"entity2id.txt": mapping(ENTITIES[:5], count=True).replace("5\n", "6\n", 1)},
-        "entity2id.txt, line 1: the count 6 does not fit: 5 labels follow",
+        "entity2id.txt, line 1: the count is 6, but 5 labels follow",
     ),
     "id out of range": (
         openke() | {"valid2id.txt": "1\n3 17 1\n"},
-        "valid2id.txt, line 2: the entity '17' is no id of",
+        "valid2id.txt, line 2: the entity '17' is not among the",
     ),
     "relation out of range": (
         openke() | {"test2id.txt": "2\n3 1 1\n3 1 2\n"},
-        "test2id.txt, line 3: the relation '2' is no id of",
+        "test2id.txt, line 3: the relation '2' is not among the",
     ),
     "negative id": (
         libkge() | {"test.del": "0\t0\t1\n0\t-1\t1\n"},
-        "test.del, line 2: the relation '-1' is no id of",
+        "test.del, line 2: the relation '-1' is not among the",
     ),
     "two columns": (
         openke() | {"train2id.txt": "2\n0 2 0\n1 3\n"},
@@ -219,15 +221,15 @@ FAULTS = {
     ),
     "no id": (
         libkge() | {"relation_ids.del": "0\tr\nx\ts\n"},
-        "relation_ids.del, line 2: the id 'x' is no whole number",
+        "relation_ids.del, line 2: the id 'x' is not a whole number",
     ),
     "id twice": (
         libkge() | {"relation_ids.del": "0\tr\n0\ts\n"},
-        "relation_ids.del, line 2: the id '0' comes twice",
+        "relation_ids.del, line 2: the id '0' occurs twice",
     ),
     "label twice": (
         openke() | {"relation2id.txt": "2\nr\t0\nr\t1\n"},
-        "relation2id.txt, line 3: the label 'r' comes twice",
+        "relation2id.txt, line 3: the label 'r' occurs twice",
     ),
     "blank label": (
         libkge() | {"relation_ids.del": "0\tr\n1\t \n"},
@@ -235,7 +237,7 @@ FAULTS = {
     ),
     "DGL-KE's id out of range": (
         dglke() | {"test.tsv": "0\t0\t1\n0\t0\t99\n"},
-        "test.tsv, line 2: the entity '99' is no id of",
+        "test.tsv, line 2: the entity '99' is not among the",
     ),
     "both numbers": (
         dglke() | {"relations.dict": "1\t0\n0\t1\n"},

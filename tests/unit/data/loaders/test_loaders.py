@@ -121,7 +121,7 @@ def test_labels_are_taken_as_they_stand(
 
 TABS = "3 are expected (head, relation, tail, separated by tabs)"
 TELL = (
-    "Remedy: say which are head, relation and tail by --columns (kgtool inspect, convert and split "
+    "Remedy: pass head, relation and tail by --columns (kgtool inspect, convert and split "
     "take it), as in --columns 1,2,3."
 )
 GIVE = "Remedy: give the line a head, a relation and a tail, separated by single tabs."
@@ -149,7 +149,7 @@ GIVE = "Remedy: give the line a head, a relation and a tail, separated by single
             b"a,r,b\n",
             1,
             f"1 column where {TABS}: 'a,r,b'. Remedy: separate the columns by tabs, not commas, "
-            "or say --delimiter ',' (kgtool inspect, convert and split take it).",
+            "or pass --delimiter ',' (kgtool inspect, convert and split take it).",
             id="commas",
         ),
         pytest.param(
@@ -295,8 +295,7 @@ def test_an_unsound_line_is_named(tmp_path: Path, content: bytes, line: int, mes
 def test_an_empty_file_is_named(tmp_path: Path, content: bytes, split: str) -> None:
     folder = write_folder(tmp_path, {**SOUND, f"{split}.txt": content})
     assert refusal(folder) == (
-        f"{folder}/{split}.txt: no triples: the file is empty. "
-        "Remedy: put the triples there, one a line."
+        f"{folder}/{split}.txt: no triples: the file is empty. Remedy: write one triple per line."
     )
 
 
@@ -451,7 +450,7 @@ def test_a_given_vocabulary_sets_the_ids(tmp_path: Path) -> None:
             Vocabulary(("a", "b", "c", "color", "other"), ("r", "s")),
             "valid.txt, line 3",
             "the entity 'colour' is not in the vocabulary. Remedy: use a label of the vocabulary "
-            "(is it 'color'?), or train a new run on this data.",
+            "(did you mean 'color'?), or train a new run on this data.",
         ),
         (
             Vocabulary(("a", "b", "c", "colour"), ("r", "s")),
@@ -463,7 +462,7 @@ def test_a_given_vocabulary_sets_the_ids(tmp_path: Path) -> None:
             Vocabulary(("a", "b", "c", "colour"), ("r", "s", "treat")),
             "test.txt, line 2",
             "the relation 'treats' is not in the vocabulary. Remedy: use a label of the "
-            "vocabulary (is it 'treat'?), or train a new run on this data.",
+            "vocabulary (did you mean 'treat'?), or train a new run on this data.",
         ),
     ],
 )
@@ -511,19 +510,19 @@ def test_a_missing_split_is_named_with_what_is_there(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, {**compression, ".DS_Store": b""})
     assert refusal(folder) == (
         f"{folder}: no valid.txt {OTHERS} for the valid split; "
-        "it holds 'Valid.txt', 'test.txt', 'train.txt'. Remedy: name the file of the valid split "
-        "valid.txt (is it 'Valid.txt'?)."
+        "the files are 'Valid.txt', 'test.txt', 'train.txt'. Remedy: name the file of the valid split "
+        "valid.txt (did you mean 'Valid.txt'?)."
     )
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    assert f"no train.txt {OTHERS} for the train split; it holds no files." in refusal(tmp_path)
+    assert f"no train.txt {OTHERS} for the train split; it has no files." in refusal(tmp_path)
 
 
 def test_a_folder_around_the_folder_is_named(tmp_path: Path) -> None:
     write_folder(tmp_path / "inner", SOUND)
     assert refusal(tmp_path).endswith(
-        f"Remedy: give the folder that holds the files: {tmp_path / 'inner'}."
+        f"Remedy: give the folder of the split files: {tmp_path / 'inner'}."
     )
 
 
@@ -566,7 +565,7 @@ def test_a_missing_path_is_named_with_the_nearest(tmp_path: Path) -> None:
     assert refusal(tmp_path / "quite other") == (
         f"{tmp_path}/quite other: no such file or folder. Remedy: check the path."
     )
-    assert "no such file or folder, nor is there a folder" in refusal(tmp_path / "x" / "umls")
+    assert "no such file or folder, its folder" in refusal(tmp_path / "x" / "umls")
 
 
 # --- archives

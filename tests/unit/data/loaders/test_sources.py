@@ -244,6 +244,6 @@ def test_a_first_triple_that_reads_as_a_header_is_not_written(tmp_path):
     names = Vocabulary(("head", "tail"), ("relation",))
     triples = torch.tensor([[0, 0, 1]])
     data = KGDataset("x", None, names, triples, triples, triples)
-    with pytest.raises(DataError, match="reads as a header"):
+    with pytest.raises(DataError, match="looks like a header"):
         write_dataset(data, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -148,7 +148,7 @@ def refusal(address: str, mirror: str | None = None) -> str:
     message = str(caught.value)
     assert message.startswith(f"cannot fetch kg from {mirror or address}: ")
     assert message.endswith(
-        "Remedy: check the network, or name a mirror by --address URL; nothing was kept."
+        "Remedy: check the network, or name a mirror by --address URL; Nothing was saved."
     )
     return message
 
@@ -188,17 +188,17 @@ def test_a_sound_archive_is_fetched_once(serve, cache, answer):
         (lambda handler: None, TRIES, "closed connection without response, 3 times"),
         (silent, TRIES, "timed out, 3 times"),
         (stalled, TRIES, "timed out, 3 times"),
-        (send(b"", status=404), 1, "the server says 404 Not Found"),
-        (send(b"", status=403), 1, "the server says 403 Forbidden"),
-        (send(BODY, status=203), 1, "the server says 203 Non-Authoritative Information"),
-        (send(b"", status=503), TRIES, "the server says 503 Service Unavailable, 3 times"),
+        (send(b"", status=404), 1, "the server answers 404 Not Found"),
+        (send(b"", status=403), 1, "the server answers 403 Forbidden"),
+        (send(BODY, status=203), 1, "the server answers 203 Non-Authoritative Information"),
+        (send(b"", status=503), TRIES, "the server answers 503 Service Unavailable, 3 times"),
         (send(OTHER), 1, f"SHA-256 {hashlib.sha256(OTHER).hexdigest()}, not "),
         (send(BODY + b"?"), 1, f"more than the {len(BODY):,} bytes it has"),
         (endless, 1, f"more than the {len(BODY):,} bytes it has"),
         (send(b"", ("Location", "/kg.tar.gz"), status=302), None, "Exceeded 30 redirects"),
-        (redirect("http://example.org/kg.tar.gz"), 1, "leads to an address that is not https"),
-        (redirect("ftp://example.org/kg.tar.gz"), 1, "leads to an address that is not https"),
-        (redirect("file:///etc/hostname"), 1, "leads to an address that is not https"),
+        (redirect("http://example.org/kg.tar.gz"), 1, "redirects to an address that is not https"),
+        (redirect("ftp://example.org/kg.tar.gz"), 1, "redirects to an address that is not https"),
+        (redirect("file:///etc/hostname"), 1, "redirects to an address that is not https"),
         (redirect("https://"), 1, "no host"),
     ],
 )
@@ -262,9 +262,9 @@ def test_a_redirect_is_followed(serve):
 def test_a_redirect_to_another_service_of_this_machine_is_not_followed(serve):
     service = serve(send(BODY))
     server = serve(redirect(service.address))
-    assert "leads to an address that is not https" in refusal(server.address)
+    assert "redirects to an address that is not https" in refusal(server.address)
     tricky = service.address.replace("127.0.0.1:", f"127.0.0.1:{server.server_port}@127.0.0.1:")
-    assert "leads to an address that is not https" in refusal(serve(redirect(tricky)).address)
+    assert "redirects to an address that is not https" in refusal(serve(redirect(tricky)).address)
     assert service.asked == []
 
 

@@ -127,17 +127,17 @@ def test_the_form_of_the_bundled_file_is_that_of_a_users(own):
         (("size = 100", "bytes = 100"), "unknown key 'bytes'; the keys are about, address, "),
         (("00", "0G"), "sha256 = '0G"),
         (("00", "0"), "sha256 = '0000"),
-        (("https:", "http:"), "is no https address"),
-        (("https:", "file:"), "is no https address"),
-        (("https://example.org", "https://"), "is no https address"),
+        (("https:", "http:"), "is not an https address"),
+        (("https:", "file:"), "is not an https address"),
+        (("https://example.org", "https://"), "is not an https address"),
         (("https://example.org", "https://[::1"), "address = 'https://[::1"),
-        ((".zip", ".rar"), "the address ends in none of .zip, .tar.gz, .tgz"),
-        (("[my-graph]", "['my graph']"), "a name is made of letters, digits"),
-        (("[my-graph]", "['../up']"), "a name is made of letters, digits"),
-        (("[my-graph]", "['']"), "a name is made of letters, digits"),
-        (("[my-graph]", ""), "address stands outside an entry"),
-        (("[my-graph]", "[WN18RR]"), "the name WN18RR is taken by WN18RR"),
-        (("[my-graph]", "[UMLS]"), "the name UMLS is taken by umls"),
+        ((".zip", ".rar"), "the address must end in .zip, .tar.gz or .tgz"),
+        (("[my-graph]", "['my graph']"), "a name may have letters, digits"),
+        (("[my-graph]", "['../up']"), "a name may have letters, digits"),
+        (("[my-graph]", "['']"), "a name may have letters, digits"),
+        (("[my-graph]", ""), "address is outside of an entry"),
+        (("[my-graph]", "[WN18RR]"), "the name WN18RR is already used by WN18RR"),
+        (("[my-graph]", "[UMLS]"), "the name UMLS is already used by umls"),
         (("[my-graph]", "[my-graph"), "not TOML"),
         (("[my-graph]", "[a]\n[a]"), "not TOML"),
     ],
@@ -173,13 +173,15 @@ def test_an_unknown_name_gives_the_nearest(name, near):
     with pytest.raises(DataError) as caught:
         fetch(name)
     assert str(caught.value) == (
-        f"no data set '{name}'. Remedy: {near} is the nearest; kgtool data list names them all"
+        f"unknown data set '{name}'. Remedy: {near} is the nearest; kgtool data list names them all"
     )
     assert caught.value.exit_code == 2
 
 
 def test_a_name_like_no_other_gives_none():
-    with pytest.raises(DataError, match=r"no data set '../\[x\]'. Remedy: kgtool data list names"):
+    with pytest.raises(
+        DataError, match=r"unknown data set '../\[x\]'. Remedy: kgtool data list names"
+    ):
         find_entry("../[x]")
 
 
@@ -200,7 +202,7 @@ def test_addresses_are_https_or_of_this_machine(address, fine):
     if fine:
         assert check_address(address) == address
         return
-    with pytest.raises(ValueError, match="is no https address"):
+    with pytest.raises(ValueError, match="is not an https address"):
         check_address(address)
 
 
@@ -245,7 +247,7 @@ def test_a_name_that_is_not_fetched_tells_how(packed, monkeypatch):
         with pytest.raises(DataError) as caught:
             load("ring")
         assert str(caught.value) == (
-            "ring: no such file or folder; the data set of that name is not fetched yet. "
+            "ring: no such file or folder; the data set with this name is not fetched yet. "
             "Remedy: kgtool data fetch ring"
         )
         assert caught.value.exit_code == 2
