@@ -1,7 +1,7 @@
-"""What is trivial: answers without learning, to set a model's numbers beside.
+"""Baselines without learning, for comparison with a model.
 
-Each is made of the train triples alone and has `score_t`, so that it is ranked like a model.
-Inverse relations count like relations, `r⁻¹ = r + num_relations`.
+A baseline uses the train triples only. It has `score_t`, so it is ranked like a model. Inverse
+relations are treated as relations, `r⁻¹ = r + num_relations`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from kgtool.evaluation.ranking import ScoresTails
 from kgtool.ops import CSC, in_edges, offsets_of, relational_sum
 
 DAMPING = 0.85
-STEPS = 20  # 0.85²⁰ = 0.04 of the walks have not yet started again; 50 rank WN18RR the same
-SPARE = 0.1  # triples that every entity is given of every relation
-HEADS = 64  # walked from at a time
+STEPS = 20  # 0.85²⁰ = 0.04 of the walks have not restarted yet; 50 steps rank WN18RR the same
+SPARE = 0.1  # pseudo-count of triples for every entity and relation
+HEADS = 64  # heads per batch of walks
 
 
 @dataclass(frozen=True, eq=False)
 class RelationFrequency:
-    """How often each entity is a tail of the relation in train, whatever the head.
+    """Scores a tail by its frequency as a tail of the relation in train.
 
     Attributes:
-        counts: relation ids by tails.
+        counts: the tails of each relation id.
     """
 
     counts: PairCounts
@@ -46,18 +46,19 @@ class RelationFrequency:
 
 @dataclass(frozen=True, eq=False)
 class InverseRule:
-    """The most trusted edge between head and candidate, then the relation's frequency.
+    """Scores a candidate by the most confident rule over an edge from the head, then by frequency.
 
-    The confidence of `r'(h, t) → r(h, t)` is the share of the pairs of r', any relation or inverse
-    but r, that are pairs of r: near 1 where r' is an inverse or a duplicate of r. Test triples of
-    FB15k and WN18 follow from such rules (Toutanova & Chen 2015; the inverse model of Dettmers et
-    al. 2018, which asks for 0.99; here the best edge counts, whatever its confidence).
+    The confidence of the rule `r'(h, t) → r(h, t)` is the share of the pairs of r' that are pairs
+    of r. Here r' is any other relation or inverse. The confidence is near 1 if r' is an inverse or
+    a duplicate of r. Many test triples of FB15k and WN18 follow from such rules (Toutanova & Chen
+    2015). The inverse model of Dettmers et al. 2018 requires a confidence of 0.99; this baseline
+    takes the best edge, whatever its confidence.
 
     Attributes:
-        frequency: decides among candidates of one confidence, none included.
+        frequency: breaks ties between candidates of equal confidence, including 0.
         offsets: `(num_entities + 1,)` int64; the edges of head h are `offsets[h]:offsets[h + 1]`.
         relation, tail: `(e,)` int64, of each edge.
-        rules: `(p,)` int64, ascending: `r' · 2 · num_relations + r` of each confidence above 0.
+        rules: `(p,)` int64, ascending: `r' · 2 · num_relations + r` for each confidence above 0.
         confidence: `(p,)` float64.
     """
 
@@ -76,12 +77,12 @@ class InverseRule:
         head, relation, tail = edges[torch.argsort(edges[:, 0], stable=True)].unbind(1)
         pair = torch.unique(head * n + tail, return_inverse=True)[1]
         of_pair = torch.argsort(pair, stable=True)
-        # Every edge with every edge of the same two entities.
+        # Pairs every edge with every edge between the same two entities.
         num_pairs = int(pair.max()) + 1 if len(pair) else 0
         row, place = in_edges(offsets_of(pair[of_pair], num_pairs), pair)
-        body, said = relation[row], relation[of_pair[place]]
+        body, head_of_rule = relation[row], relation[of_pair[place]]
         rules, shared = torch.unique(
-            (body * num_relation_ids + said)[body != said], return_counts=True
+            (body * num_relation_ids + head_of_rule)[body != head_of_rule], return_counts=True
         )
         size = torch.bincount(relation, minlength=num_relation_ids)
         confidence = shared.double() / size[rules // num_relation_ids]
@@ -92,8 +93,8 @@ class InverseRule:
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` float64.
 
-        By confidence, then by frequency, exactly: confidences are numbered in order from 1, and
-        the number counts more than any frequency.
+        The order is by confidence, then by frequency, without rounding: confidences are numbered
+        in ascending order, and one level outweighs every frequency.
         """
         scores = self.frequency.score_t(hr).double()
         if not len(self.rules):
@@ -115,15 +116,16 @@ class InverseRule:
 
 @dataclass(frozen=True, eq=False)
 class PageRank:
-    """Personalised PageRank from the head, over the train triples walked either way.
+    """Personalised PageRank from the head, over the train triples in both directions.
 
-    A walk takes one of an entity's triples at random, and with probability 0.15 starts at the head
-    again (Page et al. 1999; Haveliwala 2002): power iteration, `p ← 0.15 · e_h + 0.85 · Pᵀ p`, for
-    a batch of heads at once. The relation asked for plays no part.
+    A walk takes a random triple of an entity, and restarts at the head with probability 0.15 (Page
+    et al. 1999; Haveliwala 2002). The scores come from power iteration,
+    `p ← 0.15 · e_h + 0.85 · Pᵀ p`, for a batch of heads at once. They do not depend on the relation
+    of the query.
 
     Attributes:
-        edges: both ways of each triple.
-        share: `(e,)` float32, one over the triples of each edge's source.
+        edges: the triples in both directions.
+        share: `(e,)` float32, 1 / number of triples of each edge's source.
     """
 
     edges: CSC
@@ -131,24 +133,24 @@ class PageRank:
 
     @classmethod
     def of(cls, dataset: KGDataset) -> PageRank:
-        """Walk on the train triples."""
+        """Build the walk over the train triples."""
         n, edges = dataset.num_entities, with_inverses(dataset.train, dataset.num_relations)
         head, _, tail = edges[torch.argsort(edges[:, 2], stable=True)].unbind(1)
         share = 1 / torch.bincount(head, minlength=n)[head].float()
         return cls(CSC.from_edges(head, tail, None, n, n), share)
 
     def walk(self, head: Tensor) -> Tensor:
-        """`(n, num_entities)` float32: where walks from heads `(n,)` are, rows adding up to 1."""
+        """`(n, num_entities)` float32: PageRank of each entity from heads `(n,)`; rows sum to 1."""
         restart = torch.zeros(self.edges.num_sources, len(head))
         restart[head, torch.arange(len(head))] = 1 - DAMPING
         weight, place = torch.ones(1, 1), restart / (1 - DAMPING)
         for _ in range(STEPS):
             moved = relational_sum(place, weight, self.share, self.edges)[:, 0]
             place = restart + DAMPING * moved
-        return (place / place.sum(0)).t()  # from an entity without triples nothing moves
+        return (place / place.sum(0)).t()  # mass is lost at an entity without triples
 
     def score_t(self, hr: Tensor) -> Tensor:
-        """`(n, num_entities)` float32; a head's own is 0: that walks start there tells nothing."""
+        """`(n, num_entities)` float32; the head itself scores 0, because all walks start there."""
         heads, row = torch.unique(hr[:, 0], return_inverse=True)
         scores = torch.cat([self.walk(part) for part in heads.split(HEADS)])
         scores[torch.arange(len(heads)), heads] = 0
@@ -157,14 +159,14 @@ class PageRank:
 
 @dataclass(frozen=True, eq=False)
 class RankedFrequency:
-    """PageRank that knows the relation: `p_h(t) · (f_r(t) + 0.1) / (d(t) + 1)`.
+    """PageRank combined with the relation's frequencies: `p_h(t) · (f_r(t) + 0.1) / (d(t) + 1)`.
 
-    With f a tail's frequency in the relation and d its triples in all: Bayes' rule, were head and
-    relation to tell of the tail independently, `P(t | h) · P(t | r) / P(t)`.
+    f is a tail's frequency in the relation, d its degree. This is Bayes' rule under the assumption
+    that head and relation are independent given the tail: `P(t | h) · P(t | r) / P(t)`.
 
     Attributes:
-        walks: gives p.
-        frequency: gives f.
+        walks: p.
+        frequency: f.
         degree: `(num_entities,)` float32, d.
     """
 
@@ -174,7 +176,7 @@ class RankedFrequency:
 
     @classmethod
     def of(cls, dataset: KGDataset) -> RankedFrequency:
-        """Of both."""
+        """Count the train triples."""
         degree = torch.bincount(dataset.train[:, [0, 2]].flatten(), minlength=dataset.num_entities)
         return cls(PageRank.of(dataset), RelationFrequency.of(dataset), degree.float())
 

@@ -1,4 +1,4 @@
-"""Probabilities of scores: Platt scaling, and how well probabilities are calibrated."""
+"""Platt scaling of scores to probabilities, and calibration metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 Floats = NDArray[np.float64]
 
-# Of equal width, for the calibration error (Guo et al. 2017).
+# Bins of equal width for the calibration error (Guo et al. 2017).
 BINS = 10
 # The normal quantile of a 95 % interval.
 Z = 1.96
@@ -22,11 +22,11 @@ Z = 1.96
 
 @dataclass(frozen=True, eq=False)
 class Platt:
-    """What was fitted: plain numbers, so that they can be kept in a file.
+    """A fitted Platt scaling, as plain arrays that can be saved.
 
     Attributes:
-        mean, spread: `(k,)` float64, of features.
-        weights: `(k + R · (k + 1),)` float64, of `design` of features in units of their spread.
+        mean, spread: `(k,)` float64, mean and standard deviation of the features.
+        weights: `(k + R · (k + 1),)` float64, of the `design` of standardised features.
         bias: `(1,)` float64.
     """
 
@@ -36,16 +36,21 @@ class Platt:
     bias: Floats
 
     def probability(self, features: Floats, relation: NDArray[np.int64]) -> Floats:
-        """`(n,)` float64, that each triple holds, of features `(n, k)` and relations `(n,)`."""
+        """`(n,)` float64: the probability that each triple is true.
+
+        Args:
+            features: `(n, k)`.
+            relation: `(n,)`.
+        """
         k = len(self.mean)
         scaled = (features - self.mean) / self.spread
         rows = design(scaled, relation, (len(self.weights) - k) // (k + 1))
-        found: Floats = expit(rows @ self.weights + self.bias)
-        return found
+        probability: Floats = expit(rows @ self.weights + self.bias)
+        return probability
 
 
 def design(features: Floats, relation: NDArray[np.int64], num_relations: int) -> csr_array:
-    """Features once for all relations, and once more, with a constant, in their relation's place.
+    """The design matrix: shared features, then features and a constant for each relation.
 
     Args:
         features: `(n, k)`.
@@ -70,14 +75,14 @@ def fit_platt(
     num_relations: int,
     weight: Floats | None = None,
 ) -> Platt:
-    """Fit weights.
+    """Fit the weights by logistic regression.
 
     Args:
         features: `(n, k)`.
         relation: `(n,)`, below `num_relations`.
-        holds: `(n,)`, what is to be told; some hold and some do not.
+        holds: `(n,)`, whether each triple is true; both values must occur.
         num_relations: R.
-        weight: `(n,)`, what each counts for; one each by default.
+        weight: `(n,)`, sample weights; 1 by default.
     """
     mean, spread = features.mean(0), features.std(0).clip(min=1e-9)
     fitted = LogisticRegression(max_iter=1000)
@@ -86,15 +91,15 @@ def fit_platt(
 
 
 def calibration_table(probability: Floats, holds: NDArray[np.bool_]) -> pd.DataFrame:
-    """How often what has a probability holds, by bins of it.
+    """The observed frequency of true triples by bins of predicted probability.
 
     Args:
         probability: `(n,)`.
         holds: `(n,)`.
 
     Returns:
-        A row a bin: `probability` (mean), `observed` (the share that holds), `count`, and the ends
-        `low`, `high` of its 95 % interval (Wilson 1927).
+        A row per bin: `probability` (mean), `observed` (share of true triples), `count`, and the
+        ends `low`, `high` of the 95 % interval of `observed` (Wilson 1927).
     """
     bins = np.minimum((probability * BINS).astype(int), BINS - 1)
     rows = []
@@ -111,12 +116,12 @@ def calibration_table(probability: Floats, holds: NDArray[np.bool_]) -> pd.DataF
 def expected_calibration_error(
     probability: Floats, holds: NDArray[np.bool_], weight: Floats | None = None
 ) -> float:
-    """The mean distance of probability and observed share, over bins (Guo et al. 2017).
+    """The mean distance between predicted probability and observed share (Guo et al. 2017).
 
     Args:
         probability: `(n,)`.
         holds: `(n,)`.
-        weight: `(n,)`, what each counts for; one each by default.
+        weight: `(n,)`, sample weights; 1 by default.
     """
     bins = np.minimum((probability * BINS).astype(int), BINS - 1)
     weight = np.ones(len(bins)) if weight is None else weight

@@ -1,7 +1,7 @@
-"""Fewer candidates than all entities, for graphs too large to rank in full.
+"""Candidate sets smaller than all entities, for graphs too large for a full ranking.
 
-Such numbers are no full ranking's, are far above them, and are named for what they are wherever
-they stand: `sampled-500`, `types`.
+Their metrics are far higher than those of a full ranking and not comparable to them. Every output
+therefore names the candidates: `sampled-500`, `types`.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from kgtool.evaluation.blockwise import CandidateSet
 from kgtool.evaluation.ranking import Candidates
 from kgtool.ops import in_edges, offsets_of
 
-WORDS = "all, types, types:FILE, or sampled:NUMBER as in sampled:500"
+CHOICES = "all, types, types:FILE, or sampled:NUMBER, such as sampled:500"
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """Entities drawn at random for each answer, none of them known to be right.
+    """Random entities for each answer, without the known answers.
 
-    The protocol of OGB's wikikg2 and WikiKG90M (Hu et al. 2020 and 2021; 500 and 1,000 a side).
-    What is drawn depends on the seed and the triple alone, so that all models are asked the same.
-    Where fewer are left, all of them are candidates. Unfiltered, known answers are too.
+    The protocol of OGB's wikikg2 and WikiKG90M (Hu et al. 2020 and 2021; 500 and 1,000 per side).
+    The draws depend on the seed and the triple only, so all models get the same candidates. If
+    fewer entities remain, all of them are candidates. Raw ranks also count the known answers.
 
     Attributes:
-        number: of draws, without replacement.
+        number: number of entities per answer, drawn without replacement.
         seed: of the draws.
     """
 
@@ -45,13 +45,13 @@ class Sampled:
 
     @property
     def name(self) -> str:
-        """Names the protocol."""
+        """The name of the protocol, such as `sampled-500`."""
         return f"sampled-{self.number}"
 
     def choose(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> CandidateSet:
-        """See `Candidates`; a row an answer."""
+        """See `Candidates`; one row per answer."""
         position, entity = known.others(triples)
-        # An answer, then those known beside it: what no draw may give.
+        # The answer, then the other known answers: the draws exclude them.
         position = torch.cat([torch.arange(len(triples)), position])
         taken, order = torch.sort(position * num_entities + torch.cat([triples[:, 2], entity]))
         ends = offsets_of(position[order], len(triples)).tolist()
@@ -61,7 +61,7 @@ class Sampled:
             free = num_entities - len(mine)
             random = np.random.default_rng([self.seed, *triple])
             drawn = random.choice(free, min(self.number, free), replace=False, shuffle=False)
-            # The i-th entity that is not taken, by the number of those taken before it.
+            # Turns the number of a free entity into its id: skips the taken entities before it.
             drawn += np.searchsorted(mine - np.arange(len(mine)), drawn, side="right")
             rows.append(np.sort(np.concatenate([mine, drawn])))
         sizes = torch.tensor([0, *map(len, rows)])
@@ -71,15 +71,15 @@ class Sampled:
 
 @dataclass(frozen=True, eq=False)
 class Types:
-    """The entities that train has shown on that side of the relation, and the answer.
+    """The entities that occur in train on that side of the relation, and the answer.
 
-    A relation's domain and range under the local closed-world assumption (Krompass et al. 2015).
-    Where types of entities are given, those that share a type with one that train has shown too.
+    This is a relation's domain and range under the local closed-world assumption (Krompass et al.
+    2015). With entity types, an entity that shares a type with one of these is a candidate too.
 
     Attributes:
-        seen: relation ids by tails.
-        of_type: `(num_entities, T)` and `(relation ids, T)` 0 or 1: types of entities, and of what
-            train has shown of relations; None where none are given.
+        seen: the tails of each relation id in train.
+        of_type: `(num_entities, T)` and `(relation ids, T)` 0 or 1: the types of each entity, and
+            of the tails of each relation id in train; None without entity types.
     """
 
     seen: PairCounts
@@ -88,11 +88,11 @@ class Types:
 
     @classmethod
     def of(cls, dataset: KGDataset, given: Mapping[str, Sequence[str]] | None = None) -> Types:
-        """Learn them from the train triples.
+        """Count them on the train triples.
 
         Args:
             dataset: the data.
-            given: types by the label of an entity; of labels that the data have not, too.
+            given: entity label → types; it may have labels that are not in the data.
         """
         seen = tails_of_relations(dataset.train, dataset)
         if given is None:
@@ -116,7 +116,7 @@ class Types:
         return cls(seen, (of_entity, (shown @ of_entity).tocsr()))
 
     def choose(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> CandidateSet:
-        """See `Candidates`; a row a relation."""
+        """See `Candidates`; one row per relation."""
         relation, row = torch.unique(triples[:, 1], return_inverse=True)
         position, entity = self._pairs(relation)
         pair = torch.unique(position * num_entities + entity)
@@ -130,7 +130,7 @@ class Types:
         return allowed
 
     def _pairs(self, relation: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions in `relation` `(n,)` int64, and entities that may be tails; some twice."""
+        """Positions in `relation` `(n,)` int64 and their possible tails, with duplicates."""
         position, pair = in_edges(self.seen.offsets, relation)
         entity = self.seen.column[pair]
         if self.of_type is None:
@@ -142,10 +142,10 @@ class Types:
 
 
 def parse_candidates(text: str, dataset: KGDataset) -> Candidates | None:
-    """The candidates that `all`, `types`, `types:FILE` or `sampled:500` says; None for all.
+    """The candidates for `all`, `types`, `types:FILE` or `sampled:500`; None for all.
 
     Raises:
-        ConfigError: for another text.
+        ConfigError: for any other text.
         DataError: for a file of types that cannot be read.
     """
     if text == "all":
@@ -155,4 +155,4 @@ def parse_candidates(text: str, dataset: KGDataset) -> Candidates | None:
         return Types.of(dataset, read_types(rest) if rest else None)
     if kind == "sampled" and rest.isdecimal() and int(rest):
         return Sampled(int(rest))
-    raise ConfigError(f"no candidates {text!r}. Remedy: {WORDS}")
+    raise ConfigError(f"unknown candidates {text!r}. Remedy: use {CHOICES}.")

@@ -1,10 +1,10 @@
-"""Models trained apart, their scores added: what one has not learned, another may have.
+"""Ensembles: the weighted sum of the scores of models that were trained separately.
 
     score(h, r, t) = score_1(h, r, t) + λ · score_2(h, r, t)
 
-λ is the one that ranks valid best; a third model is added to the sum of two. An embedding trained
-within an all-paths model hurts it, since it has seen the edges that the paths may not; trained
-apart it cannot.
+λ is the weight with the best MRR on valid; a third model is added to the sum of two. Embeddings
+that are trained inside an all-paths model hurt it, since they see the edges that are removed from
+the paths. Embeddings that are trained separately cannot hurt it so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Ensemble:
     Attributes:
         first, second: score the same entities under the same ids.
         weight: λ.
-        mrr: what each weight that was tried gives on valid: filtered, both sides, realistic.
+        mrr: the MRR on valid for each weight tried: filtered, both sides, realistic.
     """
 
     first: ScoresTails
@@ -58,10 +58,10 @@ class Ensemble:
 def fit_ensemble(
     first: ScoresTails, second: ScoresTails, dataset: KGDataset, progress: bool = False
 ) -> Ensemble:
-    """Choose the weight on valid, filtered of train and valid; where two are level, the less.
+    """Choose the weight with the best filtered MRR on valid; of equal ones the smallest.
 
     Raises:
-        ValueError: when valid holds no triples.
+        ValueError: if valid has no triples.
     """
     if not len(dataset.valid):
         raise ValueError("the valid split holds no triples")

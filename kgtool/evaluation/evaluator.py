@@ -1,7 +1,7 @@
 """Link prediction metrics: filtered and raw, by side, under every tie policy.
 
 Head and tail queries are pooled: `"both"` is over the 2n ranks, not the mean of two means. Entities
-that train never showed are ranked like all others; the numbers without them stand beside.
+that are unseen in train are ranked like all others; the metrics without them are given as well.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ class Evaluation:
     """The metrics of one split.
 
     Attributes:
-        split: which one.
+        split: the name of the split.
         filtered, raw: side → policy → metric.
-        seen: filtered, over triples whose entities and relation all occur in train; empty where
-            no triple is so.
+        seen: filtered, over the triples whose entities and relation all occur in train; empty if
+            there is none.
         sampled: filtered, both sides, among `NEGATIVES` random candidates; see
-            `sampled_metrics_of`. Empty where not all entities are ranked.
-        counts: `triples`, `queries` (two a triple), `entities` (candidates), `unseen_entities` and
-            `unseen_relations` (of the split, absent from train), `unseen_triples` (with any).
+            `sampled_metrics_of`. Empty unless all entities are ranked.
+        counts: `triples`, `queries` (two per triple), `entities` (candidates), `unseen_entities`
+            and `unseen_relations` (of the split, missing in train), `unseen_triples` (with any of
+            them).
         hits: the k of Hits@k.
         queries: `(2n, 3)` int64, the split's triples, then their inverses.
-        ranking: of their tails.
-        candidates: what the answers were ranked among, such as `sampled-500`; `all` entities else.
+        ranking: the ranks of their tails.
+        candidates: the candidate set, such as `sampled-500`, or `all` entities.
     """
 
     split: str
@@ -53,11 +54,11 @@ class Evaluation:
 
     @property
     def mrr(self) -> float:
-        """Filtered, both sides, realistic: the number that papers print."""
+        """The filtered, realistic MRR over both sides: the number that papers report."""
         return self.filtered["both"]["realistic"]["mrr"]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: the filtered sides at the top, as in `["both"]["realistic"]["mrr"]`."""
+        """JSON-ready: filtered metrics at the top level, as in `["both"]["realistic"]["mrr"]`."""
         return {
             "split": self.split,
             "candidates": self.candidates,
@@ -78,28 +79,28 @@ def evaluate_model(
     hits: Sequence[int] = HITS,
     candidates: Candidates | None = None,
 ) -> Evaluation:
-    """Rank the head and the tail of every triple of a split among all entities, or chosen ones.
+    """Rank the head and the tail of every triple of a split among the candidates.
 
-    The filter holds train and valid when `split` is train or valid, so that selecting a model by
-    it uses nothing of test; it holds all three when `split` is test.
+    For the split train or valid the filter has train and valid, so that model selection uses
+    nothing of test. For test it has all three splits.
 
     Args:
-        model: anything that has `score_t`; head queries come as `(t, r + num_relations)`.
+        model: any object with `score_t`; a head query is `(t, r + num_relations)`.
         dataset: the triples.
         split: `"train"`, `"valid"` or `"test"`.
         chunk_size: answers ranked at a time; the default fits the cache.
         progress: show a progress bar.
         hits: the k of Hits@k.
-        candidates: what answers are ranked among; None for all entities.
+        candidates: the candidate set; None for all entities.
 
     Raises:
-        ScoreError: when a score is NaN or infinite.
+        ScoreError: if a score is NaN or infinite.
         ValueError: for an unknown or empty split.
     """
     triples, num_relations = dataset.split(split), dataset.num_relations
     if not len(triples):
         raise ValueError(f"the {split} split holds no triples")
-    # Both sides at once: an entity asked from either side is one pass of a model that makes passes.
+    # Both sides at once: an all-paths model answers all queries of an entity in one pass.
     queries = with_inverses(triples, num_relations)
     known = answers_beside(queries, dataset.known(split), num_relations)
     ranking = rank_tails(
@@ -134,7 +135,7 @@ def evaluate_model(
 
 
 def _by_side(ranks: Ranks, hits: Sequence[int]) -> dict[str, dict[str, Metrics]]:
-    """Side → policy → metric of the ranks of tails, then of as many heads."""
+    """Side → policy → metric; the first half of the ranks is of tails, the second of heads."""
     n = len(ranks.better) // 2
     return {
         "both": metrics_of(ranks, hits),

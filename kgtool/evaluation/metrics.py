@@ -1,7 +1,7 @@
-"""Metrics of ranks, and how sure they are.
+"""Ranking metrics and their bootstrap intervals.
 
-Every metric is a function of sums over queries. So those of a group of queries, or of a bootstrap
-resample, are the metrics of a weighted sum of the same rows.
+Every metric is a function of sums over queries. The metrics of a group of queries, or of a
+bootstrap resample, are therefore the same function of a weighted sum of the same rows.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ HITS = (1, 3, 10)
 NEGATIVES = 50
 RESAMPLES = 1000
 LEVEL = 0.95
-# Rows whose bootstrap weights are held at a time: 8 MB of them.
+# Rows whose bootstrap weights are in memory at a time: 8 MB.
 CHUNK_ROWS = 8192
 
 Metrics = dict[str, float]
 
 
 def addends(rank: Tensor, candidates: Tensor, hits: Sequence[int] = HITS) -> Tensor:
-    """What each query adds to the sums that metrics are made of.
+    """The summands of each query; metrics are functions of their sums.
 
     Args:
         rank: `(n,)` float64, 1-based.
-        candidates: `(n,)`, entities ranked, the answer included.
+        candidates: `(n,)`, number of entities ranked, including the answer.
         hits: the k of Hits@k.
 
     Returns:
-        `(n, 5 + len(hits))` float64: 1, 1/rank, log rank, rank, `(candidates + 1) / 2`, which is
-        the rank that chance gives, and whether rank is at most each k.
+        `(n, 5 + len(hits))` float64: 1, 1/rank, log rank, rank, the expected rank of random scores
+        `(candidates + 1) / 2`, and for each k whether the rank is at most k.
     """
     columns = [torch.ones_like(rank), 1 / rank, rank.log(), rank, (candidates.double() + 1) / 2]
     return torch.stack([*columns, *((rank <= k).double() for k in hits)], dim=1)
 
 
 def metrics_from(sums: Tensor, hits: Sequence[int] = HITS) -> dict[str, Tensor]:
-    """Metric → values, from sums of `addends` `(..., 5 + len(hits))`; NaN where no query counts.
+    """Metric → values, from sums of `addends` `(..., 5 + len(hits))`; NaN without queries.
 
     - `mrr`: mean reciprocal rank; `hits@k`: the share of ranks of at most k.
     - `mr`, `gmr`: arithmetic and geometric mean rank.
-    - `amr`: the mean rank over the one that chance gives; 1 is chance, 0 is best.
-    - `amri`: `1 - (mr - 1) / (chance - 1)`; 0 is chance, 1 is best (Berrendorf et al. 2020, eq. 6
-      and 8). Where the answer is the only candidate both say chance.
+    - `amr`: the mean rank divided by its expectation for random scores; 1 is random, 0 is best.
+    - `amri`: `1 - (mr - 1) / (chance - 1)`; 0 is random, 1 is best (Berrendorf et al. 2020, eq. 6
+      and 8). If the answer is the only candidate, both have the value of random scores.
     """
     count, reciprocal, logarithm, rank, chance = sums[..., :5].unbind(-1)
     spare = (chance - count).clamp(min=0)
@@ -66,10 +66,10 @@ def metrics_from(sums: Tensor, hits: Sequence[int] = HITS) -> dict[str, Tensor]:
 
 
 def metrics_of(ranks: Ranks, hits: Sequence[int] = HITS) -> dict[str, Metrics]:
-    """Tie policy → metric → value, of `metrics_from`.
+    """Tie policy → metric → value, by `metrics_from`.
 
     Raises:
-        ValueError: without any rank.
+        ValueError: if there are no ranks.
     """
     if not len(ranks.better):
         raise ValueError("no ranks to summarise")
@@ -85,8 +85,8 @@ class Grouping:
     """A group for each query.
 
     Attributes:
-        names: the groups, in the order to show them.
-        of: `(q,)` int64, the place in `names` of each query's.
+        names: the groups, in display order.
+        of: `(q,)` int64, the position in `names` of each query's group.
     """
 
     names: tuple[str, ...]
@@ -102,23 +102,23 @@ def resampled_sums(
 ) -> list[Tensor]:
     """Sums of rows by group in bootstrap resamples.
 
-    Each cluster of rows counts as often as a draw from Poisson(1) says, which for many rows is what
-    drawing them with replacement does, and needs no count of them (Hanley & MacGibbon 2006). The
-    two queries of a triple are one cluster: they are right or wrong together.
+    The weight of each cluster of rows is a draw from Poisson(1). For many rows this approximates
+    drawing with replacement, and it does not need the number of rows (Hanley & MacGibbon 2006). The
+    two queries of a triple are one cluster, because their ranks are dependent.
 
     Args:
         values: `(q, k)` float.
-        cluster: `(q,)` int64. Rows of one cluster and one group are drawn together.
-        groupings: of the rows.
+        cluster: `(q,)` int64. Rows of one cluster and one group get the same weight.
+        groupings: groupings of the rows.
         resamples: b.
         seed: of the draws.
 
     Returns:
-        For each grouping `(g, k, b)` float32, g its number of names.
+        For each grouping with g names `(g, k, b)` float32.
     """
     sums, laid = [], []
     for grouping in groupings:
-        # Sorted by group: a group's rows are side by side.
+        # Sorted by group: a group's rows are consecutive.
         stride = int(cluster.max()) + 1 if len(cluster) else 1
         key, row = torch.unique(grouping.of * stride + cluster, return_inverse=True)
         rows = torch.zeros(len(key), values.shape[1], dtype=values.dtype)
@@ -139,14 +139,14 @@ def resampled_sums(
 
 
 def _poisson_table() -> np.ndarray:
-    """The Poisson(1) count of each of 2¹⁶ equally likely draws."""
+    """The Poisson(1) count for each of 2¹⁶ equally likely draws."""
     counts = np.arange(9)
     below = np.exp(-1) * np.cumsum(1 / np.cumprod(np.maximum(counts, 1)))
     return np.searchsorted(below, (np.arange(2**16) + 0.5) / 2**16).astype(np.float32)
 
 
 def interval(values: Tensor, level: float = LEVEL) -> tuple[Tensor, Tensor]:
-    """The bootstrap's percentile interval over the last dim, of the resamples that are not NaN."""
+    """The bootstrap percentile interval over the last dimension; NaN resamples do not count."""
     values = values.sort(dim=-1)[0]  # NaN last
     count = (~values.isnan()).sum(-1, keepdim=True)
     ends = (((1 - level) / 2, torch.floor), ((1 + level) / 2, torch.ceil))
@@ -160,16 +160,17 @@ def interval(values: Tensor, level: float = LEVEL) -> tuple[Tensor, Tensor]:
 def sampled_metrics_of(
     ranks: Ranks, negatives: int = NEGATIVES, hits: Sequence[int] = HITS
 ) -> Metrics:
-    """What ranking against a few random negatives would give: the mean over all their draws.
+    """The expected metrics of a ranking against a few random negatives.
 
-    GraIL (Teru et al. 2020) and its followers rank an answer among 50 entities drawn at random.
-    Of `c` other candidates, `b` of them better, `n` drawn without replacement hold `k` better ones
-    with the hypergeometric probability `C(b, k) C(c - b, n - k) / C(c, n)`: no draw is needed.
-    These numbers are far above those of a full ranking, and not comparable to them.
+    GraIL (Teru et al. 2020) and later papers rank an answer among 50 random entities. Let `b` of
+    the `c` other candidates be better than the answer. A sample of `n` candidates, drawn without
+    replacement, has `k` better ones with the hypergeometric probability
+    `C(b, k) C(c - b, n - k) / C(c, n)`; the expectation needs no sampling. These metrics are far
+    higher than those of a full ranking, and not comparable to them.
 
     Args:
-        ranks: of full rankings; ties count as the mean of winning and losing them all.
-        negatives: n, or all other candidates where they are fewer.
+        ranks: of full rankings; the result is the mean of winning all ties and of losing all ties.
+        negatives: n, or all other candidates if they are fewer.
         hits: the k of Hits@k.
 
     Returns:
@@ -191,7 +192,7 @@ def sampled_metrics_of(
 
 
 def _log_binomial(n: Tensor, k: Tensor) -> Tensor:
-    """`log C(n, k)`, minus infinity where `k` is not from 0 to `n`."""
+    """`log C(n, k)`, minus infinity for `k` below 0 or above `n`."""
     inside = (k >= 0) & (k <= n)
     k = k.clamp(min=0).minimum(n)
     log = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)

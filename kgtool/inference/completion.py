@@ -1,10 +1,10 @@
-"""The likeliest missing triples of a whole graph.
+"""Graph completion: the likeliest missing triples of a whole graph.
 
-Every entity is asked for the relations that it may have (`kgtool.data.statistics`), its best
-answers are kept in a pool of bounded size, and the pool's answers are then asked the other way
-round, which gives them their probability. Valid's facts are asked for too, as if nobody knew them.
-How many of the pool are confirmed so corrects the probabilities, which the best of very many
-answers would otherwise exceed; then they are left out.
+For every entity and every relation that it may have (`kgtool.data.statistics`), the best answers
+enter a pool of bounded size. The inverse queries of the pool's answers then give the probabilities.
+The facts of valid are treated as missing. The probabilities of the best of very many answers are
+too high; the share of the pool that valid confirms corrects them. The confirmed triples are then
+left out.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from kgtool.evaluation.calibration import Floats
 from kgtool.evaluation.candidates import Types
 from kgtool.evaluation.ranking import ScoresTails
 from kgtool.inference.probability import Probability
-from kgtool.inference.top_k import asked_features, best_answers, features
+from kgtool.inference.top_k import best_answers, features, forward_features
 
-# Answers of a question that may enter the pool, and how much larger it is than what is wanted.
+# Answers per query that may enter the pool, and the size of the pool as a multiple of `top`.
 ANSWERS = 10
 POOL = 5
 LEAST_POOL = 1000
-# Entities that are asked together.
+# Entities per batch of queries.
 HEADS = 64
 
 
@@ -43,10 +43,10 @@ class Completion:
 
     Attributes:
         triples: `(m, 3)` int64.
-        score: `(m,)` float64, of the tail among all entities.
+        score: `(m,)` float64, of the tail.
         probability: `(m,)` float64, see `kgtool.inference.probability`.
-        asked: how many entities were asked, all but for an interruption.
-        of: of how many.
+        asked: number of entities searched; fewer than `of` after an interruption.
+        of: number of entities.
     """
 
     triples: Tensor
@@ -65,21 +65,21 @@ def complete(
     types: Types | None = None,
     progress: bool = False,
 ) -> Completion:
-    """The likeliest triples that no split holds.
+    """The likeliest triples that are in no split.
 
-    Ctrl-C ends the asking early: the answer is what the pool holds by then.
+    Ctrl-C ends the search early; the result is then made from the pool so far.
 
     Args:
-        model: gives the scores.
-        dataset: the facts.
-        probability: fitted for the model.
-        top: most triples.
-        relations: ids to ask for, inverses included; None for all.
-        types: leave out tails that it does not allow.
+        model: scores tails.
+        dataset: the known facts.
+        probability: the calibration of the model.
+        top: the most triples.
+        relations: relation ids to search, inverses included; None for all relations.
+        types: leave out tails of other types.
         progress: show a progress bar.
 
     Raises:
-        ScoreError: when a score is NaN or infinite, naming the query.
+        ScoreError: if a score is NaN or infinite, naming the query.
     """
     n, num_relations = dataset.num_entities, dataset.num_relations
     known = answer_index(torch.cat([dataset.train, dataset.test]), num_relations)
@@ -93,27 +93,27 @@ def complete(
         try:
             for heads in torch.arange(n).split(HEADS):
                 hr, _ = expected.questions(heads, wanted)
-                found = best_answers(model, hr, known, n, ANSWERS, types=types)
-                triples = found.triples(hr)
-                x = asked_features(triples, found.said, known)
+                answers = best_answers(model, hr, known, n, ANSWERS, types=types)
+                triples = answers.triples(hr)
+                x = forward_features(triples, answers.scores, known)
                 key = torch.from_numpy(probability.of_asked(x, triples[:, 1]))
-                pool = pool.with_more(_Pool(triples, found.said, key), size)
+                pool = pool.with_more(_Pool(triples, answers.scores, key), size)
                 asked += len(heads)
                 bar.update(len(heads))
         except KeyboardInterrupt:
             if not asked:
                 raise
-    x = features(model, pool.triples, pool.said, known, n, num_relations)
+    x = features(model, pool.triples, pool.scores, known, n, num_relations)
     chance = probability.of(x, pool.triples[:, 1])
     confirmed = answer_index(dataset.valid, num_relations).contains(pool.triples).numpy()
     chance = _corrected(chance, confirmed)
     best = np.argsort(-chance, kind="stable")
     best = best[~confirmed[best]][:top]
-    return Completion(pool.triples[best], pool.said[best, 0], chance[best], asked, n)
+    return Completion(pool.triples[best], pool.scores[best, 0], chance[best], asked, n)
 
 
 def _corrected(probability: Floats, confirmed: NDArray[np.bool_]) -> Floats:
-    """`(m,)`: probabilities whose log-odds are moved and scaled to fit what is confirmed `(m,)`."""
+    """`(m,)`: probabilities with log-odds shifted and scaled to fit the confirmed ones `(m,)`."""
     if not confirmed.any() or confirmed.all():
         return probability
     odds = logit(probability.clip(1e-9, 1 - 1e-9))[:, None]
@@ -124,21 +124,21 @@ def _corrected(probability: Floats, confirmed: NDArray[np.bool_]) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """The answers kept so far, likeliest first."""
+    """The best answers so far, likeliest first."""
 
     triples: Tensor
-    said: Tensor
+    scores: Tensor
     key: Tensor
 
     @classmethod
     def empty(cls) -> _Pool:
-        """One without answers."""
+        """A pool without answers."""
         none = torch.empty(0, 3, dtype=torch.double)
         return cls(none.long(), none, none[:, 0])
 
     def with_more(self, more: _Pool, size: int) -> _Pool:
-        """The likeliest of these and more."""
+        """The `size` likeliest answers of this pool and another."""
         key = torch.cat([self.key, more.key])
         best = torch.argsort(key, descending=True, stable=True)[:size]
         triples = torch.cat([self.triples, more.triples])[best]
-        return _Pool(triples, torch.cat([self.said, more.said])[best], key[best])
+        return _Pool(triples, torch.cat([self.scores, more.scores])[best], key[best])

@@ -1,16 +1,16 @@
-"""Explanations: the paths that carried a score, by the gradients of the pass that gave it.
+"""Explanations: the contribution of each path to a score, by the gradients of the model's pass.
 
-A score splits over the paths from head to tail. With `J_e` the derivative of an entity's new state
-by the state that edge `e` brings to it, a path of edges `e_1 … e_k` carries
+A score is a sum over the paths from head to tail. Let `J_e` be the derivative of an entity's new
+state by the state that edge `e` brings to it. A path of edges `e_1 … e_k` contributes
 
     ⟨∂score/∂s_t, J_{e_k} … J_{e_1} init⟩,
 
-added up over the steps at which the pass can take it: between its edges a state may wait. In these
-derivatives gates, divisors and slopes are held fixed (see `path_rows`), so that what all paths
-carry is the score itself, but for biases; a true gradient would say that a lone path carries
-nothing, since messages are normalised. Walked backwards from the tail, a path's gradient so far,
-times the state it stands at, is what all paths that end so carry together; a beam search keeps the
-strongest, as NBFNet's (Zhu et al. 2021, 4.3) does by the gradients of edges.
+summed over the steps at which the pass can take it: a state may wait between two edges. Gates,
+divisors and slopes are constants in these derivatives (see `path_rows`), so the contributions of
+all paths sum to the score, except for biases. A true gradient would give a single path no weight,
+since messages are normalised. The search walks backwards from the tail. The product of a path's
+gradient so far and the current state is the contribution of all paths with this ending. A beam
+search keeps the strongest, similar to NBFNet's search by gradients of edges (Zhu et al. 2021, 4.3).
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder, Feed
 from kgtool.ops import Reach, Region, path_rows
 
-# Ends of paths that each step of the search keeps.
+# Path endings that each step of the search keeps.
 BEAM = 256
-# Relations of a step that are shown, of those that lie between the same two entities.
+# Relations shown per step, of those between the same two entities.
 MAIN_RELATIONS = 3
 
 
 @dataclass(frozen=True)
 class Path:
-    """A path of entities and what it carried of a score, by whatever edges lie between them.
+    """A path of entities and its contribution to a score, over all edges between the entities.
 
-    What parallel edges say, a model may read off any of them: "a sister" off `sister_of` or off
-    `sister_of` walked backwards. So paths by the same entities are one explanation.
+    Parallel edges often have the same meaning, such as `sister_of` and its inverse, and a model may
+    use any of them. So all paths over the same entities are one explanation.
 
     Attributes:
-        weight: its part of the score; negative where it speaks against.
-        entities: ids in the order walked.
-        steps: for each step `(relation, weight)`, strongest first, relations inverses included: the
-            part of the path's weight that takes this edge.
+        weight: its contribution to the score; negative if it lowers the score.
+        entities: entity ids from head to tail.
+        steps: for each step `(relation, weight)`, strongest first, inverses included: the part of
+            the path's weight over this edge.
     """
 
     weight: float
@@ -59,28 +59,28 @@ def explain_triple(
     beam: int = BEAM,
     feed: Feed | None = None,
 ) -> list[Path]:
-    """The paths from head to tail that carried the score of a triple, strongest first.
+    """The paths from head to tail that contribute to the score of a triple, strongest first.
 
-    A triple that is an edge of the graph is scored without that edge and its inverse, as training
-    does: the question is what else speaks for it.
+    A triple that is an edge of the graph is scored without that edge and its inverse, as in
+    training: the explanation shows the other evidence.
 
     Args:
         decoder: in evaluation mode.
-        graph: the edges that paths take.
+        graph: the graph of the paths.
         triple: ids, the relation an inverse for a head query.
-        beam: ends of paths kept at each step.
-        feed: an encoder's states, where there is one; what they carry of the score is no path's.
+        beam: path endings kept at each step.
+        feed: the states of an encoder, if any; their contribution belongs to no path.
 
     Returns:
-        Distinct paths of entities, none where no path of at most L edges leads from head to tail.
+        Distinct paths of entities; empty if no path of at most L edges leads from head to tail.
     """
     head, relation, tail = triple
     first, end = graph.csc.offsets[head], graph.csc.offsets[head + 1]
     source, kind = graph.head[first:end], graph.relation[first:end]
     inverse = int(graph.inverse_of(torch.tensor(relation)))
-    # A loop and its inverse are in-edges both.
-    asked = (kind == inverse) | (kind == relation) if head == tail else kind == inverse
-    own = (source == tail) & asked
+    # A self loop and its inverse are both in-edges.
+    same = (kind == inverse) | (kind == relation) if head == tail else kind == inverse
+    own = (source == tail) & same
     reached = decoder.reach(graph, torch.tensor([head]), own)
     with torch.no_grad():
         states = [s[: reached.rows(i)] for i, s in enumerate(decoder.states(reached, feed))]
@@ -105,7 +105,7 @@ def explain_triple(
 
 
 def _by_entities(entity: list[int], weights: dict[tuple[_Edge, ...], float]) -> list[Path]:
-    """Paths of entities, strongest first, of the weights of paths of edges between slots."""
+    """Paths of entities, strongest first, from the weights of paths of edges between slots."""
     relations: dict[tuple[int, ...], list[dict[int, float]]] = {}
     for path, weight in weights.items():
         entities = (entity[path[0][0]], *(entity[edge[2]] for edge in path))
@@ -145,25 +145,25 @@ class NamedPath:
 
 
 def main_relations(step: tuple[tuple[str, float], ...]) -> list[str]:
-    """The few relations of a step that carry most, of those that carry a tenth of the strongest."""
+    """The strongest relations of a step, with at least a tenth of the strongest weight."""
     least = step[0][1] / 10 if step[0][1] > 0 else -float("inf")
     return [relation for relation, weight in step if weight >= least][:MAIN_RELATIONS]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a triple has its score.
+    """The explanation of a triple's score.
 
     Attributes:
         triple: labels of head, relation and tail.
-        paths: the strongest first; none where no path leads from head to tail.
+        paths: the paths, strongest first; empty if no path leads from head to tail.
     """
 
     triple: tuple[str, str, str]
     paths: tuple[NamedPath, ...]
 
     def readable(self, names: Mapping[str, str]) -> Explanation:
-        """The same for people to read: entities by other names, where these hold one."""
+        """The explanation with readable names of entities, where `names` has one."""
         head, relation, tail = self.triple
         return Explanation(
             (names.get(head, head), relation, names.get(tail, tail)),
@@ -201,13 +201,13 @@ def name_path(path: Path, vocabulary: Vocabulary) -> NamedPath:
     )
 
 
-# The slot that an edge leaves, its relation, and the slot that it comes to.
+# The source slot of an edge, its relation, and its target slot.
 _Edge = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
 class _Ends:
-    """Ends of paths to the tail: where each stands, its gradient, and its edges to the tail."""
+    """Path endings: the current slot of each, its gradient, and its edges to the tail."""
 
     slot: Tensor  # (n,) int64
     gradient: Tensor  # (n, d)
@@ -222,7 +222,7 @@ def _step_back(
     ends: _Ends,
     beam: int,
 ) -> _Ends:
-    """One step towards the head: along each in-edge that brought something, or waiting."""
+    """One step towards the head: along each in-edge with a message, or waiting."""
     weights = decoder.weights[step - 1].detach()
     places, which = torch.unique(ends.slot, return_inverse=True)
     place, source, relation, count = reached.arriving(step, places)
@@ -231,14 +231,14 @@ def _step_back(
     squares = torch.zeros_like(sums).index_add_(0, place, message.square())
     waits = places < len(before)
     old = torch.where(waits.unsqueeze(1), before[places.clamp(max=len(before) - 1)], 0)
-    # The gradient of every end, back through the entity's step.
+    # The gradient of every ending, back through the entity's update.
     rows = [t[which].requires_grad_() for t in (sums, squares, old)]
     new = path_rows(
         rows[0], rows[1], count[which], rows[2],
         decoder.scalers[step - 1], decoder.matrix(), decoder.bias, held=True,
     )  # fmt: skip
     g_sums, g_squares, g_old = torch.autograd.grad(new, rows, ends.gradient)
-    # Ends that wait, then ends that walk back along an edge.
+    # Endings that wait, then endings that walk back along an edge.
     stay = torch.nonzero(waits[which]).squeeze(1)
     order = torch.argsort(place, stable=True)
     starts = torch.searchsorted(place[order], torch.arange(len(places) + 1))

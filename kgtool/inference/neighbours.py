@@ -1,4 +1,4 @@
-"""What is most alike, by the cosine of states."""
+"""Nearest neighbours of an entity or relation, by the cosine of states."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 def nearest_rows(states: Tensor, row: int, top: int) -> tuple[Tensor, Tensor]:
-    """The rows of `states` `(n, d)` most like one of them, and their cosines `(k,)`, best first.
+    """The nearest rows to a row of `states` `(n, d)`, and their cosines `(k,)`, best first.
 
-    A state of zeros is like no other: its cosine is 0.
+    The cosine of a state of zeros is 0.
     """
     cosine = F.normalize(states, dim=1) @ F.normalize(states[row], dim=0)
     cosine[row] = -torch.inf
-    value, found = cosine.topk(min(top, len(states) - 1))
-    return found, value
+    value, nearest = cosine.topk(min(top, len(states) - 1))
+    return nearest, value

@@ -1,4 +1,4 @@
-"""Pictures of explanations: the paths that carried a score, from head to tail."""
+"""Plots of explanations: the paths from head to tail that contribute to a score."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from kgtool.inference.explain import Explanation, main_relations
 from kgtool.storage.files import atomic_write
 
 SUFFIXES = (".png", ".svg", ".pdf")
-_FOR, _AGAINST = "#2a6fbb", "#c8553d"  # what carried for and against
+_FOR, _AGAINST = "#2a6fbb", "#c8553d"  # positive and negative contributions
 _ENTITY, _ENDS, _EDGE = "#f3f5f7", "#dbe8f6", "#8a97a5"
 _LABEL = 22  # characters of a label that are shown
 _STEP, _ROW = 3.0, 0.6  # inches between entities, and between paths
 
 
 def save_picture(found: Explanation, file: Path) -> None:
-    """Draw paths from head to tail, each in a row, strongest on top; wider lines carried more.
+    """Draw a row per path, strongest on top; a wider line means a larger contribution.
 
     Args:
         found: the explanation.
-        file: to write; its suffix, .png, .svg or .pdf, says what.
+        file: the output file; its suffix is .png, .svg or .pdf.
 
     Raises:
-        ConfigError: for another suffix.
-        KGToolError: when the file cannot be written.
+        ConfigError: for any other suffix.
+        KGToolError: if the file cannot be written.
     """
     if file.suffix not in SUFFIXES:
-        raise ConfigError(f"{file}: no kind of picture. Remedy: one of {', '.join(SUFFIXES)}")
+        supported = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise ConfigError(f"{file}: unsupported picture format. Remedy: use {supported}.")
     figure = _draw(found)
     with atomic_write(file, "wb") as stream:
         figure.savefig(stream, format=file.suffix[1:], dpi=150)
@@ -44,10 +45,10 @@ def _draw(found: Explanation) -> Figure:
     axes.set_axis_off()
     axes.set(xlim=(-0.35, longest + 0.6), ylim=(0.5 - rows, 0.5))
     head, relation, tail = found.triple
-    # Labels are no formulas, though they may hold dollars.
+    # Labels are not formulas, though they may contain dollar signs.
     axes.set_title(f"{head}  —{relation}→  {tail}", fontsize=11, parse_math=False)
     if not found.paths:
-        axes.text(longest / 2, 0, "No path that the model reads.", ha="center")
+        axes.text(longest / 2, 0, "No path from head to tail.", ha="center")
     most = max((abs(path.weight) for path in found.paths), default=1.0) or 1.0
     for row, path in enumerate(found.paths):
         color = _FOR if path.weight >= 0 else _AGAINST
@@ -70,7 +71,8 @@ def _draw(found: Explanation) -> Figure:
             }  # fmt: skip
             axes.annotate("", (end, -row), (begin, -row), arrowprops=arrow)
             axes.text(
-                (begin + end) / 2, -row, _said(step), color=color, fontsize=8, linespacing=1.05,
+                (begin + end) / 2, -row, _step_label(step), color=color, fontsize=8,
+                linespacing=1.05,
                 ha="center", va="center", zorder=4, parse_math=False,
                 bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
             )  # fmt: skip
@@ -78,10 +80,10 @@ def _draw(found: Explanation) -> Figure:
     return figure
 
 
-def _said(step: tuple[tuple[str, float], ...]) -> str:
+def _step_label(step: tuple[tuple[str, float], ...]) -> str:
     return "\n".join(short(relation) for relation in main_relations(step))
 
 
 def short(label: str, most: int = _LABEL) -> str:
-    """The label, its middle left out where it has more characters than `most`."""
+    """The label; its middle is left out if it has more than `most` characters."""
     return label if len(label) <= most else label[: most // 2] + "…" + label[-most // 2 :]

@@ -162,7 +162,7 @@ class Predictor:
         triples = found.triples(hr)
         return self._table(
             asked, found.query, found.tail, found.score,
-            self.probabilities(triples, found.said, found.known), self._split_of(triples),
+            self.probabilities(triples, found.scores, found.known), self._split_of(triples),
         )  # fmt: skip
 
     @cached_property
@@ -195,13 +195,13 @@ class Predictor:
         labels = names.entities[h], names.steps[r], names.entities[t]
         return Explanation(labels, tuple(name_path(path, names) for path in found))
 
-    def probabilities(self, triples: Tensor, said: Tensor, known: Tensor) -> np.ndarray:
+    def probabilities(self, triples: Tensor, scores: Tensor, known: Tensor) -> np.ndarray:
         """`(m,)` float64, NaN of known facts; see `kgtool.inference.top_k` for what is given."""
         chance = np.full(len(triples), np.nan)
         if self.probability is not None and not known.all():
             new = ~known
             x = features(
-                self.scorer, triples[new], said[new], self.facts,
+                self.scorer, triples[new], scores[new], self.facts,
                 self.dataset.num_entities, self.dataset.num_relations,
             )  # fmt: skip
             chance[new.numpy()] = self.probability.of(x, triples[new, 1])

@@ -1,15 +1,14 @@
-"""How likely a new answer is right: Platt scaling of what a model says, fitted on valid.
+"""The probability that a new answer is true: Platt scaling of a model's scores, fitted on valid.
 
-The model answers questions, `(h, r, ?)` and `(?, r, t)`, that have a missing answer in valid, and
-questions that might have one (`kgtool.data.statistics`), each kind weighed by how many of it there
-are. An answer is right where valid holds it; one that no split holds counts as wrong, though it may
-be a fact that nobody wrote down. So a probability is the chance of a new answer to be a fact where
-the graph lacks as many facts as valid holds out. Where it lacks more, more answers are facts; where
-it lacks none, none is.
+The model answers queries `(h, r, ?)` and `(?, r, t)` of two kinds: queries with a missing answer in
+valid, and queries that may have one (`kgtool.data.statistics`). Each kind is weighted by its
+frequency. An answer counts as true if valid has it, and as false if no split has it, although it
+may be an unrecorded fact. So the probability is calibrated for a graph that lacks as many facts as
+valid holds out. If the graph lacks more facts, more answers are true.
 
-What it is fitted on are the answers' features, see `kgtool.inference.top_k.features`: a score alone
-says little across questions, and a likelihood from one end overrates answers to questions that make
-no sense, which the other end tells.
+The features are those of `kgtool.inference.top_k.features`. Scores are not comparable between
+queries, and the likelihood from one end is too high for queries that make no sense. The features of
+the inverse query correct this.
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ from kgtool.data.statistics import Expected
 from kgtool.errors import RunError
 from kgtool.evaluation.calibration import Floats, Platt, expected_calibration_error, fit_platt
 from kgtool.evaluation.ranking import ScoresTails
-from kgtool.inference.top_k import ASKED_FEATURES, FEATURES, best_answers, features
+from kgtool.inference.top_k import FEATURES, FORWARD_FEATURES, best_answers, features
 from kgtool.storage.checkpoint import LARGEST, load_fitted, save_tensors
 
-QUESTIONS = 500  # asked, of either kind
-ANSWERS = 10  # of each
+QUESTIONS = 500  # queries of each kind
+ANSWERS = 10  # answers per query
 FOLDS = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Probability:
-    """What was fitted on valid.
+    """A calibration fitted on valid.
 
     Attributes:
-        platt: from features and relation ids, inverses included, to a probability.
-        asked: the same from `asked_features` alone, to find what is worth the other question.
-        ece: expected calibration error, of questions that a fit had not seen (`FOLDS` folds).
-        questions, answers, right: how many it was fitted on.
+        platt: maps features and relation ids, inverses included, to a probability.
+        asked: the same from `forward_features` only, to select answers for the inverse query.
+        ece: expected calibration error by cross-validation over queries (`FOLDS` folds).
+        questions, answers, right: number of queries, answers and true answers of the fit.
     """
 
     platt: Platt
@@ -55,15 +54,15 @@ class Probability:
     right: int
 
     def of(self, features: Tensor, relation: Tensor) -> Floats:
-        """`(m,)` float64, of features `(m, FEATURES)` and relation ids `(m,)`."""
+        """`(m,)` float64, from features `(m, FEATURES)` and relation ids `(m,)`."""
         return self.platt.probability(features.numpy(), relation.numpy())
 
     def of_asked(self, features: Tensor, relation: Tensor) -> Floats:
-        """`(m,)` float64, of features `(m, ASKED_FEATURES)` and relation ids `(m,)`."""
+        """`(m,)` float64, from features `(m, FORWARD_FEATURES)` and relation ids `(m,)`."""
         return self.asked.probability(features.numpy(), relation.numpy())
 
     def save(self, path: Path) -> None:
-        """Write it to a file, whole or not at all."""
+        """Write the fit to a file, completely or not at all."""
         tensors = {
             f"{which}.{part}": torch.from_numpy(getattr(getattr(self, which), part))
             for which in _FITS
@@ -73,10 +72,10 @@ class Probability:
 
     @classmethod
     def load(cls, path: Path, num_relations: int) -> Probability:
-        """Read what `save` wrote.
+        """Read a fit from the file of `save`.
 
         Raises:
-            RunError: when the file is damaged, or was fitted for other relations.
+            RunError: if the file is damaged, or belongs to other relations.
         """
         like = {
             f"{which}.{part}": torch.empty(size, dtype=torch.double)
@@ -85,35 +84,37 @@ class Probability:
         }
         tensors, state = load_fitted(path, like)
         spread = torch.cat([tensors[f"{which}.spread"] for which in _FITS])
-        told = state.keys() == set(_NUMBERS) and all(
+        complete = state.keys() == set(_NUMBERS) and all(
             type(n) in (int, float) for n in state.values()
         )
-        if not told or not bool((spread > 1 / LARGEST).all()):
-            raise RunError(f"{path}: not this run's. Remedy: remove it, it is made again.")
+        if not complete or not bool((spread > 1 / LARGEST).all()):
+            raise RunError(
+                f"{path}: does not belong to this run. Remedy: remove it; it is made again."
+            )
         platt, asked = (
             Platt(*(tensors[f"{which}.{part}"].numpy() for part in _PARTS)) for which in _FITS
         )
         return cls(platt, asked, **state)
 
 
-_FITS = {"platt": FEATURES, "asked": ASKED_FEATURES}
+_FITS = {"platt": FEATURES, "asked": FORWARD_FEATURES}
 _PARTS = ("mean", "spread", "weights", "bias")
 _NUMBERS = ("ece", "questions", "answers", "right")
 
 
 def fit_probability(model: ScoresTails, dataset: KGDataset, seed: int = 0) -> Probability | None:
-    """Fit on some questions.
+    """Fit the calibration on a sample of queries.
 
     Args:
-        model: gives the scores.
-        dataset: train and test are facts that are known; valid holds what is missing.
-        seed: draws questions and folds.
+        model: scores tails.
+        dataset: train and test are known facts; valid has the missing facts.
+        seed: of the queries and folds.
 
     Returns:
-        None where valid holds too little: none of the answers is right, or none wrong.
+        None if valid is too small: no answer is true, or none is false.
 
     Raises:
-        ScoreError: when a score is NaN or infinite, naming the query.
+        ScoreError: if a score is NaN or infinite, naming the query.
     """
     n, num_relations = dataset.num_entities, dataset.num_relations
 
@@ -121,13 +122,13 @@ def fit_probability(model: ScoresTails, dataset: KGDataset, seed: int = 0) -> Pr
     missing = answer_index(dataset.valid, num_relations)
     generator = torch.Generator().manual_seed(seed)
     hr, weight_of = _questions(dataset, missing, generator)
-    found = best_answers(model, hr, known, n, ANSWERS)
-    triples = found.triples(hr)
+    answers = best_answers(model, hr, known, n, ANSWERS)
+    triples = answers.triples(hr)
     holds = missing.contains(triples).numpy()
     if not holds.any() or holds.all():
         return None
-    weight = weight_of[found.query].numpy()
-    x = features(model, triples, found.said, known, n, num_relations).numpy()
+    weight = weight_of[answers.query].numpy()
+    x = features(model, triples, answers.scores, known, n, num_relations).numpy()
     relation = triples[:, 1].numpy()
 
     def fit(rows: NDArray[np.bool_] | slice, columns: int = FEATURES) -> Platt:
@@ -135,15 +136,15 @@ def fit_probability(model: ScoresTails, dataset: KGDataset, seed: int = 0) -> Pr
             x[rows, :columns], relation[rows], holds[rows], 2 * num_relations, weight[rows]
         )
 
-    fold = torch.randint(FOLDS, (len(hr),), generator=generator)[found.query].numpy()
+    fold = torch.randint(FOLDS, (len(hr),), generator=generator)[answers.query].numpy()
     unseen = np.full(len(x), np.average(holds, weights=weight))
     for i in range(FOLDS):
-        others, own = fold != i, fold == i
-        if own.any() and len(np.unique(holds[others])) == 2:
-            unseen[own] = fit(others).probability(x[own], relation[own])
+        train, own = fold != i, fold == i
+        if own.any() and len(np.unique(holds[train])) == 2:
+            unseen[own] = fit(train).probability(x[own], relation[own])
     return Probability(
         fit(slice(None)),
-        fit(slice(None), ASKED_FEATURES),
+        fit(slice(None), FORWARD_FEATURES),
         expected_calibration_error(unseen, holds, weight),
         len(hr), len(x), int(holds.sum()),
     )  # fmt: skip
@@ -152,20 +153,17 @@ def fit_probability(model: ScoresTails, dataset: KGDataset, seed: int = 0) -> Pr
 def _questions(
     dataset: KGDataset, missing: AnswerIndex, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """`(q, 2)` queries of both kinds, and `(q,)` float64: how many like it there are of each.
-
-    In units in which the mean is 1.
-    """
+    """`(q, 2)` queries of both kinds, and their weights `(q,)` float64, with mean 1."""
     n = dataset.num_entities
     entity = torch.randperm(n, generator=generator)[:QUESTIONS]
     might, _ = Expected(dataset.train, n, dataset.num_relations).questions(entity)
     might = might[missing.rows(might) < 0]
     kinds = ((missing.hr, 1.0), (might, n / len(entity)))
-    asked, weights = [], []
+    queries, weights = [], []
     for hr, each in kinds:
         drawn = torch.randperm(len(hr), generator=generator)[:QUESTIONS]
-        asked.append(hr[drawn])
+        queries.append(hr[drawn])
         share = each * len(hr) / max(len(drawn), 1)
         weights.append(torch.full((len(drawn),), share, dtype=torch.double))
     weight = torch.cat(weights)
-    return torch.cat(asked), weight / weight.mean()
+    return torch.cat(queries), weight / weight.mean()

@@ -1,4 +1,4 @@
-"""Questions as people write them: a triple with a `?` for what is asked."""
+"""Parses queries: a triple of labels with a `?` in place of the answer."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ EXAMPLES = "HEAD RELATION ?, ? RELATION TAIL, HEAD ? TAIL, or HEAD r1/r2 ?"
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, and of what.
+    """A query for a head, a relation or a tail.
 
     Attributes:
-        asked: the place of the `?`.
-        head, tail: entity ids; -1 where asked.
-        path: relation ids from head to tail, inverses included; none where a relation is asked.
+        asked: the position of the `?`.
+        head, tail: entity ids; -1 at the `?`.
+        path: relation ids from head to tail, inverses included; empty if the relation is asked.
     """
 
     asked: Literal["head", "relation", "tail"]
@@ -31,21 +31,23 @@ class Question:
     tail: int
 
     def walked(self, num_relations: int) -> tuple[int, tuple[int, ...]]:
-        """The entity that is given, and the relations that lead from it to the answers."""
+        """The given entity, and the relation ids of the path from it to the answers."""
         if self.asked == "tail":
             return self.head, self.path
         return self.tail, tuple((r + num_relations) % (2 * num_relations) for r in self.path[::-1])
 
 
 def parse_question(parts: Sequence[str], labels: LabelIndex) -> Question:
-    """The question of three texts: labels, of which one is `?`, the relation may be a path.
+    """Parse three texts: labels, and one `?`. The relation may be a path.
 
     Raises:
-        DataError: for another number of texts or of `?`, or a label that is not known.
+        DataError: unless there are three texts with one `?`; for an unknown label.
     """
     if len(parts) != 3 or list(parts).count(ASKED) != 1:
         shown = " ".join(map(quoted, parts))
-        raise DataError(f"{shown} asks for no one thing. Remedy: {EXAMPLES}; quote the '?'.")
+        raise DataError(
+            f"{shown} is not a query with one '?'. Remedy: write {EXAMPLES}, and quote the '?'."
+        )
     head, relation, tail = parts
     if relation == ASKED:
         return Question("relation", labels.entity(head), (), labels.entity(tail))
@@ -58,13 +60,13 @@ def parse_question(parts: Sequence[str], labels: LabelIndex) -> Question:
 def parse_questions(
     lines: Iterable[str], place: str, labels: LabelIndex
 ) -> tuple[list[list[str]], list[Question]]:
-    """The questions of lines, three texts each with a tab between them; blank lines are skipped.
+    """Parse lines of three texts, separated by tabs; blank lines are skipped.
 
     Returns:
-        The texts, and what they ask.
+        The texts and the parsed queries.
 
     Raises:
-        DataError: as `parse_question`, naming the place and the line.
+        DataError: as `parse_question`, naming the place and the line; for no query.
     """
     texts, questions = [], []
     for number, line in enumerate(lines, 1):
@@ -77,15 +79,15 @@ def parse_questions(
             raise DataError(f"{place}, line {number}: {error}") from None
         texts.append(cells)
     if not questions:
-        raise fault(place, "no questions", f"a line each, with tabs: {EXAMPLES}")
+        raise fault(place, "no queries", f"write one per line, with tabs: {EXAMPLES}")
     return texts, questions
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """The lines of a file in UTF-8, or of standard input for `-`.
+    """The lines of a UTF-8 file, or of the standard input for `-`.
 
     Raises:
-        DataError: when it cannot be read, or is not UTF-8.
+        DataError: if it cannot be read or is not UTF-8.
     """
     try:
         data = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()

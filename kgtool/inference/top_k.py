@@ -1,4 +1,4 @@
-"""The best answers to queries `(h, r, ?)`, and what a model says of each."""
+"""The top-k answers to queries `(h, r, ?)`, and their features for calibration."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from kgtool.evaluation.candidates import Types
 from kgtool.evaluation.likelihood import finite_scores, tail_likelihood
 from kgtool.evaluation.ranking import ScoresTails, whole_rows
 
-# Of an answer, see `features`; the first of them are of the question as it was asked.
-FEATURES, ASKED_FEATURES = 7, 4
+# Number of features of an answer, see `features`; the first ones are of the query itself.
+FEATURES, FORWARD_FEATURES = 7, 4
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Answers of queries, by query, best first.
+    """Answers to queries, ordered by query, best first.
 
     Attributes:
         query: `(m,)` int64, ascending, the row of each answer's query.
         tail: `(m,)` int64 entities.
-        known: `(m,)` bool, whether it is a known fact.
-        said: `(m, 3)` float64: the score, `log P(t | h, r)` among all entities, and among those
-            that are no known answers.
+        known: `(m,)` bool, whether the answer is a known fact.
+        scores: `(m, 3)` float64: the score, `log P(t | h, r)` among all entities, and among the
+            entities that are not known answers.
     """
 
     query: Tensor
     tail: Tensor
     known: Tensor
-    said: Tensor
+    scores: Tensor
 
     @property
     def score(self) -> Tensor:
         """`(m,)` float64."""
-        return self.said[:, 0]
+        return self.scores[:, 0]
 
     def triples(self, hr: Tensor) -> Tensor:
-        """`(m, 3)` int64, of the queries `(q, 2)` that were asked."""
+        """`(m, 3)` int64 triples of the answers, given the queries `(q, 2)`."""
         return torch.cat([hr[self.query], self.tail.unsqueeze(1)], dim=1)
 
 
@@ -54,43 +54,43 @@ def best_answers(
     new: bool = True,
     types: Types | None = None,
 ) -> Answers:
-    """The answers of highest score.
+    """The answers with the highest scores.
 
     Args:
-        model: gives the scores.
+        model: scores tails.
         hr: `(q, 2)` int64 queries, relations inverses included.
-        known: the facts, inverses included.
+        known: the known facts, inverses included.
         num_entities: number of entities.
-        top: most answers of a query.
-        new: leave known answers out.
-        types: leave out entities that it does not allow, known answers excepted.
+        top: the most answers per query.
+        new: leave out known answers.
+        types: leave out entities of other types, except known answers.
 
     Raises:
-        ScoreError: when a score is NaN or infinite, naming the query.
+        ScoreError: if a score is NaN or infinite, naming the query.
     """
-    found = [_no_answers()]
-    # A head is one pass of a model that makes passes.
+    parts = [_no_answers()]
+    # Sorted by head: an all-paths model makes one pass per head.
     for chunk in torch.argsort(hr[:, 0], stable=True).split(whole_rows(num_entities)):
-        asked = hr[chunk]
-        scores, norm = finite_scores(model, asked)
-        position, slot = known.expand(known.rows(asked))
+        queries = hr[chunk]
+        scores, norm = finite_scores(model, queries)
+        position, slot = known.expand(known.rows(queries))
         fact = torch.zeros_like(scores, dtype=torch.bool)
         fact[position, known.tails[slot]] = True
         unknown = scores.masked_fill(fact, -torch.inf)
         norm_new = unknown.float().logsumexp(1).double()
         ranked = unknown if new else scores
         if types is not None:
-            ranked = ranked.masked_fill(~(types.of_relations(asked[:, 1]) | fact), -torch.inf)
+            ranked = ranked.masked_fill(~(types.of_relations(queries[:, 1]) | fact), -torch.inf)
         value, tail = ranked.topk(min(top, num_entities), dim=1)
         row, place = torch.nonzero(value > -torch.inf, as_tuple=True)
         tail, score = tail[row, place], value[row, place].double()
-        # Where all that is left are known answers, nothing shares the chances of new ones.
+        # If all entities are known answers, the probability among new ones is undefined.
         among_new = torch.nan_to_num(score - norm_new[row], posinf=0.0)
-        said = torch.stack([score, score - norm[row], among_new], dim=1)
-        found.append((chunk[row], tail, fact[row, tail], said))
-    query, tail, is_known, said = (torch.cat(parts) for parts in zip(*found, strict=True))
+        scores_of = torch.stack([score, score - norm[row], among_new], dim=1)
+        parts.append((chunk[row], tail, fact[row, tail], scores_of))
+    query, tail, is_known, all_scores = (torch.cat(column) for column in zip(*parts, strict=True))
     order = torch.argsort(query, stable=True)
-    return Answers(query[order], tail[order], is_known[order], said[order])
+    return Answers(query[order], tail[order], is_known[order], all_scores[order])
 
 
 def _no_answers() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -98,39 +98,39 @@ def _no_answers() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return none, none, none.bool(), torch.empty(0, 3, dtype=torch.double)
 
 
-def asked_features(triples: Tensor, said: Tensor, known: AnswerIndex) -> Tensor:
-    """`(m, ASKED_FEATURES)` float64: `said`, and how many answers are known, `log(1 + n)`.
+def forward_features(triples: Tensor, scores: Tensor, known: AnswerIndex) -> Tensor:
+    """`(m, FORWARD_FEATURES)` float64: `scores`, and `log(1 + number of known answers)`.
 
     Args:
         triples: `(m, 3)` int64, relations inverses included.
-        said: `(m, 3)`, see `Answers`.
-        known: the facts, inverses included.
+        scores: `(m, 3)`, see `Answers`.
+        known: the known facts, inverses included.
     """
-    return torch.cat([said, _known_answers(triples, known)], dim=1)
+    return torch.cat([scores, _known_answers(triples, known)], dim=1)
 
 
 def features(
     model: ScoresTails,
     triples: Tensor,
-    said: Tensor,
+    scores: Tensor,
     known: AnswerIndex,
     num_entities: int,
     num_relations: int,
 ) -> Tensor:
-    """`(m, FEATURES)` float64: what speaks for answers, for `kgtool.inference.probability`.
+    """`(m, FEATURES)` float64: the features of answers for `kgtool.inference.probability`.
 
-    That is `asked_features`, then of the same triple asked the other way round its score, its
-    likelihood, and how many answers are known.
+    These are `forward_features`, then for the inverse query of the same triple its score, its
+    log-likelihood, and the number of known answers.
 
     Args:
-        model: gives the scores.
-        triples, said, known: as of `asked_features`.
+        model: scores tails.
+        triples, scores, known: as for `forward_features`.
         num_entities, num_relations: inverses not counted.
     """
     back = invert(triples, num_relations)
     return torch.cat(
         [
-            asked_features(triples, said, known),
+            forward_features(triples, scores, known),
             tail_likelihood(model, back, num_entities),
             _known_answers(back, known),
         ],

@@ -1,4 +1,4 @@
-"""Where a walk goes on, and the likeliest relation paths from a head, or from a head to a tail."""
+"""The likeliest next steps of a walk, and the likeliest relation paths from a head to a tail."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch import Tensor
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.walk_gru import WalkReader
 
-# Beginnings of paths that each step of the search keeps.
+# Path prefixes that each step of the search keeps.
 BEAM = 256
-# Relations whose entities are scored at a time.
+# Relations per batch of scored entities.
 RELATIONS = 16
 
 
 @dataclass(frozen=True)
 class NextStep:
-    """A step that a walk may take next.
+    """A possible next step of a walk.
 
     Attributes:
-        relation, entity: ids, the relation an inverse where an edge is walked backwards.
+        relation, entity: ids; the relation is an inverse if an edge is walked backwards.
         probability: P(r, e | walk).
         of_relation: P(r | walk).
-        known: whether it walks an edge of the graph.
+        known: whether the step is an edge of the graph.
     """
 
     relation: int
@@ -45,32 +45,32 @@ def next_steps(
 
     Args:
         reader: of a decoder in evaluation mode.
-        graph: whose edges are known.
+        graph: the known edges.
         entities: `e_0` to `e_k`.
-        relations: `r_1` to `r_k`, one less.
-        top: most steps to give.
+        relations: `r_1` to `r_k`.
+        top: the most steps.
     """
     state = reader.begin(torch.tensor(entities[:1]))
     for relation, entity in zip(relations, entities[1:], strict=True):
         state = reader.take(state, torch.tensor([relation]))
         state = reader.arrive(state, torch.tensor([entity]))
     of_relation = reader.next_relation(state)[0].exp()
-    found: list[tuple[float, int, int]] = []
+    best: list[tuple[float, int, int]] = []
     for some in of_relation.argsort(descending=True, stable=True).split(RELATIONS):
-        # No step is likelier than its relation.
-        if len(found) == top and found[-1][0] >= float(of_relation[some[0]]):
+        # A step cannot be likelier than its relation.
+        if len(best) == top and best[-1][0] >= float(of_relation[some[0]]):
             break
         after = reader.take(state.expand(len(some), -1), some)
         both = of_relation[some].unsqueeze(1) * reader.next_entity(after).exp()  # (some, N)
         value, place = both.flatten().topk(min(top, both.numel()))
         step = (some[place // both.shape[1]].tolist(), (place % both.shape[1]).tolist())
-        found += zip(value.tolist(), *step, strict=True)
-        found = sorted(found, key=lambda each: -each[0])[:top]
+        best += zip(value.tolist(), *step, strict=True)
+        best = sorted(best, key=lambda each: -each[0])[:top]
     out = graph.head == entities[-1]
     edges = set(zip(graph.relation[out].tolist(), graph.tail[out].tolist(), strict=True))
     return [
         NextStep(r, e, probability, float(of_relation[r]), (r, e) in edges)
-        for probability, r, e in found
+        for probability, r, e in best
     ]
 
 
@@ -79,11 +79,11 @@ class Route:
     """A relation path from a head.
 
     Attributes:
-        relations: ids, inverses where edges are walked backwards.
-        probability: that a walk from the head, to the tail if one is given, takes these relations
-            and then ends.
-        ends: entities that the path leads to in the graph.
-        arrives: whether the tail is one of them; None without a tail.
+        relations: relation ids; an inverse if an edge is walked backwards.
+        probability: the probability that a walk from the head (to the tail, if given) takes these
+            relations and then ends.
+        ends: number of entities that the path reaches in the graph.
+        arrives: whether the path reaches the tail; None without a tail.
     """
 
     relations: tuple[int, ...]
@@ -99,37 +99,37 @@ def likeliest_routes(
 ) -> list[Route]:  # fmt: skip
     """The likeliest relation paths of 1 to `max_length` steps from a head, likeliest first.
 
-    With the formulas of `kgtool.models.walk_gru`, the probabilities of all paths of any length sum
-    to 1. A beginning is at least as likely as what it begins; so the search drops those less likely
-    than `top` found paths, and is exact as long as no step keeps more than `beam`.
+    By the formulas of `kgtool.models.walk_gru`, the probabilities of all paths of any length sum to
+    1. A prefix is at least as likely as any path that it begins. So the search drops prefixes that
+    are less likely than the `top` best paths, and it is exact unless the beam is full.
 
     Args:
         reader: of a decoder in evaluation mode.
-        graph: what paths are walked on.
-        head: where they begin.
-        tail: where they are bound for; None for anywhere.
-        max_length: relations in the longest.
-        top: most paths to give.
-        beam: beginnings that each step keeps.
+        graph: the graph of the paths.
+        head: the first entity.
+        tail: the target entity; None for any.
+        max_length: the most relations in a path.
+        top: the most paths.
+        beam: the prefixes that each step keeps.
     """
     state = reader.begin(torch.tensor([head]))  # (b, d)
     log = torch.zeros(1)
     paths: list[tuple[int, ...]] = [()]
-    found: list[tuple[float, tuple[int, ...]]] = []
+    best: list[tuple[float, tuple[int, ...]]] = []
     goal = None if tail is None else torch.tensor([tail])
     for step in range(max_length + 1):
         bound = None if goal is None else goal.expand(len(paths))
         begins = torch.full((len(paths),), step == 0)
         logs = log.unsqueeze(1) + reader.next_or_end(state, begins, bound)  # (b, R + 1)
         if step:
-            found += zip(logs[:, -1].tolist(), paths, strict=True)
-            found = sorted(found, key=lambda path: -path[0])[:top]
+            best += zip(logs[:, -1].tolist(), paths, strict=True)
+            best = sorted(best, key=lambda path: -path[0])[:top]
         if step == max_length:
             break
         on = logs[:, :-1]
         log, place = on.flatten().topk(min(beam, on.numel()))
-        if len(found) == top:
-            enough = log >= found[-1][0]
+        if len(best) == top:
+            enough = log >= best[-1][0]
             log, place = log[enough], place[enough]
         if not len(place):
             break
@@ -138,7 +138,7 @@ def likeliest_routes(
         steps = zip(begun.tolist(), relation.tolist(), strict=True)
         paths = [(*paths[i], r) for i, r in steps]
     routes = []
-    for value, relations in found:
+    for value, relations in best:
         ends = walk_ends(graph, head, relations)
         arrives = None if tail is None else bool(ends[tail])
         probability = math.exp(value)
@@ -147,7 +147,7 @@ def likeliest_routes(
 
 
 def walk_ends(graph: KnowledgeGraph, head: int, relations: Sequence[int]) -> Tensor:
-    """`(num_entities,)` bool: where a relation path leads from a head."""
+    """`(num_entities,)` bool: the entities that a relation path reaches from a head."""
     reached = torch.zeros(graph.num_entities, dtype=torch.bool)
     reached[head] = True
     for relation in relations:

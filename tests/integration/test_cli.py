@@ -488,7 +488,7 @@ def test_runs_side_by_side(kgtool, run_copy, tmp_path):
     assert (result.code, result.err) == (0, "")
     told = " ".join(result.out.split())
     every = "MRR, MR, AMRI, Hits@1, Hits@4"
-    assert f"other beside run: no difference that this test set shows: {every}." in told
+    assert f"other beside run: no significant difference: {every}." in told
     assert re.search(r"best beside run: better: MRR, MR.*Hits@1", told)
     assert "Of 3 groups 0 gain, 0 lose" in told
     assert max(map(len, result.out.splitlines())) <= 80
@@ -566,7 +566,9 @@ def test_fewer_candidates_are_named_wherever_they_stand(kgtool, run_copy, tmp_pa
         kgtool("compare", *run_copy.glob("ranks.*.test.tsv")), 2, "other protocols", "candidates"
     )
     for wrong in ("sampled", "sampled:0", "sampled:x", "type", "types:"):
-        words = f"no candidates {wrong!r}. Remedy: all, types, types:FILE, or sampled:NUMBER"
+        words = (
+            f"unknown candidates {wrong!r}. Remedy: use all, types, types:FILE, or sampled:NUMBER"
+        )
         refused(kgtool("evaluate", run_copy, "--candidates", wrong), 2, words)
     data, out = Run.open(run_copy).config.data, tmp_path / "trivial"
     result = kgtool("evaluate", "--data", data, "--candidates", "types", "--out", out)

@@ -247,7 +247,7 @@ def test_standard_input(run, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["e000", "r000", "e001"], ["asks for no one thing"]),
+        (["e000", "r000", "e001"], ["is not a query with one '?'"]),
         (["e000", "r0", "?"], ["unknown relation 'r0'", "did you mean 'r00"]),
         (["e0000", "r000", "?"], ["unknown entity 'e0000'", "Remedy"]),
         ([], ["ask one question"]),

@@ -1,1 +1,1 @@
-"""Analysis of ranks: breakdowns, significance, tables, result files."""
+"""Analysis of ranks: breakdowns, significance tests, rank tables, result files."""

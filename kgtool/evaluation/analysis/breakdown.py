@@ -1,16 +1,16 @@
-"""Where a model is right and where wrong: metrics by groups of queries, in one tidy table.
+"""Breakdown: metrics by groups of queries, in one tidy table.
 
 A row is one metric of one group, side and tie policy:
 
-by          what the queries are grouped by: all, relation, category, degree, distance, entities
+by          the grouping: all, relation, category, degree, distance, entities
 group       the group's name
 side        both, head, tail
-filter      filtered; of all queries also raw
+filter      filtered; for `all` also raw
 ties        realistic, optimistic, pessimistic
 metric      mrr, mr, gmr, amr, amri, hits@k
 value       its value
-low, high   the ends of its 95 % bootstrap interval, over triples; of realistic ties only
-queries     how many the group has on that side
+low, high   the ends of its 95 % bootstrap interval over triples; for realistic ties only
+queries     number of queries of the group on that side
 """
 
 from __future__ import annotations
@@ -38,24 +38,25 @@ from kgtool.ops import distance
 COLUMNS = (
     "by", "group", "side", "filter", "ties", "metric", "value", "low", "high", "queries",
 )  # fmt: skip
-# A relation has many heads a tail, or tails a head, from this mean on (Bordes et al. 2013).
+# From this mean number on, a relation has "many" heads per tail or tails per head (Bordes et al.
+# 2013).
 MANY = 1.5
 CATEGORIES = ("1-1", "1-N", "N-1", "N-N", "unseen")
-DEGREES = (0, 1, 3, 10, 30, 100, 300, 1000)  # the greatest of each bucket but the last
-DISTANCES = 5  # the greatest told apart
+DEGREES = (0, 1, 3, 10, 30, 100, 300, 1000)  # the upper end of each bucket except the last
+DISTANCES = 5  # the greatest distance with its own group
 ENTITIES = ("seen", "answer unseen", "question unseen", "both unseen")
 
 
 @dataclass(frozen=True, eq=False)
 class RankedQueries:
-    """Ranks of queries, whoever made them.
+    """Ranks of queries, from this tool or another.
 
     Attributes:
-        triple: `(q,)` int64, which triple a query asks for; drawn together by the bootstrap.
-        head_side: `(q,)` bool, whether it asks for the head.
+        triple: `(q,)` int64, the triple of each query; the bootstrap draws its queries together.
+        head_side: `(q,)` bool, whether the query asks for the head.
         ranks: tie policy → `(q,)` float64, filtered.
-        raw: tie policy → `(q,)` float64; empty where they are not known.
-        candidates, raw_candidates: `(q,)`, entities ranked; NaN where it is not known.
+        raw: tie policy → `(q,)` float64; empty if unknown.
+        candidates, raw_candidates: `(q,)`, number of entities ranked; NaN if unknown.
     """
 
     triple: Tensor
@@ -81,17 +82,18 @@ def ranked_queries(found: Evaluation) -> RankedQueries:
 
 
 def groupings(dataset: KGDataset, queries: Tensor) -> dict[str, Grouping]:
-    """What the train triples say of queries.
+    """Groupings of queries by properties of the train triples.
 
     - `relation`: its label.
-    - `category`: 1-1, 1-N, N-1 or N-N: more than 1.5 heads a tail, or tails a head, in train.
-    - `degree`: train triples of the answer.
-    - `distance`: edges between head and tail in the train graph, walked either way. A triple of
-      train is an edge itself.
-    - `entities`: whether the asked entity and the answer occur in train.
+    - `category`: 1-1, 1-N, N-1 or N-N; N means at least 1.5 heads per tail, or tails per head, in
+      train.
+    - `degree`: number of train triples of the answer.
+    - `distance`: shortest distance between head and tail in the undirected train graph; 1 for a
+      train triple itself.
+    - `entities`: whether the query's entity and the answer occur in train.
 
     Args:
-        dataset: gives the train triples.
+        dataset: the data; only train is used.
         queries: `(q, 3)` int64 `(h, r, t)`, head queries as the inverses of their triples.
     """
     head, relation, tail = queries.unbind(1)
@@ -108,7 +110,7 @@ def groupings(dataset: KGDataset, queries: Tensor) -> dict[str, Grouping]:
 
 
 def categories(dataset: KGDataset) -> Tensor:
-    """`(num_relations,)` int64: the place in `CATEGORIES` of each relation, counted on train."""
+    """`(num_relations,)` int64: the index in `CATEGORIES` of each relation, counted on train."""
     head, relation, tail = dataset.train.unbind(1)
     n = dataset.num_entities
     heads, tails, triples = (
@@ -132,12 +134,12 @@ def degree_names() -> tuple[str, ...]:
 
 
 def distance_names() -> tuple[str, ...]:
-    """The groups of `distance`: 0, 1, …, none where no path leads."""
+    """The groups of `distance`: 0, 1, …; "none" without a path."""
     return (*map(str, range(DISTANCES + 1)), f"more than {DISTANCES}", "none")
 
 
 def _distances(dataset: KGDataset, queries: Tensor) -> Grouping:
-    # Both ways of walking are one: so are a triple and its inverse.
+    # The graph is undirected: a triple and its inverse have the same distance.
     n = dataset.num_entities
     low, high = queries[:, [0, 2]].sort(dim=1)[0].unbind(1)
     pair, row = torch.unique(low * n + high, return_inverse=True)
@@ -150,10 +152,10 @@ def _distances(dataset: KGDataset, queries: Tensor) -> Grouping:
 def breakdown(
     queries: RankedQueries, groups: Mapping[str, Grouping], hits: Sequence[int] = HITS
 ) -> pd.DataFrame:
-    """The tidy table: all queries first, then each grouping's groups in order, empty ones left out.
+    """The tidy table: all queries first, then the non-empty groups of each grouping, in order.
 
     Args:
-        queries: with their ranks.
+        queries: queries with their ranks.
         groups: name → grouping of the same queries.
         hits: the k of Hits@k.
     """
@@ -182,7 +184,7 @@ def _tables(
         policy: by_side(addends(rank, candidates, hits), queries.head_side)
         for policy, rank in ranks.items()
     }
-    # One policy's, which is enough to see how sure the numbers are.
+    # For one tie policy only: its intervals show the uncertainty well enough.
     drawn = resampled_sums(rows[POLICIES[0]], queries.triple, [*used.values()])
     tables = []
     for (by, grouping), resampled in zip(used.items(), drawn, strict=True):
@@ -212,13 +214,13 @@ def _tables(
 
 
 def in_use(grouping: Grouping) -> Grouping:
-    """The same groups of queries, those without any left out."""
+    """The grouping without its empty groups."""
     names, group = torch.unique(grouping.of, return_inverse=True)
     return Grouping(tuple(grouping.names[i] for i in names.tolist()), group)
 
 
 def by_side(rows: Tensor, head_side: Tensor) -> Tensor:
-    """`(q, 2 · width)`: rows `(q, width)`, those of head queries in the second half."""
+    """`(q, 2 · width)`: rows `(q, width)` in the first half for tail, in the second for head."""
     on_head = head_side.to(rows.dtype).unsqueeze(1)
     return torch.cat([rows * (1 - on_head), rows * on_head], dim=1)
 

@@ -1,16 +1,16 @@
-"""Ranks as a table, one row a query, so that anybody can count again.
+"""Ranks as a table with one row per query; all metrics can be recomputed from it.
 
 head, relation, tail          labels of the triple
-side                          which of them was asked for: head or tail
+side                          the side that the query asks for: head or tail
 rank                          filtered, realistic: the mean of the next two
-optimistic, pessimistic       filtered, before and behind the candidates level with the answer
-candidates                    entities ranked, the answer included
+optimistic, pessimistic       filtered, before and after the candidates tied with the answer
+candidates                    number of entities ranked, including the answer
 raw, raw_optimistic, raw_pessimistic, raw_candidates    the same, unfiltered
-score                         the answer's
-relation, category, degree, … what the breakdown groups queries by
+score                         score of the answer
+relation, category, degree, … groups of the breakdown
 
-Of another tool's table, head, relation, tail, side and rank are enough; every column that is none
-of these is taken for groups.
+A table of another tool needs only head, relation, tail, side and rank. Every further column is read
+as a grouping.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from kgtool.storage.tables import load_table
 TRIPLE = ("head", "relation", "tail")
 FILTERED = {"realistic": "rank", "optimistic": "optimistic", "pessimistic": "pessimistic"}
 RAW = {"realistic": "raw", "optimistic": "raw_optimistic", "pessimistic": "raw_pessimistic"}
-OTHERS = ("side", "candidates", "raw_candidates", "score")
-KNOWN = {*TRIPLE, *FILTERED.values(), *RAW.values(), *OTHERS}
-# The order in which groups are shown; those of other columns are sorted.
+FURTHER = ("side", "candidates", "raw_candidates", "score")
+KNOWN = {*TRIPLE, *FILTERED.values(), *RAW.values(), *FURTHER}
+# The display order of groups; the groups of other columns are sorted.
 ORDER = {
     "category": CATEGORIES,
     "degree": degree_names(),
@@ -85,28 +85,30 @@ def _named(names: tuple[str, ...], ids: Tensor) -> np.ndarray:
 
 
 def read_ranks(path: str | Path) -> tuple[RankedQueries, dict[str, Grouping]]:
-    """Ranks and groups of a table, ours or another tool's.
+    """Ranks and groups from a table of this or another tool.
 
     Raises:
-        DataError: when a column is missing or a cell does not fit, naming file, line and remedy.
+        DataError: for a missing column or an invalid cell, naming file, line and remedy.
     """
     return _read(path)[:2]
 
 
 def read_matched(paths: Sequence[str | Path]) -> tuple[list[RankedQueries], dict[str, Grouping]]:
-    """Ranks that several files hold of the same queries, in the order of the first file's.
+    """Ranks of the same queries from several files, in the order of the first file.
 
-    A column of groups is taken from the first file that has it.
+    A grouping comes from the first file that has its column.
 
     Raises:
-        DataError: when a file holds no ranks, holds a query twice, holds other queries than the
-            first, or ranks one among another number of candidates: by another protocol.
+        DataError: if a file has no ranks, repeats a query, has other queries than the first file,
+            or has another number of candidates for a query, which means another protocol.
     """
     read = [_read(path) for path in paths]
     for path, (_, _, keys) in zip(paths, read, strict=True):
         again = keys.duplicated()
         if again.any():
-            raise DataError(f"{_asked(path, keys, again)} a second time. Remedy: one row a query.")
+            raise DataError(
+                f"{_query(path, keys, again)} occurs twice. Remedy: keep one row per query."
+            )
     (first, groupings, keys), *others = read
     matched = [first]
     for path, (queries, groups, own_keys) in zip(paths[1:], others, strict=True):
@@ -117,19 +119,20 @@ def read_matched(paths: Sequence[str | Path]) -> tuple[list[RankedQueries], dict
         ):
             if lacking.any():
                 raise DataError(
-                    f"{_asked(one, of_one, lacking)}, which {other} lacks. Remedy: compare ranks "
-                    "of the same queries: one data set, one split."
+                    f"{_query(one, of_one, lacking)} is missing in {other}. Remedy: compare ranks "
+                    "of the same queries, from one data set and one split."
                 )
         rows = torch.from_numpy(order)
-        here, there = queries.candidates[rows], first.candidates
-        differ = ((here - there).nan_to_num() != 0).numpy()  # NaN where a file does not tell
+        candidates, expected = queries.candidates[rows], first.candidates
+        # NaN if a file does not give the number
+        differ = ((candidates - expected).nan_to_num() != 0).numpy()
         if differ.any():
             row = int(differ.argmax())
             raise DataError(
-                f"{_asked(path, own_keys, np.arange(len(keys)) == order[row])} ranked among "
-                f"{here[row]:.0f} candidates, in {paths[0]} among {there[row]:.0f}: other "
-                "protocols cannot be compared. Remedy: rank both with the same data, filter and "
-                "candidates."
+                f"{_query(path, own_keys, np.arange(len(keys)) == order[row])} is ranked among "
+                f"{candidates[row]:.0f} candidates, but among {expected[row]:.0f} in {paths[0]}: "
+                "ranks of different protocols cannot be compared. Remedy: rank both with the same "
+                "data, filter and candidates."
             )
         ranks, raw = (
             {policy: rank[rows] for policy, rank in part.items()}
@@ -137,15 +140,15 @@ def read_matched(paths: Sequence[str | Path]) -> tuple[list[RankedQueries], dict
         )
         raw_candidates = queries.raw_candidates[rows]
         matched.append(
-            RankedQueries(first.triple, first.head_side, ranks, raw, here, raw_candidates)
+            RankedQueries(first.triple, first.head_side, ranks, raw, candidates, raw_candidates)
         )
         for name, grouping in groups.items():
             groupings.setdefault(name, Grouping(grouping.names, grouping.of[rows]))
     return matched, groupings
 
 
-def _asked(path: str | Path, keys: pd.MultiIndex, wanted: np.ndarray) -> str:
-    """Names the first query where `wanted` holds, by its file and line."""
+def _query(path: str | Path, keys: pd.MultiIndex, wanted: np.ndarray) -> str:
+    """The first query where `wanted` is true, with its file and line."""
     row = int(wanted.argmax())
     head, relation, tail, side = keys[row]
     return f"{path}, line {row + 2}: the {side} of ({head}, {relation}, {tail})"
@@ -161,20 +164,24 @@ def _read(path: str | Path) -> tuple[RankedQueries, dict[str, Grouping], pd.Mult
     if missing:
         raise DataError(
             f"{path}: no column {', '.join(missing)}. Remedy: name the columns in the first row: "
-            "head, relation, tail, side and rank at least, and raw beside other raw ranks."
+            "head, relation, tail, side and rank; also raw if the file has other raw ranks."
         )
     if frame.empty:
-        raise DataError(f"{path}: no ranks. Remedy: a row a query below the header.")
+        raise DataError(f"{path}: no ranks. Remedy: write one row per query below the header.")
     for column in TRIPLE:
-        _refuse(path, frame[column].isna().to_numpy(), frame[column], f"is no {column}", "a label")
+        missing_label = frame[column].isna().to_numpy()
+        _refuse(path, missing_label, frame[column], f"is not a {column}", "give a label")
     by = ["relation", *(name for name in frame if name not in KNOWN)]
     try:
         groups = {name: _grouping(frame[name], ORDER.get(name, ())) for name in by}
         keys = frame[[*TRIPLE, "side"]].astype(str)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: a label is no text ({error}). Remedy: UTF-8.") from error
+        raise DataError(
+            f"{path}: a label is not text ({error}). Remedy: write labels in UTF-8."
+        ) from error
     side = keys["side"].to_numpy()
-    _refuse(path, ~np.isin(side, ("head", "tail")), frame["side"], "is no side", "head or tail")
+    wrong_side = ~np.isin(side, ("head", "tail"))
+    _refuse(path, wrong_side, frame["side"], "is not a side", "give head or tail")
     candidates = _numbers(path, frame, "candidates", 1)
     ranks = {
         policy: _numbers(path, frame, column, 1)
@@ -185,7 +192,7 @@ def _read(path: str | Path) -> tuple[RankedQueries, dict[str, Grouping], pd.Mult
         column = FILTERED[policy]
         _refuse(
             path, (rank > candidates).numpy(), frame[column],
-            f"is a {column} beyond its candidates", "count the answer among the candidates",
+            f"is a {column} above the number of candidates", "count the answer as a candidate",
         )  # fmt: skip
     raw = {
         policy: _numbers(path, frame, column, 1)
@@ -201,23 +208,26 @@ def _read(path: str | Path) -> tuple[RankedQueries, dict[str, Grouping], pd.Mult
 
 
 def _numbers(path: str | Path, frame: pd.DataFrame, column: str, least: float) -> Tensor:
-    """`(q,)` float64; NaN where there is no such column."""
+    """`(q,)` float64; NaN for a missing column."""
     if column not in frame:
         return torch.full((len(frame),), torch.nan, dtype=torch.double)
     values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64, copy=True)
     fits = np.isfinite(values) & (values >= least)
-    _refuse(path, ~fits, frame[column], f"is no {column}", f"a number of {least:g} or more")
+    remedy = f"give a number of at least {least:g}"
+    _refuse(path, ~fits, frame[column], f"is not a valid {column}", remedy)
     return torch.from_numpy(values)
 
 
-def _refuse(path: str | Path, wrong: np.ndarray, cells: pd.Series, what: str, want: str) -> None:
+def _refuse(
+    path: str | Path, wrong: np.ndarray, cells: pd.Series, problem: str, remedy: str
+) -> None:
     if wrong.any():
         row = int(wrong.argmax())
-        raise DataError(f"{path}, line {row + 2}: {cells.iloc[row]!r} {what}. Remedy: {want}.")
+        raise DataError(f"{path}, line {row + 2}: {cells.iloc[row]!r} {problem}. Remedy: {remedy}.")
 
 
 def _grouping(labels: pd.Series, order: tuple[str, ...]) -> Grouping:
-    """The groups of labels as text; those that are missing are a group of that name."""
+    """The grouping by label; missing labels form the group "missing"."""
     text = labels.astype(str).fillna("missing")
     used = set(text.unique())
     names = tuple(order) if used <= set(order) else tuple(sorted(used))

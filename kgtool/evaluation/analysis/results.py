@@ -1,4 +1,4 @@
-"""What an evaluation leaves: the metrics, the breakdown and the ranks, each a file."""
+"""Results of an evaluation: the metrics, the breakdown and the ranks, each in a file."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Results:
     """An evaluation with its tables.
 
     Attributes:
-        evaluation: the ranks and the metrics of all of them.
-        dataset: what was asked.
-        about: JSON-ready: of what model and data.
-        metrics_file, breakdown_file, ranks_file: where `write` puts them.
+        evaluation: the ranks and their metrics.
+        dataset: the data.
+        about: JSON-ready description of model and data.
+        metrics_file, breakdown_file, ranks_file: the files that `write` writes.
     """
 
     evaluation: Evaluation
@@ -40,13 +40,12 @@ class Results:
 
     @property
     def mrr(self) -> float:
-        """Filtered, both sides, realistic: the number that papers print."""
+        """The filtered, realistic MRR over both sides: the number that papers report."""
         return self.evaluation.mrr
 
     @cached_property
     def groups(self) -> dict[str, Grouping]:
-        """What the breakdown groups queries by, see
-        `kgtool.evaluation.analysis.breakdown.groupings`."""
+        """The groupings of the breakdown, see `kgtool.evaluation.analysis.breakdown.groupings`."""
         return groupings(self.dataset, self.evaluation.queries)
 
     @cached_property
@@ -57,14 +56,14 @@ class Results:
 
     @cached_property
     def ranks(self) -> pd.DataFrame:
-        """A row a query, see `kgtool.evaluation.analysis.rank_table`."""
+        """A row per query, see `kgtool.evaluation.analysis.rank_table`."""
         return ranks_frame(self.evaluation, self.groups, self.dataset.vocabulary)
 
     def write(self) -> None:
         """Write the three files.
 
         Raises:
-            KGToolError: when one cannot be written.
+            KGToolError: if a file cannot be written.
         """
         save_table(self.ranks, self.ranks_file)
         save_table(self.breakdown, self.breakdown_file)
@@ -77,9 +76,9 @@ class PathResults:
 
     Attributes:
         evaluation: the ranks and their metrics.
-        composed: whether steps were answered one after the other, or the path as a whole.
-        about: JSON-ready: of what model, data and queries.
-        table_file, metrics_file: where `write` puts them.
+        composed: whether the model answered step by step, not the path as a whole.
+        about: JSON-ready description of model, data and queries.
+        table_file, metrics_file: the files that `write` writes.
     """
 
     evaluation: PathEvaluation
@@ -90,14 +89,14 @@ class PathResults:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a metric, part and length, see `kgtool.evaluation.tasks.path_evaluator`."""
+        """A row per metric, part and length, see `kgtool.evaluation.tasks.path_evaluator`."""
         return self.evaluation.table
 
     def write(self) -> None:
         """Write the two files.
 
         Raises:
-            KGToolError: when one cannot be written.
+            KGToolError: if a file cannot be written.
         """
         save_table(self.table, self.table_file)
         how = "steps composed" if self.composed else "path read"

@@ -1,17 +1,17 @@
-"""Whether one run ranks better than another, or the test set was kind: the paired bootstrap.
+"""Significance of the difference between runs, by the paired bootstrap.
 
-Runs that answered the same queries are resampled together, triple by triple, so that what makes a
-triple hard for all of them cancels (Efron & Tibshirani 1993; for rankings Sakai 2006). A row is
-one metric of one run, group and side; ranks are filtered, ties realistic:
+All runs answer the same queries, and the bootstrap resamples the same triples for all of them. So
+the difficulty of a triple cancels in the differences (Efron & Tibshirani 1993; for rankings Sakai
+2006). A row is one metric of one run, group and side; ranks are filtered, ties realistic:
 
 by, group, side, metric   as in the breakdown
-run                       its name
+run                       name of the run
 value, low, high          the metric and its 95 % bootstrap interval
-difference                to the first run, whose own row has none
+difference                to the first run; empty for the first run itself
 difference_low, difference_high    its 95 % bootstrap interval
-p                         two-sided: how likely so large a difference is by chance
-verdict                   better, worse, or no difference that this test set shows
-queries                   how many the group has on that side
+p                         two-sided p-value of the difference
+verdict                   better, worse, or no significant difference
+queries                   number of queries of the group on that side
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from kgtool.evaluation.metrics import (
     resampled_sums,
 )
 
-BETTER, WORSE, NOISE = "better", "worse", "no difference that this test set shows"
+BETTER, WORSE, NOISE = "better", "worse", "no significant difference"
 NUMBERS = ("value", "low", "high", "difference", "difference_low", "difference_high", "p")
 COLUMNS = ("by", "group", "side", "metric", "run", *NUMBERS, "verdict", "queries")
-# The column of `addends` that a metric is made of, but for Hits@k.
+# The column of `addends` for each metric except Hits@k.
 ADDEND = {"mrr": 1, "gmr": 2, "mr": 3, "amr": 3, "amri": 3}
-TINY = 1e-12  # what rounding leaves of a sum that is zero
+TINY = 1e-12  # bound for the rounding error of a zero sum
 LESS_IS_BETTER = ("mr", "gmr", "amr")
 
 
@@ -52,36 +52,36 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Each run's metrics beside the first run's: all queries, then each grouping's groups.
+    """Compare the metrics of each run with the first run: for all queries, then for each group.
 
     Args:
-        runs: name → its ranks; the same queries in the same order, as `read_matched` gives them.
+        runs: name → ranks of the same queries in the same order, as from `read_matched`.
         groups: name → grouping of those queries.
         hits: the k of Hits@k.
-        resamples: of the bootstrap.
-        seed: of its draws.
+        resamples: number of bootstrap resamples.
+        seed: of the resamples.
 
     Returns:
-        The table of this module's head, runs in the order they came.
+        The table of the module docstring, with runs in the given order.
 
     Raises:
-        ValueError: for fewer than two runs, or runs of different queries.
+        ValueError: for fewer than two runs, or for runs with different queries.
     """
     all_queries = [*runs.values()]
     if len(runs) < 2:
-        raise ValueError("nothing to compare: fewer than two runs")
+        raise ValueError("a comparison needs at least two runs")
     queries = all_queries[0]
     for other in all_queries[1:]:
         if not (
             torch.equal(other.triple, queries.triple)
             and torch.equal(other.head_side, queries.head_side)
         ):
-            raise ValueError("the runs answered different queries")
+            raise ValueError("the runs have different queries")
     rows = [
         by_side(addends(run.ranks["realistic"], run.candidates, hits), run.head_side)
         for run in all_queries
     ]
-    # Differences are what is summed, so that where there is none there is none in any resample.
+    # The differences are summed: equal runs then have a difference of exactly 0 in all resamples.
     values = torch.cat([rows[0], *(row - rows[0] for row in rows[1:])], dim=1)
     everything = Grouping(("all",), torch.zeros_like(queries.triple))
     used = {by: in_use(grouping) for by, grouping in ({"all": everything} | dict(groups)).items()}
@@ -94,19 +94,19 @@ def compare(
 
 
 def p_value(differences: Tensor, differing: Tensor) -> Tensor:
-    """How likely chance alone makes a difference as large: two-sided, of a paired bootstrap.
+    """The two-sided p-value of a difference, by the paired bootstrap.
 
-    Twice the share of resamples on the rarer side of zero, counted as if one more lay there
-    (Davison & Hinkley 1997, chapter 4). The bootstrap of a few triples is too sure of itself, so
-    that p is never below what the sign test gives where all that differ agree, `2 / 2^n`: it takes
-    six to show anything.
+    It is twice the share of resamples on the rarer side of zero, with one resample added there
+    (Davison & Hinkley 1997, chapter 4). The bootstrap is overconfident for few triples. So p is at
+    least `2 / 2^n`, the p-value of the sign test if all n differing triples have the same sign: a
+    significant difference needs at least six of them.
 
     Args:
-        differences: `(..., b)`, one a resample; NaN where it drew nothing.
-        differing: `(...)`, how many triples differ.
+        differences: `(..., b)`, one per resample; NaN if the resample is empty.
+        differing: `(...)`, number of triples that differ.
 
     Returns:
-        `(...)` float64; 1 where nothing differs, NaN where the difference is not known.
+        `(...)` float64; 1 if no triple differs, NaN if all differences are NaN.
     """
     below, above = ((side).sum(-1) for side in (differences <= 0, differences >= 0))
     drawn = (~differences.isnan()).sum(-1)
@@ -127,12 +127,13 @@ def _table(
     """The rows of a grouping.
 
     Args:
-        names: of the r runs.
-        by: what it groups by.
-        grouping: g groups, none empty.
-        values: `(q, r · w)` float64: the first run's addends by side, then the others' less those.
+        names: names of the r runs.
+        by: name of the grouping.
+        grouping: g non-empty groups.
+        values: `(q, r · w)` float64: the first run's addends by side, then for each other run its
+            difference to them.
         triple: `(q,)` int64.
-        resampled: `(g, r · w, b)`, sums of them.
+        resampled: `(g, r · w, b)`, resampled sums of `values`.
         hits: the k of Hits@k.
     """
     width = values.shape[1] // len(names)
@@ -142,23 +143,23 @@ def _table(
     first_drawn, *others_drawn = resampled.transpose(1, 2).split(width, dim=2)
     changes = values.split(width, dim=1)[1:]
     metrics = [*metrics_from(sum_sides(first), hits)]
-    # A metric differs where this column of `addends` does: a cut-off's own stands at its place.
+    # A metric differs if its column of `addends` does; Hits@k has the column at its own position.
     column = [ADDEND.get(metric, place) for place, metric in enumerate(metrics)]
     value, value_drawn = _metrics(first, hits), _metrics(first_drawn, hits)
     unknown = torch.full_like(value, torch.nan)
-    found = [(value, *interval(value_drawn), *[unknown] * 4)]
+    columns = [(value, *interval(value_drawn), *[unknown] * 4)]
     for change, sum_, drawn in zip(changes, others, others_drawn, strict=True):
         ours, ours_drawn = _metrics(first + sum_, hits), _metrics(first_drawn + drawn, hits)
         differences = ours_drawn - value_drawn
         p = p_value(differences, _differing(change, grouping, triple)[..., column])
-        found.append((ours, *interval(ours_drawn), ours - value, *interval(differences), p))
+        columns.append((ours, *interval(ours_drawn), ours - value, *interval(differences), p))
     index = pd.MultiIndex.from_product(
         [[by], grouping.names, SIDES, metrics, names], names=COLUMNS[:5]
     )
     table = pd.DataFrame(
         {  # (groups, sides, metrics, runs)
             name: torch.stack(numbers, dim=-1).flatten().numpy()
-            for name, numbers in zip(NUMBERS, zip(*found, strict=True), strict=True)
+            for name, numbers in zip(NUMBERS, zip(*columns, strict=True), strict=True)
         },
         index,
     ).reset_index()
@@ -178,10 +179,10 @@ def _metrics(sums: Tensor, hits: Sequence[int]) -> Tensor:
 
 
 def _differing(change: Tensor, grouping: Grouping, triple: Tensor) -> Tensor:
-    """`(g, sides, w)`: in how many triples of a group the addends of two runs differ.
+    """`(g, sides, w)`: the number of triples of a group whose addends differ between two runs.
 
     Args:
-        change: `(q, 2 · w)`, by how much, by side.
+        change: `(q, 2 · w)`, the differences by side.
         grouping: g groups.
         triple: `(q,)` int64.
     """

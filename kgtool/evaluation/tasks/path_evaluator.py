@@ -1,16 +1,16 @@
-"""Metrics of path queries, by length, for held-out and for train answers apart.
+"""Metrics of path queries by length, separately for held-out and for train answers.
 
-Every asked answer is ranked among the entities that are no answer in the whole graph, with
-realistic ties. The ranks of a query's answers count as their mean, and so every query as one, as
-Ren et al. 2020 (query2box) do: a query of a thousand answers says no more than one of two.
+Every target answer is ranked among the entities that are not answers in the whole graph, with
+realistic ties. The metrics are averaged over the answers of a query, then over queries, as in Ren
+et al. 2020 (query2box): a query with a thousand answers has the weight of one with two.
 
 mean_quantile   the share of negatives ranked below an answer (Guu et al. 2015, 5.1); the negatives
-                are of the answer's type: they end an edge of the path's last relation somewhere
-typed_hits@10   ranks of at most 10 among those negatives, which is Guu's Hits@10
+                have the answer's type: they are tails of the path's last relation
+typed_hits@10   share of ranks of at most 10 among those negatives: Hits@10 of Guu et al.
 mrr, hits@k     among all entities
 
-Queries whose relation ends at answers alone have no negatives of their type, and do not count in
-the first two.
+If all tails of the last relation are answers, there are no negatives of their type. Such queries do
+not count in the first two metrics.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ COLUMNS = ("answers", "length", "metric", "value", "low", "high", "queries", "ra
 HITS = (1, 10)
 TYPED_HITS = 10
 METRICS = ("mean_quantile", f"typed_hits@{TYPED_HITS}", "mrr", *(f"hits@{k}" for k in HITS))
-# Scores held at a time: many, so that queries which ask for the same entity are answered together.
+# Bytes of scores per block: large blocks, so that queries of one entity are answered together.
 BLOCK_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
 class PathEvaluation:
-    """What path queries came to.
+    """The metrics of path queries.
 
     Attributes:
-        split: whose edges were held out.
-        queries: as asked.
-        ranks: of the asked answers, in their order, among all entities.
-        typed: of the same among entities of the answer's type.
-        table: a row a metric of the answers of one part and length, see `COLUMNS`.
+        split: the split of the held-out edges.
+        queries: the queries.
+        ranks: ranks of the target answers, in their order, among all entities.
+        typed: ranks of the same answers among entities of their type.
+        table: a row per metric, part and length, see `COLUMNS`.
     """
 
     split: str
@@ -60,15 +60,15 @@ class PathEvaluation:
     table: pd.DataFrame = field(repr=False)
 
     def value(self, answers: str, length: int | str, metric: str) -> float:
-        """A cell of the table; `length` is `"all"` for all of them."""
+        """A value of the table; `length` is `"all"` for all lengths."""
         t = self.table
         is_it = (t["answers"] == answers) & (t["length"] == str(length)) & (t["metric"] == metric)
         return float(t.loc[is_it, "value"].iloc[0])
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: answers → length → metric, with its counts; and how the queries were drawn.
+        """JSON-ready: part → length → metric with its counts, and the counts of the draws.
 
-        Of a part without queries there is nothing.
+        A part without queries is left out.
         """
         metrics: dict[str, dict[str, dict[str, Any]]] = {}
         for answers, length, metric, *row in self.table.itertuples(index=False):
@@ -81,21 +81,21 @@ class PathEvaluation:
 def evaluate_path_queries(
     model: ScoresPaths, dataset: KGDataset, split: str, queries: PathQueries, progress: bool = False
 ) -> PathEvaluation:
-    """Rank the asked answers of path queries.
+    """Rank the target answers of path queries.
 
     Args:
-        model: gives the scores.
-        dataset: says of which type an entity is.
-        split: whose edges the queries hold out.
-        queries: of `sample_path_queries`.
+        model: scores path queries.
+        dataset: the data; it gives the types of entities.
+        split: the split of the held-out edges.
+        queries: from `sample_path_queries`.
         progress: show a progress bar.
 
     Raises:
-        ScoreError: when a score is NaN or infinite, naming the query.
-        ValueError: without queries.
+        ScoreError: if a score is NaN or infinite, naming the query.
+        ValueError: if there are no queries.
     """
     if not len(queries):
-        raise ValueError("no path queries to answer")
+        raise ValueError("there are no path queries")
     ranks, typed = _rank(model, dataset, split, queries, progress)
     return PathEvaluation(split, queries, ranks, typed, _table(queries, ranks, typed))
 
@@ -108,8 +108,9 @@ def _rank(
     ends = tails_of_relations(dataset.known(split), dataset)
     starts, of_type = ends.offsets.tolist(), ends.column.numpy()
     last = queries.path.gather(1, queries.length.unsqueeze(1) - 1).squeeze(1).tolist()
-    offsets, answer, asked = queries.offsets.tolist(), queries.answer.numpy(), queries.asked.numpy()
-    every, typed = [], []
+    offsets, answer = queries.offsets.tolist(), queries.answer.numpy()
+    target = queries.target.numpy()
+    among_all, typed = [], []
     block = max(1, BLOCK_BYTES // (4 * n))
     with tqdm(total=len(queries), unit="query", disable=not progress) as bar:
         for part in torch.arange(len(queries)).split(block):
@@ -118,14 +119,14 @@ def _rank(
             _refuse(scores, queries, part, n)
             for i, row in zip(part.tolist(), scores.numpy(), strict=True):
                 own = slice(offsets[i], offsets[i + 1])
-                true, mine = answer[own], row[answer[own][asked[own]]]
+                true, mine = answer[own], row[answer[own][target[own]]]
                 negative = np.ones(n, dtype=bool)
                 negative[true] = False
                 alike = of_type[starts[last[i]] : starts[last[i] + 1]]
-                every.append(_compare(mine, row[negative]))
+                among_all.append(_compare(mine, row[negative]))
                 typed.append(_compare(mine, row[alike[negative[alike]]]))
             bar.update(len(part))
-    return _joined(every), _joined(typed)
+    return _joined(among_all), _joined(typed)
 
 
 def _refuse(scores: Tensor, queries: PathQueries, part: Tensor, num_entities: int) -> None:
@@ -138,25 +139,26 @@ def _refuse(scores: Tensor, queries: PathQueries, part: Tensor, num_entities: in
         raise not_finite(f"the path query (head {int(queries.head[i])}, relations {path}, ?)")
 
 
-def _compare(mine: NDArray[Any], others: NDArray[Any]) -> NDArray[np.int64]:
-    """`(3, a)`: others scored above each of `mine`, level with it, and how many there are."""
-    others = np.sort(others)
-    low, high = np.searchsorted(others, mine), np.searchsorted(others, mine, side="right")
-    return np.stack([len(others) - high, high - low, np.full_like(low, len(others))])
+def _compare(answers: NDArray[Any], negatives: NDArray[Any]) -> NDArray[np.int64]:
+    """`(3, a)`: for each answer, the number of better, equal and all negatives, from scores."""
+    negatives = np.sort(negatives)
+    low = np.searchsorted(negatives, answers)
+    high = np.searchsorted(negatives, answers, side="right")
+    return np.stack([len(negatives) - high, high - low, np.full_like(low, len(negatives))])
 
 
 def _joined(parts: Sequence[NDArray[np.int64]]) -> Ranks:
-    better, equal, others = torch.from_numpy(np.concatenate(parts, axis=1))
-    return Ranks(better, equal, others + 1)
+    better, equal, negatives = torch.from_numpy(np.concatenate(parts, axis=1))
+    return Ranks(better, equal, negatives + 1)
 
 
 def _table(queries: PathQueries, ranks: Ranks, typed: Ranks) -> pd.DataFrame:
-    query = torch.repeat_interleave(queries.offsets.diff())[queries.asked]  # of each asked answer
+    query = torch.repeat_interleave(queries.offsets.diff())[queries.target]  # of each target
     answers = torch.bincount(query, minlength=len(queries))
     means = torch.zeros(len(queries), len(METRICS) + 2, dtype=torch.double)
     means.index_add_(0, query, _addends(ranks, typed)).div_(answers.unsqueeze(1))
     lengths, place = torch.unique(queries.length, return_inverse=True)
-    part = (~queries.held_out).long()  # the place in `PARTS`
+    part = (~queries.held_out).long()  # the index in `PARTS`
     names = tuple((p, str(k)) for p in PARTS for k in lengths.tolist())
     groups = [(p, "all") for p in PARTS]
     groupings = [
@@ -185,13 +187,13 @@ def _table(queries: PathQueries, ranks: Ranks, typed: Ranks) -> pd.DataFrame:
     return table[table["queries"] > 0].reset_index(drop=True)
 
 
-# Where the count that a metric is divided by stands in a row: of queries with negatives of the
-# answer's type, or of all.
+# The column of the count that divides each metric: queries with negatives of the answer's type, or
+# all queries.
 _COUNT = [-2, -2, *[-1] * (1 + len(HITS))]
 
 
 def _addends(ranks: Ranks, typed: Ranks) -> Tensor:
-    """What each answer adds to its query's row: a column a metric, then the two counts."""
+    """The summands of each answer: a column per metric, then the two counts."""
     rank, among = ranks.realistic, typed.realistic
     negatives = (typed.candidates - 1).double()
     some = (negatives > 0).double()
@@ -202,5 +204,5 @@ def _addends(ranks: Ranks, typed: Ranks) -> Tensor:
 
 
 def _metrics(sums: Tensor) -> Tensor:
-    """`(..., metrics)` of sums of rows; NaN where no query counts."""
+    """`(..., metrics)` from sums of rows; NaN without queries."""
     return sums[..., : len(METRICS)] / sums[..., _COUNT]

@@ -1,7 +1,7 @@
-"""Path queries `(h, r_1/…/r_k, ?)` drawn from a graph by random walks, with all their answers.
+"""Samples path queries `(h, r_1/…/r_k, ?)` by random walks, with all their answers.
 
-The answers are all entities that the path leads to from `h` in the whole graph. Some the train
-edges give, some only edges that were held out: what Guu et al. 2015 call deduction and induction.
+The answers are all entities that the path reaches from `h` in the whole graph. Some follow from
+train edges, others need held-out edges; Guu et al. 2015 call this deduction and induction.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ PARTS = ("held-out", "train")
 LENGTHS = (2, 3, 4, 5)
 QUERIES = 1000
 MAX_ANSWERS = 1000
-# Times that as many walks are drawn as queries are wanted, at most.
+# The most rounds of draws; each round draws as many walks as the wanted queries.
 MOST_DRAWS = 20
-# Queries answered at a time, and edges that they may follow in a step before they are parted.
+# Queries answered at a time, and the most edges of a step before a chunk is halved.
 CHUNK = 256
 CHUNK_EDGES = 2**22
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What became of the walks of one part and length.
+    """Counts of the walks of one part and length.
 
     Attributes:
         part: of `PARTS`.
         length: k.
-        walks: drawn, those that turn back over the edge they came by left out.
-        repeated: those that ask what one before them asks.
-        known: those through a held-out edge whose answers train gives all the same.
-        too_many: those with more answers than the cap.
-        queries: those kept.
+        walks: number of walks drawn, except those that turn back over their last edge.
+        repeated: walks whose query repeats an earlier one.
+        known: walks through a held-out edge whose answers all follow from train.
+        too_many: walks whose query has more answers than the limit.
+        queries: walks that became queries.
     """
 
     part: str
@@ -57,12 +57,12 @@ class PathQueries:
         head: `(q,)` int64.
         path: `(q, max_length)` int64 relation ids, inverses included, 0 beyond a path's length.
         length: `(q,)` int64.
-        held_out: `(q,)` bool: whether the walk took a held-out edge, or only edges of train.
+        held_out: `(q,)` bool: whether the walk took a held-out edge, not only train edges.
         offsets: `(q + 1,)` int64: the answers of query `i` are `offsets[i]` to `offsets[i + 1]`.
-        answer: `(m,)` int64, ascending within a query: all that the whole graph gives.
-        asked: `(m,)` bool, those to rank: of a held-out query those that train does not give, of
-            the others those that it gives. The rest are true, and count against none.
-        drawn: how the queries came to be, a row a length and part.
+        answer: `(m,)` int64, ascending within a query: all answers in the whole graph.
+        target: `(m,)` bool, the answers to rank: for a held-out query those that do not follow from
+            train, for a train query those that do. The other answers are filtered out.
+        drawn: counts of the draws, a row per length and part.
     """
 
     head: Tensor
@@ -71,7 +71,7 @@ class PathQueries:
     held_out: Tensor
     offsets: Tensor
     answer: Tensor
-    asked: Tensor
+    target: Tensor
     drawn: tuple[Drawn, ...]
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ class PathQueries:
 def path_answers(
     index: AnswerIndex, head: Tensor, path: Tensor, num_entities: int
 ) -> tuple[Tensor, Tensor]:
-    """All entities that paths lead to, exactly: every set on the way is expanded whole.
+    """All entities that paths lead to, without a beam.
 
     Args:
         index: the edges, inverses included.
@@ -90,8 +90,8 @@ def path_answers(
         num_entities: all ids are below it.
 
     Returns:
-        `position` `(m,)` int64, ascending places in `head`, and `entity` `(m,)`, ascending within
-        one, without duplicates.
+        `position` `(m,)` int64, ascending positions in `head`, and `entity` `(m,)`, ascending per
+        position, without duplicates.
     """
     parts = [
         _expand(index, head[i : i + CHUNK], path[i : i + CHUNK], num_entities)
@@ -126,29 +126,29 @@ def sample_path_queries(
     max_answers: int = MAX_ANSWERS,
     seed: int = 0,
 ) -> PathQueries:
-    """Draw path queries: as many for each length that need held-out edges as that do not.
+    """Sample path queries: for each length, equally many that need held-out edges and that do not.
 
-    A step of a walk draws one of the relations that leave an entity, inverses included, then one of
-    its tails, as Guu et al. 2015 do, so that large groups draw no more walks than others. The walk
-    of a held-out query takes an edge of the split, at a place drawn uniformly, and edges of the
-    whole graph on both sides of it; that of a train query starts at an entity drawn uniformly and
-    takes edges of train. A walk does not turn back over the edge it came by. Queries of more
-    answers than the cap, and held-out queries without a new answer, are drawn again; where
-    `MOST_DRAWS` walks a query do not suffice, there are fewer queries. `drawn` counts them all.
+    A step of a walk draws a relation of the current entity, inverses included, then one of its
+    tails, as in Guu et al. 2015; so a relation with many tails is not drawn more often. The walk of
+    a held-out query takes an edge of the split, at a uniformly drawn position, and edges of the
+    whole graph before and after it. The walk of a train query starts at a uniformly drawn entity
+    and takes train edges. A walk does not turn back over its last edge. Queries with more answers
+    than `max_answers`, and held-out queries without a new answer, are drawn again. If `MOST_DRAWS`
+    walks per query do not suffice, there are fewer queries. `drawn` counts all walks.
 
     Args:
         dataset: the triples.
         split: `"valid"` or `"test"`, the held-out edges.
         lengths: k, distinct, each at least 1.
-        count: queries of each length and part.
-        max_answers: the cap on the answers that the whole graph gives.
-        seed: of the walks. Those of a length do not depend on what other lengths are drawn.
+        count: number of queries of each length and part.
+        max_answers: the most answers of a query in the whole graph.
+        seed: of the walks. The walks of a length do not depend on the other lengths.
 
     Raises:
-        ValueError: for another or an empty split.
+        ValueError: for any other split, or an empty one.
     """
     if split not in ("valid", "test"):
-        raise ValueError(f"{split!r} holds nothing out; choose valid or test")
+        raise ValueError(f"{split!r} is not a held-out split; choose valid or test")
     if not len(dataset.split(split)):
         raise ValueError(f"the {split} split holds no triples")
     num_relations = dataset.num_relations
@@ -157,30 +157,30 @@ def sample_path_queries(
         for triples in (dataset.train, dataset.known(split), dataset.split(split))
     )
     edges = held.triples()
-    edges = edges[~train.contains(edges)]  # what train holds as well was not held out
+    edges = edges[~train.contains(edges)]  # an edge that is also in train is not held out
     graphs = _Graphs(train, whole, edges, dataset.num_entities, num_relations)
-    found = [
+    drawn = [
         _draw(graphs, part, length, count, max_answers, seed)
         for length in lengths
         for part in PARTS
     ]
     longest = max(lengths)
-    size = torch.cat([part.offsets.diff() for part in found])
+    size = torch.cat([part.offsets.diff() for part in drawn])
     return PathQueries(
-        head=torch.cat([part.head for part in found]),
-        path=torch.cat([_padded(part.path, longest) for part in found]),
-        length=torch.cat([part.length for part in found]),
-        held_out=torch.cat([part.held_out for part in found]),
+        head=torch.cat([part.head for part in drawn]),
+        path=torch.cat([_padded(part.path, longest) for part in drawn]),
+        length=torch.cat([part.length for part in drawn]),
+        held_out=torch.cat([part.held_out for part in drawn]),
         offsets=_offsets(size),
-        answer=torch.cat([part.answer for part in found]),
-        asked=torch.cat([part.asked for part in found]),
-        drawn=tuple(drawn for part in found for drawn in part.drawn),
+        answer=torch.cat([part.answer for part in drawn]),
+        target=torch.cat([part.target for part in drawn]),
+        drawn=tuple(counts for part in drawn for counts in part.drawn),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Graphs:
-    """Where walks go: edges of train, of the whole graph, and those held out, `(n, 3)`."""
+    """The edges of train, of the whole graph, and the held-out ones `(n, 3)`."""
 
     train: AnswerIndex
     whole: AnswerIndex
@@ -197,7 +197,7 @@ def _padded(path: Tensor, width: int) -> Tensor:
     return torch.cat([path, path.new_zeros(len(path), width - path.shape[1])], dim=1)
 
 
-REPEATED, KNOWN, TOO_MANY, KEPT = range(4)
+REPEATED, KNOWN, TOO_MANY, ACCEPTED = range(4)
 
 
 def _draw(
@@ -208,7 +208,7 @@ def _draw(
     random = torch.Generator().manual_seed((seed * 1_000_003 + 2 * length + held_out) % 2**63)
     seen: set[tuple[int, ...]] = set()
     none = torch.zeros(0, dtype=torch.long)
-    kept = [(none.new_zeros(0, 1 + length), none, none, none.bool())]
+    accepted = [(none.new_zeros(0, 1 + length), none, none, none.bool())]
     fates = torch.zeros(4, dtype=torch.long)
     for _ in range(MOST_DRAWS if len(graphs.held if held_out else graphs.train) else 0):
         walks = (
@@ -221,32 +221,32 @@ def _draw(
         for i, query in enumerate(map(tuple, queries.tolist())):
             new[i] = query not in seen
             seen.add(query)
-        position, answer, asked = _answers(graphs, queries, held_out)
+        position, answer, target = _answers(graphs, queries, held_out)
         size = torch.bincount(position, minlength=len(queries))
-        asks = torch.bincount(position[asked], minlength=len(queries)) > 0
-        fate = torch.where(asks, KEPT, KNOWN)
+        has_target = torch.bincount(position[target], minlength=len(queries)) > 0
+        fate = torch.where(has_target, ACCEPTED, KNOWN)
         fate[size > max_answers] = TOO_MANY
         fate[~new] = REPEATED
-        # What comes after the last query that is wanted is as good as never drawn.
-        keep = fate == KEPT
-        fate = fate[keep.cumsum(0) - keep.long() < count - int(fates[KEPT])]
+        # Walks after the last wanted query do not count.
+        keep = fate == ACCEPTED
+        fate = fate[keep.cumsum(0) - keep.long() < count - int(fates[ACCEPTED])]
         fates += torch.bincount(fate, minlength=4)
         keep[len(fate) :] = False
-        kept.append((queries[keep], size[keep], answer[keep[position]], asked[keep[position]]))
-        if int(fates[KEPT]) == count:
+        accepted.append((queries[keep], size[keep], answer[keep[position]], target[keep[position]]))
+        if int(fates[ACCEPTED]) == count:
             break
-    queries, size, answer, asked = (torch.cat(column) for column in zip(*kept, strict=True))
+    queries, size, answer, target = (torch.cat(column) for column in zip(*accepted, strict=True))
     total = len(queries)
     return PathQueries(
         queries[:, 0], queries[:, 1:],
         torch.full((total,), length), torch.full((total,), held_out),
-        _offsets(size), answer, asked,
+        _offsets(size), answer, target,
         (Drawn(part, length, int(fates.sum()), *fates.tolist()),),
     )  # fmt: skip
 
 
 def _answers(graphs: _Graphs, queries: Tensor, held_out: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Position and entity of all answers to queries `(q, 1 + k)`, and whether each is asked for."""
+    """Position and entity of all answers to queries `(q, 1 + k)`, and whether each is a target."""
     head, path = queries[:, 0], queries[:, 1:]
     position, answer = path_answers(graphs.whole, head, path, graphs.num_entities)
     at, known = path_answers(graphs.train, head, path, graphs.num_entities)
@@ -259,13 +259,13 @@ Walks = tuple[Tensor, Tensor]  # `(q, k + 1)` nodes and `(q, k)` relations betwe
 
 
 def _starts(index: AnswerIndex, count: int, random: torch.Generator) -> Tensor:
-    """`(count,)` int64: entities that have an edge, one as likely as another."""
+    """`(count,)` int64: entities with an edge, drawn uniformly."""
     entities = torch.unique_consecutive(index.hr[:, 0])
     return entities[torch.randint(len(entities), (count,), generator=random)]
 
 
 def _walks_from(index: AnswerIndex, start: Tensor, length: int, random: torch.Generator) -> Walks:
-    """Walks from entities that have an edge."""
+    """Walks from entities with an edge."""
 
     def below(size: Tensor) -> Tensor:
         return (torch.rand(len(size), dtype=torch.double, generator=random) * size).long()
@@ -283,7 +283,7 @@ def _walks_from(index: AnswerIndex, start: Tensor, length: int, random: torch.Ge
 
 
 def _walks_through(graphs: _Graphs, length: int, count: int, random: torch.Generator) -> Walks:
-    """Walks of the whole graph that take a held-out edge, each place of it as likely."""
+    """Walks of the whole graph with a held-out edge at a uniformly drawn position."""
     chosen = graphs.held[torch.randint(len(graphs.held), (count,), generator=random)]
     head, relation, tail = chosen.unbind(1)
     back, backwards = _walks_from(graphs.whole, head, length - 1, random)
@@ -301,7 +301,7 @@ def _inverse(relation: Tensor, num_relations: int) -> Tensor:
 
 
 def _straight(nodes: Tensor, relations: Tensor, num_relations: int) -> Tensor:
-    """`(p, 1 + k)`: head and relations of the walks that do not turn back over an edge."""
+    """`(p, 1 + k)`: head and relations of the walks that never turn back over their last edge."""
     same_place = nodes[:, 2:] == nodes[:, :-2]
     same_edge = relations[:, 1:] == _inverse(relations[:, :-1], num_relations)
     turns = (same_place & same_edge).any(1)

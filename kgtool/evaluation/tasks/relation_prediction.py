@@ -1,17 +1,17 @@
-"""Relation prediction `(h, ?, t)` by a model that scores triples.
+"""Relation prediction `(h, ?, t)` with a model that scores triples.
 
-A score is made to be compared among the tails of one query, not among the relations of a pair; how
-often a relation leaves the head, or enters the tail, says as much. By Bayes' rule, from either end,
+A model is trained to compare the tails of one query, not the relations of a pair. The frequency of
+a relation at the head or at the tail is informative as well. Bayes' rule from either end,
 
     P(r | h, t) ∝ P(t | h, r) P(r | h),    P(r | h, t) ∝ P(h | t, r⁻¹) P(r⁻¹ | t),
 
-and what each of these is worth is fitted on valid, as a conditional logit (McFadden 1974):
+motivates a conditional logit (McFadden 1974) whose weights are fitted on valid:
 
     P(r | h, t) = softmax_r(⟨w, x(h, r, t)⟩ + b_r),
     x = [score(h, r, t), score(t, r⁻¹, h), log n(h, r), log n(r, t), log n(r)],
 
-with n counted on train. Several models bring two scores each. Without valid triples the scores
-weigh 1, the counts and b nothing.
+with n counted on train. Each of several models adds two scores. Without valid triples the weights
+are 1 for scores and 0 for counts, and b is 0.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from kgtool.evaluation.metrics import HITS, Metrics, metrics_of
 from kgtool.evaluation.ranking import Ranking, not_finite, rank_tails
 
 COUNTS = ("count with head", "count with tail", "count")
-# Half a triple more than were counted: what never was is unlikely, not impossible.
+# A pseudo-count: an unseen pair is unlikely, not impossible.
 PRIOR = 0.5
-# The squared norm's weight in the fit, beside the mean log-likelihood: without it, relations that
-# are told perfectly would have no finite optimum, and rare ones any bias.
+# The weight of the squared norm in the fit. Without it, perfectly separable relations would have no
+# finite optimum, and the bias of rare relations would be arbitrary.
 PENALTY = 1e-3
-# Pairs whose relations are ranked at a time: the entities of a chunk are one pass each.
+# Bytes of scores per chunk of pairs; an all-paths model makes one pass per entity of a chunk.
 CHUNK_BYTES = 64 * 2**20
 
 
 class ScoresRelations(Protocol):
-    """Anything that scores the relations between pairs."""
+    """An object that scores the relations between pairs."""
 
     def score_r(self, ht: Tensor, relation: Tensor) -> Tensor:
-        """`(n, k)` scores of pairs `(n, 2)` int64 with each relation `(k,)` int64 between them."""
+        """`(n, k)` scores of each relation `(k,)` int64 between pairs `(n, 2)` int64."""
         ...
 
 
@@ -54,12 +54,12 @@ class RelationModel:
     """The conditional logit over relations.
 
     Attributes:
-        models: score triples; none where the counts alone are to say.
-        weights: `(2 · models + 3,)` float, of the scores from head and from tail of each model,
-            then of `COUNTS`.
+        models: score triples; empty for a model of the counts only.
+        weights: `(2 · models + 3,)` float, for the scores from head and from tail of each model,
+            then for `COUNTS`.
         bias: `(R,)` float.
-        with_head, with_tail: entities by the relations that they are heads, and tails, of in train.
-        count: `(R,)` int64, each relation's train triples.
+        with_head, with_tail: the relations of each entity as head, and as tail, in train.
+        count: `(R,)` int64, number of train triples of each relation.
     """
 
     models: Sequence[ScoresRelations]
@@ -70,10 +70,10 @@ class RelationModel:
     count: Tensor
 
     def features(self, pairs: Tensor) -> Tensor:
-        """`(n, R, 2 · models + 3)` float, of pairs `(n, 2)` int64.
+        """`(n, R, 2 · models + 3)` float features of pairs `(n, 2)` int64.
 
         Raises:
-            ScoreError: when a score is NaN or infinite, naming the pair.
+            ScoreError: if a score is NaN or infinite, naming the pair.
         """
         head, tail = pairs.unbind(1)
         alone = self.count.float().expand(len(pairs), -1)
@@ -97,11 +97,11 @@ class RelationModel:
 
 
 def count_relations(models: Sequence[ScoresRelations], dataset: KGDataset) -> RelationModel:
-    """Count on train; the scores of the models weigh 1, the counts nothing.
+    """The model before the fit: counts from train, weights 1 for scores and 0 for counts.
 
     Args:
-        models: score triples; none for a model of the counts alone.
-        dataset: gives train.
+        models: score triples; empty for a model of the counts only.
+        dataset: the data; only train is used.
     """
     n, num_relations = dataset.num_entities, dataset.num_relations
     head, relation, tail = dataset.train.unbind(1)
@@ -116,32 +116,32 @@ def count_relations(models: Sequence[ScoresRelations], dataset: KGDataset) -> Re
 def fit_relations(models: Sequence[ScoresRelations], dataset: KGDataset) -> RelationModel:
     """Count on train, then fit the weights on valid by maximum likelihood.
 
-    Other known relations of a pair do not count against the one that is asked for.
+    Other known relations of a pair are not candidates.
 
     Args:
-        models: score triples; none for a model of the counts alone.
-        dataset: gives train and valid.
+        models: score triples; empty for a model of the counts only.
+        dataset: the data; train and valid are used.
     """
     unfitted = count_relations(models, dataset)
     if not len(dataset.valid):
         return unfitted
-    others = _known_relations(dataset, "valid").others(dataset.valid[:, [0, 2, 1]])
+    filtered = _known_relations(dataset, "valid").others(dataset.valid[:, [0, 2, 1]])
     features = unfitted.features(dataset.valid[:, [0, 2]])
-    weights, bias = _fit(features, dataset.valid[:, 1], others)
+    weights, bias = _fit(features, dataset.valid[:, 1], filtered)
     return replace(unfitted, weights=weights, bias=bias)
 
 
 def _fit(
-    features: Tensor, relation: Tensor, others: tuple[Tensor, Tensor]
+    features: Tensor, relation: Tensor, filtered: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Weights `(k,)` and biases `(R,)` under which relations `(n,)` are likeliest.
+    """The weights `(k,)` and biases `(R,)` of maximum likelihood.
 
     Args:
         features: `(n, R, k)`.
         relation: `(n,)` int64.
-        others: rows and relations that are no candidates.
+        filtered: rows and relations that are not candidates.
     """
-    # In units of their spread, so that the search has one scale; a constant one is worth nothing.
+    # Scaled by the standard deviation, for the optimiser; a constant feature has no effect.
     spread = features.std(dim=(0, 1)).clamp(min=1e-6)
     scaled = features / spread
     weights = torch.zeros(features.shape[2], requires_grad=True)
@@ -150,7 +150,7 @@ def _fit(
 
     def loss() -> Tensor:
         search.zero_grad()
-        scores = (scaled @ weights + bias).index_put(others, torch.tensor(-torch.inf))
+        scores = (scaled @ weights + bias).index_put(filtered, torch.tensor(-torch.inf))
         size = weights.square().sum() + bias.square().sum()
         value = F.cross_entropy(scores, relation) + PENALTY * size
         value.backward()
@@ -168,14 +168,13 @@ def _known_relations(dataset: KGDataset, split: str) -> AnswerIndex:
 
 @dataclass(frozen=True, eq=False)
 class RelationEvaluation:
-    """Ranks of a split's relations, by the model and by what is counted on train alone.
+    """Ranks of a split's relations by the model, and by a baseline of the counts only.
 
     Attributes:
         split: the split.
-        weights: of the fit, see `RelationModel`.
+        weights: the fitted weights, see `RelationModel`.
         filtered, raw: tie policy → metric.
-        counted: as `filtered`, of the counts alone, their weights fitted on valid too: what no
-            model is needed for.
+        counted: as `filtered`, for the baseline of the counts only, also fitted on valid.
         ranking: of the relations of `triples`.
         triples: `(n, 3)` int64.
     """
@@ -189,7 +188,7 @@ class RelationEvaluation:
     triples: Tensor
 
     def ranks(self, vocabulary: Vocabulary) -> pd.DataFrame:
-        """A row a triple: labels, its relation's filtered ranks and score."""
+        """A row per triple: labels, and the filtered ranks and score of its relation."""
         head, relation, tail = self.triples.T.tolist()
         filtered = self.ranking.filtered
         return pd.DataFrame(
@@ -226,18 +225,19 @@ def evaluate_relations(
 ) -> RelationEvaluation:
     """Rank the relation of every triple of a split among all relations.
 
-    Filtered of train and valid, and for test of test, as entities are.
+    The filter is that of entity ranking: train and valid, and test too for the split test.
 
     Args:
         models: score triples.
-        dataset: gives counts, what the fit is made on, and the questions.
-        split: `"train"`, `"valid"` or `"test"`. The fit is made on valid, which flatters it there.
+        dataset: the data.
+        split: `"train"`, `"valid"` or `"test"`. The weights are fitted on valid, so the metrics on
+            valid are too optimistic.
         hits: the k of Hits@k.
         progress: show a progress bar.
 
     Raises:
-        ScoreError: when a score is NaN or infinite.
-        ValueError: when the split holds no triples.
+        ScoreError: if a score is NaN or infinite.
+        ValueError: if the split has no triples.
     """
     triples = dataset.split(split)
     if not len(triples):

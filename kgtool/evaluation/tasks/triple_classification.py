@@ -1,13 +1,12 @@
-"""Triple classification: does `(h, r, t)` hold, and with what probability?
+"""Triple classification: is `(h, r, t)` true, and with what probability?
 
-What a model says of a triple is its scores from either end and the logarithms of the softmax among
-all tails and among all heads. Platt scaling makes one probability of them
-(`kgtool.evaluation.calibration`), fitted on the triples of valid and on negatives beside them. A
-triple is taken to hold where its probability is above its relation's threshold, the one that tells
-most triples of valid right.
+The features of a triple are its scores as tail query and as head query, and the log-softmax of
+each. Platt scaling turns them into a probability (`kgtool.evaluation.calibration`), fitted on valid
+triples and negatives. A triple is predicted true if its probability reaches the threshold of its
+relation: the threshold with the best accuracy on valid.
 
-A probability is of triples like those it was fitted on: half of them hold, and the others are as
-hard to tell as the negatives are.
+The probabilities are calibrated for data like the fit: half of the triples are true, and the false
+ones are as hard as the negatives.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ from kgtool.evaluation.calibration import (
 from kgtool.evaluation.likelihood import tail_likelihood
 from kgtool.evaluation.ranking import ScoresTails
 
-# Draws of a negative before any entity may take the place.
+# The most draws for a negative; the second half of them draws from all entities.
 TRIES = 50
 
 
 def triple_features(
     models: Sequence[ScoresTails], triples: Tensor, num_entities: int, num_relations: int
 ) -> Floats:
-    """What models say of triples.
+    """The features of triples.
 
     Args:
         models: score tails.
@@ -56,29 +55,29 @@ def triple_features(
         num_entities, num_relations: of the data, inverses not counted.
 
     Returns:
-        `(n, 4 · models)` float64: for each model the score and `log P(t | h, r)`, then the same of
+        `(n, 4 · models)` float64: for each model the score and `log P(t | h, r)`, then the same for
         the inverse triple.
 
     Raises:
-        ScoreError: when a score is NaN or infinite, naming the query.
+        ScoreError: if a score is NaN or infinite, naming the query.
     """
     columns = [
-        tail_likelihood(model, asked, num_entities)
+        tail_likelihood(model, direction, num_entities)
         for model in models
-        for asked in (triples, invert(triples, num_relations))
+        for direction in (triples, invert(triples, num_relations))
     ]
     return torch.cat(columns, dim=1).numpy()
 
 
 def sample_negatives(dataset: KGDataset, split: str, seed: int = 0) -> Tensor:
-    """A false triple for each triple of a split: its head or its tail replaced at random.
+    """A negative for each triple of a split, with its head or its tail replaced at random.
 
-    By an entity that train shows at that place of the relation, as Socher et al. (2013) do, so that
-    the kind of entity does not give it away. Never by one that makes a known triple, of train and
-    valid, and for test of test.
+    The new entity occurs at this side of the relation in train, as in Socher et al. (2013), so that
+    its type does not reveal the negative. The negative is not a known triple: of train and valid,
+    and of test too for the split test.
 
     Returns:
-        `(n, 3)` int64.
+        `(m, 3)` int64, m <= n: a triple is left out if no negative was drawn for it.
     """
     generator = torch.Generator().manual_seed(seed)
     positives = dataset.split(split)
@@ -91,7 +90,7 @@ def sample_negatives(dataset: KGDataset, split: str, seed: int = 0) -> Tensor:
     place = 2 * torch.randint(2, (len(positives),), generator=generator)  # 0 head, 2 tail
     negatives = positives.clone()
     left = torch.arange(len(positives))
-    # The train triples of each relation, one of which lends its entity.
+    # The train triples by relation; a random one provides the new entity.
     order = torch.argsort(dataset.train[:, 1], stable=True)
     count = torch.bincount(dataset.train[:, 1], minlength=num_relations)
     first = count.cumsum(0) - count
@@ -108,18 +107,18 @@ def sample_negatives(dataset: KGDataset, split: str, seed: int = 0) -> Tensor:
         left = left[torch.isin(key(negatives[left]), known)]
         if not len(left):
             break
-    kept = torch.ones(len(positives), dtype=torch.bool)
-    kept[left] = False  # where every entity makes a known triple
-    return negatives[kept]
+    drawn_all = torch.ones(len(positives), dtype=torch.bool)
+    drawn_all[left] = False  # nearly every entity makes a known triple there
+    return negatives[drawn_all]
 
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """What was fitted on valid.
+    """A classifier fitted on valid.
 
     Attributes:
-        platt: from features to a probability.
-        thresholds: `(R,)` float64; a half for a relation that valid does not show.
+        platt: maps features to a probability.
+        thresholds: `(R,)` float64; 0.5 for a relation that does not occur in valid.
     """
 
     platt: Platt
@@ -134,7 +133,7 @@ def fit_classifier(
     Args:
         features: `(n, k)`.
         relation: `(n,)`.
-        holds: `(n,)`, whether a triple is one of valid.
+        holds: `(n,)`, whether a triple is true.
         num_relations: R.
     """
     platt = fit_platt(features, relation, holds, num_relations)
@@ -147,10 +146,10 @@ def fit_classifier(
 
 
 def best_threshold(probability: Floats, holds: NDArray[np.bool_]) -> float:
-    """The threshold that tells most triples right; of several, the nearest to a half.
+    """The threshold with the best accuracy; of several, the one nearest to 0.5.
 
-    What is at the threshold or above is taken to hold. Between two probabilities it lies in the
-    middle.
+    A triple at or above the threshold is predicted true. Between two probabilities the threshold
+    lies in the middle.
 
     Args:
         probability: `(n,)`, n at least 1.
@@ -166,16 +165,16 @@ def best_threshold(probability: Floats, holds: NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class TripleEvaluation:
-    """How well triples of a split are told from negatives.
+    """Classification metrics of the triples of a split against negatives.
 
     Attributes:
         split: the split.
         negatives: `"given"` by the data set, or `"sampled"`.
-        metrics: `accuracy`, `f1`, `precision`, `recall` of triples that hold, `roc_auc`,
+        metrics: `accuracy`; `f1`, `precision` and `recall` of true triples; `roc_auc`,
             `average_precision`, and `ece`, the expected calibration error.
-        calibration: a row a bin of probability, see `kgtool.evaluation.calibration`.
-        triples: `(n, 3)` int64.
-        holds, probability, threshold: `(n,)`, of those.
+        calibration: a row per bin of probability, see `kgtool.evaluation.calibration`.
+        triples: `(n, 3)` int64, positives and negatives.
+        holds, probability, threshold: `(n,)`, for each triple.
     """
 
     split: str
@@ -188,7 +187,7 @@ class TripleEvaluation:
     threshold: Floats
 
     def predictions(self, vocabulary: Vocabulary) -> pd.DataFrame:
-        """A row a triple: labels, whether it holds and is taken to, by which threshold."""
+        """A row per triple: labels, whether it is true, probability, threshold, prediction."""
         head, relation, tail = self.triples.T.tolist()
         return pd.DataFrame(
             {
@@ -220,35 +219,37 @@ def evaluate_triples(
     negatives: Mapping[str, Tensor] | None = None,
     seed: int = 0,
 ) -> TripleEvaluation:
-    """Tell the triples of a split from negatives, fitted on valid and its negatives.
+    """Classify the triples of a split against negatives.
+
+    The classifier is fitted on valid and its negatives.
 
     Args:
         models: score tails.
-        dataset: gives the triples.
-        split: `"valid"` or `"test"`; on valid itself the fit flatters.
-        negatives: of valid and of the split, `(n, 3)` int64; None to draw one a triple.
-        seed: of the draws.
+        dataset: the data.
+        split: `"valid"` or `"test"`; the metrics on valid itself are too optimistic.
+        negatives: split → `(n, 3)` int64 for valid and the split; None to sample one per triple.
+        seed: of the samples.
 
     Raises:
-        ScoreError: when a score is NaN or infinite.
-        ValueError: when valid or the split holds no triples.
+        ScoreError: if a score is NaN or infinite.
+        ValueError: if valid or the split has no triples.
     """
     for name in ("valid", split):
         if not len(dataset.split(name)):
             raise ValueError(f"the {name} split holds no triples")
 
-    def told(name: str) -> tuple[Tensor, NDArray[np.bool_], Floats]:
+    def labelled(name: str) -> tuple[Tensor, NDArray[np.bool_], Floats]:
         positive = dataset.split(name)
         false = sample_negatives(dataset, name, seed) if negatives is None else negatives[name]
         triples = torch.cat([positive, false])
         features = triple_features(models, triples, dataset.num_entities, dataset.num_relations)
         return triples, np.arange(len(triples)) < len(positive), features
 
-    triples, holds, features = told("valid")
+    triples, holds, features = labelled("valid")
     relation = triples[:, 1].numpy()
     classifier = fit_classifier(features, relation, holds, dataset.num_relations)
     if split != "valid":
-        triples, holds, features = told(split)
+        triples, holds, features = labelled(split)
     relation = triples[:, 1].numpy()
     probability = classifier.platt.probability(features, relation)
     threshold = classifier.thresholds[relation]

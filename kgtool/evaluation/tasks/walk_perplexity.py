@@ -1,19 +1,19 @@
-"""How well held-out walks are foretold: the perplexity of their steps, beside what counting says.
+"""Perplexity of held-out walks, for a model and for counting baselines.
 
-The perplexity of n steps of probability p_i is `exp(-1/n Σ log p_i)`: a step is as hard to foretell
-as one of so many that are equally likely. A step's relation is foretold from the walk before it,
-its entity from that and the relation; the perplexity of both is the product of the two.
+The perplexity of n steps with probabilities p_i is `exp(-1/n Σ log p_i)`: the number of equally
+likely choices that would be as hard to predict. A step's relation is predicted from the walk before
+it, its entity from that and the relation. The perplexity of both is the product of the two.
 
-Walks of a split are of the graph of train and that split, at least one of their edges the split's;
-a model's own messages are train's alone. Beside the model, what counting train's edges foretells:
+The walks of a split are walks of the graph of train and that split, with at least one edge of the
+split. The model's own graph is that of train only. The baselines count the edges of train:
 
-uniform     every relation, every entity alike
+uniform     all relations and all entities are equally likely
 frequency   the frequency of the relation, and of the entity
-bigram      of the relation after the one before, and of the entity at an end of the relation
-edges       of the relation at the entity stood at, and of what this relation leads to from there
+bigram      of the relation after the previous one, and of the entity as a tail of the relation
+edges       of the relation at the current entity, and of its tails from there
 
-Each backs off to the one above it by what its context has not shown (Witten & Bell 1991):
-`P(x | c) = (n(c, x) + t(c) P'(x)) / (n(c) + t(c))`, of t(c) distinct x seen after c.
+Each baseline backs off to the one above it (Witten & Bell 1991), with t(c) distinct x seen after c:
+`P(x | c) = (n(c, x) + t(c) P'(x)) / (n(c) + t(c))`.
 """
 
 from __future__ import annotations
@@ -32,23 +32,22 @@ from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.random_walk import Walks, WalkSampler
 from kgtool.models.walk_gru import WalkReader
 
-# Walks of train that the bigrams are counted on, and walks that are read at a time.
+# Number of train walks for counting bigrams, and number of walks per batch.
 COUNTED = 50_000
 CHUNK = 256
 
 
 @dataclass(frozen=True)
 class WalkPerplexity:
-    """What `perplexity` finds.
+    """The perplexities of the walks of a split.
 
     Attributes:
-        split: which one.
+        split: the split.
         max_length, seed: of the walks.
-        walks: how many they are.
-        table: a row for each of two sets of steps, `all` and `held-out` (those that walk an edge of
-            the split), and each that foretells them: `steps`, `count`, `by`, and the perplexities
-            `relation`, `entity` and `both`.
-        file: where it has been written, if it has.
+        walks: number of walks.
+        table: a row for each set of steps (`all`, or `held-out` for edges of the split) and each
+            predictor: `steps`, `count`, `by`, and the perplexities `relation`, `entity` and `both`.
+        file: the file that was written, if any.
     """
 
     split: str
@@ -72,7 +71,7 @@ class WalkPerplexity:
 def perplexity(
     reader: WalkReader, dataset: KGDataset, split: str, max_length: int, count: int, seed: int
 ) -> WalkPerplexity:
-    """The perplexity of `count` walks with an edge of a split, drawn by a seed.
+    """The perplexity of `count` random walks with an edge of a split.
 
     Raises:
         ValueError: for an unknown or empty split.
@@ -87,20 +86,20 @@ def perplexity(
     edges = graph.find(with_inverses(held_out, dataset.num_relations))
     walks = WalkSampler(graph, max_length, generator).walks_through(edges, count)
     seen = WalkSampler(train, max_length, generator).walks(COUNTED)
-    foretold = {"model": read_steps(reader, walks), **counted_steps(train, seen, walks)}
+    predicted = {"model": read_steps(reader, walks), **counted_steps(train, seen, walks)}
     is_held_out = torch.zeros(graph.num_edges, dtype=torch.bool)
     is_held_out[edges] = True
     sets = {"all": torch.ones(int(walks.length.sum()), dtype=torch.bool)}
     sets["held-out"] = is_held_out[walks.edge[walks.taken]]
-    return WalkPerplexity(split, max_length, seed, count, _table(foretold, sets))
+    return WalkPerplexity(split, max_length, seed, count, _table(predicted, sets))
 
 
 def _table(
-    foretold: Mapping[str, tuple[Tensor, Tensor]], sets: Mapping[str, Tensor]
+    predicted: Mapping[str, tuple[Tensor, Tensor]], sets: Mapping[str, Tensor]
 ) -> pd.DataFrame:
     rows = []
     for steps, chosen in sets.items():
-        for by, (relation, entity) in foretold.items():
+        for by, (relation, entity) in predicted.items():
             logs = (relation[chosen], entity[chosen], relation[chosen] + entity[chosen])
             values = (float((-log.mean()).exp()) for log in logs)
             rows.append((steps, int(chosen.sum()), by, *values))
@@ -125,17 +124,17 @@ def read_steps(reader: WalkReader, walks: Walks) -> tuple[Tensor, Tensor]:
 def counted_steps(
     graph: KnowledgeGraph, seen: Walks, walks: Walks
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """As `read_steps`, by each way of counting.
+    """As `read_steps`, for each counting baseline.
 
     Args:
-        graph: whose edges are counted.
-        seen: walks over it, whose pairs of relations are counted.
-        walks: what is asked for.
+        graph: the graph whose edges are counted.
+        seen: walks over it; their pairs of consecutive relations are counted.
+        walks: the walks to predict.
     """
     relations, entities = graph.num_relation_ids, graph.num_entities
     relation, end = walks.relation[walks.taken], walks.entity[:, 1:][walks.taken]
     stood = walks.entity[:, :-1][walks.taken]
-    # The relation before; one more stands for the begin of a walk.
+    # The previous relation; a further id marks the beginning of a walk.
     before = _before(walks, relations)[walks.taken]
     heads, kinds, tails = graph.triples().unbind(1)
     always, everywhere = torch.zeros_like(relation), torch.zeros_like(kinds)
@@ -157,8 +156,8 @@ def counted_steps(
         _backed_off((heads, kinds), (stood, relation), relations, bigram[0]),
         _backed_off((queries[0], tails), (queries[1], end), entities, bigram[1]),
     )
-    found = {"uniform": uniform, "frequency": frequency, "bigram": bigram, "edges": edges}
-    return {name: (first.log(), second.log()) for name, (first, second) in found.items()}
+    baselines = {"uniform": uniform, "frequency": frequency, "bigram": bigram, "edges": edges}
+    return {name: (first.log(), second.log()) for name, (first, second) in baselines.items()}
 
 
 def _before(walks: Walks, begin: int) -> Tensor:
@@ -168,13 +167,13 @@ def _before(walks: Walks, begin: int) -> Tensor:
 
 
 def _backed_off(
-    seen: tuple[Tensor, Tensor], asked: tuple[Tensor, Tensor], size: int, lower: Tensor
+    seen: tuple[Tensor, Tensor], queries: tuple[Tensor, Tensor], size: int, lower: Tensor
 ) -> Tensor:
     """`(n,)` float64: Witten and Bell's P(x | c).
 
     Args:
-        seen: contexts and outcomes that are counted.
-        asked: `(n,)` contexts and outcomes that are asked for.
+        seen: the counted contexts and outcomes.
+        queries: `(n,)` contexts and outcomes to predict.
         size: outcomes are below it.
         lower: `(n,)` float64, P'(x).
     """
@@ -183,13 +182,13 @@ def _backed_off(
         key // size, return_inverse=True, return_counts=True
     )
     total = torch.zeros_like(types).index_add_(0, which, count)
-    n_cx = _look_up(key, count, asked[0] * size + asked[1])
-    n_c = _look_up(context, total, asked[0])
-    t_c = _look_up(context, types, asked[0])
+    n_cx = _look_up(key, count, queries[0] * size + queries[1])
+    n_c = _look_up(context, total, queries[0])
+    t_c = _look_up(context, types, queries[0])
     return torch.where(n_c > 0, (n_cx + t_c * lower) / (n_c + t_c).clamp(min=1), lower)
 
 
 def _look_up(keys: Tensor, values: Tensor, wanted: Tensor) -> Tensor:
-    """The value of each wanted key, 0 for one that is not there; keys ascend."""
+    """The value of each wanted key, 0 for a missing key; keys are ascending."""
     slot = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
     return torch.where(keys[slot] == wanted, values[slot], 0)

@@ -69,7 +69,7 @@ def test_questions():
     "parts", [["Q1", "c", "Q2"], ["?", "c", "?"], ["Q1", "?"], ["Q1", "c", "?", "?"], []]
 )
 def test_what_asks_for_no_one_thing_is_refused(parts):
-    with pytest.raises(DataError, match=r"asks for no one thing. Remedy: HEAD RELATION \?"):
+    with pytest.raises(DataError, match=r"is not a query with one '?'. Remedy: HEAD RELATION \?"):
         parse_question(parts, LABELS)
 
 
@@ -81,7 +81,7 @@ def test_a_file_of_questions(tmp_path):
     assert [q.asked for q in questions] == ["tail", "head"]
     with pytest.raises(DataError, match=r"q.tsv, line 2: unknown entity 'Q7'"):
         parse_questions(["Q1\tc\t?", "Q7\tc\t?"], "q.tsv", LABELS)
-    with pytest.raises(DataError, match="no questions"):
+    with pytest.raises(DataError, match="no queries"):
         parse_questions([""], "q.tsv", LABELS)
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="not UTF-8"):

@@ -168,7 +168,9 @@ def test_a_picture_without_paths_and_of_no_kind(run, tmp_path):
     command = ["explain", str(run.path), "e000", "r002", "e005", "--picture", "why.bmp"]
     result = CliRunner().invoke(app, command)
     assert isinstance(result.exception, ConfigError)
-    assert "why.bmp: no kind of picture. Remedy: one of .png, .svg, .pdf" in str(result.exception)
+    assert "why.bmp: unsupported picture format. Remedy: use .png, .svg or .pdf" in str(
+        result.exception
+    )
 
 
 def test_one_path_has_no_paths_to_show(tmp_path):

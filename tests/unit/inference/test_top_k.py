@@ -17,7 +17,7 @@ from kgtool.inference.completion import Completion, complete
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import follow
 from kgtool.inference.probability import Probability, fit_probability
-from kgtool.inference.top_k import asked_features, best_answers, features
+from kgtool.inference.top_k import best_answers, features, forward_features
 from tests.support.graphs import random_dataset
 from tests.support.runs import Table, in_memory, ring
 
@@ -45,7 +45,7 @@ def test_the_best_answers_are_those_of_a_loop(new, typed):
     types = Types.of(dataset)
     hr = torch.tensor([(h, r) for h in (5, 0, 3) for r in range(2 * dataset.num_relations)])
     found = best_answers(model, hr, known, dataset.num_entities, 4, new, types if typed else None)
-    rows = iter(zip(found.query.tolist(), found.tail.tolist(), found.said.tolist(), strict=True))
+    rows = iter(zip(found.query.tolist(), found.tail.tolist(), found.scores.tolist(), strict=True))
     for query, (h, r) in enumerate(hr.tolist()):
         scores = model.scores[h, r].double()
         unknown = [t for t in range(dataset.num_entities) if (h, r, t) not in facts]
@@ -71,8 +71,8 @@ def test_features_are_those_of_both_ends():
     hr = torch.tensor([[0, 0], [1, r]])
     found = best_answers(model, hr, known, dataset.num_entities, 2)
     triples = found.triples(hr)
-    x = features(model, triples, found.said, known, dataset.num_entities, r)
-    assert torch.equal(x[:, :4], asked_features(triples, found.said, known))
+    x = features(model, triples, found.scores, known, dataset.num_entities, r)
+    assert torch.equal(x[:, :4], forward_features(triples, found.scores, known))
     for (h, s, t), row in zip(triples.tolist(), x.tolist(), strict=True):
         back = model.scores[t, (s + r) % (2 * r)].double()
         asked = torch.tensor([[h, s], [t, (s + r) % (2 * r)]])
@@ -112,7 +112,7 @@ def test_probabilities_tell_what_is_missing(tmp_path):
         hr = triples[:, :2]
         best = best_answers(model, hr, known, dataset.num_entities, 1)
         x = features(
-            model, best.triples(hr), best.said, known, dataset.num_entities, dataset.num_relations
+            model, best.triples(hr), best.scores, known, dataset.num_entities, dataset.num_relations
         )
         return found.of(x, hr[:, 1])
 

@@ -510,7 +510,8 @@ def test_a_missing_split_is_named_with_what_is_there(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, {**compression, ".DS_Store": b""})
     assert refusal(folder) == (
         f"{folder}: no valid.txt {OTHERS} for the valid split; "
-        "the files are 'Valid.txt', 'test.txt', 'train.txt'. Remedy: name the file of the valid split "
+        "the files are 'Valid.txt', 'test.txt', 'train.txt'. Remedy: name the file of the valid "
+        "split "
         "valid.txt (did you mean 'Valid.txt'?)."
     )
 

@@ -174,7 +174,7 @@ def test_groups_come_from_the_first_file_that_has_them(tmp_path):
         ),
         (
             ["a\tr\tb\ttail\t1\t9", "a\tr\tb\thead\t1\t9", "a\tr\tb\ttail\t2\t9"],
-            ["two.tsv, line 4: the tail of (a, r, b) a second time", "Remedy: one row a query"],
+            ["two.tsv, line 4: the tail of (a, r, b) occurs twice", "Remedy: one row a query"],
         ),
         (
             ["a\tr\tb\thead\t1\t8", "a\tr\tb\ttail\t1\t9"],

@@ -83,7 +83,7 @@ def slow_metrics(
         true = queries.answer[own].tolist()
         of_type = {t for _, r, t in edges if r == path[-1]}
         rows = []
-        for answer in queries.answer[own][queries.asked[own]].tolist():
+        for answer in queries.answer[own][queries.target[own]].tolist():
             negatives = [e for e in range(dataset.num_entities) if e not in true]
             typed = [e for e in negatives if e in of_type]
 
@@ -198,10 +198,10 @@ def test_one_relation_is_link_prediction():
             tuples_of(ranking.queries), ranking.ranking.filtered.realistic, strict=True
         )
     }
-    query = torch.repeat_interleave(queries.offsets.diff())[queries.asked]
+    query = torch.repeat_interleave(queries.offsets.diff())[queries.target]
     checked = 0
     for i, tail, rank in zip(
-        query.tolist(), queries.answer[queries.asked].tolist(), found.ranks.realistic, strict=True
+        query.tolist(), queries.answer[queries.target].tolist(), found.ranks.realistic, strict=True
     ):
         triple = (int(queries.head[i]), int(queries.path[i, 0]), tail)
         if triple in by_triple:
@@ -299,7 +299,7 @@ def test_the_notebooks_function_says_the_same(runs):
 def test_mistakes(runs, tmp_path):
     refused = CliRunner().invoke(app, ["paths", str(runs / "one"), "--split", "train"])
     assert isinstance(refused.exception, ConfigError)
-    assert "--split train: holds nothing out. Remedy: valid or test" in str(refused.exception)
+    assert "--split train: is not a held-out split. Remedy: valid or test" in str(refused.exception)
     refused = CliRunner().invoke(app, ["paths", str(runs / "one"), "--lengths", "2,0"])
     assert "--lengths 2,0: no lengths" in str(refused.exception)
     bare = in_memory(ring().train.tolist(), [], [], 24, 3)

@@ -48,7 +48,7 @@ def queries_of(found: PathQueries) -> list[tuple[int, list[int], set[int], set[i
         answer = found.answer[own]
         assert answer.tolist() == sorted(set(answer.tolist()))
         path = found.path[i, : found.length[i]].tolist()
-        asked = set(answer[found.asked[own]].tolist())
+        asked = set(answer[found.target[own]].tolist())
         rows.append((int(found.head[i]), path, set(answer.tolist()), asked))
     return rows
 
@@ -201,7 +201,7 @@ def test_what_train_holds_too_is_not_held_out():
 
 
 def test_a_split_that_holds_nothing_out():
-    with pytest.raises(ValueError, match="'train' holds nothing out"):
+    with pytest.raises(ValueError, match="'train' is not a held-out split"):
         sample_path_queries(ring(), "train")
     with pytest.raises(ValueError, match="the test split holds no triples"):
         sample_path_queries(in_memory([(0, 0, 1)], [], [], 2), "test")
