@@ -1,4 +1,4 @@
-"""Export of embeddings to the formats of other tools: a module each, in the table `FORMS`."""
+"""Exports embeddings in the formats of other tools: one module per format, in the table `FORMS`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from kgtool.export.embeddings import Embeddings, Write, check_embeddings
 
 
 class Form(Protocol):
-    """What the module of a form has."""
+    """The interface of a format's module."""
 
     @property
     def FILES(self) -> tuple[str, ...]:
-        """The names of its files."""
+        """The names of the output files."""
 
     def start(self, stack: ExitStack, folder: Path, embeddings: Embeddings) -> Write:
-        """Open its files on the stack; what is returned takes the blocks of rows, in order."""
+        """Open the files on the stack; the returned function writes a block of rows, in order."""
 
 
 FORMS: dict[str, Form] = {
@@ -46,41 +46,41 @@ def export_embeddings(
 ) -> list[Path]:
     """Write the embeddings of entities and relations into the folder `out`.
 
-    Every form holds the same float32 numbers, bit for bit, in id order: entities, relations,
-    inverse relations. How to read one says its module's docstring:
+    Every format has the same float32 numbers, bit for bit, in id order: entities, relations,
+    inverse relations. The docstring of a format's module shows how to read it:
 
-    - `tsv`: one table with a row an embedding;
-    - `projector`: `tensorboard --logdir OUT` shows them;
-    - `word2vec`: text for gensim and its kin;
-    - `npy`: NumPy matrices and id maps, as DGL-KE leaves them;
+    - `tsv`: one table with a row per embedding;
+    - `projector`: for `tensorboard --logdir OUT`;
+    - `word2vec`: text for gensim and similar tools;
+    - `npy`: NumPy matrices and id maps, as written by DGL-KE;
     - `parquet`: one table for pandas, polars, DuckDB;
     - `safetensors`: three tensors, the labels in the metadata.
 
-    Rows are written a block at a time, so that no second copy of them is in memory. Each file is
-    replaced whole or not at all, and none before all are written.
+    Rows are written in blocks, so the memory holds no second copy. Each file is replaced completely
+    or not at all, and only after all files are written.
 
     Args:
         vocabulary: the labels, by id.
         entities: `(num_entities, d)`, floating point, finite; written as float32.
         relations: `(num_relations, d)`, or `(2 * num_relations, d)` with the inverses.
-        out: the folder; made when it is missing.
+        out: the folder; created if it is missing.
         forms: keys of `FORMS`; all by default.
-        names: readable names of some labels, for the projector's points.
+        names: label → readable name, for the projector's points.
 
     Returns:
-        The paths written, in the order of the forms.
+        The paths written, in the order of the formats.
 
     Raises:
-        ValueError: when the shapes do not fit the vocabulary or each other.
-        ConfigError: for an unknown form, for none, or for names without the projector.
-        DataError: when a label holds a tab, a line break or another character no TSV can hold.
-        KGToolError: when an embedding is NaN or infinite in float32, or a file cannot be written.
+        ValueError: if the shapes do not fit the vocabulary or each other.
+        ConfigError: for an unknown format, for no format, or for names without the projector.
+        DataError: if a label has a tab, a line break or another character that TSV cannot hold.
+        KGToolError: if an embedding is NaN or infinite in float32, or a file cannot be written.
     """
     forms = known_forms(forms)
     if names is not None and "projector" not in forms:
         raise ConfigError(
-            "readable labels name the points of the projector, which is not among the forms. "
-            "Remedy: add projector, or leave the labels out."
+            "readable names are for the projector only, which is not among the formats. "
+            "Remedy: add the format projector, or do not pass names."
         )
     embeddings = check_embeddings(vocabulary, entities, relations, names)
     folder = Path(out)
@@ -93,17 +93,17 @@ def export_embeddings(
 
 
 def known_forms(forms: Iterable[str]) -> tuple[str, ...]:
-    """The forms, each once.
+    """The formats, without duplicates.
 
     Raises:
-        ConfigError: when one is unknown, or there is none.
+        ConfigError: for an unknown format, or for no format.
     """
-    found = tuple(dict.fromkeys(forms))
-    for form in found:
+    distinct = tuple(dict.fromkeys(forms))
+    for form in distinct:
         if form not in FORMS:
             near = nearest(form, FORMS)
-            hint = f"did you mean {near}?" if near else f"one of {', '.join(FORMS)}."
-            raise ConfigError(f"no form {quoted(form)}. Remedy: {hint}")
-    if not found:
-        raise ConfigError(f"no form to export. Remedy: one of {', '.join(FORMS)}.")
-    return found
+            hint = f"did you mean {near}?" if near else f"use one of {', '.join(FORMS)}."
+            raise ConfigError(f"unknown export format {quoted(form)}. Remedy: {hint}")
+    if not distinct:
+        raise ConfigError(f"no export format. Remedy: use one of {', '.join(FORMS)}.")
+    return distinct

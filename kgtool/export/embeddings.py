@@ -1,4 +1,4 @@
-"""What the forms write: labelled rows of float32, checked once and handed out in blocks."""
+"""The embeddings to export: labelled rows of float32, checked once and iterated in blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from kgtool.data.dataset import Vocabulary
 from kgtool.errors import DataError, KGToolError
 
-# A TSV has no way to write the first three inside a label, UTF-8 none for half a surrogate pair.
+# A TSV label cannot hold the first three characters; UTF-8 cannot encode a lone surrogate.
 UNFIT = re.compile("[\t\n\r\ud800-\udfff]")
 
 BLOCK = 2**20  # numbers: 4 MiB of float32, 13 MB of text, a row group of Parquet
@@ -22,12 +22,12 @@ BLOCK = 2**20  # numbers: 4 MiB of float32, 13 MB of text, a row group of Parque
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Some rows of one kind, in id order.
+    """Consecutive rows of one kind, in id order.
 
     Attributes:
         kind: `entity`, `relation` or `inverse_relation`.
-        ids: of the rows, among all of their kind; an inverse has the id of its relation.
-        labels: a label a row; an inverse has that of its relation.
+        ids: the ids of the rows; an inverse has the id of its relation.
+        labels: the labels of the rows; an inverse has the label of its relation.
         vectors: `(rows, d)` float32, little-endian, contiguous.
     """
 
@@ -38,12 +38,12 @@ class Block:
 
     @cached_property
     def rows(self) -> list[str]:
-        """The rows as text, a tab between the numbers, which read back bit by bit.
+        """The rows as tab-separated text; reading them gives the same bits.
 
-        Nine significant digits are enough for float32, also by way of a reader's float64, and
-        leave room for one that is off in its last place.
+        Nine significant digits identify a float32, even if the reader parses float64 and its last
+        digit is wrong.
         """
-        # The # keeps the decimal point, so that no reader takes a column for integers and loses
+        # The # keeps the decimal point, so that no reader parses a column as integers and loses
         # -0.0.
         form = "\t".join(["%#.9g"] * self.vectors.shape[1])
         return [form % tuple(row.tolist()) for row in self.vectors]
@@ -58,9 +58,9 @@ class Embeddings:
 
     Attributes:
         vocabulary: the labels, by id.
-        vectors: by kind, in the order of the files, `(rows, d)` float32 each. There are as many
-            inverse relations as relations, or none.
-        names: readable names of some labels, if there are any.
+        vectors: kind → `(rows, d)` float32, in the order of the files. There are as many inverse
+            relations as relations, or none.
+        names: label → readable name, or None.
     """
 
     vocabulary: Vocabulary
@@ -69,11 +69,11 @@ class Embeddings:
 
     @property
     def dim(self) -> int:
-        """The numbers in a row, d."""
+        """The dimension d of the embeddings."""
         return self.vectors["entity"].shape[1]
 
     def blocks(self) -> Iterator[Block]:
-        """All rows, a few megabytes at a time."""
+        """All rows, in blocks of a few megabytes."""
         size = max(1, BLOCK // self.dim)
         for kind, vectors in self.vectors.items():
             labels = labels_of(self.vocabulary, kind)
@@ -95,7 +95,7 @@ def check_embeddings(
     relations: Tensor,
     names: Mapping[str, str] | None = None,
 ) -> Embeddings:
-    """The embeddings, once they are known to fit; see `kgtool.export.export_embeddings`."""
+    """The embeddings, after their checks; see `kgtool.export.export_embeddings`."""
     num_entities, num_relations = len(vocabulary.entities), len(vocabulary.relations)
     if entities.ndim != 2 or len(entities) != num_entities or not entities.shape[1]:
         raise ValueError(f"entities: {tuple(entities.shape)} is not ({num_entities}, d)")
@@ -120,16 +120,16 @@ def _checked(kind: str, labels: Sequence[str], vectors: Tensor) -> Tensor:
     for label in labels:
         if UNFIT.search(label):
             raise DataError(
-                f"the label {label!r} ({kind}) holds a tab, a line break or half a surrogate pair, "
-                "which a TSV cannot hold. Rename it in the data."
+                f"the label {label!r} ({kind}) has a tab, a line break or a lone surrogate, so a "
+                "TSV file cannot hold it. Remedy: change the label in the data."
             )
     vectors = vectors.detach().cpu().float()
-    for start in range(0, len(vectors), 1024):  # the test takes as much memory as what it tests
+    for start in range(0, len(vectors), 1024):  # in parts: the test needs memory for its result
         finite = vectors[start : start + 1024].isfinite().all(1)
         if not finite.all():
             label = labels[start + int(finite.int().argmin())]
             raise KGToolError(
-                f"the embedding of {label!r} ({kind}) holds NaN or numbers that float32 cannot. "
-                "Export an earlier checkpoint, or train again with a lower learning rate."
+                f"the embedding of {label!r} ({kind}) has NaN, or numbers too large for float32. "
+                "Remedy: export an earlier checkpoint, or train with a lower learning rate."
             )
     return vectors

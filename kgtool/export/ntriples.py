@@ -1,26 +1,26 @@
 """Predictions with their confidence as N-Triples (RDF 1.1), for graph stores.
 
-An N-Triples line has no place for a number about the statement it makes, so that each prediction is
-described by reification (RDF 1.1 Semantics, D.1): a blank node, with
+An N-Triples line cannot hold a number about its own statement. So each prediction is described by
+reification (RDF 1.1 Semantics, D.1): a blank node with
 
     rdf:type               rdf:Statement
     rdf:subject            the head
     rdf:predicate          the relation
     rdf:object             the tail
     urn:kgtool:score       the model's score, xsd:double
-    urn:kgtool:confidence  the probability that the triple holds, xsd:double, where there is one
+    urn:kgtool:confidence  the probability that the triple is true, xsd:double, if there is one
 
-The triple itself is not stated: a prediction is no fact, and a store that loads the file must not
-take it for one. To state those that are sure enough, in SPARQL:
+The file does not state the triple itself: a store that loads the file must not treat a prediction
+as a fact. This SPARQL adds the triples with a high confidence:
 
     PREFIX rdf: <http://www.w3.org/1999/02/22-rdf-syntax-ns#>
     INSERT { ?h ?r ?t } WHERE {
       ?p rdf:subject ?h ; rdf:predicate ?r ; rdf:object ?t ; <urn:kgtool:confidence> ?c .
       FILTER (?c > 0.9) }
 
-A label that is an absolute IRI (RFC 3987; `Gene::9606` is one too) stays as it is, and an entity
-`_:x` is a blank node. Any other label is percent-encoded behind `urn:kgtool:entity:` or
-`urn:kgtool:relation:`; `label_of` takes it back.
+A label that is an absolute IRI (RFC 3987; `Gene::9606` is one too) stays unchanged, and an entity
+`_:x` is a blank node. Any other label is percent-encoded after `urn:kgtool:entity:` or
+`urn:kgtool:relation:`; `label_of` decodes it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pyoxigraph import BlankNode, Literal, NamedNode, RdfFormat, Triple, seriali
 
 from kgtool.storage.files import atomic_write
 
-# Head, relation and tail as labels, the score, and the probability where there is one.
+# Labels of head, relation and tail; score; probability or None.
 Prediction = tuple[str, str, str, float, float | None]
 
 OURS = "urn:kgtool:"
@@ -49,18 +49,18 @@ _STATEMENT = NamedNode(f"{_RDF}Statement")
 _SUBJECT = NamedNode(f"{_RDF}subject")
 _PREDICATE = NamedNode(f"{_RDF}predicate")
 _OBJECT = NamedNode(f"{_RDF}object")
-_NODE = "prediction"  # what the name of a prediction's own blank node begins with
+_NODE = "prediction"  # prefix of the blank nodes of predictions
 
 
 def write_predictions(out: str | Path | BinaryIO, rows: Iterable[Prediction]) -> None:
-    """Write predictions as N-Triples, one after another as they come.
+    """Write predictions as N-Triples, one by one.
 
     Args:
-        out: the file to write, whole or not at all, or one that is open for bytes.
-        rows: `(head, relation, tail, score, probability or None)` each, labels as text.
+        out: the output file, written completely or not at all; or an open binary file.
+        rows: `(head, relation, tail, score, probability or None)` each, with labels as text.
 
     Raises:
-        KGToolError: when the file cannot be written.
+        KGToolError: if the file cannot be written.
     """
     if isinstance(out, (str, Path)):
         with atomic_write(out, "wb") as file:
@@ -70,7 +70,7 @@ def write_predictions(out: str | Path | BinaryIO, rows: Iterable[Prediction]) ->
 
 
 def label_of(term: NamedNode | BlankNode) -> str:
-    """The label that a head, relation or tail was written for."""
+    """The label of a head, relation or tail in the file."""
     if isinstance(term, BlankNode):
         doubled = term.value.startswith(2 * _NODE)
         return "_:" + (term.value.removeprefix(_NODE) if doubled else term.value)
@@ -95,19 +95,19 @@ def _triples(rows: Iterable[Prediction]) -> Iterator[Triple]:
 def _entity(label: str) -> NamedNode | BlankNode:
     if label.startswith("_:") and label != "_:":
         name = label.removeprefix("_:")
-        # Doubled, so that no entity is taken for one of our own nodes.
+        # The prefix is doubled, so that no entity is mistaken for a prediction's node.
         ours = _NODE if name.startswith(_NODE) else ""
         try:
             return BlankNode(ours + name)
-        except ValueError:  # no blank node's name, then: a label like any other
+        except ValueError:  # not a valid name of a blank node: an ordinary label
             pass
     return _iri(label, ENTITY)
 
 
 def _iri(label: str, base: str) -> NamedNode:
-    if not label.startswith(OURS):  # or two labels could come to the same IRI
+    if not label.startswith(OURS):  # otherwise two labels could get the same IRI
         try:
             return NamedNode(label)
-        except ValueError:  # no absolute IRI
+        except ValueError:  # not an absolute IRI
             pass
     return NamedNode(base + quote(label, safe="", errors="surrogatepass"))

@@ -1,9 +1,9 @@
 """One table of all embeddings as Parquet: `embeddings.parquet`.
 
 Columns `kind`, `label` (text, as in `embeddings.tsv`) and `vector`, a list of d float32 numbers.
-One column of lists, not a column a number: it is the type that vector functions take. DuckDB reads
-`FLOAT[]` (`list_cosine_similarity`; cast to `FLOAT[d]` for an index), polars an `Array` whose
-`to_numpy()` is the `(rows, d)` matrix; in pandas, that is `np.stack(frame["vector"])`.
+Vector functions take one column of lists, not one column per number. DuckDB reads `FLOAT[]`
+(`list_cosine_similarity`; cast to `FLOAT[d]` for an index). polars reads an `Array` whose
+`to_numpy()` is the `(rows, d)` matrix. In pandas the matrix is `np.stack(frame["vector"])`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ FILES: tuple[str, ...] = ("embeddings.parquet",)
 
 
 def start(stack: ExitStack, folder: Path, embeddings: Embeddings) -> Write:
-    """Open the table, a row group a block; see `kgtool.export.Form`."""
+    """Open the table, with a row group per block; see `kgtool.export.Form`."""
     file = stack.enter_context(atomic_write(folder / FILES[0], "wb"))
     vector = pa.list_(pa.float32(), embeddings.dim)
     schema = pa.schema({"kind": pa.string(), "label": pa.string(), "vector": vector})
-    # A dictionary saves room where values repeat, and only kinds do.
+    # A dictionary saves space only for repeated values, and only kinds repeat.
     writer = stack.enter_context(pq.ParquetWriter(file, schema, use_dictionary=["kind"]))
 
     def write(block: Block) -> None:

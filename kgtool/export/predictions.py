@@ -1,4 +1,4 @@
-"""Predictions as files: a table, or N-Triples with confidence; the ending says which."""
+"""Writes predictions as a table, or as N-Triples with confidence, by the file's ending."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ ENDINGS = (*WRITTEN, ".nt")
 
 
 def save_predictions(frame: pd.DataFrame, path: str | Path, vocabulary: Vocabulary) -> None:
-    """Write what `kgtool.predict` or `kgtool.complete` gives, whole or not at all.
+    """Write the predictions of `kgtool.predict` or `kgtool.complete`, completely or not at all.
 
     Args:
-        frame: with `head`, `relation`, `tail`, `score` and `probability`.
-        path: a `.tsv`, `.jsonl` or `.parquet`, or an `.nt`, see `kgtool.export.ntriples`.
-        vocabulary: the labels, which say what the inverse of a relation is.
+        frame: with columns `head`, `relation`, `tail`, `score` and `probability`.
+        path: a `.tsv`, `.jsonl` or `.parquet` file, or `.nt`, see `kgtool.export.ntriples`.
+        vocabulary: the labels, to recognise inverse relations.
 
     Raises:
-        DataError: for another ending, or an answer to a path, which is no triple, as `.nt`.
-        KGToolError: when the file cannot be written.
+        DataError: for any other ending, or an answer to a path in an `.nt` file.
+        KGToolError: if the file cannot be written.
     """
     path = checked(path)
     if path.suffix == ".nt":
@@ -35,14 +35,15 @@ def save_predictions(frame: pd.DataFrame, path: str | Path, vocabulary: Vocabula
 
 
 def checked(path: str | Path) -> Path:
-    """A path whose ending says what to write; to be asked before long work.
+    """The path, if its ending is supported; call it before long work.
 
     Raises:
-        DataError: for another ending.
+        DataError: for any other ending.
     """
     path = Path(path)
     if path.suffix not in ENDINGS:
-        raise DataError(f"{path}: no such form. Remedy: end it in {', '.join(ENDINGS)}.")
+        supported = f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
+        raise DataError(f"{path}: unsupported output format. Remedy: use {supported}.")
     return path
 
 
@@ -51,8 +52,8 @@ def _rows(frame: pd.DataFrame, path: Path, vocabulary: Vocabulary) -> Iterator[P
         relation = vocabulary.step_ids.get(row.relation)
         if relation is None:
             raise DataError(
-                f"{path}: the path {row.relation!r} is no relation of a triple. Remedy: write a "
-                f"{ENDINGS[0]}."
+                f"{path}: the path {row.relation!r} is not a relation, so N-Triples cannot hold "
+                f"it. Remedy: write a {ENDINGS[0]} file."
             )
         direct = relation < len(vocabulary.relations)
         head, tail = (row.head, row.tail) if direct else (row.tail, row.head)

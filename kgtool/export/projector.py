@@ -1,9 +1,9 @@
-"""The TensorBoard projector: `tensorboard --logdir FOLDER`, or "Load" on its page.
+"""Files for the TensorBoard projector: `tensorboard --logdir FOLDER`, or "Load" on its page.
 
-`projector_config.pbtxt` names the other two. `projector_vectors.tsv` holds numbers only, without a
-header; `projector_metadata.tsv` a row for each of them, `label, kind` under that header. Where
-readable names are given, a column `name` comes first, which the projector then shows: a label
-without a name stands for itself, and the inverse of a relation is `^` and its name.
+`projector_config.pbtxt` names the other two files. `projector_vectors.tsv` has the numbers, without
+a header. `projector_metadata.tsv` has a row for each vector, with the header `label, kind`. With
+readable names, the first column is `name`, which the projector shows. A label without a name is its
+own name; the inverse of a relation has the name of the relation after a `^`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FILES: tuple[str, ...] = (
     "projector_config.pbtxt",
 )
 
-# A message ProjectorConfig of tensorboard/plugins/projector/projector_config.proto.
+# A ProjectorConfig message of tensorboard/plugins/projector/projector_config.proto.
 _CONFIG = """\
 embeddings {{
   tensor_name: "embeddings"

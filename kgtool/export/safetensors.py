@@ -4,8 +4,8 @@
 float32. The metadata holds the labels: under `entities` and `relations`, a JSON list by id, as in
 `json.loads(safetensors.safe_open(path, "np").metadata()["entities"])`.
 
-The rows are written a block at a time, behind a header of our own: the library writes only what is
-in memory as a whole.
+The rows are written in blocks, after a header that this module makes: the library can only write
+tensors that are completely in memory.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def start(stack: ExitStack, folder: Path, embeddings: Embeddings) -> Write:
     header = _header(embeddings)
     if len(header) - 8 > _LONGEST_HEADER:
         raise KGToolError(
-            f"the labels take {len(header):,} bytes, more than a safetensors file can hold beside "
-            "its tensors. Remedy: choose other forms."
+            f"the labels need {len(header):,} bytes, too many for the header of a safetensors "
+            "file. Remedy: choose other formats."
         )
     file = stack.enter_context(atomic_write(folder / FILES[0], "wb"))
     file.write(header)
@@ -45,7 +45,7 @@ def start(stack: ExitStack, folder: Path, embeddings: Embeddings) -> Write:
 
 
 def _header(embeddings: Embeddings) -> bytes:
-    """Where each tensor lies behind the header, and the labels."""
+    """The header, with the offsets of the tensors and the labels."""
     vocabulary = embeddings.vocabulary
     labels = {"entities": vocabulary.entities, "relations": vocabulary.relations}
     shapes = {

@@ -1,9 +1,9 @@
 """One table of all embeddings as text: `embeddings.tsv`.
 
-A header `kind, label, 0, 1, …, d-1` and a row an embedding; `kind` is `entity`, `relation` or
-`inverse_relation`, an inverse under the label of its relation. Read it with
-`pd.read_csv(path, sep="\\t", dtype={"label": str}, keep_default_na=False, quoting=3)`, or labels
-such as `NA` and `"quoted` are lost.
+The header is `kind, label, 0, 1, …, d-1`; there is a row per embedding. `kind` is `entity`,
+`relation` or `inverse_relation`; an inverse has the label of its relation. Read the file with
+`pd.read_csv(path, sep="\\t", dtype={"label": str}, keep_default_na=False, quoting=3)`; otherwise
+labels such as `NA` and `"quoted` are lost.
 """
 
 from __future__ import annotations

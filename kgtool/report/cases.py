@@ -1,4 +1,4 @@
-"""The best and the worst predictions: which to show, what the model answers there, and why."""
+"""Example predictions for the report: the best and the worst ones, with explanations."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SEEN = ENTITIES[0]
 CASES = 5  # of each kind
 ANSWERS = 5
 PATHS = 5
-# How far a score may be from the one that stands in the file of ranks: other machines round
-# otherwise, other weights score otherwise.
+# The largest difference to a score in the file of ranks: rounding differs between machines, but a
+# larger difference means other weights.
 TOLERANCE = 0.02
 
 
@@ -31,9 +31,9 @@ class Answer:
 
     Attributes:
         entity: its label.
-        score: the model's.
-        known: the split that holds it as a fact, or `"answer"` where it is the one asked for; empty
-            where no triple of the filter says so.
+        score: its score.
+        known: the split that has it as a fact, or `"answer"` for the answer of the query itself;
+            empty if no triple of the filter has it.
     """
 
     entity: str
@@ -43,20 +43,19 @@ class Answer:
 
 @dataclass(frozen=True)
 class Case:
-    """A query, what was asked for, and what the model says.
+    """A query, its answer, and the model's predictions.
 
     Attributes:
         head, relation, tail: labels of the triple.
-        side: which of them was asked for.
-        rank: of the answer, filtered, realistic.
-        candidates: among how many.
-        by_count: the place that `count_ranks` gives it.
-        score: of the answer.
-        groups: grouping → the query's, as in category → 1-N.
-        answers: the model's first, best first.
-        why: the paths that carried the answer's score; None of a model that reads no paths.
-        why_other: those of the first answer that no triple of the filter holds, where it comes
-            before the answer.
+        side: the side that the query asks for.
+        rank: filtered, realistic rank of the answer.
+        candidates: number of candidates.
+        by_count: rank of the answer by `count_ranks`.
+        score: score of the answer.
+        groups: grouping → group of the query, such as category → 1-N.
+        answers: the model's top answers, best first.
+        why: explanation of the answer's score; None unless the model is an all-paths model.
+        why_other: explanation of the first unknown answer that is ranked above the answer, if any.
     """
 
     head: str
@@ -74,13 +73,13 @@ class Case:
 
 
 def count_ranks(dataset: KGDataset, queries: Tensor) -> Tensor:
-    """`(q,)` float64: the place of each answer if answers came by how often train gives them.
+    """`(q,)` float64: the rank of each answer by its frequency with the relation in train.
 
-    That is raw, realistic, and knows of a query `(h, r, t)` only its relation and direction. A
-    right answer far down that list was not guessed.
+    The ranks are raw and realistic; they ignore the query's entity. A correct prediction with a low
+    rank here was not a guess.
 
     Args:
-        dataset: gives the train triples.
+        dataset: the data; only train is used.
         queries: `(q, 3)` int64, head queries as the inverses of their triples.
     """
     n = dataset.num_entities
@@ -105,16 +104,16 @@ def count_ranks(dataset: KGDataset, queries: Tensor) -> Tensor:
 def choose(
     ranks: pd.DataFrame, by_count: Tensor, cases: int = CASES
 ) -> tuple[list[int], list[int]]:
-    """The rows of the best and of the worst predictions, at most one a relation and side.
+    """The rows of the best and of the worst predictions, at most one per relation and side.
 
-    Best are first places, without a tie, of the answers that counting (`count_ranks`) places last;
-    worst are the answers placed last, of queries whose entities train has seen, where any are:
-    of others a model can know nothing.
+    The best predictions have rank 1 without a tie, and the worst rank by `count_ranks`. The worst
+    predictions have the largest ranks, among queries whose entities occur in train, if there are
+    any: a model knows nothing of other entities.
 
     Args:
-        ranks: a row a query, see `kgtool.evaluation.analysis.rank_table`.
-        by_count: `(q,)`, in its order.
-        cases: most of each kind.
+        ranks: a row per query, see `kgtool.evaluation.analysis.rank_table`.
+        by_count: `(q,)`, in the order of `ranks`.
+        cases: the most rows of each kind.
     """
     frame = ranks.assign(by_count=by_count.numpy()).reset_index(drop=True)
     won = frame[frame["pessimistic"] == 1].sort_values("by_count", ascending=False, kind="stable")
@@ -140,7 +139,7 @@ def queries_of(ranks: pd.DataFrame, dataset: KGDataset) -> Tensor:
     ]
     if any(column.isna().any() for column in columns):
         raise RunError(
-            "the file of ranks holds labels that the data lack. Remedy: run `kgtool evaluate` "
+            "the file of ranks has labels that are not in the data. Remedy: run `kgtool evaluate` "
             "again."
         )
     head, relation, tail = (torch.tensor(c.to_numpy(dtype="int64")) for c in columns)
@@ -164,18 +163,18 @@ def describe(
     dataset: KGDataset,
     splits: Sequence[str],
 ) -> list[Case]:
-    """Ask the model again, and ask it why.
+    """The cases of some rows, with the model's answers and explanations.
 
     Args:
-        rows: of `ranks`.
-        ranks, by_count: as of `choose`.
-        model: what was ranked: the run's, with other runs' scores or without.
-        scorer: the run's, which is asked why.
-        dataset: what is known.
-        splits: the filter's.
+        rows: positions in `ranks`.
+        ranks, by_count: as for `choose`.
+        model: the ranked model: the run, or an ensemble with other runs.
+        scorer: the run's scorer, for explanations.
+        dataset: the data.
+        splits: the splits of the filter.
 
     Raises:
-        RunError: when a score is not the one that the ranks were made of.
+        RunError: if a score differs from the one in the file of ranks.
     """
     if not rows:
         return []
@@ -187,9 +186,9 @@ def describe(
         entity = int(query[2])
         if abs(float(found[entity]) - row.score) > TOLERANCE * (1 + abs(row.score)):
             raise RunError(
-                f"the ranks are of other weights: ({row.head}, {row.relation}, {row.tail}) scores "
-                f"{float(found[entity]):.3f}, where they say {row.score:.3f}. Remedy: run "
-                "`kgtool evaluate` again."
+                f"the ranks belong to other weights: ({row.head}, {row.relation}, {row.tail}) has "
+                f"the score {float(found[entity]):.3f}, but {row.score:.3f} in the file of ranks. "
+                "Remedy: run `kgtool evaluate` again."
             )
         answers = _answers(found, query, dataset, splits)
         other = next((a for a in answers if not a.known), None) if row.rank > 1 else None
@@ -232,7 +231,7 @@ def _answers(
 def _explain(
     scorer: Scorer | PathScorer, dataset: KGDataset, query: Tensor, instead: str | None = None
 ) -> Explanation | None:
-    """Why a query's answer, or another instead, has its score; of the triple as it was asked."""
+    """The explanation of a query's answer, or of another answer; the triple is as in the query."""
     if isinstance(scorer, Scorer):
         return None
     vocabulary, n = dataset.vocabulary, dataset.num_relations

@@ -1,4 +1,4 @@
-"""The page's plots by matplotlib, as SVG whose text is text; the same data, the same bytes."""
+"""The report's plots by matplotlib, as SVG with real text; equal data give equal bytes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from kgtool.report.names import Names
 from kgtool.report.tables import Group
 
 BLUE, RED, GREY, INK = "#2a6fbb", "#c8553d", "#8a97a5", "#2b3440"
-# Of groups: apart also to most who do not tell red from green (Okabe & Ito 2008).
+# Colours that most colour-blind readers can distinguish (Okabe & Ito 2008).
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a5fa8", "#8c6d31")
 SIDE_COLORS = {"both": INK, "head": RED, "tail": BLUE}
-WIDTH = 4.6  # inches: as wide as a phone, half of a desktop's page
+WIDTH = 4.6  # inches: the width of a phone, or half of a desktop page
 MOST_RELATIONS = 25
-MOST_NAMED = 14  # entities with their names on the map
+MOST_NAMED = 14  # entities with names on the map
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": GREY,
     "axes.grid": True,
@@ -37,7 +37,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.axisbelow": True,
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # matplotlib's own, so that every machine measures alike
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: equal sizes on every machine
     "font.size": 8,
     "grid.color": "#e6eaee",
     "legend.frameon": False,
@@ -51,9 +51,9 @@ _NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 
 @contextmanager
 def _drawing(salt: str) -> Iterator[None]:
-    """The style; `salt` keeps the ids of one plot from those of the page's others."""
+    """The plot style; `salt` keeps the SVG ids of different plots distinct."""
     with rc_context(_STYLE | {"svg.hashsalt": salt}), warnings.catch_warnings():
-        # The reader's fonts count, not those that the text is measured with.
+        # The reader's browser chooses the fonts, so missing glyphs do not matter here.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         yield
@@ -72,7 +72,7 @@ def _svg(figure: Figure, title: str) -> str:
 
 
 def learning_curve(history: Sequence[dict[str, float]]) -> str:
-    """MRR on valid and the loss, against minutes."""
+    """MRR on valid and the loss, over minutes of training."""
     minutes = [row["seconds"] / 60 for row in history]
     mrr = [row["valid_mrr"] for row in history]
     best = int(np.argmax(mrr))
@@ -92,7 +92,7 @@ def learning_curve(history: Sequence[dict[str, float]]) -> str:
         lower.set(ylabel="loss", xlabel="minutes of training")
         lower.set_xlim(left=0)
         figure.align_ylabels()
-        return _svg(figure, "MRR on valid and the loss, against minutes of training")
+        return _svg(figure, "MRR on valid and the loss, over minutes of training")
 
 
 def by_relation(groups: Sequence[Group], names: Names) -> str:
@@ -140,7 +140,7 @@ def by_category(groups: Sequence[Group]) -> str:
 
 
 def rank_histogram(ranks: pd.DataFrame) -> str:
-    """Where answers are placed: shares of queries in bins that double, and Hits@k of every k."""
+    """Histogram of ranks in bins of doubling width, and Hits@k for every k."""
     rank = ranks["rank"].to_numpy()
     doublings = int(np.ceil(np.log2(max(rank.max(), 2) + 1)))
     edges = 2.0 ** np.arange(doublings + 1)
@@ -167,11 +167,11 @@ def rank_histogram(ranks: pd.DataFrame) -> str:
         axes.set(xlim=(1, edges[-1]), ylim=(0, 1), xlabel="rank, k", ylabel="queries")
         axes.grid(axis="x", visible=False)
         figure.legend(loc="outside upper right", ncols=3)
-        return _svg(figure, "Histogram of ranks, and Hits@k of every k")
+        return _svg(figure, "Histogram of ranks, and Hits@k for every k")
 
 
 def calibration_curve(table: pd.DataFrame) -> str:
-    """The share that is true among answers of a predicted probability, above how many there are."""
+    """The observed share of true answers by predicted probability, and the number of answers."""
     with _drawing("calibration"):
         figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
@@ -179,14 +179,14 @@ def calibration_curve(table: pd.DataFrame) -> str:
         upper.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
         upper.vlines(x, table["low"], table["high"], color=BLUE, linewidth=1.6)
         upper.plot(x, y, "o-", color=BLUE, markersize=4, linewidth=1)
-        upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is true")
+        upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of true answers")
         lower.vlines(x, 0, table["count"], color=GREY, linewidth=6)
         lower.set(xlabel="predicted probability", ylabel="answers")
         lower.set_ylim(bottom=0)
         lower.yaxis.set_major_locator(MaxNLocator(2))
         lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         figure.align_ylabels()
-        return _svg(figure, "Observed share of true answers against predicted probability")
+        return _svg(figure, "Observed share of true answers by predicted probability")
 
 
 def calibration_error(table: pd.DataFrame) -> float:
@@ -196,12 +196,12 @@ def calibration_error(table: pd.DataFrame) -> float:
 
 
 def map_plot(found: EmbeddingMap, role_name: Callable[[int], str], labels: Sequence[str]) -> str:
-    """The map, coloured by role, the entities with most triples named.
+    """The map, coloured by role, with names for the entities with most triples.
 
     Args:
         found: the map.
-        role_name: what to say of a role.
-        labels: of the entities shown.
+        role_name: the name of a role.
+        labels: names of the shown entities.
     """
     kinds, count = np.unique(found.role.numpy(), return_counts=True)
     often = [int(kinds[i]) for i in np.argsort(-count, kind="stable") if kinds[i] >= 0]
@@ -233,7 +233,7 @@ def map_plot(found: EmbeddingMap, role_name: Callable[[int], str], labels: Seque
         named: list[np.ndarray] = []
         for i in np.argsort(-found.degree.numpy(), kind="stable"):
             x, y = place[i]
-            # Names are wide and low: none over another.
+            # Names are wide and low; they must not overlap.
             if any(abs(x - a) < 0.24 * spread and abs(y - b) < 0.03 * spread for a, b in named):
                 continue
             named.append(place[i])
@@ -247,10 +247,10 @@ def map_plot(found: EmbeddingMap, role_name: Callable[[int], str], labels: Seque
             )
             if len(named) == MOST_NAMED:
                 break
-        handles, said = axes.get_legend_handles_labels()
-        order = [*range(1, len(said)), 0] if rest.any() else [*range(len(said))]
+        handles, texts = axes.get_legend_handles_labels()
+        order = [*range(1, len(texts)), 0] if rest.any() else [*range(len(texts))]
         legend = figure.legend(
-            [handles[i] for i in order], [said[i] for i in order],
+            [handles[i] for i in order], [texts[i] for i in order],
             loc="outside lower center", ncols=2, markerscale=1.6, handletextpad=0.2,
         )  # fmt: skip
         for text in legend.get_texts():

@@ -1,4 +1,4 @@
-"""The page put together: what a run's folder, its data and its model say, in one template."""
+"""Renders the report from a run's folder, its data and its model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from kgtool.report.stored import Stored
 from kgtool.report.tables import by_queries, groups_of, metric_rows
 from kgtool.runs.run import LOG, Run
 
-# What the queries are grouped by, besides relations, with how to read it.
+# The groupings of the breakdown in addition to relations, with their headings.
 BREAKDOWNS = {
     "category": "Cardinality",
     "degree": "Degree of the answer",
@@ -48,21 +48,23 @@ def render_page(
 
     Args:
         run: the run.
-        dataset: what it was evaluated on.
-        stored: its evaluation.
-        labels: readable labels for some entities and relations.
+        dataset: the evaluated data.
+        stored: the run's evaluation.
+        labels: label → readable name, for some entities and relations.
         progress: show a progress bar.
-        beside: the runs whose scores were added, as many as `stored` has weights.
+        beside: the further runs of an ensemble, as many as `stored` has weights.
 
     Raises:
-        RunError: when the evaluation does not fit the run's weights.
-        DataError: when no label is of the data.
+        RunError: if the evaluation does not fit the run's weights.
+        DataError: if `labels` has no label of the data.
     """
     vocabulary = dataset.vocabulary
     if labels and not any(
         label in labels for label in (*vocabulary.entities, *vocabulary.relations)
     ):
-        raise DataError("no label is of an entity or relation of the data. Remedy: check the file.")
+        raise DataError(
+            "the file of names has no entity or relation of the data. Remedy: check the file."
+        )
     names = Names(labels or {})
     model = run.model(dataset).cpu()
     scorer = model.scorer()
@@ -92,9 +94,9 @@ def render_page(
         level=f"{100 * LEVEL:g}\u00a0%",
         negatives=NEGATIVES,
         many=MANY,
-        model=model_in_words(run.config),
+        model=describe_model(run.config),
         added=[
-            (weight, other.path.name, model_in_words(other.config))
+            (weight, other.path.name, describe_model(other.config))
             for other, weight in zip(beside, stored.weights, strict=True)
         ],
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -133,7 +135,7 @@ def render_page(
 def _environment(names: Names) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kgtool", "report"),
-        autoescape=True,  # labels are a stranger's
+        autoescape=True,  # labels are untrusted
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -149,17 +151,17 @@ def _environment(names: Names) -> jinja2.Environment:
 
 
 def places(value: float | None, digits: int = 3) -> str:
-    """A number with its digits; a dash where there is none."""
+    """A number with a fixed number of digits; a dash for None or NaN."""
     return "–" if value is None or math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def clean_title(name: str, split: str) -> str:
-    """The page's title."""
+    """The title of the page."""
     return f"{clean(name)}: {split}"
 
 
-def model_in_words(config: Config) -> str:
-    """What kind of model a configuration makes."""
+def describe_model(config: Config) -> str:
+    """A sentence that describes the model of a configuration."""
     encoder, paths = config.encoder, config.all_paths
     layers = 0 if encoder is None else encoder.layers
     fed = "entity embeddings"
@@ -179,18 +181,18 @@ def model_in_words(config: Config) -> str:
 
 
 def date_of(run: Run) -> str | None:
-    """The day that training began, as its log says."""
+    """The date on which training began, from the log; None if unknown."""
     try:
         with (run.path / LOG).open(encoding="utf-8") as file:
             line = file.readline()
     except (OSError, UnicodeDecodeError):
         return None
-    found = re.match(r"\d{4}-\d\d-\d\d", line)
-    return found.group() if found else None
+    match = re.match(r"\d{4}-\d\d-\d\d", line)
+    return match.group() if match else None
 
 
 def duration(seconds: float) -> str:
-    """`48 s`, `3.5 min`, `125 min`, `3.4 h`: short enough for a phone."""
+    """A short text such as `48 s`, `3.5 min`, `125 min` or `3.4 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 600:
@@ -199,7 +201,7 @@ def duration(seconds: float) -> str:
 
 
 def data_rows(dataset: KGDataset) -> list[dict[str, Any]]:
-    """Each split's triples, and its entities and relations, with those that train lacks."""
+    """Per split, the numbers of triples, entities and relations, and of those unseen in train."""
     seen = {"entities": dataset.train[:, [0, 2]], "relations": dataset.train[:, 1]}
     known = {name: set(ids.flatten().tolist()) for name, ids in seen.items()}
     rows = []

@@ -1,4 +1,4 @@
-"""The embedding map: entity states on a plane, near where they are near, by t-SNE."""
+"""The embedding map: entity states in two dimensions, by t-SNE."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tqdm.auto import tqdm
 from kgtool.data.dataset import KGDataset
 from kgtool.models.scorers import PathScorer, Scorer
 
-# Most entities shown: states that are there, and states that cost a pass each.
+# The most entities shown: with stored states, and with states that need a pass each.
 SHOWN, PASSES = 2000, 1000
 FEWEST = 10
-BATCH = 50  # passes between two marks of a progress bar
-DIMS = 50  # principal components that t-SNE starts from
+BATCH = 50  # passes per update of the progress bar
+DIMS = 50  # principal components for t-SNE
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +26,11 @@ class EmbeddingMap:
 
     Attributes:
         entity: `(n,)` int64, ids.
-        place: `(n, 2)`.
-        role: `(n,)` int64, what the entity is most often in train: the head of relation `r` is `r`,
-            its tail `r + num_relations`; -1 for an entity that train lacks.
-        degree: `(n,)` int64, its train triples.
-        everyone: number of entities, shown or not.
+        place: `(n, 2)` coordinates.
+        role: `(n,)` int64, the entity's most frequent role in train: `r` for a head of relation
+            `r`, `r + num_relations` for a tail; -1 for an entity that is not in train.
+        degree: `(n,)` int64, number of train triples.
+        everyone: number of all entities.
     """
 
     entity: Tensor
@@ -43,7 +43,7 @@ class EmbeddingMap:
 def embedding_map(
     scorer: Scorer | PathScorer, dataset: KGDataset, progress: bool = False
 ) -> EmbeddingMap | None:
-    """Lay entities out; a sample where they are many, the same every time.
+    """The map of all entities, or of a fixed random sample of many entities.
 
     Returns:
         None for fewer than `FEWEST` entities.
@@ -64,12 +64,12 @@ def embedding_map(
 
 
 def roles(dataset: KGDataset) -> tuple[Tensor, Tensor]:
-    """`(num_entities,)` each: what an entity is most often in train, and its number of triples."""
+    """`(num_entities,)` each: the most frequent role of an entity in train, and its degree."""
     n, types = dataset.num_entities, 2 * dataset.num_relations
     head, relation, tail = dataset.train.unbind(1)
     as_head, as_tail = head * types + relation, tail * types + relation + dataset.num_relations
     key, count = torch.unique(torch.cat([as_head, as_tail]), return_counts=True)
-    # Rarest first, so that the most frequent is written last; of equals the first relation.
+    # Rarest first, so that the most frequent role is written last; of equal ones the first.
     order = torch.argsort(count * types - key % types, stable=True)
     role = np.full(n, -1)
     role[(key[order] // types).numpy()] = (key[order] % types).numpy()
@@ -80,7 +80,7 @@ def roles(dataset: KGDataset) -> tuple[Tensor, Tensor]:
 def project(states: Tensor) -> np.ndarray:
     """`(n, 2)`: t-SNE (van der Maaten & Hinton 2008) of states `(n, d)`, n at least `FEWEST`.
 
-    One thread, so that sums are added up in one order and the same states give the same map.
+    It runs in one thread, so that equal states give the same map.
     """
     from sklearn.manifold import TSNE  # here: it takes a second to import
 
@@ -90,7 +90,7 @@ def project(states: Tensor) -> np.ndarray:
         parts = (left * size)[:, :DIMS]  # principal components
         start = parts[:, [0, min(1, parts.shape[1] - 1)]]
         spread = start[:, 0].std()
-        # Small, as t-SNE wants it, to move freely at first.
+        # Small initial coordinates, as recommended for t-SNE.
         start = start / spread * 1e-4 if spread > 0 else start
         place: np.ndarray = TSNE(
             perplexity=min(30.0, (len(parts) - 1) / 3),

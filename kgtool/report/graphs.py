@@ -1,4 +1,4 @@
-"""Explanations as small graphs: where entities and steps stand, for the page's template to draw."""
+"""The layout of explanations as small graphs, for the report's template."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from kgtool.inference.explain import Explanation, main_relations
 from kgtool.report.names import Names
 
-WIDTH = 1000.0  # of the drawing, in its own units, which are pixels where there is room
-ROW = 46.0  # between paths
-MARGIN = 64.0  # from the border to the middle of the first and last entity
-LINE = 15  # columns of a line of a label; two lines are shown
-COLUMN = 6.4  # units a column of an entity's label takes
-LETTER = 5.4  # of a step's label
-WIDEST = COLUMN / 2 * LINE + 7  # half of the widest entity
-ARROW = 4.0  # kept free before an entity
+WIDTH = 1000.0  # of the drawing, in units of a pixel at full size
+ROW = 46.0  # height of a row
+MARGIN = 64.0  # from the border to the centre of the first and last entity
+LINE = 15  # columns per line of a label; a label has at most two lines
+COLUMN = 6.4  # width of a column in an entity's label
+LETTER = 5.4  # width of a column in a step's label
+WIDEST = COLUMN / 2 * LINE + 7  # half the width of the widest entity
+ARROW = 4.0  # free space before an entity
 
 
 @dataclass(frozen=True)
 class Node:
-    """An entity: its middle, half its width, the lines of its label, and whether it is an end."""
+    """An entity: centre, half width, lines of its label, and whether it is the head or tail."""
 
     x: float
     y: float
@@ -32,9 +32,9 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """A step: an SVG path, its label's middle, half width and lines, and its own width.
+    """A step: SVG path, centre, half width and lines of its label, and stroke width.
 
-    `speaks_for` is whether it carried a positive part of the score.
+    `speaks_for` is whether its contribution to the score is positive.
     """
 
     path: str
@@ -49,7 +49,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A graph of paths that part at the head and meet at the tail."""
+    """A graph of paths from the head to the tail."""
 
     width: float
     height: float
@@ -58,13 +58,13 @@ class Drawing:
 
 
 def draw(found: Explanation, names: Names) -> Drawing | None:
-    """Lay the paths out from left to right, a row each, strongest on top; wider ones carried more.
+    """Lay out the paths from left to right, one row per path, strongest on top.
 
-    Only the ends are shared. An entity between them stands in every row that it is on: drawn once,
-    its steps would cross each other.
+    A wider line means a larger contribution. Only head and tail are shared between rows. Another
+    entity is drawn in each row of its paths: drawn once, its steps would cross each other.
 
     Returns:
-        None where there is no path.
+        The drawing; None without paths.
     """
     if not found.paths:
         return None
@@ -74,7 +74,7 @@ def draw(found: Explanation, names: Names) -> Drawing | None:
     last = _node(tail, WIDTH - MARGIN, middle, names, end=True)
     most = max(abs(path.weight) for path in found.paths) or 1.0
     nodes, edges = [first, last], []
-    # As far as the nearest entities between the ends may stand.
+    # The smallest distance between neighbouring entities.
     pitch = (last.x - first.x) / max(len(path.steps) for path in found.paths)
     fan = max(pitch - 2 * WIDEST - ARROW, 30.0)
     for row, path in enumerate(found.paths):
@@ -106,15 +106,15 @@ def _node(label: str, x: float, y: float, names: Names, end: bool) -> Node:
 
 
 def _step(a: Node, b: Node, row: float, fan: float) -> tuple[str, float, float]:
-    """An SVG path from the side of `a` to the side of `b`, and where its label stands.
+    """An SVG path from the side of `a` to the side of `b`, and the centre of its label.
 
-    From the head it bends into its row, and out of it towards the tail, before any entity of
-    another row could be in its way; between them it is straight.
+    The line bends into its row near the head and out of it near the tail, so that it does not cross
+    entities of other rows. Between them it is straight.
 
     Args:
-        a, b: left and right.
-        row: the middle of the path's row.
-        fan: how far from the ends of the graph all paths are in their rows.
+        a, b: the left and the right entity.
+        row: the centre of the path's row.
+        fan: the distance from head or tail within which lines bend.
     """
     x0, x3 = a.x + a.half, b.x - b.half - ARROW
     left = min(x0 + fan, x3) if a.y != row else x0
@@ -130,7 +130,7 @@ def _step(a: Node, b: Node, row: float, fan: float) -> tuple[str, float, float]:
         path += f"C{middle:.1f} {row:.1f} {middle:.1f} {b.y:.1f} {x3:.1f} {b.y:.1f}"
     if right - left >= fan / 2:  # on the straight part
         return path, (left + right) / 2, row
-    t = 0.62  # on the bend, where it is nearly in its row
+    t = 0.62  # on the bend, near the row
     near = t * t * (3 - 2 * t)
     if a.y != row:
         return path, x0 + t * (left - x0), a.y + near * (row - a.y)
@@ -138,11 +138,11 @@ def _step(a: Node, b: Node, row: float, fan: float) -> tuple[str, float, float]:
 
 
 def two_lines(label: str, after: str = "") -> tuple[str, ...]:
-    """A label on one line or two, its middle left out where it is too long, cut at a break.
+    """A label in one or two lines, broken at a non-letter; the middle of a long label is left out.
 
     Args:
         label: the label.
-        after: what follows it, whole.
+        after: text after the label, which is not shortened.
     """
     if _columns(label + after) <= LINE:
         return (label + after,)
@@ -156,12 +156,12 @@ def two_lines(label: str, after: str = "") -> tuple[str, ...]:
 
 
 def _cut(text: str, columns: int) -> str:
-    """The beginning that takes at most so many columns."""
+    """The longest prefix with at most `columns` columns."""
     while _columns(text) > columns:
         text = text[:-1]
     return text
 
 
 def _columns(text: str) -> int:
-    """Columns that a text takes; a wide character takes two."""
+    """The width of a text in columns; a wide character has two."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

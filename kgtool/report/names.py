@@ -1,4 +1,4 @@
-"""How the page names entities and relations."""
+"""Readable names of entities and relations in the report."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# Characters of control, and halves of surrogate pairs: no page can show them.
+# Control characters and lone surrogates, which HTML cannot show.
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
 class Names:
-    """What people read for the labels of a graph.
+    """Maps labels to readable names.
 
     Attributes:
-        labels: a readable label for some of them; the others stand for themselves.
+        labels: label → readable name; other labels are shown themselves.
     """
 
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, label: str) -> str:
-        """What to show for a label; `^r`, the inverse of the relation r, keeps its `^`."""
+        """The text for a label; the inverse `^r` is shown as `^` and the name of `r`."""
         if label not in self.labels and label.startswith("^") and label[1:] in self.labels:
             return "^" + clean(self.labels[label[1:]])
         return clean(self.labels.get(label, label))
 
 
 def clean(label: str) -> str:
-    """The label with `�` for what no page can show."""
+    """The label with `�` for each character that HTML cannot show."""
     return _UNFIT.sub("�", label)

@@ -1,4 +1,4 @@
-"""What `kgtool evaluate` left in a run's folder, read back for the page."""
+"""Reads the result files of `kgtool evaluate` for the report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kgtool.evaluation.metrics import POLICIES
 from kgtool.storage.files import read_json
 from kgtool.storage.tables import load_table
 
-# The files of an evaluation, as kind and ending. The last is there where calibration was asked for.
+# The files of an evaluation, as kind and ending. The last one is optional.
 KINDS = ("metrics.json", "breakdown.tsv", "ranks.tsv", "calibration.tsv")
 CALIBRATION = ("probability", "observed", "count", "low", "high")
 _RANK_NUMBERS = ("rank", "optimistic", "pessimistic", "candidates", "score")
@@ -28,14 +28,14 @@ _RANK_NUMBERS = ("rank", "optimistic", "pessimistic", "candidates", "score")
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """An evaluation as its files hold it.
+    """An evaluation, read from its files.
 
     Attributes:
         metrics: of `metrics.json`, see `kgtool.evaluation.evaluator.Evaluation.to_dict`.
         breakdown: see `kgtool.evaluation.analysis.breakdown`.
         ranks: see `kgtool.evaluation.analysis.rank_table`.
-        calibration: a row a bin of predicted probability: `probability` (their mean), `observed`
-            (the share that are true) between `low` and `high`, and `count`; None without the file.
+        calibration: a row per bin of predicted probability: `probability` (mean), `observed` (share
+            of true answers) with its interval `low`, `high`, and `count`; None without the file.
     """
 
     metrics: Mapping[str, Any]
@@ -51,7 +51,7 @@ class Stored:
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Of the scores of each run that was added."""
+        """The weight of each further run of the ensemble."""
         return tuple(float(added["weight"]) for added in self.metrics.get("with", ()))
 
 
@@ -61,18 +61,18 @@ def read_stored(
     """Read the files of an evaluation.
 
     Args:
-        files: kind, of `KINDS`, → file.
-        dataset: what they must be of.
-        command: what makes them; the remedy of every error.
-        added: of how many further runs the scores were added.
+        files: kind of `KINDS` → file.
+        dataset: the data that they must belong to.
+        command: the command that makes them, for the remedy.
+        added: number of further runs of the ensemble.
 
     Raises:
-        RunError: when one is missing, damaged, or of other data.
+        RunError: if a file is missing, damaged, or belongs to other data.
     """
     metrics_file, breakdown_file, ranks_file, calibration_file = (files[kind] for kind in KINDS)
     for file in (metrics_file, breakdown_file, ranks_file):
         if not file.is_file():
-            raise RunError(f"{file} is not there. Remedy: run `{command}` first.")
+            raise RunError(f"{file}: no such file. Remedy: run `{command}` first.")
     metrics = read_json(metrics_file)
     try:
         names = _names(metrics)
@@ -82,9 +82,9 @@ def read_stored(
     except (AttributeError, KeyError, TypeError, ValueError):
         whole = False
     if not whole:
-        raise RunError(f"{metrics_file}: not an evaluation's. Remedy: run `{command}` again.")
+        raise RunError(f"{metrics_file}: invalid content. Remedy: run `{command}` again.")
     if fingerprint != dataset.fingerprint:
-        raise RunError(f"{metrics_file} is of other data. Remedy: run `{command}` again.")
+        raise RunError(f"{metrics_file} belongs to other data. Remedy: run `{command}` again.")
     breakdown = _table(breakdown_file, COLUMNS, ("value", "queries"), command)
     ends = breakdown[["low", "high"]].apply(pd.to_numeric, errors="coerce")
     breakdown[["low", "high"]] = ends.where(np.isfinite(ends))
@@ -101,8 +101,8 @@ def read_stored(
     ranks = _table(ranks_file, (*TRIPLE, "side", *_RANK_NUMBERS), _RANK_NUMBERS, command)
     if len(ranks) != queries:
         raise RunError(
-            f"{ranks_file} has {len(ranks)} queries, {metrics_file.name} {queries}. Remedy: run "
-            f"`{command}` again."
+            f"{ranks_file} has {len(ranks)} queries, but {metrics_file.name} has {queries}. "
+            f"Remedy: run `{command}` again."
         )
     calibration = None
     if calibration_file.is_file():
@@ -111,7 +111,7 @@ def read_stored(
 
 
 def _is_number(value: object) -> bool:
-    # An integer of JSON may be larger than any float.
+    # A JSON integer may be larger than the largest float.
     return (
         isinstance(value, int | float)
         and not isinstance(value, bool)
@@ -120,10 +120,10 @@ def _is_number(value: object) -> bool:
 
 
 def _names(metrics: Any) -> list[str]:
-    """The names of MRR and Hits@k, of metrics that are whole.
+    """The names of MRR and Hits@k, if the metrics are complete.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: for others.
+        AttributeError, KeyError, TypeError, ValueError: for incomplete or invalid metrics.
     """
     names = ["mrr", *(name for name in metrics["both"]["realistic"] if name.startswith("hits@"))]
     needed = [*names, "mr", "gmr", "amr", "amri"]
@@ -155,6 +155,6 @@ def _table(
         if unfit.any():
             line = int(unfit.argmax()) + 2
             raise RunError(
-                f"{file}, line {line}: the {name} is no number. Remedy: run `{command}` again."
+                f"{file}, line {line}: the {name} is not a number. Remedy: run `{command}` again."
             )
     return frame

@@ -1,4 +1,4 @@
-"""The page's tables of metrics, as rows of what the files of an evaluation hold."""
+"""The report's tables of metrics, from the files of an evaluation."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class MetricRow:
     """Metrics of some queries under one tie policy.
 
     Attributes:
-        side, ties: which.
+        side, ties: the side and the tie policy.
         metrics: name → value.
-        low, high: name → end of the 95 % interval; empty where it was not drawn.
+        low, high: name → end of the 95 % interval; empty without intervals.
     """
 
     side: str
@@ -35,10 +35,10 @@ class Group:
     """Metrics of a group of queries, filtered, realistic ties.
 
     Attributes:
-        name: the group's.
-        queries: side → how many; sides without any are left out, in the next too.
+        name: the name of the group.
+        queries: side → number of queries; sides without queries are left out, also below.
         metrics: side → metric → value.
-        low, high: side → the ends of MRR's 95 % interval.
+        low, high: side → ends of the 95 % interval of MRR.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Group:
 
 
 def metric_rows(stored: Stored) -> dict[str, list[MetricRow]]:
-    """The metrics of all queries: filtered, raw, and of triples that train has seen whole."""
+    """The metrics of all queries: filtered, raw, and of triples whose labels occur in train."""
     parts: dict[str, Mapping[str, Any]] = {"filtered": stored.metrics}
     parts |= {name: stored.metrics[name] for name in ("raw", "seen") if stored.metrics.get(name)}
     return {
@@ -78,7 +78,7 @@ def _ends(
 
 
 def groups_of(breakdown: pd.DataFrame, by: str) -> list[Group]:
-    """The groups of one kind, in the table's order; none where it has no such kind."""
+    """The groups of a grouping, in the table's order; empty if the table lacks the grouping."""
     rows = breakdown[
         (breakdown["by"] == by)
         & (breakdown["filter"] == "filtered")

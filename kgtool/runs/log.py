@@ -1,4 +1,4 @@
-"""The log of a run: a line a thing that happened, in whole lines."""
+"""The log file of a run: one complete line per event."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class _Lines(logging.Handler):
         with write_errors(path):
             self._file = path.open("ab", buffering=0)
             cut = path.stat().st_size and not path.read_bytes().endswith(b"\n")
-        self._begin = b"\n" if cut else b""  # a line that a machine which stopped left half
+        self._begin = b"\n" if cut else b""  # ends a line that a crash left incomplete
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line; no work of hours ends because its log cannot go on."""
+        """Write a line; errors are ignored, so that a full disk does not end hours of training."""
         line = self._begin + (self.format(record) + "\n").encode()
         with suppress(OSError):
             size = os.fstat(self._file.fileno()).st_size
@@ -41,11 +41,11 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def log_to(path: Path) -> Iterator[logging.Logger]:
-    """A logger that appends to a file, and to nothing else; told of an error, it says so.
+    """A logger that appends to a file only; it also logs an error that ends the block.
 
     Raises:
-        KGToolError: when the file cannot be opened. One that cannot be written to later, as the
-            disk is full, ends nothing.
+        KGToolError: if the file cannot be opened. Later write errors, as on a full disk, are
+            ignored.
     """
     handler = _Lines(path)
     log = logging.Logger("kgtool.train", logging.INFO)

@@ -5,14 +5,14 @@ entities.tsv           id, label
 relations.tsv          id, label
 best.safetensors       weights of the best validation
 last.safetensors       weights, optimiser and generators where training stands, for --resume
-previous.safetensors   those of the checkpoint before, should the last be damaged
-owners.safetensors     of a run spread over processes: which of them holds which entity's row
-history.tsv            a row a validation
-train.log              what happened when
-run.json               data path and fingerprint, versions, sizes; the run it came from, if from one
+previous.safetensors   the checkpoint before the last, in case the last is damaged
+owners.safetensors     of a run on several processes: the process that owns each entity's row
+history.tsv            a row per validation
+train.log              log of the training
+run.json               data path and fingerprint, versions, sizes; the run it was made from, if any
 data/                  of a run made by `kgtool extend`: its triples
-metrics.<split>.json   what evaluate found
-probability.<weights>.safetensors and the like: what predict fitted, for these weights
+metrics.<split>.json   results of evaluate
+probability.<weights>.safetensors and others: fits of predict, for these weights
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ LAST = "last.safetensors"
 PREVIOUS = "previous.safetensors"
 HISTORY = "history.tsv"
 LOG = "train.log"
-# What a run begins with, in the order it is written: a folder that has the last one can be opened.
+# The first files of a run, in the order of writing: a folder with the last one can be opened.
 BEGINNING = ("run.json", "entities.tsv", "relations.tsv", "config.toml")
-# What run.json may say, by key, each like the value here; and what a row of the history says.
+# Keys of run.json with the types of their values, and the columns of the history.
 _INFO: dict[str, Any] = {"fingerprint": "", "versions": {}, "start": {}, "extended": {}}
 _HISTORY = ("epoch", "step", "seconds", "loss", "learning_rate", "valid_mrr")
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes the numbers."""
+    """The versions of Python and of the libraries that compute the numbers."""
     names = ("kgtool", "torch", "dgl", "numpy", "numba", "pandas")
     return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names}
 
@@ -77,8 +77,8 @@ class Run:
 
     Attributes:
         path: the folder.
-        config: as resolved when the run began.
-        vocabulary: the labels by id that the weights belong to.
+        config: the resolved configuration of the run.
+        vocabulary: the labels by id, as used by the weights.
     """
 
     path: Path
@@ -89,24 +89,24 @@ class Run:
     def create(
         cls, path: Path, config: Config, dataset: KGDataset, origin: Mapping[str, Any] | None = None
     ) -> Run:
-        """Begin a run, in a new folder, an empty one, or one where that was begun and killed.
+        """Begin a run in a new or empty folder, or in one where `create` was interrupted.
 
         Args:
             path: the folder.
-            config: what to train and how.
+            config: the configuration.
             dataset: the triples.
-            origin: what `run.json` says beside, of a run that came from another.
+            origin: further entries of `run.json`, for a run made from another run.
 
         Raises:
-            RunError: when the folder holds something already.
-            DataError: when a label holds a tab or line feed, which no file of triples can.
+            RunError: if the folder is not empty.
+            DataError: if a label has a tab or line feed, which a TSV file cannot hold.
         """
         if not is_hardly_begun(path):
-            refuse_taken(path, "choose another --out, remove it, or go on with --resume")
+            refuse_taken(path, "choose another --out, remove it, or continue with --resume")
         vocabulary = dataset.vocabulary
         for label in (*vocabulary.entities, *vocabulary.relations):
             if "\t" in label or "\n" in label:
-                raise DataError(f"the label {label!r} holds a tab or line feed. Remedy: rename it.")
+                raise DataError(f"the label {label!r} has a tab or line feed. Remedy: change it.")
         info, entities, relations, settings = (path / name for name in BEGINNING)
         write_json(
             info,
@@ -132,11 +132,11 @@ class Run:
         """Open a run folder.
 
         Raises:
-            RunError: when it is no run, or its files are damaged.
+            RunError: if it is not a run, or its files are damaged.
         """
         path = Path(path)
         if not (path / "config.toml").is_file():
-            raise RunError(f"{path} is no run: it has no config.toml. Remedy: check the name.")
+            raise RunError(f"{path} is not a run: config.toml is missing. Remedy: check the name.")
         labels = (_read_labels(path / "entities.tsv"), _read_labels(path / "relations.tsv"))
         return cls(path, load_config(path / "config.toml"), Vocabulary(*labels))
 
@@ -149,20 +149,20 @@ class Run:
         )
         place = info.get("data") if known else None
         if not known or "fingerprint" not in info or not isinstance(place, str | None):
-            raise RunError(f"{self.path / 'run.json'}: not a run's. Remedy: restore the file.")
+            raise RunError(f"{self.path / 'run.json'}: invalid content. Remedy: restore the file.")
         return info
 
     @property
     def origin(self) -> dict[str, str]:
-        """What a run that comes from this one says of it: where it is, and its data's print."""
+        """The entries of `run.json` for a run made from this one: path and data fingerprint."""
         return {"run": str(self.path.resolve()), "fingerprint": self.info["fingerprint"]}
 
     @cached_property
     def weights_digest(self) -> str:
-        """Of the best weights: what is made with others has another one.
+        """The digest of the best weights; it is in the names of files that depend on them.
 
         Raises:
-            RunError: when there are none.
+            RunError: if there are no weights.
         """
         if not (self.path / BEST).exists():
             raise RunError(f"{self.path / BEST}: no weights. Remedy: train first.")
@@ -173,23 +173,23 @@ class Run:
         """The path of a file to write into the folder.
 
         Raises:
-            RunError: when a link there leads out of the folder, which may be a stranger's: what the
-                link points to is not the run's to write.
+            RunError: if the path is a link that leads out of the folder: a run folder from someone
+                else must not overwrite other files.
         """
         path = self.path / name
         inside = os.path.realpath(self.path)
         if os.path.commonpath([inside, os.path.realpath(path)]) != inside:
             raise RunError(
-                f"{path} is a link that leads out of the run's folder; nothing is written through "
-                "it. Remedy: remove the link."
+                f"{path} is a link that leads out of the run's folder and is not written. "
+                "Remedy: remove the link."
             )
         return path
 
     def history(self) -> list[dict[str, float]]:
-        """The rows of `history.tsv`, one a validation.
+        """The rows of `history.tsv`, one per validation.
 
         Raises:
-            RunError: when it is missing, or a cell of it is no number.
+            RunError: if the file is missing, or a cell is not a number.
         """
         path = self.path / HISTORY
         try:
@@ -199,30 +199,30 @@ class Run:
         if missing := [name for name in _HISTORY if name not in frame]:
             raise RunError(f"{path}: no column {', '.join(missing)}. Remedy: restore the file.")
         frame = frame.apply(pd.to_numeric, errors="coerce")
-        # Of epoch 0 there is no loss.
+        # Epoch 0 has no loss.
         known = np.isfinite(frame.astype(float)) | (frame.columns == "loss")
         if not known.all(axis=None):
             line = int((~known).any(axis=1).argmax()) + 2
-            raise RunError(f"{path}, line {line}: no number. Remedy: restore the file.")
+            raise RunError(f"{path}, line {line}: not a number. Remedy: restore the file.")
         rows: list[dict[str, float]] = frame.to_dict("records")
         return rows
 
     def dataset(self, data: str | Path | None = None) -> KGDataset:
-        """The data, under the run's ids.
+        """The data set, with the run's ids.
 
         Args:
-            data: where it is; by default where it was when the run began. A model that holds
-                nothing of entities takes another graph, of the same relations, with its entities.
+            data: the path; by default the path recorded by the run. An inductive model accepts
+                another graph with the same relations and other entities.
 
         Raises:
-            RunError: when no place is known or the recorded one is gone.
-            DataError: when it cannot be loaded or holds labels that the run does not know.
+            RunError: if the run records no path, or the recorded path does not exist.
+            DataError: if the data set cannot be loaded, or has labels that the run does not have.
         """
         place = data if data is not None else self.info.get("data")
         if place is None:
             raise RunError(f"{self.path} records no data path. Remedy: pass --data PATH.")
         if data is None:
-            # A path that is not absolute lies inside the run, wherever that has been moved.
+            # A relative path is inside the run folder, which may have been moved.
             if ".." in Path(place).parts or "\0" in str(place):
                 raise RunError(
                     f"{self.path / 'run.json'}: the data's path {place!r:.100} leads out of the "
@@ -230,34 +230,37 @@ class Run:
                 )
             place = self.path / place
             if not os.path.exists(place):  # noqa: PTH110  # False too for a name too long
-                raise RunError(f"the run's data, {place}, is gone. Remedy: pass --data PATH.")
+                raise RunError(
+                    f"the run's data {place} does not exist any more. Remedy: pass --data PATH."
+                )
         if data is not None and self.config.inductive:
             return load_dataset(place, relations=self.vocabulary.relations)
         return load_dataset(place, vocabulary=self.vocabulary)
 
     def model(self, dataset: KGDataset, shards: Shards | None = None) -> KGModel | PathModel:
-        """The model with the weights of the best validation, over the data's train graph.
+        """The model with the weights of the best validation, on the train graph.
 
         Args:
             dataset: the data.
-            shards: the part of it that this process of several is to hold, see `build.load_model`.
+            shards: the entities that this process owns; see `kgtool.models.factory.load_model`.
 
         Raises:
-            RunError: when the weights are missing, damaged or do not fit.
+            RunError: if the weights are missing, damaged or do not fit.
         """
         path = self.path / BEST
         return load_model(self.config, dataset, load_tensors(path)[0], path, shards)
 
     def scorer(self, dataset: KGDataset) -> Scorer | PathScorer:
-        """What answers queries by `model`."""
+        """The scorer of `model`."""
         model = self.model(dataset)
         with MappedTables(self.path):
             return model.scorer()
 
     def spread_scorer(self, dataset: KGDataset) -> Scorer | SpreadScorer | PathScorer:
-        """As `scorer`, of processes that work together, and ask it together.
+        """As `scorer`, for several processes that call it together.
 
-        Of a model that draws its entities, each holds and scores a part of these, as in training.
+        For a model that samples entities, each process owns and scores a part of the entities, as
+        in training.
         """
         owners, drawing = self.path / OWNERS, self.config.samples_negatives
         model = self.model(dataset, shards_of(dataset, owners, keep=False) if drawing else None)
@@ -266,27 +269,27 @@ class Run:
 
 
 def reopen(out: Path, config: Config, dataset: KGDataset, origin: Mapping[str, Any]) -> Run:
-    """Open a run to go on with its training.
+    """Open a run to continue its training.
 
     Raises:
-        RunError: when it was begun with another configuration, on other data, or from elsewhere.
+        RunError: if it was begun with another configuration, other data or another start.
     """
     run = Run.open(out)
     recorded = run.info
     if "extended" in recorded:
         raise RunError(
-            f"{out} was made by extend, and holds no training to go on with. Remedy: train with "
+            f"{out} was made by extend and has no training to continue. Remedy: train with "
             f"--start {out} into another folder."
         )
-    begun_from, told = recorded.get("start"), origin.get("start")
-    # Once there is a checkpoint, the start need not be told again.
-    if told != begun_from and (told or not has_checkpoint(out)):
-        how = f"from {begun_from['run']}" if begun_from else "at random"
+    recorded_start, start = recorded.get("start"), origin.get("start")
+    # With a checkpoint, --start is not needed again.
+    if start != recorded_start and (start or not has_checkpoint(out)):
+        how = f"from {recorded_start['run']}" if recorded_start else "at random"
         raise RunError(f"{out} was begun {how}. Remedy: resume with the same --start.")
-    # The place of the data may change; its fingerprint may not.
+    # The path of the data may change; its fingerprint may not.
     if run.config.model_copy(update={"data": config.data}) != config:
         raise RunError(
-            f"{out} was begun with another configuration. Remedy: resume with its own, "
+            f"{out} was begun with another configuration. Remedy: resume with its own "
             f"{out / 'config.toml'}, or train into another folder."
         )
     if recorded["fingerprint"] != dataset.fingerprint:
@@ -297,24 +300,24 @@ def reopen(out: Path, config: Config, dataset: KGDataset, origin: Mapping[str, A
 
 
 def has_checkpoint(out: Path) -> bool:
-    """Whether there is training to go on with."""
+    """Whether the run has a checkpoint to continue from."""
     return (out / LAST).exists() or (out / PREVIOUS).exists()
 
 
 def refuse_taken(path: Path, remedy: str) -> None:
-    """Raise a RunError when there is something where a new run is to be."""
+    """Raise a RunError if the path exists and is not an empty folder."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(f"{path} exists already. Remedy: {remedy}.")
 
 
 def is_hardly_begun(path: Path) -> bool:
-    """Whether a folder holds what a killed `Run.create` left, maybe nothing, and nothing else."""
+    """Whether a folder is empty or has only the files of an interrupted `Run.create`."""
     if not path.is_dir():
         return False
-    found = {child.name for child in path.iterdir() if not is_leftover(child.name, BEGINNING)}
-    if found != set(BEGINNING[: len(found)]) or len(found) == len(BEGINNING):
+    names = {child.name for child in path.iterdir() if not is_leftover(child.name, BEGINNING)}
+    if names != set(BEGINNING[: len(names)]) or len(names) == len(BEGINNING):
         return False
-    if not found:
+    if not names:
         return True
     info = read_json(path / BEGINNING[0])
     return isinstance(info, dict) and "fingerprint" in info
@@ -335,5 +338,5 @@ def _read_labels(path: Path) -> tuple[str, ...]:
             f"{path}: damaged vocabulary ({error}). Remedy: restore the file."
         ) from error
     if not sound:
-        raise RunError(f"{path}: ids do not count from 0. Remedy: restore the file.")
+        raise RunError(f"{path}: the ids do not count from 0. Remedy: restore the file.")
     return tuple(labels)

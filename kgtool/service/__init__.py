@@ -1,1 +1,1 @@
-"""A local web page and JSON API for a run: queries, answers, explanations."""
+"""A web page and a JSON API for one run on this machine: queries, answers and explanations."""

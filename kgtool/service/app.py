@@ -1,8 +1,8 @@
-"""The web application: a page, and the API that it asks.
+"""The web application: a page and its JSON API.
 
-It only reads: there is nothing but GET, and no file is written. The page may load nothing but its
-own style and script, and talk to nobody but this server; requests that name another host, as a
-stranger's page can make a browser send by rebinding its own name, are refused.
+It is read-only: it accepts only GET and writes no file. The page may load only its own style and
+script, and may connect only to this server. Requests with another host name are refused; otherwise
+a foreign page could reach the server by DNS rebinding.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kgtool.service.desk import BusyError, Desk
 from kgtool.service.search import EntitySearch
 
 LONGEST_TEXT = 2000  # characters
-MOST = 100  # of what is listed
+MOST = 100  # items of a list
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -50,9 +50,9 @@ def build_app(predictor: Predictor, hosts: Sequence[str], desk: Desk | None = No
     """The application that serves a run.
 
     Args:
-        predictor: answers; what it fits on valid should be made already.
-        hosts: the names under which it may be asked.
-        desk: where scoring waits for its turn.
+        predictor: answers queries; its fits on valid should exist already.
+        hosts: the host names that requests may use.
+        desk: the queue of queries.
     """
     desk = desk or Desk()
     search = EntitySearch.of(predictor.labels)
@@ -81,22 +81,22 @@ def build_app(predictor: Predictor, hosts: Sequence[str], desk: Desk | None = No
 
     @app.exception_handler(RequestValidationError)
     async def unfit(_: Request, error: RequestValidationError) -> JSONResponse:
-        told = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
-        return JSONResponse({"message": f"{told}. Remedy: see /openapi.json."}, 422)
+        problems = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
+        return JSONResponse({"message": f"{problems}. Remedy: see /openapi.json."}, 422)
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        message = f"{error.detail}. Remedy: GET what /openapi.json lists."
+        message = f"{error.detail}. Remedy: GET an address of /openapi.json."
         return JSONResponse({"message": message}, error.status_code, error.headers)
 
     @app.get("/api/about")
     async def get_about() -> replies.About:
-        """What is served."""
+        """The run and its data."""
         return about
 
     @app.get("/api/entities")
     async def get_entities(q: Text = "", limit: Top = 10) -> list[replies.Named]:
-        """Entities whose label or name begins with `q`, then those that hold it, in any case."""
+        """Entities whose label or name begins with `q`, then those that contain it; any case."""
         entities = labels.vocabulary.entities
         return [asking.named(entities[i], labels) for i in search(q, limit)]
 
@@ -114,10 +114,10 @@ def build_app(predictor: Predictor, hosts: Sequence[str], desk: Desk | None = No
         new: bool = True,
         typed: bool = False,
     ) -> replies.Answers:
-        """The best answers to a question: two of the three are given, as label or readable name.
+        """The best answers to a query: two of the three are given, as label or readable name.
 
-        The relation may be `^r`, the inverse of `r`, or a path `r1/r2`. With `new`, only what no
-        split holds; with `typed`, only entities that train has on that side of the relation.
+        The relation may be `^r`, the inverse of `r`, or a path `r1/r2`. `new` excludes known facts;
+        `typed` excludes entities that do not occur on that side of the relation in train.
         """
         parts = [text or ASKED for text in (head, relation, tail)]
         return await desk.work(lambda: asking.answer(predictor, parts, top, new, typed))
@@ -126,7 +126,7 @@ def build_app(predictor: Predictor, hosts: Sequence[str], desk: Desk | None = No
     async def get_explanation(
         head: Text, relation: Text, tail: Text, top: Top = 10
     ) -> replies.Explanation:
-        """The paths that carried the score of a triple; `^r` asks as from the tail."""
+        """The paths that contribute to the score of a triple; `^r` is the inverse of `r`."""
         return await desk.work(lambda: asking.explanation(predictor, head, relation, tail, top))
 
     for path, name in FILES.items():

@@ -1,6 +1,6 @@
 "use strict";
-// The address holds the question: head, relation, tail, new=false, typed=true, and in `why` the
-// answer that is explained. Labels become text only by textContent, never markup.
+// The URL holds the query: head, relation, tail, new=false, typed=true, and in `why` the explained
+// answer. Labels are inserted by textContent only, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 const PLACES = ["head", "relation", "tail"];
@@ -95,7 +95,7 @@ function fill(input, { label, name }) {
   input.title = label;
 }
 
-// In place of the server's search: there are few relations. An inverse follows all that are none.
+// Relations are few, so the search runs here, not on the server. Inverses come last.
 function findRelations(text) {
   const typed = text.toLowerCase();
   const inverse = relations.map(({ label, name }) => ({ label: `^${label}`, name: `^${name}` }));
@@ -118,7 +118,7 @@ function go(question, why) {
   show();
 }
 
-// Shows what the address says, as far as nothing newer is asked meanwhile.
+// Shows the query of the URL, unless a newer query has started meanwhile.
 async function show() {
   const own = ++shown;
   const query = new URLSearchParams(location.search);
@@ -179,10 +179,10 @@ function tabulate({ asked, question, names, answers }, why) {
   )));
   by("answers").hidden = false;
   by("meaning").textContent = !answers.length
-    ? "There is no answer that is new."
+    ? "There is no new answer."
     : asked === "relation"
-      ? "Probability: among the relations not known, if one of them holds."
-      : "Probability: the chance to be a fact, if the graph lacks as many facts as valid holds out. A name asks about that entity next.";
+      ? "Probability: among the relations that are not known, given that one of them is true."
+      : "Probability: the chance that the answer is a fact, if the graph lacks as many facts as valid has. Select a name to ask about that entity next.";
 }
 
 function linked(each, question) {
@@ -207,7 +207,7 @@ function explain({ head, relation, tail, paths }) {
   by("why").hidden = false;
   by("explained").replaceChildren(
     "Why ", ...arrow({ head: head.name, relation: relation.name, tail: tail.name }));
-  by("words").textContent = paths.length ? `The ${paths.length} strongest paths in words` : "No path that the run reads leads there";
+  by("words").textContent = paths.length ? `The ${paths.length} strongest paths in words` : "The model uses no path to this answer";
   by("paths").replaceChildren(...paths.map((path) => make(
     "li", {}, make("span", { class: path.weight < 0 ? "weight minus" : "weight" }, path.weight.toFixed(2)),
     ` ${path.entities[0].name}`,
@@ -352,8 +352,8 @@ async function start() {
   }
   const count = (number) => number.toLocaleString("en");
   by("run").textContent = `Ask ${about.run}`;
-  by("about").textContent = `${about.data}: ${count(about.entities)} entities, ${count(about.relations)} relations, ${count(about.train)} facts to reason over.`
-    + (about.explains ? "" : " The run reads one path at a time: its answers have no paths to show.");
+  by("about").textContent = `${about.data}: ${count(about.entities)} entities, ${count(about.relations)} relations, ${count(about.train)} train facts.`
+    + (about.explains ? "" : " This one-path model has no explanations.");
   show();
 }
 

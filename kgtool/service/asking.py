@@ -1,4 +1,4 @@
-"""What a run says, in the API's form."""
+"""Answers and explanations of a run as replies of the API."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def named(label: str, labels: LabelIndex) -> replies.Named:
 
 
 def name_of(label: str, labels: LabelIndex) -> str:
-    """A readable name; that of `^r` is the relation's, with the `^`."""
+    """The readable name of a label; that of `^r` is `^` and the name of `r`."""
     if label not in labels.names and label.startswith("^"):
         return "^" + labels.names.get(label[1:], label[1:])
     return labels.names.get(label, label)
@@ -49,20 +49,22 @@ def name_of(label: str, labels: LabelIndex) -> str:
 def answer(
     predictor: Predictor, parts: Sequence[str], top: int, new: bool, typed: bool
 ) -> replies.Answers:
-    """The best answers to a question, see `Predictor.ask`.
+    """The best answers to a query, see `Predictor.ask`.
 
     Args:
-        predictor: answers.
+        predictor: answers the query.
         parts: head, relation and tail, one of them `?`.
-        top, new, typed: as of `Predictor.ask`.
+        top, new, typed: as for `Predictor.ask`.
 
     Raises:
-        ConfigError: when not one thing is asked, or the path is too long.
-        DataError: when a label is not known.
+        ConfigError: unless there is exactly one `?`; for a path that is too long.
+        DataError: for an unknown label.
     """
     labels = predictor.labels
     if list(parts).count(ASKED) != 1:
-        raise ConfigError("Ask for one thing. Remedy: '?' for head, relation or tail, or leave it.")
+        raise ConfigError(
+            "a query has one '?'. Remedy: leave exactly one of head, relation and tail empty."
+        )
     _short_enough(parts[1], labels)
     question = parse_question(parts, labels)
     if len(question.path) > LONGEST_PATH:
@@ -97,7 +99,7 @@ def answer(
 def _why(
     predictor: Predictor, question: Question, triple: tuple[str, str, str]
 ) -> replies.Triple | None:
-    """The triple whose score an answer has: a head's is that of the inverse, from the tail."""
+    """The triple to explain an answer; for a head, the inverse triple from the tail."""
     if len(question.path) > 1 or not isinstance(predictor.scorer, PathScorer):
         return None
     head, relation, tail = triple
@@ -111,11 +113,11 @@ def _why(
 def explanation(
     predictor: Predictor, head: str, relation: str, tail: str, top: int
 ) -> replies.Explanation:
-    """The paths that carried a triple's score, see `Predictor.explain`.
+    """The paths that contribute to a triple's score, see `Predictor.explain`.
 
     Raises:
-        RunError: when the run's scores have no paths to show.
-        DataError: when a label is not known.
+        RunError: if the run's model has no paths to show.
+        DataError: for an unknown label.
     """
     labels = predictor.labels
     found = predictor.explain(head, relation, tail, top)
@@ -139,11 +141,11 @@ def _path(path: NamedPath, labels: LabelIndex) -> replies.Path:
     return replies.Path(weight=path.weight, entities=entities, steps=steps)
 
 
-_TOO_LONG = f"The path is too long. Remedy: at most {LONGEST_PATH} relations."
+_TOO_LONG = f"the path is too long. Remedy: use at most {LONGEST_PATH} relations."
 
 
 def _short_enough(path: str, labels: LabelIndex) -> None:
-    """Refuse what has more slashes than a path may have, before all its readings are tried."""
+    """Refuse a path with too many slashes, before all its readings are tried."""
     most = max((label.count("/") for label in labels.vocabulary.relations), default=0)
     if path.count("/") > LONGEST_PATH * (most + 1) - 1:
         raise ConfigError(_TOO_LONG)

@@ -1,4 +1,4 @@
-"""One thread that does all scoring, and a short queue before it."""
+"""A single thread for all scoring, with a bounded queue."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Reply = TypeVar("Reply")
 
 
 class BusyError(KGToolError):
-    """More is asked than can be answered soon."""
+    """The queue of queries is full."""
 
 
 class Desk:
-    """Works on one question at a time: a model's scoring takes all cores, and memory, as it is.
+    """Answers one query at a time: scoring needs all cores and much memory.
 
     Args:
-        most: questions that may wait.
+        most: the most queries in the queue.
     """
 
     def __init__(self, most: int = 32) -> None:
@@ -29,13 +29,13 @@ class Desk:
         self._thread = ThreadPoolExecutor(1, "scoring")
 
     async def work(self, question: Callable[[], Reply]) -> Reply:
-        """What a question gives, when it is its turn.
+        """Wait in the queue, then return the result of a query.
 
         Raises:
-            BusyError: when too many wait.
+            BusyError: if the queue is full.
         """
         if self._waiting >= self.most:
-            raise BusyError(f"{self._waiting} questions wait already. Remedy: ask again soon.")
+            raise BusyError(f"{self._waiting} queries are waiting already. Remedy: try again soon.")
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, question)
@@ -43,5 +43,5 @@ class Desk:
             self._waiting -= 1
 
     def close(self) -> None:
-        """End the thread; what waits is not answered."""
+        """End the thread; waiting queries are cancelled."""
         self._thread.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What the API says, as `/openapi.json` documents it."""
+"""The replies of the API, as documented in `/openapi.json`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pydantic import BaseModel
 
 
 class Failure(BaseModel):
-    """Why there is no answer, and the remedy."""
+    """An error: the problem and the remedy."""
 
     message: str
 
 
 class About(BaseModel):
-    """The run that is served, and its data."""
+    """The run and its data."""
 
     run: str
     data: str
@@ -24,21 +24,21 @@ class About(BaseModel):
     valid: int
     test: int
     probabilities: bool
-    """Whether answers have probabilities: valid holds enough to fit them on."""
+    """Whether answers have probabilities: valid is large enough to fit them."""
     explains: bool
-    """Whether scores have paths to show: the run reads all paths, not one at a time."""
+    """Whether scores have explanations: only all-paths models do."""
     version: str
 
 
 class Named(BaseModel):
-    """A label, which names exactly, and what to show for it."""
+    """A label, which is exact, and its readable name."""
 
     label: str
     name: str
 
 
 class Triple(BaseModel):
-    """Labels; of a question, `?` for what is asked, and `r1/r2` for a path."""
+    """Labels of a triple; in a query, `?` for the answer, and `r1/r2` for a path."""
 
     head: str
     relation: str
@@ -46,30 +46,30 @@ class Triple(BaseModel):
 
 
 class Answer(Named):
-    """An answer to a question."""
+    """An answer to a query."""
 
     score: float
     probability: float | None
-    """None of what is known, of paths of several relations, and where none could be fitted."""
+    """None for a known fact, for a path of several relations, and without a calibration."""
     known: str | None
-    """The split that holds it, `facts` for a path of known facts, None for a new answer."""
+    """The split that has the fact, `facts` for a path of known facts, None for a new answer."""
     why: Triple | None
-    """What to ask `/api/explanation` for, so that it explains this score; None if it cannot."""
+    """The triple for `/api/explanation`; None if this score has no explanation."""
 
 
 class Answers(BaseModel):
-    """The best answers to a question, best first."""
+    """The best answers to a query, best first."""
 
     asked: Literal["head", "relation", "tail"]
     question: Triple
-    """As it was understood."""
+    """The parsed query, in labels."""
     names: Triple
-    """The same, readable."""
+    """The parsed query, in readable names."""
     answers: list[Answer]
 
 
 class Step(BaseModel):
-    """A relation between two entities of a path, `^r` walked backwards, and what it carried."""
+    """A relation between two entities of a path (`^r` for an inverse), and its contribution."""
 
     relation: str
     name: str
@@ -77,16 +77,16 @@ class Step(BaseModel):
 
 
 class Path(BaseModel):
-    """A path and what it carried of the score, negative where it speaks against."""
+    """A path and its contribution to the score; negative if it lowers the score."""
 
     weight: float
     entities: list[Named]
     steps: list[list[Step]]
-    """Between each two entities, the relations that carried most, strongest first."""
+    """For each step, the relations with the largest contributions, strongest first."""
 
 
 class Explanation(BaseModel):
-    """The paths that carried a score, strongest first."""
+    """The paths that contribute to a score, strongest first."""
 
     head: Named
     relation: Named

@@ -1,4 +1,4 @@
-"""Entities by what is typed of them: of label or readable name, its beginning, then any part."""
+"""Searches entities by the beginning, then by any part, of their label or readable name."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from kgtool.data.labels import LabelIndex
 
 @dataclass(frozen=True, eq=False)
 class EntitySearch:
-    """The names of entities, in order and in one text, which is quick to look through.
+    """An index of the labels and names of entities: sorted, and as one text for fast search.
 
     Attributes:
         names: labels and readable names, case folded, ascending.
-        entity: the entity that each names.
-        text: the names, a line each.
-        start: where each line starts.
+        entity: the entity of each name.
+        text: the names, one per line.
+        start: the start of each line in `text`.
     """
 
     names: tuple[str, ...]
@@ -27,20 +27,20 @@ class EntitySearch:
 
     @classmethod
     def of(cls, labels: LabelIndex) -> EntitySearch:
-        """The search among a graph's entities."""
-        found = {
+        """The index of a graph's entities."""
+        pairs = {
             (name.casefold(), i)
             for i, label in enumerate(labels.vocabulary.entities)
             for name in (label, labels.names.get(label, label))
         }
-        names, entity = zip(*sorted(found), strict=True) if found else ((), ())
+        names, entity = zip(*sorted(pairs), strict=True) if pairs else ((), ())
         start = tuple(accumulate((len(name) + 1 for name in names), initial=0))
         return cls(names, entity, "\n".join(names), start[:-1])
 
     def __call__(self, typed: str, limit: int) -> list[int]:
-        """At most `limit` entities: those whose name begins so, then those that hold it."""
+        """At most `limit` entities: names that begin with `typed`, then names that contain it."""
         typed = typed.casefold()
-        if "\n" in typed:  # no line holds it
+        if "\n" in typed:  # it would span two lines
             return []
         hits: dict[int, None] = {}
         row = bisect_left(self.names, typed)

@@ -1,4 +1,4 @@
-"""The server: where it listens, and until when."""
+"""The server: its socket, its address and its thread."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; a port of 0 is any that is free.
+    """A listening socket; port 0 chooses a free port.
 
     Raises:
-        KGToolError: when it cannot.
+        KGToolError: if it cannot listen there.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -28,29 +28,29 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise KGToolError(
-            f"cannot listen on {host}, port {port} ({reason}). Remedy: another --port, or end "
-            "what uses this one; for another --host, check that it is this machine's."
+            f"cannot listen on {host}, port {port} ({reason}). Remedy: choose another --port, or "
+            "end the program that uses this one; --host must be an address of this machine."
         ) from None
 
 
 def is_loopback(listener: socket.socket) -> bool:
-    """Whether only this machine can reach it."""
+    """Whether only this machine can reach the socket."""
     return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
 
 
 def names_of(host: str, listener: socket.socket) -> list[str]:
-    """The names under which it may be asked, as a browser writes them."""
+    """The host names that requests may use, as a browser writes them."""
     names = {*LOOPBACK, _written(host)}
     if not is_loopback(listener):
         own = socket.gethostname()
         names |= {own, _written(listener.getsockname()[0])}
-        with suppress(OSError):  # where the name resolves to nothing
-            names |= {_written(str(found[4][0])) for found in socket.getaddrinfo(own, None)}
+        with suppress(OSError):  # the name does not resolve
+            names |= {_written(str(info[4][0])) for info in socket.getaddrinfo(own, None)}
     return sorted(names)
 
 
 def address(host: str, listener: socket.socket) -> str:
-    """What to type into a browser."""
+    """The URL of the page."""
     return f"http://{_written(host)}:{listener.getsockname()[1]}/"
 
 
@@ -60,7 +60,7 @@ def _written(host: str) -> str:
 
 @contextmanager
 def running(app: FastAPI, listener: socket.socket) -> Iterator[Thread]:
-    """Serve in a thread of its own, beside a notebook's loop too, until the block ends."""
+    """Serve in a separate thread until the block ends; this also works in a notebook."""
     config = uvicorn.Config(
         app, http="h11", ws="none", lifespan="off", loop="asyncio", log_config=None,
         access_log=False, server_header=False, limit_concurrency=256, timeout_graceful_shutdown=2,

@@ -1022,4 +1022,4 @@ def test_inspect_tells_of_leaks(kgtool, place):
         lines = (place / "ring" / f"{split}.txt").read_text().splitlines(keepends=True)
         (place / "ring" / f"{split}.txt").write_text("".join(x for x in lines if "r001" not in x))
     said = " ".join(kgtool("inspect", "ring").out.split())
-    assert "relations '[b]own' and 'r001': at least 100 % of the pairs" in said
+    assert "relations '[b]own' and 'r001' share at least 100 % of their pairs" in said

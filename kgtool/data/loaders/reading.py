@@ -48,7 +48,7 @@ class Reading:
             hint = f"did you mean {like}? " if like else ""
             raise ConfigError(
                 f"unknown format {quoted(self.format)}. "
-                f"Remedy: {hint}Use one of {', '.join(FORMATS)}."
+                f"Remedy: {hint}use one of {', '.join(FORMATS)}."
             )
         if self.delimiter is not None:
             self._check_delimiter(self.delimiter)

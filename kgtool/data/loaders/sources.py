@@ -214,7 +214,7 @@ def missing(path: Path) -> DataError:
     parent = path.parent
     if not parent.is_dir():
         return fault(
-            path, f"no such file or folder; its folder {parent} does not exist", "check it"
+            path, f"no such file or folder; its folder {parent} does not exist", "check the path"
         )
     names = sorted(entry.name for entry in parent.iterdir() if not entry.name.startswith("."))
     # without its suffix, the name of an archive may be too short to match

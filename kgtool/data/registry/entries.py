@@ -117,7 +117,7 @@ def find_entry(name: str) -> Entry:
         return known[name]
     near = nearest_name(name)
     hint = f"did you mean {near}? " if near else ""
-    raise DataError(f"unknown data set {name!r}. Remedy: {hint}See kgtool data list.")
+    raise DataError(f"unknown data set {name!r}. Remedy: {hint}kgtool data list shows all names.")
 
 
 def nearest_name(name: str) -> str | None:

@@ -97,10 +97,9 @@ def test_a_load_tells_of_them_over_all_splits(tmp_path):
     assert report.redundancy.warnings == ()
     report = loaded(tmp_path, [*triples, ("e1", "[has]", "e0")])
     assert report.redundancy.warnings == (
-        "relations '[has]' and 'of': at least 100 % of the pairs of either are those of the "
-        "other, reversed",
-        "1 pair of relations gives each other's answers away: `kgtool split --remove-leaks 0.97` "
-        "keeps one of each",
+        "relations '[has]' and 'of' share at least 100 % of their pairs, reversed",
+        "1 pair of relations leaks answers to each other: `kgtool split --remove-leaks 0.97` "
+        "keeps one relation of each pair",
     )
     assert report.warnings[-2:] == report.redundancy.warnings
     twins = report.to_dict()["redundancy"]["first_twins"]
@@ -112,7 +111,7 @@ def test_a_load_tells_of_them_over_all_splits(tmp_path):
 def test_a_symmetric_relation_is_told_apart(tmp_path):
     both = [(h, "near", t) for h, t in CHAIN] + [(t, "near", h) for h, t in CHAIN]
     report = loaded(tmp_path, [*both, *((h, "of", t) for h, t in CHAIN)])
-    assert report.redundancy.warnings == ("1 relation holds both ways: 'near'",)
+    assert report.redundancy.warnings == ("1 relation is symmetric: 'near'",)
     assert report.redundancy.twins == 0
 
 
@@ -124,7 +123,7 @@ def test_the_warning_stays_short(tmp_path):
     warnings = loaded(tmp_path, triples).redundancy.warnings
     assert len(warnings) == 6
     assert "'r00' and 'r01'" in warnings[0]  # most pairs first
-    assert warnings[5].startswith("12 pairs of relations give")
+    assert warnings[5].startswith("12 pairs of relations leak")
 
 
 def test_no_triples_have_no_duplicates():

@@ -377,5 +377,5 @@ def test_labels_come_back_as_they_were(tmp_path_factory, known):
 @pytest.mark.parametrize("odd", [" ", "a\tb", "a\nb", "a\r", "\0"])
 def test_a_label_that_a_file_cannot_hold_is_an_error(odd):
     for vocabulary in (Vocabulary((odd,), ("r",)), Vocabulary(("e",), (odd,))):
-        with pytest.raises(DataError, match=r"which a file of triples cannot hold\. Remedy"):
+        with pytest.raises(DataError, match=r"so a TSV file cannot hold it\. Remedy"):
             check_labels(vocabulary)

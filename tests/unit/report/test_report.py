@@ -11,7 +11,7 @@ import pytest
 
 import kgtool
 from kgtool.errors import DataError, RunError
-from kgtool.report.content import duration, model_in_words
+from kgtool.report.content import duration, describe_model
 from kgtool.report.names import clean
 from kgtool.runs.run import Run
 from kgtool.storage.tables import load_table
@@ -289,16 +289,16 @@ def test_the_template_is_a_file_of_the_package():
 
 def test_words():
     assert (
-        model_in_words(all_paths_config())
+        describe_model(all_paths_config())
         == "A GRU that reads all paths of up to 3 edges from a head; 8 dims"
     )
-    fed = model_in_words(all_paths_config(encoder={"layers": 2}))
+    fed = describe_model(all_paths_config(encoder={"layers": 2}))
     assert fed.endswith("fed by an R-GCN encoder of 2 layers (2 bases); 8 dims")
-    blocks = model_in_words(tiny_config(encoder={"num_blocks": 2}))
+    blocks = describe_model(tiny_config(encoder={"num_blocks": 2}))
     assert (
         blocks == "A GRU that reads one path over an R-GCN encoder of one layer (2 blocks); 8 dims"
     )
-    assert model_in_words(tiny_config(encoder={"layers": 0})).endswith(
+    assert describe_model(tiny_config(encoder={"layers": 0})).endswith(
         "over entity embeddings; 8 dims"
     )
     assert [duration(s) for s in (48, 125, 2840, 7500, 12300)] == [

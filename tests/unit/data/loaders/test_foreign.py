@@ -135,7 +135,7 @@ def test_the_layouts_of_others_are_read(tmp_path, files, kind):
 def test_an_order_that_was_told_by_looking_is_noted(tmp_path):
     place = folder_of(tmp_path, dglke(order="htr"))
     report = load_with_report(place)[1]
-    labelled_by = f"ids, whose labels are in {place / 'entities.dict'}"
+    labelled_by = f"triples of ids, with labels from {place / 'entities.dict'}"
     assert report.notes == (
         f"{place / 'train.tsv'}: columns are head, tail, relation",
         f"{place / 'train.tsv'}: {labelled_by}",
@@ -169,7 +169,10 @@ def test_entities_in_no_triple_are_left_out_with_a_note(tmp_path, files):
     data, report = load_with_report(place)
     assert labelled(data) == TRIPLES
     assert report.notes[1:] == (f"{place / name}: 1 entity occurs in no triple; left out",)
-    assert "ids, whose labels" in report.notes[0] or "read as a data set of" in report.notes[0]
+    assert (
+        "triples of ids, with labels" in report.notes[0]
+        or "read as a data set of" in report.notes[0]
+    )
 
 
 def test_half_a_layout_beside_usual_files_does_not_matter(tmp_path):
@@ -212,7 +215,7 @@ FAULTS = {
     ),
     "missing file": (
         {name: text for name, text in openke().items() if name != "valid2id.txt"},
-        ": laid out as OpenKE does, but without valid2id.txt",
+        ": this looks like a data set of OpenKE, but valid2id.txt is missing",
     ),
     "empty mapping": (libkge() | {"entity_ids.del": ""}, "entity_ids.del: no labels"),
     "three cells": (
@@ -241,7 +244,7 @@ FAULTS = {
     ),
     "both numbers": (
         dglke() | {"relations.dict": "1\t0\n0\t1\n"},
-        "relations.dict: both columns are numbers",
+        "relations.dict: both columns are numeric",
     ),
 }  # fmt: skip
 

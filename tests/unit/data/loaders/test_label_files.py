@@ -22,7 +22,7 @@ def test_labels_are_read_as_they_stand(tmp_path):
             r"labels.tsv, line 2: 'b' is not a label and its name. Remedy: write two cells",
         ),
         (b"a\tA\tB\n", r"line 1: .*Remedy: write two cells"),
-        (b"a\t \n", r"line 1: .*is not an id and its label"),
+        (b"a\t \n", r"line 1: .*is not a label and its name"),
         (b"a\tA\n\na\tB\n", r"line 3: 'a' has another name above. Remedy: keep one"),
         (b"a\t\xff\n", r"labels.tsv: not UTF-8. Remedy: save the file as UTF-8"),
     ],

@@ -541,10 +541,10 @@ def test_a_single_file_is_refused(tmp_path: Path) -> None:
         "a folder or a .zip, .tar.gz, .tgz, .tar.bz2, .tbz2, .tar.xz, .txz, .tar.zst or .tar file"
     )
     for name, remedy in {
-        "train.txt": f"give the folder that holds it: {tmp_path}",
-        "kg.csv": f"make train, valid and test of it by kgtool split {tmp_path / 'kg.csv'}",
-        "kg.xls": f"give {kinds} that holds train.txt, valid.txt, test.txt; or of one file, kgtool "
-        "split makes them",
+        "train.txt": f"give its folder: {tmp_path}",
+        "kg.csv": f"make train, valid and test by kgtool split {tmp_path / 'kg.csv'}",
+        "kg.xls": f"give {kinds} with train.txt, valid.txt, test.txt; kgtool split makes them "
+        "from one file",
     }.items():
         assert refusal(tmp_path / name) == f"{tmp_path / name}: not {kinds}. Remedy: {remedy}."
 
@@ -566,7 +566,7 @@ def test_a_missing_path_is_named_with_the_nearest(tmp_path: Path) -> None:
     assert refusal(tmp_path / "quite other") == (
         f"{tmp_path}/quite other: no such file or folder. Remedy: check the path."
     )
-    assert "no such file or folder, its folder" in refusal(tmp_path / "x" / "umls")
+    assert "no such file or folder; its folder" in refusal(tmp_path / "x" / "umls")
 
 
 # --- archives

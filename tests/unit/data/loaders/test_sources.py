@@ -227,7 +227,7 @@ def test_convert_writes_what_reads_back_the_same(tmp_path):
 def test_convert_does_not_write_beside_other_splits(tmp_path):
     place = written(tmp_path, MIXED)
     before = sorted(place.iterdir())
-    with pytest.raises(DataError, match=r"other splits: 'test\.jsonl\.bz2', 'train\.csv\.gz'"):
+    with pytest.raises(DataError, match=r"other split files: 'test\.jsonl\.bz2', 'train\.csv\.gz'"):
         kgtool.convert(place, place)
     assert sorted(place.iterdir()) == before
 

@@ -147,9 +147,7 @@ def refusal(address: str, mirror: str | None = None) -> str:
     assert caught.value.exit_code == 1
     message = str(caught.value)
     assert message.startswith(f"cannot fetch kg from {mirror or address}: ")
-    assert message.endswith(
-        "Remedy: check the network, or name a mirror by --address URL; Nothing was saved."
-    )
+    assert message.endswith("Remedy: check the network, or pass a mirror by --address URL.")
     return message
 
 
@@ -310,7 +308,7 @@ def test_a_disk_without_room_leaves_nothing(serve, cache):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     message = str(caught.value)
     assert message.startswith(f"cannot write {cache / 'kg.tar.gz'}: {os.strerror(errno.EFBIG)}. ")
-    assert message.endswith("KGTOOL_CACHE names another folder.")
+    assert message.endswith("Or set KGTOOL_CACHE to another folder.")
     assert caught.value.exit_code == 1
     assert len(server.asked) == 1
     assert files(cache) == []
@@ -335,7 +333,9 @@ def test_a_read_only_cache_serves_what_it_has_and_takes_no_more(serve, cache):
 def test_a_cache_that_cannot_be_made_is_told_before_anything_is_fetched(serve, cache, tmp_path):
     server = serve(send(BODY))
     cache.write_text("a file")
-    with pytest.raises(KGToolError, match=r"is a file, not a folder.*KGTOOL_CACHE names another"):
+    with pytest.raises(
+        KGToolError, match=r"is a file, not a folder.*Or set KGTOOL_CACHE to another"
+    ):
         fetch_entry(entry_of(server.address))
     assert server.asked == []
     assert cache.read_text() == "a file"

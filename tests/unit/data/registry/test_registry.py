@@ -173,14 +173,14 @@ def test_an_unknown_name_gives_the_nearest(name, near):
     with pytest.raises(DataError) as caught:
         fetch(name)
     assert str(caught.value) == (
-        f"unknown data set '{name}'. Remedy: {near} is the nearest; kgtool data list names them all"
+        f"unknown data set '{name}'. Remedy: did you mean {near}? kgtool data list shows all names."
     )
     assert caught.value.exit_code == 2
 
 
 def test_a_name_like_no_other_gives_none():
     with pytest.raises(
-        DataError, match=r"unknown data set '../\[x\]'. Remedy: kgtool data list names"
+        DataError, match=r"unknown data set '../\[x\]'. Remedy: kgtool data list shows"
     ):
         find_entry("../[x]")
 
@@ -260,7 +260,7 @@ def test_a_damaged_archive_is_not_loaded(packed, same_size):
     data[4] ^= 1  # the time stamp: the archive would load as it was
     file.write_bytes(data if same_size else data[:-1])
     assert not is_fetched(packed)
-    said = f"of that name is damaged ({file}). Remedy: kgtool data fetch ring"
+    said = f"with this name is damaged ({file}). Remedy: kgtool data fetch ring"
     with pytest.raises(DataError, match=re.escape(said)):
         load_dataset("ring")
 
