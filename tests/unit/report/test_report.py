@@ -11,7 +11,7 @@ import pytest
 
 import kgtool
 from kgtool.errors import DataError, RunError
-from kgtool.report.content import duration, describe_model
+from kgtool.report.content import describe_model, duration
 from kgtool.report.names import clean
 from kgtool.runs.run import Run
 from kgtool.storage.tables import load_table
