@@ -54,7 +54,7 @@ def rule_on_top(run: kgtool.Run, data: kgtool.KGDataset, link: tuple[str, str, s
     if run.config.all_paths:
         paths = kgtool.explain(run, head, relation, tail, top=1, data=data).paths
         return bool(paths) and takes(paths[0], RULES[relation])
-    routes = kgtool.routes(run, head, tail, top=ROUTES, data=data)
+    routes = kgtool.predict_routes(run, head, tail, top=ROUTES, data=data)
     existing = routes.loc[routes["arrives"], "path"]
     return len(existing) > 0 and walks(existing.iloc[0], RULES[relation])
 

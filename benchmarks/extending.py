@@ -162,7 +162,7 @@ def compare(
         )
         settings = config.model_copy(update={"training": training})
         begun = time.perf_counter()
-        run = kgtool.train(settings, on, folder / name, progress=False, start=start)
+        run = kgtool.train(settings, on, folder / name, progress=False, init_from=start)
         return run, time.perf_counter() - begun
 
     base, took = trained("run", kgtool.load_dataset(folder / "base"), epochs)

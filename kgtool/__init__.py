@@ -1,50 +1,56 @@
-"""Knowledge graph completion on DGL: train, evaluate, explain and export, as on the command line.
+"""Knowledge graph completion on DGL: train, evaluate, predict, explain and export in Python.
 
 data = kgtool.load_dataset("datasets/families")
 config = kgtool.load_config("configs/families.toml")
 run = kgtool.train(config, data, "runs/families")
 print(kgtool.evaluate(run).mrr)
 kgtool.export(run, "runs/families/export")
+
+Importing kgtool is quick: torch, DGL and the like are imported when a name is first used.
 """
 
+import importlib
 import importlib.metadata
 import os
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 # torch and the compiled kernels each have a pool of threads. Idle threads must not spin on the
 # cores that the other pool needs. The setting takes effect only if kgtool is imported before torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from kgtool.api import (
-    compare,
-    complete,
-    convert,
-    data_sets,
-    evaluate,
-    evaluate_baselines,
-    evaluate_paths,
-    evaluate_relations,
-    evaluate_triples,
-    explain,
-    export,
-    extend,
-    fetch,
-    neighbours,
-    next_step,
-    open_predictor,
-    predict,
-    routes,
-    serve,
-    split,
-    walks,
-    write_report,
-)
-from kgtool.config import Config, load_config
-from kgtool.data.dataset import KGDataset, Vocabulary
-from kgtool.data.loaders import Reading, dataset_of, load_dataset, read_triples
-from kgtool.errors import KGToolError
-from kgtool.evaluation.evaluator import Evaluation, evaluate_model
-from kgtool.runs.run import Run
-from kgtool.training.trainer import train
+if TYPE_CHECKING:
+    from kgtool.api.compare import compare
+    from kgtool.api.complete import complete
+    from kgtool.api.data import convert, data_sets, fetch, split
+    from kgtool.api.evaluate import (
+        evaluate,
+        evaluate_baselines,
+        evaluate_paths,
+        evaluate_relations,
+        evaluate_triples,
+        evaluate_walks,
+    )
+    from kgtool.api.explain import explain
+    from kgtool.api.export import export
+    from kgtool.api.extend import extend
+    from kgtool.api.predict import (
+        neighbours,
+        open_predictor,
+        predict,
+        predict_next,
+        predict_routes,
+    )
+    from kgtool.api.report import report
+    from kgtool.api.serve import serve
+    from kgtool.config import Config, load_config
+    from kgtool.data.dataset import KGDataset, Vocabulary
+    from kgtool.data.loaders import Reading, dataset_of, load_dataset, read_triples
+    from kgtool.errors import KGToolError
+    from kgtool.evaluation.evaluator import Evaluation, evaluate_model
+    from kgtool.runs.run import Run
+    from kgtool.training.trainer import train
 
 __version__ = importlib.metadata.version("kgtool")
 
@@ -68,6 +74,7 @@ __all__ = [
     "evaluate_paths",
     "evaluate_relations",
     "evaluate_triples",
+    "evaluate_walks",
     "explain",
     "export",
     "extend",
@@ -75,14 +82,72 @@ __all__ = [
     "load_config",
     "load_dataset",
     "neighbours",
-    "next_step",
     "open_predictor",
     "predict",
+    "predict_next",
+    "predict_routes",
     "read_triples",
-    "routes",
+    "report",
     "serve",
     "split",
     "train",
-    "walks",
-    "write_report",
 ]
+
+# Module → the names that the package gives from it; a test compares it with the imports above.
+_NAMES = {
+    "kgtool.api.compare": ("compare",),
+    "kgtool.api.complete": ("complete",),
+    "kgtool.api.data": ("convert", "data_sets", "fetch", "split"),
+    "kgtool.api.evaluate": (
+        "evaluate",
+        "evaluate_baselines",
+        "evaluate_paths",
+        "evaluate_relations",
+        "evaluate_triples",
+        "evaluate_walks",
+    ),
+    "kgtool.api.explain": ("explain",),
+    "kgtool.api.export": ("export",),
+    "kgtool.api.extend": ("extend",),
+    "kgtool.api.predict": (
+        "neighbours",
+        "open_predictor",
+        "predict",
+        "predict_next",
+        "predict_routes",
+    ),
+    "kgtool.api.report": ("report",),
+    "kgtool.api.serve": ("serve",),
+    "kgtool.config": ("Config", "load_config"),
+    "kgtool.data.dataset": ("KGDataset", "Vocabulary"),
+    "kgtool.data.loaders": ("Reading", "dataset_of", "load_dataset", "read_triples"),
+    "kgtool.errors": ("KGToolError",),
+    "kgtool.evaluation.evaluator": ("Evaluation", "evaluate_model"),
+    "kgtool.runs.run": ("Run",),
+    "kgtool.training.trainer": ("train",),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """The package, in which `export` and `report` are functions, not the packages of that name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # The import system binds each module that it has imported to its parent package.
+        if not (name in _MODULES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

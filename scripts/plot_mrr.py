@@ -6,8 +6,8 @@
 A run's curve is its MRR on valid, with train and valid as the filter. Its time is the wall time of
 training, including validation. The test MRR from `docs/history/test.tsv` is a point at the end of
 the curve. A curve from `*-and-one-path.tsv` continues a run: it adds the training time of a second
-run, and ends at the MRR of both (`kgtool evaluate RUN --with RUN2`). Published results are on test,
-without a time.
+run, and ends at the MRR of both (`kgtool evaluate RUN --ensemble RUN2`). Published results are on
+test, without a time.
 """
 
 from __future__ import annotations

@@ -105,11 +105,12 @@ class Lab:
         return content
 
     def ranked(self, run: kgtool.Run, beside: kgtool.Run | None, split: str) -> dict[str, Any]:
-        """The metrics of link prediction."""
+        """Of link prediction."""
+        ensemble = (beside,) if beside else ()
         return self.results(
             f"metrics.{added(beside)}{split}.json",
             run,
-            lambda: kgtool.evaluate(run, split, progress=SHOWN, beside=(beside,) if beside else ()),
+            lambda: kgtool.evaluate(run, split, ensemble=ensemble, progress=SHOWN),
         )
 
     def valid_mrr(self, run: kgtool.Run, beside: kgtool.Run | None) -> str:
@@ -174,14 +175,15 @@ def part_row(lab: Lab, part: str, model: Model, other: Model | None = None) -> S
 def relations_row(lab: Lab, model: Model, other: Model | None = None) -> Sequence[str]:
     """Relation prediction by a model, or with another model's scores added."""
     run, beside = lab.trained(model), lab.trained(other) if other else None
+    ensemble = (beside,) if beside else ()
     found = lab.results(
         f"relations.{added(beside)}test.json",
         run,
-        lambda: kgtool.evaluate_relations(run, progress=SHOWN, beside=(beside,) if beside else ()),
+        lambda: kgtool.evaluate_relations(run, ensemble=ensemble, progress=SHOWN),
     )
     best, counts = found["realistic"], found["counts alone"]["realistic"]
     return (
-        "`relations`", model.data, both(model, other),
+        "`--task relations`", model.data, both(model, other),
         f"Hits@1 {best['hits@1']:.3f}, MRR {best['mrr']:.3f} (counts alone: "
         f"{counts['hits@1']:.3f}, {counts['mrr']:.3f})",
     )  # fmt: skip
@@ -193,7 +195,7 @@ def classify_row(lab: Lab, model: Model) -> Sequence[str]:
     found = lab.results("triples.test.json", run, lambda: kgtool.evaluate_triples(run))
     names = {"accuracy": "accuracy", "f1": "F1", "roc_auc": "ROC-AUC", "ece": "ECE"}
     return (
-        f"`classify`, {found['negatives']} negatives", model.data, model.label,
+        f"`--task triples`, {found['negatives']} negatives", model.data, model.label,
         ", ".join(f"{name} {found[key]:.3f}" for key, name in names.items()),
     )  # fmt: skip
 
@@ -225,7 +227,7 @@ def paths_row(lab: Lab, model: Model, compose: bool = False) -> Sequence[str]:
     best = found["held-out"]["all"]
     names = {"mrr": "MRR", "mean_quantile": "MQ", "typed_hits@10": "H@10"}
     return (
-        f"`paths{' --compose' if compose else ''}`, lengths 2 to 5, held-out answers",
+        f"`--task paths{' --compose' if compose else ''}`, lengths 2 to 5, held-out answers",
         model.data, model.label,
         ", ".join(f"{name} {best[key]['value']:.3f}" for key, name in names.items()),
     )  # fmt: skip
@@ -234,10 +236,10 @@ def paths_row(lab: Lab, model: Model, compose: bool = False) -> Sequence[str]:
 def walks_row(lab: Lab, model: Model) -> Sequence[str]:
     """Perplexity of held-out walks."""
     run = lab.trained(model)
-    found = lab.results("walks.test.json", run, lambda: kgtool.walks(run))
+    found = lab.results("walks.test.json", run, lambda: kgtool.evaluate_walks(run))
     values = {row["by"]: row["both"] for row in found["perplexity"] if row["steps"] == "all"}
     return (
-        "`walks`, perplexity a step", model.data, model.label,
+        "`--task walks`, perplexity per step", model.data, model.label,
         ", ".join(f"{name} {value:.0f}" for name, value in values.items()),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Runs and data as callers name them, and where results go."""
+"""Open runs and data from what callers pass, and name the files of results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from kgtool.data.dataset import KGDataset
 from kgtool.errors import RunError
 from kgtool.evaluation.ranking import Candidates
+from kgtool.models.model import KGModel
 from kgtool.models.scorers import PathScorer, Scorer
 from kgtool.runs.run import Run, versions
 
@@ -19,30 +20,34 @@ def opened(run: Run | str | Path) -> Run:
 
 
 def loaded(run: Run, data: KGDataset | str | Path | None) -> KGDataset:
-    """A data set, or the one at a place; by default where it was when the run began."""
+    """A data set, or the one at a path; by default the path that the run was trained on."""
     return data if isinstance(data, KGDataset) else run.dataset(data)
 
 
-def fitting(beside: Run, dataset: KGDataset) -> Run:
-    """A run that is asked beside another: it must know the same labels by the same ids."""
-    own, vocabulary = beside.vocabulary, dataset.vocabulary
-    same_entities = beside.config.inductive or own.entities == vocabulary.entities
+def fitting(run: Run, dataset: KGDataset) -> Run:
+    """A run of an ensemble: its labels must have the ids of the data's.
+
+    Raises:
+        RunError: when they have not.
+    """
+    own, vocabulary = run.vocabulary, dataset.vocabulary
+    same_entities = run.config.inductive or own.entities == vocabulary.entities
     if own.relations != vocabulary.relations or not same_entities:
         raise RunError(
-            f"{beside.path} has other labels, or other ids for them. Remedy: train it on the same "
+            f"{run.path} has other labels, or other ids for them. Remedy: train it on the same "
             "files."
         )
-    return beside
+    return run
 
 
-def scorers(run: Run, beside: Sequence[Run], dataset: KGDataset) -> list[Scorer | PathScorer]:
-    """What answers queries of a run and of those asked beside it."""
-    runs = [run, *(fitting(other, dataset) for other in beside)]
+def scorers(run: Run, ensemble: Sequence[Run], dataset: KGDataset) -> list[Scorer | PathScorer]:
+    """The scorers of a run and of the other runs of an ensemble."""
+    runs = [run, *(fitting(other, dataset) for other in ensemble)]
     return [each.scorer(dataset) for each in runs]
 
 
 def about_data(dataset: KGDataset) -> dict[str, Any]:
-    """What files of results say of what made them."""
+    """The data set and the versions of packages, for files of results."""
     return {
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "versions": versions(),
@@ -54,13 +59,30 @@ def result_file(
     kind: str,
     split: str,
     dataset: KGDataset,
-    beside: Sequence[Run] = (),
+    ensemble: Sequence[Run] = (),
     among: Candidates | None = None,
 ) -> Path:
-    """A file of a split's results: it names other data than the run's, further runs, candidates."""
+    """A file of a split's results; its name has the other data, other runs and candidates."""
     own = dataset.fingerprint == run.info["fingerprint"]
     name, ending = kind.rsplit(".", 1)
     names = [name, *([] if own else [dataset.name])]
-    names += [f"with-{other.path.name}" for other in beside]
+    names += [f"with-{other.path.name}" for other in ensemble]
     names += [among.name] if among else []
     return run.written(".".join([*names, split, ending]))
+
+
+def walk_model(run: Run, dataset: KGDataset) -> tuple[KGModel, int]:
+    """A model that was trained on walks, and their greatest length.
+
+    Raises:
+        RunError: when the run was not trained on walks.
+    """
+    settings = run.config.one_path
+    if not (settings and settings.walk_ratio):
+        raise RunError(
+            f"{run.path} was not trained on walks. Remedy: train with a [one_path] section and, "
+            "say, one_path.walk_ratio=0.5."
+        )
+    model = run.model(dataset)
+    assert isinstance(model, KGModel)
+    return model, settings.max_path_length

@@ -1,4 +1,7 @@
-"""The command line. Each module holds some commands; they show in the order they are imported."""
+"""The command line, a module for each command; `--help` lists them in the order of these imports.
+
+`kgtool --help` answers at once: commands import torch, DGL and the like when they run.
+"""
 
 import os
 import sys
@@ -12,24 +15,25 @@ from kgtool.cli.app import app
 from kgtool.errors import KGToolError, harmless
 
 # isort: off
-from kgtool.cli import training  # noqa: F401
-from kgtool.cli import config  # noqa: F401
-from kgtool.cli import evaluation  # noqa: F401
-from kgtool.cli import paths  # noqa: F401
-from kgtool.cli import report  # noqa: F401
-from kgtool.cli import predicting  # noqa: F401
-from kgtool.cli import serving  # noqa: F401
-from kgtool.cli import answers  # noqa: F401
-from kgtool.cli import walks  # noqa: F401
 from kgtool.cli import data  # noqa: F401
-from kgtool.cli import splitting  # noqa: F401
+from kgtool.cli import train  # noqa: F401
+from kgtool.cli import config  # noqa: F401
+from kgtool.cli import extend  # noqa: F401
+from kgtool.cli import evaluate  # noqa: F401
+from kgtool.cli import compare  # noqa: F401
+from kgtool.cli import predict  # noqa: F401
+from kgtool.cli import complete  # noqa: F401
+from kgtool.cli import explain  # noqa: F401
+from kgtool.cli import export  # noqa: F401
+from kgtool.cli import report  # noqa: F401
+from kgtool.cli import serve  # noqa: F401
 # isort: on
 
 __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Run the command line; a user's error is one message and an exit code, not a traceback."""
+    """Run the command line. An error of the user is one message and an exit code, no traceback."""
     name = "kgtool"
     try:
         with _team() as rank:
@@ -42,9 +46,9 @@ def main() -> None:
 
 @contextmanager
 def _team() -> Iterator[int]:
-    """Join the processes that torchrun has started, if it has: the first alone prints.
+    """Join the processes of torchrun, if it started this one; only the first prints.
 
-    An error that all meet is told by one. Gives which this one is.
+    Yields the rank of this process. One process prints an error that all of them have.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield 0

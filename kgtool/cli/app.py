@@ -1,27 +1,83 @@
-"""The command line's app, and the words that its commands share."""
+"""The application of the command line, and the arguments and options that commands share."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
+from kgtool.cli.renamed import refuse_old_command, refuse_old_options
 from kgtool.errors import ConfigError
 
 if TYPE_CHECKING:
     from kgtool.data.loaders.reading import Reading
 
+CommandFunction = TypeVar("CommandFunction", bound=Callable[..., None])
+
+# The panels of `kgtool --help`, in their order.
+PANELS = DATA, TRAIN, EVALUATE, ASK, SHARE = "Data", "Train", "Evaluate", "Ask", "Share"
+
+
+class Group(TyperGroup):
+    """A group of commands: listed panel by panel; old names are errors that give the new ones."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of the commands in the order of the panels."""
+        panels = {
+            name: getattr(self.commands[name], "rich_help_panel", None) for name in self.commands
+        }
+        return sorted(panels, key=lambda name: PANELS.index(panels[name]) if panels[name] else 0)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the arguments begin with; refuses old names."""
+        if args[0] not in self.commands:
+            refuse_old_command(args[0])
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            options = (option for parameter in command.params for option in parameter.opts)
+            refuse_old_options(rest, options)
+        return name, command, rest
+
+
 app = typer.Typer(
     name="kgtool",
-    help="Knowledge graph completion: train, evaluate, explain and export.",
+    cls=Group,
+    help="Knowledge graph completion on DGL: train, evaluate, predict, explain and export.",
+    epilog="Example: kgtool train configs/families.toml --out runs/families",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def command(
+    *examples: str, panel: str | None = None, group: typer.Typer = app, name: str | None = None
+) -> Callable[[CommandFunction], CommandFunction]:
+    """Decorates the function of a command; its docstring is the help.
+
+    Args:
+        examples: command lines, without `kgtool`; they end the help.
+        panel: one of `PANELS`, of a command of `app`.
+        group: where the command belongs.
+        name: of the command; by default that of the function.
+    """
+
+    def register(function: CommandFunction) -> CommandFunction:
+        paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+        # Typer wraps a paragraph only where it is one line.
+        text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+        epilog = "\n\n".join(f"Example: kgtool {example}" for example in examples)
+        return group.command(name, help=text, epilog=epilog, rich_help_panel=panel)(function)
+
+    return register
 
 
 def _print_version(wanted: bool) -> None:
@@ -30,7 +86,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-# Commands whose work several processes share.
+# The commands that several processes can work on together.
 SHARED = ("train", "evaluate")
 
 
@@ -46,108 +102,145 @@ def _options(
 ) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in SHARED:
         raise ConfigError(
-            f"{context.invoked_subcommand} is the work of one process. Remedy: start it without "
-            f"torchrun, which is for {' and '.join(SHARED)}."
+            f"{context.invoked_subcommand} runs in one process. Remedy: start it without torchrun, "
+            f"which is for {' and '.join(SHARED)}."
         )
 
 
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="Folder or archive with train, valid and test; or a name of kgtool data list.",
+        help="Folder or archive with train, valid and test, or a name from kgtool data list.",
         show_default=False,
     ),
 ]
-Hits = Annotated[str, typer.Option(help="The k of Hits@k.")]
 Split = Annotated[str, typer.Option(help="train, valid or test.")]
-Beside = Annotated[
+Ensemble = Annotated[
     list[Path] | None,
     typer.Option(
-        "--with",
-        help="Another run, whose scores are added; may be given again.",
-        show_default=False,
+        help="Folder of another run, whose scores are added; repeatable.", show_default=False
     ),
 ]
-By = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Show a table by relation, category, degree, ..., or by a column of your own; may be "
-        "given again.",
-        show_default=False,
-    ),
-]
-TableFile = Annotated[
+Hits = Annotated[str, typer.Option(help="The k of Hits@k, as in 1,3,10.")]
+Labels = Annotated[
     Path | None,
-    typer.Option("--out", help="A .tsv or .parquet for the whole table.", show_default=False),
+    typer.Option(
+        help="File with id and readable label, tab-separated: printed, and accepted in queries.",
+        show_default=False,
+    ),
+]
+Top = Annotated[int, typer.Option(min=1, help="Most results.")]
+FilterTypes = Annotated[
+    bool,
+    typer.Option(
+        "--filter-types", help="Only entities that train has on that side of the relation."
+    ),
+]
+Types = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with id and type, tab-separated: only entities of a type that train has on that "
+        "side of the relation.",
+        show_default=False,
+    ),
+]
+AnswersFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="File for the answers: .tsv, .jsonl, .parquet or .nt.", show_default=False
+    ),
 ]
 Format = Annotated[
     str | None,
     typer.Option(
-        help="tsv, csv, parquet, jsonl, ntriples or turtle; by default the file's name says it.",
+        help="tsv, csv, parquet, jsonl, ntriples or turtle; by default from the file name.",
         show_default=False,
     ),
 ]
 Columns = Annotated[
     str | None,
     typer.Option(
-        help="Those of head, relation and tail, in that order: names, or numbers from 1.",
+        help="Columns of head, relation and tail, in this order: names, or numbers from 1.",
         metavar="NAME,NAME,NAME",
         show_default=False,
     ),
 ]
 Delimiter = Annotated[
-    str | None, typer.Option(help="What separates the columns of a CSV.", show_default=False)
+    str | None, typer.Option(help="Separator between the columns of a CSV.", show_default=False)
 ]
 Header = Annotated[
     bool | None,
     typer.Option(
         "--header/--no-header",
-        help="Whether the first line names the columns; by default a look at it.",
+        help="Whether the first line names the columns; by default inferred.",
         show_default=False,
     ),
 ]
-Labels = Annotated[
-    Path | None,
-    typer.Option(
-        help="A file of id and readable name, a tab between: shown, and understood.",
-        show_default=False,
-    ),
-]
-RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
+
+
+def refuse_unused(context: typer.Context, mode: str, uses: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse arguments on the command line that a mode of the command has no use for.
+
+    Args:
+        context: of the command.
+        mode: what was chosen, as in `--task links`.
+        uses: parameter → the modes that use it; all modes use one that is not in it.
+
+    Raises:
+        ConfigError: for the first such argument.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        modes = uses.get(parameter.name or "", (mode,))
+        if mode not in modes and source is not None and source.name == "COMMANDLINE":
+            first = parameter.opts[0]
+            name = first if first.startswith("-") else first.upper()
+            raise ConfigError(
+                f"{name} does not go with {mode}. Remedy: leave it out; it goes with "
+                f"{', '.join(modes)}."
+            )
 
 
 def reading_of(
     format: str | None, columns: str | None, delimiter: str | None, header: bool | None
 ) -> Reading:
-    """What the options say about files of triples."""
+    """How to read files of triples, from the options."""
     from kgtool.data.loaders.reading import Reading
 
     names = None if columns is None else tuple(name.strip() for name in columns.split(","))
     return Reading(format, names, "\t" if delimiter == "\\t" else delimiter, header)
 
 
-def known_split(split: str) -> str:
-    """A split's name, if it is one."""
-    from kgtool.data.dataset import SPLITS
+def known_split(split: str, splits: tuple[str, ...] = ("train", "valid", "test")) -> str:
+    """The name of a split.
 
-    if split not in SPLITS:
-        raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")
+    Raises:
+        ConfigError: for any other name.
+    """
+    if split not in splits:
+        choice = f"{', '.join(splits[:-1])} or {splits[-1]}"
+        raise ConfigError(f"--split is {choice}, not {split!r}")
     return split
 
 
 def cut_offs(text: str) -> tuple[int, ...]:
-    """The k of Hits@k that an option `1,3,10` says."""
-    return whole_numbers("--hits", text, "ranks", "1,3,10")
+    """The k of Hits@k, from an option like `1,3,10`."""
+    return whole_numbers("--hits", text, "1,3,10")
 
 
-def whole_numbers(option: str, text: str, what: str, example: str) -> tuple[int, ...]:
-    """The positive numbers that an option like `1,3,10` lists, each once."""
+def whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:
+    """The positive numbers of an option like `1,3,10`, without duplicates.
+
+    Raises:
+        ConfigError: for anything else.
+    """
     numbers = [number.strip() for number in text.split(",")]
     if not all(number.isdecimal() and int(number) for number in numbers):
-        raise ConfigError(f"{option} {text}: no {what}. Remedy: whole numbers, as in {example}")
+        raise ConfigError(f"{option} {text}: not whole numbers above 0. Remedy: as in {example}")
     return tuple(dict.fromkeys(map(int, numbers)))
 
 
 def interactive() -> bool:
-    """Whether a person may be watching, who wants a progress bar."""
+    """Whether to show a progress bar: a person may be watching."""
     return sys.stderr.isatty()

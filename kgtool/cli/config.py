@@ -6,11 +6,15 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import app
+from kgtool.cli.app import TRAIN, app
 from kgtool.errors import ConfigError, harmless
 
 
-@app.command("config")
+@app.command(
+    "config",
+    rich_help_panel=TRAIN,
+    epilog="Example: kgtool config --defaults > my.toml",
+)
 def config_command(
     name: Annotated[
         str | None,

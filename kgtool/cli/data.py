@@ -1,4 +1,4 @@
-"""Look at data, fetch public data sets by name, bring data into this tool's own shape."""
+"""Data sets: list, fetch and inspect them, convert and split files of triples."""
 
 from __future__ import annotations
 
@@ -7,75 +7,54 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import Columns, Delimiter, Format, Header, app, interactive, reading_of
+from kgtool.cli.app import (
+    DATA,
+    Columns,
+    Delimiter,
+    Format,
+    Group,
+    Header,
+    app,
+    command,
+    interactive,
+    reading_of,
+)
 from kgtool.cli.render.console import Terminal
 
-data = typer.Typer(help="Public data sets: list them, fetch them.", no_args_is_help=True)
-app.add_typer(data, name="data")
-Name = Annotated[str, typer.Argument(help="A name of kgtool data list.", show_default=False)]
+data = typer.Typer(
+    cls=Group, help="List, fetch, inspect, convert and split data sets.", no_args_is_help=True
+)
+app.add_typer(
+    data, name="data", rich_help_panel=DATA, epilog="Example: kgtool data inspect datasets/families"
+)
+Name = Annotated[str, typer.Argument(help="Name from kgtool data list.", show_default=False)]
 Place = Annotated[
     Path,
     typer.Argument(
         help="Folder or archive with train, valid and test in any format, or a data set of "
-        "OpenKE, LibKGE or DGL-KE; or a name of kgtool data list.",
+        "OpenKE, LibKGE or DGL-KE; or a name from kgtool data list.",
         show_default=False,
     ),
 ]
 
 
-@app.command()
-def inspect(
-    path: Place,
-    format: Format = None,
-    columns: Columns = None,
-    delimiter: Delimiter = None,
-    header: Header = None,
-) -> None:
-    """Load a data set and print what it holds, and what is odd about it."""
-    from kgtool.data.loaders import load_with_report
-
-    reading = reading_of(format, columns, delimiter, header)
-    Terminal().print(load_with_report(path, reading=reading)[1].render())
-
-
-@app.command()
-def convert(
-    path: Place,
-    out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
-    format: Format = None,
-    columns: Columns = None,
-    delimiter: Delimiter = None,
-    header: Header = None,
-) -> None:
-    """Write a data set as train.txt, valid.txt and test.txt, which need no options.
-
-    Negatives go with them. A triple that occurs twice in a split is written once.
-    """
-    from kgtool.api import convert as convert_data
-
-    report, files = convert_data(path, out, reading_of(format, columns, delimiter, header))
-    Terminal().print(report.render())
-    for file in files:
-        typer.echo(f"Written to {file}")
-
-
-@data.command("list")
+@command("data list", group=data, name="list")
 def list_data_sets() -> None:
-    """List the data sets that are known by name.
+    """List the public data sets that can be fetched by name.
 
-    KGTOOL_REGISTRY, an environment variable, names a TOML file of more, in the form of
-    kgtool/registry/data_sets.toml.
+    The environment variable KGTOOL_REGISTRY names a TOML file with more data sets, in the format of
+    kgtool/data/registry/data_sets.toml.
     """
-    from kgtool.api import data_sets
+    from kgtool.api.data import data_sets
     from kgtool.cli.render.data_sets import data_sets_table
     from kgtool.data.registry.cache import cache_folder
 
     Terminal().print(data_sets_table(data_sets(), cache_folder()))
 
 
-@data.command()
+@command("data info FB15k-237", group=data)
 def info(name: Name) -> None:
-    """Tell what a data set is, whom to cite, and where it comes from."""
+    """Print the size, licence, source and reference of a public data set."""
     from kgtool.cli.render.data_sets import data_set_list
     from kgtool.data.registry.cache import cached_file, is_fetched
     from kgtool.data.registry.entries import find_entry
@@ -84,21 +63,115 @@ def info(name: Name) -> None:
     Terminal().print(data_set_list(entry, cached_file(entry), is_fetched(entry)))
 
 
-@data.command()
+@command("data fetch FB15k-237", group=data)
 def fetch(
     name: Name,
-    address: Annotated[
+    url: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="A mirror to fetch from; the checksum decides.", show_default=False
+            metavar="URL", help="Mirror to fetch from; the checksum must match.", show_default=False
         ),
     ] = None,
 ) -> None:
-    """Fetch a data set into the cache, if it is not there or is damaged.
+    """Fetch a public data set into the cache, unless it is there undamaged.
 
-    From then on its name stands for it wherever data are asked for. KGTOOL_CACHE, an environment
-    variable, names another cache folder.
+    Afterwards its name can be used in place of a path. The environment variable KGTOOL_CACHE names
+    another cache folder.
     """
-    from kgtool.api import fetch as fetch_data_set
+    from kgtool.api.data import fetch as fetch_data_set
 
-    typer.echo(f"{name} is {fetch_data_set(name, address, interactive())}")
+    typer.echo(f"{name} is {fetch_data_set(name, url, interactive())}")
+
+
+@command("data inspect my-graph", group=data)
+def inspect(
+    path: Place,
+    format: Format = None,
+    columns: Columns = None,
+    delimiter: Delimiter = None,
+    header: Header = None,
+) -> None:
+    """Load a data set and print its size and its problems: duplicates, leaks, unseen entities."""
+    from kgtool.data.loaders import load_with_report
+
+    reading = reading_of(format, columns, delimiter, header)
+    Terminal().print(load_with_report(path, reading=reading)[1].render())
+
+
+@command("data convert their-graph --out my-graph --columns gene,effect,disease", group=data)
+def convert(
+    path: Place,
+    out: Annotated[Path, typer.Option(help="Folder for the files.", show_default=False)],
+    format: Format = None,
+    columns: Columns = None,
+    delimiter: Delimiter = None,
+    header: Header = None,
+) -> None:
+    """Convert a data set to train.txt, valid.txt and test.txt, which need no options.
+
+    Negatives are converted too. Duplicates within a split are removed.
+    """
+    from kgtool.api.data import convert as convert_data
+
+    report, files = convert_data(path, out, reading_of(format, columns, delimiter, header))
+    Terminal().print(report.render())
+    for file in files:
+        typer.echo(f"Written to {file}")
+
+
+@command("data split triples.csv --out my-graph", group=data)
+def split(
+    files: Annotated[
+        list[str],
+        typer.Argument(help="Files of triples; - is standard input.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the new data set.", show_default=False)],
+    valid: Annotated[float, typer.Option(help="Share of the triples for valid.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of the triples for test.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    inductive: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Put this share of the entities in a second graph, in the folder OUT_ind.",
+            show_default=False,
+        ),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Split by the time in this column: the latest triples are test.",
+            show_default=False,
+        ),
+    ] = None,
+    remove_leaks: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Among relations that share this part of their pairs, such as 0.97, keep only the "
+            "largest.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Format = None,
+    columns: Columns = None,
+    delimiter: Delimiter = None,
+    header: Header = None,
+) -> None:
+    """Split loose triples into a data set with train, valid and test.
+
+    Held-out triples are random; their entities and relations stay in train, and triples between the
+    same two entities stay together. With --time, the latest triples are held out. Triples in no
+    split go to left_out.txt, each with the reason.
+    """
+    from kgtool.api.data import split as split_triples
+    from kgtool.cli.render.splitting import split_table
+
+    division = split_triples(
+        files, out, valid=valid, test=test, seed=seed, inductive=inductive, time=time,
+        remove_leaks=remove_leaks, reading=reading_of(format, columns, delimiter, header),
+    )  # fmt: skip
+    Terminal().print(split_table(division))
+    for folder in division.folders:
+        typer.echo(f"Written to {folder}")

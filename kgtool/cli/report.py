@@ -1,4 +1,4 @@
-"""The report of a run."""
+"""Write an HTML report."""
 
 from __future__ import annotations
 
@@ -7,41 +7,48 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import Beside, Data, RunFolder, app, interactive
-from kgtool.errors import ConfigError
+from kgtool.cli.app import (
+    SHARE,
+    Data,
+    Ensemble,
+    RunFolder,
+    Split,
+    command,
+    interactive,
+    known_split,
+)
 
 
-@app.command()
+@command("report runs/mine --labels names.tsv", panel=SHARE)
 def report(
     run: RunFolder,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    split: Split = "test",
     data: Data = None,
-    beside: Beside = None,
+    ensemble: Ensemble = None,
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="A file of id and readable label, a tab between, shown in place of ids.",
+            help="File with id and readable label, tab-separated: printed in place of ids.",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The page; report.SPLIT.html in the run's folder by default.", show_default=False
+            help="HTML file; by default report.SPLIT.html in the run's folder.", show_default=False
         ),
     ] = None,
 ) -> None:
-    """Write one HTML page about a run that was evaluated: set-up, metrics, plots, predictions.
+    """Write one HTML page about an evaluated run: settings, metrics, plots, predictions.
 
-    It needs no network and runs no script: keep it, mail it, print it. The numbers are those of the
-    files that `kgtool evaluate RUN` left; the model is asked again for a few answers, why it gives
-    them, and where its entities lie. With --with RUN2, the page is of the scores that `kgtool
-    evaluate RUN --with RUN2` added up.
+    The page works offline and runs no script. Its metrics come from the files of kgtool evaluate
+    RUN; the model adds sample predictions, their explanations and a map of the entity embeddings.
+    With --ensemble RUN2, the page is about kgtool evaluate RUN --ensemble RUN2.
     """
-    from kgtool.api import write_report
-    from kgtool.data.dataset import SPLITS
+    from kgtool.api.report import report as write_report
 
-    if split not in SPLITS:
-        raise ConfigError(f"no split {split!r}. Remedy: one of {', '.join(SPLITS)}")
-    page = write_report(run, split, data, labels, out, interactive(), beside or ())
+    page = write_report(
+        run, known_split(split), data, ensemble=ensemble or (), labels=labels, out=out,
+        progress=interactive(),
+    )  # fmt: skip
     typer.echo(f"Written to {page}")

@@ -279,13 +279,13 @@ def reopen(out: Path, config: Config, dataset: KGDataset, origin: Mapping[str, A
     if "extended" in recorded:
         raise RunError(
             f"{out} was made by extend and has no training to continue. Remedy: train with "
-            f"--start {out} into another folder."
+            f"--init-from {out} into another folder."
         )
     recorded_start, start = recorded.get("start"), origin.get("start")
-    # With a checkpoint, --start is not needed again.
+    # With a checkpoint, --init-from is not needed again.
     if start != recorded_start and (start or not has_checkpoint(out)):
         how = f"from {recorded_start['run']}" if recorded_start else "at random"
-        raise RunError(f"{out} was begun {how}. Remedy: resume with the same --start.")
+        raise RunError(f"{out} was begun {how}. Remedy: resume with the same --init-from.")
     # The path of the data may change; its fingerprint may not.
     if run.config.model_copy(update={"data": config.data}) != config:
         raise RunError(

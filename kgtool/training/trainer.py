@@ -53,8 +53,9 @@ def train(
     dataset: KGDataset,
     out: str | Path,
     resume: bool = False,
+    *,
     progress: bool = True,
-    start: Run | str | Path | None = None,
+    init_from: Run | str | Path | None = None,
 ) -> Run:
     """Train a model and leave a run folder.
 
@@ -74,16 +75,16 @@ def train(
         resume: go on from the last checkpoint of `out`, or from the one before it where that is
             damaged; `config` must be the run's own.
         progress: show a progress bar.
-        start: a run whose weights to begin from, in place of random ones, matched by label: see
+        init_from: a run with the initial weights, in place of random ones, matched by label: see
             `kgtool.training.warm_start`. It is validated before the first step, as epoch 0, so that
-            what training makes worse is not kept. A resumed run need not be told again.
+            the best weights may be the initial ones. A resumed run does not need it again.
 
     Returns:
         The run, whose weights are those of the best validation.
 
     Raises:
         RunError: when the folder is taken or in use, there is nothing to resume, what there is is
-            damaged, or the start's weights do not fit.
+            damaged, or the initial weights do not fit.
         KGToolError: when the folder cannot be written to; told before the first step.
         TrainingError: when the loss is not finite; the step's update is not made. When a checkpoint
             cannot be written, as the disk is full; the one before stays.
@@ -92,7 +93,7 @@ def train(
     keep_large_blocks()
     hold_threads()
     out = Path(out)
-    begun_from = Run.open(start) if isinstance(start, str | Path) else start
+    begun_from = Run.open(init_from) if isinstance(init_from, str | Path) else init_from
     if begun_from is not None:
         check_sizes(begun_from.config, config, begun_from.path)
         if process_group.world_size() > 1 and config.samples_negatives:

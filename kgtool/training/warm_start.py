@@ -71,7 +71,7 @@ def check_sizes(start: Config, config: Config, place: Path) -> None:
     if differ:
         raise RunError(
             f"the weights of {place} do not fit: {'; '.join(differ)}. Remedy: give these settings "
-            f"as {place / 'config.toml'} has them, or train without --start."
+            f"as {place / 'config.toml'} has them, or train without --init-from."
         )
 
 

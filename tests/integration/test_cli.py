@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,13 +16,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import typer.main
 
+import kgtool as package
 from kgtool import cli
-from kgtool.api import next_step, routes, walks
+from kgtool.api.evaluate import evaluate_walks
+from kgtool.api.predict import predict_next, predict_routes
+from kgtool.cli import renamed
 from kgtool.data.dataset import SPLITS
 from kgtool.data.loaders import load_dataset
 from kgtool.errors import KGToolError
@@ -29,82 +35,17 @@ from kgtool.runs.run import BEST, Run, versions
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.tables import load_table, save_table
 from kgtool.training import objectives, trainer
+from tests.support.places import ROOT
 from tests.support.runs import ring, tiny_config, write_folder
 
+COLUMNS = ["--format", "--columns", "--delimiter", "--header"]
 FLAGS = {
-    "train": ["config", "overrides", "--data", "--out", "--resume", "--start"],
-    "config": ["name", "--defaults"],
-    "extend": [
-        "run",
-        "triples",
-        "--out",
-        "--data",
-        "--format",
-        "--columns",
-        "--delimiter",
-        "--header",
-    ],
-    "evaluate": ["run", "--split", "--data", "--with", "--hits", "--out", "--candidates"],
-    "relations": ["run", "--split", "--data", "--with", "--hits"],
-    "classify": ["run", "--split", "--data", "--with", "--sampled", "--seed"],
-    "report": ["run", "--split", "--data", "--with", "--labels", "--out"],
-    "metrics": ["file", "--by", "--out", "--hits"],
-    "paths": [
-        "run",
-        "--split",
-        "--data",
-        "--lengths",
-        "--queries",
-        "--max-answers",
-        "--seed",
-        "--compose",
-    ],
-    "compare": ["runs", "--split", "--by", "--out", "--hits"],
-    "predict": [
-        "run",
-        "question",
-        "--queries",
-        "--top",
-        "--all",
-        "--typed",
-        "--types",
-        "--labels",
-        "--out",
-        "--data",
-    ],
-    "complete": [
-        "run",
-        "--top",
-        "--relation",
-        "--typed",
-        "--types",
-        "--labels",
-        "--out",
-        "--data",
-    ],
-    "neighbours": ["run", "entity", "--top", "--labels", "--data"],
-    "serve": ["run", "--data", "--labels", "--host", "--port"],
-    "explain": [
-        "run",
-        "head",
-        "relation",
-        "tail",
-        "--top",
-        "--json",
-        "--picture",
-        "--labels",
-        "--data",
-    ],
-    "export": ["run", "--out", "--forms", "--labels", "--data"],
-    "walks": ["run", "--split", "--walks", "--seed", "--data"],
-    "next": ["run", "walk", "--top", "--data"],
-    "routes": ["run", "head", "tail", "--length", "--top", "--data"],
     "data list": [],
     "data info": ["name"],
-    "data fetch": ["name", "--address"],
-    "inspect": ["path", "--format", "--columns", "--delimiter", "--header"],
-    "convert": ["path", "--out", "--format", "--columns", "--delimiter", "--header"],
-    "split": [
+    "data fetch": ["name", "--url"],
+    "data inspect": ["path", *COLUMNS],
+    "data convert": ["path", "--out", *COLUMNS],
+    "data split": [
         "files",
         "--out",
         "--valid",
@@ -113,11 +54,75 @@ FLAGS = {
         "--inductive",
         "--time",
         "--remove-leaks",
-        "--format",
-        "--columns",
-        "--delimiter",
-        "--header",
+        *COLUMNS,
     ],
+    "train": ["config", "overrides", "--data", "--out", "--resume", "--init-from"],
+    "extend": ["run", "triples", "--out", "--data", *COLUMNS],
+    "evaluate": [
+        "run",
+        "--task",
+        "--split",
+        "--data",
+        "--ensemble",
+        "--hits",
+        "--seed",
+        "--candidates",
+        "--sample-negatives",
+        "--lengths",
+        "--num-queries",
+        "--max-answers",
+        "--compose",
+        "--num-walks",
+        "--ranks",
+        "--group-by",
+        "--out",
+    ],
+    "compare": ["runs", "--split", "--group-by", "--out", "--hits"],
+    "predict": [
+        "run",
+        "query",
+        "--task",
+        "--queries",
+        "--top",
+        "--include-known",
+        "--filter-types",
+        "--types",
+        "--labels",
+        "--out",
+        "--max-length",
+        "--data",
+    ],
+    "complete": [
+        "run",
+        "--top",
+        "--relation",
+        "--filter-types",
+        "--types",
+        "--labels",
+        "--out",
+        "--data",
+    ],
+    "explain": [
+        "run",
+        "head",
+        "relation",
+        "tail",
+        "--top",
+        "--json",
+        "--plot",
+        "--labels",
+        "--data",
+    ],
+    "export": ["run", "--out", "--formats", "--labels", "--data"],
+    "report": ["run", "--split", "--data", "--ensemble", "--labels", "--out"],
+    "serve": ["run", "--data", "--labels", "--host", "--port"],
+}
+PANELS = {
+    "Data": ["data"],
+    "Train": ["train", "extend"],
+    "Evaluate": ["evaluate", "compare"],
+    "Ask": ["predict", "complete", "explain"],
+    "Share": ["export", "report", "serve"],
 }
 
 
@@ -268,7 +273,8 @@ def test_the_installed_command_stops_on_ctrl_c(place):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert (
-        err == "Stopped and saved. Go on with the same command and --resume; the run is runs/tiny\n"
+        err
+        == "Stopped and saved. Continue with the same command and --resume; the run is runs/tiny\n"
     )
 
 
@@ -282,10 +288,15 @@ def test_importing_prints_nothing(tmp_path):
 # In this process.
 
 
-def test_the_flags_are_frozen():
+def commands_of_the_program() -> dict[str, Any]:
+    """Name → command, those of `data` too."""
     group: Any = typer.main.get_command(cli.app)
     data = group.commands.pop("data")
-    commands = group.commands | {f"data {name}": c for name, c in data.commands.items()}
+    return {f"data {name}": c for name, c in data.commands.items()} | group.commands
+
+
+def test_the_flags_are_frozen():
+    commands = commands_of_the_program()
     found = {
         name: [
             parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.name
@@ -297,26 +308,157 @@ def test_the_flags_are_frozen():
 
 
 @pytest.mark.parametrize("command", ["", "data", *FLAGS])
-def test_help_shows_every_word(kgtool, monkeypatch, command):
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_shows_every_word(kgtool, monkeypatch, command, option):
     monkeypatch.setenv("COLUMNS", "80")
-    result = kgtool(*command.split(), "--help")
+    result = kgtool(*command.split(), option)
     assert (result.code, result.err) == (0, "")
     assert "Usage: " in result.out
+    assert "Example: kgtool" in result.out
     words = (
         [flag.removeprefix("-") for flag in FLAGS[command]]
         if command in FLAGS
         else [name.removeprefix(command).split()[0] for name in FLAGS if name.startswith(command)]
     )
     for word in words:
-        assert {"overrides": "key=value", "question": "HEAD"}.get(word, word) in result.out
+        assert {"overrides": "key=value", "query": "HEAD"}.get(word, word) in result.out
     assert max(map(len, result.out.splitlines())) <= 80
     assert len(result.out.splitlines()) > 8
 
 
-def test_without_a_command_the_help_shows(kgtool):
+def test_without_a_command_the_help_shows_the_panels(kgtool):
     result = kgtool()
     assert result.code == 2
-    assert "inspect" in result.out + result.err
+    lines = (result.out + result.err).splitlines()
+    panels: dict[str, list[str]] = {}
+    for line in lines[lines.index(next(line for line in lines if "─ Data ─" in line)) :]:
+        if title := re.match(r"╭─ (\w+) ─", line):
+            panels[title[1]] = []
+        elif name := re.match(r"│ (\w+) ", line):
+            panels[next(reversed(panels))].append(name[1])
+    assert panels == PANELS
+
+
+def command_lines(text: str) -> list[str]:
+    """The indented command lines of a page or script, without `torchrun` and the like before."""
+    joined = re.sub(r"\\\n *", "", text)
+    return re.findall(
+        r"^(?:#?    .*?|.*\| *|Example: )kgtool ([a-z].*?)(?: +#.*)?$", joined, flags=re.M
+    )
+
+
+def test_command_lines_of_help_and_documents_are_accepted():
+    group: Any = typer.main.get_command(cli.app)
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "datasets" / "README.md"]
+    texts = [page.read_text(encoding="utf-8") for page in (*pages, *ROOT.glob("configs/*.toml"))]
+    texts += [command.epilog for command in commands_of_the_program().values()]
+    lines = [line for text in texts for line in command_lines(text)]
+    assert len(lines) > 50
+    for line in lines:
+        words = shlex.split(line)
+        context, command = typer.Context(group), group
+        if words[0] == "data":
+            command = group.commands["data"]
+            words = words[1:]
+        name, found, rest = command.resolve_command(context, words)
+        assert found.make_context(name, rest, parent=context).command is found, line
+
+
+# A new process for what must not import torch and the like.
+LIGHT = """
+import sys
+from kgtool.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+heavy = {"torch", "dgl", "pandas", "sklearn", "numba", "pyarrow", "scipy", "kgtool.config"}
+print(sorted(heavy & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--version", "--help", "-h", "train --help", "evaluate -h", "data", "trian x",
+        "train x --otu y", "metrics x", "predict x --all", "evaluate x --task walks --compose",
+    ],
+)  # fmt: skip
+def test_help_and_usage_errors_import_nothing_heavy(tmp_path, arguments):
+    done = run_process(sys.executable, "-c", LIGHT, *arguments.split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_importing_the_package_imports_nothing_heavy(tmp_path):
+    code = "import sys, kgtool; assert not {'torch', 'dgl', 'pandas'} & set(sys.modules)"
+    assert run_process(sys.executable, "-c", code, cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("old", renamed.COMMANDS)
+def test_an_old_command_names_the_new_one(kgtool, old):
+    for words in ([old], [old, "run", "--split", "test"], [old, "--help"]):
+        refused(kgtool(*words), 2, f"`kgtool {old}` is now `{renamed.COMMANDS[old]}`\n")
+    assert kgtool(*renamed.COMMANDS[old].split()[1:], "--help").code == 0
+
+
+@pytest.mark.parametrize("old", renamed.OPTIONS)
+def test_an_old_option_names_the_new_one(kgtool, old):
+    new = renamed.OPTIONS[old]
+    having = [name for name, flags in FLAGS.items() if new in flags and old not in flags]
+    assert having
+    for command in having:
+        for words in ([old, "x"], [f"{old}=x"], ["x", "y", old]):
+            refused(kgtool(*command.split(), *words), 2, f"`{old}` is now `{new}`\n")
+    other = next(name for name, flags in FLAGS.items() if new not in flags and old not in flags)
+    assert "No such option" in kgtool(*other.split(), "x", old).err
+    assert old not in {flag for command in having for flag in FLAGS[command]}
+
+
+@pytest.mark.parametrize(
+    ("command", "parts"),
+    [
+        ("evaluate run --compose", ["--compose", "--task links", "goes with --task paths."]),
+        ("evaluate run --task walks --hits 1", ["--hits does not go with --task walks"]),
+        ("evaluate run --task paths --ensemble x", ["--ensemble does not go with --task paths"]),
+        ("evaluate run --task relations --seed 0", ["--seed does not go with --task relations"]),
+        ("evaluate run --group-by x", ["--group-by", "goes with --ranks."]),
+        ("evaluate --ranks x --split valid", ["--split does not go with --ranks"]),
+        ("evaluate run --ranks x", ["RUN does not go with --ranks"]),
+        ("evaluate --task links --ranks x", ["--task does not go with --ranks"]),
+        ("evaluate --task walks --data x", ["without a run", "--task links"]),
+        ("predict run e --task next --queries x", ["--queries does not go with --task next"]),
+        ("predict run e --max-length 2", ["--max-length does not go with --task links"]),
+        ("predict run e --task routes --labels x", ["goes with --task links, --task neighbours"]),
+        ("predict run --task next", ["does not take 0 labels", "ENTITY [RELATION ENTITY ...]"]),
+        ("predict run a b c --task routes", ["does not take 3 labels", "HEAD [TAIL]"]),
+        ("predict run a b --task neighbours", ["does not take 2 labels"]),
+    ],
+)
+def test_options_of_another_task_are_refused(kgtool, command, parts):
+    refused(kgtool(*command.split()), 2, *parts)
+
+
+def test_the_lazy_names_of_the_package_are_those_that_it_imports_for_type_checkers():
+    tree = ast.parse((ROOT / "kgtool" / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    imported = {
+        alias.name: node.module
+        for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }  # fmt: skip
+    assert imported == package._MODULES
+    assert sorted([*imported, "__version__"]) == package.__all__
+    assert set(package.__all__) <= set(dir(package))
+    for name in package.__all__:
+        assert not isinstance(getattr(package, name), ModuleType)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = package.nothing
+
+
+def test_functions_with_the_names_of_packages_stay_functions(tmp_path):
+    code = "import kgtool.export.tsv, kgtool.report.content; print(kgtool.report, kgtool.export)"
+    done = run_process(sys.executable, "-c", code, cwd=tmp_path)
+    assert re.match("<function report .*<function export ", done.stdout), done.stderr
 
 
 @pytest.mark.parametrize(
@@ -328,7 +470,7 @@ def test_without_a_command_the_help_shows(kgtool):
         (["evaluate", "x", "--spilt", "valid"], "--split"),
         (["export", "x", "--dta", "y"], "--data"),
         (["data", "fecth", "x"], "fetch"),
-        (["data", "fetch", "x", "--adress", "y"], "--address"),
+        (["data", "fetch", "x", "--ulr", "y"], "--url"),
     ],
 )
 def test_an_unknown_word_names_the_nearest(kgtool, arguments, near):
@@ -340,7 +482,7 @@ def test_an_unknown_word_names_the_nearest(kgtool, arguments, near):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["train"], ["compare"], ["export", "x"], ["inspect"], ["data", "fetch"]]
+    "arguments", [["train"], ["compare"], ["export", "x"], ["data", "inspect"], ["data", "fetch"]]
 )
 def test_a_missing_word_is_named(kgtool, arguments):
     result = kgtool(*arguments)
@@ -364,18 +506,22 @@ def test_convert_brings_a_data_set_into_our_shape(kgtool, tmp_path, monkeypatch)
     Path("data").mkdir()
     for split in ("train", "valid", "test"):
         Path("data", f"{split}.csv").write_text(f"1;a;r;{split}\n")
-    refused(kgtool("convert", "data", "--out", "out"), 2, "line 1: 1 column", "--delimiter ';'")
-    refused(kgtool("inspect", "data", "--delimiter", ";"), 2, "--columns", "kgtool inspect")
+    refused(
+        kgtool("data", "convert", "data", "--out", "out"), 2, "line 1: 1 column", "--delimiter ';'"
+    )
+    refused(
+        kgtool("data", "inspect", "data", "--delimiter", ";"), 2, "--columns", "kgtool data inspect"
+    )
     assert not Path("out").exists()
     options = ("--delimiter", ";", "--columns", "2,3,4")
-    found = kgtool("inspect", "data", *options)
+    found = kgtool("data", "inspect", "data", *options)
     assert (found.code, found.err) == (0, "")
-    done = kgtool("convert", "data", "--out", "out", *options)
+    done = kgtool("data", "convert", "data", "--out", "out", *options)
     assert (done.code, done.err) == (0, ""), done
     assert done.out.startswith(found.out)
     assert "Written to out/train.txt\n" in done.out
     assert Path("out/test.txt").read_text() == "a\tr\ttest\n"
-    assert "Load report of out" in kgtool("inspect", "out").out
+    assert "Load report of out" in kgtool("data", "inspect", "out").out
 
 
 def test_a_run_is_extended_and_trained_on(kgtool, place):
@@ -384,18 +530,18 @@ def test_a_run_is_extended_and_trained_on(kgtool, place):
     done = kgtool("extend", "first", "new.tsv", "--out", "grown")
     assert done.code == 0, done
     assert re.search(r"added +1 *\n *given twice +1 *\n", done.out)
-    assert "The run is grown; train on from it with --start grown\n" in done.out
+    assert "The run is grown; train it further with --init-from grown\n" in done.out
     refused(kgtool("extend", "first", "new.tsv", "--out", "grown"), 2, "grown exists already")
     refused(kgtool("extend", "first", "gone.tsv", "--out", "x"), 2, "gone.tsv", "Remedy: ")
     assert kgtool("evaluate", "grown").code == 0
-    done = kgtool("train", "grown/config.toml", "--start", "grown", "--out", "on")
+    done = kgtool("train", "grown/config.toml", "--init-from", "grown", "--out", "on")
     assert done.code == 0, done
     assert Run.open(place / "on").info["start"]["run"] == str(place / "grown")
     assert "[b]new[/b]" in Run.open(place / "on").vocabulary.entities
-    again = kgtool("train", "grown/config.toml", "--start", "grown", "--out", "on", "--resume")
+    again = kgtool("train", "grown/config.toml", "--init-from", "grown", "--out", "on", "--resume")
     assert again.code == 0, again
     refused(
-        kgtool("train", "grown/config.toml", "dim=4", "--start", "grown", "--out", "y"),
+        kgtool("train", "grown/config.toml", "dim=4", "--init-from", "grown", "--out", "y"),
         2, "dim is 8 there and 4 here",
     )  # fmt: skip
     assert not (place / "y").exists()
@@ -407,13 +553,21 @@ def test_metrics_of_a_file_are_those_of_the_evaluation(kgtool, run_copy, tmp_pat
     assert "Hits@2  Hits@5" in found.out
     ranks = run_copy / "ranks.test.tsv"
     again = kgtool(
-        "metrics", ranks, "--hits", "2,5", "--by", "relation", "--out", tmp_path / "t.parquet"
+        "evaluate",
+        "--ranks",
+        ranks,
+        "--hits",
+        "2,5",
+        "--group-by",
+        "relation",
+        "--out",
+        tmp_path / "t.parquet",
     )
     assert again.code == 0, again
     mrr = json.loads((run_copy / "metrics.test.json").read_text())["both"]["realistic"]["mrr"]
     assert f"{mrr:.4f}" in again.out
     said = " ".join(again.out.split())
-    assert re.search(r"Ranks are among \d+ candidates a query, the answer included", said)
+    assert re.search(r"Ranks are among \d+ candidates per query, the answer included", said)
     for relation in Run.open(run_copy).vocabulary.relations:
         assert relation in again.out
     ours, theirs = load_table(run_copy / "breakdown.test.tsv"), load_table(tmp_path / "t.parquet")
@@ -422,34 +576,49 @@ def test_metrics_of_a_file_are_those_of_the_evaluation(kgtool, run_copy, tmp_pat
 
 
 def test_metrics_refuse_what_they_cannot_count(kgtool, run_copy, tmp_path):
-    refused(kgtool("metrics", tmp_path / "gone.tsv"), 2, "gone.tsv: no such file")
+    refused(kgtool("evaluate", "--ranks", tmp_path / "gone.tsv"), 2, "gone.tsv: no such file")
     kgtool("evaluate", run_copy)
     ranks = run_copy / "ranks.test.tsv"
-    refused(kgtool("metrics", ranks, "--by", "colour"), 2, "relation, category", "not by 'colour'")
-    refused(kgtool("metrics", ranks, "--hits", "1,x"), 2, "--hits 1,x: no ranks")
-    refused(kgtool("evaluate", run_copy, "--hits", "0"), 2, "--hits 0: no ranks")
-    refused(kgtool("metrics", ranks, "--out", tmp_path / "t.csv"), 2, "end it in .tsv or .parquet")
+    refused(
+        kgtool("evaluate", "--ranks", ranks, "--group-by", "colour"),
+        2,
+        "relation, category",
+        "not 'colour'",
+    )
+    refused(
+        kgtool("evaluate", "--ranks", ranks, "--hits", "1,x"), 2, "--hits 1,x: not whole numbers"
+    )
+    refused(kgtool("evaluate", run_copy, "--hits", "0"), 2, "--hits 0: not whole numbers")
+    refused(
+        kgtool("evaluate", "--ranks", ranks, "--out", tmp_path / "t.csv"),
+        2,
+        "end it in .tsv or .parquet",
+    )
 
 
 def test_relations_and_triples_of_a_run(kgtool, run_copy, tmp_path):
-    found = kgtool("relations", run_copy, "--hits", "1,2")
+    found = kgtool("evaluate", run_copy, "--task", "relations", "--hits", "1,2")
     assert found.code == 0, found
     mrr = json.loads((run_copy / "relations.test.json").read_text())["realistic"]["mrr"]
     assert f"{mrr:.4f}" in found.out
     assert f"Written to {run_copy / 'relations.test.tsv'}\n" in found.out
     assert len(load_table(run_copy / "relations.test.tsv")) == 8
 
-    found = kgtool("classify", run_copy)
+    found = kgtool("evaluate", run_copy, "--task", "triples")
     assert found.code == 0, found
-    assert "8 triples, 8 negatives, drawn" in found.out
+    assert "8 triples, 8 negatives, sampled" in found.out
     told = json.loads((run_copy / "triples.test.json").read_text())
     assert f"{told['accuracy']:.4f}" in found.out
     table = load_table(run_copy / "triples.test.tsv")
     right = (table["holds"] == table["taken"]).mean()
     assert right == pytest.approx(told["accuracy"])
     assert load_table(run_copy / "calibration.test.tsv")["count"].astype(int).sum() == 16
-    refused(kgtool("classify", run_copy, "--split", "train"), 2, "no split 'train' to classify")
-    refused(kgtool("relations", run_copy, "--split", "tset"), 2, "no split 'tset'")
+    refused(
+        kgtool("evaluate", run_copy, "--task", "triples", "--split", "train"),
+        2,
+        "--split is valid or test, not 'train'",
+    )
+    refused(kgtool("evaluate", run_copy, "--task", "relations", "--split", "tset"), 2, "not 'tset'")
 
 
 def test_negatives_of_the_data_are_taken(kgtool, place):
@@ -459,11 +628,14 @@ def test_negatives_of_the_data_are_taken(kgtool, place):
         lines = [line.split("\t") for line in text.splitlines()]
         swapped = "".join(f"{tail}\t{relation}\t{head}\n" for head, relation, tail in lines)
         (place / "ring" / f"{split}_negatives.txt").write_text(swapped)
-    found = kgtool("classify", "run")
-    assert "8 negatives, the data's own" in " ".join(found.out.split()), found
-    assert "8 negatives, drawn" in kgtool("classify", "run", "--sampled").out
+    found = kgtool("evaluate", "run", "--task", "triples")
+    assert "8 negatives, from the data" in " ".join(found.out.split()), found
+    assert (
+        "8 negatives, sampled"
+        in kgtool("evaluate", "run", "--task", "triples", "--sample-negatives").out
+    )
     (place / "ring" / "test_negatives.txt").write_text("e000\tr000\te999\n")
-    result = kgtool("classify", "run")
+    result = kgtool("evaluate", "run", "--task", "triples")
     refused(result, 2, "test_negatives.txt", "line 1", "the entity 'e999' is not in the vocabulary")
 
 
@@ -482,26 +654,26 @@ def test_runs_side_by_side(kgtool, run_copy, tmp_path):
     save_table(better.sample(frac=1, random_state=0), tmp_path / "best.tsv")
     shutil.copy(run_copy / "ranks.test.tsv", other)
     result = kgtool(
-        "compare", run_copy, other, tmp_path / "best.tsv", "--by", "relation", "--hits", "1,4",
-        "--out", tmp_path / "table.tsv",
+        "compare", run_copy, other, tmp_path / "best.tsv", "--group-by", "relation",
+        "--hits", "1,4", "--out", tmp_path / "table.tsv",
     )  # fmt: skip
     assert (result.code, result.err) == (0, "")
     told = " ".join(result.out.split())
     every = "MRR, MR, AMRI, Hits@1, Hits@4"
-    assert f"other beside run: no significant difference: {every}." in told
-    assert re.search(r"best beside run: better: MRR, MR.*Hits@1", told)
-    assert "Of 3 groups 0 gain, 0 lose" in told
+    assert f"other against run: no difference that this test set shows: {every}." in told
+    assert re.search(r"best against run: better: MRR, MR.*Hits@1", told)
+    assert "0 of 3 groups gain, 0 lose" in told
     assert max(map(len, result.out.splitlines())) <= 80
     table = load_table(tmp_path / "table.tsv")
     assert set(table["run"]) == {"run", "other", "best"}
     assert {"all", "relation", "degree"} <= set(table["by"])
     refused(
-        kgtool("compare", run_copy, other, "--by", "colour"), 2,
-        "group by relation, category", "not by 'colour'",
+        kgtool("compare", run_copy, other, "--group-by", "colour"), 2,
+        "groups relation, category", "not 'colour'",
     )  # fmt: skip
     first = Path(shutil.copytree(run_copy, tmp_path / "deep" / "run"))
     result = kgtool("compare", run_copy, first)  # of the same name
-    assert f"{first} beside {run_copy}".replace("\n", "") in result.out.replace("\n", "")
+    assert f"{first} against {run_copy}".replace("\n", "") in result.out.replace("\n", "")
 
 
 def test_baselines_beside_a_run(kgtool, run_copy, tmp_path):
@@ -519,12 +691,12 @@ def test_baselines_beside_a_run(kgtool, run_copy, tmp_path):
     assert kgtool("evaluate", run_copy).code == 0
     result = kgtool("compare", tmp_path / "trivial" / "inverse", run_copy)
     assert (result.code, result.err) == (0, "")
-    assert "run beside inverse" in result.out
+    assert "run against inverse" in result.out
     result = kgtool("evaluate", "--data", data, "--split", "valid")
     assert result.code == 0
     assert "Written" not in result.out
-    refused(kgtool("evaluate"), 2, "without a run", "--data PLACE")
-    refused(kgtool("evaluate", "--data", data, "--with", run_copy), 2, "nothing --with them")
+    refused(kgtool("evaluate"), 2, "without a run", "--data PATH")
+    refused(kgtool("evaluate", "--data", data, "--ensemble", run_copy), 2, "without --ensemble")
     refused(kgtool("evaluate", run_copy, "--out", "x"), 2, "--out is for baselines")
     refused(kgtool("evaluate", "--data", tmp_path / "gone"), 2, "gone")
 
@@ -557,10 +729,10 @@ def test_fewer_candidates_are_named_wherever_they_stand(kgtool, run_copy, tmp_pa
         assert metrics["sampled"] == {}
     sampled = run_copy / "ranks.sampled-4.test.tsv"
     assert set(load_table(sampled)["candidates"]) == {"5"}
-    assert "Ranks are among 5 candidates a query" in kgtool("metrics", sampled).out
+    assert "Ranks are among 5 candidates per query" in kgtool("evaluate", "--ranks", sampled).out
     load_table(sampled).drop(columns="candidates").to_csv(tmp_path / "no.tsv", sep="\t")
-    told = " ".join(kgtool("metrics", tmp_path / "no.tsv").out.split())
-    assert "Among how many candidates the ranks are, the file does not say." in told
+    told = " ".join(kgtool("evaluate", "--ranks", tmp_path / "no.tsv").out.split())
+    assert "The file does not give the number of candidates." in told
     assert not (run_copy / "metrics.test.json").exists()
     refused(
         kgtool("compare", *run_copy.glob("ranks.*.test.tsv")), 2, "other protocols", "candidates"
@@ -581,7 +753,7 @@ def test_a_report_takes_an_evaluation(kgtool, run_copy, tmp_path):
     for file in run_copy.glob("*.test.*"):
         file.unlink()
     refused(kgtool("report", run_copy), 2, f"Remedy: run `kgtool evaluate {run_copy}` first")
-    refused(kgtool("report", run_copy, "--split", "tset"), 2, "no split 'tset'")
+    refused(kgtool("report", run_copy, "--split", "tset"), 2, "not 'tset'")
     kgtool("evaluate", run_copy)
     refused(kgtool("report", run_copy, "--labels", tmp_path / "gone"), 2, "cannot read")
     done = kgtool("report", run_copy)
@@ -617,9 +789,9 @@ def test_overrides_and_data_count(kgtool, place):
         (["train", "tiny.toml", "--out", "ring"], ["ring exists already"]),
         (["evaluate", "ring"], ["ring is no run"]),
         (["export", "ring", "--out", "x"], ["ring is no run"]),
-        (["export", "ring", "--out", "x", "--forms", "tsv,npz"], ["'npz'", "did you mean npy"]),
-        (["inspect", "none"], ["none"]),
-        (["inspect", "tiny.toml"], ["tiny.toml"]),
+        (["export", "ring", "--out", "x", "--formats", "tsv,npz"], ["'npz'", "did you mean npy"]),
+        (["data", "inspect", "none"], ["none"]),
+        (["data", "inspect", "tiny.toml"], ["tiny.toml"]),
     ],
     ids=lambda words: " ".join(words),
 )
@@ -633,7 +805,7 @@ def test_a_mistake_is_one_message_and_code_2(kgtool, place, arguments, parts):
 def test_inspect_prints_the_load_report(kgtool, place):
     with (place / "ring" / "valid.txt").open("a") as file:
         file.write("e000\tr000\tstranger\n")
-    result = kgtool("inspect", "ring")
+    result = kgtool("data", "inspect", "ring")
     assert (result.code, result.err) == (0, "")
     assert "Load report of ring" in result.out
     assert "stranger" in result.out
@@ -643,7 +815,7 @@ def test_inspect_prints_the_load_report(kgtool, place):
 def test_bad_data_names_file_and_line(kgtool, place):
     with (place / "ring" / "valid.txt").open("a") as file:
         file.write("one\ttwo\n")
-    for arguments in (["train", "tiny.toml"], ["inspect", "ring"]):
+    for arguments in (["train", "tiny.toml"], ["data", "inspect", "ring"]):
         refused(kgtool(*arguments), 2, "valid.txt, line 9", "2 columns")
     assert not (place / "runs").exists()
 
@@ -672,7 +844,7 @@ def test_metrics_of_each_split(kgtool, trained, split):
 def test_a_split_that_is_none(kgtool, trained):
     refused(
         kgtool("evaluate", trained, "--split", "tset"), 2,
-        "no split 'tset'", "train, valid, test",
+        "--split is train, valid or test, not 'tset'",
     )  # fmt: skip
 
 
@@ -712,7 +884,7 @@ def test_scores_that_are_not_finite_are_code_1(kgtool, run_copy):
 def test_export_writes_the_forms_asked_for(kgtool, trained, tmp_path):
     labels = tmp_path / "labels.tsv"
     labels.write_text("e003\tthe third\n")
-    options = ["--forms", "npy, projector", "--labels", labels]
+    options = ["--formats", "npy, projector", "--labels", labels]
     result = kgtool("export", trained, "--out", tmp_path / "out", *options)
     assert result.code == 0
     files = sorted(map(str, (tmp_path / "out").iterdir()))
@@ -747,7 +919,18 @@ def walker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_perplexity_of_walks(kgtool, walker):
-    result = kgtool("walks", walker, "--split", "valid", "--walks", "40", "--seed", "3")
+    result = kgtool(
+        "evaluate",
+        walker,
+        "--task",
+        "walks",
+        "--split",
+        "valid",
+        "--num-walks",
+        "40",
+        "--seed",
+        "3",
+    )
     assert (result.code, result.err) == (0, "")
     assert f"Written to {walker}/walks.valid.json" in result.out
     found = json.loads((walker / "walks.valid.json").read_text())
@@ -756,16 +939,16 @@ def test_perplexity_of_walks(kgtool, walker):
     assert len(found["perplexity"]) == 10
     for row in found["perplexity"]:
         assert f"{row['both']:,.2f}" in result.out
-    again = walks(walker, "valid", count=40, seed=3)
+    again = evaluate_walks(walker, "valid", num_walks=40, seed=3)
     assert again.table.to_dict("records") == found["perplexity"]
-    assert kgtool("walks", walker).code == 0
+    assert kgtool("evaluate", walker, "--task", "walks").code == 0
     assert (walker / "walks.test.json").exists()
 
 
 def test_next_steps_of_a_walk(kgtool, walker):
-    result = kgtool("next", walker, "e003", "^r002", "e001", "--top", "5")
+    result = kgtool("predict", walker, "e003", "^r002", "e001", "--task", "next", "--top", "5")
     assert (result.code, result.err) == (0, "")
-    table = next_step(walker, ["e003", "^r002", "e001"], top=1000)
+    table = predict_next(walker, ["e003", "^r002", "e001"], top=1000)
     assert len(table) == 6 * 24
     assert table["probability"].sum() == pytest.approx(1, abs=1e-5)
     for row in table.head(5).itertuples():
@@ -778,16 +961,25 @@ def test_next_steps_of_a_walk(kgtool, walker):
     }  # fmt: skip
     for row in table.itertuples():
         assert row.known == ((1, row.relation, row.entity) in known)
-    assert kgtool("next", walker, "e003").code == 0
+    assert kgtool("predict", walker, "e003", "--task", "next").code == 0
 
 
 def test_routes(kgtool, walker):
     for tail in (None, "e005"):
         result = kgtool(
-            "routes", walker, "e000", *([tail] if tail else []), "--length", "2", "--top", "4"
+            "predict",
+            walker,
+            "e000",
+            *([tail] if tail else []),
+            "--task",
+            "routes",
+            "--max-length",
+            "2",
+            "--top",
+            "4",
         )
         assert (result.code, result.err) == (0, "")
-        table = routes(walker, "e000", tail, length=2, top=100)
+        table = predict_routes(walker, "e000", tail, max_length=2, top=100)
         assert len(table) == 6 + 36
         assert table["probability"].is_monotonic_decreasing
         for row in table.head(4).itertuples():
@@ -795,29 +987,38 @@ def test_routes(kgtool, walker):
                 rf"{row.probability:.4f} +{re.escape(' / '.join(row.path))} ", result.out
             )
         assert ("arrives" in table) == bool(tail)
-    assert max(map(len, routes(walker, "e000", top=300)["path"])) == 3
+    assert max(map(len, predict_routes(walker, "e000", top=300)["path"])) == 3
 
 
 def test_walks_that_cannot_be_read(kgtool, walker, trained):
-    for command in (["walks"], ["next", "e001"], ["routes", "e001"]):
-        command.insert(1, str(trained))
-        refused(kgtool(*command), 2, "has not learned to read walks. Remedy: train with")
-    refused(kgtool("walks", walker, "--split", "tset"), 2, "no split 'tset'")
+    for command in ("evaluate RUN --task walks", "predict RUN e001 --task next",
+                    "predict RUN e001 --task routes"):  # fmt: skip
+        words = [str(trained) if word == "RUN" else word for word in command.split()]
+        refused(kgtool(*words), 2, "was not trained on walks. Remedy: train with")
+    refused(kgtool("evaluate", walker, "--task", "walks", "--split", "tset"), 2, "not 'tset'")
     refused(
-        kgtool("next", walker, "e01"),
+        kgtool("predict", walker, "e01", "--task", "next"),
         2,
-        "unknown entity 'e01' (did you mean 'e0",
+        "no entity 'e01' (is it 'e0",
         "Remedy: use a label",
     )
     refused(
-        kgtool("next", walker, "e001", "^r1", "e002"),
+        kgtool("predict", walker, "e001", "^r1", "e002", "--task", "next"),
         2,
-        "unknown relation '^r1' (did you mean '^r001'?)",
+        "no relation '^r1' (is it '^r001'?)",
     )
-    refused(kgtool("next", walker, "e001", "r001"), 2, "a walk of 2 labels does not end at an")
-    refused(kgtool("routes", walker, "e001", "x"), 2, "unknown entity 'x'")
-    refused(kgtool("routes", walker, "e001", "--length", "4"), 2, "one_path.max_path_length=4")
-    assert kgtool("routes", walker, "e001", "--length", "0").code == 2
+    refused(
+        kgtool("predict", walker, "e001", "r001", "--task", "next"),
+        2,
+        "a walk of 2 labels does not end at an",
+    )
+    refused(kgtool("predict", walker, "e001", "x", "--task", "routes"), 2, "no entity 'x'")
+    refused(
+        kgtool("predict", walker, "e001", "--max-length", "4", "--task", "routes"),
+        2,
+        "one_path.max_path_length=4",
+    )
+    assert kgtool("predict", walker, "e001", "--max-length", "0", "--task", "routes").code == 2
 
 
 @pytest.fixture
@@ -850,7 +1051,7 @@ def test_data_sets_are_listed_and_told(kgtool, cache):
     assert str(cache / "FB15k-237.tar.gz") in "".join(told.split())
     refused(kgtool("data", "info", "fb15k237"), 2, "'fb15k237'", "FB15k-237 is the nearest")
     refused(kgtool("data", "fetch", "umsl"), 2, "umls is the nearest")
-    refused(kgtool("data", "fetch", "umls", "--address", "ftp://x/y"), 2, "is not an https address")
+    refused(kgtool("data", "fetch", "umls", "--url", "ftp://x/y"), 2, "is no https address")
 
 
 def test_a_name_is_taken_for_data_once_it_is_fetched(kgtool, place, cache, monkeypatch):
@@ -873,7 +1074,7 @@ def test_a_name_is_taken_for_data_once_it_is_fetched(kgtool, place, cache, monke
     monkeypatch.setenv("KGTOOL_REGISTRY", "own.toml")
     assert "[bold]a ring[/wrong]" in kgtool("data", "info", "my-ring").out
     remedy = "Remedy: kgtool data fetch my-ring"
-    refused(kgtool("inspect", "my-ring"), 2, "not fetched yet", remedy)
+    refused(kgtool("data", "inspect", "my-ring"), 2, "not fetched yet", remedy)
     refused(kgtool("train", "tiny.toml", "--data", "my-ring"), 2, "not fetched yet", remedy)
     refused(kgtool("train", "tiny.toml", "data=my-ring"), 2, "not fetched yet", remedy)
 
@@ -882,7 +1083,7 @@ def test_a_name_is_taken_for_data_once_it_is_fetched(kgtool, place, cache, monke
     result = kgtool("data", "fetch", "my-ring")
     assert (result.code, result.out) == (0, f"my-ring is {cache / 'my-ring.tar.gz'}\n")
     assert re.search(r"my-ring .* yes", kgtool("data", "list").out)
-    assert "Load report of my-ring" in kgtool("inspect", "my-ring").out
+    assert "Load report of my-ring" in kgtool("data", "inspect", "my-ring").out
     result = kgtool("train", "tiny.toml", "data=my-ring")
     assert (result.code, result.err) == (0, "")
     run = Run.open("runs/tiny")
@@ -912,7 +1113,7 @@ def test_ctrl_c_is_code_130_and_tells_how_to_go_on(kgtool, place):
         result = kgtool("train", "tiny.toml")
     assert result.code == 130
     assert result.err == (
-        "Stopped and saved. Go on with the same command and --resume; the run is runs/tiny\n"
+        "Stopped and saved. Continue with the same command and --resume; the run is runs/tiny\n"
     )
     refused(kgtool("train", "tiny.toml"), 2, "--resume")
     result = kgtool("train", "tiny.toml", "--resume")
@@ -956,25 +1157,25 @@ def loose(place: Path) -> Path:
 
 
 def test_split_makes_a_folder_that_trains(kgtool, loose):
-    made = kgtool("split", loose, "--out", "new/kg", "--seed", "3")
+    made = kgtool("data", "split", loose, "--out", "new/kg", "--seed", "3")
     assert (made.code, made.err) == (0, "")
     assert "75 triples read" in made.out
     words = [line.split() for line in made.out.splitlines()]
     for split, count in (("train", "59"), ("valid", "7"), ("test", "7")):
         assert [line[1] for line in words if line[:1] == [split]] == [count]
-    assert ["duplicates,", "dropped", "2"] in words
+    assert ["duplicates,", "removed", "2"] in words
     assert "Written to new/kg\n" in made.out
     assert max(map(len, made.out.splitlines())) <= 80
     assert kgtool("train", "tiny.toml", "--data", "new/kg").code == 0
-    refused(kgtool("split", loose, "--out", "new/kg"), 2, "new/kg exists already. Remedy: ")
-    assert kgtool("split", loose, "--out", "again", "--seed", "3").code == 0
+    refused(kgtool("data", "split", loose, "--out", "new/kg"), 2, "new/kg exists already. Remedy: ")
+    assert kgtool("data", "split", loose, "--out", "again", "--seed", "3").code == 0
     for split in SPLITS:
         again = Path("again", f"{split}.txt").read_bytes()
         assert again == Path("new", "kg", f"{split}.txt").read_bytes()
 
 
 def test_split_over_two_graphs(kgtool, loose):
-    made = kgtool("split", loose, "--out", "[kg]", "--inductive", "0.4", "--valid", "0.05")
+    made = kgtool("data", "split", loose, "--out", "[kg]", "--inductive", "0.4", "--valid", "0.05")
     assert (made.code, made.err) == (0, "")
     assert "[kg]: train" in made.out
     assert "[kg]_ind: test" in made.out
@@ -990,7 +1191,9 @@ def test_split_by_time_without_leaks(kgtool, loose):
     timed = [f"{line}\t{i:02}\n" for i, line in enumerate(lines[:-3])]
     timed += [re.sub("r000(.*)\t", r"twin\1\t", line) for line in timed if "r000" in line]
     Path("timed.tsv").write_text("".join(timed))
-    made = kgtool("split", "timed.tsv", "--out", "kg", "--time", "4", "--remove-leaks", "0.97")
+    made = kgtool(
+        "data", "split", "timed.tsv", "--out", "kg", "--time", "4", "--remove-leaks", "0.97"
+    )
     assert (made.code, made.err) == (0, "")
     assert re.search(r"left out: near-duplicate relation +24 ", made.out)
     last = Path("kg", "test.txt").read_text()
@@ -1000,16 +1203,19 @@ def test_split_by_time_without_leaks(kgtool, loose):
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (["--valid", "0"], ["valid = 0: no share"]),
+        (["--valid", "0"], ["valid = 0 is out of range"]),
         (["--inductive", "0.4", "--time", "4"], ["time and inductive exclude each other"]),
         (["--time", "9"], ["loose.tsv", "9"]),
-        (["--remove-leaks", "97"], ["remove_leaks = 97: no share. Remedy: 0.97"]),
+        (
+            ["--remove-leaks", "97"],
+            ["remove_leaks = 97 is out of range. Remedy: choose a share such as 0.97"],
+        ),
     ],
     ids=lambda words: " ".join(words),
 )
 def test_a_split_that_cannot_be_leaves_nothing(kgtool, place, loose, options, parts):
     before = sorted(place.rglob("*"))
-    refused(kgtool("split", loose, "--out", "kg", *options), 2, *parts)
+    refused(kgtool("data", "split", loose, "--out", "kg", *options), 2, *parts)
     assert sorted(place.rglob("*")) == before
 
 
@@ -1021,5 +1227,5 @@ def test_inspect_tells_of_leaks(kgtool, place):
     for split in ("valid", "test"):
         lines = (place / "ring" / f"{split}.txt").read_text().splitlines(keepends=True)
         (place / "ring" / f"{split}.txt").write_text("".join(x for x in lines if "r001" not in x))
-    said = " ".join(kgtool("inspect", "ring").out.split())
-    assert "relations '[b]own' and 'r001' share at least 100 % of their pairs" in said
+    said = " ".join(kgtool("data", "inspect", "ring").out.split())
+    assert "relations '[b]own' and 'r001': at least 100 % of the pairs" in said

@@ -68,7 +68,7 @@ def test_every_kind_of_question(run):
     assert new[new["question"] > 3]["probability"].isna().all()
     for number in range(6):
         assert new[new["question"] == number]["score"].is_monotonic_decreasing
-    every = kgtool.predict(asked, questions, top=100, new=False)
+    every = kgtool.predict(asked, questions, top=100, include_known=True)
     first = every[every["question"] == 0]
     assert len(first) == asked.dataset.num_entities
     scores = asked.scorer.score_t(torch.tensor([[0, 0]]))[0]
@@ -100,7 +100,7 @@ def test_types_leave_out_what_train_has_not_shown(run, tmp_path):
     asked = kgtool.open_predictor(run)
     train, names = asked.dataset.train, asked.dataset.vocabulary
     shown = {names.entities[t] for t in train[train[:, 1] == 0][:, 2].tolist()}
-    found = kgtool.predict(asked, [("e000", "r000", "?")], top=100, typed=True)
+    found = kgtool.predict(asked, [("e000", "r000", "?")], top=100, filter_types=True)
     assert set(found["tail"]) <= shown
     assert 0 < len(found) < asked.dataset.num_entities
 
@@ -205,7 +205,7 @@ def test_on_the_command_line(run, tmp_path, monkeypatch):
     result = call(app, ["complete", str(run), "--top", "3", "--out", str(tmp_path / "new.tsv")])
     assert result.exit_code == 0, result.output
     assert len(load_table(tmp_path / "new.tsv")) == 3
-    result = call(app, ["neighbours", str(run), "e003", "--top", "3"])
+    result = call(app, ["predict", str(run), "e003", "--task", "neighbours", "--top", "3"])
     assert result.exit_code == 0, result.output
     assert "cosine" in result.output
 

@@ -55,7 +55,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "probability\tobserved\tcount\tlow\thigh\n0.1\t0.2\t30\t0.1\t0.3\n0.8\t0.7\t9\t0.5\t0.9\n"
     )
     (run.path / "calibration.test.tsv").write_text(table)
-    return kgtool.write_report(run)
+    return kgtool.report(run)
 
 
 def test_the_console_stays_empty(page, tmp_path):

@@ -109,12 +109,12 @@ def test_other_questions(lab):
         partial(results.part_row, part="all paths", model=QUICK),
     )
     expected = {
-        "`relations`": "counts alone: ",
-        "`classify`, sampled negatives": "ROC-AUC 0.",
+        "`--task relations`": "counts alone: ",
+        "`--task triples`, sampled negatives": "ROC-AUC 0.",
         "`evaluate --data`, MRR": "pagerank-frequency 0.",
-        "`paths`, lengths 2 to 5, held-out answers": "MQ 0.",
-        "`paths --compose`, lengths 2 to 5, held-out answers": "MQ 0.",
-        "`walks`, perplexity a step": "model ",
+        "`--task paths`, lengths 2 to 5, held-out answers": "MQ 0.",
+        "`--task paths --compose`, lengths 2 to 5, held-out answers": "MQ 0.",
+        "`--task walks`, perplexity per step": "model ",
         "all paths": "0.",
     }
     assert f"{QUICK.label} with {WALKER.label}" in found.pop(3)

@@ -25,7 +25,7 @@ def test_from_files_to_answers(tmp_path, name):
 
     metrics = kgtool.evaluate(run)
     assert 0 < metrics.mrr <= 1
-    answers = kgtool.predict(run, [("e000", "r000", "?")], top=3, new=False)
+    answers = kgtool.predict(run, [("e000", "r000", "?")], top=3, include_known=True)
     assert len(answers) == 3
     files = kgtool.export(run, tmp_path / "export")
     assert files

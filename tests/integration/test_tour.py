@@ -49,7 +49,8 @@ def test_every_command_of_the_tour_runs(shell, tmp_path):
         process = shell(line)
         out, err = process.communicate(timeout=600)
         assert process.returncode == 0, f"{line}\n{out}\n{err}"
-        said[line.split("kgtool ")[-1].split()[0]] = out
+        command = line.split("kgtool ")[-1].removeprefix("data ").split()[0]
+        said[command] = out
     assert "header in line 1" in said["split"]
     assert "Clara_Morozov_1947" in said["predict"]
     assert "father_of--> Clara_Morozov_1947" in " ".join(said["explain"].split())

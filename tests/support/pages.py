@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from kgtool.api import evaluate
+from kgtool.api.evaluate import evaluate
 from kgtool.config import Config
 from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.runs.run import Run

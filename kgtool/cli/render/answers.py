@@ -12,19 +12,19 @@ from rich.text import Text
 
 from kgtool.data.labels import LabelIndex
 
-MEANING = "P: the chance to be a fact, if the graph lacks as many facts as valid holds out."
+MEANING = "P: probability of the triple, if the graph lacks as many triples as valid holds out."
 
 
 def answers_table(
     frame: pd.DataFrame, questions: Sequence[Sequence[str]], labels: LabelIndex
 ) -> Group:
-    """The tables that `kgtool predict` prints, one a question."""
+    """The tables of `kgtool predict`, one per query."""
     tables = []
     for number, question in enumerate(questions):
         rows = frame[frame["question"] == number]
         title = Text(" ".join(question))
         if rows.empty:
-            tables.append(Group(title, Text("  no answer that is new")))
+            tables.append(Group(title, Text("  no new answers")))
             continue
         table = _table(title)
         for name in ("P", "score"):
@@ -45,12 +45,12 @@ def answers_table(
         tables.append(Group(table))
     note = [Text(MEANING)] if (frame["asked"] != "relation").any() else []
     if (frame["asked"] == "relation").any():
-        note.append(Text("P of a relation: among those not known, if one of them holds."))
+        note.append(Text("P of a relation: given that one of the new relations holds."))
     return Group(*tables, *note)
 
 
 def completion_table(frame: pd.DataFrame, labels: LabelIndex, most: int) -> Group:
-    """The table that `kgtool complete` prints: the first rows."""
+    """The table of `kgtool complete`: the first rows."""
     table = _table()
     table.add_column("P", justify="right", no_wrap=True)
     for name in ("head", "relation", "tail"):
@@ -65,7 +65,7 @@ def completion_table(frame: pd.DataFrame, labels: LabelIndex, most: int) -> Grou
 
 
 def neighbours_table(frame: pd.DataFrame, labels: LabelIndex) -> Table:
-    """The table that `kgtool neighbours` prints."""
+    """The table of `kgtool predict --task neighbours`."""
     table = _table()
     table.add_column("cosine", justify="right", no_wrap=True)
     table.add_column("entity", overflow="fold")

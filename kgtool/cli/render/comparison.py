@@ -19,7 +19,7 @@ TITLES = {"mrr": "MRR", "mr": "MR", "amri": "AMRI"}
 
 
 def comparison_table(frame: pd.DataFrame, hits: Sequence[int]) -> Group:
-    """All queries of both sides: each metric of each run, then in words what differs.
+    """All queries of both sides: each metric of each run, then a summary in words.
 
     Args:
         frame: of `kgtool.evaluation.analysis.significance`.
@@ -52,16 +52,16 @@ def comparison_table(frame: pd.DataFrame, hits: Sequence[int]) -> Group:
     notes = []
     for run in others:
         verdict = rows[rows["run"] == run].set_index("metric")["verdict"]
-        said = [
-            f"{words}: {', '.join(found)}"
-            for words in (BETTER, WORSE, NOISE)
-            if (found := [title for metric, title in titles.items() if verdict[metric] == words])
+        summary = [
+            f"{kind}: {', '.join(names)}"
+            for kind in (BETTER, WORSE, NOISE)
+            if (names := [title for metric, title in titles.items() if verdict[metric] == kind])
         ]
-        notes.append(f"{run} beside {first}: {'; '.join(said)}.")
+        notes.append(f"{run} against {first}: {'; '.join(summary)}.")
     notes.append(
-        "Filtered, both sides, realistic ties. Differences, their intervals and two-sided p are "
-        f"of a paired bootstrap over triples, {RESAMPLES:,} resamples; below "
-        f"{1 - LEVEL:.2f}, p is called a difference."
+        "Filtered, both sides, realistic ties. Differences, their intervals and two-sided p come "
+        f"from a paired bootstrap over triples with {RESAMPLES:,} resamples; p below "
+        f"{1 - LEVEL:.2f} counts as a difference."
     )
     return Group(table, *(Text(note) for note in notes))
 
@@ -81,7 +81,7 @@ def group_comparison_table(frame: pd.DataFrame, by: str) -> Group:
         of_run = rows[rows["run"] == run]
         moved = (of_run["difference"].abs() * of_run["queries"]).nlargest(MOST_GROUPS).index
         table = Table(
-            title=Text(f"MRR of {run} beside {first}"), box=box.SIMPLE, padding=(0, 1, 0, 0)
+            title=Text(f"MRR of {run} against {first}"), box=box.SIMPLE, padding=(0, 1, 0, 0)
         )
         table.add_column(by, overflow="fold")
         for name in ("queries", "first", "here", "difference", f"{100 * LEVEL:g} %", "p"):
@@ -95,11 +95,11 @@ def group_comparison_table(frame: pd.DataFrame, by: str) -> Group:
         parts.append(table)
         counts = of_run["verdict"].value_counts()
         note = (
-            f"Of {len(of_run):,} groups {counts.get(BETTER, 0)} gain, {counts.get(WORSE, 0)} lose; "
-            f"of groups that do not differ, {1 - LEVEL:.0%} seem to."
+            f"{counts.get(BETTER, 0)} of {len(of_run):,} groups gain, {counts.get(WORSE, 0)} lose; "
+            f"{1 - LEVEL:.0%} of equal groups do so by chance."
         )
         if len(moved) < len(of_run):
-            note += f" Shown are the {len(moved)} that move the whole most."
+            note += f" The table shows the {len(moved)} that change the total most."
         parts.append(Text(note))
     return Group(*parts)
 

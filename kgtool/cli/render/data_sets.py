@@ -15,7 +15,7 @@ from kgtool.data.registry.entries import Entry
 
 
 def data_sets_table(frame: pd.DataFrame, cache: Path) -> Group:
-    """The table that `kgtool data list` prints.
+    """The table of `kgtool data list`.
 
     Args:
         frame: of `kgtool.data_sets`.
@@ -32,12 +32,12 @@ def data_sets_table(frame: pd.DataFrame, cache: Path) -> Group:
             Text(row.name), *(f"{count:,}" for count in counts), decimal(row.size),
             "yes" if row.fetched else "no",
         )  # fmt: skip
-    note = "kgtool data info NAME tells more, kgtool data fetch NAME fetches."
+    note = "kgtool data info NAME prints details, kgtool data fetch NAME fetches a data set."
     return Group(table, Text(note), Text(f"The cache is {cache}"))
 
 
 def data_set_list(entry: Entry, file: Path, fetched: bool) -> Table:
-    """The list that `kgtool data info` prints.
+    """The list of `kgtool data info`.
 
     Args:
         entry: the data set.

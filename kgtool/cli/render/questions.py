@@ -17,30 +17,30 @@ from kgtool.inference.explain import Explanation
 
 
 def relations_table(found: RelationEvaluation) -> Group:
-    """The table that `kgtool relations` prints."""
+    """The table of `kgtool evaluate --task relations`."""
     table = Table(
         title=f"{found.split}: the relation of {len(found.triples):,} pairs",
         box=box.SIMPLE, padding=(0, 1, 0, 0),
     )  # fmt: skip
-    table.add_column("relations by")
+    table.add_column("ranked by")
     table.add_column("ties")
     rows = [("scores and counts", policy, m) for policy, m in found.filtered.items()]
-    rows += [("the same, raw", "realistic", found.raw["realistic"])]
+    rows += [("scores and counts, raw", "realistic", found.raw["realistic"])]
     rows += [("counts alone", "realistic", found.counted["realistic"])]
     names = ["mrr", "mr", *(name for name in rows[0][2] if name.startswith("hits@"))]
     for name in names:
         table.add_column(name.upper() if "@" not in name else name.capitalize(), justify="right")
     for by, policy, m in rows:
         table.add_row(by, policy, f"{m['mrr']:.4f}", *(f"{m[name]:.3f}" for name in names[1:]))
-    note = "Filtered of other known relations of the pair. Weights fitted on valid"
-    note += ", which flatters it here." if found.split == "valid" else "."
+    note = "Filtered by other known relations of the pair. Weights fitted on valid"
+    note += ", so these metrics are optimistic." if found.split == "valid" else "."
     return Group(table, Text(note))
 
 
 def triples_table(found: TripleEvaluation) -> Group:
-    """The table that `kgtool classify` prints: the metrics, and what probabilities are worth."""
+    """The tables of `kgtool evaluate --task triples`: the metrics and the calibration."""
     counts = found.to_dict()["counts"]
-    kind = "the data's own" if found.negatives == "given" else "drawn"
+    kind = "from the data" if found.negatives == "given" else "sampled"
     title = f"{found.split}: {counts['hold']:,} triples, {counts['do not']:,} negatives, {kind}"
     names = {
         "accuracy": "accuracy", "f1": "F1", "precision": "precision", "recall": "recall",
@@ -58,13 +58,13 @@ def triples_table(found: TripleEvaluation) -> Group:
             f"{row.probability:.3f}", f"{row.observed:.3f}", f"{row.low:.3f}-{row.high:.3f}",
             f"{row.count:,}",
         )  # fmt: skip
-    note = "A threshold a relation, and the probabilities, fitted on valid"
-    note += ", which flatters it here." if found.split == "valid" else "."
+    note = "Thresholds per relation and probabilities fitted on valid"
+    note += ", so these metrics are optimistic." if found.split == "valid" else "."
     return Group(table, bins, Text(note))
 
 
 def paths_table(results: PathResults) -> Group:
-    """The table that `kgtool paths` prints."""
+    """The table of `kgtool evaluate --task paths`."""
     found = results.evaluation
     how = "steps composed" if results.composed else "path read"
     table = Table(
@@ -93,21 +93,21 @@ def paths_table(results: PathResults) -> Group:
     drawn = found.queries.drawn
     too_many, walks = sum(d.too_many for d in drawn), sum(d.walks for d in drawn)
     notes = [
-        "Each query counts as one, the mean of its ranked answers. Other answers do not count "
-        "against one. Held-out answers need an edge that train lacks, train answers do not.",
-        "MQ, the mean quantile, and H@10: among the wrong entities that the path's last "
-        "relation leads to somewhere (Guu et al. 2015). MRR and Hits@10: among all entities.",
-        f"Of {walks:,} walks, {too_many:,} asked for more than {results.about['max_answers']:,} "
-        "answers, and were left out.",
+        "Each query has the mean over its ranked answers, filtered by its other answers. Held-out "
+        "answers need an edge that train lacks, train answers do not.",
+        "MQ (mean quantile) and H@10: against wrong entities that are tails of the path's last "
+        "relation (Guu et al. 2015). MRR and Hits@10: against all entities.",
+        f"{too_many:,} of {walks:,} walks gave queries with more than "
+        f"{results.about['max_answers']:,} answers, which were skipped.",
     ]
     return Group(table, *(Text(note) for note in notes))
 
 
 def explanation_table(found: Explanation) -> Table | Text:
-    """The table that `kgtool explain` prints."""
+    """The table of `kgtool explain`."""
     head, relation, tail = found.triple
     if not found.paths:
-        return Text(f"No path that the model reads leads from {head} to {tail}.")
+        return Text(f"The model reads no path from {head} to {tail}.")
     table = Table(
         title=Text(f"{head} --{relation}--> {tail}"), box=box.SIMPLE, padding=(0, 1, 0, 0)
     )

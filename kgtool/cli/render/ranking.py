@@ -20,7 +20,7 @@ MOST_GROUPS = 20
 
 
 def metrics_table(found: Evaluation) -> Group:
-    """The table that `kgtool evaluate` prints."""
+    """The table of `kgtool evaluate`."""
     counts = found.counts
     table = Table(
         title=_title(found),
@@ -47,28 +47,32 @@ def metrics_table(found: Evaluation) -> Group:
     row("both, raw", "realistic", found.raw["both"]["realistic"])
     if found.seen and counts["unseen_triples"]:
         row("both, seen", "realistic", found.seen["both"]["realistic"])
-    notes = [f"Filtered of {_filter(found)}, but for the raw row. AMR: 1 is chance, 0 is best."]
+    notes = [
+        f"Filtered by {_filter(found)}, except the raw row. AMR: 1 is chance level, 0 is best."
+    ]
     sampled = found.sampled
     if sampled:
         notes.append(
-            f"Among {NEGATIVES} random negatives instead of all entities, the mean over all draws: "
+            f"Against {NEGATIVES} random negatives instead of all entities, expected value: "
             f"MRR {sampled['mrr']:.4f}"
             + "".join(f", Hits@{k} {sampled[f'hits@{k}']:.3f}" for k in found.hits[-1:])
             + "."
         )
     else:
-        notes.append(f"Ranks among {found.candidates} candidates stand above those among all.")
+        notes.append(
+            f"Ranks among {found.candidates} candidates are not comparable with full rankings."
+        )
     if counts["unseen_triples"]:
         notes.append(
-            f"{counts['unseen_triples']} triples hold {counts['unseen_entities']} entities or "
-            f"{counts['unseen_relations']} relations that train lacks; they are ranked like all "
+            f"{counts['unseen_triples']} triples have {counts['unseen_entities']} entities or "
+            f"{counts['unseen_relations']} relations that train lacks; they are ranked like the "
             "others, and left out of the row “seen”."
         )
     return Group(table, *(Text(note) for note in notes))
 
 
 def baselines_table(found: Mapping[str, Evaluation]) -> Group:
-    """The table that `kgtool evaluate` prints without a run: a row a baseline.
+    """The table of `kgtool evaluate` without a run: one row per baseline.
 
     Args:
         found: name → evaluation, all of one split.
@@ -88,9 +92,10 @@ def baselines_table(found: Mapping[str, Evaluation]) -> Group:
             f"{both['mr']:,.1f}", f"{both['amri']:.4f}", *hits,
         )  # fmt: skip
     note = (
-        f"Filtered of {_filter(first)}, realistic ties, MRR also by side. They learn nothing: "
-        "frequency is how often an entity is a tail of the relation in train, inverse trusts edges "
-        "of other relations between the two, pagerank walks from the head whatever the relation."
+        f"Filtered by {_filter(first)}, realistic ties, MRR also by side. The baselines learn "
+        "nothing. frequency: how often an entity is a tail of the relation in train; inverse: "
+        "edges of other relations between head and tail; pagerank: random walks from the head "
+        "over all relations."
     )
     return Group(table, Text(note))
 
@@ -128,25 +133,25 @@ def breakdown_table(frame: pd.DataFrame, by: str, hits: Sequence[int]) -> Group:
         )  # fmt: skip
     notes = []
     if len(shown) < len(names):
-        notes.append(f"The {len(shown)} of {len(names):,} with most queries.")
+        notes.append(f"The {len(shown)} of {len(names):,} groups with the most queries.")
     return Group(table, *(Text(note) for note in notes))
 
 
 def ranked_among(queries: RankedQueries) -> str:
-    """The line that `kgtool metrics` prints: the protocol, as far as ranks tell it."""
+    """The last line of `kgtool evaluate --ranks`: the number of candidates."""
     number = queries.candidates[~queries.candidates.isnan()]
     if not len(number):
-        return "Among how many candidates the ranks are, the file does not say."
+        return "The file does not give the number of candidates."
     low, high = int(number.min()), int(number.max())
     each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     return (
-        f"Ranks are among {each} candidates a query, the answer included. Where these are not all "
-        "entities, such ranks stand above those among all."
+        f"Ranks are among {each} candidates per query, the answer included. If these are not all "
+        "entities, do not compare the metrics with those of full rankings."
     )
 
 
 def _title(found: Evaluation) -> str:
-    """What was asked, and among what."""
+    """The split, its queries and the candidates."""
     among = f"over {found.counts['entities']:,} entities"
     if found.candidates != "all":
         among = f"among {found.candidates} candidates, not all entities"
@@ -154,10 +159,10 @@ def _title(found: Evaluation) -> str:
 
 
 def _filter(found: Evaluation) -> str:
-    """The splits whose triples were left out of rankings."""
+    """The splits that rankings are filtered by."""
     return " + ".join(KNOWN_BY[found.split])
 
 
 def three(value: float | None) -> str:
-    """Three digits; nothing of what is not known."""
+    """A number with three digits; an empty string for None."""
     return "" if value is None else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""Table for the terminal: what a data set was made of."""
+"""The splits of a new data set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kgtool.data.splitting import Division
 
 
 def split_table(made: Division) -> Group:
-    """The table that `kgtool split` prints: each part, and what is in none."""
+    """The table of `kgtool data split`: each split, and the triples in none."""
     table = Table(title=Text(f"{made.read:,} triples read"), box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("", overflow="fold")
     for name in ("triples", "entities", "relations"):
@@ -24,7 +24,7 @@ def split_table(made: Division) -> Group:
             end_section=row.split == "test",
         )  # fmt: skip
     if made.duplicates:
-        table.add_row("duplicates, dropped", f"{made.duplicates:,}")
+        table.add_row("duplicates, removed", f"{made.duplicates:,}")
     for reason, count in made.left_out.items():
         table.add_row(f"left out: {reason}", f"{count:,}")
     return Group(table, *(Text(note) for note in made.notes))

@@ -1,4 +1,4 @@
-"""Walks: how well they are foretold, and where they go on."""
+"""Walks: perplexity, next steps and routes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kgtool.evaluation.tasks.walk_perplexity import WalkPerplexity
 
 
 def perplexity_table(found: WalkPerplexity) -> Group:
-    """The table that `kgtool walks` prints."""
+    """The table of `kgtool evaluate --task walks`."""
     table = Table(
         title=f"Perplexity of {found.walks:,} walks with an edge of {found.split}",
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
     )
-    for name in ("steps", "foretold by"):
+    for name in ("steps", "predicted by"):
         table.add_column(name)
     for name in ("relation", "entity", "both"):
         table.add_column(name, justify="right")
@@ -29,14 +29,14 @@ def perplexity_table(found: WalkPerplexity) -> Group:
         steps = f"{row['steps']} {row['count']:,}"
         table.add_row(steps, row["by"], *values, end_section=ends)
     note = (
-        f"Walks of 1 to {found.max_length} steps over train and {found.split}. The model has the "
-        "edges of train; so has the counting, each way backed off to the one above."
+        f"Walks of 1 to {found.max_length} steps over train and {found.split}. Model and counts "
+        "use the edges of train; each kind of counts backs off to the one above."
     )
     return Group(table, Text(note))
 
 
 def steps_table(frame: pd.DataFrame) -> Table:
-    """The table that `kgtool next` prints."""
+    """The table of `kgtool predict --task next`."""
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     for name in ("P", "P of relation"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -52,14 +52,14 @@ def steps_table(frame: pd.DataFrame) -> Table:
 
 
 def routes_table(frame: pd.DataFrame) -> Group:
-    """The table that `kgtool routes` prints."""
+    """The table of `kgtool predict --task routes`."""
     bound = "arrives" in frame
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("P", justify="right", no_wrap=True)
     table.add_column("path", overflow="fold")
-    table.add_column("leads there" if bound else "leads to", justify="right")
+    table.add_column("reaches tail" if bound else "entities reached", justify="right")
     for row in frame.itertuples():
         leads = f"{row.ends:,}" if not bound else "yes" if row.arrives else ""
         table.add_row(f"{row.probability:.4f}", Text(" / ".join(row.path)), leads)
-    note = f"Together {frame['probability'].sum():.4f}. Where a path leads is counted in train."
+    note = f"Sum of P: {frame['probability'].sum():.4f}. Reached entities are counted in train."
     return Group(table, Text(note))

@@ -22,7 +22,7 @@ _NAMINGS = [(head, between, tail) for head, tail in _ENDS for between in _BETWEE
 _NAMINGS += [("h", "r", "t"), ("s", "p", "o")]
 _ORDERS = {frozenset(naming): naming for naming in _NAMINGS}
 _COLUMN_NAMES = {name for naming in _NAMINGS for name in naming if len(name) > 1}
-COMMANDS = "(kgtool inspect, convert and split take it)"  # follows an option in a remedy
+COMMANDS = "(kgtool data inspect, convert and split take it)"  # follows an option in a remedy
 COLUMNS_OPTION = f"--columns {COMMANDS}"
 
 

@@ -93,7 +93,7 @@ class Redundancy:
         if self.twins:
             many = "pairs of relations leak" if self.twins > 1 else "pair of relations leaks"
             sentences.append(
-                f"{self.twins:,} {many} answers to each other: `kgtool split --remove-leaks "
+                f"{self.twins:,} {many} answers to each other: `kgtool data split --remove-leaks "
                 f"{SHARE:g}` keeps one relation of each pair"
             )
         if self.symmetric:

@@ -173,7 +173,7 @@ def _missing_split(store: Store, split: str, reading: Reading) -> DataError:
         return fault(store.path, problem, f"give the folder of the split files: {inner}")
     readable = [name for name in members if file_name(name, reading).format is not None]
     if len(readable) == 1:
-        remedy = f"make the splits by kgtool split {store.path / readable[0]}"
+        remedy = f"make the splits by kgtool data split {store.path / readable[0]}"
         return fault(store.path, problem, remedy)
     spare = [name for name in members if split_of(name, reading) is None and "." in name]
     like = nearest(split + usual, spare)
@@ -200,10 +200,10 @@ def _not_a_dataset(path: Path) -> DataError:
     if known.stem in SPLITS and known.format is not None:
         remedy = f"give its folder: {path.parent}"
     elif known.format is not None:
-        remedy = f"make train, valid and test by kgtool split {path}"
+        remedy = f"make train, valid and test by kgtool data split {path}"
     else:
         names = ", ".join(f"{split}.txt" for split in SPLITS)
-        remedy = f"give {kinds} with {names}; kgtool split makes them from one file"
+        remedy = f"give {kinds} with {names}; kgtool data split makes them from one file"
     return fault(path, f"not {kinds}", remedy)
 
 

@@ -132,7 +132,7 @@ def _download(
 def _failure(entry: Entry, address: str, problem: str) -> FetchError:
     return FetchError(
         f"cannot fetch {entry.name} from {address}: {problem}. Nothing was saved. Remedy: check "
-        "the network, or pass a mirror by --address URL."
+        "the network, or pass a mirror by --url URL."
     )
 
 

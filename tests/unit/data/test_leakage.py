@@ -98,7 +98,7 @@ def test_a_load_tells_of_them_over_all_splits(tmp_path):
     report = loaded(tmp_path, [*triples, ("e1", "[has]", "e0")])
     assert report.redundancy.warnings == (
         "relations '[has]' and 'of' share at least 100 % of their pairs, reversed",
-        "1 pair of relations leaks answers to each other: `kgtool split --remove-leaks 0.97` "
+        "1 pair of relations leaks answers to each other: `kgtool data split --remove-leaks 0.97` "
         "keeps one relation of each pair",
     )
     assert report.warnings[-2:] == report.redundancy.warnings

@@ -71,7 +71,9 @@ def runs(tmp_path_factory):
 def test_two_runs(runs):
     paths, embeddings = str(runs / "paths"), str(runs / "embeddings")
     alone = kgtool.evaluate(paths, "valid").mrr
-    result = CliRunner().invoke(app, ["evaluate", paths, "--with", embeddings, "--split", "valid"])
+    result = CliRunner().invoke(
+        app, ["evaluate", paths, "--ensemble", embeddings, "--split", "valid"]
+    )
     assert result.exit_code == 0, result.output
     metrics = read_json(runs / "paths" / "metrics.with-embeddings.valid.json")
     (told,) = metrics["with"]
@@ -85,7 +87,7 @@ def test_two_runs(runs):
 def test_a_third_run_is_added_to_the_sum_of_two(runs):
     data = load_dataset(runs / "ring")
     paths, embeddings = runs / "paths", runs / "embeddings"
-    kgtool.evaluate(paths, "valid", beside=[embeddings, paths])
+    kgtool.evaluate(paths, "valid", ensemble=[embeddings, paths])
     metrics = read_json(paths / "metrics.with-embeddings.with-paths.valid.json")
     first, second = metrics["with"]
     assert [Path(told["run"]) for told in (first, second)] == [embeddings, paths]
@@ -106,4 +108,4 @@ def test_runs_of_other_labels_are_refused(runs, tmp_path, config, label):
         file.write_text(file.read_text().replace(label, "x1"))
     run = train(config(epochs=1), load_dataset(other), tmp_path / "run", progress=False)
     with pytest.raises(RunError, match="has other labels, or other ids for them"):
-        kgtool.evaluate(runs / "paths", beside=[run])
+        kgtool.evaluate(runs / "paths", ensemble=[run])

@@ -270,14 +270,14 @@ def test_the_table_fits_80_columns(change):
     ):
         assert len(row(side, ties)) == 8
     assert f"{found.counts['entities']:,} entities" in text
-    assert "Filtered of train + valid + test" in text
+    assert "Filtered by train + valid + test" in text
 
 
 def test_the_table_says_what_it_filtered_and_omits_an_idle_row():
     dataset = ring()
     text = rendered(evaluate_model(random(dataset), dataset, "valid"))
     assert "valid: 16 queries over 24 entities" in text
-    assert "Filtered of train + valid, but" in text
+    assert "Filtered by train + valid, except" in text
     assert "seen" not in text
 
 

@@ -165,7 +165,7 @@ def test_a_picture(run, tmp_path, suffix, begins):
 def test_a_picture_without_paths_and_of_no_kind(run, tmp_path):
     save_picture(Explanation(("a", "r", "b"), ()), tmp_path / "none.svg")
     assert "No path that the model reads." in (tmp_path / "none.svg").read_text()
-    command = ["explain", str(run.path), "e000", "r002", "e005", "--picture", "why.bmp"]
+    command = ["explain", str(run.path), "e000", "r002", "e005", "--plot", "why.bmp"]
     result = CliRunner().invoke(app, command)
     assert isinstance(result.exception, ConfigError)
     assert "why.bmp: unsupported picture format. Remedy: use .png, .svg or .pdf" in str(

@@ -32,7 +32,7 @@ def all_paths(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def pages(one_path: Run, all_paths: Run) -> dict[str, str]:
     return {
-        name: kgtool.write_report(run).read_text(encoding="utf-8")
+        name: kgtool.report(run).read_text(encoding="utf-8")
         for name, run in (("one", one_path), ("all", all_paths))
     }
 
@@ -154,7 +154,7 @@ def test_the_data_are_counted(pages):
 
 
 def test_the_same_run_gives_the_same_page(one_path, pages, tmp_path):
-    again = kgtool.write_report(one_path, out=tmp_path / "again.html")
+    again = kgtool.report(one_path, out=tmp_path / "again.html")
     assert again.read_text(encoding="utf-8") == pages["one"]
 
 
@@ -163,7 +163,7 @@ def test_calibration_shows_where_its_table_is(copy, tmp_path):
         "probability\tobserved\tcount\tlow\thigh\n0.1\t0.2\t30\t0.1\t0.3\n0.8\t0.7\t10\t0.5\t0.9\n"
     )
     (copy / "calibration.test.tsv").write_text(table)
-    text = kgtool.write_report(copy, out=tmp_path / "page.html").read_text(encoding="utf-8")
+    text = kgtool.report(copy, out=tmp_path / "page.html").read_text(encoding="utf-8")
     page = Page(text)
     assert "calibration" in page.values("id")
     assert "#calibration" in page.values("href")
@@ -176,14 +176,14 @@ def test_labels_from_a_file_are_shown(copy, tmp_path):
     words = Run.open(copy).vocabulary
     lines = [f"{entity}\tthing <b> {i}\n" for i, entity in enumerate(words.entities)]
     file.write_text("".join([*lines, "$r^2$\tsquare\n"]), encoding="utf-8")
-    page = Page(kgtool.write_report(copy, labels=file).read_text(encoding="utf-8"))
+    page = Page(kgtool.report(copy, labels=file).read_text(encoding="utf-8"))
     assert "thing <b> 1" in page.text
     assert not re.search(r"\be0\d\d\b", page.text)
     assert {"$r^2$", *map(clean, words.entities)} >= set(page.values("title")) > {"$r^2$"}
     assert "square" in {row[0] for row in page.tables["Metrics by relation"]}
     file.write_text("x\ty\n")
     with pytest.raises(DataError, match="no label is of an entity or relation"):
-        kgtool.write_report(copy, labels=file)
+        kgtool.report(copy, labels=file)
 
 
 @pytest.mark.parametrize("name", ["metrics.test.json", "breakdown.test.tsv", "ranks.test.tsv"])
@@ -192,15 +192,15 @@ def test_a_missing_file_says_what_makes_it(copy, name):
     with pytest.raises(
         RunError, match=rf"{name} is not there. Remedy: run `kgtool evaluate .*run`"
     ):
-        kgtool.write_report(copy)
+        kgtool.report(copy)
     assert not (copy / name).exists()
 
 
 def test_another_split_names_itself_in_the_remedy(copy):
     with pytest.raises(RunError, match=r"metrics.valid.json is not there.*run --split valid`"):
-        kgtool.write_report(copy, "valid")
+        kgtool.report(copy, "valid")
     kgtool.evaluate(copy, "valid")
-    page = Page(kgtool.write_report(copy, "valid").read_text(encoding="utf-8"))
+    page = Page(kgtool.report(copy, "valid").read_text(encoding="utf-8"))
     assert "valid split" in page.text
     assert "train + valid hold" in page.text
 
@@ -213,31 +213,31 @@ def test_another_graph_has_a_page_of_its_own(all_paths, tmp_path):
             text = text.replace(f"r{i:03}", relation)
         file.write_text(text, encoding="utf-8")
     with pytest.raises(RunError, match=rf"elsewhere.test.json is not there.*--data {other}`"):
-        kgtool.write_report(all_paths, data=other)
+        kgtool.report(all_paths, data=other)
     kgtool.evaluate(all_paths, data=other)
-    file = kgtool.write_report(all_paths, data=other)
+    file = kgtool.report(all_paths, data=other)
     assert file.name == "report.elsewhere.test.html"
     assert "Trained on another graph of the same relations in" in Page(file.read_text("utf-8")).text
 
 
 def test_a_page_of_two_runs_added(all_paths, one_path, tmp_path):
     run = Path(shutil.copytree(all_paths.path, tmp_path / "first"))
-    command = f"run `kgtool evaluate {run} --with {one_path.path}`"
+    command = f"run `kgtool evaluate {run} --ensemble {one_path.path}`"
     with pytest.raises(RunError, match=re.escape(f"is not there. Remedy: {command} first")):
-        kgtool.write_report(run, beside=[one_path])
-    found = kgtool.evaluate(run, beside=[one_path])
+        kgtool.report(run, ensemble=[one_path])
+    found = kgtool.evaluate(run, ensemble=[one_path])
     told = json.loads(found.metrics_file.read_text())
     # Another weight than was fitted: the scores are others, which the page finds out.
     told["with"][0]["weight"] += 1.5
     found.metrics_file.write_text(json.dumps(told))
     with pytest.raises(RunError, match="of other weights"):
-        kgtool.write_report(run, beside=[one_path])
+        kgtool.report(run, ensemble=[one_path])
     for added in ([], [{"run": "x"}]):
         found.metrics_file.write_text(json.dumps(told | {"with": added}))
         with pytest.raises(RunError, match="not an evaluation's"):
-            kgtool.write_report(run, beside=[one_path])
+            kgtool.report(run, ensemble=[one_path])
     found.write()
-    file = kgtool.write_report(run, beside=[one_path])
+    file = kgtool.report(run, ensemble=[one_path])
     name = one_path.path.name
     assert file.name == f"report.with-{name}.test.html"
     text = Page(file.read_text("utf-8")).text
@@ -260,17 +260,17 @@ def test_damaged_files_are_refused(copy):
     ):
         metrics.write_text(json.dumps(json.loads(whole) | change))
         with pytest.raises(RunError, match=message):
-            kgtool.write_report(copy)
+            kgtool.report(copy)
     metrics.write_text(whole)
     ranks.write_text("".join([lines[0].replace("score", "points"), *lines[1:]]))
     with pytest.raises(RunError, match=r"ranks.test.tsv: no column score"):
-        kgtool.write_report(copy)
+        kgtool.report(copy)
     cells = lines[2].split("\t")
     ranks.write_text(
         "".join([*lines[:2], "\t".join([*cells[:4], "first", *cells[5:]]), *lines[3:]])
     )
     with pytest.raises(RunError, match=r"ranks.test.tsv, line 3: the rank is no number"):
-        kgtool.write_report(copy)
+        kgtool.report(copy)
 
 
 def test_ranks_of_other_weights_are_refused(copy):
@@ -279,7 +279,7 @@ def test_ranks_of_other_weights_are_refused(copy):
     frame["score"] = frame["score"].astype(float) + 1
     frame.to_csv(ranks, sep="\t", index=False)
     with pytest.raises(RunError, match="of other weights"):
-        kgtool.write_report(copy)
+        kgtool.report(copy)
 
 
 def test_the_template_is_a_file_of_the_package():

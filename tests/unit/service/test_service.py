@@ -148,7 +148,10 @@ QUESTIONS = [
 def test_answers_are_the_notebooks(request, which, question, options):
     predictor = request.getfixturevalue(which)
     port = request.getfixturevalue({"all_paths": "port"}.get(which, "one_path_port"))
-    table = kgtool.predict(predictor, [question], **options)
+    table = kgtool.predict(
+        predictor, [question], options.get("top", 10),
+        include_known=not options.get("new", True), filter_types=options.get("typed", False),
+    )  # fmt: skip
     asked = dict(zip(("head", "relation", "tail"), question, strict=True))
     said = found(port, "/api/answers", **asked, **options)
     assert said["question"] == asked
@@ -523,11 +526,11 @@ def test_another_host_is_warned_of(all_paths, monkeypatch):
         if line.startswith("Serving"):
             raise KeyboardInterrupt
 
-    kgtool.serve(all_paths, host="0.0.0.0", port=0, tell=stop)
-    assert told[0].startswith("Warning: whoever can reach this machine")
+    kgtool.serve(all_paths, host="0.0.0.0", port=0, echo=stop)
+    assert told[0].startswith("Warning: anyone who can reach")
     assert told[-1] == "Stopped."
     told.clear()
-    kgtool.serve(all_paths, port=0, tell=stop)
+    kgtool.serve(all_paths, port=0, echo=stop)
     assert not any("Warning" in line for line in told)
 
 

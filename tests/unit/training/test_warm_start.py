@@ -421,7 +421,7 @@ def test_nothing_is_written_over_and_nothing_half(runs, new, tmp_path, monkeypat
     def fail(*_: Any) -> None:
         raise KGToolError("no room")
 
-    monkeypatch.setattr("kgtool.api.extending.save_tensors", fail)
+    monkeypatch.setattr("kgtool.api.extend.save_tensors", fail)
     with pytest.raises(KGToolError, match="no room"):
         kgtool.extend(run, new, tmp_path / "half")
     assert files_in(tmp_path) == ["empty", "full", "new.tsv"]
@@ -430,7 +430,7 @@ def test_nothing_is_written_over_and_nothing_half(runs, new, tmp_path, monkeypat
 def test_an_extended_run_holds_no_training_to_resume(runs, new, tmp_path):
     grown = kgtool.extend(runs("one path"), new, tmp_path / "grown")
     before = (grown.path / BEST).read_bytes()
-    with pytest.raises(RunError, match=r"made by extend.* Remedy: train with --start"):
+    with pytest.raises(RunError, match=r"made by extend.* Remedy: train with --init-from"):
         train(grown.config, grown.dataset(), grown.path, resume=True, progress=False)
     assert (grown.path / BEST).read_bytes() == before
 
@@ -444,7 +444,7 @@ def test_training_begins_where_the_start_is(runs, new, tmp_path, kind):
     grown = kgtool.extend(runs(kind), new, tmp_path / "grown")
     data = load_dataset(tmp_path / "grown" / "data")  # ids of its own
     assert data.vocabulary.entities != grown.vocabulary.entities
-    run = train(grown.config, data, tmp_path / "run", progress=False, start=grown)
+    run = train(grown.config, data, tmp_path / "run", progress=False, init_from=grown)
     expected = evaluate_model(grown.model(grown.dataset()).scorer(), grown.dataset(), "valid").mrr
     first = run.history()[0]
     assert first["epoch"] == first["step"] == 0
@@ -460,7 +460,7 @@ def test_training_begins_where_the_start_is(runs, new, tmp_path, kind):
 def test_what_training_makes_worse_is_not_kept(runs, tmp_path):
     start = runs("one path")
     config = CONFIGS["one path"](epochs=2, learning_rate=5.0, optimizer="adagrad", warmup_steps=0)
-    run = train(config, start.dataset(), tmp_path / "run", progress=False, start=start)
+    run = train(config, start.dataset(), tmp_path / "run", progress=False, init_from=start)
     rows = run.history()
     assert rows[0]["valid_mrr"] > max(row["valid_mrr"] for row in rows[1:])
     assert weights(run, BEST) == weights(start, BEST)
@@ -474,11 +474,11 @@ def test_a_run_begun_from_another_resumes_bit_for_bit(tmp_path, new, make, step)
     first = train(make(epochs=1), data, tmp_path / "first", progress=False)
     start = kgtool.extend(first, new, tmp_path / "grown")
     grown, config = start.dataset(), make()
-    whole = train(config, grown, tmp_path / "whole", progress=False, start=start)
+    whole = train(config, grown, tmp_path / "whole", progress=False, init_from=start)
     with pytest.MonkeyPatch.context() as patch:
         before_step(patch, step, interrupt)
         with pytest.raises(Interrupted):
-            train(config, grown, tmp_path / "run", progress=False, start=start)
+            train(config, grown, tmp_path / "run", progress=False, init_from=start)
     shutil.rmtree(start.path)  # needed no more
     torch.rand(3)
     again = train(config, grown, tmp_path / "run", resume=True, progress=False)
@@ -489,7 +489,7 @@ def test_a_run_that_died_in_its_first_step_resumes(runs, tmp_path):
     """The start's weights are in a checkpoint before the first step."""
     start = runs("one path")
     data, config = start.dataset(), start.config
-    whole = train(config, data, tmp_path / "whole", progress=False, start=start)
+    whole = train(config, data, tmp_path / "whole", progress=False, init_from=start)
 
     def die(_: Any) -> None:
         raise MemoryError
@@ -497,29 +497,33 @@ def test_a_run_that_died_in_its_first_step_resumes(runs, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         before_step(patch, 1, die)
         with pytest.raises(MemoryError):
-            train(config, data, tmp_path / "run", progress=False, start=start)
+            train(config, data, tmp_path / "run", progress=False, init_from=start)
     assert_same(train(config, data, tmp_path / "run", resume=True, progress=False), whole)
     # Even without it: the same command begins again.
     for name in (LAST, PREVIOUS, BEST, "history.tsv"):
         (tmp_path / "run" / name).unlink()
-    again = train(config, data, tmp_path / "run", resume=True, progress=False, start=start)
+    again = train(config, data, tmp_path / "run", resume=True, progress=False, init_from=start)
     assert_same(again, whole)
 
 
 def test_a_resumed_run_has_the_start_it_had(runs, tmp_path):
     one, other = runs("one path"), runs("one path from relations")
     data, config = one.dataset(), one.config
-    run = train(config, data, tmp_path / "run", progress=False, start=one)
-    train(config, data, run.path, resume=True, progress=False, start=one)
+    run = train(config, data, tmp_path / "run", progress=False, init_from=one)
+    train(config, data, run.path, resume=True, progress=False, init_from=one)
     copy = Run.open(shutil.copytree(one.path, tmp_path / "copy"))
-    with pytest.raises(RunError, match=r"was begun from .*Remedy: resume with the same --start"):
-        train(config, data, run.path, resume=True, progress=False, start=copy)
+    with pytest.raises(
+        RunError, match=r"was begun from .*Remedy: resume with the same --init-from"
+    ):
+        train(config, data, run.path, resume=True, progress=False, init_from=copy)
     for name in (LAST, PREVIOUS):
         (run.path / name).unlink()
-    with pytest.raises(RunError, match=r"was begun from .*Remedy: resume with the same --start"):
+    with pytest.raises(
+        RunError, match=r"was begun from .*Remedy: resume with the same --init-from"
+    ):
         train(config, data, run.path, resume=True, progress=False)
     with pytest.raises(RunError, match="was begun at random"):
-        train(config, data, one.path, resume=True, progress=False, start=copy)
+        train(config, data, one.path, resume=True, progress=False, init_from=copy)
     assert other.info.get("start") is None
 
 
@@ -538,7 +542,7 @@ def test_a_resumed_run_has_the_start_it_had(runs, tmp_path):
 def test_settings_that_do_not_fit_are_named(runs, tmp_path, config, message):
     run = runs("all paths")
     with pytest.raises(RunError, match=f"do not fit: .*{message}.*Remedy: .*config.toml"):
-        train(config, run.dataset(), tmp_path / "run", progress=False, start=run)
+        train(config, run.dataset(), tmp_path / "run", progress=False, init_from=run)
     assert not (tmp_path / "run").exists()
 
 
@@ -568,14 +572,16 @@ def test_a_start_may_know_other_relations(runs, tmp_path):
     train_ = torch.cat([data.train, torch.tensor([(0, 3, 1)])])
     more = replace(data, vocabulary=words, train=train_)
     start = runs("all paths")
-    run = train(start.config, more, tmp_path / "run", progress=False, start=start)
+    run = train(start.config, more, tmp_path / "run", progress=False, init_from=start)
     assert run.vocabulary.relations[-1] == "r9"
     assert len(run.history()) == 2
 
 
 def test_the_log_and_json_say_where_it_began(runs, tmp_path):
     start = runs("all paths")
-    run = train(start.config, start.dataset(), tmp_path / "run", progress=False, start=start.path)
+    run = train(
+        start.config, start.dataset(), tmp_path / "run", progress=False, init_from=start.path
+    )
     assert f"begun from {start.path}" in (run.path / "train.log").read_text()
     assert json.loads((run.path / "run.json").read_text())["start"] == start.origin
     assert read_json(run.path / "run.json")["fingerprint"] == start.info["fingerprint"]

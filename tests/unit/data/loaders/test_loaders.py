@@ -149,7 +149,7 @@ GIVE = "Remedy: give the line a head, a relation and a tail, separated by single
             b"a,r,b\n",
             1,
             f"1 column where {TABS}: 'a,r,b'. Remedy: separate the columns by tabs, not commas, "
-            "or pass --delimiter ',' (kgtool inspect, convert and split take it).",
+            "or pass --delimiter ',' (kgtool data inspect, convert and split take it).",
             id="commas",
         ),
         pytest.param(
@@ -542,8 +542,8 @@ def test_a_single_file_is_refused(tmp_path: Path) -> None:
     )
     for name, remedy in {
         "train.txt": f"give its folder: {tmp_path}",
-        "kg.csv": f"make train, valid and test by kgtool split {tmp_path / 'kg.csv'}",
-        "kg.xls": f"give {kinds} with train.txt, valid.txt, test.txt; kgtool split makes them "
+        "kg.csv": f"make train, valid and test by kgtool data split {tmp_path / 'kg.csv'}",
+        "kg.xls": f"give {kinds} with train.txt, valid.txt, test.txt; kgtool data split makes them "
         "from one file",
     }.items():
         assert refusal(tmp_path / name) == f"{tmp_path / name}: not {kinds}. Remedy: {remedy}."

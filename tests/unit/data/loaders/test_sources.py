@@ -189,14 +189,17 @@ def test_files_that_do_not_make_three_splits(tmp_path, extra, problem):
 def test_one_file_is_for_kgtool_split(tmp_path):
     place = written(tmp_path, {"graph.csv": b"a,r,b\n"})
     for path in (place, place / "graph.csv"):
-        with pytest.raises(DataError, match=r"Remedy: make .* by kgtool split .*graph\.csv"):
+        with pytest.raises(DataError, match=r"Remedy: make .* by kgtool data split .*graph\.csv"):
             load_dataset(path)
 
 
 def test_columns_that_need_telling(tmp_path):
     files = {f"{split}.tsv": tsv([("1", *row) for row in rows]) for split, rows in TRIPLES.items()}
     place = written(tmp_path, files)
-    with pytest.raises(DataError, match=r"line 1: 4 columns .*--columns .*kgtool inspect, convert"):
+    with pytest.raises(
+        DataError,
+        match=r"line 1: 4 columns .*--columns .*an option of kgtool data inspect, convert",
+    ):
         load_dataset(place)
     assert labelled(load_dataset(place, reading=Reading(columns=("2", "3", "4")))) == TRIPLES
     with pytest.raises(ConfigError, match="three columns"):

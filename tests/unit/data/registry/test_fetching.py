@@ -147,7 +147,7 @@ def refusal(address: str, mirror: str | None = None) -> str:
     assert caught.value.exit_code == 1
     message = str(caught.value)
     assert message.startswith(f"cannot fetch kg from {mirror or address}: ")
-    assert message.endswith("Remedy: check the network, or pass a mirror by --address URL.")
+    assert message.endswith("Remedy: check the network, or pass a mirror by --url URL.")
     return message
 
 

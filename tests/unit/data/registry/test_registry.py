@@ -11,7 +11,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from kgtool.api import data_sets, fetch
+from kgtool.api.data import data_sets, fetch
 from kgtool.data.dataset import SPLITS
 from kgtool.data.loaders import load_dataset, load_negatives
 from kgtool.data.registry.cache import cache_folder, cached_file, is_fetched, resolve

@@ -249,7 +249,7 @@ def runs(tmp_path_factory):
     return folder
 
 
-QUICK = ["--lengths", "2,3", "--queries", "15"]
+QUICK = ["--lengths", "2,3", "--num-queries", "15"]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,9 @@ QUICK = ["--lengths", "2,3", "--queries", "15"]
 )
 def test_the_command(runs, monkeypatch, run, flags, kind, how):
     monkeypatch.setenv("COLUMNS", "80")
-    result = CliRunner().invoke(app, ["paths", str(runs / run), "--split", "valid", *QUICK, *flags])
+    result = CliRunner().invoke(
+        app, ["evaluate", str(runs / run), "--task", "paths", "--split", "valid", *QUICK, *flags]
+    )
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     table = lines[: next(i for i, line in enumerate(lines) if line.startswith("Written"))]
@@ -285,26 +287,30 @@ def test_the_command(runs, monkeypatch, run, flags, kind, how):
 def test_the_notebooks_function_says_the_same(runs):
     data = load_dataset(runs / "ring")
     run = Run.open(runs / "one")
-    results = kgtool.evaluate_paths(run, "valid", lengths=(2, 3), queries=15)
+    results = kgtool.evaluate_paths(run, "valid", lengths=(2, 3), num_queries=15)
     queries = sample_path_queries(data, "valid", (2, 3), 15)
     scorer = run.model(data).scorer()
     assert isinstance(scorer, Scorer)
     expected = evaluate_path_queries(scorer, data, "valid", queries)
     pd.testing.assert_frame_equal(results.table, expected.table)
-    steps = kgtool.evaluate_paths(run, "valid", lengths=(1,), queries=15, compose=True)
-    whole = kgtool.evaluate_paths(run, "valid", lengths=(1,), queries=15)
+    steps = kgtool.evaluate_paths(run, "valid", lengths=(1,), num_queries=15, compose=True)
+    whole = kgtool.evaluate_paths(run, "valid", lengths=(1,), num_queries=15)
     pd.testing.assert_frame_equal(steps.table, whole.table)
 
 
 def test_mistakes(runs, tmp_path):
-    refused = CliRunner().invoke(app, ["paths", str(runs / "one"), "--split", "train"])
+    refused = CliRunner().invoke(
+        app, ["evaluate", str(runs / "one"), "--task", "paths", "--split", "train"]
+    )
     assert isinstance(refused.exception, ConfigError)
-    assert "--split train: is not a held-out split. Remedy: valid or test" in str(refused.exception)
-    refused = CliRunner().invoke(app, ["paths", str(runs / "one"), "--lengths", "2,0"])
-    assert "--lengths 2,0: no lengths" in str(refused.exception)
+    assert "--split is valid or test, not 'train'" in str(refused.exception)
+    refused = CliRunner().invoke(
+        app, ["evaluate", str(runs / "one"), "--task", "paths", "--lengths", "2,0"]
+    )
+    assert "--lengths 2,0: not whole numbers above 0" in str(refused.exception)
     bare = in_memory(ring().train.tolist(), [], [], 24, 3)
     star = in_memory([(0, 0, 2), (1, 0, 2), (0, 0, 3), (1, 0, 3)], [], [(4, 0, 2)], 24, 3)
     with pytest.raises(DataError, match="ring: test holds no triples"):
         kgtool.evaluate_paths(runs / "one", data=replace(bare, name="ring"))
-    with pytest.raises(DataError, match="no path query of at most 1 answers"):
-        kgtool.evaluate_paths(runs / "one", data=star, lengths=(2,), queries=3, max_answers=1)
+    with pytest.raises(DataError, match="no path query with at most 1 answers"):
+        kgtool.evaluate_paths(runs / "one", data=star, lengths=(2,), num_queries=3, max_answers=1)

@@ -136,7 +136,7 @@ def test_scores_that_are_not_finite_raise():
 def test_a_run_predicts_relations(tmp_path, config):
     dataset = ring()
     run = train(config, dataset, tmp_path / "run", progress=False)
-    found = kgtool.evaluate_relations(run, data=dataset, beside=[run])
+    found = kgtool.evaluate_relations(run, data=dataset, ensemble=[run])
     table = load_table(run.path / "relations.with-run.test.tsv")
     assert table["rank"].astype(float).rdiv(1).mean() == pytest.approx(
         found.filtered["realistic"]["mrr"]

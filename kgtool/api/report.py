@@ -1,4 +1,4 @@
-"""Write a page about a run."""
+"""Write an HTML report of a run."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from kgtool.runs.run import Run
 from kgtool.storage.files import atomic_write
 
 
-def write_report(
+def report(
     run: Run | str | Path,
     split: str = "test",
     data: KGDataset | str | Path | None = None,
+    *,
+    ensemble: Sequence[Run | str | Path] = (),
     labels: str | Path | None = None,
     out: str | Path | None = None,
     progress: bool = False,
-    beside: Sequence[Run | str | Path] = (),
 ) -> Path:
-    """Write one HTML page about a run that `evaluate` was asked of; see `kgtool.report`.
+    """Write one HTML page about a run that `evaluate` has evaluated; see `kgtool.report`.
 
     Args:
         run: a run or its folder.
-        split: the one evaluated.
-        data: the data set or its place; by default where it was when the run began.
-        labels: a file of `id⇥label` lines: what to show for entities and relations.
-        out: the page; by default `report.<split>.html` beside the evaluation's files.
+        split: the evaluated split.
+        data: the data set or its path; by default the path that the run was trained on.
+        ensemble: the further runs that `evaluate` was called with.
+        labels: a file of `id⇥label` lines: readable labels for entities and relations.
+        out: the page; by default `report.<split>.html` next to the files of the evaluation.
         progress: show a progress bar.
-        beside: the further runs that `evaluate` was asked with.
 
     Returns:
         The file written.
@@ -49,8 +50,8 @@ def write_report(
     if isinstance(data, (str, Path)):
         command += f" --data {data}"
     dataset = loaded(run, data)
-    others = [fitting(opened(other), dataset) for other in beside]
-    command += "".join(f" --with {other.path}" for other in others)
+    others = [fitting(opened(other), dataset) for other in ensemble]
+    command += "".join(f" --ensemble {other.path}" for other in others)
     files = {kind: result_file(run, kind, split, dataset, others) for kind in KINDS}
     stored = read_stored(files, dataset, command, len(others))
     named = None if labels is None else read_labels(labels)

@@ -1,4 +1,4 @@
-"""A trained run with more triples, and entities that it did not know."""
+"""Extend a trained run by new triples and entities, without training."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ def extend(
 ) -> Run:
     """Add triples to the train triples of a run, without training: a new run folder.
 
-    The new run has the old ids and, behind them, those of new entities; the weights, with a start
-    for entities that training saw no edge of where they have embeddings (see
-    `kgtool.training.warm_start.start_entities`); and the grown data in its folder. Its history and
-    log are those of the training that made the weights. It holds no optimiser: to train on, start a
-    run from it.
+    The new run keeps the ids and appends those of new entities. It keeps the weights; entities
+    without an edge in training get initial embeddings if the model has any (see
+    `kgtool.training.warm_start.start_entities`). Its folder holds the extended data, and the
+    history and log of the original training. It has no optimizer state: to train further,
+    initialise a run from it.
 
-    Triples that the data have already, in whichever split, are not added: those of valid and test
-    stay questions. `run.json` counts them under `extended`.
+    Triples that any split of the data has already are not added: triples of valid and test stay
+    queries. `run.json` counts them under `extended`.
 
     Args:
         run: a run or its folder.
-        triples: a file of triples, or several, in any format; see
-        `kgtool.data.loaders.read_triples`.
+        triples: one or more files of triples in any format; see
+            `kgtool.data.loaders.read_triples`.
         out: the new run's folder; written whole or not at all.
-        data: the data set to grow or its place; by default where it was when the run began.
-        reading: what the triples' files do not say themselves.
+        data: the data set to extend or its path; by default the path that the run was trained on.
+        reading: how to read the files of triples; by default their format is inferred.
 
     Raises:
-        RunError: when the run cannot be used, or `out` holds something.
-        DataError: when data or triples cannot be used, no triple is new, or a relation is: without
-            training, nothing is known of it.
+        RunError: when the run cannot be used, or `out` is not empty.
+        DataError: when data or triples cannot be used, no triple is new, or a relation is new: an
+            untrained relation has no weights.
         KGToolError: when a file cannot be written.
     """
     run, out = opened(run), Path(out)

@@ -1,0 +1,71 @@
+"""Complete a graph: its most probable missing triples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from kgtool.api.predict import open_predictor
+from kgtool.data.dataset import KGDataset
+from kgtool.errors import DataError
+from kgtool.inference.completion import complete as complete_graph
+from kgtool.inference.predictor import Predictor
+from kgtool.runs.run import Run
+
+
+def complete(
+    run: Run | str | Path | Predictor,
+    top: int = 1000,
+    *,
+    relations: Sequence[str] = (),
+    filter_types: bool = False,
+    data: KGDataset | str | Path | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """The most probable triples of the whole graph that are in no split.
+
+    See `kgtool.inference.completion`.
+
+    Args:
+        run, data: as in `predict`.
+        top: most triples.
+        relations: labels of the relations of the triples; all by default.
+        filter_types: only tails that train has with the relation.
+        progress: show a progress bar.
+
+    Returns:
+        One row per triple, most probable first: `head`, `relation`, `tail`, `score`,
+        `probability`; in `attrs`, the number of heads that were scored (`asked`) and of all heads
+        (`of`).
+
+    Raises:
+        RunError, DataError: when run or data cannot be used, or valid is too small to fit
+            probabilities.
+        ScoreError: when the model gives a score that is not finite.
+    """
+    predictor = run if isinstance(run, Predictor) else open_predictor(run, data)
+    if predictor.probability is None:
+        raise DataError(
+            f"the valid split of {predictor.dataset.name} is too small to fit probabilities. "
+            "Remedy: give data with more valid triples."
+        )
+    found = complete_graph(
+        predictor.scorer, predictor.dataset, predictor.probability, top,
+        [predictor.labels.relation(relation) for relation in relations] or None,
+        predictor.types if filter_types else None, progress,
+    )  # fmt: skip
+    names = predictor.dataset.vocabulary
+    head, relation, tail = found.triples.T.tolist()
+    table = pd.DataFrame(
+        {
+            "head": [names.entities[i] for i in head],
+            "relation": [names.steps[i] for i in relation],
+            "tail": [names.entities[i] for i in tail],
+            "score": found.score.numpy(),
+            "probability": found.probability,
+        }
+    )
+    table.attrs.update(asked=found.asked, of=found.of)
+    return table

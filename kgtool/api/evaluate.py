@@ -1,0 +1,335 @@
+"""Evaluate a run: link and relation prediction, triple classification, path queries, walks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from kgtool.api.runs import about_data, fitting, loaded, opened, result_file, scorers, walk_model
+from kgtool.data.answer_index import answer_index
+from kgtool.data.dataset import KGDataset
+from kgtool.data.loaders import load_dataset, load_negatives
+from kgtool.distributed import process_group
+from kgtool.errors import DataError
+from kgtool.evaluation.analysis.results import PathResults, Results
+from kgtool.evaluation.baselines import BASELINES
+from kgtool.evaluation.candidates import parse_candidates
+from kgtool.evaluation.ensemble import Ensemble, fit_ensemble
+from kgtool.evaluation.evaluator import evaluate_model
+from kgtool.evaluation.metrics import HITS
+from kgtool.evaluation.ranking import ScoresTails
+from kgtool.evaluation.tasks.path_composition import ComposedSteps, ScoresPaths
+from kgtool.evaluation.tasks.path_evaluator import evaluate_path_queries
+from kgtool.evaluation.tasks.path_queries import LENGTHS, MAX_ANSWERS, QUERIES, sample_path_queries
+from kgtool.evaluation.tasks.relation_prediction import RelationEvaluation
+from kgtool.evaluation.tasks.relation_prediction import evaluate_relations as rank_relations
+from kgtool.evaluation.tasks.triple_classification import TripleEvaluation
+from kgtool.evaluation.tasks.triple_classification import evaluate_triples as classify_triples
+from kgtool.evaluation.tasks.walk_perplexity import WalkPerplexity, perplexity
+from kgtool.models.scorers import Scorer
+from kgtool.ops import keep_large_blocks
+from kgtool.runs.run import Run
+from kgtool.storage.files import write_json
+from kgtool.storage.tables import save_table
+
+
+def evaluate(
+    run: Run | str | Path,
+    split: str = "test",
+    data: KGDataset | str | Path | None = None,
+    *,
+    ensemble: Sequence[Run | str | Path] = (),
+    hits: Sequence[int] = HITS,
+    candidates: str = "all",
+    progress: bool = False,
+) -> Results:
+    """Link prediction metrics of a run, also written into its folder.
+
+    The files are `metrics.<split>.json`, `breakdown.<split>.tsv` and `ranks.<split>.tsv`; on other
+    data than the run's own, `metrics.<name of the data>.<split>.json` and so on. An all-paths model
+    answers on any graph of the same relations: the train triples of that graph are its edges.
+
+    Args:
+        run: a run or its folder.
+        split: `"train"`, `"valid"` or `"test"`.
+        data: the data set or its path; by default the path that the run was trained on.
+        ensemble: further runs with the same labels. Their scores are added one run after the other,
+            each with the weight that gives the best valid MRR; see `kgtool.evaluation.ensemble`.
+            Their folders appear in the file names, as in `metrics.with-<folder>.<split>.json`.
+        hits: the k of Hits@k.
+        candidates: the candidates that each answer is ranked against: `all` entities;
+            `sampled:500`, 500 random entities per query; `types`, the entities that train has on
+            that side of the relation; `types:FILE`, also those of the same types, from a file of
+            `id⇥type` lines. All but `all` appear in the file names, as in
+            `metrics.sampled-500.<split>.json`.
+        progress: show a progress bar.
+
+    Raises:
+        RunError, DataError: when a run or the data cannot be used.
+        ScoreError: when a model gives a score that is not finite.
+    """
+    keep_large_blocks()
+    run = opened(run)
+    dataset = loaded(run, data)
+    among = parse_candidates(candidates, dataset)
+    # Of one run alone, processes that work together may hold a part of its entities each.
+    model: ScoresTails = run.scorer(dataset) if ensemble else run.spread_scorer(dataset)
+    about = about_data(dataset)
+    others = [opened(other) for other in ensemble]
+    for other in others:
+        model = _blend(model, other, dataset, progress)
+        tried = {f"{weight:g}": mrr for weight, mrr in model.mrr.items()}
+        added = {"run": str(other.path), "weight": model.weight, "valid_mrr": tried}
+        about.setdefault("with", []).append(added)
+    results = Results(
+        evaluate_model(model, dataset, split, None, progress, hits, among),
+        dataset,
+        about,
+        *(
+            result_file(run, kind, split, dataset, others, among)
+            for kind in ("metrics.json", "breakdown.tsv", "ranks.tsv")
+        ),
+    )
+    if process_group.rank() == 0:
+        results.write()
+    return results
+
+
+def _blend(model: ScoresTails, other: Run, dataset: KGDataset, progress: bool) -> Ensemble:
+    if not len(dataset.valid):
+        raise DataError("the data hold no valid triples to choose the weight of another run by")
+    second = fitting(other, dataset).scorer(dataset)
+    return fit_ensemble(model, second, dataset, progress)
+
+
+def evaluate_baselines(
+    data: KGDataset | str | Path,
+    split: str = "test",
+    out: str | Path | None = None,
+    *,
+    hits: Sequence[int] = HITS,
+    candidates: str = "all",
+    progress: bool = False,
+) -> dict[str, Results]:
+    """Link prediction metrics of baselines that learn nothing.
+
+    The fastest come first. Ctrl-C ends the evaluation early and returns the finished baselines.
+
+    Args:
+        data: the data set or its path.
+        split: `"train"`, `"valid"` or `"test"`.
+        out: a folder that gets one folder per baseline, with the files that `evaluate` writes into
+            a run's folder, so that `compare` can read them.
+        hits: the k of Hits@k.
+        candidates: as in `evaluate`.
+        progress: show a progress bar.
+
+    Returns:
+        Name → results, of `kgtool.evaluation.baselines.BASELINES`.
+
+    Raises:
+        DataError: when the data cannot be used.
+        KGToolError: when a file cannot be written.
+    """
+    keep_large_blocks()
+    dataset = data if isinstance(data, KGDataset) else load_dataset(data)
+    about = about_data(dataset)
+    among = parse_candidates(candidates, dataset)
+    part = f"{among.name}.{split}" if among else split
+    found: dict[str, Results] = {}
+    for name, baseline in BASELINES.items():
+        place = Path(out or "baselines") / name
+        kinds = (f"metrics.{part}.json", f"breakdown.{part}.tsv", f"ranks.{part}.tsv")
+        try:
+            ranked = evaluate_model(baseline(dataset), dataset, split, None, progress, hits, among)
+        except KeyboardInterrupt:
+            if not found:
+                raise
+            break
+        found[name] = Results(
+            ranked,
+            dataset,
+            {"baseline": name, **about},
+            *(place / kind for kind in kinds),
+        )
+        if out is not None and process_group.rank() == 0:
+            found[name].write()
+    return found
+
+
+def evaluate_relations(
+    run: Run | str | Path,
+    split: str = "test",
+    data: KGDataset | str | Path | None = None,
+    *,
+    ensemble: Sequence[Run | str | Path] = (),
+    hits: Sequence[int] = HITS,
+    progress: bool = False,
+) -> RelationEvaluation:
+    """Relation prediction `(h, ?, t)` by a run, see `kgtool.evaluation.tasks.relation_prediction`.
+
+    Also written into the run's folder: `relations.<split>.json` and `relations.<split>.tsv`, one
+    row per triple.
+
+    Args:
+        run, split, data, hits, progress: as in `evaluate`.
+        ensemble: further runs with the same labels; the weights of their scores are fitted too.
+
+    Raises:
+        RunError, DataError: when a run or the data cannot be used.
+        ScoreError: when a model gives a score that is not finite.
+    """
+    keep_large_blocks()
+    run = opened(run)
+    dataset = loaded(run, data)
+    others = [opened(other) for other in ensemble]
+    models = scorers(run, others, dataset)
+    found = rank_relations(models, dataset, split, tuple(hits), progress)
+    about = about_data(dataset) | {"with": [str(other.path) for other in others]}
+    save_table(
+        found.ranks(dataset.vocabulary),
+        result_file(run, "relations.tsv", split, dataset, others),
+    )
+    write_json(result_file(run, "relations.json", split, dataset, others), found.to_dict() | about)
+    return found
+
+
+def evaluate_triples(
+    run: Run | str | Path,
+    split: str = "test",
+    data: KGDataset | str | Path | None = None,
+    *,
+    ensemble: Sequence[Run | str | Path] = (),
+    sample_negatives: bool = False,
+    seed: int = 0,
+) -> TripleEvaluation:
+    """Triple classification by a run, see `kgtool.evaluation.tasks.triple_classification`.
+
+    Also written into the run's folder: `triples.<split>.json`, `calibration.<split>.tsv` and
+    `triples.<split>.tsv`, one row per triple.
+
+    Args:
+        run, split, data: as in `evaluate`; the split is `"valid"` or `"test"`.
+        ensemble: further runs with the same labels; the weights of their scores are fitted too.
+        sample_negatives: sample negatives even if the data have negatives for valid and the split.
+        seed: random seed of the sampled negatives.
+
+    Raises:
+        RunError, DataError: when a run or the data cannot be used.
+        ScoreError: when a model gives a score that is not finite.
+    """
+    keep_large_blocks()
+    run = opened(run)
+    dataset = loaded(run, data)
+    for name in ("valid", split):
+        if not len(dataset.split(name)):
+            raise DataError(f"the {name} split of {dataset.name} holds no triples to classify")
+    given = load_negatives(dataset.path, dataset.vocabulary) if dataset.path else {}
+    has_all = not sample_negatives and {"valid", split} <= given.keys()
+    others = [opened(other) for other in ensemble]
+    models = scorers(run, others, dataset)
+    found = classify_triples(models, dataset, split, given if has_all else None, seed)
+    about = about_data(dataset) | {"with": [str(other.path) for other in others]}
+
+    def file(kind: str) -> Path:
+        return result_file(run, kind, split, dataset, others)
+
+    save_table(found.predictions(dataset.vocabulary), file("triples.tsv"))
+    save_table(found.calibration, file("calibration.tsv"))
+    write_json(file("triples.json"), found.to_dict() | about)
+    return found
+
+
+def evaluate_paths(
+    run: Run | str | Path,
+    split: str = "test",
+    data: KGDataset | str | Path | None = None,
+    *,
+    lengths: Sequence[int] = LENGTHS,
+    num_queries: int = QUERIES,
+    max_answers: int = MAX_ANSWERS,
+    seed: int = 0,
+    compose: bool = False,
+    progress: bool = False,
+) -> PathResults:
+    """Answer path queries `(h, r_1/…/r_k, ?)` drawn from the data; also written into the folder.
+
+    A one-path run reads the whole path; an all-paths run answers its steps one after the other (see
+    `kgtool.evaluation.tasks.path_composition`). The files are `paths.<split>.tsv` and `.json`, or
+    `paths.composed.<split>.tsv` and `.json` with `compose`; the names of other data appear in them.
+
+    Args:
+        run: a run or its folder.
+        split: `"valid"` or `"test"`, whose edges are held out.
+        data: the data set or its path; by default the path that the run was trained on.
+        lengths: numbers of relations in a path.
+        num_queries: queries per length that need held-out edges, and as many that do not.
+        max_answers: skip queries with more answers than this in the whole graph.
+        seed: random seed of the walks that sample the queries.
+        compose: a one-path run also answers step by step.
+        progress: show a progress bar.
+
+    Raises:
+        RunError, DataError: when the run or the data cannot be used, or no query can be drawn.
+        ScoreError: when the model gives a score that is not finite.
+        ValueError: for another split.
+    """
+    keep_large_blocks()
+    run = opened(run)
+    dataset = loaded(run, data)
+    if split in ("valid", "test") and not len(dataset.split(split)):
+        raise DataError(f"{dataset.name}: {split} holds no triples. Remedy: choose another split.")
+    scorer = run.scorer(dataset)
+    queries = sample_path_queries(dataset, split, lengths, num_queries, max_answers, seed)
+    if not len(queries):
+        raise DataError(
+            f"{dataset.name}: the walks gave no path query with at most {max_answers} answers. "
+            "Remedy: allow more answers, or choose other lengths."
+        )
+    model: ScoresPaths
+    if isinstance(scorer, Scorer) and not compose:
+        model = scorer
+    else:
+        num_relations = dataset.num_relations
+        known = answer_index(dataset.train, num_relations)
+        model = ComposedSteps(scorer, known, dataset.num_entities)
+    composed = model is not scorer
+    kind = "paths.composed" if composed and isinstance(scorer, Scorer) else "paths"
+    results = PathResults(
+        evaluate_path_queries(model, dataset, split, queries, progress),
+        composed,
+        {"seed": seed, "max_answers": max_answers, **about_data(dataset)},
+        *(result_file(run, f"{kind}.{ending}", split, dataset, ()) for ending in ("tsv", "json")),
+    )
+    results.write()
+    return results
+
+
+def evaluate_walks(
+    run: Run | str | Path,
+    split: str = "test",
+    data: KGDataset | str | Path | None = None,
+    *,
+    num_walks: int = 2000,
+    seed: int = 0,
+) -> WalkPerplexity:
+    """The perplexity of held-out walks, also written into the run's folder: `walks.<split>.json`.
+
+    Args:
+        run: a run trained with `one_path.walk_ratio`, or its folder.
+        split: `"train"`, `"valid"` or `"test"`; each walk has an edge of it.
+        data: the data set or its path; by default the path that the run was trained on.
+        num_walks: number of walks.
+        seed: random seed of the walks.
+
+    Raises:
+        RunError, DataError: when run or data cannot be used.
+    """
+    run = opened(run)
+    dataset = loaded(run, data)
+    model, length = walk_model(run, dataset)
+    found = perplexity(model.reader(), dataset, split, length, num_walks, seed)
+    file = result_file(run, "walks.json", split, dataset, ())
+    write_json(file, found.to_dict() | about_data(dataset))
+    return replace(found, file=file)

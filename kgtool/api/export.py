@@ -1,0 +1,58 @@
+"""Export the embeddings of a run for other tools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from kgtool.api.runs import loaded, opened
+from kgtool.data.dataset import KGDataset
+from kgtool.data.loaders.labels import read_labels
+from kgtool.errors import RunError
+from kgtool.export import FORMS, export_embeddings, known_forms
+from kgtool.runs.run import Run
+
+
+def export(
+    run: Run | str | Path,
+    out: str | Path,
+    data: KGDataset | str | Path | None = None,
+    *,
+    formats: Iterable[str] = tuple(FORMS),
+    labels: str | Path | None = None,
+) -> list[Path]:
+    """Write a run's entity and relation embeddings to a folder, in formats of other tools.
+
+    With an encoder these are its outputs over the train graph; relations include inverses. In an
+    all-paths model, an entity's embedding is its state after the pass that starts at it, and a
+    relation's embedding is the part of the query that is multiplied with such states.
+
+    Args:
+        run: a run or its folder.
+        out: the folder.
+        data: the data set or its path; by default the path that the run was trained on.
+        formats: some of `tsv`, `projector`, `word2vec`, `npy`, `parquet`, `safetensors`, all by
+            default; see `kgtool.export.export_embeddings`.
+        labels: a file of `id⇥label` lines: readable labels for the points of the projector.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RunError, DataError: when run, data or labels cannot be used, or `out` is a run.
+        ConfigError: for an unknown format.
+        KGToolError: when a file cannot be written.
+    """
+    chosen = known_forms(formats)
+    run = opened(run)
+    if (Path(out) / "config.toml").exists():
+        raise RunError(
+            f"{out} is a run, and the export would replace its entities.tsv. Remedy: choose "
+            f"another folder, such as {Path(out) / 'export'}."
+        )
+    names = None if labels is None else read_labels(labels)
+    dataset = loaded(run, data)
+    scorer = run.scorer(dataset)
+    return export_embeddings(
+        dataset.vocabulary, scorer.entities, scorer.relations, out, chosen, names
+    )

@@ -1,0 +1,227 @@
+"""Predict with a run: answers to queries, next steps of walks, routes and nearest neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from kgtool.api.runs import loaded, opened, walk_model
+from kgtool.data.dataset import KGDataset
+from kgtool.data.labels import LabelIndex
+from kgtool.data.loaders.labels import read_labels, read_types
+from kgtool.errors import DataError, KGToolError, RunError
+from kgtool.inference.neighbours import nearest_rows
+from kgtool.inference.predictor import Predictor
+from kgtool.inference.query import parse_question
+from kgtool.inference.walks import likeliest_routes, next_steps
+from kgtool.ops import keep_large_blocks
+from kgtool.runs.run import Run
+from kgtool.storage.checkpoint import load_tensors, save_tensors
+
+
+def open_predictor(
+    run: Run | str | Path,
+    data: KGDataset | str | Path | None = None,
+    labels: str | Path | None = None,
+    types: str | Path | None = None,
+) -> Predictor:
+    """A run ready to answer: load once, ask often.
+
+    Args:
+        run: a run or its folder.
+        data: the data set or its path; by default the path that the run was trained on.
+        labels: a file of `id⇥label` lines: readable labels, which queries may then use.
+        types: a file of `id⇥type` lines: types of entities. By default the entities that train has
+            on a side of a relation have the type of that side.
+
+    Raises:
+        RunError, DataError: when run, data, labels or types cannot be used.
+    """
+    keep_large_blocks()
+    run = opened(run)
+    dataset = loaded(run, data)
+    readable = read_labels(labels) if labels is not None else {}
+    return Predictor(
+        run, dataset, run.scorer(dataset), LabelIndex(dataset.vocabulary, readable),
+        read_types(types) if types is not None else None,
+    )  # fmt: skip
+
+
+def predict(
+    run: Run | str | Path | Predictor,
+    queries: Sequence[Sequence[str]],
+    top: int = 10,
+    *,
+    include_known: bool = False,
+    filter_types: bool = False,
+    data: KGDataset | str | Path | None = None,
+    labels: str | Path | None = None,
+) -> pd.DataFrame:
+    """The best answers to queries, with scores and probabilities.
+
+    Args:
+        run: a run, its folder, or a predictor from `open_predictor`, which answers faster again.
+        queries: each a head, a relation and a tail; one of the three is `"?"`. Entities are given
+            by id or readable label, relations by label; `^r` is the inverse of `r`, and `r1/r2` a
+            path.
+        top: most answers per query.
+        include_known: also return known answers, which the column `known` marks.
+        filter_types: only entities that train has on that side of the relation.
+        data, labels: as in `open_predictor`.
+
+    Returns:
+        See `kgtool.inference.predictor.Predictor.ask`.
+
+    Raises:
+        RunError, DataError: when run or data cannot be used, or a query cannot be read.
+        ScoreError: when the model gives a score that is not finite.
+    """
+    predictor = run if isinstance(run, Predictor) else open_predictor(run, data, labels)
+    parsed = [parse_question(query, predictor.labels) for query in queries]
+    return predictor.ask(parsed, top, not include_known, filter_types)
+
+
+def neighbours(
+    run: Run | str | Path | Predictor,
+    entity: str,
+    top: int = 10,
+    *,
+    data: KGDataset | str | Path | None = None,
+    labels: str | Path | None = None,
+) -> pd.DataFrame:
+    """The nearest neighbours of an entity, by the cosine of the embeddings that `export` writes.
+
+    The embeddings of an all-paths run take one pass per entity: the run's folder caches them.
+
+    Args:
+        run, data, labels: as in `predict`.
+        entity: its id or readable label.
+        top: most neighbours.
+
+    Returns:
+        One row per entity, nearest first: `entity` (label), `cosine`.
+
+    Raises:
+        RunError, DataError: when run or data cannot be used, or the data have no such entity.
+    """
+    predictor = run if isinstance(run, Predictor) else open_predictor(run, data, labels)
+    row, cosine = nearest_rows(states(predictor), predictor.labels.entity(entity), top)
+    names = predictor.dataset.vocabulary.entities
+    return pd.DataFrame(
+        {"entity": [names[i] for i in row.tolist()], "cosine": cosine.numpy().astype(np.float64)}
+    )
+
+
+def states(predictor: Predictor) -> torch.Tensor:
+    """`(num_entities, d)`: entity embeddings, from the run's folder if cached there."""
+    file = predictor.kept("states")
+    if file is None or predictor.run.config.one_path:
+        return predictor.scorer.entities
+    if file.exists():
+        found = load_tensors(file)[0].get("entities")
+        if (
+            found is not None
+            and found.dtype == torch.float32
+            and found.shape == (predictor.dataset.num_entities, predictor.run.config.dim)
+            and bool(found.isfinite().all())
+        ):
+            return found
+    with suppress(KGToolError):  # a read-only run works too
+        save_tensors(file, {"entities": predictor.scorer.entities}, {})
+    return predictor.scorer.entities
+
+
+def predict_next(
+    run: Run | str | Path,
+    walk: Sequence[str],
+    top: int = 10,
+    data: KGDataset | str | Path | None = None,
+) -> pd.DataFrame:
+    """The likeliest next steps of a walk, likeliest first.
+
+    Args:
+        run: a run trained with `one_path.walk_ratio`, or its folder.
+        walk: labels of an entity, a relation, an entity and so on; `^r` is the inverse of `r`.
+        top: most steps.
+        data: the data set or its path; by default the path that the run was trained on.
+
+    Returns:
+        One row per step: `relation`, `entity`, the `probability` of both given the walk, that
+        `of_relation` alone, and whether train has the step (`known`).
+
+    Raises:
+        RunError, DataError: when run or data cannot be used, or a label is not known.
+    """
+    run = opened(run)
+    if len(walk) % 2 == 0:
+        raise DataError(
+            f"a walk of {len(walk)} labels does not end at an entity. Remedy: an entity, or an "
+            "entity, a relation, an entity and so on."
+        )
+    dataset = loaded(run, data)
+    model, _ = walk_model(run, dataset)
+    names, words = LabelIndex(dataset.vocabulary), dataset.vocabulary
+    entities = [names.entity(label) for label in walk[::2]]
+    relations = [names.relation(label) for label in walk[1::2]]
+    found = next_steps(model.reader(), model.graph, entities, relations, top)
+    rows = (
+        (words.steps[s.relation], words.entities[s.entity], s.probability, s.of_relation, s.known)
+        for s in found
+    )
+    columns = ["relation", "entity", "probability", "of_relation", "known"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def predict_routes(
+    run: Run | str | Path,
+    head: str,
+    tail: str | None = None,
+    *,
+    max_length: int | None = None,
+    top: int = 10,
+    data: KGDataset | str | Path | None = None,
+) -> pd.DataFrame:
+    """The likeliest relation paths from a head, or from a head to a tail, likeliest first.
+
+    Args:
+        run: a run trained with `one_path.walk_ratio`, or its folder.
+        head, tail: labels of entities.
+        max_length: most relations of a path; by default the longest that the run was trained on.
+        top: most paths.
+        data: the data set or its path; by default the path that the run was trained on.
+
+    Returns:
+        One row per path: its relations (`path`, a tuple; `^r` is the inverse of `r`), the
+        `probability` that a walk from the head (to the tail) takes these relations and then ends,
+        the number of entities that the path reaches in train (`ends`) and, with a tail, whether
+        the path reaches the tail (`arrives`).
+
+    Raises:
+        RunError, DataError: when run or data cannot be used, or a label is not known.
+    """
+    run = opened(run)
+    dataset = loaded(run, data)
+    model, longest = walk_model(run, dataset)
+    length = longest if max_length is None else max_length
+    if length > longest:
+        raise RunError(
+            f"{run.path} was trained on walks of at most {longest} relations. Remedy: choose a "
+            f"shorter length, or train with one_path.max_path_length={length}."
+        )
+    names, words = LabelIndex(dataset.vocabulary), dataset.vocabulary
+    ids = [names.entity(label) for label in (head, tail) if label is not None]
+    goal = ids[1] if tail is not None else None
+    found = likeliest_routes(model.reader(), model.graph, ids[0], goal, length, top)
+    table = pd.DataFrame(
+        [
+            (tuple(words.steps[r] for r in route.relations), route.probability, route.ends)
+            for route in found
+        ],
+        columns=["path", "probability", "ends"],
+    )
+    return table if tail is None else table.assign(arrives=[route.arrives for route in found])

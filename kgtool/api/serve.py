@@ -1,0 +1,59 @@
+"""Serve a run as a web page and a JSON API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from kgtool.api.predict import open_predictor
+from kgtool.data.dataset import KGDataset
+from kgtool.inference.predictor import Predictor
+from kgtool.runs.run import Run
+
+LOCAL = "127.0.0.1"
+
+
+def serve(
+    run: Run | str | Path | Predictor,
+    data: KGDataset | str | Path | None = None,
+    labels: str | Path | None = None,
+    *,
+    host: str = LOCAL,
+    port: int = 8000,
+    echo: Callable[[str], None] = print,
+) -> None:
+    """Serve a web page for queries and a JSON API until Ctrl-C.
+
+    Args:
+        run, data, labels: as in `predict`.
+        host: the address to listen on; by default only this machine can connect.
+        port: the port; 0 chooses a free one.
+        echo: called with each line of progress.
+
+    Raises:
+        RunError, DataError: when run, data or labels cannot be used.
+        KGToolError: when the address or port cannot be listened on.
+    """
+    # Not above: only a server needs the web framework.
+    from kgtool.service.app import build_app
+    from kgtool.service.desk import Desk
+    from kgtool.service.serving import address, is_loopback, listen, names_of, running
+
+    # First: a port in use is an error at once, not after a minute of fitting.
+    with listen(host, port) as listener:
+        if not is_loopback(listener):
+            echo(f"Warning: anyone who can reach {host} can query the run and read the graph.")
+        echo("Loading the run and its data ...")
+        predictor = run if isinstance(run, Predictor) else open_predictor(run, data, labels)
+        echo("Fitting probabilities on valid, once per run ...")
+        predictor.prepare()
+        desk = Desk()
+        app = build_app(predictor, names_of(host, listener), desk)
+        try:
+            with running(app, listener) as thread:
+                echo(f"Serving {predictor.run.path} at {address(host, listener)} (Ctrl-C stops)")
+                thread.join()
+        except KeyboardInterrupt:
+            echo("Stopped.")
+        finally:
+            desk.close()

@@ -1,0 +1,68 @@
+"""Complete a graph."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kgtool.cli.app import (
+    ASK,
+    AnswersFile,
+    Data,
+    FilterTypes,
+    Labels,
+    RunFolder,
+    Top,
+    Types,
+    command,
+    interactive,
+)
+from kgtool.cli.render.console import Terminal
+
+
+@command("complete runs/mine --top 1000 --out new.tsv", panel=ASK)
+def complete(
+    run: RunFolder,
+    top: Top = 1000,
+    relation: Annotated[
+        list[str] | None,
+        typer.Option(help="Only triples of this relation; repeatable.", show_default=False),
+    ] = None,
+    filter_types: FilterTypes = False,
+    types: Types = None,
+    labels: Labels = None,
+    out: AnswersFile = None,
+    data: Data = None,
+) -> None:
+    """Predict the most probable missing triples of the whole graph.
+
+    Every entity is scored as a head. Ctrl-C stops early and gives the best triples so far.
+    """
+    from kgtool.api.complete import complete as complete_run
+    from kgtool.api.predict import open_predictor
+    from kgtool.cli.render.answers import completion_table
+    from kgtool.export.predictions import checked, save_predictions
+
+    if out is not None:
+        checked(out)
+    predictor = open_predictor(run, data, labels, types)
+    triples = complete_run(
+        predictor,
+        top,
+        relations=relation or (),
+        filter_types=filter_types or types is not None,
+        progress=interactive(),
+    )
+    if out is not None:
+        save_predictions(triples, out, predictor.dataset.vocabulary)
+    shown = top if out is None else 10
+    Terminal().print(completion_table(triples, predictor.labels, shown))
+    if out is not None:
+        typer.echo(f"{len(triples):,} triples written to {out}")
+    if triples.attrs["asked"] < triples.attrs["of"]:
+        typer.echo(
+            f"Interrupted after {triples.attrs['asked']:,} of {triples.attrs['of']:,} heads.",
+            err=True,
+        )
+        raise typer.Exit(130)

@@ -1,0 +1,53 @@
+"""Explain a score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kgtool.cli.app import ASK, Data, Labels, RunFolder, command
+from kgtool.cli.render.console import Terminal
+
+
+@command("explain runs/mine HEAD RELATION TAIL --plot why.png", panel=ASK)
+def explain(
+    run: RunFolder,
+    head: Annotated[str, typer.Argument(help="Label of an entity.", show_default=False)],
+    relation: Annotated[str, typer.Argument(help="Label of a relation.", show_default=False)],
+    tail: Annotated[str, typer.Argument(help="Label of an entity.", show_default=False)],
+    top: Annotated[int, typer.Option(min=1, help="Most paths.")] = 10,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="JSON file for the paths.", show_default=False),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Picture of the paths: .png, .svg or .pdf.", show_default=False),
+    ] = None,
+    labels: Labels = None,
+    data: Data = None,
+) -> None:
+    """Show the relation paths that contribute most to the score of a triple, strongest first.
+
+    The edge of a known triple is removed before it is scored. The weight of a path is its part of
+    the score, from the gradients of the pass; ^r is the inverse of the relation r.
+    """
+    from kgtool.api.explain import explain as explain_run
+    from kgtool.api.predict import open_predictor
+    from kgtool.cli.render.questions import explanation_table
+    from kgtool.storage.files import write_json
+
+    predictor = open_predictor(run, data, labels)
+    explanation = explain_run(predictor, head, relation, tail, top)
+    shown = explanation.readable(predictor.labels.names)
+    Terminal().print(explanation_table(shown))
+    if json_file is not None:
+        write_json(json_file, explanation.to_dict())
+        typer.echo(f"Written to {json_file}")
+    if plot is not None:
+        from kgtool.inference.plot import save_picture
+
+        save_picture(shown, plot)
+        typer.echo(f"Written to {plot}")

@@ -1,0 +1,43 @@
+"""Export embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kgtool.cli.app import SHARE, Data, RunFolder, command
+
+
+@command("export runs/mine --out vectors --formats npy,parquet", panel=SHARE)
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="Folder for the files.", show_default=False)],
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            help="Some of tsv,projector,word2vec,npy,parquet,safetensors; all by default.",
+            show_default=False,
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with id and readable label, tab-separated, for the projector.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Export embeddings of entities and relations for other tools.
+
+    Formats: TSV, TensorBoard's projector (tensorboard --logdir FOLDER), word2vec text (gensim),
+    .npy with id maps (as DGL-KE), Parquet and safetensors.
+    """
+    from kgtool.api.export import export as export_run
+    from kgtool.export import FORMS
+
+    chosen = FORMS if formats is None else [name.strip() for name in formats.split(",")]
+    for path in export_run(run, out, data, formats=chosen, labels=labels):
+        typer.echo(f"Written to {path}")

@@ -1,0 +1,82 @@
+"""Train a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kgtool.cli.app import TRAIN, Data, command, interactive
+from kgtool.cli.render.console import Terminal
+from kgtool.errors import ConfigError, Interrupted
+
+
+@command("train configs/families.toml training.epochs=20 --out runs/families", panel=TRAIN)
+def train(
+    config: Annotated[
+        Path,
+        typer.Argument(help="TOML file, such as configs/families.toml.", show_default=False),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value ...]",
+            help="Settings that replace those of the file, as in training.epochs=20.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the new run; by default runs/<name of CONFIG>.", show_default=False
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the last checkpoint.")
+    ] = False,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a run with the initial weights, matched by label.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Train a model and write a run folder.
+
+    Ctrl-C saves and stops; the same command with --resume continues exactly there.
+
+    Several processes, on one machine or on many that share a folder, train one model together:
+    torchrun --nproc-per-node 4 -m kgtool train ...
+    """
+    from kgtool.config import load_config
+    from kgtool.data.loaders import load_with_report
+    from kgtool.distributed import process_group
+    from kgtool.training.trainer import train as train_run
+
+    settings = load_config(config, overrides or ())
+    if data is not None:
+        settings = settings.model_copy(update={"data": str(data)})
+    if settings.data is None:
+        raise ConfigError(f"{config} names no data set. Remedy: pass --data PATH or set data=PATH")
+    out = out or Path("runs") / config.stem
+    # When one process died and torchrun has restarted all, the command line is the same.
+    resume = resume or (process_group.restarted() and (out / "config.toml").exists())
+    dataset, report = load_with_report(settings.data)
+    Terminal().print(report.render())
+    try:
+        run = train_run(settings, dataset, out, resume, progress=interactive(), init_from=init_from)
+    except Interrupted:
+        if process_group.rank() == 0:
+            typer.echo(
+                f"Stopped and saved. Continue with the same command and --resume; the run is {out}",
+                err=True,
+            )
+        raise typer.Exit(130) from None
+    best = max(run.history(), key=lambda row: row["valid_mrr"])
+    # Not rich's print, here and elsewhere: it would read the [brackets] of a path as markup.
+    typer.echo(
+        f"Best valid MRR {best['valid_mrr']:.4f} after epoch {best['epoch']:.0f}; "
+        f"the run is {run.path}"
+    )
