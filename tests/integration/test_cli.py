@@ -57,6 +57,7 @@ FLAGS = {
         *COLUMNS,
     ],
     "train": ["config", "overrides", "--data", "--out", "--resume", "--init-from"],
+    "config": ["name", "--defaults"],
     "extend": ["run", "triples", "--out", "--data", *COLUMNS],
     "evaluate": [
         "run",
