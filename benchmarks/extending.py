@@ -30,7 +30,7 @@ import kgtool
 from kgtool import KGDataset, Run, evaluate_model
 from kgtool.data.loaders.write import write_dataset, write_triples
 from kgtool.models.factory import build_model
-from kgtool.models.model import KGModel, PathModel
+from kgtool.models.model import KGModel, Model
 from kgtool.runs.run import BEST
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.training.warm_start import carry
@@ -72,7 +72,7 @@ class Exam:
         self.tails = replace(known, test=sample[~of_new])
         self.old = replace(known, test=some(grown.test, draw))
 
-    def row(self, name: str, model: KGModel | PathModel, seconds: float | None) -> list[str]:
+    def row(self, name: str, model: Model, seconds: float | None) -> list[str]:
         """A row: name; MRR with a new entity in the query, as the answer, of old ones; seconds."""
         scorer = model.eval().scorer()
         heads, tails = (
@@ -170,7 +170,7 @@ def compare(
     grown = kgtool.extend(base, folder / "given.tsv", folder / "grown")
     extending = time.perf_counter() - begun
     full = grown.dataset()
-    new = base.info["entities"]
+    new = base.read_info()["entities"]
     ids, relation_ids = full.vocabulary.entity_ids, full.vocabulary.relation_ids
     to_new = torch.tensor([ids.get(label, -1) for label in data.vocabulary.entities])
     relation = torch.tensor([relation_ids.get(label, -1) for label in data.vocabulary.relations])
@@ -182,7 +182,7 @@ def compare(
     bare = replace(full, train=base.dataset().train)
     weights = load_tensors(base.path / BEST)[0]
 
-    def carried(over: KGDataset) -> KGModel | PathModel:
+    def carried(over: KGDataset) -> Model:
         model = build_model(config, over)
         carry(model, weights, base.vocabulary, over.vocabulary, base.path)
         return model

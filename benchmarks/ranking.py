@@ -40,7 +40,7 @@ from kgtool.evaluation.evaluator import SIDES
 from kgtool.evaluation.metrics import POLICIES
 from kgtool.evaluation.ranking import Ranks, block_shape, rank_tails
 from kgtool.models.path_gru import OnePathDecoder
-from kgtool.models.scorers import Scorer
+from kgtool.models.scorers import EmbeddingScorer, Scorer
 
 LONG = 20_000  # entities
 SAMPLED = 500  # candidates
@@ -57,11 +57,13 @@ PYKEEN_NAMES = {
 
 
 @dataclass(frozen=True)
-class Products:
+class Products(Scorer):
     """A scorer, `⟨e_h ⊙ w_r, e_t⟩`, of `(N, d)` entity and `(2R, d)` relation states."""
 
     entities: Tensor
     relations: Tensor
+
+    in_blocks = True
 
     def queries(self, hr: Tensor) -> Tensor:
         """`(n, d)`, the vectors that are multiplied with the candidates."""
@@ -188,7 +190,7 @@ def compare_with_pykeen(
     return wrong == 0 and apart[worst] < 1e-5
 
 
-def whole_evaluation(model: Scorer, data: KGDataset, chunk_size: int | None) -> None:
+def whole_evaluation(model: EmbeddingScorer, data: KGDataset, chunk_size: int | None) -> None:
     """All steps of `kgtool evaluate`: ranks, breakdowns with intervals, and the three files."""
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("metrics.json", "breakdown.tsv", "ranks.tsv")]
@@ -235,7 +237,9 @@ def measure(scores: Products, data: KGDataset, args: argparse.Namespace) -> Time
     distinct = scores.queries(torch.cat([torch.unique(hr, dim=0) for hr in sides]))
     decoder = OnePathDecoder(num_entities, dim).eval()
     # Scaled, so that the GRU cell gets values of an ordinary size.
-    gru = Scorer(scores.entities / LARGEST_STATE, scores.relations / LARGEST_STATE, decoder)
+    gru = EmbeddingScorer(
+        scores.entities / LARGEST_STATE, scores.relations / LARGEST_STATE, decoder
+    )
 
     # Compile the kernels first: the memory of compilation does not count.
     evaluate_model(scores, first_triples(data, 2), chunk_size=args.chunk_size)

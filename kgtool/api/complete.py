@@ -46,15 +46,16 @@ def complete(
         ScoreError: when the model gives a score that is not finite.
     """
     predictor = run if isinstance(run, Predictor) else open_predictor(run, data)
-    if predictor.probability is None:
+    probability = predictor.probability()
+    if probability is None:
         raise DataError(
             f"the valid split of {predictor.dataset.name} is too small to fit probabilities. "
             "Remedy: give data with more valid triples."
         )
     found = complete_graph(
-        predictor.scorer, predictor.dataset, predictor.probability, top,
-        [predictor.labels.relation(relation) for relation in relations] or None,
-        predictor.types if filter_types else None, progress,
+        predictor.scorer, predictor.dataset, probability, top,
+        relations=[predictor.labels.relation(relation) for relation in relations] or None,
+        types=predictor.types if filter_types else None, progress=progress,
     )  # fmt: skip
     names = predictor.dataset.vocabulary
     head, relation, tail = found.triples.T.tolist()

@@ -147,10 +147,13 @@ def split(
         temporary = [stack.enter_context(atomic_folder(folder)) for folder in folders]
         found = read_triples(places, reading or Reading(), extra=time)
         check_labels(found.vocabulary)
-        rows, moment = _distinct(found, place)
+        rows, timestamp = _distinct(found, place)
         triples = found.triples[rows]
         sizes = len(found.vocabulary.entities), len(found.vocabulary.relations)
-        target = targets(triples, *sizes, valid, test, seed, inductive, moment, remove_leaks)
+        target = targets(
+            triples, *sizes, valid=valid, test=test, seed=seed, inductive=inductive,
+            timestamp=timestamp, remove_leaks=remove_leaks,
+        )  # fmt: skip
         parts = []
         for number, folder in enumerate(temporary):
             for code, name in enumerate(SPLITS):
@@ -188,10 +191,10 @@ def _distinct(found: Triples, place: str) -> tuple[Tensor, Tensor | None]:
     num_relations = len(found.vocabulary.relations)
     if found.extra is None:
         return distinct(found.triples, num_relations), None
-    moment = rank_timestamps(found.extra, place)
-    earliest = torch.argsort(moment, stable=True)
+    timestamp = rank_timestamps(found.extra, place)
+    earliest = torch.argsort(timestamp, stable=True)
     rows = earliest[distinct(found.triples[earliest], num_relations)].sort().values
-    return rows, moment[rows]
+    return rows, timestamp[rows]
 
 
 def _empty(place: str, folder: Path, name: str) -> DataError:

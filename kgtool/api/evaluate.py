@@ -18,7 +18,6 @@ from kgtool.evaluation.candidates import parse_candidates
 from kgtool.evaluation.ensemble import Ensemble, fit_ensemble
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.evaluation.metrics import HITS
-from kgtool.evaluation.ranking import ScoresTails
 from kgtool.evaluation.tasks.path_composition import ComposedSteps, ScoresPaths
 from kgtool.evaluation.tasks.path_evaluator import evaluate_path_queries
 from kgtool.evaluation.tasks.path_queries import LENGTHS, MAX_ANSWERS, QUERIES, sample_path_queries
@@ -27,7 +26,7 @@ from kgtool.evaluation.tasks.relation_prediction import evaluate_relations as ra
 from kgtool.evaluation.tasks.triple_classification import TripleEvaluation
 from kgtool.evaluation.tasks.triple_classification import evaluate_triples as classify_triples
 from kgtool.evaluation.tasks.walk_perplexity import WalkPerplexity, perplexity
-from kgtool.models.scorers import Scorer
+from kgtool.models.scorers import ScoresTails
 from kgtool.ops import keep_large_blocks
 from kgtool.runs.run import Run
 from kgtool.storage.files import write_json
@@ -74,16 +73,16 @@ def evaluate(
     dataset = loaded(run, data)
     among = parse_candidates(candidates, dataset)
     # Of one run alone, processes that work together may hold a part of its entities each.
-    model: ScoresTails = run.scorer(dataset) if ensemble else run.spread_scorer(dataset)
+    model: ScoresTails = run.scorer(dataset) if ensemble else run.distributed_scorer(dataset)
     about = about_data(dataset)
     others = [opened(other) for other in ensemble]
     for other in others:
-        model = _blend(model, other, dataset, progress)
+        model = _ensemble(model, other, dataset, progress)
         tried = {f"{weight:g}": mrr for weight, mrr in model.mrr.items()}
         added = {"run": str(other.path), "weight": model.weight, "valid_mrr": tried}
         about.setdefault("with", []).append(added)
     results = Results(
-        evaluate_model(model, dataset, split, None, progress, hits, among),
+        evaluate_model(model, dataset, split, progress=progress, hits=hits, candidates=among),
         dataset,
         about,
         *(
@@ -96,7 +95,7 @@ def evaluate(
     return results
 
 
-def _blend(model: ScoresTails, other: Run, dataset: KGDataset, progress: bool) -> Ensemble:
+def _ensemble(model: ScoresTails, other: Run, dataset: KGDataset, progress: bool) -> Ensemble:
     if not len(dataset.valid):
         raise DataError("the data hold no valid triples to choose the weight of another run by")
     second = fitting(other, dataset).scorer(dataset)
@@ -142,7 +141,9 @@ def evaluate_baselines(
         place = Path(out or "baselines") / name
         kinds = (f"metrics.{part}.json", f"breakdown.{part}.tsv", f"ranks.{part}.tsv")
         try:
-            ranked = evaluate_model(baseline(dataset), dataset, split, None, progress, hits, among)
+            ranked = evaluate_model(
+                baseline(dataset), dataset, split, progress=progress, hits=hits, candidates=among
+            )
         except KeyboardInterrupt:
             if not found:
                 raise
@@ -281,21 +282,23 @@ def evaluate_paths(
     if split in ("valid", "test") and not len(dataset.split(split)):
         raise DataError(f"{dataset.name}: {split} holds no triples. Remedy: choose another split.")
     scorer = run.scorer(dataset)
-    queries = sample_path_queries(dataset, split, lengths, num_queries, max_answers, seed)
+    queries = sample_path_queries(
+        dataset, split, lengths, count=num_queries, max_answers=max_answers, seed=seed
+    )
     if not len(queries):
         raise DataError(
             f"{dataset.name}: the walks gave no path query with at most {max_answers} answers. "
             "Remedy: allow more answers, or choose other lengths."
         )
     model: ScoresPaths
-    if isinstance(scorer, Scorer) and not compose:
+    if scorer.scores_paths and not compose:
         model = scorer
     else:
         num_relations = dataset.num_relations
         known = answer_index(dataset.train, num_relations)
         model = ComposedSteps(scorer, known, dataset.num_entities)
     composed = model is not scorer
-    kind = "paths.composed" if composed and isinstance(scorer, Scorer) else "paths"
+    kind = "paths.composed" if composed and scorer.scores_paths else "paths"
     results = PathResults(
         evaluate_path_queries(model, dataset, split, queries, progress),
         composed,
@@ -329,7 +332,9 @@ def evaluate_walks(
     run = opened(run)
     dataset = loaded(run, data)
     model, length = walk_model(run, dataset)
-    found = perplexity(model.reader(), dataset, split, length, num_walks, seed)
+    found = perplexity(
+        model.reader(), dataset, split, max_length=length, count=num_walks, seed=seed
+    )
     file = result_file(run, "walks.json", split, dataset, ())
     write_json(file, found.to_dict() | about_data(dataset))
     return replace(found, file=file)

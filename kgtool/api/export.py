@@ -53,6 +53,5 @@ def export(
     names = None if labels is None else read_labels(labels)
     dataset = loaded(run, data)
     scorer = run.scorer(dataset)
-    return export_embeddings(
-        dataset.vocabulary, scorer.entities, scorer.relations, out, chosen, names
-    )
+    entities, relations = scorer.entity_states(), scorer.relation_states()
+    return export_embeddings(dataset.vocabulary, entities, relations, out, chosen, names=names)

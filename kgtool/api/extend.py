@@ -17,7 +17,7 @@ from kgtool.runs.log import log_to
 from kgtool.runs.run import BEST, HISTORY, LOG, Run, refuse_taken
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.files import atomic_folder
-from kgtool.training.warm_start import carry, start_entities
+from kgtool.training.warm_start import carry
 
 DATA = "data"
 
@@ -33,7 +33,7 @@ def extend(
 
     The new run keeps the ids and appends those of new entities. It keeps the weights; entities
     without an edge in training get initial embeddings if the model has any (see
-    `kgtool.training.warm_start.start_entities`). Its folder holds the extended data, and the
+    `kgtool.models.model.Model.start_entities`). Its folder holds the extended data, and the
     history and log of the original training. It has no optimizer state: to train further,
     initialise a run from it.
 
@@ -69,12 +69,12 @@ def extend(
     weights, state = load_tensors(run.path / BEST)
     model = build_model(run.config, grown)
     carry(model, weights, run.vocabulary, grown.vocabulary, run.path / BEST)
-    start_entities(model, growth.unseen)
+    model.start_entities(growth.unseen)
     negatives = load_negatives(dataset.path, dataset.vocabulary) if dataset.path else {}
     config = run.config.model_copy(update={"data": str(out / DATA)})
     said = {"files": [str(place) for place in places], **growth.counts()}
     with atomic_folder(out) as folder:
-        Run.create(folder, config, grown, {"data": DATA, "extended": run.origin | said})
+        Run.create(folder, config, grown, {"data": DATA, "extended": run.origin() | said})
         write_dataset(grown, folder / DATA, negatives)
         save_tensors(folder / BEST, model.state_dict(), state)
         for name in (HISTORY, LOG):

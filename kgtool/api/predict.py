@@ -119,9 +119,9 @@ def neighbours(
 
 def states(predictor: Predictor) -> torch.Tensor:
     """`(num_entities, d)`: entity embeddings, from the run's folder if cached there."""
-    file = predictor.kept("states")
-    if file is None or predictor.run.config.one_path:
-        return predictor.scorer.entities
+    file = predictor.fitted_file("states")
+    if file is None or predictor.scorer.has_states:
+        return predictor.scorer.entity_states()
     if file.exists():
         found = load_tensors(file)[0].get("entities")
         if (
@@ -131,9 +131,10 @@ def states(predictor: Predictor) -> torch.Tensor:
             and bool(found.isfinite().all())
         ):
             return found
+    entities = predictor.scorer.entity_states()
     with suppress(KGToolError):  # a read-only run works too
-        save_tensors(file, {"entities": predictor.scorer.entities}, {})
-    return predictor.scorer.entities
+        save_tensors(file, {"entities": entities}, {})
+    return entities
 
 
 def predict_next(
@@ -165,12 +166,18 @@ def predict_next(
         )
     dataset = loaded(run, data)
     model, _ = walk_model(run, dataset)
-    names, words = LabelIndex(dataset.vocabulary), dataset.vocabulary
-    entities = [names.entity(label) for label in walk[::2]]
-    relations = [names.relation(label) for label in walk[1::2]]
+    labels, vocabulary = LabelIndex(dataset.vocabulary), dataset.vocabulary
+    entities = [labels.entity(label) for label in walk[::2]]
+    relations = [labels.relation(label) for label in walk[1::2]]
     found = next_steps(model.reader(), model.graph, entities, relations, top)
     rows = (
-        (words.steps[s.relation], words.entities[s.entity], s.probability, s.of_relation, s.known)
+        (
+            vocabulary.steps[s.relation],
+            vocabulary.entities[s.entity],
+            s.probability,
+            s.of_relation,
+            s.is_known,
+        )
         for s in found
     )
     columns = ["relation", "entity", "probability", "of_relation", "known"]
@@ -213,13 +220,13 @@ def predict_routes(
             f"{run.path} was trained on walks of at most {longest} relations. Remedy: choose a "
             f"shorter length, or train with one_path.max_path_length={length}."
         )
-    names, words = LabelIndex(dataset.vocabulary), dataset.vocabulary
-    ids = [names.entity(label) for label in (head, tail) if label is not None]
+    labels, vocabulary = LabelIndex(dataset.vocabulary), dataset.vocabulary
+    ids = [labels.entity(label) for label in (head, tail) if label is not None]
     goal = ids[1] if tail is not None else None
-    found = likeliest_routes(model.reader(), model.graph, ids[0], goal, length, top)
+    found = likeliest_routes(model.reader(), model.graph, ids[0], goal, max_length=length, top=top)
     table = pd.DataFrame(
         [
-            (tuple(words.steps[r] for r in route.relations), route.probability, route.ends)
+            (tuple(vocabulary.steps[r] for r in route.relations), route.probability, route.ends)
             for route in found
         ],
         columns=["path", "probability", "ends"],

@@ -9,8 +9,8 @@ from typing import Any
 from kgtool.data.dataset import KGDataset
 from kgtool.errors import RunError
 from kgtool.evaluation.ranking import Candidates
-from kgtool.models.model import KGModel
-from kgtool.models.scorers import PathScorer, Scorer
+from kgtool.models.model import Model
+from kgtool.models.scorers import ModelScorer
 from kgtool.runs.run import Run, versions
 
 
@@ -40,7 +40,7 @@ def fitting(run: Run, dataset: KGDataset) -> Run:
     return run
 
 
-def scorers(run: Run, ensemble: Sequence[Run], dataset: KGDataset) -> list[Scorer | PathScorer]:
+def scorers(run: Run, ensemble: Sequence[Run], dataset: KGDataset) -> list[ModelScorer]:
     """The scorers of a run and of the other runs of an ensemble."""
     runs = [run, *(fitting(other, dataset) for other in ensemble)]
     return [each.scorer(dataset) for each in runs]
@@ -62,8 +62,8 @@ def result_file(
     ensemble: Sequence[Run] = (),
     among: Candidates | None = None,
 ) -> Path:
-    """A file of a split's results; its name has the other data, other runs and candidates."""
-    own = dataset.fingerprint == run.info["fingerprint"]
+    """A file of a split's results: its name has the other data, other runs and candidates."""
+    own = dataset.fingerprint == run.read_info()["fingerprint"]
     name, ending = kind.rsplit(".", 1)
     names = [name, *([] if own else [dataset.name])]
     names += [f"with-{other.path.name}" for other in ensemble]
@@ -71,7 +71,7 @@ def result_file(
     return run.written(".".join([*names, split, ending]))
 
 
-def walk_model(run: Run, dataset: KGDataset) -> tuple[KGModel, int]:
+def walk_model(run: Run, dataset: KGDataset) -> tuple[Model, int]:
     """A model that was trained on walks, and their greatest length.
 
     Raises:
@@ -83,6 +83,4 @@ def walk_model(run: Run, dataset: KGDataset) -> tuple[KGModel, int]:
             f"{run.path} was not trained on walks. Remedy: train with a [one_path] section and, "
             "say, one_path.walk_ratio=0.5."
         )
-    model = run.model(dataset)
-    assert isinstance(model, KGModel)
-    return model, settings.max_path_length
+    return run.model(dataset), settings.max_path_length

@@ -159,7 +159,8 @@ def evaluate(
     --task paths answers path queries (h, r1/.../rk, ?) that random walks sample. Answers that need
     held-out edges are reported apart from those that train contains.
 
-    --task walks prints the perplexity of held-out walks, for a run trained with one_path.walk_ratio.
+    --task walks prints the perplexity of held-out walks, for a run trained
+    with one_path.walk_ratio.
 
     --ranks FILE computes metrics from a file of ranks. Without a run, baselines that learn nothing
     are ranked on --data: frequent answers of the relation, inverse and duplicate relations,

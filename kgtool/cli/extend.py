@@ -47,5 +47,5 @@ def extend(
 
     reading = reading_of(format, columns, delimiter, header)
     extended = extend_run(run, triples, out, data, reading)
-    Terminal().print(growth_table(extended.info))
+    Terminal().print(growth_table(extended.read_info()))
     typer.echo(f"The run is {extended.path}; train it further with --init-from {extended.path}")

@@ -66,7 +66,10 @@ def train(
     dataset, report = load_with_report(settings.data)
     Terminal().print(report.render())
     try:
-        run = train_run(settings, dataset, out, resume, progress=interactive(), init_from=init_from)
+        run = train_run(
+            settings, dataset, out,
+            resume=resume, progress=interactive(), init_from=init_from,
+        )  # fmt: skip
     except Interrupted:
         if process_group.rank() == 0:
             typer.echo(

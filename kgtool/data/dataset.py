@@ -118,7 +118,7 @@ class KGDataset:
         triples: Tensor = getattr(self, name)
         return triples
 
-    def known(self, split: str) -> Tensor:
+    def filter_triples(self, split: str) -> Tensor:
         """`(n, 3)`, the triples that hold as far as a split may know: of `KNOWN_BY[split]`.
 
         Other answers that they hold do not count against an answer of the split.

@@ -21,7 +21,7 @@ class Growth:
         dataset: the old entities keep their ids, new entities follow; valid and test are unchanged.
         added: number of given triples that were added to train.
         repeated: number of given triples that repeat another given triple.
-        known: number of given triples that a split already had, by split. Triples of valid and
+        num_known: number of given triples that a split already had, by split. Triples of valid and
             test stay there and are not added: a triple is never both a fact and a question.
         new: number of new entities; they have the last ids.
         unseen: `(n,)` int64, the entities that have an edge in train now and had none before, new
@@ -31,7 +31,7 @@ class Growth:
     dataset: KGDataset
     added: int
     repeated: int
-    known: Mapping[str, int]
+    num_known: Mapping[str, int]
     new: int
     unseen: Tensor
 
@@ -40,7 +40,7 @@ class Growth:
         return {
             "added": self.added,
             "given twice": self.repeated,
-            **{f"already in {split}": count for split, count in self.known.items()},
+            **{f"already in {split}": count for split, count in self.num_known.items()},
             "new entities": self.new,
             "entities without an edge before": len(self.unseen),
         }

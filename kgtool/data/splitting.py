@@ -39,6 +39,7 @@ def random_split(
     triples: Tensor,
     num_entities: int,
     num_relations: int,
+    *,
     valid: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
@@ -178,6 +179,7 @@ def targets(
     triples: Tensor,
     num_entities: int,
     num_relations: int,
+    *,
     valid: float,
     test: float,
     seed: int = 0,
@@ -215,9 +217,11 @@ def targets(
     if timestamp is not None:
         target[rest] = _by_time(remaining, timestamp[rest], valid, test)
     elif inductive is not None:
-        target[rest] = _over_two_graphs(remaining, sizes, inductive, valid, test, seed)
+        target[rest] = _over_two_graphs(
+            remaining, sizes, inductive, valid=valid, test=test, seed=seed
+        )
     else:
-        target[rest] = random_split(remaining, *sizes, valid, test, seed).long()
+        target[rest] = random_split(remaining, *sizes, valid=valid, test=test, seed=seed).long()
     return target
 
 
@@ -239,7 +243,7 @@ def _by_time(triples: Tensor, timestamp: Tensor, valid: float, test: float) -> T
 
 
 def _over_two_graphs(
-    triples: Tensor, sizes: tuple[int, int], share: float, valid: float, test: float, seed: int
+    triples: Tensor, sizes: tuple[int, int], share: float, *, valid: float, test: float, seed: int
 ) -> Tensor:
     """`(n,)` int64 targets."""
     second = divide_entities(triples, sizes[0], share, seed)[triples[:, ::2]]
@@ -248,7 +252,7 @@ def _over_two_graphs(
     known = torch.isin(triples[:, 1], triples[first, 1])  # its train has every relation of it
     target[second.all(1)] = _code(OTHER_RELATION)
     for graph, rows in enumerate((first, second.all(1) & known)):
-        drawn = random_split(triples[rows], *sizes, valid, test, seed).long()
+        drawn = random_split(triples[rows], *sizes, valid=valid, test=test, seed=seed).long()
         target[rows] = graph * len(SPLITS) + drawn
     return target
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.data.statistics import PairCounts, tails_of_relations
-from kgtool.evaluation.ranking import ScoresTails
+from kgtool.models.scorers import ScoresTails
 from kgtool.ops import CSC, in_edges, offsets_of, relational_sum
 
 DAMPING = 0.85

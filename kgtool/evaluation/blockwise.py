@@ -25,7 +25,7 @@ from kgtool.ops import count_better, count_better_listed
 ANSWERS = 512
 
 # Each model's scores `(q, k)` of the same queries against entities: a slice, or ids `(k,)` int64.
-BlockScores = Callable[[slice | Tensor], Iterable[Tensor]]
+MixedScores = Callable[[slice | Tensor], Iterable[Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +108,12 @@ class _Block:
 
 
 def sweep(
-    score: BlockScores,
+    score: MixedScores,
     num_entities: int,
     width: int,
     row: Tensor,
     tail: Tensor,
+    *,
     others: tuple[Tensor, Tensor],
     chosen: CandidateSet | None = None,
     shards: Shards | None = None,
@@ -172,7 +173,7 @@ def sweep(
     for _ in range(2):
         counts = [torch.zeros(3, n, dtype=torch.long) for _ in kinds]
         pairs = [torch.zeros(len(column), dtype=kind) for kind in kinds]
-        for block in _read(score, entity, num, width, rows, column):
+        for block in _read(score, entity, num, width, row=rows, column=column):
             pairs[block.model] = block.pairs
             mine = (true[block.model] if true else block.pairs)[:n]
             if chosen is None:
@@ -200,7 +201,7 @@ def sweep(
 
 
 def _read(
-    score: BlockScores, entity: Tensor | None, num: int, width: int, row: Tensor, column: Tensor
+    score: MixedScores, entity: Tensor | None, num: int, width: int, *, row: Tensor, column: Tensor
 ) -> Iterator[_Block]:
     """All blocks of `num` columns, of the same shape, so that the last may overlap the one before.
 
@@ -226,9 +227,9 @@ def _read(
             yield _Block(model, scores, start, first, pairs[model])
 
 
-def _of_answers(score: BlockScores, row: Tensor, tail: Tensor) -> list[Tensor]:
+def _of_answers(score: MixedScores, row: Tensor, tail: Tensor) -> list[Tensor]:
     """The scores `(n,)` of answers, one tensor a model, in products of their own."""
     entity, column = torch.unique(tail, return_inverse=True)
     entity = torch.cat([entity, entity[-1:].expand(-len(entity) % ANSWERS)])
-    blocks = _read(score, entity, len(entity), ANSWERS, row, column)
+    blocks = _read(score, entity, len(entity), ANSWERS, row=row, column=column)
     return list({block.model: block.pairs for block in blocks}.values())

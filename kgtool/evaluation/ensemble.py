@@ -9,7 +9,7 @@ the paths. Embeddings that are trained separately cannot hurt it so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,13 +17,14 @@ from torch import Tensor
 
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.evaluation.ranking import AskBlocks, ScoresTails, blocks_of, rank_scores
+from kgtool.evaluation.ranking import rank_scores
+from kgtool.models.scorers import BlockScores, Scorer, ScoresTails, as_scorer
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Ensemble:
+class Ensemble(Scorer):
     """The sum of two models' scores.
 
     Attributes:
@@ -32,8 +33,8 @@ class Ensemble:
         mrr: the MRR on valid for each weight tried: filtered, both sides, realistic.
     """
 
-    first: ScoresTails
-    second: ScoresTails
+    first: Scorer
+    second: Scorer
     weight: float
     mrr: dict[float, float]
 
@@ -41,18 +42,24 @@ class Ensemble:
         """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
         return self.first.score_t(hr) + self.weight * self.second.score_t(hr)
 
+    def score_hrt(self, hrt: Tensor) -> Tensor:
+        """`(n,)` float scores of triples `(n, 3)` int64."""
+        return self.first.score_hrt(hrt) + self.weight * self.second.score_hrt(hrt)
+
+    def score_r(self, ht: Tensor, relation: Tensor) -> Tensor:
+        """`(n, k)` scores of pairs `(n, 2)` int64 with each relation `(k,)` int64 between them."""
+        first, second = (scorer.score_r(ht, relation) for scorer in (self.first, self.second))
+        return first + self.weight * second
+
     @property
-    def block_scores(self) -> AskBlocks | None:
-        """As of `ScoresBlocks`, where both models have it."""
-        first, second = blocks_of(self.first), blocks_of(self.second)
-        if first is None or second is None:
-            return None
+    def in_blocks(self) -> bool:  # type: ignore[override]
+        """Whether both are."""
+        return self.first.in_blocks and self.second.in_blocks
 
-        def ask(hr: Tensor) -> Callable[[slice | Tensor], Tensor]:
-            one, other = first(hr), second(hr)
-            return lambda entities: one(entities) + self.weight * other(entities)
-
-        return ask
+    def block_scores(self, hr: Tensor) -> BlockScores:
+        """Read queries `(n, 2)` int64 once, to score them against any block of entities."""
+        one, other = self.first.block_scores(hr), self.second.block_scores(hr)
+        return lambda entities: one(entities) + self.weight * other(entities)
 
 
 def fit_ensemble(
@@ -81,4 +88,6 @@ def fit_ensemble(
         weight: float((1 / ranking.filtered.realistic).mean())
         for weight, ranking in zip(WEIGHTS, rankings, strict=True)
     }
-    return Ensemble(first, second, max(mrr, key=lambda weight: mrr[weight]), mrr)
+    return Ensemble(
+        as_scorer(first), as_scorer(second), max(mrr, key=lambda weight: mrr[weight]), mrr
+    )

@@ -16,7 +16,8 @@ from torch import Tensor
 from kgtool.data.answer_index import answers_beside
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.evaluation.metrics import HITS, NEGATIVES, Metrics, metrics_of, sampled_metrics_of
-from kgtool.evaluation.ranking import Candidates, Ranking, Ranks, ScoresTails, rank_tails
+from kgtool.evaluation.ranking import Candidates, Ranking, Ranks, rank_tails
+from kgtool.models.scorers import ScoresTails
 
 SIDES = ("both", "head", "tail")
 
@@ -74,6 +75,7 @@ def evaluate_model(
     model: ScoresTails,
     dataset: KGDataset,
     split: str = "test",
+    *,
     chunk_size: int | None = None,
     progress: bool = False,
     hits: Sequence[int] = HITS,
@@ -102,10 +104,10 @@ def evaluate_model(
         raise ValueError(f"the {split} split holds no triples")
     # Both sides at once: an all-paths model answers all queries of an entity in one pass.
     queries = with_inverses(triples, num_relations)
-    known = answers_beside(queries, dataset.known(split), num_relations)
+    known = answers_beside(queries, dataset.filter_triples(split), num_relations)
     ranking = rank_tails(
-        model, queries, known, dataset.num_entities, chunk_size, split if progress else None,
-        candidates,
+        model, queries, known, dataset.num_entities, chunk_size=chunk_size,
+        progress=split if progress else None, candidates=candidates,
     )  # fmt: skip
     seen_entity = torch.zeros(dataset.num_entities, dtype=torch.bool)
     seen_entity[dataset.train[:, [0, 2]].flatten()] = True

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kgtool.evaluation.ranking import ScoresTails, distinct_in_chunks, not_finite, whole_rows
+from kgtool.evaluation.ranking import distinct_in_chunks, not_finite, whole_rows
+from kgtool.models.scorers import ScoresTails
 
 
 @torch.no_grad()

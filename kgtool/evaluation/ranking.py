@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -19,9 +18,9 @@ from kgtool.data.answer_index import AnswerIndex
 from kgtool.distributed import process_group
 from kgtool.distributed.sharding import Shards
 from kgtool.errors import ScoreError
-from kgtool.evaluation.blockwise import BlockScores, CandidateSet, sweep
-from kgtool.evaluation.sparse_ranking import compare_kept
-from kgtool.models.scorers import KeptScores
+from kgtool.evaluation.blockwise import CandidateSet, MixedScores, sweep
+from kgtool.evaluation.sparse_ranking import compare_sparse
+from kgtool.models.scorers import BlockScores, Scorer, ScoresTails, SparseScores, as_scorer
 
 # Whole rows of scores made at a time: this many bytes of float32, so that what reads them finds
 # them cached; or this many rows, so that a large table is not read again for each.
@@ -34,36 +33,6 @@ BLOCK_BYTES = 4 * 2**20
 # ones, which are scored for every query of the chunk.
 QUERIES = 512
 CHOOSING_QUERIES = 64
-
-
-class ScoresTails(Protocol):
-    """Anything that scores every tail of a batch of queries.
-
-    A model may also have `block_scores`, as of `ScoresBlocks`, `kept_scores`, as of
-    `kgtool.models.scorers.PathScorer`, or `shards`, as of `kgtool.models.scorers.SpreadScorer`.
-    """
-
-    def score_t(self, hr: Tensor) -> Tensor:
-        """`(n, num_entities)` float scores of the queries `hr` `(n, 2)` int64."""
-        ...
-
-
-# Of queries `(n, 2)` int64: what gives their scores `(n, k)` against entities, by a slice or by
-# ids `(k,)` int64.
-AskBlocks = Callable[[Tensor], Callable[[slice | Tensor], Tensor]]
-AskKept = Callable[[Tensor], KeptScores]
-
-
-class ScoresBlocks(ScoresTails, Protocol):
-    """Anything that can score a few entities in less time than all of them."""
-
-    @property
-    def block_scores(self) -> AskBlocks | None:
-        """Asks queries, which are made once for all entities; None of a model that cannot.
-
-        Two entities of one call that are alike get the same score, to the bit.
-        """
-        ...
 
 
 class Candidates(Protocol):
@@ -168,17 +137,18 @@ def rank_tails(
     triples: Tensor,
     known: AnswerIndex,
     num_entities: int,
+    *,
     chunk_size: int | None = None,
     progress: str | None = None,
     candidates: Candidates | None = None,
 ) -> Ranking:
     """Filtered and raw ranks of the tails of triples.
 
-    Memory is bounded, whatever the number of triples: by a block of `BLOCK_BYTES` of scores, of a
-    model that has `block_scores`, and by a chunk of whole rows of scores, of any other.
+    Memory is bounded, whatever the number of triples: by a block of `BLOCK_BYTES` of scores of a
+    scorer that is `in_blocks`, and by a chunk of whole rows of scores of any other.
 
     Args:
-        model: gives the scores.
+        model: a `Scorer`, or any object that has `score_t`.
         triples: `(n, 3)` int64 `(h, r, t)`; for head queries their inverses.
         known: all answers that do not count against an answer.
         num_entities: number of candidates.
@@ -193,7 +163,14 @@ def rank_tails(
         ScoreError: when a score is NaN or infinite, naming the query.
     """
     found = rank_scores(
-        [model], iter, triples, known, num_entities, chunk_size, progress, candidates
+        [model],
+        iter,
+        triples,
+        known,
+        num_entities,
+        chunk_size=chunk_size,
+        progress=progress,
+        candidates=candidates,
     )
     return found[0]
 
@@ -205,6 +182,7 @@ def rank_scores(
     triples: Tensor,
     known: AnswerIndex,
     num_entities: int,
+    *,
     chunk_size: int | None = None,
     progress: str | None = None,
     candidates: Candidates | None = None,
@@ -220,14 +198,15 @@ def rank_scores(
     Raises:
         ValueError: for a mixture of models that are spread over processes.
     """
-    shards: Shards | None = getattr(models[0], "shards", None)
-    if shards and mix is not iter:
+    scorers = [as_scorer(model) for model in models]
+    alone = scorers[0] if mix is iter else None
+    shards = scorers[0].shards
+    if shards and not alone:
         raise ValueError("a model that is spread over processes ranks alone")
-    keep: AskKept | None = getattr(models[0], "kept_scores", None)
-    few = keep if mix is iter and candidates is None else None
-    ask, in_blocks = _ask(models, mix, num_entities)
+    sparse = alone if alone and alone.is_sparse and candidates is None else None
+    in_blocks = all(scorer.in_blocks for scorer in scorers)
     chunk_size, width = block_shape(
-        num_entities, chunk_size, in_blocks or bool(few), candidates is not None
+        num_entities, chunk_size, in_blocks or sparse is not None, candidates is not None
     )
     # Equal queries side by side, so that a chunk scores each once; then those of a head, which are
     # one pass of a model that makes passes, or of a relation, whose candidates are alike.
@@ -243,11 +222,25 @@ def rank_scores(
         for chunk in own.split(chunk_size) if len(own) else ():
             hr, row = torch.unique_consecutive(triples[chunk, :2], dim=0, return_inverse=True)
             part = triples[chunk]
-            if few:
-                parts.append([_rank_kept(few(hr), hr, row, part, known, num_entities)])
+            if sparse:
+                scores = sparse.sparse_scores(hr)
+                parts.append(
+                    [_rank_sparse(scores, hr, row, part, known, num_entities=num_entities)]
+                )
             else:
-                score, sizes = ask(hr), (num_entities, width)
-                parts.append(_rank_chunk(score, hr, row, part, known, sizes, candidates, shards))
+                score, sizes = _mixed(scorers, mix, hr, num_entities), (num_entities, width)
+                parts.append(
+                    _rank_chunk(
+                        score,
+                        hr,
+                        row,
+                        part,
+                        known,
+                        sizes=sizes,
+                        candidates=candidates,
+                        shards=shards,
+                    )
+                )
             bar.update(len(chunk))
     if process_group.world_size() > 1 and not shards:
         # A process may have nothing to rank, and yet is to know how many rankings there are.
@@ -265,7 +258,7 @@ def block_shape(
     Args:
         num_entities: number of entities.
         chunk_size: answers, where it was said.
-        in_blocks: the model has `block_scores`; others score whole rows.
+        in_blocks: scores are made in blocks, not in whole rows.
         chosen: candidates are chosen, not all entities.
     """
     rows = whole_rows(num_entities)
@@ -280,46 +273,35 @@ def whole_rows(num_entities: int) -> int:
     return max(WHOLE_ROWS, CHUNK_BYTES // (4 * num_entities))
 
 
-def blocks_of(model: ScoresTails) -> AskBlocks | None:
-    """A model's `block_scores`; None where it has none."""
-    found: AskBlocks | None = getattr(model, "block_scores", None)
-    return found
-
-
-def _ask(
-    models: Sequence[ScoresTails],
+def _mixed(
+    scorers: Sequence[Scorer],
     mix: Callable[[Sequence[Tensor]], Iterable[Tensor]],
+    hr: Tensor,
     num_entities: int,
-) -> tuple[Callable[[Tensor], BlockScores], bool]:
-    """What asks all models, and whether all score blocks; else all of them score whole rows."""
-    asks = [blocks_of(model) for model in models]
-    in_blocks = all(asks)
-    if not in_blocks:
-        asks = [partial(_whole_rows, model, num_entities) for model in models]
-
-    def ask(hr: Tensor) -> BlockScores:
-        scores = [of_model(hr) for of_model in asks if of_model is not None]
-        return lambda entities: mix([of_model(entities) for of_model in scores])
-
-    return ask, in_blocks
+) -> MixedScores:
+    """The mixtures of all scorers' scores of queries; in whole rows unless all are `in_blocks`."""
+    if all(scorer.in_blocks for scorer in scorers):
+        scores = [scorer.block_scores(hr) for scorer in scorers]
+    else:
+        scores = [_whole_rows(scorer, hr, num_entities) for scorer in scorers]
+    return lambda entities: mix([of_scorer(entities) for of_scorer in scores])
 
 
-def _whole_rows(
-    model: ScoresTails, num_entities: int, hr: Tensor
-) -> Callable[[slice | Tensor], Tensor]:
-    """Of a model that scores all entities at once: the scores `(n, k)` of some of them."""
-    scores = model.score_t(hr)
+def _whole_rows(scorer: Scorer, hr: Tensor, num_entities: int) -> BlockScores:
+    """The scores of all entities at once, of which blocks are parts."""
+    scores = scorer.score_t(hr)
     if scores.shape != (len(hr), num_entities):
         raise ValueError(f"score_t gave {tuple(scores.shape)} for {len(hr)} × {num_entities}")
     return lambda entities: scores[:, entities]
 
 
 def _rank_chunk(
-    score: BlockScores,
+    score: MixedScores,
     hr: Tensor,
     row: Tensor,
     triples: Tensor,
     known: AnswerIndex,
+    *,
     sizes: tuple[int, int],
     candidates: Candidates | None,
     shards: Shards | None,
@@ -345,7 +327,9 @@ def _rank_chunk(
     others = torch.bincount(position, minlength=n)
     rankings = []
     pairs = (position, answer)
-    for found in sweep(score, num_entities, width, row, tail, pairs, chosen, shards):
+    for found in sweep(
+        score, num_entities, width, row, tail, others=pairs, chosen=chosen, shards=shards
+    ):
         if not bool(found.finite.all()):
             head, relation = hr[row[~found.finite][0]].tolist()
             raise not_finite(f"query (head {head}, relation {relation}, ?)")
@@ -362,23 +346,24 @@ def _rank_chunk(
     return rankings
 
 
-def _rank_kept(
-    kept: KeptScores,
+def _rank_sparse(
+    scores: SparseScores,
     hr: Tensor,
     row: Tensor,
     triples: Tensor,
     known: AnswerIndex,
+    *,
     num_entities: int,
 ) -> Ranking:
-    """The ranks of some triples by what passes keep; see `_rank_chunk`."""
-    found = compare_kept(kept, row, triples, known, num_entities)
+    """The ranks of some triples by sparse scores; see `_rank_chunk`."""
+    found = compare_sparse(scores, row, triples, known, num_entities)
     if not bool(found.finite.all()):
         head, relation = hr[row[~found.finite][0]].tolist()
         raise not_finite(f"query (head {head}, relation {relation}, ?)")
-    total = torch.full_like(found.known, num_entities)
+    total = torch.full_like(found.num_known, num_entities)
     better, equal = found.better - found.known_better, found.equal - found.known_equal
     return Ranking(
-        Ranks(better, equal, total - found.known),
+        Ranks(better, equal, total - found.num_known),
         Ranks(found.better, found.equal, total),
         found.score.float(),
     )

@@ -1,4 +1,4 @@
-"""Answers compared with the few entities that passes keep, and with all others at once."""
+"""Answers compared with the few entities that sparse scores list, and all others at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kgtool.data.answer_index import AnswerIndex
-from kgtool.models.scorers import KeptScores
+from kgtool.models.scorers import SparseScores
 
 
 class Compared(NamedTuple):
@@ -17,7 +17,7 @@ class Compared(NamedTuple):
     Attributes:
         better, equal: int64, entities scored above each answer, and others level with it.
         known_better, known_equal: int64, those of them that are known answers too.
-        known: int64, other known answers.
+        num_known: int64, other known answers.
         score: float, of the answers.
         finite: bool: whether all scores of the query are numbers.
     """
@@ -26,20 +26,20 @@ class Compared(NamedTuple):
     equal: Tensor
     known_better: Tensor
     known_equal: Tensor
-    known: Tensor
+    num_known: Tensor
     score: Tensor
     finite: Tensor
 
 
-def compare_kept(
-    kept: KeptScores, row: Tensor, triples: Tensor, known: AnswerIndex, num_entities: int
+def compare_sparse(
+    scores: SparseScores, row: Tensor, triples: Tensor, known: AnswerIndex, num_entities: int
 ) -> Compared:
-    """Compare answers with all entities, in the time that what is kept takes.
+    """Compare answers with all entities, in the time that the few listed take.
 
     Neither the entities nor a query's known answers, of which there may be millions, are listed.
 
     Args:
-        kept: of q queries.
+        scores: of q queries.
         row: `(n,)` int64, the query of each triple.
         triples: `(n, 3)` int64 `(h, r, t)`, t the answer.
         known: known answers, those of the triples among them or not.
@@ -51,8 +51,8 @@ def compare_kept(
     for i, (query, index, count) in enumerate(
         zip(row.tolist(), asked.tolist(), told.tolist(), strict=True)
     ):
-        inside = slice(int(kept.first[query]), int(kept.first[query + 1]))
-        entity, score, rest = kept.entity[inside], kept.score[inside], kept.rest[query]
+        inside = slice(int(scores.first[query]), int(scores.first[query + 1]))
+        entity, score, rest = scores.entity[inside], scores.score[inside], scores.rest[query]
         tail = triples[i, 2:]
         answer = known.contains_tails(index, entity) if count else torch.zeros(0, dtype=torch.bool)
         itself = entity == tail
@@ -61,7 +61,7 @@ def compare_kept(
         others = answer & ~itself if count else torch.zeros_like(itself)
         outside = num_entities - len(entity)
         count -= count and int(known.contains_tails(index, tail))
-        far = count - int(others.sum())  # other known answers that are not kept
+        far = count - int(others.sum())  # other known answers that are not listed
         rest_above, rest_level = bool(rest > own), bool(rest == own)
         compared.append(
             (

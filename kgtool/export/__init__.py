@@ -42,6 +42,7 @@ def export_embeddings(
     relations: Tensor,
     out: str | Path,
     forms: Iterable[str] = tuple(FORMS),
+    *,
     names: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write the embeddings of entities and relations into the folder `out`.

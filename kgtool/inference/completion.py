@@ -25,9 +25,9 @@ from kgtool.data.dataset import KGDataset
 from kgtool.data.statistics import Expected
 from kgtool.evaluation.calibration import Floats
 from kgtool.evaluation.candidates import Types
-from kgtool.evaluation.ranking import ScoresTails
 from kgtool.inference.probability import Probability
 from kgtool.inference.top_k import best_answers, features, forward_features
+from kgtool.models.scorers import ScoresTails
 
 # Answers per query that may enter the pool, and the size of the pool as a multiple of `top`.
 ANSWERS = 10
@@ -61,6 +61,7 @@ def complete(
     dataset: KGDataset,
     probability: Probability,
     top: int,
+    *,
     relations: Sequence[int] | None = None,
     types: Types | None = None,
     progress: bool = False,
@@ -103,7 +104,9 @@ def complete(
         except KeyboardInterrupt:
             if not asked:
                 raise
-    x = features(model, pool.triples, pool.scores, known, n, num_relations)
+    x = features(
+        model, pool.triples, pool.scores, known, num_entities=n, num_relations=num_relations
+    )
     chance = probability.of(x, pool.triples[:, 1])
     confirmed = answer_index(dataset.valid, num_relations).contains(pool.triples).numpy()
     chance = _corrected(chance, confirmed)

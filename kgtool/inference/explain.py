@@ -95,7 +95,7 @@ def explain_triple(
     (gradient,) = torch.autograd.grad(score.sum(), last)
     ends = _Ends(torch.tensor([slot]), gradient, [()])
     for step in range(decoder.layers, 0, -1):
-        ends = _step_back(decoder, reached, step, states[step - 1], ends, beam)
+        ends = _step_back(decoder, reached, step, states[step - 1], ends, beam=beam)
     carried = (ends.gradient @ states[0][0]).tolist()
     weights: dict[tuple[_Edge, ...], float] = {}
     for path, weight in zip(ends.path, carried, strict=True):
@@ -220,6 +220,7 @@ def _step_back(
     step: int,
     before: Tensor,
     ends: _Ends,
+    *,
     beam: int,
 ) -> _Ends:
     """One step towards the head: along each in-edge with a message, or waiting."""

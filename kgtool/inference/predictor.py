@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ from kgtool.inference.explain import Explanation, explain_triple, name_path
 from kgtool.inference.probability import Probability, fit_probability
 from kgtool.inference.query import Question
 from kgtool.inference.top_k import best_answers, features
-from kgtool.models.scorers import PathScorer, Scorer
+from kgtool.models.scorers import ModelScorer, PassScorer
 from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_fitted, save_tensors
 
@@ -52,32 +53,40 @@ class Predictor:
 
     run: Run
     dataset: KGDataset
-    scorer: Scorer | PathScorer
+    scorer: ModelScorer
     labels: LabelIndex
     given_types: Mapping[str, Sequence[str]] | None = None
+    _fitted: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
-    def known(self) -> dict[str, AnswerIndex]:
-        """The facts of each split, inverses included."""
+    def known_in(self) -> dict[str, AnswerIndex]:
+        """The true answers of each split, inverses included."""
         return {
             split: answer_index(self.dataset.split(split), self.dataset.num_relations)
             for split in SPLITS
         }
 
     @cached_property
-    def facts(self) -> AnswerIndex:
-        """Those of all splits."""
-        return answer_index(self.dataset.known("test"), self.dataset.num_relations)
+    def known(self) -> AnswerIndex:
+        """The true answers of all splits, inverses included."""
+        return answer_index(self.dataset.filter_triples("test"), self.dataset.num_relations)
 
     @cached_property
     def types(self) -> Types:
         """What may stand on each side of a relation."""
         return Types.of(self.dataset, self.given_types)
 
-    @cached_property
     def probability(self) -> Probability | None:
-        """What makes probabilities; None where valid holds too little to fit it on."""
-        file = self.kept("probability")
+        """The calibrated probabilities; None where valid holds too little to fit them on.
+
+        Read from the run's folder the first time, or fitted and written there.
+        """
+        if "probability" not in self._fitted:
+            self._fitted["probability"] = self._fit_probability()
+        return self._fitted["probability"]
+
+    def _fit_probability(self) -> Probability | None:
+        file = self.fitted_file("probability")
         if file and file.exists():
             return Probability.load(file, self.dataset.num_relations)
         fitted = fit_probability(self.scorer, self.dataset)
@@ -86,10 +95,17 @@ class Predictor:
                 fitted.save(file)
         return fitted
 
-    @cached_property
     def relations(self) -> RelationModel:
-        """What says `P(r | h, t)`, fitted on some of valid."""
-        file = self.kept("relations")
+        """The model of `P(r | h, t)`, fitted on some of valid.
+
+        Read from the run's folder the first time, or fitted and written there.
+        """
+        if "relations" not in self._fitted:
+            self._fitted["relations"] = self._fit_relations()
+        return self._fitted["relations"]
+
+    def _fit_relations(self) -> RelationModel:
+        file = self.fitted_file("relations")
         if file and file.exists():
             unfitted = count_relations([self.scorer], self.dataset)
             own = {"weights": unfitted.weights, "bias": unfitted.bias}
@@ -105,17 +121,19 @@ class Predictor:
 
     def prepare(self) -> None:
         """Make all that any question needs, so that none has to wait for it, or writes a file."""
-        for made in ("known", "facts", "types", "probability", "relations", "path_scorer"):
+        for made in ("known_in", "known", "types", "passes"):
             getattr(self, made)
+        self.probability()
+        self.relations()
 
-    def kept(self, what: str) -> Path | None:
-        """Where what was fitted is kept, or is to be: in the run's folder, for the run's own data.
+    def fitted_file(self, what: str) -> Path | None:
+        """The file of a fitted model in the run's folder; None for other data than the run's own.
 
-        The weights it was made with stand in its name, so that other ones do not find it.
+        Its name holds the digest of the weights, so that other weights do not find it.
         """
-        if self.dataset.fingerprint != self.run.info["fingerprint"]:
+        if self.dataset.fingerprint != self.run.read_info()["fingerprint"]:
             return None
-        return self.run.written(f"{what}.{self.run.weights_digest}.safetensors")
+        return self.run.written(f"{what}.{self.run.weights_digest()}.safetensors")
 
     def ask(
         self, questions: Sequence[Question], top: int = 10, new: bool = True, typed: bool = False
@@ -158,19 +176,20 @@ class Predictor:
         walked = [q.walked(num_relations) for _, q in asked]
         hr = torch.tensor([(start, path[0]) for start, path in walked])
         types = self.types if typed else None
-        found = best_answers(self.scorer, hr, self.facts, n, top, new, types)
+        found = best_answers(self.scorer, hr, self.known, n, top, new=new, types=types)
         triples = found.triples(hr)
         return self._table(
             asked, found.query, found.tail, found.score,
-            self.probabilities(triples, found.scores, found.known), self._split_of(triples),
+            probability=self.probabilities(triples, found.scores, found.is_known),
+            held_by=self._split_of(triples),
         )  # fmt: skip
 
     @cached_property
-    def path_scorer(self) -> PathScorer | None:
-        """What explanations walk through, on the CPU; None where no score has paths to show."""
-        if not isinstance(self.scorer, PathScorer):
+    def passes(self) -> PassScorer | None:
+        """The passes that explain scores, on the CPU; None for a model without paths to show."""
+        if self.scorer.passes is None:
             return None
-        return replace(self.scorer, decoder=deepcopy(self.scorer.decoder).cpu())
+        return replace(self.scorer.passes, decoder=deepcopy(self.scorer.passes.decoder).cpu())
 
     def explain(self, head: str, relation: str, tail: str, top: int = 10) -> Explanation:
         """The relation paths that carried the score of a triple, strongest first.
@@ -183,33 +202,34 @@ class Predictor:
             RunError: when the run reads one path at a time.
             DataError: when a label is not known.
         """
-        if self.path_scorer is None:
+        passes = self.passes
+        if passes is None:
             raise RunError(
                 f"{self.run.path} reads one path at a time, its scores have no paths to show. "
                 "Remedy: train with an [all_paths] section."
             )
         names = self.dataset.vocabulary
         h, r, t = self.labels.entity(head), self.labels.relation(relation), self.labels.entity(tail)
-        passes = self.path_scorer
         found = explain_triple(passes.decoder, passes.graph, (h, r, t), feed=passes.feed)[:top]
         labels = names.entities[h], names.steps[r], names.entities[t]
         return Explanation(labels, tuple(name_path(path, names) for path in found))
 
-    def probabilities(self, triples: Tensor, scores: Tensor, known: Tensor) -> np.ndarray:
+    def probabilities(self, triples: Tensor, scores: Tensor, is_known: Tensor) -> np.ndarray:
         """`(m,)` float64, NaN of known facts; see `kgtool.inference.top_k` for what is given."""
         chance = np.full(len(triples), np.nan)
-        if self.probability is not None and not known.all():
-            new = ~known
+        probability = self.probability()
+        if probability is not None and not is_known.all():
+            new = ~is_known
             x = features(
-                self.scorer, triples[new], scores[new], self.facts,
-                self.dataset.num_entities, self.dataset.num_relations,
+                self.scorer, triples[new], scores[new], self.known,
+                num_entities=self.dataset.num_entities, num_relations=self.dataset.num_relations,
             )  # fmt: skip
-            chance[new.numpy()] = self.probability.of(x, triples[new, 1])
+            chance[new.numpy()] = probability.of(x, triples[new, 1])
         return chance
 
     def _split_of(self, triples: Tensor) -> list[str]:
         """The split that holds each triple, or nothing."""
-        holds = {split: index.contains(triples).tolist() for split, index in self.known.items()}
+        holds = {split: index.contains(triples).tolist() for split, index in self.known_in.items()}
         return [
             next((split for split in SPLITS if holds[split][i]), "") for i in range(len(triples))
         ]
@@ -225,21 +245,23 @@ class Predictor:
         for row, (_, relations) in zip(path, walked, strict=True):
             row[: len(relations)] = torch.tensor(relations)
         head = torch.tensor([start for start, _ in walked])
-        scores = ComposedSteps(self.scorer, self.known["train"], n).score_paths(head, path, length)
-        known = torch.zeros(len(asked), n, dtype=torch.bool)
-        for row, (start, relations) in zip(known, walked, strict=True):
-            row[follow(self.facts, start, relations)] = True
+        scores = ComposedSteps(self.scorer, self.known_in["train"], n).score_paths(
+            head, path, length
+        )
+        is_known = torch.zeros(len(asked), n, dtype=torch.bool)
+        for row, (start, relations) in zip(is_known, walked, strict=True):
+            row[follow(self.known, start, relations)] = True
         if new:
-            scores.masked_fill_(known, -torch.inf)
+            scores.masked_fill_(is_known, -torch.inf)
         if typed:
             last = torch.tensor([relations[-1] for _, relations in walked])
-            scores.masked_fill_(~(self.types.of_relations(last) | known), -torch.inf)
+            scores.masked_fill_(~(self.types.of_relations(last) | is_known), -torch.inf)
         value, tail = scores.topk(min(top, n), dim=1)
         query, place = torch.nonzero(value > -torch.inf, as_tuple=True)
         tail = tail[query, place]
         none = np.full(len(query), np.nan)
-        led = ["facts" if fact else "" for fact in known[query, tail].tolist()]
-        return self._table(asked, query, tail, value[query, place], none, led)
+        led = ["facts" if fact else "" for fact in is_known[query, tail].tolist()]
+        return self._table(asked, query, tail, value[query, place], probability=none, held_by=led)
 
     def _relations(
         self, asked: list[tuple[int, Question]], top: int, new: bool, typed: bool
@@ -247,19 +269,26 @@ class Predictor:
         """Answers to what holds between two entities; types say nothing of them."""
         num_relations = self.dataset.num_relations
         pairs = torch.tensor([(q.head, q.tail) for _, q in asked])
-        scores = self.relations.score_t(pairs)
+        scores = self.relations().score_t(pairs)
         row = torch.arange(len(pairs)).repeat_interleave(num_relations)
         relation = torch.arange(num_relations).repeat(len(pairs))
         triples = torch.stack([pairs[row, 0], relation, pairs[row, 1]], dim=1)
-        known = self.facts.contains(triples).view(scores.shape)
-        chance = scores.masked_fill(known, -torch.inf).softmax(1).masked_fill(known, torch.nan)
-        ranked = scores.masked_fill(known, -torch.inf) if new else scores
+        is_known = self.known.contains(triples).view(scores.shape)
+        chance = (
+            scores.masked_fill(is_known, -torch.inf).softmax(1).masked_fill(is_known, torch.nan)
+        )
+        ranked = scores.masked_fill(is_known, -torch.inf) if new else scores
         value, best = ranked.topk(min(top, num_relations), dim=1)
         query, place = torch.nonzero(value > -torch.inf, as_tuple=True)
         best = best[query, place]
         held = self._split_of(triples[query * num_relations + best])
         return self._table(
-            asked, query, best, value[query, place], chance[query, best].numpy(), held
+            asked,
+            query,
+            best,
+            value[query, place],
+            probability=chance[query, best].numpy(),
+            held_by=held,
         )
 
     def _table(
@@ -268,8 +297,9 @@ class Predictor:
         query: Tensor,
         answer: Tensor,
         score: Tensor,
+        *,
         probability: np.ndarray,
-        known: list[str],
+        held_by: list[str],
     ) -> pd.DataFrame:
         """The rows of `ask`."""
         names = self.dataset.vocabulary
@@ -283,14 +313,14 @@ class Predictor:
             rows.append((number, question.asked, entities[0], relation, entities[1]))
         table = pd.DataFrame(rows, columns=COLUMNS[:5])
         return table.assign(
-            score=score.double().numpy(), probability=probability, known=np.array(known, object)
+            score=score.double().numpy(), probability=probability, known=np.array(held_by, object)
         )
 
 
-def follow(facts: AnswerIndex, start: int, path: Sequence[int]) -> Tensor:
+def follow(known: AnswerIndex, start: int, path: Sequence[int]) -> Tensor:
     """`(m,)` int64: the entities that a path of known facts leads to."""
     here = torch.tensor([start])
     for relation in path:
-        rows = facts.rows(torch.stack([here, torch.full_like(here, relation)], dim=1))
-        here = torch.unique(facts.tails[facts.expand(rows)[1]])
+        rows = known.rows(torch.stack([here, torch.full_like(here, relation)], dim=1))
+        here = torch.unique(known.tails[known.expand(rows)[1]])
     return here

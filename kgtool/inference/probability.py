@@ -26,8 +26,8 @@ from kgtool.data.dataset import KGDataset
 from kgtool.data.statistics import Expected
 from kgtool.errors import RunError
 from kgtool.evaluation.calibration import Floats, Platt, expected_calibration_error, fit_platt
-from kgtool.evaluation.ranking import ScoresTails
 from kgtool.inference.top_k import FEATURES, FORWARD_FEATURES, best_answers, features
+from kgtool.models.scorers import ScoresTails
 from kgtool.storage.checkpoint import LARGEST, load_fitted, save_tensors
 
 QUESTIONS = 500  # queries of each kind
@@ -128,7 +128,9 @@ def fit_probability(model: ScoresTails, dataset: KGDataset, seed: int = 0) -> Pr
     if not holds.any() or holds.all():
         return None
     weight = weight_of[answers.query].numpy()
-    x = features(model, triples, answers.scores, known, n, num_relations).numpy()
+    x = features(
+        model, triples, answers.scores, known, num_entities=n, num_relations=num_relations
+    ).numpy()
     relation = triples[:, 1].numpy()
 
     def fit(rows: NDArray[np.bool_] | slice, columns: int = FEATURES) -> Platt:

@@ -11,7 +11,8 @@ from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import invert
 from kgtool.evaluation.candidates import Types
 from kgtool.evaluation.likelihood import finite_scores, tail_likelihood
-from kgtool.evaluation.ranking import ScoresTails, whole_rows
+from kgtool.evaluation.ranking import whole_rows
+from kgtool.models.scorers import ScoresTails
 
 # Number of features of an answer, see `features`; the first ones are of the query itself.
 FEATURES, FORWARD_FEATURES = 7, 4
@@ -24,14 +25,14 @@ class Answers:
     Attributes:
         query: `(m,)` int64, ascending, the row of each answer's query.
         tail: `(m,)` int64 entities.
-        known: `(m,)` bool, whether the answer is a known fact.
+        is_known: `(m,)` bool, whether the answer is a known fact.
         scores: `(m, 3)` float64: the score, `log P(t | h, r)` among all entities, and among the
             entities that are not known answers.
     """
 
     query: Tensor
     tail: Tensor
-    known: Tensor
+    is_known: Tensor
     scores: Tensor
 
     @property
@@ -51,6 +52,7 @@ def best_answers(
     known: AnswerIndex,
     num_entities: int,
     top: int,
+    *,
     new: bool = True,
     types: Types | None = None,
 ) -> Answers:
@@ -114,6 +116,7 @@ def features(
     triples: Tensor,
     scores: Tensor,
     known: AnswerIndex,
+    *,
     num_entities: int,
     num_relations: int,
 ) -> Tensor:

@@ -26,14 +26,14 @@ class NextStep:
         relation, entity: ids; the relation is an inverse if an edge is walked backwards.
         probability: P(r, e | walk).
         of_relation: P(r | walk).
-        known: whether the step is an edge of the graph.
+        is_known: whether the step is an edge of the graph.
     """
 
     relation: int
     entity: int
     probability: float
     of_relation: float
-    known: bool
+    is_known: bool
 
 
 @torch.no_grad()
@@ -94,8 +94,8 @@ class Route:
 
 @torch.no_grad()
 def likeliest_routes(
-    reader: WalkReader, graph: KnowledgeGraph, head: int, tail: int | None, max_length: int,
-    top: int, beam: int = BEAM,
+    reader: WalkReader, graph: KnowledgeGraph, head: int, tail: int | None,
+    *, max_length: int, top: int, beam: int = BEAM,
 ) -> list[Route]:  # fmt: skip
     """The likeliest relation paths of 1 to `max_length` steps from a head, likeliest first.
 

@@ -19,6 +19,7 @@ weights serve any graph with the same relations.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -63,6 +64,12 @@ class AllPathsDecoder(nn.Module):
         node_budget: the budget of a pass: most entities that a layer may add to a head's, see
             `kgtool.ops.all_paths.region`; 0 for no budget.
     """
+
+    # See `kgtool.models.model.Model.rows_of`.
+    rows_of: Mapping[str, tuple[str, int]] = {
+        "weights": ("relation", 1), "priority": ("relation", 0),
+        "relations": ("relation", 0), "relations_hidden": ("relation", 0),
+    }  # fmt: skip
 
     def __init__(
         self, num_relations: int, dim: int, layers: int, mlp_dim: int, node_budget: int = 0
@@ -162,6 +169,10 @@ class AllPathsDecoder(nn.Module):
             )  # fmt: skip
             states.append(state)
         return states
+
+    def walk_loss(self, reached: Reach | Region) -> Tensor | None:
+        """The loss of a budget's choice of entities after its pass; None without a budget."""
+        return reached.walk_loss(self.priority) if isinstance(reached, Region) else None
 
     def matrix(self) -> Tensor:
         """`(3d, 4d)`: from messages and state to z, r and the two parts of n."""

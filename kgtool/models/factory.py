@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from kgtool.distributed.sharding import Shards
 from kgtool.errors import ConfigError
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder
-from kgtool.models.model import KGModel, PathModel, path_device
+from kgtool.models.model import KGModel, Model, PathModel, path_device
 from kgtool.models.path_gru import OnePathDecoder, WalkReadout
 from kgtool.models.rgcn import RGCNEncoder
 from kgtool.ops import large, machine_bytes
@@ -21,7 +22,7 @@ from kgtool.storage.checkpoint import Tensors, check_fit
 
 def build_model(
     config: Config, dataset: KGDataset, shards: Shards | None = None, mapped: bool = False
-) -> KGModel | PathModel:
+) -> Model:
     """A new model for a data set, its knowledge graph made of the train triples.
 
     Args:
@@ -53,7 +54,7 @@ def load_model(
     weights: Tensors,
     path: Path,
     shards: Shards | None = None,
-) -> KGModel | PathModel:
+) -> Model:
     """A model of weights that are known, in evaluation mode.
 
     Tables too large for memory stay where `kgtool.storage.checkpoint.load_tensors` has found them.
@@ -70,7 +71,7 @@ def load_model(
     with torch.device("meta"):
         check_fit(_build(config, dataset, graph, None), weights, path)
         model = _build(config, dataset, graph, shards)
-    if shards and isinstance(model, KGModel):
+    if shards:
         weights = shards.local_tensors(weights, model.of_entities)
     bound = large()
     model.load_state_dict(
@@ -84,7 +85,7 @@ def _graph(dataset: KGDataset, shards: Shards | None) -> KnowledgeGraph:
     return KnowledgeGraph.from_dataset(dataset, held)
 
 
-def _in_its_place(config: Config, model: KGModel | PathModel) -> KGModel | PathModel:
+def _in_its_place(config: Config, model: Model) -> Model:
     """The model where it is to run."""
     # The encoder's kernels, and those that choose what a budget keeps, are the CPU's.
     on_cpu = config.encoder or (config.all_paths and config.all_paths.node_budget)
@@ -93,31 +94,60 @@ def _in_its_place(config: Config, model: KGModel | PathModel) -> KGModel | PathM
 
 def _build(
     config: Config, dataset: KGDataset, graph: KnowledgeGraph, shards: Shards | None
-) -> KGModel | PathModel:
+) -> Model:
     held = shards.count if shards else dataset.num_entities
     encoder = _build_encoder(config.encoder, config.dim, held, dataset) if config.encoder else None
-    if config.all_paths:
-        a = config.all_paths
-        paths = AllPathsDecoder(
-            dataset.num_relations, config.dim, a.layers, a.mlp_dim, a.node_budget
-        )
-        return PathModel(paths, graph, encoder)
-    d = config.one_path
-    if not (d and encoder):
-        raise ValueError("the configuration has no decoder")
-    walks = WalkReadout(2 * dataset.num_relations, config.dim) if d.walk_ratio else None
-    decoder = OnePathDecoder(
-        held, config.dim, d.input_dropout, d.output_dropout, d.cell == "distmult",
-        walks,
-    )  # fmt: skip
-    return KGModel(encoder, decoder, graph, shards)
+    return MODELS[kind_of(config)](config, dataset, graph, encoder, shards)
 
 
 def _build_encoder(
     e: EncoderConfig, dim: int, num_entities: int, dataset: KGDataset
 ) -> RGCNEncoder:
     return RGCNEncoder(
-        num_entities, dataset.num_relations, dim,
-        e.layers, e.decomposition, e.num_blocks or e.num_bases or 0, e.edge_dropout,
-        e.feature_dropout, e.entity_init,
+        num_entities, dataset.num_relations, dim, e.layers,
+        decomposition=e.decomposition, num_parts=e.num_blocks or e.num_bases or 0,
+        edge_dropout=e.edge_dropout, feature_dropout=e.feature_dropout, entity_init=e.entity_init,
     )  # fmt: skip
+
+
+def _one_path(
+    config: Config,
+    dataset: KGDataset,
+    graph: KnowledgeGraph,
+    encoder: RGCNEncoder | None,
+    shards: Shards | None,
+) -> KGModel:
+    d = config.one_path
+    if not (d and encoder):
+        raise ValueError("the configuration has no one_path decoder with an encoder")
+    walks = WalkReadout(2 * dataset.num_relations, config.dim) if d.walk_ratio else None
+    held = shards.count if shards else dataset.num_entities
+    decoder = OnePathDecoder(
+        held, config.dim, input_dropout=d.input_dropout, output_dropout=d.output_dropout,
+        product=d.cell == "distmult", walks=walks,
+    )  # fmt: skip
+    return KGModel(encoder, decoder, graph, shards)
+
+
+def _all_paths(
+    config: Config,
+    dataset: KGDataset,
+    graph: KnowledgeGraph,
+    encoder: RGCNEncoder | None,
+    shards: Shards | None,  # no rows of entities are spread
+) -> PathModel:
+    a = config.all_paths
+    if not a:
+        raise ValueError("the configuration has no all_paths decoder")
+    decoder = AllPathsDecoder(dataset.num_relations, config.dim, a.layers, a.mlp_dim, a.node_budget)
+    return PathModel(decoder, graph, encoder)
+
+
+Build = Callable[[Config, KGDataset, KnowledgeGraph, RGCNEncoder | None, Shards | None], Model]
+# The model of each decoder, by the section of the configuration that describes the decoder.
+MODELS: Mapping[str, Build] = {"one_path": _one_path, "all_paths": _all_paths}
+
+
+def kind_of(config: Config) -> str:
+    """The section of a configuration that describes its decoder, a key of `MODELS`."""
+    return "all_paths" if config.all_paths else "one_path"

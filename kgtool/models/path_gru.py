@@ -14,6 +14,8 @@ with, of a path the bilinear-diagonal model of Guu et al.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -67,6 +69,11 @@ class WalkReadout(nn.Module):
         dim: d.
     """
 
+    # See `kgtool.models.model.Model.rows_of`.
+    rows_of: Mapping[str, tuple[str, int]] = {
+        "steps.weight": ("relation", 0), "steps.bias": ("relation", 0),
+    }  # fmt: skip
+
     def __init__(self, num_relation_ids: int, dim: int) -> None:
         super().__init__()
         self.cell = nn.GRUCell(dim, dim)
@@ -100,10 +107,14 @@ class OnePathDecoder(nn.Module):
         walks: what reads whole walks; None where none are read.
     """
 
+    # See `kgtool.models.model.Model.rows_of`.
+    rows_of: Mapping[str, tuple[str, int]] = {"bias": ("entity", 0)}
+
     def __init__(
         self,
         num_entities: int,
         dim: int,
+        *,
         input_dropout: float = 0.0,
         output_dropout: float = 0.0,
         product: bool = False,

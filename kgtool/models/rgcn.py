@@ -19,7 +19,7 @@ Shapes: N entities, R relation ids with inverses, E edges, B bases, K blocks, d 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 import torch
@@ -51,6 +51,11 @@ class RGCNLayer(nn.Module):
     Raises:
         ValueError: when blocks do not fit the dims.
     """
+
+    # See `kgtool.models.model.Model.rows_of`.
+    rows_of: Mapping[str, tuple[str, int]] = {
+        "coefficients": ("relation", 0), "blocks": ("relation", 0),
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -131,6 +136,7 @@ class RGCNEncoder(nn.Module):
         num_relations: int,
         dim: int,
         num_layers: int = 1,
+        *,
         decomposition: Decomposition = "basis",
         num_parts: int = 2,
         edge_dropout: float = 0.0,
@@ -145,6 +151,10 @@ class RGCNEncoder(nn.Module):
         rows = num_entities if entity_init == "embedding" else 2 * num_relations
         self.entities = nn.Parameter(torch.empty(rows, dim))
         self.relations = nn.Parameter(torch.empty(2 * num_relations, dim))
+        self.rows_of = {  # see `kgtool.models.model.Model.rows_of`
+            "entities": ("entity" if entity_init == "embedding" else "relation", 0),
+            "relations": ("relation", 0),
+        }
         self.layers = nn.ModuleList(
             RGCNLayer(dim, dim, 2 * num_relations, decomposition, num_parts)
             for _ in range(num_layers)
@@ -229,7 +239,7 @@ class RGCNEncoder(nn.Module):
         """
         (hop,) = around.hops
         for i in range(len(self.layers)):
-            h = self._made(i, fetch(h), hop.edges, hop.scale, slice(0, len(h)), hop.own)
+            h = self._made(i, fetch(h), hop.edges, hop.scale, slice(0, len(h)), own=hop.own)
         return h, self._relations()
 
     def _made(
@@ -239,6 +249,7 @@ class RGCNEncoder(nn.Module):
         edges: CSC,
         scale: Tensor,
         made: slice,
+        *,
         own: Tensor | None = None,
     ) -> Tensor:
         """As `_layer` of the destinations `made`, a block at a time in a table; no gradients."""

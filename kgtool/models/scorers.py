@@ -1,12 +1,12 @@
-"""What answers queries once a model has run: its states, or passes over its graph."""
+"""Scorers: score (h, r, ?), (h, ?, t) and (h, r, t) with a trained model."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -21,13 +21,18 @@ from kgtool.ops import by_row, in_threads
 QUERY_ROWS = 4096
 # MKL adds up products of fewer than 12 rows or columns in another order, with other bits.
 PRODUCT_ROWS = 16
+# Triples that are scored at a time by whole rows of scores.
+TRIPLES = 256
+
+# Gives the scores `(n, k)` of n queries against entities: a slice, or ids `(k,)` int64.
+BlockScores = Callable[[slice | Tensor], Tensor]
 
 
-class KeptScores(NamedTuple):
-    """Scores of the entities that the passes of n queries keep, and the one score of all others.
+class SparseScores(NamedTuple):
+    """Scores of a few entities for each of n queries, and the one score of all others.
 
     Attributes:
-        first: `(n + 1,)` int64: what is kept of query `i` is `first[i]:first[i + 1]` of the next
+        first: `(n + 1,)` int64: the entities of query `i` are `first[i]:first[i + 1]` of the next
             two.
         entity: `(p,)` int64, each once a query, in no order.
         score: `(p,)` float.
@@ -40,10 +45,116 @@ class KeptScores(NamedTuple):
     rest: Tensor
 
 
-def _products(
-    queries: Tensor, count: int, entities: Tensor, bias: Tensor
-) -> Callable[[slice | Tensor], Tensor]:
-    """What scores the first `count` of queries `(q, d)` against entities `(n, d)` with biases."""
+class ScoresTails(Protocol):
+    """Any object that scores every tail of a batch of queries; see `as_scorer`."""
+
+    def score_t(self, hr: Tensor) -> Tensor:
+        """`(n, num_entities)` float scores of the queries `hr` `(n, 2)` int64."""
+        ...
+
+
+class Scorer(ABC):
+    """Scores queries, and says how the scores of many queries are best compared.
+
+    `score_t` is enough. A scorer that can do more in less time overrides the other methods.
+
+    Attributes:
+        in_blocks: `block_scores` scores a few entities in less time than all of them. Equal
+            entities of one call get the same score, to the bit.
+        is_sparse: `sparse_scores` scores queries without a row of all entities for each.
+        shards: which process holds which entity, if each process scores its own entities; all
+            processes then ask for the same queries together. None if this process has them all.
+    """
+
+    in_blocks: bool = False
+    is_sparse: bool = False
+    shards: Shards | None = None
+
+    @abstractmethod
+    def score_t(self, hr: Tensor) -> Tensor:
+        """`(n, num_entities)` float scores of every tail of the queries `hr` `(n, 2)` int64."""
+
+    def score_hrt(self, hrt: Tensor) -> Tensor:
+        """`(n,)` float scores of triples `(n, 3)` int64."""
+        scores = []
+        for part in hrt.split(TRIPLES):
+            hr, row = torch.unique(part[:, :2], dim=0, return_inverse=True)
+            scores.append(self.score_t(hr)[row, part[:, 2]])
+        return torch.cat(scores)
+
+    def score_r(self, ht: Tensor, relation: Tensor) -> Tensor:
+        """`(n, k)` scores of pairs `(n, 2)` int64 with each relation `(k,)` int64 between them."""
+        n, k = len(ht), len(relation)
+        head, tail = (end.repeat_interleave(k) for end in ht.unbind(1))
+        return self.score_hrt(torch.stack([head, relation.repeat(n), tail], dim=1)).view(n, k)
+
+    def block_scores(self, hr: Tensor) -> BlockScores:
+        """Read queries `(n, 2)` int64 once, to score them against any block of entities."""
+        scores = self.score_t(hr)
+        return lambda entities: scores[:, entities]
+
+    def sparse_scores(self, hr: Tensor) -> SparseScores:
+        """The scores of `score_t`, of queries `(n, 2)` int64, where `is_sparse`."""
+        raise NotImplementedError("the scorer is not sparse")
+
+
+class ModelScorer(Scorer):
+    """The scorer of one model, which also has states, and may read or explain paths.
+
+    Attributes:
+        has_states: the states of entities are at hand; if not, each takes a pass over the graph.
+        scores_paths: `score_paths` reads a path of several relations as a whole.
+    """
+
+    has_states: bool = False
+    scores_paths: bool = False
+
+    @abstractmethod
+    def entity_states(self, entity: Tensor | None = None) -> Tensor:
+        """`(n, d)` float states of the entities `(n,)` int64, by default of all."""
+
+    @abstractmethod
+    def relation_states(self) -> Tensor:
+        """`(2 · num_relations, d)` float states of the relations, inverses included."""
+
+    @property
+    def passes(self) -> PassScorer | None:
+        """The passes whose paths explain a score; None for a model without such paths."""
+        return None
+
+    def score_paths(self, head: Tensor, path: Tensor, length: Tensor) -> Tensor:
+        """`(q, num_entities)` scores of every tail of `(h, r_1/…/r_k, ?)`, if `scores_paths`.
+
+        Args:
+            head: `(q,)` int64.
+            path: `(q, max_length)` int64 relation ids, padded with any value.
+            length: `(q,)` int64.
+        """
+        raise NotImplementedError("the model reads no path of several relations as a whole")
+
+
+@dataclass(frozen=True, eq=False)
+class RowScorer(Scorer):
+    """The scorer of any object that has `score_t`.
+
+    Attributes:
+        model: the object.
+    """
+
+    model: ScoresTails
+
+    def score_t(self, hr: Tensor) -> Tensor:
+        """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
+        return self.model.score_t(hr)
+
+
+def as_scorer(model: ScoresTails) -> Scorer:
+    """The model itself where it is a `Scorer`; else a scorer that only calls its `score_t`."""
+    return model if isinstance(model, Scorer) else RowScorer(model)
+
+
+def _products(queries: Tensor, count: int, entities: Tensor, bias: Tensor) -> BlockScores:
+    """Score the first `count` of queries `(q, d)` against entities `(n, d)` with biases."""
 
     @torch.no_grad()
     def score(rows: slice | Tensor) -> Tensor:
@@ -63,8 +174,8 @@ def _padded(rows: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Scorer:
-    """A model whose encoder has run: states that score any query without another pass.
+class EmbeddingScorer(ModelScorer):
+    """The one-path model after its encoder has run: states that score any query.
 
     Attributes:
         entities: `(num_entities, d)` float entity states.
@@ -76,15 +187,19 @@ class Scorer:
     relations: Tensor
     decoder: OnePathDecoder
 
+    in_blocks = has_states = scores_paths = True
+
+    def entity_states(self, entity: Tensor | None = None) -> Tensor:
+        """`(n, d)` states of the entities `(n,)` int64, by default of all."""
+        return self.entities if entity is None else self.entities[entity]
+
+    def relation_states(self) -> Tensor:
+        """`relations`."""
+        return self.relations
+
     @torch.no_grad()
     def score_paths(self, head: Tensor, path: Tensor, length: Tensor) -> Tensor:
-        """`(q, num_entities)` scores of every tail of `(h, r_1/…/r_k, ?)`.
-
-        Args:
-            head: `(q,)` int64.
-            path: `(q, max_length)` int64 relation ids, padded with any value.
-            length: `(q,)` int64.
-        """
+        """See `ModelScorer.score_paths`."""
         queries = self.decoder(head, path, length, self.entities, self.relations)
         return torch.addmm(self.decoder.bias, queries, self.entities.t())
 
@@ -93,8 +208,8 @@ class Scorer:
         return self.score_paths(hr[:, 0], hr[:, 1:], torch.ones(len(hr), dtype=torch.long))
 
     @torch.no_grad()
-    def block_scores(self, hr: Tensor) -> Callable[[slice | Tensor], Tensor]:
-        """What scores queries `(n, 2)` int64 against entities, see `ranking.ScoresBlocks`.
+    def block_scores(self, hr: Tensor) -> BlockScores:
+        """Read queries `(n, 2)` int64 once, to score them against any block of entities.
 
         A score is the same to the bit however many queries and entities it is made with.
         """
@@ -133,10 +248,10 @@ class Scorer:
 
 
 @dataclass(frozen=True, eq=False)
-class SpreadScorer:
-    """As `Scorer`, of states of which each process has those of the entities that it holds.
+class ShardedScorer(Scorer):
+    """As `EmbeddingScorer`, where each process has the states of the entities that it holds.
 
-    All processes ask the same queries, together.
+    All processes ask for the same queries, together.
 
     Attributes:
         entities: `(count, d)` float states of the entities held here.
@@ -148,7 +263,9 @@ class SpreadScorer:
     entities: Tensor
     relations: Tensor
     decoder: OnePathDecoder
-    shards: Shards
+    shards: Shards = field()
+
+    in_blocks = True
 
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
@@ -156,10 +273,10 @@ class SpreadScorer:
         return self.shards.whole(own.t().contiguous()).t()
 
     @torch.no_grad()
-    def block_scores(self, hr: Tensor) -> Callable[[slice | Tensor], Tensor]:
-        """What scores queries `(n, 2)` int64 against entities held here, by their rows.
+    def block_scores(self, hr: Tensor) -> BlockScores:
+        """Read queries `(n, 2)` int64 once, to score the entities held here, by their rows.
 
-        A score is the one of `Scorer`, to the bit.
+        A score is the one of `EmbeddingScorer`, to the bit.
         """
         asked = _padded(hr)
         head, place = torch.unique(asked[:, 0], return_inverse=True)
@@ -171,8 +288,8 @@ class SpreadScorer:
 
 
 @dataclass(frozen=True, eq=False)
-class PathScorer:
-    """Scores by passes over the knowledge graph, one for each distinct head that is asked.
+class PassScorer(ModelScorer):
+    """The all-paths model: a pass over the graph for each distinct head of the queries.
 
     Attributes:
         decoder: in evaluation mode.
@@ -202,19 +319,19 @@ class PathScorer:
         return scores
 
     @property
-    def kept_scores(self) -> Callable[[Tensor], KeptScores] | None:
-        """`kept`, where a budget keeps few entities of each pass; None of whole passes."""
-        return self.kept if self.decoder.node_budget else None
+    def is_sparse(self) -> bool:  # type: ignore[override]
+        """Whether a budget limits the entities of each pass."""
+        return bool(self.decoder.node_budget)
 
     @torch.no_grad()
-    def kept(self, hr: Tensor) -> KeptScores:
+    def sparse_scores(self, hr: Tensor) -> SparseScores:
         """The scores of `score_t`, of the queries `hr` `(n, 2)` int64, without a row of them all.
 
-        Memory follows what passes reach, or what a budget keeps of it.
+        Memory follows what passes reach, or the budget.
         """
         none = torch.empty(0)
         if not len(hr):
-            return KeptScores(torch.zeros(1, dtype=torch.long), none.long(), none, none)
+            return SparseScores(torch.zeros(1, dtype=torch.long), none.long(), none, none)
         entities, scores, rests = [none] * len(hr), [none] * len(hr), [none] * len(hr)
 
         def put(asked: Tensor, entity: Tensor, score: Tensor, rest: Tensor) -> None:
@@ -223,7 +340,7 @@ class PathScorer:
 
         self._score(hr, put)
         first = torch.tensor([0, *(len(entity) for entity in entities)]).cumsum(0)
-        return KeptScores(first, torch.cat(entities), torch.cat(scores), torch.stack(rests))
+        return SparseScores(first, torch.cat(entities), torch.cat(scores), torch.stack(rests))
 
     def _score(self, hr: Tensor, put: Callable[[Tensor, Tensor, Tensor, Tensor], None]) -> None:
         """Score queries a head at a time.
@@ -286,11 +403,13 @@ class PathScorer:
         return (self.features(hrt[:, [0, 2]]) * queries).sum(1)
 
     @torch.no_grad()
-    def own_states(self, entity: Tensor) -> Tensor:
+    def entity_states(self, entity: Tensor | None = None) -> Tensor:
         """`(n, d)`: the state that a pass from each of the entities `(n,)` leaves at itself.
 
-        It tells what closed paths lead back to it, which is to say what surrounds it.
+        Closed paths lead back to it: it describes what surrounds the entity.
         """
+        if entity is None:
+            entity = torch.arange(self.graph.num_entities)
 
         def own(head: Tensor) -> Tensor:
             reached = self.decoder.reach(self.graph, head)
@@ -299,14 +418,13 @@ class PathScorer:
 
         return torch.cat(in_threads(own, self.decoder.split(self.graph, entity)))
 
-    @cached_property
-    def entities(self) -> Tensor:
-        """`(num_entities, d)`: `own_states` of them all."""
-        return self.own_states(torch.arange(self.graph.num_entities))
-
-    @property
-    def relations(self) -> Tensor:
+    def relation_states(self) -> Tensor:
         """`(2 · num_relations, d)`: the part of a query that is multiplied with states."""
         relation = torch.arange(len(self.decoder.relations))
         queries = self.decoder.queries(relation, self.feed)
         return queries.detach()[:, : self.decoder.dim].cpu()
+
+    @property
+    def passes(self) -> PassScorer:
+        """Itself: all paths of its passes are in its scores."""
+        return self

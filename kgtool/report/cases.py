@@ -12,9 +12,8 @@ from torch import Tensor
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import RunError
 from kgtool.evaluation.analysis.breakdown import ENTITIES
-from kgtool.evaluation.ranking import ScoresTails
 from kgtool.inference.explain import Explanation, explain_triple, name_path
-from kgtool.models.scorers import PathScorer, Scorer
+from kgtool.models.scorers import ModelScorer, ScoresTails
 
 SEEN = ENTITIES[0]
 CASES = 5  # of each kind
@@ -32,13 +31,13 @@ class Answer:
     Attributes:
         entity: its label.
         score: its score.
-        known: the split that has it as a fact, or `"answer"` for the answer of the query itself;
+        known_in: the split that has it as a fact, or `"answer"` for the answer of the query itself;
             empty if no triple of the filter has it.
     """
 
     entity: str
     score: float
-    known: str
+    known_in: str
 
 
 @dataclass(frozen=True)
@@ -158,8 +157,9 @@ def describe(
     rows: Sequence[int],
     ranks: pd.DataFrame,
     by_count: Tensor,
+    *,
     model: ScoresTails,
-    scorer: Scorer | PathScorer,
+    scorer: ModelScorer,
     dataset: KGDataset,
     splits: Sequence[str],
 ) -> list[Case]:
@@ -191,7 +191,7 @@ def describe(
                 "Remedy: run `kgtool evaluate` again."
             )
         answers = _answers(found, query, dataset, splits)
-        other = next((a for a in answers if not a.known), None) if row.rank > 1 else None
+        other = next((a for a in answers if not a.known_in), None) if row.rank > 1 else None
         if other is not None and other.score < row.score:
             other = None
         cases.append(
@@ -216,28 +216,29 @@ def _answers(
 ) -> list[Answer]:
     vocabulary, n = dataset.vocabulary, dataset.num_relations
     best, order = scores.topk(min(ANSWERS, len(scores)))
-    known: dict[int, str] = {}
+    held_by: dict[int, str] = {}
     for split in splits:
         triples = with_inverses(dataset.split(split), n)
         tails = triples[(triples[:, :2] == query[:2]).all(1), 2].tolist()
-        known |= {tail: split for tail in tails if tail not in known}
-    known[int(query[2])] = "answer"
+        held_by |= {tail: split for tail in tails if tail not in held_by}
+    held_by[int(query[2])] = "answer"
     return [
-        Answer(vocabulary.entities[entity], score, known.get(entity, ""))
+        Answer(vocabulary.entities[entity], score, held_by.get(entity, ""))
         for score, entity in zip(best.tolist(), order.tolist(), strict=True)
     ]
 
 
 def _explain(
-    scorer: Scorer | PathScorer, dataset: KGDataset, query: Tensor, instead: str | None = None
+    scorer: ModelScorer, dataset: KGDataset, query: Tensor, instead: str | None = None
 ) -> Explanation | None:
     """The explanation of a query's answer, or of another answer; the triple is as in the query."""
-    if isinstance(scorer, Scorer):
+    passes = scorer.passes
+    if passes is None:
         return None
     vocabulary, n = dataset.vocabulary, dataset.num_relations
     head, relation, tail = query.tolist()
     tail = tail if instead is None else vocabulary.entity_ids[instead]
-    found = explain_triple(scorer.decoder, scorer.graph, (head, relation, tail), feed=scorer.feed)
+    found = explain_triple(passes.decoder, passes.graph, (head, relation, tail), feed=passes.feed)
     name = vocabulary.relations[relation % n]
     return Explanation(
         (

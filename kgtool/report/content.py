@@ -15,9 +15,8 @@ from kgtool.errors import DataError
 from kgtool.evaluation.analysis.breakdown import MANY
 from kgtool.evaluation.ensemble import Ensemble
 from kgtool.evaluation.metrics import LEVEL, NEGATIVES
-from kgtool.evaluation.ranking import ScoresTails
 from kgtool.inference.plot import short
-from kgtool.models.scorers import PathScorer, Scorer
+from kgtool.models.scorers import ModelScorer, Scorer
 from kgtool.report import charts
 from kgtool.report.cases import choose, count_ranks, describe, queries_of
 from kgtool.report.embedding_map import embedding_map
@@ -40,6 +39,7 @@ def render_page(
     run: Run,
     dataset: KGDataset,
     stored: Stored,
+    *,
     labels: Mapping[str, str] | None = None,
     progress: bool = False,
     beside: Sequence[Run] = (),
@@ -68,24 +68,32 @@ def render_page(
     names = Names(labels or {})
     model = run.model(dataset).cpu()
     scorer = model.scorer()
-    scores: ScoresTails = scorer
+    scores: Scorer = scorer
     for other, weight in zip(beside, stored.weights, strict=True):
         scores = Ensemble(scores, other.model(dataset).cpu().scorer(), weight, {})
     split = stored.metrics["split"]
     splits = KNOWN_BY[split]
     by_count = count_ranks(dataset, queries_of(stored.ranks, dataset))
     best, worst = (
-        describe(rows, stored.ranks, by_count, scores, scorer, dataset, splits)
+        describe(
+            rows,
+            stored.ranks,
+            by_count,
+            model=scores,
+            scorer=scorer,
+            dataset=dataset,
+            splits=splits,
+        )
         for rows in choose(stored.ranks, by_count)
     )
     relations = by_queries(groups_of(stored.breakdown, "relation"))
     categories = groups_of(stored.breakdown, "category")
-    history = run.history()
+    history, info = run.history(), run.read_info()
     seconds = history[-1]["seconds"] if history else None
     return _environment(names).get_template("template.html").render(
         title=clean_title(dataset.name, split),
         dataset=dataset,
-        elsewhere=dataset.fingerprint != run.info["fingerprint"],
+        elsewhere=dataset.fingerprint != info["fingerprint"],
         split=split,
         filter=" + ".join(splits),
         metrics=stored.metrics,
@@ -101,7 +109,7 @@ def render_page(
         ],
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         config=run.config.to_toml(),
-        versions=run.info.get("versions", {}),
+        versions=info.get("versions", {}),
         date=date_of(run),
         training=None if seconds is None else duration(seconds),
         history=history,
@@ -127,7 +135,7 @@ def render_page(
         ),
         best=best,
         worst=worst,
-        reads_paths=isinstance(scorer, PathScorer),
+        reads_paths=scorer.passes is not None,
         map=_map(scorer, dataset, names, progress),
     )  # fmt: skip
 
@@ -223,7 +231,7 @@ def data_rows(dataset: KGDataset) -> list[dict[str, Any]]:
 
 
 def _map(
-    scorer: Scorer | PathScorer, dataset: KGDataset, names: Names, progress: bool
+    scorer: ModelScorer, dataset: KGDataset, names: Names, progress: bool
 ) -> dict[str, Any] | None:
     found = embedding_map(scorer, dataset, progress)
     if found is None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from kgtool.data.dataset import KGDataset
-from kgtool.models.scorers import PathScorer, Scorer
+from kgtool.models.scorers import ModelScorer
 
 # The most entities shown: with stored states, and with states that need a pass each.
 SHOWN, PASSES = 2000, 1000
@@ -41,7 +41,7 @@ class EmbeddingMap:
 
 
 def embedding_map(
-    scorer: Scorer | PathScorer, dataset: KGDataset, progress: bool = False
+    scorer: ModelScorer, dataset: KGDataset, progress: bool = False
 ) -> EmbeddingMap | None:
     """The map of all entities, or of a fixed random sample of many entities.
 
@@ -51,14 +51,12 @@ def embedding_map(
     everyone = dataset.num_entities
     if everyone < FEWEST:
         return None
-    most = SHOWN if isinstance(scorer, Scorer) else PASSES
+    most = SHOWN if scorer.has_states else PASSES
     generator = torch.Generator().manual_seed(0)
     entity = torch.randperm(everyone, generator=generator)[:most].sort()[0]
-    if isinstance(scorer, Scorer):
-        states = scorer.entities[entity]
-    else:
-        parts = tqdm(entity.split(BATCH), desc="map", unit="part", disable=not progress)
-        states = torch.cat([scorer.own_states(part) for part in parts])
+    shown = progress and not scorer.has_states
+    parts = tqdm(entity.split(BATCH), desc="map", unit="part", disable=not shown)
+    states = torch.cat([scorer.entity_states(part) for part in parts])
     role, degree = roles(dataset)
     return EmbeddingMap(entity, project(states), role[entity], degree[entity], everyone)
 

@@ -23,7 +23,6 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,8 @@ from kgtool.distributed.sharding import Shards
 from kgtool.errors import DataError, RunError
 from kgtool.graph.partition import shards_of
 from kgtool.models.factory import load_model
-from kgtool.models.model import KGModel, PathModel, scorer_of
-from kgtool.models.scorers import PathScorer, Scorer, SpreadScorer
+from kgtool.models.model import Model
+from kgtool.models.scorers import ModelScorer, Scorer
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import (
     atomic_write,
@@ -140,9 +139,12 @@ class Run:
         labels = (_read_labels(path / "entities.tsv"), _read_labels(path / "relations.tsv"))
         return cls(path, load_config(path / "config.toml"), Vocabulary(*labels))
 
-    @property
-    def info(self) -> dict[str, Any]:
-        """`run.json`: data path, fingerprint, sizes and versions."""
+    def read_info(self) -> dict[str, Any]:
+        """`run.json`: data path, fingerprint, sizes and versions.
+
+        Raises:
+            RunError: when the file is missing or damaged.
+        """
         info: dict[str, Any] = read_json(self.path / "run.json")
         known = isinstance(info, dict) and all(
             isinstance(info.get(key, default), type(default)) for key, default in _INFO.items()
@@ -152,12 +154,10 @@ class Run:
             raise RunError(f"{self.path / 'run.json'}: invalid content. Remedy: restore the file.")
         return info
 
-    @property
     def origin(self) -> dict[str, str]:
         """The entries of `run.json` for a run made from this one: path and data fingerprint."""
-        return {"run": str(self.path.resolve()), "fingerprint": self.info["fingerprint"]}
+        return {"run": str(self.path.resolve()), "fingerprint": self.read_info()["fingerprint"]}
 
-    @cached_property
     def weights_digest(self) -> str:
         """The digest of the best weights; it is in the names of files that depend on them.
 
@@ -218,7 +218,7 @@ class Run:
             RunError: if the run records no path, or the recorded path does not exist.
             DataError: if the data set cannot be loaded, or has labels that the run does not have.
         """
-        place = data if data is not None else self.info.get("data")
+        place = data if data is not None else self.read_info().get("data")
         if place is None:
             raise RunError(f"{self.path} records no data path. Remedy: pass --data PATH.")
         if data is None:
@@ -237,7 +237,7 @@ class Run:
             return load_dataset(place, relations=self.vocabulary.relations)
         return load_dataset(place, vocabulary=self.vocabulary)
 
-    def model(self, dataset: KGDataset, shards: Shards | None = None) -> KGModel | PathModel:
+    def model(self, dataset: KGDataset, shards: Shards | None = None) -> Model:
         """The model with the weights of the best validation, on the train graph.
 
         Args:
@@ -250,22 +250,21 @@ class Run:
         path = self.path / BEST
         return load_model(self.config, dataset, load_tensors(path)[0], path, shards)
 
-    def scorer(self, dataset: KGDataset) -> Scorer | PathScorer:
+    def scorer(self, dataset: KGDataset) -> ModelScorer:
         """The scorer of `model`."""
         model = self.model(dataset)
         with MappedTables(self.path):
             return model.scorer()
 
-    def spread_scorer(self, dataset: KGDataset) -> Scorer | SpreadScorer | PathScorer:
-        """As `scorer`, for several processes that call it together.
+    def distributed_scorer(self, dataset: KGDataset) -> Scorer:
+        """As `scorer`, for processes that score together; they must call it together.
 
-        For a model that samples entities, each process owns and scores a part of the entities, as
-        in training.
+        With a model that samples negatives, each holds and scores some entities, as in training.
         """
         owners, drawing = self.path / OWNERS, self.config.samples_negatives
         model = self.model(dataset, shards_of(dataset, owners, keep=False) if drawing else None)
         with MappedTables(self.path):
-            return scorer_of(model)
+            return model.distributed_scorer()
 
 
 def reopen(out: Path, config: Config, dataset: KGDataset, origin: Mapping[str, Any]) -> Run:
@@ -275,7 +274,7 @@ def reopen(out: Path, config: Config, dataset: KGDataset, origin: Mapping[str, A
         RunError: if it was begun with another configuration, other data or another start.
     """
     run = Run.open(out)
-    recorded = run.info
+    recorded = run.read_info()
     if "extended" in recorded:
         raise RunError(
             f"{out} was made by extend and has no training to continue. Remedy: train with "

@@ -110,6 +110,7 @@ def build_app(predictor: Predictor, hosts: Sequence[str], desk: Desk | None = No
         head: Text = ASKED,
         relation: Text = ASKED,
         tail: Text = ASKED,
+        *,
         top: Top = 10,
         new: bool = True,
         typed: bool = False,

@@ -11,7 +11,6 @@ from kgtool.errors import ConfigError
 from kgtool.inference.explain import NamedPath, main_relations
 from kgtool.inference.predictor import Predictor
 from kgtool.inference.query import ASKED, Question, parse_question
-from kgtool.models.scorers import PathScorer
 from kgtool.service import replies
 
 LONGEST_PATH = 5
@@ -28,8 +27,8 @@ def about(predictor: Predictor) -> replies.About:
         train=len(dataset.train),
         valid=len(dataset.valid),
         test=len(dataset.test),
-        probabilities=predictor.probability is not None,
-        explains=isinstance(predictor.scorer, PathScorer),
+        probabilities=predictor.probability() is not None,
+        explains=predictor.scorer.passes is not None,
         version=importlib.metadata.version("kgtool"),
     )
 
@@ -100,7 +99,7 @@ def _why(
     predictor: Predictor, question: Question, triple: tuple[str, str, str]
 ) -> replies.Triple | None:
     """The triple to explain an answer; for a head, the inverse triple from the tail."""
-    if len(question.path) > 1 or not isinstance(predictor.scorer, PathScorer):
+    if len(question.path) > 1 or predictor.scorer.passes is None:
         return None
     head, relation, tail = triple
     if question.asked == "head":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +14,8 @@ from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.graph.random_walk import WalkSampler
-from kgtool.models.model import KGModel, PathModel
+from kgtool.models.factory import kind_of
+from kgtool.models.model import KGModel, Model, PathModel
 from kgtool.models.walk_gru import WalkReader
 from kgtool.ops import (
     Reach,
@@ -260,9 +261,8 @@ class AllPathsObjective:
             masked=row,
             others=batch.graph.num_entities - rows[batch.position] - missed,
         )  # fmt: skip
-        if isinstance(reached, Region):
-            loss = loss + reached.walk_loss(decoder.priority)
-        return loss, len(targets)
+        walk_loss = decoder.walk_loss(reached)
+        return (loss if walk_loss is None else loss + walk_loss), len(targets)
 
     def _others(
         self, reached: Reach | Region, position: Tensor, targets: Tensor
@@ -294,14 +294,26 @@ class AllPathsObjective:
         return where, row[order], count - 1 - inside
 
 
-def make_objective(config: Config, model: KGModel | PathModel, dataset: KGDataset) -> Objective:
-    """The objective of a configuration's decoder, which `model` must have."""
-    one_path = config.one_path
-    if one_path and config.samples_negatives and config.encoder and isinstance(model, KGModel):
-        return SampledObjective(one_path, config.encoder.fanout, model)
+def _one_path(config: Config, model: KGModel, dataset: KGDataset) -> Objective:
+    settings = config.one_path
+    assert settings
+    if config.samples_negatives and config.encoder:
+        return SampledObjective(settings, config.encoder.fanout, model)
+    return OnePathObjective(settings, model, answer_index(dataset.train, dataset.num_relations))
+
+
+def _all_paths(config: Config, model: PathModel, dataset: KGDataset) -> Objective:
+    assert config.all_paths
     answers = answer_index(dataset.train, dataset.num_relations)
-    if config.all_paths and isinstance(model, PathModel):
-        return AllPathsObjective(config.all_paths, model, answers)
-    if one_path and isinstance(model, KGModel):
-        return OnePathObjective(one_path, model, answers)
-    raise ValueError("the model is not of the configuration's decoder")
+    return AllPathsObjective(config.all_paths, model, answers)
+
+
+# The objective of each model of `kgtool.models.factory.MODELS`, by the same keys.
+OBJECTIVES: Mapping[str, Callable[[Config, Any, KGDataset], Objective]] = {
+    "one_path": _one_path, "all_paths": _all_paths,
+}  # fmt: skip
+
+
+def make_objective(config: Config, model: Model, dataset: KGDataset) -> Objective:
+    """The objective of a configuration, for the model that `build_model` makes of it."""
+    return OBJECTIVES[kind_of(config)](config, model, dataset)

@@ -18,8 +18,7 @@ from kgtool.distributed import process_group
 from kgtool.errors import TrainingError
 from kgtool.graph.partition import shards_of
 from kgtool.models.factory import build_model
-from kgtool.models.model import KGModel, scorer_of
-from kgtool.models.scorers import PathScorer, Scorer, SpreadScorer
+from kgtool.models.scorers import Scorer
 from kgtool.ops import by_row, in_threads
 from kgtool.storage.checkpoint import Tensors, load_weights, pack_optimizer, unpack_optimizer
 from kgtool.storage.memmap import MappedTables
@@ -70,7 +69,7 @@ class Updater:
         self.device = next(self.model.parameters()).device.type
         self.precision = training_dtype(self.settings.precision, self.device)
         # Rows that are spread over processes are those of each, all else is the first's.
-        self.spread = KGModel.of_entities if shards else ()
+        self.spread = self.model.of_entities if shards else ()
         named = zip(self.names, self.parameters, strict=True)
         self.dense = [parameter for name, parameter in named if name not in self.spread]
         for parameter in self.dense:
@@ -115,10 +114,10 @@ class Updater:
             self.optimizer.step()
         return loss
 
-    def scorer(self) -> Scorer | SpreadScorer | PathScorer:
-        """What answers queries with the weights as they are; all processes ask for it together."""
+    def scorer(self) -> Scorer:
+        """The scorer of the weights as they are; all processes call it together."""
         with self.mapped:
-            return scorer_of(self.model)
+            return self.model.distributed_scorer()
 
     def _batches(self, order: Tensor) -> Sequence[Tensor]:
         """What this process asks in each step of an epoch: all have as many steps."""
@@ -166,7 +165,7 @@ class Updater:
             RunError: when it is not of this model.
             KeyError: when it is not all there.
         """
-        if shards := getattr(self.model, "shards", None):
+        if shards := self.model.shards:
             tensors = shards.local_tensors(tensors, self.spread)
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
         load_weights(self.model, weights, path)
@@ -175,7 +174,7 @@ class Updater:
 
     def whole(self, tensors: Tensors) -> Tensors:
         """Tensors of a checkpoint: of rows that are spread, in the first process, all of them."""
-        shards = getattr(self.model, "shards", None)
+        shards = self.model.shards
         with self.mapped:
             return shards.whole_tensors(tensors, self.spread) if shards else tensors
 

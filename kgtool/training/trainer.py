@@ -19,7 +19,6 @@ from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.errors import ConfigError, Interrupted, KGToolError, RunError, TrainingError, harmless
 from kgtool.evaluation.evaluator import Evaluation, evaluate_model
-from kgtool.models.model import PathModel
 from kgtool.ops import hold_threads, keep_large_blocks
 from kgtool.runs.log import log_to
 from kgtool.runs.run import (
@@ -40,7 +39,7 @@ from kgtool.storage.files import alone_in, atomic_write, remove_leftovers
 from kgtool.training.optimizer import learning_rate
 from kgtool.training.signals import stop_signals
 from kgtool.training.step import Updater
-from kgtool.training.warm_start import carry, check_sizes, start_entities
+from kgtool.training.warm_start import carry, check_sizes
 
 # Seconds of training that a fault costs at most; saved also at the end of each epoch.
 SAVE_AFTER = 600.0
@@ -52,8 +51,8 @@ def train(
     config: Config,
     dataset: KGDataset,
     out: str | Path,
-    resume: bool = False,
     *,
+    resume: bool = False,
     progress: bool = True,
     init_from: Run | str | Path | None = None,
 ) -> Run:
@@ -101,7 +100,7 @@ def train(
                 "a run whose rows are spread over processes cannot be begun from another. Remedy: "
                 "start it in one process, stop it, and go on with torchrun and --resume."
             )
-    origin = {"start": begun_from.origin} if begun_from else {}
+    origin = {"start": begun_from.origin()} if begun_from else {}
     first = process_group.rank() == 0
     # Asked before the first process writes anything.
     (going_on,) = process_group.any_rank(resume and not is_hardly_begun(out))
@@ -157,7 +156,7 @@ class _Trainer(Updater):
         vocabulary, path = self.dataset.vocabulary, start.path / BEST
         weights = load_tensors(path)[0]
         missing = carry(self.model, weights, start.vocabulary, vocabulary, path)
-        start_entities(self.model, missing)
+        self.model.start_entities(missing)
         self.log.info("begun from %s; %d entities are new to it", start.path, len(missing))
         self.save(better=self._validate(math.nan))
 
@@ -208,9 +207,7 @@ class _Trainer(Updater):
 
     def _validate(self, loss: float) -> bool:
         """Rank valid and note it; whether the weights are the best so far."""
-        # Passes as in training: those of float32 take twice the time, for the same MRR to 0.001.
-        half = isinstance(self.model, PathModel)
-        with self._autocast() if half else nullcontext():
+        with self._autocast() if self.model.validates_as_trained else nullcontext():
             found: Evaluation = evaluate_model(self.scorer(), self.dataset, "valid")
         better = found.mrr > self.best_mrr
         self.stale = 0 if better else self.stale + 1

@@ -537,7 +537,7 @@ def test_a_run_is_extended_and_trained_on(kgtool, place):
     assert kgtool("evaluate", "grown").code == 0
     done = kgtool("train", "grown/config.toml", "--init-from", "grown", "--out", "on")
     assert done.code == 0, done
-    assert Run.open(place / "on").info["start"]["run"] == str(place / "grown")
+    assert Run.open(place / "on").read_info()["start"]["run"] == str(place / "grown")
     assert "[b]new[/b]" in Run.open(place / "on").vocabulary.entities
     again = kgtool("train", "grown/config.toml", "--init-from", "grown", "--out", "on", "--resume")
     assert again.code == 0, again
@@ -1089,7 +1089,7 @@ def test_a_name_is_taken_for_data_once_it_is_fetched(kgtool, place, cache, monke
     assert (result.code, result.err) == (0, "")
     run = Run.open("runs/tiny")
     assert run.config.data == "my-ring"
-    assert run.info["data"] == str((cache / "my-ring.tar.gz").resolve())
+    assert run.read_info()["data"] == str((cache / "my-ring.tar.gz").resolve())
     assert kgtool("evaluate", "runs/tiny").code == 0
     assert kgtool("evaluate", "runs/tiny", "--data", "my-ring").code == 0
     (cache / "my-ring.tar.gz").write_bytes(b"")

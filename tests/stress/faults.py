@@ -212,7 +212,9 @@ class Bench:
 
     def go_on(self) -> None:
         """Continue the training of the run."""
-        train(self.configs[self.kind], self.data, self.out, self.out.exists(), progress=False)
+        train(
+            self.configs[self.kind], self.data, self.out, resume=self.out.exists(), progress=False
+        )
 
     def count(self, operations: Operations) -> int:
         """The number of these operations in a run without faults."""

@@ -27,7 +27,7 @@ from kgtool.graph.partition import metis, shards_of
 from kgtool.graph.sampling import draw_around
 from kgtool.models.factory import build_model
 from kgtool.models.model import KGModel
-from kgtool.models.scorers import SpreadScorer
+from kgtool.models.scorers import ShardedScorer
 from kgtool.ops import rows as rows_of
 from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_either, load_tensors, save_tensors
@@ -167,12 +167,14 @@ def check_spread_ranks() -> None:
         apart.graph = KnowledgeGraph.from_dataset(dataset, held)
         apart.encoder.entities.data = shards.local_rows(model.encoder.entities.data)
         apart.decoder.bias.data = shards.local_rows(model.decoder.bias.data)
-        one, several = model.scorer(), apart.spread_scorer(shards)
+        one, several = model.scorer(), apart.sharded_scorer(shards)
         torch.testing.assert_close(shards.whole(several.entities), one.entities)
         for told in ("all", "sampled:9", "sampled:60", "types"):
             among = parse_candidates(told, dataset)
             found, expected = (
-                evaluate_model(scorer, dataset, "valid", chunk_size, candidates=among).ranking
+                evaluate_model(
+                    scorer, dataset, "valid", chunk_size=chunk_size, candidates=among
+                ).ranking
                 for scorer in (several, one)
             )
             for a, b in ((found.filtered, expected.filtered), (found.raw, expected.raw)):
@@ -331,8 +333,8 @@ def check_ranks(place: Path) -> None:
     """For the same weights, several processes compute exactly the ranks of one process."""
     for name, config in CONFIGS.items():
         run = Run.open(place / name)
-        scorer = run.spread_scorer(ring())
-        assert isinstance(scorer, SpreadScorer) == config.samples_negatives
+        scorer = run.distributed_scorer(ring())
+        assert isinstance(scorer, ShardedScorer) == config.samples_negatives
         for told in ("all", "sampled:5", "types"):
             among = parse_candidates(told, ring())
             found = evaluate_model(scorer, ring(), "test", chunk_size=3, candidates=among)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -51,7 +51,7 @@ def load_dataset(
     reading: Reading = LOOK,
 ) -> KGDataset:
     """Loads the triples of a folder or archive; see `load_with_report`."""
-    return load_with_report(path, vocabulary, relations, reading)[0]
+    return _load(path, vocabulary, relations, reading)[0]
 
 
 def load_with_report(
@@ -83,6 +83,17 @@ def load_with_report(
             vocabulary lacks. The message names the file, the line and the remedy.
         ConfigError: for a reading that says too much.
     """
+    dataset, report = _load(path, vocabulary, relations, reading)
+    return dataset, report()
+
+
+def _load(
+    path: str | Path,
+    vocabulary: Vocabulary | None,
+    relations: tuple[str, ...] | None,
+    reading: Reading,
+) -> tuple[KGDataset, Callable[[], LoadReport]]:
+    """As `load_with_report`, with a function that makes the report."""
     path = resolve(path)
     store = _open(path, reading)
     splits = _read_splits(store, reading)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +46,8 @@ class Origin:
 
 def audit(
     name: str, source: Path, origins: Mapping[str, Origin], lines: Ints, vocabulary: Vocabulary
-) -> tuple[dict[str, Ints], LoadReport]:
-    """Drops the duplicates of each split, keeping the first, and reports on the rest.
+) -> tuple[dict[str, Ints], Callable[[], LoadReport]]:
+    """Drops the duplicates of each split, keeping the first, and can report on the rest.
 
     Args:
         name: the name of the data set.
@@ -57,22 +57,68 @@ def audit(
         vocabulary: the labels of those ids.
 
     Returns:
-        The `(m, 3)` distinct triples of each split, in file order, and the report.
+        The `(m, 3)` distinct triples of each split, in file order; and a function that makes the
+        report, which takes longer than the loading itself.
     """
-    (train, valid, test), distinct = _distinct(lines, origins, vocabulary)
-    entities, relations = _seen(lines, vocabulary)
-    report = LoadReport(
-        name=name,
-        source=str(source),
-        entities=int(entities.sum()),
-        relations=int(relations.sum()),
-        train=_report_of(train, origins["train"], vocabulary),
-        valid=_report_of(valid, origins["valid"], vocabulary, train=train),
-        test=_report_of(test, origins["test"], vocabulary, train=train, valid=valid),
-        notes=tuple(note for split in SPLITS for note in origins[split].notes),
-        redundancy=_redundancy(distinct, vocabulary),
-    )
-    return {"train": train.hrt, "valid": valid.hrt, "test": test.hrt}, report
+    lines_in_order = _Order.of(lines, origins, vocabulary)
+
+    def report() -> LoadReport:
+        (train, valid, test), distinct = _splits(lines_in_order, origins, vocabulary)
+        entities, relations = _seen(lines, vocabulary)
+        return LoadReport(
+            name=name,
+            source=str(source),
+            entities=int(entities.sum()),
+            relations=int(relations.sum()),
+            train=_report_of(train, origins["train"], vocabulary),
+            valid=_report_of(valid, origins["valid"], vocabulary, train=train),
+            test=_report_of(test, origins["test"], vocabulary, train=train, valid=valid),
+            notes=tuple(note for split in SPLITS for note in origins[split].notes),
+            redundancy=_redundancy(distinct, vocabulary),
+        )
+
+    triples = {split: lines[at][kept] for split, at, kept in lines_in_order.kept(origins)}
+    return triples, report
+
+
+@dataclass(frozen=True)
+class _Order:
+    """The lines of all splits, sorted by head, tail and relation.
+
+    Args:
+        lines: `(n, 3)` ids, in file order.
+        order: `(n,)`, the lines in the order sorted; equal ones in file order.
+        new_pair, new_key: `(n,)`, in that order: where a pair of head and tail, a triple, begins.
+        repeated: `(n,)`, in file order: which lines repeat an earlier one of their split.
+    """
+
+    lines: Ints
+    order: NDArray[np.int32]
+    new_pair: Bools
+    new_key: Bools
+    repeated: Bools
+
+    @classmethod
+    def of(cls, lines: Ints, origins: Mapping[str, Origin], vocabulary: Vocabulary) -> _Order:
+        num_entities, num_relations = len(vocabulary.entities), len(vocabulary.relations)
+        head, relation, tail = lines.T
+        order = order_by((head, tail, relation), (num_entities, num_entities, num_relations))
+        new_pair = begins(head[order]) | begins(tail[order])
+        new_key = new_pair | begins(relation[order])
+        ends = np.cumsum([len(origins[split].numbers) for split in SPLITS])
+        # of equal lines the earlier comes first, so those of one split stand together
+        repeated = np.empty(len(lines), np.bool_)
+        repeated[order] = ~(new_key | begins(np.searchsorted(ends, order, side="right")))
+        return cls(lines, order, new_pair, new_key, repeated)
+
+    def kept(self, origins: Mapping[str, Origin]) -> Iterator[tuple[str, slice, Bools | slice]]:
+        """Each split, where its lines stand, and which of these are its distinct triples."""
+        start = 0
+        for split in SPLITS:
+            at = slice(start, start + len(origins[split].numbers))
+            again = self.repeated[at]
+            yield split, at, ~again if again.any() else slice(None)  # a view, where that will do
+            start = at.stop
 
 
 @dataclass(frozen=True)
@@ -97,36 +143,25 @@ class _Split:
     reverse: Ints
 
 
-def _distinct(
-    lines: Ints, origins: Mapping[str, Origin], vocabulary: Vocabulary
+def _splits(
+    ordered: _Order, origins: Mapping[str, Origin], vocabulary: Vocabulary
 ) -> tuple[list[_Split], Ints]:
     """The splits, and the distinct triples of all of them, in any order."""
-    num_entities, num_relations = len(vocabulary.entities), len(vocabulary.relations)
-    head, relation, tail = lines.T
-    order = order_by((head, tail, relation), (num_entities, num_entities, num_relations))
-    new_pair = begins(head[order]) | begins(tail[order])
-    new_key = new_pair | begins(relation[order])
-    ends = np.cumsum([len(origins[split].numbers) for split in SPLITS])
-    # of equal lines the earlier comes first, so those of one split stand together
-    repeated = np.empty(len(lines), np.bool_)
-    repeated[order] = ~(new_key | begins(np.searchsorted(ends, order, side="right")))
-    pair, key = _numbered(new_pair, order), _numbered(new_key, order)
-    starts = order[new_pair]
-    pairs = head[starts] * num_entities + tail[starts]
-
+    num_entities, lines, order = len(vocabulary.entities), ordered.lines, ordered.order
+    pair, key = _numbered(ordered.new_pair, order), _numbered(ordered.new_key, order)
+    starts = lines[order[ordered.new_pair]]
+    pairs = starts[:, 0] * num_entities + starts[:, 2]
     splits = []
-    for split, start, end in zip(SPLITS, [0, *ends], ends, strict=False):
-        numbers, again = origins[split].numbers, repeated[start:end]
-        kept = ~again if again.any() else slice(None)  # a view, where that will do
-        hrt = lines[start:end][kept]
+    for split, at, kept in ordered.kept(origins):
+        numbers, hrt = origins[split].numbers, lines[at][kept]
         asked = hrt[:0] if split == "train" else hrt
         splits.append(
             _Split(
-                numbers[kept], numbers[again], hrt, key[start:end][kept], pair[start:end][kept],
+                numbers[kept], numbers[ordered.repeated[at]], hrt, key[at][kept], pair[at][kept],
                 reverse=_position(asked[:, 2] * num_entities + asked[:, 0], pairs),
             )
         )  # fmt: skip
-    return splits, lines if new_key.all() else lines[order[new_key]]
+    return splits, lines if ordered.new_key.all() else lines[order[ordered.new_key]]
 
 
 def _numbered(new: Bools, order: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -187,7 +187,9 @@ def _read_quoted(file: File, delimiter: str, reading: Reading, extra: str | None
         raise no_triples(file.place, "the file holds nothing but a header")
     extra_texts = tuple(columns[3]) if len(columns) == 4 else None
     notes = (chosen.note,) if chosen.note else ()
-    return rows_of(columns[:3], np.array(numbers), file.place, "line", extra_texts, notes)
+    return rows_of(
+        columns[:3], np.array(numbers), file.place, "line", extra=extra_texts, notes=notes
+    )
 
 
 def _quoted_rows(file: File, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:

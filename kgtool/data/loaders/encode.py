@@ -62,9 +62,9 @@ def to_ids(parts: Sequence[Rows], places: Sequence[str], vocabulary: Vocabulary)
     return triples
 
 
-def _ids(labels: pa.ChunkedArray, known: tuple[str, ...]) -> Ints:
+def _ids(labels: pa.ChunkedArray, vocabulary: tuple[str, ...]) -> Ints:
     """The id of each label, -1 for an unknown label."""
-    index = pc.index_in(labels, pa.array(known, pa.large_string()))
+    index = pc.index_in(labels, pa.array(vocabulary, pa.large_string()))
     ids: Ints = index.fill_null(-1).to_numpy().astype(np.int64)
     return ids
 

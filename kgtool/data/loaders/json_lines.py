@@ -59,7 +59,9 @@ def read_json_lines(file: File, reading: Reading, extra: str | None = None) -> R
         raise no_triples(file.place)
     extra_texts = tuple(columns[3]) if len(chosen.columns) == 4 else None
     notes = (chosen.note,) if chosen.note else ()
-    return rows_of(columns[:3], np.array(numbers), file.place, "line", extra_texts, notes)
+    return rows_of(
+        columns[:3], np.array(numbers), file.place, "line", extra=extra_texts, notes=notes
+    )
 
 
 def _chosen(

@@ -47,7 +47,7 @@ def read_parquet(file: File, reading: Reading, extra: str | None = None) -> Rows
             raise fault(file.place, problem, "write it as text") from error
     extra_texts = _texts(columns[3], file) if len(columns) == 4 else None
     numbers = np.arange(1, len(columns[0]) + 1)
-    return rows_of(columns[:3], numbers, file.place, "row", extra_texts, tuple(notes))
+    return rows_of(columns[:3], numbers, file.place, "row", extra=extra_texts, notes=tuple(notes))
 
 
 def _coded(column: pa.ChunkedArray) -> pa.ChunkedArray:

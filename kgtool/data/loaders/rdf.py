@@ -86,7 +86,9 @@ def read_rdf(file: File) -> Rows:
             f"{file.place}: {len(literals):,} {kind} with a literal as object left out: "
             f"{'statement' if len(literals) == 1 else 'statements'} {shown}{more}"
         )
-    return rows_of(columns, np.array(numbers), file.place, "statement", None, tuple(notes))
+    return rows_of(
+        columns, np.array(numbers), file.place, "statement", extra=None, notes=tuple(notes)
+    )
 
 
 def _depth(data: bytes) -> int:

@@ -78,6 +78,7 @@ def rows_of(
     numbers: Ints,
     place: str,
     unit: str,
+    *,
     extra: tuple[str, ...] | None = None,
     notes: tuple[str, ...] = (),
 ) -> Rows:

@@ -161,9 +161,16 @@ def breakdown(
     """
     everything = Grouping(("all",), torch.zeros_like(queries.triple))
     filtered = _tables(
-        queries, "filtered", queries.ranks, queries.candidates, {"all": everything, **groups}, hits
+        queries,
+        "filtered",
+        queries.ranks,
+        queries.candidates,
+        groups={"all": everything, **groups},
+        hits=hits,
     )
-    raw = _tables(queries, "raw", queries.raw, queries.raw_candidates, {"all": everything}, hits)
+    raw = _tables(
+        queries, "raw", queries.raw, queries.raw_candidates, groups={"all": everything}, hits=hits
+    )
     first = len(queries.ranks)  # tables of all queries
     return pd.concat([*filtered[:first], *raw, *filtered[first:]], ignore_index=True)
 
@@ -173,6 +180,7 @@ def _tables(
     filter_: str,
     ranks: Mapping[str, Tensor],
     candidates: Tensor,
+    *,
     groups: Mapping[str, Grouping],
     hits: Sequence[int],
 ) -> list[pd.DataFrame]:

@@ -87,7 +87,7 @@ def compare(
     used = {by: in_use(grouping) for by, grouping in ({"all": everything} | dict(groups)).items()}
     drawn = resampled_sums(values, queries.triple, [*used.values()], resamples, seed)
     tables = [
-        _table([*runs], by, grouping, values, queries.triple, resampled, hits)
+        _table([*runs], by, grouping, values, triple=queries.triple, resampled=resampled, hits=hits)
         for (by, grouping), resampled in zip(used.items(), drawn, strict=True)
     ]
     return pd.concat(tables, ignore_index=True)
@@ -120,6 +120,7 @@ def _table(
     by: str,
     grouping: Grouping,
     values: Tensor,
+    *,
     triple: Tensor,
     resampled: Tensor,
     hits: Sequence[int],

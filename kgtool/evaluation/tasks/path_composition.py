@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from kgtool.data.answer_index import AnswerIndex
-from kgtool.evaluation.ranking import ScoresTails, distinct_in_chunks, not_finite, whole_rows
+from kgtool.evaluation.ranking import distinct_in_chunks, not_finite, whole_rows
+from kgtool.models.scorers import ScoresTails
 
 # Entities kept between two steps of a path.
 BEAM = 32

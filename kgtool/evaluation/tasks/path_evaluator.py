@@ -105,7 +105,7 @@ def _rank(
     model: ScoresPaths, dataset: KGDataset, split: str, queries: PathQueries, progress: bool
 ) -> tuple[Ranks, Ranks]:
     n = dataset.num_entities
-    ends = tails_of_relations(dataset.known(split), dataset)
+    ends = tails_of_relations(dataset.filter_triples(split), dataset)
     starts, of_type = ends.offsets.tolist(), ends.column.numpy()
     last = queries.path.gather(1, queries.length.unsqueeze(1) - 1).squeeze(1).tolist()
     offsets, answer = queries.offsets.tolist(), queries.answer.numpy()

@@ -122,6 +122,7 @@ def sample_path_queries(
     dataset: KGDataset,
     split: str,
     lengths: Sequence[int] = LENGTHS,
+    *,
     count: int = QUERIES,
     max_answers: int = MAX_ANSWERS,
     seed: int = 0,
@@ -154,13 +155,13 @@ def sample_path_queries(
     num_relations = dataset.num_relations
     train, whole, held = (
         answer_index(triples, num_relations)
-        for triples in (dataset.train, dataset.known(split), dataset.split(split))
+        for triples in (dataset.train, dataset.filter_triples(split), dataset.split(split))
     )
     edges = held.triples()
     edges = edges[~train.contains(edges)]  # an edge that is also in train is not held out
     graphs = _Graphs(train, whole, edges, dataset.num_entities, num_relations)
     drawn = [
-        _draw(graphs, part, length, count, max_answers, seed)
+        _draw(graphs, part, length, count, max_answers=max_answers, seed=seed)
         for length in lengths
         for part in PARTS
     ]
@@ -201,7 +202,7 @@ REPEATED, KNOWN, TOO_MANY, ACCEPTED = range(4)
 
 
 def _draw(
-    graphs: _Graphs, part: str, length: int, count: int, max_answers: int, seed: int
+    graphs: _Graphs, part: str, length: int, count: int, *, max_answers: int, seed: int
 ) -> PathQueries:
     """The queries of one part and length."""
     held_out = part == PARTS[0]

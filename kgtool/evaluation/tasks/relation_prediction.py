@@ -163,7 +163,7 @@ def _fit(
 
 def _known_relations(dataset: KGDataset, split: str) -> AnswerIndex:
     """The relations of each pair; rows of triples are `(h, t, r)`."""
-    return AnswerIndex(dataset.known(split)[:, [0, 2, 1]], dataset.num_entities)
+    return AnswerIndex(dataset.filter_triples(split)[:, [0, 2, 1]], dataset.num_entities)
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +247,9 @@ def evaluate_relations(
 
     def ranked(fitted: RelationModel, label: str | None = None) -> Ranking:
         pairs_first = triples[:, [0, 2, 1]]
-        return rank_tails(fitted, pairs_first, known, dataset.num_relations, chunk, label)
+        return rank_tails(
+            fitted, pairs_first, known, dataset.num_relations, chunk_size=chunk, progress=label
+        )
 
     fitted = fit_relations(models, dataset)
     ranking = ranked(fitted, f"relations of {split}" if progress else None)

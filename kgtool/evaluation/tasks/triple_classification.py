@@ -38,7 +38,7 @@ from kgtool.evaluation.calibration import (
     fit_platt,
 )
 from kgtool.evaluation.likelihood import tail_likelihood
-from kgtool.evaluation.ranking import ScoresTails
+from kgtool.models.scorers import ScoresTails
 
 # The most draws for a negative; the second half of them draws from all entities.
 TRIES = 50
@@ -86,7 +86,7 @@ def sample_negatives(dataset: KGDataset, split: str, seed: int = 0) -> Tensor:
     def key(triples: Tensor) -> Tensor:
         return (triples[:, 0] * num_relations + triples[:, 1]) * n + triples[:, 2]
 
-    known = key(torch.cat([dataset.known(split), positives]))
+    known = key(torch.cat([dataset.filter_triples(split), positives]))
     place = 2 * torch.randint(2, (len(positives),), generator=generator)  # 0 head, 2 tail
     negatives = positives.clone()
     left = torch.arange(len(positives))

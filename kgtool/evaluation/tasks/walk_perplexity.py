@@ -69,7 +69,7 @@ class WalkPerplexity:
 
 
 def perplexity(
-    reader: WalkReader, dataset: KGDataset, split: str, max_length: int, count: int, seed: int
+    reader: WalkReader, dataset: KGDataset, split: str, *, max_length: int, count: int, seed: int
 ) -> WalkPerplexity:
     """The perplexity of `count` random walks with an edge of a split.
 

@@ -75,7 +75,9 @@ def slow_split(triples: list[Triple], valid: float, test: float, seed: int) -> l
 @settings(max_examples=150, deadline=None)
 @given(triple_sets, shares, st.integers(0, 3))
 def test_a_random_split_is_that_of_a_loop(triples, share, seed):
-    found = random_split(tensor_of(triples), ENTITIES, RELATIONS, share[0], share[1], seed)
+    found = random_split(
+        tensor_of(triples), ENTITIES, RELATIONS, valid=share[0], test=share[1], seed=seed
+    )
     assert found.dtype == torch.int8
     assert found.tolist() == slow_split(triples, share[0], share[1], seed)
 
@@ -85,7 +87,7 @@ def test_a_random_split_is_that_of_a_loop(triples, share, seed):
 def test_what_a_random_split_promises(triples, share, seed, random):
     def split(rows: list[Triple]) -> dict[Triple, int]:
         sides = random_split(
-            tensor_of(rows), ENTITIES, RELATIONS, share[0], share[1], seed
+            tensor_of(rows), ENTITIES, RELATIONS, valid=share[0], test=share[1], seed=seed
         ).tolist()
         return dict(zip(rows, sides, strict=True))
 
@@ -113,7 +115,7 @@ def test_shares_are_reached_where_there_is_room_and_seeds_differ():
     rng = np.random.default_rng(0)
     rows = [rng.integers(0, high, 6000) for high in (200, 10, 200)]
     triples = torch.from_numpy(np.stack(rows, 1)).unique(dim=0)
-    splits = [random_split(triples, 200, 10, 0.1, 0.2, seed) for seed in (0, 1)]
+    splits = [random_split(triples, 200, 10, valid=0.1, test=0.2, seed=seed) for seed in (0, 1)]
     for found in splits:
         assert torch.bincount(found)[1:].tolist() == [
             round(share * len(triples)) for share in (0.1, 0.2)
@@ -123,7 +125,7 @@ def test_shares_are_reached_where_there_is_room_and_seeds_differ():
 
 def test_a_tree_can_miss_nothing():
     star = tensor_of([(0, 0, leaf) for leaf in range(1, 8)])
-    assert not random_split(star, 8, 1, 0.3, 0.3).any()
+    assert not random_split(star, 8, 1, valid=0.3, test=0.3).any()
     assert not len(random_split(star[:0], 8, 1))
 
 

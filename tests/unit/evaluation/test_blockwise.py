@@ -17,9 +17,9 @@ from kgtool.errors import ScoreError
 from kgtool.evaluation import ranking
 from kgtool.evaluation.candidates import Sampled, Types
 from kgtool.evaluation.ensemble import WEIGHTS, Ensemble, fit_ensemble
-from kgtool.evaluation.ranking import Candidates, Ranking, Ranks, blocks_of, rank_tails
+from kgtool.evaluation.ranking import Candidates, Ranking, Ranks, rank_tails
 from kgtool.models.path_gru import OnePathDecoder
-from kgtool.models.scorers import Scorer
+from kgtool.models.scorers import EmbeddingScorer, Scorer, as_scorer
 from tests.support.graphs import random_dataset, tuples_of
 from tests.support.runs import Table
 
@@ -27,14 +27,15 @@ ENTITIES, RELATIONS = 30, 4  # relation ids, inverses counted
 
 
 @dataclass(frozen=True, eq=False)
-class BlockTable(Table):
-    """A table that scores entities in blocks; it records the size of each block.
+class BlockTable(Table, Scorer):
+    """A table whose entities are scored in blocks; it notes how many at a time.
 
     Attributes:
         wobble: this number, times the width of a block, is added to the block's scores. So their
             bits depend on the shape of blocks.
     """
 
+    in_blocks = True
     wobble: float = 0.0
     asked: list[tuple[int, int]] = field(default_factory=list)
 
@@ -168,8 +169,8 @@ def test_of_chosen_candidates_only_those_are_looked_at(monkeypatch):
         rank_tails(broken, triples, known, ENTITIES, candidates=sampled)
 
 
-def model_of(dataset: KGDataset, dim: int = 24, seed: int = 0) -> Scorer:
-    """A model in which entities of the first half have twins with equal state and bias."""
+def model_of(dataset: KGDataset, dim: int = 24, seed: int = 0) -> EmbeddingScorer:
+    """States of ordinary values, where every other entity has a twin with its state and bias."""
     torch.manual_seed(seed)
     n = dataset.num_entities
     entities, decoder = torch.randn(n, dim), OnePathDecoder(n, dim).eval()
@@ -177,7 +178,7 @@ def model_of(dataset: KGDataset, dim: int = 24, seed: int = 0) -> Scorer:
         decoder.bias.copy_(torch.randn(n))
         entities[n // 2 :: 2] = entities[: n - n // 2 : 2]
         decoder.bias[n // 2 :: 2] = decoder.bias[: n - n // 2 : 2]
-    return Scorer(entities, torch.randn(2 * dataset.num_relations, dim), decoder)
+    return EmbeddingScorer(entities, torch.randn(2 * dataset.num_relations, dim), decoder)
 
 
 @pytest.mark.parametrize("kind", ["all", "sampled", "types"])
@@ -206,15 +207,14 @@ def test_blocks_are_parts_of_whole_rows():
     ensemble = Ensemble(one, other, 0.3, {})
     hr = dataset.test[:3, :2]
     for model in (one, ensemble, Ensemble(ensemble, other, 0.1, {})):
-        ask = blocks_of(model)
-        assert ask is not None
-        score, rows = ask(hr), model.score_t(hr)
+        assert model.in_blocks
+        score, rows = model.block_scores(hr), model.score_t(hr)
         for entities in (slice(0, 5), slice(4, None), torch.tensor([7, 2, 2])):
             torch.testing.assert_close(score(entities), rows[:, entities])
-    table = Table(torch.rand(dataset.num_entities, 2 * dataset.num_relations, 3))
-    assert blocks_of(table) is None
-    assert blocks_of(Ensemble(one, table, 0.3, {})) is None
-    assert blocks_of(Ensemble(table, ensemble, 0.3, {})) is None
+    table = as_scorer(Table(torch.rand(dataset.num_entities, 2 * dataset.num_relations, 3)))
+    assert not table.in_blocks
+    assert not Ensemble(one, table, 0.3, {}).in_blocks
+    assert not Ensemble(table, ensemble, 0.3, {}).in_blocks
 
 
 def test_an_ensemble_is_fitted_in_blocks_as_it_is_in_whole_rows(monkeypatch):

@@ -81,7 +81,7 @@ def ranked(
 ) -> Ranking:
     queries = with_inverses(torch.cat([dataset.test, dataset.train[:20]]), dataset.num_relations)
     return rank_tails(
-        Table(scores), queries, all_known(dataset), dataset.num_entities, chunk,
+        Table(scores), queries, all_known(dataset), dataset.num_entities, chunk_size=chunk,
         candidates=candidates,
     )  # fmt: skip
 

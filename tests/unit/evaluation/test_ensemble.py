@@ -16,6 +16,7 @@ from kgtool.data.loaders import load_dataset
 from kgtool.errors import RunError
 from kgtool.evaluation.ensemble import WEIGHTS, Ensemble, fit_ensemble
 from kgtool.evaluation.evaluator import evaluate_model
+from kgtool.models.scorers import as_scorer
 from kgtool.runs.run import Run
 from kgtool.storage.files import read_json
 from kgtool.training.trainer import train
@@ -41,7 +42,9 @@ def test_the_weight_is_the_best_on_valid():
     second.scores[tuple(dataset.valid.t())] += 5  # it knows the answers to one side
     found = fit_ensemble(first, second, dataset)
     by_hand = {
-        weight: evaluate_model(Ensemble(first, second, weight, {}), dataset, "valid").mrr
+        weight: evaluate_model(
+            Ensemble(as_scorer(first), as_scorer(second), weight, {}), dataset, "valid"
+        ).mrr
         for weight in WEIGHTS
     }
     assert found.mrr == pytest.approx(by_hand)

@@ -39,7 +39,7 @@ class Case:
             torch.tensor(self.triples, dtype=torch.long).view(-1, 3),
             AnswerIndex(known, num_relations),
             num_entities,
-            chunk_size,
+            chunk_size=chunk_size,
         )
         return ranking.filtered, ranking.raw
 

@@ -287,7 +287,7 @@ def test_the_projector_shows_readable_names(tmp_path):
     for form in set(READERS) - {"projector"}:  # an id stays an id
         same(READERS[form](tmp_path), vocabulary, entities, relations)
     with pytest.raises(ConfigError, match="add projector"):
-        export_embeddings(vocabulary, entities, relations, tmp_path, ["npy"], names)
+        export_embeddings(vocabulary, entities, relations, tmp_path, ["npy"], names=names)
 
 
 @pytest.mark.usefixtures("_blocks")
@@ -398,12 +398,13 @@ def test_from_labels_through_training_to_every_form(entities, relations):
         folder = Path(name) / "out"
         kgtool.export(run.path, folder)
         scorer = run.model(data).scorer()
+        states, relations = scorer.entity_states(), scorer.relation_states()
         assert set(data.vocabulary.entities) == set(entities)
         for reader in READERS.values():
-            same(reader(folder), data.vocabulary, scorer.entities, scorer.relations)
+            same(reader(folder), data.vocabulary, states, relations)
         words, vectors = read_gensim(folder / "relations.word2vec.txt")
         assert len(words) == 2 * len(STEPS)
-        assert bits(vectors) == bits(scorer.relations)
+        assert bits(vectors) == bits(relations)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])

@@ -44,7 +44,9 @@ def test_the_best_answers_are_those_of_a_loop(new, typed):
     known = answer_index(dataset.train, dataset.num_relations)
     types = Types.of(dataset)
     hr = torch.tensor([(h, r) for h in (5, 0, 3) for r in range(2 * dataset.num_relations)])
-    found = best_answers(model, hr, known, dataset.num_entities, 4, new, types if typed else None)
+    found = best_answers(
+        model, hr, known, dataset.num_entities, 4, new=new, types=types if typed else None
+    )
     rows = iter(zip(found.query.tolist(), found.tail.tolist(), found.scores.tolist(), strict=True))
     for query, (h, r) in enumerate(hr.tolist()):
         scores = model.scores[h, r].double()
@@ -61,7 +63,7 @@ def test_the_best_answers_are_those_of_a_loop(new, typed):
                 [float(scores[tail]), float(alone), float(among)], abs=1e-5
             )
     assert next(rows, None) is None
-    assert found.known.tolist() == known.contains(found.triples(hr)).tolist()
+    assert found.is_known.tolist() == known.contains(found.triples(hr)).tolist()
 
 
 def test_features_are_those_of_both_ends():
@@ -71,7 +73,9 @@ def test_features_are_those_of_both_ends():
     hr = torch.tensor([[0, 0], [1, r]])
     found = best_answers(model, hr, known, dataset.num_entities, 2)
     triples = found.triples(hr)
-    x = features(model, triples, found.scores, known, dataset.num_entities, r)
+    x = features(
+        model, triples, found.scores, known, num_entities=dataset.num_entities, num_relations=r
+    )
     assert torch.equal(x[:, :4], forward_features(triples, found.scores, known))
     for (h, s, t), row in zip(triples.tolist(), x.tolist(), strict=True):
         back = model.scores[t, (s + r) % (2 * r)].double()
@@ -112,7 +116,12 @@ def test_probabilities_tell_what_is_missing(tmp_path):
         hr = triples[:, :2]
         best = best_answers(model, hr, known, dataset.num_entities, 1)
         x = features(
-            model, best.triples(hr), best.scores, known, dataset.num_entities, dataset.num_relations
+            model,
+            best.triples(hr),
+            best.scores,
+            known,
+            num_entities=dataset.num_entities,
+            num_relations=dataset.num_relations,
         )
         return found.of(x, hr[:, 1])
 

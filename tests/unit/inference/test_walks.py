@@ -41,7 +41,7 @@ def test_a_wide_beam_finds_what_enumeration_finds(
     reader = make_reader(seed)
     expected = every_route(Slow(reader), 1, tail)
     for top in (1, 7, len(expected)):
-        found = likeliest_routes(reader, graph, 1, tail, LONGEST, top)
+        found = likeliest_routes(reader, graph, 1, tail, max_length=LONGEST, top=top)
         best = sorted(expected, key=lambda path: -expected[path])[:top]
         assert [route.relations for route in found] == best
         values = [expected[path] for path in best]
@@ -55,7 +55,7 @@ def test_a_wide_beam_finds_what_enumeration_finds(
 def test_a_narrow_beam_gives_paths_of_the_same_probability(graph: KnowledgeGraph) -> None:
     reader = make_reader(1)
     expected = every_route(Slow(reader), 1, None)
-    found = likeliest_routes(reader, graph, 1, None, LONGEST, 5, beam=2)
+    found = likeliest_routes(reader, graph, 1, None, max_length=LONGEST, top=5, beam=2)
     assert len(found) == 5
     assert len({route.relations for route in found}) == 5
     values = [route.probability for route in found]
@@ -66,7 +66,7 @@ def test_a_narrow_beam_gives_paths_of_the_same_probability(graph: KnowledgeGraph
 def test_a_shorter_search_gives_the_short_paths(graph: KnowledgeGraph) -> None:
     reader = make_reader(2)
     expected = every_route(Slow(reader), 0, None)
-    found = likeliest_routes(reader, graph, 0, None, 1, 50)
+    found = likeliest_routes(reader, graph, 0, None, max_length=1, top=50)
     assert {route.relations: route.probability for route in found} == pytest.approx(
         {path: p for path, p in expected.items() if len(path) == 1}
     )
@@ -102,7 +102,7 @@ def test_next_steps_are_the_best_of_all(
         assert [step.probability for step in found] == pytest.approx([both[step] for step in best])
         for step in found:
             assert step.of_relation == pytest.approx(float(first[step.relation]))
-            assert step.known == ((entities[-1], step.relation, step.entity) in edges)
+            assert step.is_known == ((entities[-1], step.relation, step.entity) in edges)
 
 
 def test_ends_of_walks(graph: KnowledgeGraph) -> None:

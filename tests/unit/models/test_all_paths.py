@@ -14,7 +14,7 @@ from kgtool.data.dataset import KGDataset
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder, Feed
 from kgtool.models.model import PathModel
-from kgtool.models.scorers import PathScorer
+from kgtool.models.scorers import PassScorer
 from kgtool.ops import path_loss, path_step
 from kgtool.ops.all_paths.path_messages import EPSILON, LEAST_VARIANCE
 from kgtool.training.batches import PassSampler
@@ -340,7 +340,7 @@ def test_the_loss_is_a_softmax_over_all_entities():
         torch.testing.assert_close(one, other)
 
 
-def scorer_of(dataset: KGDataset) -> PathScorer:
+def scorer_of(dataset: KGDataset) -> PassScorer:
     model = PathModel(make_decoder(dataset, layers=2), KnowledgeGraph.from_dataset(dataset))
     return model.scorer()
 
@@ -398,10 +398,10 @@ def test_embeddings_are_states_of_an_entitys_own_pass():
     torch.manual_seed(9)
     dataset = random_dataset(9)
     scorer = scorer_of(dataset)
-    assert scorer.entities.shape == (dataset.num_entities, DIM)
-    assert scorer.relations.shape == (2 * dataset.num_relations, DIM)
+    assert scorer.entity_states().shape == (dataset.num_entities, DIM)
+    assert scorer.relation_states().shape == (2 * dataset.num_relations, DIM)
     reached = scorer.decoder.reach(scorer.graph, torch.tensor([4]))
-    torch.testing.assert_close(scorer.entities[4], scorer.decoder(reached)[0])
+    torch.testing.assert_close(scorer.entity_states()[4], scorer.decoder(reached)[0])
 
 
 @pytest.mark.parametrize("kind", ["edge", "pair"])

@@ -110,7 +110,13 @@ def test_training_and_scores_on_a_gpu_are_the_cpus():
         scorer = model.scorer()
         hr = torch.tensor([[0, 1], [3, 0], [0, 2]])
         found.append(
-            [loss.detach().cpu(), *grads, scorer.score_t(hr), scorer.entities, scorer.relations]
+            [
+                loss.detach().cpu(),
+                *grads,
+                scorer.score_t(hr),
+                scorer.entity_states(),
+                scorer.relation_states(),
+            ]
         )
     for mine, theirs in zip(*found, strict=True):
         torch.testing.assert_close(mine, theirs)

@@ -131,9 +131,18 @@ def random_model(seed: int, num_layers: int, product: bool = False) -> KGModel:
     dataset = random_dataset(seed)
     torch.manual_seed(seed)
     encoder = RGCNEncoder(
-        dataset.num_entities, dataset.num_relations, 6, num_layers, "basis", 2, 0.3, 0.3
+        dataset.num_entities,
+        dataset.num_relations,
+        6,
+        num_layers,
+        decomposition="basis",
+        num_parts=2,
+        edge_dropout=0.3,
+        feature_dropout=0.3,
     )
-    decoder = OnePathDecoder(dataset.num_entities, 6, 0.3, 0.3, product)
+    decoder = OnePathDecoder(
+        dataset.num_entities, 6, input_dropout=0.3, output_dropout=0.3, product=product
+    )
     nn.init.normal_(decoder.bias)
     return KGModel(encoder, decoder, KnowledgeGraph.from_dataset(dataset)).double()
 

@@ -286,7 +286,9 @@ def test_layers_start_at_a_scale_that_training_can_use(
     decomposition: Decomposition, dataset: KGDataset, graph: KnowledgeGraph
 ) -> None:
     torch.manual_seed(7)
-    encoder = RGCNEncoder(dataset.num_entities, dataset.num_relations, 6, 2, decomposition, 3)
+    encoder = RGCNEncoder(
+        dataset.num_entities, dataset.num_relations, 6, 2, decomposition=decomposition, num_parts=3
+    )
     entities, relations = encoder(graph)
     assert torch.equal(relations, encoder.relations)  # the maps start as the identity
     for parameter in encoder.parameters():

@@ -336,7 +336,7 @@ def test_kept_scores_are_those_of_all(budget):
     scorer = model.scorer()
     hr = torch.cartesian_prod(torch.arange(40), torch.arange(2 * dataset.num_relations))
     hr = hr[torch.randperm(len(hr))[:50]]
-    whole, kept = scorer.score_t(hr), scorer.kept(hr)
+    whole, kept = scorer.score_t(hr), scorer.sparse_scores(hr)
     for i in range(len(hr)):
         entity, score = (part[kept.first[i] : kept.first[i + 1]] for part in kept[1:3])
         row = kept.rest[i].repeat(40)
@@ -345,7 +345,7 @@ def test_kept_scores_are_those_of_all(budget):
         assert len(entity.unique()) == len(entity) <= (1 + 2 * budget if budget else 40)
     hrt = torch.cat([hr, torch.randint(40, (50, 1))], dim=1)
     torch.testing.assert_close(scorer.score_hrt(hrt), whole[torch.arange(50), hrt[:, 2]])
-    assert len(scorer.kept(hr[:0]).first) == 1
+    assert len(scorer.sparse_scores(hr[:0]).first) == 1
 
 
 @pytest.mark.parametrize("of_train", [True, False])

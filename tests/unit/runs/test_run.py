@@ -56,7 +56,7 @@ def test_a_run_opens_as_it_was_begun(tmp_path):
     assert (opened.path, opened.config, opened.vocabulary) == (
         begun.path, config, dataset.vocabulary,
     )  # fmt: skip
-    assert opened.info == {
+    assert opened.read_info() == {
         "data": None,
         "fingerprint": dataset.fingerprint,
         "entities": dataset.num_entities,
@@ -158,8 +158,8 @@ def test_other_damaged_files(run_folder):
 
 def test_the_data_where_it_was(finished, tmp_path):
     run = Run.open(finished)
-    assert run.dataset().fingerprint == ring().fingerprint == run.info["fingerprint"]
-    assert Path(run.info["data"]).is_absolute()
+    assert run.dataset().fingerprint == ring().fingerprint == run.read_info()["fingerprint"]
+    assert Path(run.read_info()["data"]).is_absolute()
 
 
 def test_the_data_gone_and_elsewhere(run_folder, tmp_path):

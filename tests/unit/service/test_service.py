@@ -478,7 +478,7 @@ def test_serving_writes_nothing(tmp_path):
 
 def test_without_probabilities(all_paths, monkeypatch):
     monkeypatch.setattr("kgtool.inference.predictor.fit_probability", lambda *_: None)
-    monkeypatch.setattr("kgtool.inference.predictor.Predictor.kept", lambda *_: None)
+    monkeypatch.setattr("kgtool.inference.predictor.Predictor.fitted_file", lambda *_: None)
     with served(replace(all_paths)) as port:
         assert found(port, "/api/about")["probabilities"] is False
         answers = found(port, "/api/answers", head="e000", relation="r000")["answers"]

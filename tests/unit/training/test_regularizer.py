@@ -34,6 +34,6 @@ def test_training_with_dura_keeps_states_small(tmp_path):
     def size(weight: float) -> float:
         config = tiny_config(epochs=20, learning_rate=0.02, dura=weight)
         run = train(config, ring(), tmp_path / str(weight), progress=False)
-        return float(run.model(ring()).scorer().entities.square().mean())
+        return float(run.model(ring()).scorer().entity_states().square().mean())
 
     assert size(1.0) < 0.5 * size(0.0)

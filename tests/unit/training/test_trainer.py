@@ -600,7 +600,7 @@ def test_walks_are_learned(tmp_path):
     run = fit(config, tmp_path / "run")
     model = run.model(ring())
     assert isinstance(model, KGModel)
-    table = perplexity(model.reader(), ring(), "valid", 3, 300, 0).table
+    table = perplexity(model.reader(), ring(), "valid", max_length=3, count=300, seed=0).table
     found = table[table["steps"] == "all"].set_index("by")
     # Around the ring a relation tells the next entity, and all relations are as likely.
     assert found["entity"]["model"] < 0.4 * found["entity"]["uniform"]
@@ -639,7 +639,7 @@ def test_nothing_of_test_is_in_the_weights(steady, tmp_path):
     moved = replace(dataset, test=dataset.test.flip(1))
     other = fit(run.config, tmp_path / "run", moved)
     assert_same(other, run)
-    assert other.info["fingerprint"] != run.info["fingerprint"]
+    assert other.read_info()["fingerprint"] != run.read_info()["fingerprint"]
     valid_moved = replace(dataset, valid=dataset.valid.flip(0)[:4])
     third = fit(run.config, tmp_path / "third", valid_moved)
     assert history(third)["valid_mrr"].tolist() != history(run)["valid_mrr"].tolist()

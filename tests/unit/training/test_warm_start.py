@@ -27,7 +27,7 @@ from kgtool.runs.run import BEST, LAST, PREVIOUS, Run
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import read_json
 from kgtool.training.trainer import train
-from kgtool.training.warm_start import carry, sizes, start_entities
+from kgtool.training.warm_start import carry, sizes
 from tests.support.graphs import tensor_of, tuples_of
 from tests.support.runs import (
     all_paths_config,
@@ -213,7 +213,7 @@ def test_where_a_new_entity_starts(layers):
         model.encoder.entities.mul_(4)
     twin.load_state_dict(model.state_dict())
     twin.eval()
-    start_entities(model, torch.tensor([3, 4, 5]))
+    model.start_entities(torch.tensor([3, 4, 5]))
     with torch.no_grad():
         rows, bias = twin.encoder.entities, twin.decoder.bias
         rows[3:], bias[3:] = rows[:3].mean(0), bias[:3].mean()
@@ -241,7 +241,7 @@ def test_where_entities_start_without_an_encoders_embedding(runs):
     for kind in ("all paths fed", "one path from relations", "all paths"):
         model = build_model(CONFIGS[kind](), data)
         before = {name: t.clone() for name, t in model.state_dict().items()}
-        start_entities(model, torch.tensor([4]))
+        model.start_entities(torch.tensor([4]))
         if kind == "all paths fed":
             told = before["encoder.entities"]
             others = [i for i in range(len(told)) if i != 4]
@@ -268,7 +268,7 @@ def test_an_extended_run_is_the_same_weights_over_the_grown_graph(runs, new, tmp
     assert torch.equal(data.train, torch.cat([old.train, added]))
     assert torch.equal(data.valid, old.valid)
     assert torch.equal(data.test, old.test)
-    assert data.fingerprint == grown.info["fingerprint"]
+    assert data.fingerprint == grown.read_info()["fingerprint"]
     # Built by hand: the old weights, the new rows as they are, over the grown graph.
     told, found = load_tensors(run.path / BEST)[0], load_tensors(grown.path / BEST)[0]
     by_hand = build_model(run.config, data)
@@ -316,10 +316,10 @@ def test_what_an_extended_run_says_of_itself(runs, new, tmp_path):
     ]  # fmt: skip
     assert files_in(grown.path / "data") == ["test.txt", "train.txt", "valid.txt"]
     assert files_in(tmp_path / "a") == ["grown"]
-    info = grown.info
+    info = grown.read_info()
     assert (info["data"], info["entities"], info["relations"]) == ("data", 26, 3)
     assert info["extended"] == {
-        "run": str(run.path), "fingerprint": run.info["fingerprint"], "files": [str(new)],
+        "run": str(run.path), "fingerprint": run.read_info()["fingerprint"], "files": [str(new)],
         "added": 3, "given twice": 0, "already in train": 0, "already in valid": 0,
         "already in test": 0, "new entities": 2, "entities without an edge before": 2,
     }  # fmt: skip
@@ -370,7 +370,7 @@ def test_what_is_held_out_stays_held_out(runs, tmp_path):
     assert not (tmp_path / "grown").exists()
     file.write_text("".join([*lines, "e000\tr000\tnew\n"]))
     grown = kgtool.extend(run, file, tmp_path / "grown")
-    counts = grown.info["extended"]
+    counts = grown.read_info()["extended"]
     assert [counts[f"already in {split}"] for split in SPLITS] == [2, 2, 2]
     found = grown.dataset()
     assert len(found.train) == len(data.train) + 1
@@ -450,8 +450,8 @@ def test_training_begins_where_the_start_is(runs, new, tmp_path, kind):
     assert first["epoch"] == first["step"] == 0
     assert first["valid_mrr"] == pytest.approx(expected, rel=1e-6)
     assert [row["epoch"] for row in run.history()] == [0, 1]
-    assert run.info["start"] == {
-        "run": str(grown.path), "fingerprint": grown.info["fingerprint"],
+    assert run.read_info()["start"] == {
+        "run": str(grown.path), "fingerprint": grown.read_info()["fingerprint"],
     }  # fmt: skip
     assert load_tensors(run.path / LAST)[1]["epoch"] == 1
     assert weights(run, LAST) != weights(runs(kind), LAST)
@@ -524,7 +524,7 @@ def test_a_resumed_run_has_the_start_it_had(runs, tmp_path):
         train(config, data, run.path, resume=True, progress=False)
     with pytest.raises(RunError, match="was begun at random"):
         train(config, data, one.path, resume=True, progress=False, init_from=copy)
-    assert other.info.get("start") is None
+    assert other.read_info().get("start") is None
 
 
 @pytest.mark.parametrize(
@@ -583,5 +583,5 @@ def test_the_log_and_json_say_where_it_began(runs, tmp_path):
         start.config, start.dataset(), tmp_path / "run", progress=False, init_from=start.path
     )
     assert f"begun from {start.path}" in (run.path / "train.log").read_text()
-    assert json.loads((run.path / "run.json").read_text())["start"] == start.origin
-    assert read_json(run.path / "run.json")["fingerprint"] == start.info["fingerprint"]
+    assert json.loads((run.path / "run.json").read_text())["start"] == start.origin()
+    assert read_json(run.path / "run.json")["fingerprint"] == start.read_info()["fingerprint"]

@@ -27,7 +27,7 @@ from kgtool.evaluation.tasks.path_evaluator import (
     evaluate_path_queries,
 )
 from kgtool.evaluation.tasks.path_queries import PARTS, PathQueries, sample_path_queries
-from kgtool.models.scorers import Scorer
+from kgtool.models.scorers import EmbeddingScorer
 from kgtool.runs.run import Run
 from kgtool.storage.files import read_json
 from kgtool.storage.tables import load_table
@@ -71,7 +71,7 @@ def slow_metrics(
     model: Drawn, dataset: KGDataset, split: str, queries: PathQueries, part: str, length: int
 ) -> tuple[list[float], int, int]:
     """The mean of each metric over queries, the number of typed queries, the number of ranks."""
-    edges = tuples_of(with_inverses(dataset.known(split), dataset.num_relations))
+    edges = tuples_of(with_inverses(dataset.filter_triples(split), dataset.num_relations))
     totals, typed_queries, ranked = [], 0, 0
     sums = [0.0] * len(METRICS)
     for i in range(len(queries)):
@@ -172,7 +172,7 @@ def test_knowing_the_answers_is_best():
     dataset = random_dataset(4)
     queries = sample_path_queries(dataset, "test", (2, 3), count=10)
     edges = AnswerIndex(
-        with_inverses(dataset.known("test"), dataset.num_relations),
+        with_inverses(dataset.filter_triples("test"), dataset.num_relations),
         2 * dataset.num_relations,
     )
     n = dataset.num_entities
@@ -288,9 +288,9 @@ def test_the_notebooks_function_says_the_same(runs):
     data = load_dataset(runs / "ring")
     run = Run.open(runs / "one")
     results = kgtool.evaluate_paths(run, "valid", lengths=(2, 3), num_queries=15)
-    queries = sample_path_queries(data, "valid", (2, 3), 15)
+    queries = sample_path_queries(data, "valid", (2, 3), count=15)
     scorer = run.model(data).scorer()
-    assert isinstance(scorer, Scorer)
+    assert isinstance(scorer, EmbeddingScorer)
     expected = evaluate_path_queries(scorer, data, "valid", queries)
     pd.testing.assert_frame_equal(results.table, expected.table)
     steps = kgtool.evaluate_paths(run, "valid", lengths=(1,), num_queries=15, compose=True)

@@ -86,7 +86,7 @@ def test_no_query_has_no_answer():
 def test_each_query_and_its_answers(split, seed):
     dataset = random_dataset(seed)
     found = sample_path_queries(dataset, split, (1, 2, 4), count=20, seed=seed)
-    whole = edges_of(dataset.known(split), dataset)
+    whole = edges_of(dataset.filter_triples(split), dataset)
     train = edges_of(dataset.train, dataset)
     held = edges_of(dataset.split(split), dataset) - train
     asked_of = set()
@@ -142,11 +142,11 @@ def test_by_hand():
 @given(st.integers(0, 30), st.integers(1, 5))
 def test_walks_take_a_held_out_edge_and_only_edges(seed, length):
     dataset = random_dataset(seed)
-    whole = index_of(dataset.known("test"), dataset)
+    whole = index_of(dataset.filter_triples("test"), dataset)
     held = with_inverses(dataset.test, dataset.num_relations)
     graphs = _Graphs(whole, whole, held, dataset.num_entities, dataset.num_relations)
     nodes, relations = _walks_through(graphs, length, 30, torch.Generator().manual_seed(seed))
-    edges, held_edges = edges_of(dataset.known("test"), dataset), set(tuples_of(held))
+    edges, held_edges = edges_of(dataset.filter_triples("test"), dataset), set(tuples_of(held))
     for node, relation in zip(nodes.tolist(), relations.tolist(), strict=True):
         steps = list(zip(node[:-1], relation, node[1:], strict=True))
         assert len(steps) == length
@@ -180,8 +180,12 @@ def test_a_length_does_not_depend_on_the_others_and_a_seed_says_all():
     both = sample_path_queries(dataset, "valid", (2, 4), count=15, seed=3)
     alone = sample_path_queries(dataset, "valid", (4,), count=15, seed=3)
     assert queries_of(alone) == [row for row in queries_of(both) if len(row[1]) == 4]
-    assert queries_of(alone) == queries_of(sample_path_queries(dataset, "valid", (4,), 15, seed=3))
-    assert queries_of(alone) != queries_of(sample_path_queries(dataset, "valid", (4,), 15, seed=4))
+    assert queries_of(alone) == queries_of(
+        sample_path_queries(dataset, "valid", (4,), count=15, seed=3)
+    )
+    assert queries_of(alone) != queries_of(
+        sample_path_queries(dataset, "valid", (4,), count=15, seed=4)
+    )
     assert len(both) == 4 * 15
     assert [(d.part, d.length) for d in both.drawn] == [(p, k) for k in (2, 4) for p in PARTS]
 

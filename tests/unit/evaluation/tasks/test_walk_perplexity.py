@@ -88,7 +88,7 @@ def test_a_model_that_knows_nothing_is_uniform() -> None:
     for parameter in (*reader.decoder.walks.steps.parameters(), reader.decoder.bias):
         torch.nn.init.zeros_(parameter)
     reader.entities.detach().zero_()
-    found = perplexity(reader, dataset, "valid", 3, 50, 0)
+    found = perplexity(reader, dataset, "valid", max_length=3, count=50, seed=0)
     table = found.table.set_index(["steps", "by"])
     for steps in ("all", "held-out"):
         for by in ("model", "uniform"):
@@ -100,10 +100,13 @@ def test_a_model_that_knows_nothing_is_uniform() -> None:
 
 def test_the_table_counts_the_steps_and_is_the_same_every_time() -> None:
     dataset, reader = ring(), make_reader(num_entities=24)
-    found = perplexity(reader, dataset, "test", 2, 80, 5)
-    again = perplexity(reader, dataset, "test", 2, 80, 5)
+    found = perplexity(reader, dataset, "test", max_length=2, count=80, seed=5)
+    again = perplexity(reader, dataset, "test", max_length=2, count=80, seed=5)
     assert found.to_dict() == again.to_dict()
-    assert found.to_dict() != perplexity(reader, dataset, "test", 2, 80, 6).to_dict()
+    assert (
+        found.to_dict()
+        != perplexity(reader, dataset, "test", max_length=2, count=80, seed=6).to_dict()
+    )
     counts = found.table.groupby("steps")["count"].unique()
     # Of 1 or 2 steps each, and at least one of them held out.
     assert 80 < counts["all"].item() < 160
@@ -116,7 +119,9 @@ def test_a_perplexity_by_hand() -> None:
     """One relation between two entities, walked in both directions; the edge is held out."""
     dataset = in_memory([(0, 0, 1)], [(0, 0, 1)], [], num_entities=2)
     reader = make_reader(num_entities=2, num_relation_ids=2)
-    table = perplexity(reader, dataset, "valid", 1, 9, 0).table.set_index(["steps", "by"])
+    table = perplexity(reader, dataset, "valid", max_length=1, count=9, seed=0).table.set_index(
+        ["steps", "by"]
+    )
     slow = Slow(reader)
     walks = WalkSampler(
         KnowledgeGraph.from_dataset(dataset), 1, torch.Generator().manual_seed(0)
@@ -131,6 +136,6 @@ def test_a_perplexity_by_hand() -> None:
 def test_a_split_that_is_empty_or_unknown() -> None:
     dataset, reader = in_memory([(0, 0, 1)], [], [], num_entities=2), make_reader(num_entities=2)
     with pytest.raises(ValueError, match="holds no triples"):
-        perplexity(reader, dataset, "valid", 2, 5, 0)
+        perplexity(reader, dataset, "valid", max_length=2, count=5, seed=0)
     with pytest.raises(ValueError, match="no split"):
-        perplexity(reader, dataset, "vaild", 2, 5, 0)
+        perplexity(reader, dataset, "vaild", max_length=2, count=5, seed=0)
