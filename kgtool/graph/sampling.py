@@ -59,7 +59,7 @@ def draw_around(
     entity: Tensor,
     num_hops: int,
     fanout: int,
-    hidden: Tensor,
+    excluded_edges: Tensor,
     shards: Shards | None = None,
 ) -> Neighbourhood:
     """Draw a neighbourhood, by torch's default generator.
@@ -69,11 +69,13 @@ def draw_around(
         entity: `(n,)` int64, ascending, each once.
         num_hops: how many layers are to read it.
         fanout: most in-edges of an entity and hop.
-        hidden: `(k, 3)` int64 edges that must not carry messages, nor may their inverses.
+        excluded_edges: `(k,)` int64 edges of `graph` that must not carry messages, nor may their
+            inverses.
         shards: who holds which entity, where each process has the edges into its own alone, and
             draws among them for the others: all call together. What is drawn is the same.
     """
-    gone = torch.cat([hidden, invert(hidden, graph.num_relation_ids // 2)])
+    excluded = graph.triples(excluded_edges)
+    gone = torch.cat([excluded, invert(excluded, graph.num_relation_ids // 2)])
     draw = _draws(graph, fanout, gone) if shards is None else _far(graph, fanout, gone, shards)
     hops = []
     for _ in range(num_hops):
@@ -102,10 +104,10 @@ def all_around(graph: KnowledgeGraph, shards: Shards, dtype: torch.dtype) -> Nei
 
 
 def _draws(
-    graph: KnowledgeGraph, fanout: int, hidden: Tensor
+    graph: KnowledgeGraph, fanout: int, excluded: Tensor
 ) -> Callable[[Tensor, Tensor], _Drawn]:
-    """What draws in-edges of entities `(n,)` by a seed `(1,)`, but for hidden triples `(k, 3)`."""
-    gone = torch.unique(graph.find(hidden))
+    """What draws in-edges of entities `(n,)` by a seed `(1,)`, excluded triples `(k, 3)` aside."""
+    gone = torch.unique(graph.find(excluded))
 
     def draw(entity: Tensor, seed: Tensor) -> _Drawn:
         position, edge, scale = sample_in_edges(graph.csc, entity, fanout, gone, int(seed))
@@ -115,10 +117,10 @@ def _draws(
 
 
 def _far(
-    graph: KnowledgeGraph, fanout: int, hidden: Tensor, shards: Shards
+    graph: KnowledgeGraph, fanout: int, excluded: Tensor, shards: Shards
 ) -> Callable[[Tensor, Tensor], _Drawn]:
     """As `_draws`, by the processes that hold the entities."""
-    told = process_group.all_to_all([hidden[part] for part in shards.split(hidden[:, 2])])
+    told = process_group.all_to_all([excluded[part] for part in shards.split(excluded[:, 2])])
     draws = [_draws(graph, fanout, triples) for triples in told]
 
     def draw(entity: Tensor, seed: Tensor) -> _Drawn:

@@ -80,8 +80,8 @@ def explain_triple(
     inverse = int(graph.inverse_of(torch.tensor(relation)))
     # A self loop and its inverse are both in-edges.
     same = (kind == inverse) | (kind == relation) if head == tail else kind == inverse
-    own = (source == tail) & same
-    reached = decoder.reach(graph, torch.tensor([head]), own)
+    own = int(first) + torch.nonzero((source == tail) & same).flatten()
+    reached = decoder.reach(graph, torch.tensor([head]), [own])
     with torch.no_grad():
         states = [s[: reached.rows(i)] for i, s in enumerate(decoder.states(reached, feed))]
     slot = int(reached.slot_of(torch.tensor([0]), torch.tensor([tail])))

@@ -19,7 +19,7 @@ weights serve any graph with the same relations.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -121,7 +121,7 @@ class AllPathsDecoder(nn.Module):
         self,
         graph: KnowledgeGraph,
         head: Tensor,
-        hidden: Tensor | None = None,
+        excluded_edges: Sequence[Tensor] | None = None,
         task: Task | None = None,
     ) -> Reach | Region:
         """What paths of at most L edges reach from each head; with a budget, what is kept of it.
@@ -129,8 +129,8 @@ class AllPathsDecoder(nn.Module):
         Args:
             graph: the knowledge graph.
             head: `(B,)` int64.
-            hidden: bool, of the in-edges of each head, one head after the other: whether it and its
-                inverse are not there for this head.
+            excluded_edges: of each head, `(k,)` int64, edges into it that are not there for this
+                head, nor are their inverses; None excludes none.
             task: what a budgeted pass of training is for; None for one that answers.
 
         Returns:
@@ -138,8 +138,8 @@ class AllPathsDecoder(nn.Module):
         """
         if self.node_budget:
             types = graph.num_relation_ids
-            return Region(graph.csc, head, types, self.node_budget, hidden, task)
-        return reach(graph.csc, graph.inverse.numpy(), head, self.layers, hidden)
+            return Region(graph.csc, head, types, self.node_budget, excluded_edges, task)
+        return reach(graph.csc, graph.inverse.numpy(), head, self.layers, excluded_edges)
 
     def forward(self, reached: Reach | Region, feed: Feed | None = None) -> Tensor:
         """What entities are scored by after a pass from each head, as the last of `states`."""

@@ -138,21 +138,23 @@ class KGModel(Model):
         """The parameters with a row an entity or a relation; the others are weights."""
         return [self.encoder.entities, self.encoder.relations, self.decoder.bias]
 
-    def states(self, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Entity and relation states, with gradients; `hidden` edges carry no message."""
-        entities, relations = self.encoder(self.graph, hidden)
+    def states(self, excluded_edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Entity and relation states, with gradients; excluded edges carry no message."""
+        entities, relations = self.encoder(self.graph, excluded_edges)
         return entities, relations
 
-    def states_of(self, entity: Tensor, fanout: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def states_of(
+        self, entity: Tensor, fanout: int, excluded_edges: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """States of some entities and of every relation, by a few edges drawn around them.
 
         Args:
             entity: `(n,)` int64, ascending, each once.
             fanout: most in-edges of an entity that a layer reads.
-            hidden: `(k, 3)` int64 edges that carry no message, nor do their inverses.
+            excluded_edges: `(k,)` int64 edges that carry no message, nor do their inverses.
         """
         layers = len(self.encoder.layers)
-        around = draw_around(self.graph, entity, layers, fanout, hidden, self.shards)
+        around = draw_around(self.graph, entity, layers, fanout, excluded_edges, self.shards)
         return self.encoder.of_some(self.rows(self.encoder.entities, around.entity), around)
 
     def rows(self, table: Tensor, entity: Tensor) -> Tensor:
@@ -261,9 +263,9 @@ class PathModel(Model):
         self.encoder = encoder
         self.graph = graph
 
-    def feed(self, hidden: Tensor | None = None) -> Feed | None:
-        """The encoder's states, with gradients; `hidden` edges carry no message."""
-        return Feed(*self.encoder(self.graph, hidden)) if self.encoder else None
+    def feed(self, excluded_edges: Tensor | None = None) -> Feed | None:
+        """The encoder's states, with gradients; excluded edges carry no message."""
+        return Feed(*self.encoder(self.graph, excluded_edges)) if self.encoder else None
 
     def embeddings(self) -> list[nn.Parameter]:
         """The parameters with a row a relation; the others are weights."""

@@ -176,7 +176,7 @@ class RGCNEncoder(nn.Module):
     def forward(
         self,
         graph: KnowledgeGraph,
-        hidden: Tensor | None = None,
+        excluded_edges: Tensor | None = None,
         embeddings: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The states of every entity and relation.
@@ -185,8 +185,8 @@ class RGCNEncoder(nn.Module):
 
         Args:
             graph: the knowledge graph.
-            hidden: `(k,)` int64 edges that must not carry messages, such as those that the loss
-                asks for. Their inverses are hidden with them.
+            excluded_edges: `(k,)` int64 edges that must not carry messages, such as those that the
+                loss asks for; their inverses carry none either.
             embeddings: `(N, d)`, of all entities; by default `entities`.
 
         Returns:
@@ -195,7 +195,7 @@ class RGCNEncoder(nn.Module):
         h = self.entities if embeddings is None else embeddings
         if not len(self.layers) and self.entity_init == "embedding":
             return h, self.relations
-        scale = graph.scale(self._kept(graph, hidden), h.dtype)
+        scale = graph.scale(self._kept(graph, excluded_edges), h.dtype)
         if self.entity_init == "relations":
             h = self._surroundings(graph, scale)
         for i in range(len(self.layers)):
@@ -284,17 +284,17 @@ class RGCNEncoder(nn.Module):
             per_sample_weights=present / count.clamp(min=1)[tail],
         )  # fmt: skip
 
-    def _kept(self, graph: KnowledgeGraph, hidden: Tensor | None) -> Tensor | None:
+    def _kept(self, graph: KnowledgeGraph, excluded_edges: Tensor | None) -> Tensor | None:
         """`(E,)` bool: the edges that carry messages, or None for all."""
         dropping = self.training and self.edge_dropout > 0
-        if hidden is None and not dropping:
+        if excluded_edges is None and not dropping:
             return None
         kept = torch.ones(graph.num_edges, dtype=torch.bool)
         if dropping:
             kept = ~graph.draw(self.edge_dropout)
-        if hidden is not None:
-            kept[hidden] = False
-            kept[graph.inverse[hidden]] = False
+        if excluded_edges is not None:
+            kept[excluded_edges] = False
+            kept[graph.inverse[excluded_edges]] = False
         return kept
 
 

@@ -69,16 +69,17 @@ class PassBatch:
     Attributes:
         graph: the edges that the passes take.
         head: `(b,)` int64.
-        hidden: bool, of the in-edges of each head, one head after the other.
-        gone: int64, the edges that are hidden, as the whole graph numbers them.
+        excluded_edges: of each head, `(k,)` int64, the edges into it that its pass may not take, as
+            `graph` numbers them.
+        excluded_of_any: int64, the edges of all heads, as the whole graph numbers them.
         position, relation, tail: `(q,)` int64, ascending in `position`: `(head[position], relation,
             tail)` are the targets.
     """
 
     graph: KnowledgeGraph
     head: Tensor
-    hidden: Tensor
-    gone: Tensor
+    excluded_edges: tuple[Tensor, ...]
+    excluded_of_any: Tensor
     position: Tensor
     relation: Tensor
     tail: Tensor
@@ -133,15 +134,19 @@ class PassSampler:
         inverse = graph.inverse_of(kind)
         if self.remove_target_edges == "pair":
             pair = position * graph.num_entities + source
-            hidden = torch.isin(pair, pair[chosen])
+            excluded = torch.isin(pair, pair[chosen])
         else:
             # A loop's inverse is an in-edge of the head too.
             ends = (position * graph.num_entities + source) * graph.num_relation_ids
             loops = chosen[source[chosen] == head[position[chosen]]]
             gone = torch.cat([(ends + kind)[chosen], (ends + inverse)[loops]])
-            hidden = torch.isin(ends + kind, gone)
+            excluded = torch.isin(ends + kind, gone)
+        thinned = self._thinned(head, generator)
+        # Heads keep their in-edges, in their order.
+        edge_of_thinned = edge if thinned is graph else in_edges(thinned.offsets, head)[1]
+        counts = torch.bincount(position[excluded], minlength=len(head)).tolist()
         return PassBatch(
-            self._thinned(head, generator), head, hidden, edge[hidden],
+            thinned, head, edge_of_thinned[excluded].split(counts), edge[excluded],
             position[chosen], inverse[chosen], source[chosen],
         )  # fmt: skip
 

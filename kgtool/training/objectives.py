@@ -83,10 +83,10 @@ class OnePathObjective:
         batch, slot = link_queries(self.answers, rows)
         count = max(1, round(s.walk_ratio * len(rows)))
         walks = self._walks.walks(count) if s.walk_ratio else None
-        hidden = self._edge_of_answer[slot]
-        if walks is not None:
-            hidden = torch.cat([hidden, walks.edge[walks.taken]])
-        entities, relations = self.model.states(hidden if s.remove_target_edges == "edge" else None)
+        excluded_edges = self._edge_of_answer[slot] if s.remove_target_edges == "edge" else None
+        if excluded_edges is not None and walks is not None:
+            excluded_edges = torch.cat([excluded_edges, walks.edge[walks.taken]])
+        entities, relations = self.model.states(excluded_edges)
         loss = self._loss(batch, entities, relations)
         if s.path_query_ratio:
             count = max(1, round(s.path_query_ratio * len(rows)))
@@ -154,9 +154,8 @@ class SampledObjective:
         relation = graph.inverse_of(inverse)
         others, log_weight = self._draw()
         entity, place = torch.unique(torch.cat([head, tail, others]), return_inverse=True)
-        hidden = torch.stack([head, relation, tail], dim=1)
-        hidden = hidden if s.remove_target_edges == "edge" else hidden[:0]
-        states, relations = self.model.states_of(entity, self.fanout, hidden)
+        excluded_edges = part if s.remove_target_edges == "edge" else part[:0]
+        states, relations = self.model.states_of(entity, self.fanout, excluded_edges)
         hr, query = torch.unique(torch.stack([head, relation], 1), dim=0, return_inverse=True)
         hr = _with_copies(hr)
         at_head, at_tail, at_others = place.split([len(head), len(tail), len(others)])
@@ -244,8 +243,8 @@ class AllPathsObjective:
         batch = self.sample(part)
         decoder = self.model.decoder
         task = Task(batch.position, batch.tail, part[1], self._dropout)
-        reached = decoder.reach(batch.graph, batch.head, batch.hidden, task)
-        feed = self.model.feed(batch.gone)
+        reached = decoder.reach(batch.graph, batch.head, batch.excluded_edges, task)
+        feed = self.model.feed(batch.excluded_of_any)
         last = decoder(reached, feed)
         head = batch.head[batch.position]
         targets = torch.stack([head, batch.relation, batch.tail], dim=1)

@@ -109,12 +109,13 @@ def choose_groups(offsets, type_, entity, weight, states, before, priorities, mo
 
 @kernel
 def read_edges(  # type: ignore[no-untyped-def] # pragma: no cover
-    source, type_, entity, begin, size, count, turn, slot, weight, hidden, num_types, seed, dropout
+    source, type_, entity, begin, size, count, turn, slot, weight, excluded, num_types, seed,
+    dropout
 ):  # fmt: skip
     """Read the edges of groups, and number new entities after the kept ones.
 
     Args:
-        hidden: ascending, `source · num_types + type` of the head's excluded in-edges.
+        excluded: ascending, `source · num_types + type` of the head's excluded in-edges.
         seed, dropout: the seed and the share of edges to skip, each with its inverse.
 
     Returns:
@@ -150,10 +151,10 @@ def read_edges(  # type: ignore[no-untyped-def] # pragma: no cover
             if e == end:
                 e = begin[g]
             if k == 0 or x == head:
-                if len(hidden) > 0:
+                if len(excluded) > 0:
                     key = x * num_types + r if k == 0 else u * num_types + t
-                    place = np.searchsorted(hidden, key)
-                    if place < len(hidden) and hidden[place] == key:
+                    place = np.searchsorted(excluded, key)
+                    if place < len(excluded) and excluded[place] == key:
                         continue
             elif dropout > 0:
                 # An edge and its inverse share a random number: the key is the same for both.

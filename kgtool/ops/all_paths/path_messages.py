@@ -41,7 +41,7 @@ EPSILON = 1e-5
 
 @kernel
 def gather(  # type: ignore[no-untyped-def] # pragma: no cover
-    degrees, offsets, source, type_, opposite, head, hidden, hidden_first, nodes, slots,
+    degrees, offsets, source, type_, opposite, head, excluded, excluded_first, nodes, slots,
     first_in, first_out, weights, context, states, scalers, rows, abouts, width
 ):  # fmt: skip
     """Write a row `[mean, deviation, state]` for each entity; mean and deviation are normalised.
@@ -56,7 +56,7 @@ def gather(  # type: ignore[no-untyped-def] # pragma: no cover
         row, about = rows.reshape(-1), abouts.reshape(-1)
         real = scaler.dtype.type
         start, table = offsets[head[b]], context[b] * weights.shape[1]
-        mask = hidden[hidden_first[b] : hidden_first[b + 1]]
+        mask = excluded[excluded_first[b] : excluded_first[b + 1]]
         before, after = first_in[b], first_out[b]
         known = first_in[b + 1] - before
         nothing = zero(scaler, width)
@@ -67,7 +67,7 @@ def gather(  # type: ignore[no-untyped-def] # pragma: no cover
             sums, squares = nothing, nothing
             degree = degrees[v]
             for e in range(offsets[v], offsets[v + 1]):
-                # Only edges of the head, slot 0, can be hidden.
+                # Only edges of the head, slot 0, can be excluded.
                 if j == 0 and mask[e - start]:
                     degree -= 1
                     continue
@@ -164,7 +164,7 @@ def spread(  # type: ignore[no-untyped-def] # pragma: no cover
 
 @kernel
 def scatter(  # type: ignore[no-untyped-def] # pragma: no cover
-    offsets, source, type_, opposite, head, hidden, hidden_first, nodes, slots,
+    offsets, source, type_, opposite, head, excluded, excluded_first, nodes, slots,
     first_in, first_out, weights, context, states, grad_sums, grad_states, grad_weights, width
 ):  # fmt: skip
     """Carry the gradients of sums back along the edges; add them to those of old states."""
@@ -176,7 +176,7 @@ def scatter(  # type: ignore[no-untyped-def] # pragma: no cover
         weight, state, grad = weights.reshape(-1), states.reshape(-1), grad_sums.reshape(-1)
         grad_state, grad_weight = grad_states.reshape(-1), grad_weights.reshape(-1)
         start, table = offsets[head[b]], context[b] * num_types
-        mask = hidden[hidden_first[b] : hidden_first[b + 1]]
+        mask = excluded[excluded_first[b] : excluded_first[b + 1]]
         before, after = first_in[b], first_out[b]
         for k in range(first_in[b + 1] - before):
             u = node[k]

@@ -111,7 +111,7 @@ def _edges(reach: Reach, step: int, device: torch.device) -> tuple[Tensor, ...]:
     slot = torch.from_numpy(reach.slot).to(device)
     row, edge = in_edges(offsets, node)
     b = position[row]
-    there = ~_hidden(reach, device)[b, edge]
+    there = ~_excluded(reach, device)[b, edge]
     degree = torch.zeros_like(position).index_add_(0, row, there.long())
     from_slot = slot[b, source[edge]]
     brings = there & (from_slot < before.diff()[b])
@@ -121,11 +121,11 @@ def _edges(reach: Reach, step: int, device: torch.device) -> tuple[Tensor, ...]:
     return from_slot + before[b], row, type_[edge].long(), b, degree, old_row
 
 
-def _hidden(reach: Reach, device: torch.device) -> Tensor:
+def _excluded(reach: Reach, device: torch.device) -> Tensor:
     """`(B, e)` bool: the edges that are excluded for each head."""
-    where = reach.hidden.nonzero()[0]
-    position = reach.hidden_first.searchsorted(where, side="right") - 1
-    edge = where - reach.hidden_first[position] + reach.edges.offsets[reach.head[position]]
+    where = reach.excluded.nonzero()[0]
+    position = reach.excluded_first.searchsorted(where, side="right") - 1
+    edge = where - reach.excluded_first[position] + reach.edges.offsets[reach.head[position]]
     gone = torch.zeros(reach.num_heads, len(reach.edges.source), dtype=torch.bool, device=device)
     b = torch.from_numpy(position).to(device)
     for edges in (edge, reach.opposite[edge]):

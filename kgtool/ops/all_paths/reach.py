@@ -8,7 +8,7 @@ target edges.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numba
@@ -65,9 +65,9 @@ class Reach(Rows):
         edges: the knowledge graph.
         opposite: `(e,)` int32, the inverse of each edge.
         head: `(B,)` int64.
-        hidden: `(h,)` bool, for the in-edges of each head, one head after the other: whether the
+        excluded: `(m,)` bool, for the in-edges of each head, one head after the other: whether the
             edge and its inverse are excluded for this head.
-        hidden_first: `(B + 1,)` int64, where the in-edges of each head begin in `hidden`.
+        excluded_first: `(B + 1,)` int64, where the in-edges of each head begin in `excluded`.
         node: `(B, N)` int32, the entity at each slot; undefined after the reached entities.
         slot: `(B, N)` int32, the slot of each entity; N for an entity that is not reached.
         first: `(L + 1, B + 1)` int64.
@@ -78,15 +78,15 @@ class Reach(Rows):
         edges: CSC,
         opposite: NDArray[np.int32],
         head: NDArray[np.int64],
-        hidden: NDArray[np.bool_],
-        hidden_first: NDArray[np.int64],
+        excluded: NDArray[np.bool_],
+        excluded_first: NDArray[np.int64],
         node: NDArray[np.int32],
         slot: NDArray[np.int32],
         first: NDArray[np.int64],
     ) -> None:
         super().__init__(head, first)
         self.edges, self.opposite, self.node, self.slot = edges, opposite, node, slot
-        self.hidden, self.hidden_first = hidden, hidden_first
+        self.excluded, self.excluded_first = excluded, excluded_first
 
     def gathered(self, step: int) -> Iterator[tuple[slice, tuple[NDArray[Any], ...]]]:
         """All heads together, and the arguments of `path_messages.gather` for them."""
@@ -101,7 +101,7 @@ class Reach(Rows):
         source, slot = self.edges.source.view(np.uint32), self.slot.view(np.uint32)
         return (
             self.edges.offsets, source, self.edges.type, self.opposite, self.head,
-            self.hidden, self.hidden_first, self.node, slot,
+            self.excluded, self.excluded_first, self.node, slot,
             self.first[step - 1], self.first[step],
         )  # fmt: skip
 
@@ -130,7 +130,7 @@ class Reach(Rows):
         place, edge = in_edges(
             torch.from_numpy(self.edges.offsets), torch.from_numpy(self.node[0])[slot].long()
         )
-        own = np.nonzero(self.hidden[: self.hidden_first[1]])[0]
+        own = np.nonzero(self.excluded[: self.excluded_first[1]])[0]
         own += self.edges.offsets[self.head[0]]
         gone = torch.from_numpy(np.concatenate([own, self.opposite[own]]))
         there = ~torch.isin(edge, gone)
@@ -143,7 +143,7 @@ class Reach(Rows):
 
 
 @numba.njit(nogil=True, cache=True)
-def _search(offsets, source, head, hidden, hidden_first, node, slot, sizes):  # type: ignore[no-untyped-def] # pragma: no cover
+def _search(offsets, source, head, excluded, excluded_first, node, slot, sizes):  # type: ignore[no-untyped-def] # pragma: no cover
     num_steps, num_entities = sizes.shape[0] - 1, slot.shape[1]
     for b in range(len(head)):
         slot[b, :] = num_entities
@@ -161,7 +161,7 @@ def _search(offsets, source, head, hidden, hidden_first, node, slot, sizes):  # 
                     v = source[e]
                     if slot[b, v] < num_entities:
                         continue
-                    if k == 0 and hidden[hidden_first[b] + e - offsets[u]]:
+                    if k == 0 and excluded[excluded_first[b] + e - offsets[u]]:
                         continue
                     node[b, next_slot], slot[b, v] = v, next_slot
                     next_slot += 1
@@ -169,12 +169,31 @@ def _search(offsets, source, head, hidden, hidden_first, node, slot, sizes):  # 
             sizes[step + 1, b] = end
 
 
+def check_excluded(
+    edges: CSC, head: NDArray[np.int64], excluded_edges: Sequence[Tensor] | None
+) -> list[NDArray[np.int64]]:
+    """Of each head, the excluded edges into it, ascending, each once.
+
+    Raises:
+        ValueError: when an excluded edge does not lead to its head, or not each head has some.
+    """
+    if excluded_edges is None:
+        return [np.empty(0, np.int64)] * len(head)
+    found = [np.unique(ids.numpy()) for ids in excluded_edges]
+    if len(found) != len(head):
+        raise ValueError(f"excluded edges of {len(found)} heads, not of {len(head)}")
+    for h, ids in zip(head, found, strict=True):
+        if len(ids) and not edges.offsets[h] <= ids[0] <= ids[-1] < edges.offsets[h + 1]:
+            raise ValueError(f"an excluded edge does not lead to its head, {h}")
+    return found
+
+
 def reach(
     edges: CSC,
     opposite: NDArray[np.int32],
     head: Tensor,
     num_steps: int,
-    hidden: Tensor | None = None,
+    excluded_edges: Sequence[Tensor] | None = None,
 ) -> Reach:
     """Find the entities within L edges of each head, by breadth-first search.
 
@@ -183,23 +202,21 @@ def reach(
         opposite: `(e,)` int32, the inverse of each edge.
         head: `(B,)` int64.
         num_steps: L.
-        hidden: bool, for the in-edges of each head, one head after the other: whether to exclude
-            the edge and its inverse for this head. None excludes no edge.
+        excluded_edges: for each head, `(k,)` int64 ids of in-edges of the head. This head's search
+            ignores them and their inverses. None excludes no edge.
 
     Raises:
-        ValueError: if the length of `hidden` is not the number of in-edges of the heads.
+        ValueError: if an excluded edge does not lead to its head.
     """
     h = head.numpy()
-    degree = edges.offsets[h + 1] - edges.offsets[h]
-    hidden_first = np.concatenate([[0], degree.cumsum()])
-    total = int(hidden_first[-1])
-    taken = np.zeros(total, np.bool_) if hidden is None else hidden.numpy()
-    if taken.shape != (total,):
-        raise ValueError(f"hidden {taken.shape} does not fit {total} in-edges of the heads")
+    excluded_first = np.concatenate([[0], edges.degree[h].cumsum()])
+    excluded = np.zeros(excluded_first[-1], np.bool_)
+    for b, ids in enumerate(check_excluded(edges, h, excluded_edges)):
+        excluded[excluded_first[b] + ids - edges.offsets[h[b]]] = True
     node = np.empty((len(h), edges.num_sources), np.int32)
     slot = np.empty_like(node)
     sizes = np.empty((num_steps + 1, len(h)), np.int64)
-    _search(edges.offsets, edges.source, h, taken, hidden_first, node, slot, sizes)
+    _search(edges.offsets, edges.source, h, excluded, excluded_first, node, slot, sizes)
     first = np.zeros((num_steps + 1, len(h) + 1), np.int64)
     np.cumsum(sizes, axis=1, out=first[:, 1:])
-    return Reach(edges, opposite, h, taken, hidden_first, node, slot, first)
+    return Reach(edges, opposite, h, excluded, excluded_first, node, slot, first)

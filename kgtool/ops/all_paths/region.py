@@ -8,7 +8,7 @@ budget is never exhausted, passes are the same as with `Reach`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from kgtool.ops.all_paths.growth import (
     read_edges,
     walk_loss,
 )
-from kgtool.ops.all_paths.reach import Rows
+from kgtool.ops.all_paths.reach import Rows, check_excluded
 from kgtool.ops.graph.csc import CSC, in_edges
 from kgtool.ops.runtime.bfloat16 import bits
 from kgtool.ops.runtime.lanes import lanes_of
@@ -68,7 +68,7 @@ class _Head(NamedTuple):
         entity: `(k,)` int32, in the order of discovery, the head first.
         weight: `(k,)` float64, the weight of the random walk at each entity.
         degree: `(k,)` int64, the in-degree in the whole graph, without excluded edges.
-        hidden: ascending int64, `source · R + type` of the head's excluded in-edges.
+        excluded: ascending int64, `source · R + type` of the head's excluded in-edges.
         target: ascending int64, the target entities.
         links: the edges of each step.
     """
@@ -76,7 +76,7 @@ class _Head(NamedTuple):
     entity: NDArray[np.int32]
     weight: NDArray[np.float64]
     degree: NDArray[np.int64]
-    hidden: NDArray[np.int64]
+    excluded: NDArray[np.int64]
     target: NDArray[np.int64]
     links: tuple[_Links, ...]
 
@@ -90,13 +90,13 @@ class Region(Rows):
         num_types: R, the number of edge types, including inverses.
         most: the maximum number of entities that a step adds for a head. The step reads at most
             `EDGES_AN_ENTITY` times as many edges.
-        hidden: bool, for the in-edges of each head, one head after the other: whether to exclude
-            the edge and its inverse for this head. None excludes no edge.
+        excluded_edges: for each head, `(k,)` int64 ids of in-edges of the head. Its pass ignores
+            them and their inverses. None excludes no edge.
         task: targets and randomness in training; None for a pass without training, which makes no
             random choices.
 
     Raises:
-        ValueError: if the length of `hidden` is not the number of in-edges of the heads.
+        ValueError: if an excluded edge does not lead to its head.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Region(Rows):
         head: Tensor,
         num_types: int,
         most: int,
-        hidden: Tensor | None = None,
+        excluded_edges: Sequence[Tensor] | None = None,
         task: Task | None = None,
     ) -> None:
         super().__init__(head.numpy(), np.arange(len(head) + 1)[None])
@@ -113,20 +113,12 @@ class Region(Rows):
         none = torch.empty(0, dtype=torch.long)
         self._task = task or Task(none, none, seed=0, dropout=0.0)
         self._loss, self._grad = 0.0, np.zeros(0)
-        total = int(edges.degree[self.head].sum())
-        if hidden is not None and hidden.shape != (total,):
-            raise ValueError(f"hidden {tuple(hidden.shape)} does not fit {total} in-edges of heads")
-        self._heads, start = [], 0
-        for b, h in enumerate(self.head.tolist()):
-            degree = edges.degree[h : h + 1]
-            gone = np.empty(0, np.int64)
-            if hidden is not None:
-                gone = hidden[start : start + int(degree[0])].numpy().nonzero()[0]
-            start += int(degree[0])
-            gone += edges.offsets[h]
+        self._heads = []
+        excluded = check_excluded(edges, self.head, excluded_edges)
+        for b, (h, gone) in enumerate(zip(self.head.tolist(), excluded, strict=True)):
             keys = edges.source[gone].astype(np.int64) * num_types + edges.type[gone]
             target = self._task.entity[self._task.position == b].unique().numpy()
-            entity, degree = np.array([h], np.int32), degree - len(gone)
+            entity, degree = np.array([h], np.int32), edges.degree[h : h + 1] - len(gone)
             self._heads.append(_Head(entity, np.ones(1), degree, np.sort(keys), target, ()))
 
     def grow(self, state: Tensor, priority: Tensor) -> None:
@@ -158,7 +150,7 @@ class Region(Rows):
             self.most * EDGES_AN_ENTITY, seed, width,
         )  # fmt: skip
         out, into, kind, brings, name, gained = read_edges(
-            edges.source, edges.type, head.entity, *groups, carried, head.hidden, types, seed,
+            edges.source, edges.type, head.entity, *groups, carried, head.excluded, types, seed,
             self._task.dropout,
         )  # fmt: skip
         self._loss += walk_loss(
@@ -170,7 +162,7 @@ class Region(Rows):
         links = _Links(*connect(out, into, kind, slots, name, known, len(entity), types))
         new, degree = entity[known:], edges.degree[entity[known:]]
         # The inverse of an excluded edge does not count as an in-edge of the head's neighbour.
-        for neighbour in (head.hidden // types).tolist():
+        for neighbour in (head.excluded // types).tolist():
             degree -= new == neighbour
         return head._replace(
             entity=entity,

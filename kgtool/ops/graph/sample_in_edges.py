@@ -20,7 +20,7 @@ NODES = 64  # nodes that a thread processes at a time
 
 
 @numba.njit(parallel=True, cache=True)
-def _sample(offsets, kind, hidden, node, fanout, seed, edge, scale, num_edges):  # type: ignore[no-untyped-def] # pragma: no cover
+def _sample(offsets, kind, excluded, node, fanout, seed, edge, scale, num_edges):  # type: ignore[no-untyped-def] # pragma: no cover
     for chunk in numba.prange((len(node) + NODES - 1) // NODES):
         for i in range(chunk * NODES, min((chunk + 1) * NODES, len(node))):
             start, stop = offsets[node[i]], offsets[node[i] + 1]
@@ -40,18 +40,18 @@ def _sample(offsets, kind, hidden, node, fanout, seed, edge, scale, num_edges): 
                             break
                     drawn[j] = place
                 drawn[:count] = np.sort(drawn[:count])
-            first = lower_bound(hidden, 0, len(hidden), start)
-            last = lower_bound(hidden, first, len(hidden), stop)
+            first = lower_bound(excluded, 0, len(excluded), start)
+            last = lower_bound(excluded, first, len(excluded), stop)
             left = 0
             for j in range(count):
                 e = drawn[j]
-                place = lower_bound(hidden, first, last, e)
-                if place < last and hidden[place] == e:
+                place = lower_bound(excluded, first, last, e)
+                if place < last and excluded[place] == e:
                     continue
                 begin = lower_bound(kind, start, e, kind[e])
                 end = lower_bound(kind, e, stop, kind[e] + 1)
-                gone = lower_bound(hidden, first, last, end) - lower_bound(
-                    hidden, first, last, begin
+                gone = lower_bound(excluded, first, last, end) - lower_bound(
+                    excluded, first, last, begin
                 )
                 drawn[left] = e
                 scale[i, left] = 1.0 / (end - begin - gone)
@@ -63,7 +63,7 @@ def _sample(offsets, kind, hidden, node, fanout, seed, edge, scale, num_edges): 
 
 
 def sample_in_edges(
-    edges: CSC, node: Tensor, fanout: int, hidden: Tensor, seed: int
+    edges: CSC, node: Tensor, fanout: int, excluded_edges: Tensor, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sample at most `fanout` in-edges of each node, uniformly and without replacement.
 
@@ -74,7 +74,7 @@ def sample_in_edges(
         edges: the graph, sorted by destination, then type.
         node: `(n,)` int64.
         fanout: the maximum number of edges for each node.
-        hidden: `(k,)` int64 edge ids to exclude, ascending, without duplicates.
+        excluded_edges: `(k,)` int64 edge ids, ascending, without duplicates.
         seed: the seed of the sample.
 
     Returns:
@@ -90,8 +90,8 @@ def sample_in_edges(
     scale = np.empty((len(node), fanout), np.float32)
     num_edges = np.empty(len(node), np.int64)
     _sample(
-        edges.offsets, edges.type, hidden.numpy(), node.numpy(), fanout, np.uint64(seed), place,
-        scale, num_edges,
+        edges.offsets, edges.type, excluded_edges.numpy(), node.numpy(), fanout, np.uint64(seed),
+        place, scale, num_edges,
     )  # fmt: skip
     sampled = np.arange(fanout) < num_edges[:, None]
     position = torch.repeat_interleave(torch.from_numpy(num_edges))

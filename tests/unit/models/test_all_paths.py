@@ -91,15 +91,15 @@ def in_edges(graph: KnowledgeGraph, heads: Tensor) -> list[list[int]]:
     return [torch.nonzero(graph.tail == h).flatten().tolist() for h in heads.tolist()]
 
 
-def hide(graph: KnowledgeGraph, heads: Tensor) -> tuple[Tensor, list[set[int]]]:
-    """Exclude a third of each head's in-edges and their inverses: the mask, and edges by head."""
-    masks, gone = [], []
+def hide(graph: KnowledgeGraph, heads: Tensor) -> tuple[list[Tensor], list[set[int]]]:
+    """Exclude a third of each head's in-edges: the ids, and these with inverses, by head."""
+    excluded, gone = [], []
     for edges in in_edges(graph, heads):
         chosen = {e for e in edges if torch.rand(()) < 0.33}
         both = chosen | {int(graph.inverse[e]) for e in chosen}
-        masks += [e in both for e in edges]
+        excluded.append(torch.tensor([e for e in edges if e in both], dtype=torch.long))
         gone.append(both)
-    return torch.tensor(masks, dtype=torch.bool), gone
+    return excluded, gone
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -109,8 +109,8 @@ def test_states_are_those_of_the_definition(seed):
     graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
     heads = torch.tensor([0, 5, 5, dataset.num_entities - 1, 3])
-    mask, gone = hide(graph, heads)
-    reached = decoder.reach(graph, heads, mask)
+    excluded, gone = hide(graph, heads)
+    reached = decoder.reach(graph, heads, excluded)
     rows = reached.rows_of_heads()
     last = decoder(reached)
     assert len(last) > sum(rows)
@@ -173,18 +173,17 @@ def test_along_a_chain_it_is_torchs_cell(length):
     torch.testing.assert_close(last[0], state)
 
 
-def test_a_hidden_edge_is_an_edge_that_is_not_there():
+def test_an_excluded_edge_is_an_edge_that_is_not_there():
     torch.manual_seed(0)
     dataset = random_dataset(1)
     graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
     head, relation, tail = next(t for t in dataset.train.tolist() if t[0] != t[2])
     edge = int(graph.find(torch.tensor([[head, relation, tail]])))
-    into = in_edges(graph, torch.tensor([head]))[0]
-    mask = torch.tensor([e == int(graph.inverse[edge]) for e in into])
+    excluded = [graph.inverse[[edge]].long()]
     kept = dataset.train[(dataset.train != torch.tensor([head, relation, tail])).any(1)]
     without = KGDataset("x", None, dataset.vocabulary, kept, dataset.valid, dataset.test)
-    hidden = decoder.reach(graph, torch.tensor([head]), mask)
+    hidden = decoder.reach(graph, torch.tensor([head]), excluded)
     absent = decoder.reach(KnowledgeGraph.from_dataset(without), torch.tensor([head]))
     assert torch.equal(decoder(hidden), decoder(absent))
     whole = decoder.reach(graph, torch.tensor([head]))
@@ -217,7 +216,7 @@ def test_targets_do_not_show_in_their_own_pass(kind, dropout):
         r, n = dataset.num_relations, dataset.num_entities
         kept = [(h, k, t) for h, k, t in edges_without(graph, gone) if k < r]
         without = KnowledgeGraph.from_dataset(in_memory(kept, [], [], n, r))
-        seen = decoder(decoder.reach(graph, batch.head, batch.hidden))
+        seen = decoder(decoder.reach(graph, batch.head, batch.excluded_edges))
         assert (graph is whole) == (dropout == 0)
         assert torch.equal(seen, decoder(decoder.reach(without, batch.head)))
 
@@ -418,13 +417,12 @@ def test_sampled_targets(kind):
     assert bool((batch.position.diff() >= 0).all())
     edges = torch.stack([batch.head[batch.position], batch.relation, batch.tail], dim=1)
     asked = graph.find(edges)  # raises for what is no edge
-    start = 0
+    assert torch.equal(torch.cat(batch.excluded_edges), batch.excluded_of_any)
     for b, into in enumerate(in_edges(graph, heads)):
-        mask = batch.hidden[start : start + len(into)].tolist()
-        start += len(into)
         own = asked[batch.position == b].tolist()
         assert len(own) == len(set(own))
-        gone = {e for e, hidden in zip(into, mask, strict=True) if hidden}
+        gone = set(batch.excluded_edges[b].tolist())
+        assert gone <= set(into)
         if kind == "edge":
             both = set(own) | set(graph.inverse[own].tolist())
             assert gone == both & set(into)
@@ -446,8 +444,10 @@ def test_edges_drop_out_with_their_inverses_but_at_heads():
     for seed in range(100):
         batch = sampler.batch(heads, torch.Generator().manual_seed(seed))
         whole = plain.batch(heads, torch.Generator().manual_seed(seed))
-        assert torch.equal(batch.hidden, whole.hidden)  # it fits both: heads keep their edges
-        assert torch.equal(batch.gone, whole.gone)
+        assert torch.equal(batch.excluded_of_any, whole.excluded_of_any)
+        for ours, theirs in zip(batch.excluded_edges, whole.excluded_edges, strict=True):
+            # Numbered otherwise, the same edges: heads keep theirs.
+            assert torch.equal(batch.graph.triples(ours), graph.triples(theirs))
         edges = edges_of(batch.graph)
         assert edges == [e for e in edges_of(graph) if e in set(edges)]
         assert at_heads <= set(edges)
@@ -467,3 +467,15 @@ def test_heads_are_drawn_by_the_square_root_of_their_degree():
     degree = torch.bincount(sampler.graph.tail, minlength=6).double().sqrt()
     torch.testing.assert_close(share, degree / degree.sum(), atol=0.01, rtol=0)
     assert share[-1] == 0  # the last entity is bare
+
+
+@pytest.mark.parametrize("budget", [0, 3])
+def test_excluded_edges_that_lead_elsewhere_are_refused(budget):
+    dataset = random_dataset(1)
+    graph = KnowledgeGraph.from_dataset(dataset)
+    decoder = AllPathsDecoder(dataset.num_relations, 4, 2, 3, node_budget=budget)
+    elsewhere = torch.nonzero(graph.tail != 0)[:1].flatten()
+    with pytest.raises(ValueError, match="does not lead to its head, 0"):
+        decoder.reach(graph, torch.tensor([0]), [elsewhere])
+    with pytest.raises(ValueError, match="of 1 heads, not of 2"):
+        decoder.reach(graph, torch.tensor([0, 1]), [elsewhere])

@@ -66,10 +66,10 @@ def test_a_budget_that_is_not_spent_changes_no_bit(seed, dtype):
     decoder = make_decoder(dataset, dim=8).to(dtype)
     budgeted = with_budget(decoder, PLENTY)
     heads = torch.tensor([0, 5, 5, dataset.num_entities - 1, 3])
-    mask, _ = hide(graph, heads)
-    whole = decoder.reach(graph, heads, mask)
+    excluded, _ = hide(graph, heads)
+    whole = decoder.reach(graph, heads, excluded)
     last = decoder(whole)
-    mine, kept = pass_of(budgeted, graph, heads, mask)
+    mine, kept = pass_of(budgeted, graph, heads, excluded)
     assert torch.equal(mine, last)
     assert torch.equal(kept.entities(), whole.entities())
     assert np.array_equal(kept.first, whole.first)
@@ -166,9 +166,9 @@ def test_a_spent_budget_keeps_what_its_definition_does(monkeypatch, seed):
     dataset, graph = a_graph(seed)
     decoder = with_budget(make_decoder(dataset), 5)
     heads = torch.tensor([0, 7, 3])
-    mask, gone = hide(graph, heads)
+    excluded, gone = hide(graph, heads)
     task = Task(torch.arange(3).repeat(12), torch.arange(36), seed, 0.0)
-    last, kept = pass_of(decoder, graph, heads, mask, task)
+    last, kept = pass_of(decoder, graph, heads, excluded, task)
     loss = kept.walk_loss(decoder.priority)
     found = last.split([*kept.rows_of_heads(), len(last) - kept.rows(3)])
     expected, entities = [], []
@@ -211,7 +211,7 @@ def test_targets_are_no_edges_of_their_pass(kind, budget):
     for head in torch.unique(graph.tail).tolist():
         batch = sampler.batch(torch.tensor([head]))
         task = Task(batch.position, batch.tail, 5, 0.0)
-        _, kept = pass_of(decoder, graph, batch.head, batch.hidden, task)
+        _, kept = pass_of(decoder, graph, batch.head, batch.excluded_edges, task)
         for step in (1, 2, 3):
             links = links_of(kept, step)
             seen += len(links)
@@ -309,7 +309,7 @@ def test_other_answers_are_those_of_the_index():
         decoder = with_budget(decoder, budget) if budget else decoder
         objective = AllPathsObjective(AllPathsConfig(), PathModel(decoder, graph), answers)
         batch = objective.sample((torch.arange(6), 3))
-        reached = decoder.reach(graph, batch.head, batch.hidden)
+        reached = decoder.reach(graph, batch.head, batch.excluded_edges)
         decoder(reached)
         heads = batch.head[batch.position]
         targets = torch.stack([heads, batch.relation, batch.tail], dim=1)
