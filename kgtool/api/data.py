@@ -72,14 +72,17 @@ def fetch(name: str, url: str | None = None, progress: bool = False) -> Path:
 
 
 def convert(
-    place: str | Path, out: str | Path, reading: Reading = LOOK
+    place: str | Path, out: str | Path, reading: Reading = LOOK, to: str = "tsv"
 ) -> tuple[LoadReport, list[Path]]:
     """Write a data set as TSV: `train.txt`, `valid.txt` and `test.txt`, and negatives if any.
+
+    Or as DGL graphs: `train.dgl`, `valid.dgl` and `test.dgl`, which `dgl.load_graphs` reads.
 
     Args:
         place: a folder or archive, in any format that `kgtool.load_dataset` reads.
         out: the folder to write: new, empty, or with these three files only.
         reading: how to read the files; by default their format is inferred.
+        to: the format to write, `"tsv"` or `"dgl"`.
 
     Returns:
         The report on the data set, and the files written.
@@ -88,10 +91,10 @@ def convert(
         DataError: when the data cannot be used, or the folder holds other files of triples.
         KGToolError: when a file cannot be written.
     """
-    check_folder(Path(out))
+    check_folder(Path(out), to)
     data, report = load_with_report(place, reading=reading)
     negatives = load_negatives(place, data.vocabulary, reading)
-    return report, write_dataset(data, Path(out), negatives)
+    return report, write_dataset(data, Path(out), negatives, to)
 
 
 def split(

@@ -154,7 +154,7 @@ AnswersFile = Annotated[
 Format = Annotated[
     str | None,
     typer.Option(
-        help="tsv, csv, parquet, jsonl, ntriples or turtle; by default from the file name.",
+        help="tsv, csv, parquet, jsonl, ntriples, turtle or dgl; by default from the file name.",
         show_default=False,
     ),
 ]

@@ -102,18 +102,23 @@ def inspect(
 def convert(
     path: Place,
     out: Annotated[Path, typer.Option(help="Folder for the files.", show_default=False)],
+    to: Annotated[
+        str, typer.Option(help="Format to write: tsv, or dgl (dgl.load_graphs reads it too).")
+    ] = "tsv",
     format: Format = None,
     columns: Columns = None,
     delimiter: Delimiter = None,
     header: Header = None,
 ) -> None:
-    """Convert a data set to train.txt, valid.txt and test.txt, which need no options.
+    """Convert a data set to train.txt, valid.txt and test.txt, or to DGL graphs.
+
+    The result needs no options.
 
     Negatives are converted too. Duplicates within a split are removed.
     """
     from kgtool.api.data import convert as convert_data
 
-    report, files = convert_data(path, out, reading_of(format, columns, delimiter, header))
+    report, files = convert_data(path, out, reading_of(format, columns, delimiter, header), to)
     Terminal().print(report.render())
     for file in files:
         typer.echo(f"Written to {file}")

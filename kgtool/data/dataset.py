@@ -8,6 +8,7 @@ and the head query `(?, r, t)` is the tail query `(t, r + num_relations, ?)`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,17 +96,8 @@ class KGDataset:
         `vocabulary.relations[r]`. A relation without a train triple keeps an empty edge type. Edges
         of a type are in the order of the triples.
         """
-        from kgtool.ops.runtime.dgl import dgl
-
-        head, relation, tail = (ids.int().contiguous() for ids in self.train.unbind(1))
-        order = torch.from_numpy(order_by((relation.numpy(),), (self.num_relations,)))
-        counts = torch.bincount(relation, minlength=self.num_relations).tolist()
-        ends = zip(head[order].split(counts), tail[order].split(counts), strict=True)
-        edges = {
-            (ENTITY, edge_type(r, self.num_relations), ENTITY): of_relation
-            for r, of_relation in enumerate(ends)
-        }
-        return dgl.heterograph(edges, num_nodes_dict={ENTITY: self.num_entities})
+        names = [edge_type(relation, self.num_relations) for relation in range(self.num_relations)]
+        return heterograph_of(self.train, names, self.num_entities)
 
     def split(self, name: str) -> Tensor:
         """The `(n, 3)` int64 triples of `"train"`, `"valid"` or `"test"`.
@@ -142,6 +134,27 @@ class KGDataset:
 def edge_type(relation: int, num_relations: int) -> str:
     """A heterograph's name of a relation id, zero-padded: DGL sorts edge types as strings."""
     return f"r{relation:0{len(str(max(num_relations - 1, 0)))}d}"
+
+
+def heterograph_of(triples: Tensor, names: Sequence[str], num_entities: int) -> dgl.DGLGraph:
+    """Triples as a DGL heterograph, int32, without inverses.
+
+    Args:
+        triples: `(n, 3)` int64.
+        names: of each relation, its edge type, ascending; DGL would sort them. A relation without a
+            triple has an empty one. Edges of a type are in the order of the triples.
+        num_entities: all ids are below it.
+    """
+    from kgtool.ops.runtime.dgl import dgl
+
+    head, relation, tail = (ids.int().contiguous() for ids in triples.unbind(1))
+    order = torch.from_numpy(order_by((relation.numpy(),), (len(names),)))
+    counts = torch.bincount(relation, minlength=len(names)).tolist()
+    ends = zip(head[order].split(counts), tail[order].split(counts), strict=True)
+    edges = {
+        (ENTITY, name, ENTITY): of_relation for name, of_relation in zip(names, ends, strict=True)
+    }
+    return dgl.heterograph(edges, num_nodes_dict={ENTITY: num_entities})
 
 
 def invert(triples: Tensor, num_relations: int) -> Tensor:

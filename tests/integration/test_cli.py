@@ -44,7 +44,7 @@ FLAGS = {
     "data info": ["name"],
     "data fetch": ["name", "--url"],
     "data inspect": ["path", *COLUMNS],
-    "data convert": ["path", "--out", *COLUMNS],
+    "data convert": ["path", "--out", "--to", *COLUMNS],
     "data split": [
         "files",
         "--out",

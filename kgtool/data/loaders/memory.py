@@ -17,6 +17,16 @@ from kgtool.errors import DataError, fault, quoted
 
 # Labels of entities by id: of all, or by the type of a node.
 Labels = Sequence[str] | Mapping[str, Sequence[str]]
+# The edge masks of a DGL graph of all splits, the ones to look for first before the others.
+_MASKS = (
+    (("train", "train_edge_mask"), ("valid", "valid_edge_mask"), ("test", "test_edge_mask")),
+    (
+        ("train", "train_mask"),
+        ("valid", "val_mask"),
+        ("valid", "valid_mask"),
+        ("test", "test_mask"),
+    ),
+)
 _TYPE_FIELDS = ("edge_type", "etype", "rel_type", "relation", "_TYPE", "type")
 
 
@@ -38,7 +48,10 @@ def dataset_of(
       first three;
     - `(n, 3)` labels or ids in head, relation, tail order: a list of tuples, an array, a tensor;
     - a DGL graph: of several edge types, each a relation; of one, with the relation of each edge in
-      a field of its edges;
+      a field of its edges. A graph that holds all splits, as DGL's own data sets do, has a mask of
+      its edges for each: `train_edge_mask`, `valid_edge_mask`, `test_edge_mask`, which leave out
+      inverse edges, or else `train_mask`, `val_mask` (`valid_mask`), `test_mask`. They are read
+      where neither valid nor test is given;
     - a PyTorch Geometric `Data` with `edge_index` and `edge_type`, or a `HeteroData`.
 
     A label is a text. A whole number becomes its digits, or the label with that index where labels
@@ -49,7 +62,8 @@ def dataset_of(
         train, valid, test: the triples; None for none.
         name: the name of the data set.
         entities: the label of each entity id; by node type for a graph of several.
-        relations: the label of each relation id.
+        relations: the label of each relation id; of a graph of several edge types, of each of
+            these.
         edge_type: the field of a graph's edges that holds the relation; by default one of
             `edge_type`, `etype`, `rel_type`, `relation`, `_TYPE`, `type`.
 
@@ -61,10 +75,14 @@ def dataset_of(
             without a label.
     """
     parts: dict[str, Rows] = {}
+    masks = _masks(train) if valid is None and test is None else {}
+    if masks:
+        valid, test = (train if split in masks else None for split in SPLITS[1:])
     for split, given in zip(SPLITS, (train, valid, test), strict=True):
         if given is None and split != "train":
             continue
-        columns = _columns(given, split, entities, relations, edge_type)
+        mask = masks.get(split)
+        columns = columns_of(given, split, entities, relations, edge_type, mask)
         if len(columns[0]) or split == "train":
             numbers = np.arange(1, len(columns[0]) + 1)
             parts[split] = rows_of(columns, numbers, split, "row")
@@ -87,18 +105,40 @@ def _distinct(ids: Ints) -> Ints:
     return distinct
 
 
-def _columns(
+def _masks(given: Any) -> dict[str, Any]:
+    """Of each split, `(e,)`: which edges of a DGL graph of one edge type are its; {} of others."""
+    if not hasattr(given, "canonical_etypes") or len(given.canonical_etypes) > 1:
+        return {}
+    for names in _MASKS:
+        found = {split: given.edata[name].bool() for split, name in names if name in given.edata}
+        if "train" in found:
+            return found
+    return {}
+
+
+def columns_of(
     given: Any,
     split: str,
-    entities: Labels | None,
-    relations: Sequence[str] | None,
-    field: str | None,
+    entities: Labels | None = None,
+    relations: Sequence[str] | None = None,
+    field: str | None = None,
+    mask: Any = None,
 ) -> list[Sequence[str]]:
-    """Labels of head, relation and tail."""
+    """Labels of head, relation and tail, as of `dataset_of`.
+
+    Args:
+        given: the triples.
+        split: what errors name.
+        entities, relations, field: labels, and the field of edges that holds the relation.
+        mask: `(e,)` bool, of the edges of a DGL graph of one edge type; None for all.
+
+    Raises:
+        DataError: for what `dataset_of` refuses.
+    """
     if isinstance(given, pd.DataFrame):
         return _of_cells(_frame_columns(given, split), split, entities, relations)
     if hasattr(given, "canonical_etypes"):
-        edges = _dgl_edges(given, split, field)
+        edges = _dgl_edges(given, split, field, mask)
     elif hasattr(given, "edge_index_dict"):
         edges = {kind: (index[0], None, index[1]) for kind, index in given.edge_index_dict.items()}
     elif getattr(given, "edge_index", None) is not None:
@@ -187,16 +227,17 @@ def _labels_of(
     return [labels[i] for i in ids]
 
 
-def _dgl_edges(graph: Any, split: str, field: str | None) -> dict[Any, Any]:
+def _dgl_edges(graph: Any, split: str, field: str | None, mask: Any) -> dict[Any, Any]:
     kinds = graph.canonical_etypes
-    if len(kinds) > 1 or (kinds[0] != ("_N", "_E", "_N") and field is None):
+    if len(kinds) > 1 or (kinds[0] != ("_N", "_E", "_N") and field is None and mask is None):
         return {kind: _ends(graph.edges(etype=kind)) for kind in kinds}
     fields = [field] if field else _TYPE_FIELDS
     found = next((name for name in fields if name in graph.edata), None)
     if found is None:
         raise _without_relations(split, fields[0])
-    head, tail = graph.edges()
-    return {("", "", ""): (head, graph.edata[found], tail)}
+    edges = (*graph.edges(), graph.edata[found])
+    head, tail, kind = edges if mask is None else (ids[mask] for ids in edges)
+    return {("", "", ""): (head, kind, tail)}
 
 
 def _ends(edges: tuple[Any, Any]) -> tuple[Any, None, Any]:
@@ -221,7 +262,7 @@ def _of_edges(
     node_types = {end for head, _, tail in edges for end in (head, tail)}
     names = [name for _, name, _ in edges]
     columns: list[list[str]] = [[], [], []]
-    for (head_type, name, tail_type), (heads, types, tails) in edges.items():
+    for i, ((head_type, name, tail_type), (heads, types, tails)) in enumerate(edges.items()):
         for column, end, nodes in ((0, head_type, heads), (2, tail_type, tails)):
             labels = entities.get(end) if isinstance(entities, Mapping) else entities
             prefix = f"{end}:" if len(node_types) > 1 else ""
@@ -230,6 +271,8 @@ def _of_edges(
             columns[column] += _labels_of(nodes.tolist(), labels, split, "entity", prefix)
         if types is not None:
             columns[1] += _labels_of(types.tolist(), relations, split, "relation")
+        elif relations is not None:
+            columns[1] += _labels_of([i], relations, split, "edge type") * len(heads)
         else:
             label = name if names.count(name) == 1 else f"{head_type}/{name}/{tail_type}"
             columns[1] += [label] * len(heads)

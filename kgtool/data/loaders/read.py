@@ -38,6 +38,12 @@ def read_file(file: File, reading: Reading, extra: str | None = None) -> Rows:
         return read_json_lines(file, reading, extra)
     if file.format == "parquet":
         return read_parquet(file, reading, extra)
+    if file.format == "dgl":
+        if reading.columns is not None or extra is not None:
+            raise fault(file.place, "a graph has no columns to choose", "leave out --columns")
+        from kgtool.data.loaders.dgl_graph import read_graph
+
+        return read_graph(file)
     if reading.columns is not None or extra is not None:
         raise fault(file.place, "an RDF file has no columns", "do not pass --columns")
     from kgtool.data.loaders.rdf import read_rdf

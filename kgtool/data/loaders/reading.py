@@ -15,6 +15,7 @@ FORMATS = {
     "jsonl": (".jsonl", ".ndjson"),
     "ntriples": (".nt",),
     "turtle": (".ttl",),
+    "dgl": (".dgl",),
 }
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 FIELDS = ("head", "relation", "tail")

@@ -1,4 +1,4 @@
-"""Writes a data set as a folder of TSV files; loading the folder gives the same data set."""
+"""Writes a data set as a folder of TSV files or DGL graphs; loading it gives the same data set."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from pathlib import Path
 from torch import Tensor
 
 from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
+from kgtool.data.loaders.dgl_graph import write_graph
 from kgtool.data.loaders.header import choose_columns
-from kgtool.data.loaders.reading import LOOK
+from kgtool.data.loaders.reading import FORMATS, LOOK
 from kgtool.data.loaders.sources import NEGATIVES, listed, split_of
-from kgtool.errors import DataError, fault, quoted
+from kgtool.errors import ConfigError, DataError, fault, quoted
 from kgtool.storage.files import atomic_write
 
+# The formats that a data set is written in.
+WRITTEN = ("tsv", "dgl")
 _STEMS = (*SPLITS, *NEGATIVES.values())
 _LINES = 2**18
 _UNFIT = re.compile("[\t\n\r\0]")
 
 
-def check_folder(folder: Path) -> None:
-    """Check that a data set may be written to a folder.
+def check_folder(folder: Path, to: str = "tsv") -> None:
+    """Check that a data set may be written to a folder, in a format.
 
     Raises:
         DataError: if the folder has files that a loader would read as further splits.
     """
     if not folder.is_dir():
         return
-    ours = {f"{split}.txt" for split in SPLITS}
+    ours = {f"{split}{_ending(to)}" for split in SPLITS}
     conflicts = sorted(
         entry.name
         for entry in folder.iterdir()
@@ -39,14 +42,17 @@ def check_folder(folder: Path) -> None:
 
 
 def write_dataset(
-    data: KGDataset, folder: Path, negatives: Mapping[str, Tensor] | None = None
+    data: KGDataset, folder: Path, negatives: Mapping[str, Tensor] | None = None, to: str = "tsv"
 ) -> list[Path]:
     """Writes `train.txt`, `valid.txt` and `test.txt`, and files of negatives.
+
+    As DGL graphs they are `train.dgl`, ..., see `kgtool.data.loaders.dgl_graph`.
 
     Args:
         data: the data set.
         folder: the output folder; created if it is missing.
         negatives: split → `(n, 3)` int64 false triples.
+        to: the format, `"tsv"` or `"dgl"`.
 
     Returns:
         The files written.
@@ -64,9 +70,23 @@ def write_dataset(
             raise DataError(f"{data.name}: {stem} holds no triples. Remedy: add triples to it.")
     files = []
     for stem, triples in parts.items():
-        files.append(folder / f"{stem}.txt")
-        write_triples(files[-1], triples, data.vocabulary)
+        files.append(folder / f"{stem}{_ending(to)}")
+        if to == "dgl":
+            write_graph(files[-1], triples, data.vocabulary)
+        else:
+            write_triples(files[-1], triples, data.vocabulary)
     return files
+
+
+def _ending(to: str) -> str:
+    """The ending of the files of a format that data sets are written in.
+
+    Raises:
+        ConfigError: for another format.
+    """
+    if to not in WRITTEN:
+        raise ConfigError(f"no format {quoted(to)} to write. Remedy: one of {', '.join(WRITTEN)}.")
+    return FORMATS[to][0]
 
 
 def write_triples(

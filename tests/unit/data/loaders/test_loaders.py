@@ -502,7 +502,7 @@ def test_two_files_for_a_split_are_refused(tmp_path: Path) -> None:
     )
 
 
-OTHERS = "(or .tsv, .csv, .parquet, .pq, .jsonl, .ndjson, .nt, .ttl)"
+OTHERS = "(or .tsv, .csv, .parquet, .pq, .jsonl, .ndjson, .nt, .ttl, .dgl)"
 
 
 def test_a_missing_split_is_named_with_what_is_there(tmp_path: Path) -> None:

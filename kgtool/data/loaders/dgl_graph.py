@@ -1,0 +1,114 @@
+"""Reads and writes graphs as `dgl.save_graphs` does: DGL's own binary, which runs no code.
+
+A file holds the heterograph of one split, an edge type a relation, named by its label. Next to it
+lie two tensors, which `dgl.load_graphs` gives too: `entities`, the labels of nodes by id in UTF-8,
+a line each; and `order`, the place of each edge among the triples of the split. A file without them
+reads as well: its nodes are then labelled by their ids.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kgtool.data.dataset import ENTITY, Vocabulary, heterograph_of
+from kgtool.data.loaders.memory import columns_of
+from kgtool.data.loaders.rows import Rows, no_triples, rows_of
+from kgtool.errors import DataError, fault, quoted
+from kgtool.storage.compression import File
+from kgtool.storage.files import atomic_write
+
+# How each file of `dgl.save_graphs` begins.
+MAGIC = bytes.fromhex("3fa1b446f04f2edd")
+
+
+def write_graph(path: Path, triples: Tensor, vocabulary: Vocabulary) -> None:
+    """Write triples `(n, 3)` int64 as a file of `dgl.save_graphs`.
+
+    Raises:
+        KGToolError: when the file cannot be written.
+    """
+    from kgtool.ops.runtime.dgl import dgl
+
+    # DGL sorts edge types by name: relations in this order, whatever their ids.
+    by_name = sorted(range(len(vocabulary.relations)), key=vocabulary.relations.__getitem__)
+    place = torch.empty(len(by_name), dtype=torch.long)
+    place[by_name] = torch.arange(len(by_name))
+    sorted_ids = torch.stack([triples[:, 0], place[triples[:, 1]], triples[:, 2]], dim=1)
+    names = [vocabulary.relations[r] for r in by_name]
+    graph = heterograph_of(sorted_ids, names, len(vocabulary.entities))
+    texts = "\n".join(vocabulary.entities).encode()
+    labels = {
+        "entities": torch.frombuffer(bytearray(texts), dtype=torch.uint8),
+        "order": torch.argsort(sorted_ids[:, 1], stable=True),
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "graph"
+        dgl.save_graphs(str(whole), [graph], labels)
+        with atomic_write(path, "wb") as file:
+            file.write(whole.read_bytes())
+
+
+def read_graph(file: File) -> Rows:
+    """The triples of a file of `dgl.save_graphs`, which holds one graph.
+
+    Raises:
+        DataError: for a file that is damaged, or holds another number of graphs, no relations, or
+            labels that do not fit.
+    """
+    if not file.data.startswith(MAGIC):
+        problem = "not a file of dgl.save_graphs"
+        raise fault(file.place, problem, "write it by dgl.save_graphs, or give it another ending")
+    graphs, labels = _loaded(file)
+    if len(graphs) != 1:
+        problem = f"{len(graphs)} graphs where one is expected"
+        raise fault(file.place, problem, "write a file a split, as in train.dgl")
+    (graph,) = graphs
+    entities = _entities(labels["entities"], graph, file.place) if "entities" in labels else None
+    columns = columns_of(graph, file.place, entities)
+    if not columns[0]:
+        raise no_triples(file.place, "the graph has no edges")
+    if "order" in labels:
+        order = labels["order"].numpy()
+        if not np.array_equal(np.sort(order), np.arange(len(columns[0]))):
+            raise _damaged(file.place, "the order of its edges does not fit them")
+        inverse = np.argsort(order).tolist()
+        columns = [[column[i] for i in inverse] for column in columns]
+    return rows_of(columns, np.arange(1, len(columns[0]) + 1), file.place, "edge")
+
+
+def _loaded(file: File) -> tuple[list[Any], dict[str, Tensor]]:
+    from kgtool.ops.runtime.dgl import dgl
+
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "graph"
+        whole.write_bytes(file.data)
+        try:
+            graphs, labels = dgl.load_graphs(str(whole))
+        except dgl.DGLError as error:
+            raise _damaged(file.place, str(error).splitlines()[0].rpartition(": ")[2]) from error
+    for graph in graphs:
+        for kind in graph.canonical_etypes:
+            for ids, node_type in zip(graph.edges(etype=kind), kind[::2], strict=True):
+                if len(ids) and not 0 <= ids.min() <= ids.max() < graph.num_nodes(node_type):
+                    raise _damaged(file.place, f"an edge of {quoted(kind[1])} has no node")
+    return graphs, labels
+
+
+def _entities(texts: Tensor, graph: Any, place: str) -> list[str]:
+    try:
+        entities = texts.numpy().tobytes().decode().split("\n")
+    except UnicodeDecodeError:
+        raise _damaged(place, "the labels of entities are not UTF-8") from None
+    if graph.ntypes != [ENTITY] or len(entities) != graph.num_nodes():
+        raise _damaged(place, f"{len(entities)} labels of entities do not fit its nodes")
+    return entities
+
+
+def _damaged(place: str, problem: str) -> DataError:
+    return fault(place, f"damaged: {problem}", "write the file again")
