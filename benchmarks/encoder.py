@@ -91,7 +91,9 @@ def kgtool_layer(
         parameters: list[Tensor] = [ours.bases, ours.coefficients, ours.self_loop]
     else:
         parameters = [ours.blocks, ours.self_loop]
-    return Layer("kgtool", lambda x: ours(x, problem.graph, problem.scale), parameters), ours
+    return Layer(
+        "kgtool", lambda x: ours.propagate(x, problem.graph.csc, problem.scale), parameters
+    ), ours
 
 
 def linear_layer(problem: Problem, ours: RGCNLayer) -> Layer:
@@ -152,7 +154,7 @@ def pyg_layer(problem: Problem, ours: RGCNLayer, parts: int) -> Layer:
         **{"num_bases" if basis else "num_blocks": parts},
     )  # fmt: skip
     order = torch.argsort(graph.relation, stable=True)
-    edges, relation = torch.stack([graph.head, graph.tail])[:, order], graph.relation[order]
+    edges, relation = torch.stack([graph.head, graph.tail]).long()[:, order], graph.relation[order]
     pairs = [(peer.weight, ours.bases if basis else ours.blocks)]
     pairs += [(peer.comp, ours.coefficients)] if basis else []
     pairs += [(peer.root, ours.self_loop)]

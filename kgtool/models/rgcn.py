@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,9 @@ from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.sampling import Neighbourhood
 from kgtool.ops import CSC, block_sum, common_size, relational_sum
 
+if TYPE_CHECKING:
+    import dgl
+
 Decomposition = Literal["basis", "block"]
 EntityInit = Literal["embedding", "relations"]
 
@@ -40,7 +43,7 @@ ENTITIES = 1 << 17
 
 
 class RGCNLayer(nn.Module):
-    """One R-GCN layer, before its activation.
+    """One R-GCN layer, before its activation; called as `dgl.nn.RelGraphConv` is.
 
     Args:
         dim_in, dim_out: dims of the states that come in and go out.
@@ -89,8 +92,84 @@ class RGCNLayer(nn.Module):
             bound = math.sqrt(3 / self.blocks.shape[-1])
             nn.init.uniform_(self.blocks, -bound, bound)
 
-    def forward(self, h: Tensor, edges: CSC, scale: Tensor, own: Tensor | slice = ALL) -> Tensor:
-        """One step of message passing.
+    def forward(
+        self, graph: dgl.DGLGraph, h: Tensor, etype: Tensor, norm: Tensor | None = None
+    ) -> Tensor:
+        """One step of message passing over a DGL graph, whose CSC arrays the kernels read.
+
+        Args:
+            graph: a homogeneous `dgl.DGLGraph`, or a `DGLBlock`, whose destinations are its first
+                sources.
+            h: `(n, dim_in)` states of its sources, float32 or float64.
+            etype: `(e,)` int, the relation ids of its edges.
+            norm: `(e,)` or `(e, 1)`, `1/c_{v,r}` of each edge, 0 where it is dropped; same dtype
+                as `h`. None for 1.
+
+        Returns:
+            `(N, dim_out)`, a state for each destination; same dtype.
+
+        Raises:
+            ValueError: when shapes or dtypes do not fit.
+        """
+        offsets, source, ids = graph.adj_tensors("csc")
+        scale = h.new_ones(len(source)) if norm is None else norm.flatten()
+        if len(ids):  # the ids of edges where these are not their places
+            etype, scale = etype[ids.long()], scale[ids.long()]
+        offsets, source, kind = (part.int().numpy() for part in (offsets, source, etype))
+        edges = CSC(offsets, source, kind, graph.num_src_nodes())
+        return self.propagate(h, edges, scale, slice(0, graph.num_dst_nodes()))
+
+    @classmethod
+    def from_dgl(cls, layer: Any) -> RGCNLayer:
+        """The same layer with the weights of a `dgl.nn.RelGraphConv`.
+
+        Raises:
+            ValueError: when it has no basis or block-diagonal decomposition or no self loop, or a
+                bias, an activation, dropout or layer norm.
+        """
+        typed, weight = layer.linear_r, getattr(layer, "loop_weight", None)
+        kinds: dict[str, Decomposition] = {"basis": "basis", "bdd": "block"}
+        extras = (layer.bias, layer.activation, layer.layer_norm, layer.dropout.p)
+        if typed.regularizer not in kinds or weight is None or any(extras):
+            raise ValueError(
+                "a RelGraphConv with regularizer 'basis' or 'bdd' and a self loop is expected, "
+                "without bias, activation, layer norm and dropout"
+            )
+        dim_in, dim_out = weight.shape
+        kind = kinds[typed.regularizer]
+        own = cls(dim_in, dim_out, typed.num_types, kind, typed.num_bases)
+        own = own.to(weight.dtype)
+        with torch.no_grad():
+            own.self_loop.copy_(weight)
+            if own.decomposition == "basis":
+                own.coefficients.copy_(typed.coeff)
+                own.bases.copy_(typed.W)
+            else:
+                own.blocks.copy_(typed.W.view_as(own.blocks))
+        return own
+
+    def to_dgl(self) -> nn.Module:
+        """The same layer as a `dgl.nn.RelGraphConv` of the same weights."""
+        from kgtool.ops.runtime.dgl import dgl
+
+        basis = self.decomposition == "basis"
+        num_types, num_parts = (self.coefficients if basis else self.blocks).shape[:2]
+        dim_in, dim_out = self.self_loop.shape
+        kind = "basis" if basis else "bdd"
+        layer = dgl.nn.RelGraphConv(dim_in, dim_out, num_types, kind, num_parts, bias=False)
+        layer = layer.to(self.self_loop.dtype)
+        with torch.no_grad():
+            layer.loop_weight.copy_(self.self_loop)
+            if basis:
+                layer.linear_r.coeff.copy_(self.coefficients)
+                layer.linear_r.W.copy_(self.bases)
+            else:
+                layer.linear_r.W.copy_(self.blocks.flatten(1))
+        module: nn.Module = layer
+        return module
+
+    def propagate(self, h: Tensor, edges: CSC, scale: Tensor, own: Tensor | slice = ALL) -> Tensor:
+        """As `forward`, over the arrays that kernels read: a next call finds their reverse order.
 
         Args:
             h: `(n, dim_in)` states of the edges' sources, float32 or float64.
@@ -263,7 +342,8 @@ class RGCNEncoder(nn.Module):
     def _layer(self, i: int, h: Tensor, edges: CSC, scale: Tensor, own: Tensor | slice) -> Tensor:
         """The states `h[own]` with what a layer adds to them."""
         read = F.dropout(h, self.feature_dropout, self.training)
-        message = self.layers[i](read, edges, scale, own)
+        layer: RGCNLayer = self.layers[i]  # type: ignore[assignment]
+        message = layer.propagate(read, edges, scale, own)
         return _rows(h, own) + torch.tanh(self.norms[i](message))
 
     def _relations(self) -> Tensor:

@@ -102,7 +102,7 @@ def test_layer_equals_a_loop_over_edges(
     h = torch.randn(graph.num_entities, 6, dtype=torch.float64, requires_grad=True)
     inputs = [h, *layer.parameters()]
     assert_same_with_gradients(
-        layer(h, graph.csc, graph.scale(mask, h.dtype)),
+        layer(graph.flat, h, graph.relation, graph.scale(mask, h.dtype)),
         slow_layer(layer, h, graph, mask),
         inputs,
         inputs,
@@ -112,7 +112,7 @@ def test_layer_equals_a_loop_over_edges(
 def test_basis_layer_changes_the_number_of_dims(graph: KnowledgeGraph) -> None:
     layer = make_layer(graph, "basis", dim_in=6, dim_out=4)
     h = torch.randn(graph.num_entities, 6, dtype=torch.float64)
-    out = layer(h, graph.csc, graph.scale(None, h.dtype))
+    out = layer(graph.flat, h, graph.relation, graph.scale(None, h.dtype))
     assert out.shape == (graph.num_entities, 4)
     torch.testing.assert_close(out, slow_layer(layer, h, graph, None))
 
@@ -122,28 +122,50 @@ def test_layer_equals_rel_graph_conv(
     decomposition: Decomposition, graph: KnowledgeGraph, kept: Tensor
 ) -> None:
     layer = make_layer(graph, decomposition)
-    theirs = RelGraphConv(
-        6,
-        6,
-        graph.num_relation_ids,
-        regularizer={"basis": "basis", "block": "bdd"}[decomposition],
-        num_bases=3,
-        bias=False,
-        self_loop=True,
-    ).double()
-    with torch.no_grad():
-        theirs.loop_weight.copy_(layer.self_loop)
-        if decomposition == "basis":
-            theirs.linear_r.coeff.copy_(layer.coefficients)
-            theirs.linear_r.W.copy_(layer.bases)
-        else:
-            theirs.linear_r.W.copy_(layer.blocks.flatten(1))
+    theirs: Any = layer.to_dgl()
+    assert isinstance(theirs, RelGraphConv)
+    assert theirs.linear_r.regularizer == {"basis": "basis", "block": "bdd"}[decomposition]
+    back = RGCNLayer.from_dgl(theirs).state_dict()
+    assert back.keys() == layer.state_dict().keys()
+    for name, parameter in layer.state_dict().items():
+        assert torch.equal(back[name], parameter)
     h = torch.randn(graph.num_entities, 6, dtype=torch.float64, requires_grad=True)
-    dgl_graph = dgl.graph((graph.head, graph.tail), num_nodes=graph.num_entities)
+    order = torch.randperm(graph.num_edges)  # the ids of edges are then not their places in CSC
+    shuffled = dgl.graph((graph.head[order], graph.tail[order]), num_nodes=graph.num_entities)
     for mask in (None, kept):
         scale = graph.scale(mask, h.dtype)
-        slow = theirs(dgl_graph, h, graph.relation, norm=scale.unsqueeze(1))
-        assert_same_with_gradients(layer(h, graph.csc, scale), slow, [h], [h])
+        slow = theirs(graph.flat, h, graph.relation, norm=scale.unsqueeze(1))
+        assert_same_with_gradients(layer.propagate(h, graph.csc, scale), slow, [h], [h])
+        fast = layer(shuffled, h, graph.relation[order], scale[order].unsqueeze(1))
+        inputs = [h, *layer.parameters()]
+        ours = layer.propagate(h, graph.csc, scale)
+        assert_same_with_gradients(fast, ours, inputs, inputs)
+    plain = theirs(graph.flat, h, graph.relation)
+    torch.testing.assert_close(layer(graph.flat, h, graph.relation), plain)
+
+
+@EACH_DECOMPOSITION
+def test_layer_reads_blocks(decomposition: Decomposition, graph: KnowledgeGraph) -> None:
+    layer = make_layer(graph, decomposition)
+    wanted = torch.tensor([3, 0, 5], dtype=torch.int32)
+    block = dgl.to_block(dgl.in_subgraph(graph.flat, wanted), wanted)
+    h = torch.randn(graph.num_entities, 6, dtype=torch.float64)
+    out = layer(block, h[block.srcdata[dgl.NID].long()], block.edata[dgl.ETYPE])
+    assert out.shape == (3, 6)
+    torch.testing.assert_close(out, layer(graph.flat, h, graph.relation)[wanted.long()])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"regularizer": None}, {"self_loop": False}, {"bias": True}, {"dropout": 0.1},
+        {"layer_norm": True}, {"activation": torch.relu},
+    ],
+)  # fmt: skip
+def test_other_layers_of_dgl_are_refused(options: dict[str, Any]) -> None:
+    given = {"regularizer": "basis", "num_bases": 2, "bias": False, **options}
+    with pytest.raises(ValueError, match="is expected"):
+        RGCNLayer.from_dgl(RelGraphConv(4, 4, 6, **given))
 
 
 @pytest.mark.parametrize(("dim_in", "dim_out", "parts"), [(6, 6, 4), (6, 9, 3), (6, 3, 3)])
