@@ -63,7 +63,8 @@ def save_tensors(
     with atomic_write(path, "wb", before) as file:
         file.write(header)
         for _, tensor in ordered:
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            # As reshape(-1), but one number may have any stride, which torch 2.4 does not view.
+            flat = tensor.detach().cpu().contiguous().as_strided((tensor.numel(),), (1,))
             data = flat.view(torch.uint8).numpy().data
             checksum.update(data)
             file.write(data)
