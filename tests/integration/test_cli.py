@@ -499,7 +499,7 @@ def test_the_run_goes_where_out_says(kgtool, place):
     found = kgtool("evaluate", "a/[b] :smile: [/c]", "--split", "valid")
     assert found.code == 0
     assert "Written to a/[b] :smile: [/c]/metrics.valid.json\n" in found.out
-    refused(kgtool("evaluate", "[/x] :smile:"), 2, "[/x] :smile: is no run")
+    refused(kgtool("evaluate", "[/x] :smile:"), 2, "[/x] :smile: is not a run")
 
 
 def test_convert_brings_a_data_set_into_our_shape(kgtool, tmp_path, monkeypatch):
@@ -736,7 +736,10 @@ def test_fewer_candidates_are_named_wherever_they_stand(kgtool, run_copy, tmp_pa
     assert "The file does not give the number of candidates." in told
     assert not (run_copy / "metrics.test.json").exists()
     refused(
-        kgtool("compare", *run_copy.glob("ranks.*.test.tsv")), 2, "other protocols", "candidates"
+        kgtool("compare", *run_copy.glob("ranks.*.test.tsv")),
+        2,
+        "different protocols",
+        "candidates",
     )
     for wrong in ("sampled", "sampled:0", "sampled:x", "type", "types:"):
         words = (
@@ -786,10 +789,10 @@ def test_overrides_and_data_count(kgtool, place):
         (["train", "tiny.toml", "dim=0"], ["dim = 0"]),
         (["train", "tiny.toml", "dim"], ["'dim' is not a setting"]),
         (["train", "tiny.toml", "--data", "rnig"], ["rnig", "ring"]),
-        (["train", "tiny.toml", "--resume"], ["runs/tiny is no run"]),
+        (["train", "tiny.toml", "--resume"], ["runs/tiny is not a run"]),
         (["train", "tiny.toml", "--out", "ring"], ["ring exists already"]),
-        (["evaluate", "ring"], ["ring is no run"]),
-        (["export", "ring", "--out", "x"], ["ring is no run"]),
+        (["evaluate", "ring"], ["ring is not a run"]),
+        (["export", "ring", "--out", "x"], ["ring is not a run"]),
         (["export", "ring", "--out", "x", "--formats", "tsv,npz"], ["'npz'", "did you mean npy"]),
         (["data", "inspect", "none"], ["none"]),
         (["data", "inspect", "tiny.toml"], ["tiny.toml"]),
@@ -854,9 +857,9 @@ def test_data_elsewhere(kgtool, run_copy, tmp_path):
     data = write_folder(ring(), tmp_path / "moved")
     info = json.loads((copy / "run.json").read_text())
     (copy / "run.json").write_text(json.dumps(info | {"data": str(tmp_path / "gone")}))
-    refused(kgtool("evaluate", copy), 2, "gone, is gone. Remedy: pass --data PATH")
+    refused(kgtool("evaluate", copy), 2, "gone, does not exist any more. Remedy: pass --data PATH")
     assert kgtool("evaluate", copy, "--data", data).code == 0
-    refused(kgtool("export", copy, "--out", tmp_path / "v"), 2, "is gone")
+    refused(kgtool("export", copy, "--out", tmp_path / "v"), 2, "does not exist any more")
     assert kgtool("export", copy, "--out", tmp_path / "v", "--data", data).code == 0
     (data / "test.txt").write_text("e000\tr000\tstranger\n")
     refused(kgtool("evaluate", copy, "--data", data), 2, "test.txt, line 1", "stranger")
@@ -1050,7 +1053,7 @@ def test_data_sets_are_listed_and_told(kgtool, cache):
     ):  # fmt: skip
         assert part in told
     assert str(cache / "FB15k-237.tar.gz") in "".join(told.split())
-    refused(kgtool("data", "info", "fb15k237"), 2, "'fb15k237'", "FB15k-237 is the nearest")
+    refused(kgtool("data", "info", "fb15k237"), 2, "'fb15k237'", "did you mean FB15k-237?")
     refused(kgtool("data", "fetch", "umsl"), 2, "umls is the nearest")
     refused(kgtool("data", "fetch", "umls", "--url", "ftp://x/y"), 2, "is no https address")
 

@@ -230,7 +230,7 @@ def test_predictions_as_n_triples(run, tmp_path):
     chances = [float(s["confidence"]) for s in statements.values()]
     assert chances == found["probability"].tolist()
     path = kgtool.predict(asked, [("e000", "r000/r001", "?")], top=3)
-    with pytest.raises(DataError, match="no relation of a triple"):
+    with pytest.raises(DataError, match="is not a relation, so N-Triples"):
         save_predictions(path, tmp_path / "y.nt", asked.dataset.vocabulary)
     assert not (tmp_path / "y.nt").exists()
 

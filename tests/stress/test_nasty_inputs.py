@@ -130,7 +130,7 @@ SOUND: list[Any] = [
 
 # Name, bytes, what the caller says, the beginning of what is behind the place, the remedy.
 FAULTS: list[Any] = [
-    ("x.tsv", b"", {}, ": no triples: the file is empty", "put the triples there"),
+    ("x.tsv", b"", {}, ": no triples: the file is empty", "write one triple per line"),
     ("x.tsv", b"a\tr\n", {}, ", line 1: 2 columns where 3 are expected", "give the line a head"),
     ("x.tsv", b"a\tr\tb\t1\n", {}, ", line 1: 4 columns where 3", "--columns 1,2,3"),
     ("x.tsv", b"a\tr\tb\na\tr\tb\tc\n", {}, ", line 2: 4 columns where 3", "keep the first 3"),
@@ -156,7 +156,7 @@ FAULTS: list[Any] = [
         "x.tsv",
         b"head\thead\ttail\na\tr\tb\n",
         {},
-        ", line 1: is this a header or a triple?",
+        ", line 1: this row may be a header or a triple",
         "--no-header",
     ),
     (
@@ -177,17 +177,17 @@ FAULTS: list[Any] = [
     ("x.tsv", gzip.compress(TSV), {}, ": compressed by gzip", "end in .gz"),
     ("x.tsv", parquet(**NAMED), {}, ": a Parquet file, not text", "--format parquet"),
     ("x.tsv", b"a,r,b\n", {}, ", line 1: 1 column where 3", "--delimiter ','"),
-    ("x.xls", TSV, {}, ": its name does not say what format", "--format"),
+    ("x.xls", TSV, {}, ": the file name does not show the format", "--format"),
     ("x.zip", TSV, {}, ": an archive where a file", "unpack"),
     ("x.csv", b"a;r;b\n", {}, ", line 1: 1 column where 3", "--delimiter ';'"),
     (
         "x.csv",
         b'a,r,b\n"a,r,b\nc,s,d\n',
         {},
-        ", line 2: quotes that do not fit",
+        ", line 2: invalid quotes",
         "close each quote",
     ),
-    ("x.csv", b'a,r,b\n"a"x,r,b\n', {}, ", line 2: quotes that do not fit", "--format tsv"),
+    ("x.csv", b'a,r,b\n"a"x,r,b\n', {}, ", line 2: invalid quotes", "--format tsv"),
     ("x.csv", b'a,r,"b"\na,r\n', {}, ", line 2: 2 columns where 3", "in quotes"),
     ("x.csv", b'"a",r,b\n\na,r,b\n', {}, ", line 2: a blank line", "remove the line"),
     ("x.csv", b'a,r,b\n"a\nb",r,c\n', {}, ", line 2: a line end in the head", "something else"),
@@ -195,7 +195,7 @@ FAULTS: list[Any] = [
     ("x.csv", b'a,r,b\n"a",r\0,c\n', {}, ", line 2: a NUL byte", "restore the file"),
     ("x.csv", b'a,r,b\na,"",c\n', {}, ", line 2: an empty relation", "fill it in"),
     ("x.csv", b'"a",r,b\na,r,caf\xe9\n', {}, ", line 2: not UTF-8", "save the file as UTF-8"),
-    ("x.csv", b'"head","relation","tail"\n', {}, ": no triples", "put the triples there"),
+    ("x.csv", b'"head","relation","tail"\n', {}, ": no triples", "write one triple per line"),
     ("x.csv", b"a,r\tq,b\n", {}, ", line 1: a tab in the relation", "something else"),
     ("x.csv", b"head,relation,tail,year\na,r,b,1\n", {}, ", line 1: 4 columns", "--columns"),
     (
@@ -229,7 +229,7 @@ FAULTS: list[Any] = [
         "x.parquet",
         parquet(x=["a"], y=["r"], z=["b"]),
         {},
-        ": none of the columns is known",
+        ": the columns of head, relation and tail cannot be inferred",
         "--columns x,y,z",
     ),
     (
@@ -295,7 +295,7 @@ FAULTS: list[Any] = [
         "x.jsonl",
         b'{"a":"a","b":"r","c":"b"}\n',
         {},
-        ", line 1: none of the columns is known",
+        ", line 1: the columns of head, relation and tail cannot be inferred",
         "--columns",
     ),
     (
@@ -307,7 +307,7 @@ FAULTS: list[Any] = [
     ),
     ("x.jsonl", b'["a","r","b"]\n["a","r"]\n', {}, ", line 2: an array of 2 where 3", "as many"),
     ("x.jsonl", b'["a","r","b",1]\n', {}, ", line 1: 4 columns where 3", "--columns"),
-    ("x.jsonl", b'["a","r","b"\n', {}, ", line 1: no JSON", "write one object or array"),
+    ("x.jsonl", b'["a","r","b"\n', {}, ", line 1: invalid JSON", "write one object or array"),
     ("x.jsonl", b'"a"\n', {}, ", line 1: neither an object nor an array", "write ["),
     (
         "x.jsonl",
@@ -323,8 +323,8 @@ FAULTS: list[Any] = [
         ", line 1: a NUL byte in the tail",
         "something else",
     ),
-    ("x.jsonl", b"[" * 100_000, {}, ", line 1: no JSON", "write one object"),
-    ("x.jsonl", b"\n \n", {}, ": no triples", "put the triples there"),
+    ("x.jsonl", b"[" * 100_000, {}, ", line 1: invalid JSON", "write one object"),
+    ("x.jsonl", b"\n \n", {}, ": no triples", "write one triple per line"),
     (
         "x.nt",
         b"<http://a> <http://r> <http://b> .\n<http://a> oops .\n",
@@ -345,8 +345,8 @@ FAULTS: list[Any] = [
         "x.nt",
         b"<http://a> <http://r> <http://b> .\n",
         {"columns": ("1", "2", "3")},
-        ": RDF has no columns",
-        "leave out --columns",
+        ": an RDF file has no columns",
+        "do not pass --columns",
     ),
 ]
 
@@ -405,11 +405,11 @@ def test_an_error_with_place_and_remedy(tmp_path, case):
         ({"delimiter": ""}, "cannot separate columns"),
         ({"delimiter": "||"}, "cannot separate columns"),
         ({"delimiter": '"'}, "cannot separate columns"),
-        ({"format": "tsv", "delimiter": ","}, "give the format csv"),
-        ({"columns": ("h", "r")}, "give three names"),
-        ({"columns": ("h", "r", "h")}, "name one twice"),
+        ({"format": "tsv", "delimiter": ","}, "use the format csv"),
+        ({"columns": ("h", "r")}, "give three column names"),
+        ({"columns": ("h", "r", "h")}, "repeat a column"),
         ({"columns": ("0", "1", "2")}, "count from 1"),
-        ({"columns": ("h", "r", "t"), "header": False}, "leave out --no-header"),
+        ({"columns": ("h", "r", "t"), "header": False}, "do not pass --no-header"),
     ],
 )
 def test_what_no_file_can_be_read_by(said, problem):
@@ -422,8 +422,8 @@ def test_what_no_file_can_be_read_by(said, problem):
     ("make", "problem"),
     [
         (lambda place: place.mkdir(), "not a file"),
-        (lambda place: place.symlink_to(place), "a link that leads nowhere or in a circle"),
-        (lambda place: place.symlink_to(place.parent / "none"), "a link that leads nowhere"),
+        (lambda place: place.symlink_to(place), "a broken or circular link"),
+        (lambda place: place.symlink_to(place.parent / "none"), "a broken or circular link"),
         (lambda place: None, "no such file or folder"),
     ],
 )
@@ -493,7 +493,7 @@ def test_an_extra_column_may_hold_any_text(tmp_path, name, data, texts):
         ("x.tsv", b"a\tr\tb\t1\na\tr\tb\t\xff\n", ", line 2: not UTF-8: byte 0xff in the extra"),
         ("x.jsonl", b'["a","r","b",null]', ", line 1: the extra column is null"),
         ("x.parquet", parquet(**NAMED, w=[[1], [2]]), ": the column 'w' holds list"),
-        ("x.nt", b"_:a <r:> _:b .", ": RDF has no columns"),
+        ("x.nt", b"_:a <r:> _:b .", ": an RDF file has no columns"),
     ],
 )
 def test_an_extra_column_that_holds_no_text(tmp_path, name, data, problem):
@@ -616,7 +616,7 @@ def test_a_first_row_that_may_be_a_header_is_told(tmp_path):
     file.write_text("gene,effect,disease\n" + rows)
     (note,) = read_triples([file]).notes
     assert "x.csv, line 1 was read as a triple" in note
-    assert "'gene', 'effect', 'disease' come nowhere else" in note
+    assert "'gene', 'effect', 'disease' occur nowhere else" in note
     assert "--header" in note
     assert len(read_triples([file], Reading(header=True)).triples) == 12
     assert read_triples([file], Reading(header=False)).notes == ()

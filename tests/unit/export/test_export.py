@@ -258,8 +258,11 @@ def test_forms_are_chosen(tmp_path, vocabulary):
     ("forms", "message"),
     [
         (["npz"], "no form 'npz'. Remedy: did you mean npy?"),
-        (["tsv", "?"], "no form '?'. Remedy: one of tsv, projector, word2vec, npy, parquet, "),
-        ([], "no form to export. Remedy: one of tsv, "),
+        (
+            ["tsv", "?"],
+            "unknown export format '?'. Remedy: use one of tsv, projector, word2vec, npy, parquet, ",
+        ),
+        ([], "no export format. Remedy: use one of tsv, "),
     ],
 )
 def test_unknown_forms(tmp_path, vocabulary, forms, message):
@@ -286,7 +289,7 @@ def test_the_projector_shows_readable_names(tmp_path):
     assert bits(vectors) == bits(torch.cat([entities, relations]))
     for form in set(READERS) - {"projector"}:  # an id stays an id
         same(READERS[form](tmp_path), vocabulary, entities, relations)
-    with pytest.raises(ConfigError, match="add projector"):
+    with pytest.raises(ConfigError, match="add the format projector"):
         export_embeddings(vocabulary, entities, relations, tmp_path, ["npy"], names=names)
 
 
@@ -323,7 +326,7 @@ def test_safetensors_as_torch_tensors(tmp_path, vocabulary):
 
 def test_more_labels_than_a_header_of_safetensors_holds(tmp_path, monkeypatch, vocabulary):
     monkeypatch.setattr(safetensors, "_LONGEST_HEADER", 200)
-    with pytest.raises(KGToolError, match="Remedy: choose other forms"):
+    with pytest.raises(KGToolError, match="Remedy: choose other formats"):
         export_embeddings(vocabulary, torch.ones(12, 2), torch.ones(6, 2), tmp_path / "x")
     assert not list(tmp_path.rglob("*.*"))
 
@@ -421,7 +424,7 @@ def test_a_label_that_a_tsv_cannot_hold(tmp_path, label, kind):
     labels = (("x", label), ("r",)) if kind == "entity" else (("x", "y"), (label,))
     with pytest.raises(DataError) as caught:
         export_embeddings(Vocabulary(*labels), torch.ones(2, 1), torch.ones(1, 1), tmp_path)
-    assert f"the label {label!r} ({kind}) holds" in str(caught.value)
+    assert f"the label {label!r} ({kind}) has" in str(caught.value)
     assert not any(tmp_path.iterdir())
 
 

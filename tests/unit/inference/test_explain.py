@@ -164,7 +164,7 @@ def test_a_picture(run, tmp_path, suffix, begins):
 
 def test_a_picture_without_paths_and_of_no_kind(run, tmp_path):
     save_picture(Explanation(("a", "r", "b"), ()), tmp_path / "none.svg")
-    assert "No path that the model reads." in (tmp_path / "none.svg").read_text()
+    assert "No path from head to tail." in (tmp_path / "none.svg").read_text()
     command = ["explain", str(run.path), "e000", "r002", "e005", "--plot", "why.bmp"]
     result = CliRunner().invoke(app, command)
     assert isinstance(result.exception, ConfigError)

@@ -182,7 +182,7 @@ def test_labels_from_a_file_are_shown(copy, tmp_path):
     assert {"$r^2$", *map(clean, words.entities)} >= set(page.values("title")) > {"$r^2$"}
     assert "square" in {row[0] for row in page.tables["Metrics by relation"]}
     file.write_text("x\ty\n")
-    with pytest.raises(DataError, match="no label is of an entity or relation"):
+    with pytest.raises(DataError, match="the file of names has no entity or relation"):
         kgtool.report(copy, labels=file)
 
 
@@ -190,7 +190,7 @@ def test_labels_from_a_file_are_shown(copy, tmp_path):
 def test_a_missing_file_says_what_makes_it(copy, name):
     (copy / name).unlink()
     with pytest.raises(
-        RunError, match=rf"{name} is not there. Remedy: run `kgtool evaluate .*run`"
+        RunError, match=rf"{name} no such file. Remedy: run `kgtool evaluate .*run`"
     ):
         kgtool.report(copy)
     assert not (copy / name).exists()
@@ -223,18 +223,18 @@ def test_another_graph_has_a_page_of_its_own(all_paths, tmp_path):
 def test_a_page_of_two_runs_added(all_paths, one_path, tmp_path):
     run = Path(shutil.copytree(all_paths.path, tmp_path / "first"))
     command = f"run `kgtool evaluate {run} --ensemble {one_path.path}`"
-    with pytest.raises(RunError, match=re.escape(f"is not there. Remedy: {command} first")):
+    with pytest.raises(RunError, match=re.escape(f"no such file. Remedy: {command} first")):
         kgtool.report(run, ensemble=[one_path])
     found = kgtool.evaluate(run, ensemble=[one_path])
     told = json.loads(found.metrics_file.read_text())
     # Another weight than was fitted: the scores are others, which the page finds out.
     told["with"][0]["weight"] += 1.5
     found.metrics_file.write_text(json.dumps(told))
-    with pytest.raises(RunError, match="of other weights"):
+    with pytest.raises(RunError, match="to other weights"):
         kgtool.report(run, ensemble=[one_path])
     for added in ([], [{"run": "x"}]):
         found.metrics_file.write_text(json.dumps(told | {"with": added}))
-        with pytest.raises(RunError, match="not an evaluation's"):
+        with pytest.raises(RunError, match="invalid content"):
             kgtool.report(run, ensemble=[one_path])
     found.write()
     file = kgtool.report(run, ensemble=[one_path])
@@ -250,9 +250,9 @@ def test_damaged_files_are_refused(copy):
     metrics, ranks = copy / "metrics.test.json", copy / "ranks.test.tsv"
     whole, lines = metrics.read_text(), ranks.read_text().splitlines(keepends=True)
     for change, message in (
-        ({"both": {}}, "not an evaluation's"),
-        ({"sampled": {"mrr": 10**400, "hits@1": 0, "hits@3": 0, "hits@10": 0}}, "not an eval"),
-        ({"dataset": {"name": "x", "fingerprint": "0"}}, "of other data"),
+        ({"both": {}}, "invalid content"),
+        ({"sampled": {"mrr": 10**400, "hits@1": 0, "hits@3": 0, "hits@10": 0}}, "invalid content"),
+        ({"dataset": {"name": "x", "fingerprint": "0"}}, "to other data"),
         (
             {"counts": {"queries": 3, "entities": 24, "unseen_triples": 0}},
             "has 16 queries, metrics.test.json 3",
@@ -269,7 +269,7 @@ def test_damaged_files_are_refused(copy):
     ranks.write_text(
         "".join([*lines[:2], "\t".join([*cells[:4], "first", *cells[5:]]), *lines[3:]])
     )
-    with pytest.raises(RunError, match=r"ranks.test.tsv, line 3: the rank is no number"):
+    with pytest.raises(RunError, match=r"ranks.test.tsv, line 3: the rank is not a number"):
         kgtool.report(copy)
 
 
@@ -278,7 +278,7 @@ def test_ranks_of_other_weights_are_refused(copy):
     frame = load_table(ranks)
     frame["score"] = frame["score"].astype(float) + 1
     frame.to_csv(ranks, sep="\t", index=False)
-    with pytest.raises(RunError, match="of other weights"):
+    with pytest.raises(RunError, match="to other weights"):
         kgtool.report(copy)
 
 

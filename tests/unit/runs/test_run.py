@@ -81,7 +81,7 @@ def test_a_run_is_never_begun_over_something(tmp_path):
 def test_something_else_is_no_run(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "none", tmp_path / "file"):
-        with pytest.raises(RunError, match="is no run") as caught:
+        with pytest.raises(RunError, match="is not a run") as caught:
             Run.open(path)
         assert str(path) in str(caught.value)
 
@@ -169,7 +169,7 @@ def test_the_data_gone_and_elsewhere(run_folder, tmp_path):
         f'{{"data": "{place}", "fingerprint": "{info["fingerprint"]}"}}'
     )
     run = Run.open(run_folder)
-    with pytest.raises(RunError, match=r"is gone\. Remedy: pass --data PATH") as caught:
+    with pytest.raises(RunError, match=r"does not exist any more\. Remedy: pass --data PATH") as caught:
         run.dataset()
     assert str(place) in str(caught.value)
     elsewhere = write_folder(ring(), tmp_path / "elsewhere")

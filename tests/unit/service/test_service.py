@@ -228,9 +228,9 @@ def test_a_one_path_run_explains_nothing_and_says_so(one_path_port):
 @pytest.mark.parametrize(
     ("path", "query", "status", "part"),
     [
-        ("answers", {}, 422, "one thing"),
-        ("answers", {"head": "e000"}, 422, "one thing"),
-        ("answers", {"head": "e000", "relation": "r000", "tail": "e001"}, 422, "one thing"),
+        ("answers", {}, 422, "one '?'"),
+        ("answers", {"head": "e000"}, 422, "one '?'"),
+        ("answers", {"head": "e000", "relation": "r000", "tail": "e001"}, 422, "one '?'"),
         ("answers", {"head": "e00", "relation": "r000"}, 404, "did you mean 'e0"),
         ("answers", {"head": "e000", "relation": "r00"}, 404, "unknown relation 'r00'"),
         ("answers", {"head": "e000", "relation": "/".join(["r000"] * 6)}, 422, "at most 5"),
@@ -446,7 +446,7 @@ def test_too_many_wait_and_are_told_so(all_paths, monkeypatch):
         assert going.wait(60)
         status, headers, body = reply(port, "/api/answers", **asked)
         assert (status, headers["retry-after"]) == (503, "5")
-        assert "Remedy: ask again soon" in json.loads(body)["message"]
+        assert "Remedy: try again soon" in json.loads(body)["message"]
         assert found(port, "/api/entities", q="e000")  # what needs no scoring does not wait
         go_on.set()
         assert first.result(60)["answers"]
@@ -491,7 +491,7 @@ def test_without_probabilities(all_paths, monkeypatch):
 def test_a_port_in_use_is_told_before_anything_is_loaded(tmp_path):
     with serving.listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        told = rf"port {port} \(.*in use.*Remedy: another --port"
+        told = rf"port {port} \(.*in use.*Remedy: choose another --port"
         with pytest.raises(KGToolError, match=told) as caught:
             kgtool.serve(tmp_path / "no run", port=port)
         assert caught.value.exit_code == 1

@@ -228,7 +228,7 @@ def test_another_configuration_or_other_data_are_not_resumed(tmp_path):
 
 
 def test_nothing_to_resume_and_a_taken_folder(tmp_path):
-    with pytest.raises(RunError, match="is no run"):
+    with pytest.raises(RunError, match="is not a run"):
         fit(tiny_config(), tmp_path / "none", resume=True)
     assert not (tmp_path / "none").exists()
     fit(tiny_config(epochs=1), tmp_path / "run")
@@ -372,7 +372,7 @@ def test_two_do_not_train_one_run(monkeypatch, tmp_path):
     refused: list[str] = []
 
     def again(_: Any) -> None:
-        with pytest.raises(RunError, match="trained by another process") as caught:
+        with pytest.raises(RunError, match="another process is training") as caught:
             fit(config, tmp_path / "run", resume=True)
         refused.append(str(caught.value))
 
@@ -407,7 +407,7 @@ def test_what_may_be_a_users_is_no_run_killed_while_it_was_begun(tmp_path, their
         (tmp_path / name).write_text("{}")
     with pytest.raises(RunError, match=message):
         fit(tiny_config(), tmp_path)
-    with pytest.raises(RunError, match="is no run"):
+    with pytest.raises(RunError, match="is not a run"):
         fit(tiny_config(), tmp_path, resume=True)
     assert {path.name for path in tmp_path.iterdir()} == set(theirs)
 

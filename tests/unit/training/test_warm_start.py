@@ -129,7 +129,7 @@ def test_a_written_data_set_is_read_again(tmp_path):
 def test_labels_that_no_line_holds_are_not_written(tmp_path, label):
     data = ring()
     words = Vocabulary((label, *data.vocabulary.entities[1:]), data.vocabulary.relations)
-    with pytest.raises(DataError, match="Remedy: give it another label"):
+    with pytest.raises(DataError, match="Remedy: change the label"):
         write_dataset(replace(data, vocabulary=words), tmp_path / "data")
     with pytest.raises(DataError, match="valid holds no triples"):
         write_dataset(replace(data, valid=data.valid[:0]), tmp_path / "data")

@@ -180,8 +180,8 @@ def test_a_sound_archive_is_fetched_once(serve, cache, answer):
     ("answer", "tries", "problem"),
     [
         (send(BODY[:HALF], length=len(BODY)), TRIES, "IncompleteRead"),
-        (send(BODY[:HALF], length=None), 1, f"{HALF:,} bytes where it has {len(BODY):,}"),
-        (send(b""), 1, f"0 bytes where it has {len(BODY):,}"),
+        (send(BODY[:HALF], length=None), 1, f"only {HALF:,} of {len(BODY):,} bytes came"),
+        (send(b""), 1, f"only 0 of {len(BODY):,} bytes came"),
         (reset, TRIES, "Connection reset by peer, 3 times"),
         (lambda handler: None, TRIES, "closed connection without response, 3 times"),
         (silent, TRIES, "timed out, 3 times"),
@@ -190,9 +190,9 @@ def test_a_sound_archive_is_fetched_once(serve, cache, answer):
         (send(b"", status=403), 1, "the server answers 403 Forbidden"),
         (send(BODY, status=203), 1, "the server answers 203 Non-Authoritative Information"),
         (send(b"", status=503), TRIES, "the server answers 503 Service Unavailable, 3 times"),
-        (send(OTHER), 1, f"SHA-256 {hashlib.sha256(OTHER).hexdigest()}, not "),
-        (send(BODY + b"?"), 1, f"more than the {len(BODY):,} bytes it has"),
-        (endless, 1, f"more than the {len(BODY):,} bytes it has"),
+        (send(OTHER), 1, f"SHA-256 is {hashlib.sha256(OTHER).hexdigest()}, not "),
+        (send(BODY + b"?"), 1, f"more than {len(BODY):,} bytes came"),
+        (endless, 1, f"more than {len(BODY):,} bytes came"),
         (send(b"", ("Location", "/kg.tar.gz"), status=302), None, "Exceeded 30 redirects"),
         (redirect("http://example.org/kg.tar.gz"), 1, "redirects to an address that is not https"),
         (redirect("ftp://example.org/kg.tar.gz"), 1, "redirects to an address that is not https"),
@@ -269,7 +269,7 @@ def test_a_redirect_to_another_service_of_this_machine_is_not_followed(serve):
 def test_of_a_mirror_the_checksum_decides(serve, cache):
     entry = entry_of("https://host.invalid/kg.tar.gz")
     right, wrong = serve(send(BODY)), serve(send(OTHER))
-    assert "other bytes" in refusal(entry.address, mirror=wrong.address)
+    assert "the SHA-256 is" in refusal(entry.address, mirror=wrong.address)
     assert fetch_entry(entry, right.address).read_bytes() == BODY
 
 

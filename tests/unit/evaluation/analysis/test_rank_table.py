@@ -84,16 +84,25 @@ HEADER = "head\trelation\ttail\tside\trank\tcandidates"
     [
         (["head\ttail\trank", "a\tb\t1"], ["no column relation, side", "Remedy"]),
         ([HEADER], ["no ranks"]),
-        ([HEADER, "a\tr\tb\ttail\t1\t5", "a\tr\tb\tleft\t1\t5"], ["line 3", "'left' is no side"]),
-        ([HEADER, "a\tr\tb\ttail\t0\t5"], ["line 2", "'0' is no rank", "1 or more"]),
-        ([HEADER, "a\tr\tb\ttail\tnan\t5"], ["line 2", "'nan' is no rank"]),
-        ([HEADER, "a\tr\tb\ttail\t\t5"], ["line 2", "'' is no rank"]),
-        ([HEADER, "a\tr\tb\ttail\t6\t5"], ["line 2", "'6' is a rank beyond its candidates"]),
-        ([HEADER, "a\tr\tb\ttail\t1\tx"], ["line 2", "'x' is no candidates"]),
+        (
+            [HEADER, "a\tr\tb\ttail\t1\t5", "a\tr\tb\tleft\t1\t5"],
+            ["line 3", "'left' is not a side"],
+        ),
+        ([HEADER, "a\tr\tb\ttail\t0\t5"], ["line 2", "'0' is not a valid rank", "at least 1"]),
+        ([HEADER, "a\tr\tb\ttail\tnan\t5"], ["line 2", "'nan' is not a valid rank"]),
+        ([HEADER, "a\tr\tb\ttail\t\t5"], ["line 2", "'' is not a valid rank"]),
+        (
+            [HEADER, "a\tr\tb\ttail\t6\t5"],
+            ["line 2", "'6' is a rank above the number of candidates"],
+        ),
+        ([HEADER, "a\tr\tb\ttail\t1\tx"], ["line 2", "'x' is not a valid candidates"]),
         ([HEADER, "a\tr\tb\ttail\t1\t5\t7"], ["line 2", "more cells"]),
-        ([HEADER, "a\tr\tb\ttail\t1\t5", "a\tr\tb\ttail\t1"], ["line 3", "'' is no candidates"]),
+        (
+            [HEADER, "a\tr\tb\ttail\t1\t5", "a\tr\tb\ttail\t1"],
+            ["line 3", "'' is not a valid candidates"],
+        ),
         ([HEADER, "a\tr\tb\ttail\t1\t5", "a\tr\tb\ttail\t1\t5\t7"], ["line 3"]),
-        ([""], ["no table"]),
+        ([""], ["not a table"]),
     ],
 )
 def test_tables_that_are_no_ranks(tmp_path, lines, parts):
@@ -106,10 +115,10 @@ def test_tables_that_are_no_ranks(tmp_path, lines, parts):
 
 def test_files_that_are_no_tables(tmp_path):
     for name, content, part in (
-        ("empty.tsv", b"", "no table"),
-        ("latin.tsv", b"head\ttail\n\xe9\tb\n", "no table"),
+        ("empty.tsv", b"", "not a table"),
+        ("latin.tsv", b"head\ttail\n\xe9\tb\n", "not a table"),
         ("text.parquet", b"head\ttail\n", "not a Parquet file"),
-        ("ranks.csv", b"head,tail\n", "Remedy: end it in .tsv or .parquet"),
+        ("ranks.csv", b"head,tail\n", "Remedy: use .tsv or .parquet"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=part):
@@ -122,7 +131,7 @@ def test_files_that_are_no_tables(tmp_path):
 
 def test_a_tab_in_a_label_is_refused_as_tsv_and_kept_as_parquet(tmp_path):
     frame = pd.DataFrame({"head": ["a\tb"], "rank": [1.0]})
-    with pytest.raises(DataError, match=r"the head 'a\\tb' holds a tab"):
+    with pytest.raises(DataError, match=r"the head 'a\\tb' has a tab"):
         save_table(frame, tmp_path / "x.tsv")
     assert not (tmp_path / "x.tsv").exists()
     save_table(frame, tmp_path / "x.parquet")
@@ -170,16 +179,16 @@ def test_groups_come_from_the_first_file_that_has_them(tmp_path):
         (["a\tr\tb\ttail\t1\t9"], ["one.tsv, line 3: the head of (a, r, b)", "two.tsv lacks"]),
         (
             ["c\tr\tb\ttail\t1\t9", "a\tr\tb\ttail\t1\t9", "a\tr\tb\thead\t1\t9"],
-            ["two.tsv, line 2: the tail of (c, r, b)", "one.tsv lacks", "one data set, one split"],
+            ["two.tsv, line 2: the tail of (c, r, b)", "is missing in ", "one data set and one split"],
         ),
         (
             ["a\tr\tb\ttail\t1\t9", "a\tr\tb\thead\t1\t9", "a\tr\tb\ttail\t2\t9"],
-            ["two.tsv, line 4: the tail of (a, r, b) occurs twice", "Remedy: one row a query"],
+            ["two.tsv, line 4: the tail of (a, r, b) occurs twice", "Remedy: keep one row per query"],
         ),
         (
             ["a\tr\tb\thead\t1\t8", "a\tr\tb\ttail\t1\t9"],
-            ["two.tsv, line 2: the head of (a, r, b) ranked among 8", "one.tsv among 9",
-             "other protocols"],
+            ["two.tsv, line 2: the head of (a, r, b) is ranked among 8", "among 9 in ",
+             "different protocols"],
         ),
     ],
 )  # fmt: skip
@@ -207,13 +216,15 @@ def test_a_query_may_lack_a_group(tmp_path):
     assert groups["degree"].names == ("1.5", "3.0", "missing")
     breakdown(queries, groups)
     frame.assign(tail=["d", None, "d"]).to_parquet(tmp_path / "ranks.parquet")
-    with pytest.raises(DataError, match=r"line 3: .* is no tail"):
+    with pytest.raises(DataError, match=r"line 3: .* is not a tail"):
         read_ranks(tmp_path / "ranks.parquet")
     for column in ("kind", "side"):
         bytes_ = frame.assign(**{column: [b"x", b"\xff", b"x"]})
         bytes_.to_parquet(tmp_path / "ranks.parquet")
-        with pytest.raises(DataError, match=r"ranks.parquet: a label is no text"):
+        with pytest.raises(DataError, match=r"ranks.parquet: a label is not text"):
             read_ranks(tmp_path / "ranks.parquet")
     frame.assign(raw_optimistic=1).to_parquet(tmp_path / "ranks.parquet")
-    with pytest.raises(DataError, match=r"no column raw\. .* and raw beside other raw ranks"):
+    with pytest.raises(
+        DataError, match=r"no column raw\. .* also raw if the file has other raw ranks"
+    ):
         read_ranks(tmp_path / "ranks.parquet")
