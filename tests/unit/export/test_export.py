@@ -260,7 +260,7 @@ def test_forms_are_chosen(tmp_path, vocabulary):
         (["npz"], "no form 'npz'. Remedy: did you mean npy?"),
         (
             ["tsv", "?"],
-            "unknown export format '?'. Remedy: use one of tsv, projector, word2vec, npy, parquet, ",
+            "unknown export format '?'. Remedy: use one of tsv, projector, word2vec, npy, ",
         ),
         ([], "no export format. Remedy: use one of tsv, "),
     ],

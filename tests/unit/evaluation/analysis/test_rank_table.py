@@ -179,11 +179,17 @@ def test_groups_come_from_the_first_file_that_has_them(tmp_path):
         (["a\tr\tb\ttail\t1\t9"], ["one.tsv, line 3: the head of (a, r, b)", "two.tsv lacks"]),
         (
             ["c\tr\tb\ttail\t1\t9", "a\tr\tb\ttail\t1\t9", "a\tr\tb\thead\t1\t9"],
-            ["two.tsv, line 2: the tail of (c, r, b)", "is missing in ", "one data set and one split"],
+            [
+                "two.tsv, line 2: the tail of (c, r, b)", "is missing in ",
+                "one data set and one split",
+            ],
         ),
         (
             ["a\tr\tb\ttail\t1\t9", "a\tr\tb\thead\t1\t9", "a\tr\tb\ttail\t2\t9"],
-            ["two.tsv, line 4: the tail of (a, r, b) occurs twice", "Remedy: keep one row per query"],
+            [
+                "two.tsv, line 4: the tail of (a, r, b) occurs twice",
+                "Remedy: keep one row per query",
+            ],
         ),
         (
             ["a\tr\tb\thead\t1\t8", "a\tr\tb\ttail\t1\t9"],
