@@ -18,11 +18,11 @@ _LABEL = 22  # characters of a label that are shown
 _STEP, _ROW = 3.0, 0.6  # inches between entities, and between paths
 
 
-def save_picture(found: Explanation, file: Path) -> None:
+def save_picture(explanation: Explanation, file: Path) -> None:
     """Draw a row per path, strongest on top; a wider line means a larger contribution.
 
     Args:
-        found: the explanation.
+        explanation: the explanation.
         file: the output file; its suffix is .png, .svg or .pdf.
 
     Raises:
@@ -32,25 +32,25 @@ def save_picture(found: Explanation, file: Path) -> None:
     if file.suffix not in SUFFIXES:
         supported = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         raise ConfigError(f"{file}: unsupported picture format. Remedy: use {supported}.")
-    figure = _draw(found)
+    figure = _draw(explanation)
     with atomic_write(file, "wb") as stream:
         figure.savefig(stream, format=file.suffix[1:], dpi=150)
 
 
-def _draw(found: Explanation) -> Figure:
-    longest = max((len(path.steps) for path in found.paths), default=1)
-    rows = max(len(found.paths), 1)
+def _draw(explanation: Explanation) -> Figure:
+    longest = max((len(path.steps) for path in explanation.paths), default=1)
+    rows = max(len(explanation.paths), 1)
     figure = Figure(figsize=(_STEP * longest + 2.8, _ROW * rows + 0.7), layout="constrained")
     axes: Axes = figure.add_subplot()
     axes.set_axis_off()
     axes.set(xlim=(-0.35, longest + 0.6), ylim=(0.5 - rows, 0.5))
-    head, relation, tail = found.triple
+    head, relation, tail = explanation.triple
     # Labels are not formulas, though they may contain dollar signs.
     axes.set_title(f"{head}  —{relation}→  {tail}", fontsize=11, parse_math=False)
-    if not found.paths:
+    if not explanation.paths:
         axes.text(longest / 2, 0, "No path from head to tail.", ha="center")
-    most = max((abs(path.weight) for path in found.paths), default=1.0) or 1.0
-    for row, path in enumerate(found.paths):
+    most = max((abs(path.weight) for path in explanation.paths), default=1.0) or 1.0
+    for row, path in enumerate(explanation.paths):
         color = _FOR if path.weight >= 0 else _AGAINST
         width = 0.8 + 4.2 * abs(path.weight) / most
         places = [longest * i / len(path.steps) for i in range(len(path.entities))]

@@ -122,11 +122,11 @@ def by_category(groups: Sequence[Group]) -> str:
         figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
         axes: Axes = figure.add_subplot()
         for shift, (side, color) in zip((-0.2, 0.0, 0.2), SIDE_COLORS.items(), strict=True):
-            found = [(i, group) for i, group in enumerate(groups) if side in group.metrics]
-            x = np.array([i for i, _ in found]) + shift
-            mrr = np.array([group.metrics[side]["mrr"] for _, group in found])
-            low = np.array([group.low[side] for _, group in found])
-            high = np.array([group.high[side] for _, group in found])
+            points = [(i, group) for i, group in enumerate(groups) if side in group.metrics]
+            x = np.array([i for i, _ in points]) + shift
+            mrr = np.array([group.metrics[side]["mrr"] for _, group in points])
+            low = np.array([group.low[side] for _, group in points])
+            high = np.array([group.high[side] for _, group in points])
             axes.vlines(x, low, high, color=color, linewidth=1.8)
             axes.plot(x, mrr, "o", color=color, markersize=5, label=side, clip_on=False)
         axes.set_xticks(range(len(groups)))
@@ -195,23 +195,25 @@ def calibration_error(table: pd.DataFrame) -> float:
     return float((gap * table["count"]).sum() / max(table["count"].sum(), 1))
 
 
-def map_plot(found: EmbeddingMap, role_name: Callable[[int], str], labels: Sequence[str]) -> str:
+def map_plot(
+    entity_map: EmbeddingMap, role_name: Callable[[int], str], labels: Sequence[str]
+) -> str:
     """The map, coloured by role, with names for the entities with most triples.
 
     Args:
-        found: the map.
+        entity_map: the map.
         role_name: the name of a role.
         labels: names of the shown entities.
     """
-    kinds, count = np.unique(found.role.numpy(), return_counts=True)
+    kinds, count = np.unique(entity_map.role.numpy(), return_counts=True)
     often = [int(kinds[i]) for i in np.argsort(-count, kind="stable") if kinds[i] >= 0]
     often = often[: len(COLORS)]
-    place = found.place
+    place = entity_map.place
     with _drawing("map"):
         figure = Figure(figsize=(6.6, 6.2 + 0.17 * ((len(often) + 2) // 2)), layout="constrained")
         axes: Axes = figure.add_subplot()
         axes.set_axis_off()
-        role = found.role.numpy()
+        role = entity_map.role.numpy()
         rest = ~np.isin(role, often)
         size = 7 if len(place) > 500 else 16
         if rest.any():
@@ -231,7 +233,7 @@ def map_plot(found: EmbeddingMap, role_name: Callable[[int], str], labels: Seque
         spread = np.ptp(place, axis=0).max() or 1.0
         axes.set_aspect("equal", "datalim")
         named: list[np.ndarray] = []
-        for i in np.argsort(-found.degree.numpy(), kind="stable"):
+        for i in np.argsort(-entity_map.degree.numpy(), kind="stable"):
             x, y = place[i]
             # Names are wide and low; they must not overlap.
             if any(abs(x - a) < 0.24 * spread and abs(y - b) < 0.03 * spread for a, b in named):

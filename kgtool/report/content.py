@@ -233,8 +233,8 @@ def data_rows(dataset: KGDataset) -> list[dict[str, Any]]:
 def _map(
     scorer: ModelScorer, dataset: KGDataset, names: Names, progress: bool
 ) -> dict[str, Any] | None:
-    found = embedding_map(scorer, dataset, progress)
-    if found is None:
+    entity_map = embedding_map(scorer, dataset, progress)
+    if entity_map is None:
         return None
     vocabulary, n = dataset.vocabulary, dataset.num_relations
 
@@ -242,9 +242,9 @@ def _map(
         relation = short(names(vocabulary.relations[kind % n]))
         return f"{'head' if kind < n else 'tail'} of {relation}"
 
-    labels = [names(vocabulary.entities[i]) for i in found.entity.tolist()]
+    labels = [names(vocabulary.entities[i]) for i in entity_map.entity.tolist()]
     return {
-        "chart": charts.map_plot(found, role, labels),
-        "shown": len(found.entity),
-        "everyone": found.everyone,
+        "chart": charts.map_plot(entity_map, role, labels),
+        "shown": len(entity_map.entity),
+        "everyone": entity_map.everyone,
     }

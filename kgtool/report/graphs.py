@@ -57,7 +57,7 @@ class Drawing:
     edges: tuple[Edge, ...]
 
 
-def draw(found: Explanation, names: Names) -> Drawing | None:
+def draw(explanation: Explanation, names: Names) -> Drawing | None:
     """Lay out the paths from left to right, one row per path, strongest on top.
 
     A wider line means a larger contribution. Only head and tail are shared between rows. Another
@@ -66,18 +66,18 @@ def draw(found: Explanation, names: Names) -> Drawing | None:
     Returns:
         The drawing; None without paths.
     """
-    if not found.paths:
+    if not explanation.paths:
         return None
-    head, tail = found.paths[0].entities[0], found.paths[0].entities[-1]
-    middle = ROW * len(found.paths) / 2
+    head, tail = explanation.paths[0].entities[0], explanation.paths[0].entities[-1]
+    middle = ROW * len(explanation.paths) / 2
     first = _node(head, MARGIN, middle, names, end=True)
     last = _node(tail, WIDTH - MARGIN, middle, names, end=True)
-    most = max(abs(path.weight) for path in found.paths) or 1.0
+    most = max(abs(path.weight) for path in explanation.paths) or 1.0
     nodes, edges = [first, last], []
     # The smallest distance between neighbouring entities.
-    pitch = (last.x - first.x) / max(len(path.steps) for path in found.paths)
+    pitch = (last.x - first.x) / max(len(path.steps) for path in explanation.paths)
     fan = max(pitch - 2 * WIDEST - ARROW, 30.0)
-    for row, path in enumerate(found.paths):
+    for row, path in enumerate(explanation.paths):
         y = ROW * (row + 0.5)
         part = (last.x - first.x) / len(path.steps)
         inner = [
@@ -96,7 +96,7 @@ def draw(found: Explanation, names: Names) -> Drawing | None:
                     path.weight >= 0,
                 )
             )  # fmt: skip
-    return Drawing(WIDTH, ROW * len(found.paths), tuple(nodes), tuple(edges))
+    return Drawing(WIDTH, ROW * len(explanation.paths), tuple(nodes), tuple(edges))
 
 
 def _node(label: str, x: float, y: float, names: Names, end: bool) -> Node:

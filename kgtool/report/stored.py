@@ -89,11 +89,11 @@ def read_stored(
     ends = breakdown[["low", "high"]].apply(pd.to_numeric, errors="coerce")
     breakdown[["low", "high"]] = ends.where(np.isfinite(ends))
     main = breakdown[(breakdown["filter"] == "filtered") & (breakdown["ties"] == "realistic")]
-    found = set(zip(*(main[name] for name in ("by", "group", "side", "metric")), strict=True))
-    groups = {(by, group, side) for by, group, one, _ in found for side in (one, "both")}
+    present = set(zip(*(main[name] for name in ("by", "group", "side", "metric")), strict=True))
+    groups = {(by, group, side) for by, group, one, _ in present for side in (one, "both")}
     wanted = {(*g, name) for g in groups for name in (names if g[2] == "both" else ["mrr"])}
-    if not wanted <= found:
-        by, group, side, name = min(wanted - found)
+    if not wanted <= present:
+        by, group, side, name = min(wanted - present)
         raise RunError(
             f"{breakdown_file}: no {name} of {by} {group!r}, side {side}. Remedy: run `{command}` "
             "again."

@@ -282,16 +282,16 @@ function draw(svg, { stops, edges, width, height }) {
       line += `C${(a + b) / 2} ${way[i].y} ${(a + b) / 2} ${stop.y} ${b} ${stop.y}`;
       if (stop.entity === null) line += `H${b + WIDE}`;
     });
-    const told = [...names];
+    const shown = [...names];
     svg.append(make("path", { d: line, class: weight < 0 ? "minus" : "plus", "stroke-width": 1 + 6 * Math.abs(weight) / most },
-      make("title", {}, `${told.join(", ")}: ${weight.toFixed(2)}`)));
+      make("title", {}, `${shown.join(", ")}: ${weight.toFixed(2)}`)));
     // Where its line is alone: on a free place, else near the end that fewer share.
     const free = way.find((stop) => stop.entity === null);
     const t = way[0].out.length > way[1].into.length ? 0.64 : 0.36, near = t * t * (3 - 2 * t);
     const at = free ? [x(free), free.y]
       : [x(way[0]) + WIDE / 2 + t * GAP, way[0].y + near * (way[1].y - way[0].y)];
-    const more = told.length > 1 ? ` +${told.length - 1}` : "";
-    texts.push(make("text", { class: "step", x: at[0], y: at[1] + 3.5 }, cut(told[0], free ? 30 : 19) + more));
+    const more = shown.length > 1 ? ` +${shown.length - 1}` : "";
+    texts.push(make("text", { class: "step", x: at[0], y: at[1] + 3.5 }, cut(shown[0], free ? 30 : 19) + more));
   }
   svg.append(...texts);
   const [first, end] = [stops[0]?.[0], stops.at(-1)?.[0]];

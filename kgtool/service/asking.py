@@ -119,9 +119,9 @@ def explanation(
         DataError: for an unknown label.
     """
     labels = predictor.labels
-    found = predictor.explain(head, relation, tail, top)
-    first, step, last = (named(label, labels) for label in found.triple)
-    paths = [_path(path, labels) for path in found.paths]
+    result = predictor.explain(head, relation, tail, top)
+    first, step, last = (named(label, labels) for label in result.triple)
+    paths = [_path(path, labels) for path in result.paths]
     return replies.Explanation(head=first, relation=step, tail=last, paths=paths)
 
 

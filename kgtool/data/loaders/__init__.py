@@ -114,9 +114,9 @@ def _load(
 def load_negatives(
     path: str | Path, vocabulary: Vocabulary, reading: Reading = LOOK
 ) -> dict[str, Tensor]:
-    """Loads the triples that a data set says do not hold, of `valid` and `test`.
+    """Loads the false triples of `valid` and `test` that a data set provides.
 
-    They stand in `valid_negatives` and `test_negatives`, beside the splits and like them.
+    The files `valid_negatives` and `test_negatives` are next to the split files, in their formats.
 
     Args:
         path: the folder or archive.
@@ -124,7 +124,7 @@ def load_negatives(
         reading: what the files' names and first lines do not say.
 
     Returns:
-        Split → `(n, 3)` int64; of those splits that have such a file.
+        Split → `(n, 3)` int64, for the splits with such a file.
 
     Raises:
         DataError: for a file that cannot be used, or a label that the vocabulary lacks.

@@ -165,14 +165,14 @@ def _splits(
 
 
 def _numbered(new: Bools, order: NDArray[np.int32]) -> NDArray[np.int32]:
-    """`(n,)`: what is alike in some order, numbered from 0 where something new begins."""
+    """`(n,)`: the number of each item's group, from 0; `new` marks the first of a group."""
     number = np.empty(len(order), np.int32)
     number[order] = np.cumsum(new, dtype=np.int32) - 1
     return number
 
 
 def _position(values: Ints, ascending: Ints) -> Ints:
-    """Where each value stands in a sorted array, or -1."""
+    """The position of each value in a sorted array, or -1."""
     found = np.searchsorted(ascending, values).clip(max=len(ascending) - 1)
     position: Ints = np.where(ascending[found] == values, found, -1)
     return position
@@ -185,7 +185,7 @@ def _report_of(
     train: _Split | None = None,
     valid: _Split | None = None,
 ) -> SplitReport:
-    """The report of a split beside the splits that come before it."""
+    """The report of a split, compared with the earlier splits."""
     head, tail = split.hrt[:, 0], split.hrt[:, 2]
     nothing = np.zeros(len(split.numbers), dtype=np.bool_)
     in_train = in_valid = reversed_in_train = same_pair = nothing
@@ -217,7 +217,7 @@ def _report_of(
 
 
 def _redundancy(distinct: Ints, vocabulary: Vocabulary) -> Redundancy:
-    """Of all splits: where they were drawn at random, train has too few of the pairs to tell."""
+    """The redundancy over all splits: a random split leaves too few shared pairs in train."""
     relations = vocabulary.relations
     found = near_duplicates(torch.from_numpy(distinct), len(relations))
     twins = [one for one in found if not one.symmetric]
@@ -243,7 +243,7 @@ def _lines(numbers: Ints) -> Lines:
 def _unseen(
     split: _Split, columns: tuple[int, ...], seen: Bools, labels: tuple[str, ...]
 ) -> Unseen:
-    """What train has not `seen` of the ids in some columns of the split."""
+    """The labels in some columns of the split that are not `seen` in train."""
     ids = split.hrt[:, columns]
     unseen = ~seen[ids]
     distinct, first = np.unique(ids[unseen], return_index=True)

@@ -67,10 +67,10 @@ class RankedQueries:
     raw_candidates: Tensor
 
 
-def ranked_queries(found: Evaluation) -> RankedQueries:
+def ranked_queries(evaluation: Evaluation) -> RankedQueries:
     """The queries of an evaluation."""
-    n = len(found.queries) // 2
-    filtered, raw = found.ranking.filtered, found.ranking.raw
+    n = len(evaluation.queries) // 2
+    filtered, raw = evaluation.ranking.filtered, evaluation.ranking.raw
     return RankedQueries(
         triple=torch.arange(n).repeat(2),
         head_side=torch.arange(2 * n) >= n,

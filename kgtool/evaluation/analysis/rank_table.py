@@ -52,11 +52,11 @@ ORDER = {
 
 
 def ranks_frame(
-    found: Evaluation, groups: Mapping[str, Grouping], vocabulary: Vocabulary
+    evaluation: Evaluation, groups: Mapping[str, Grouping], vocabulary: Vocabulary
 ) -> pd.DataFrame:
     """The table of an evaluation."""
-    queries = ranked_queries(found)
-    triples = found.queries[: len(found.queries) // 2].repeat(2, 1)
+    queries = ranked_queries(evaluation)
+    triples = evaluation.queries[: len(evaluation.queries) // 2].repeat(2, 1)
     labels = (vocabulary.entities, vocabulary.relations, vocabulary.entities)
     columns: dict[str, object] = {
         name: _named(names, ids)
@@ -71,7 +71,7 @@ def ranks_frame(
             ranked = ranks[policy]
             columns[column] = (ranked if policy == "realistic" else ranked.long()).numpy()
         columns[candidates[0]] = candidates[1].numpy()
-    columns["score"] = found.ranking.score.numpy()
+    columns["score"] = evaluation.ranking.score.numpy()
     columns |= {
         by: _named(grouping.names, grouping.of)
         for by, grouping in groups.items()

@@ -202,7 +202,7 @@ def test_another_split_names_itself_in_the_remedy(copy):
     kgtool.evaluate(copy, "valid")
     page = Page(kgtool.report(copy, "valid").read_text(encoding="utf-8"))
     assert "valid split" in page.text
-    assert "train + valid hold" in page.text
+    assert "answers of train + valid do not count" in page.text
 
 
 def test_another_graph_has_a_page_of_its_own(all_paths, tmp_path):
