@@ -69,7 +69,8 @@ def test_questions():
     "parts", [["Q1", "c", "Q2"], ["?", "c", "?"], ["Q1", "?"], ["Q1", "c", "?", "?"], []]
 )
 def test_what_asks_for_no_one_thing_is_refused(parts):
-    with pytest.raises(DataError, match=r"is not a query with one '?'. Remedy: HEAD RELATION \?"):
+    expected = r"is not a query with one '\?'. Remedy: write HEAD RELATION \?"
+    with pytest.raises(DataError, match=expected):
         parse_question(parts, LABELS)
 
 

@@ -257,7 +257,7 @@ def test_forms_are_chosen(tmp_path, vocabulary):
 @pytest.mark.parametrize(
     ("forms", "message"),
     [
-        (["npz"], "no form 'npz'. Remedy: did you mean npy?"),
+        (["npz"], "unknown export format 'npz'. Remedy: did you mean npy?"),
         (
             ["tsv", "?"],
             "unknown export format '?'. Remedy: use one of tsv, projector, word2vec, npy, ",
