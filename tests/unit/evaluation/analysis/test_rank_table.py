@@ -176,7 +176,10 @@ def test_groups_come_from_the_first_file_that_has_them(tmp_path):
 @pytest.mark.parametrize(
     ("theirs", "parts"),
     [
-        (["a\tr\tb\ttail\t1\t9"], ["one.tsv, line 3: the head of (a, r, b) is missing in ", "two.tsv"]),
+        (
+            ["a\tr\tb\ttail\t1\t9"],
+            ["one.tsv, line 3: the head of (a, r, b) is missing in ", "two.tsv"],
+        ),
         (
             ["c\tr\tb\ttail\t1\t9", "a\tr\tb\ttail\t1\t9", "a\tr\tb\thead\t1\t9"],
             [
