@@ -299,7 +299,7 @@ TABLES = {
                 ("WN18RR", "wn18rr", WN_ONE_PATH),
             )
             for part, kind, settings, other in (
-                ("encoder alone", "-one-path", ("one_path.cell=product",), None),
+                ("encoder alone", "-one-path", ("one_path.cell=distmult",), None),
                 ("one-path GRU alone", "-one-path", NO_ENCODER, None),
                 ("one-path GRU over the encoder", "-one-path", (), None),
                 ("all paths alone", "", (), None),
