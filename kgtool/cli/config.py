@@ -6,15 +6,11 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import TRAIN, app
+from kgtool.cli.app import TRAIN, command
 from kgtool.errors import ConfigError, harmless
 
 
-@app.command(
-    "config",
-    rich_help_panel=TRAIN,
-    epilog="Example: kgtool config --defaults > my.toml",
-)
+@command("config families", "config --defaults", panel=TRAIN, name="config")
 def config_command(
     name: Annotated[
         str | None,

@@ -120,7 +120,7 @@ FLAGS = {
 }
 PANELS = {
     "Data": ["data"],
-    "Train": ["train", "extend"],
+    "Train": ["train", "config", "extend"],
     "Evaluate": ["evaluate", "compare"],
     "Ask": ["predict", "complete", "explain"],
     "Share": ["export", "report", "serve"],
@@ -341,11 +341,15 @@ def test_without_a_command_the_help_shows_the_panels(kgtool):
 
 
 def command_lines(text: str) -> list[str]:
-    """The indented command lines of a page or script, without `torchrun` and the like before."""
+    """The indented command lines of a page or script, without `torchrun` and the like before.
+
+    And those that fill the last cell of a table's row.
+    """
     joined = re.sub(r"\\\n *", "", text)
-    return re.findall(
+    lines = re.findall(
         r"^(?:#?    .*?|.*\| *|Example: )kgtool ([a-z].*?)(?: +#.*)?$", joined, flags=re.M
     )
+    return lines + re.findall(r"^\|.*\| `kgtool ([a-z][^`]*)` \|$", joined, flags=re.M)
 
 
 def test_command_lines_of_help_and_documents_are_accepted():
@@ -1054,8 +1058,8 @@ def test_data_sets_are_listed_and_told(kgtool, cache):
         assert part in told
     assert str(cache / "FB15k-237.tar.gz") in "".join(told.split())
     refused(kgtool("data", "info", "fb15k237"), 2, "'fb15k237'", "did you mean FB15k-237?")
-    refused(kgtool("data", "fetch", "umsl"), 2, "umls is the nearest")
-    refused(kgtool("data", "fetch", "umls", "--url", "ftp://x/y"), 2, "is no https address")
+    refused(kgtool("data", "fetch", "umsl"), 2, "did you mean umls?")
+    refused(kgtool("data", "fetch", "umls", "--url", "ftp://x/y"), 2, "is not an https address")
 
 
 def test_a_name_is_taken_for_data_once_it_is_fetched(kgtool, place, cache, monkeypatch):
