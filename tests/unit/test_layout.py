@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -132,3 +133,18 @@ def test_nobody_imports_the_command_line():
 def test_modules_are_named_after_what_they_do():
     vague = {"utils", "util", "helpers", "misc", "common"}
     assert vague & {part for module in MODULES for part in module.split(".")} == set()
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/how-it-works.md", "README.md"])
+def test_documents_name_files_that_exist(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for place in re.findall(r"`((?:kgtool|tests|docs|benchmarks)/[\w/.]*)`", text):
+        assert (ROOT / place).exists(), place
+
+
+def test_contributing_lists_every_room():
+    rows = re.findall(
+        r"^\| (`.*?`) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M
+    )
+    rooms = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert set(LEVEL) <= rooms
