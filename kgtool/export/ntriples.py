@@ -93,8 +93,9 @@ def _triples(rows: Iterable[Prediction]) -> Iterator[Triple]:
 
 
 def _entity(label: str) -> NamedNode | BlankNode:
-    if label.startswith("_:") and label != "_:":
-        name = label.removeprefix("_:")
+    name = label.removeprefix("_:")
+    # RDF 1.2 allows no colon in the name of a blank node.
+    if label.startswith("_:") and name and ":" not in name:
         # The prefix is doubled, so that no entity is mistaken for a prediction's node.
         ours = _NODE if name.startswith(_NODE) else ""
         try:

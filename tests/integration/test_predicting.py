@@ -250,11 +250,17 @@ def test_standard_input(run, tmp_path, monkeypatch, capsys):
         (["e000", "r000", "e001"], ["is not a query with one '?'"]),
         (["e000", "r0", "?"], ["unknown relation 'r0'", "did you mean 'r00"]),
         (["e0000", "r000", "?"], ["unknown entity 'e0000'", "Remedy"]),
-        ([], ["ask one question"]),
-        (["e000", "r000", "?", "--queries", "q.tsv"], ["ask one question"]),
+        ([], ["give one query, or a file of queries with --queries"]),
+        (
+            ["e000", "r000", "?", "--queries", "q.tsv"],
+            ["give one query, or a file of queries with --queries"],
+        ),
         (["--queries", "none.tsv"], ["none.tsv", "cannot be read"]),
         (["e000", "r000", "?", "--labels", "none.tsv"], ["none.tsv"]),
-        (["e000", "r000", "?", "--out", "x.csv"], [".tsv, .parquet, .jsonl, .nt"]),
+        (
+            ["e000", "r000", "?", "--out", "x.csv"],
+            ["unsupported output format. Remedy: use .tsv, .parquet, .jsonl or .nt"],
+        ),
     ],
 )
 def test_mistakes_are_told(trained, tmp_path, monkeypatch, capsys, arguments, parts):

@@ -466,7 +466,7 @@ def in_a_team(size: int) -> Iterator[None]:
     finished run. A request for their rows fails as if they had ended.
     """
 
-    def exchange(told: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def all_to_all(told: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         if size > 1:
             raise KGToolError("another process has ended.")
         return list(told)
@@ -479,7 +479,7 @@ def in_a_team(size: int) -> Iterator[None]:
         mock.patch.object(partition, "metis", in_turn),
         mock.patch.multiple(
             process_group, world_size=lambda: size, broadcast=lambda tensor: tensor,
-            add_up=lambda tensors: None, exchange=exchange,
+            all_reduce=lambda tensors: None, all_to_all=all_to_all,
         ),
     ):  # fmt: skip
         yield

@@ -82,7 +82,7 @@ def dataset_of(
         if given is None and split != "train":
             continue
         mask = masks.get(split)
-        columns = columns_of(given, split, entities, relations, edge_type, mask)
+        columns = columns_of(given, split, entities, relations, field=edge_type, mask=mask)
         if len(columns[0]) or split == "train":
             numbers = np.arange(1, len(columns[0]) + 1)
             parts[split] = rows_of(columns, numbers, split, "row")
@@ -121,6 +121,7 @@ def columns_of(
     split: str,
     entities: Labels | None = None,
     relations: Sequence[str] | None = None,
+    *,
     field: str | None = None,
     mask: Any = None,
 ) -> list[Sequence[str]]:

@@ -277,7 +277,7 @@ def edge_norm(edges: CSC, kept: Tensor | None, dtype: torch.dtype) -> Tensor:
         `(e,)` of `dtype`.
     """
     match_threads()
-    norm = torch.empty(edges.num_edges, dtype=dtype)
+    norm = torch.from_numpy(np.empty(edges.num_edges, torch.empty(0, dtype=dtype).numpy().dtype))
     mask = np.empty(0, np.bool_) if kept is None else kept.numpy()
     _norm(edges.chunks, edges.offsets, edges.type, mask, norm.numpy())
     return norm

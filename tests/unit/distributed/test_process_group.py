@@ -105,7 +105,8 @@ dim = 8
 fanout = 3
 [one_path]
 batch_size = 4
-negatives = 8
+training = "negative_sampling"
+num_negatives = 8
 [training]
 optimizer = "adagrad"
 epochs = {epochs}
@@ -145,7 +146,7 @@ def test_a_killed_worker_is_started_again_and_the_run_goes_on(files, tmp_path):
 def test_other_commands_are_for_one_process(tmp_path):
     done = run(torchrun(2, "kgtool", "report", tmp_path))
     assert done.returncode == 1
-    assert "report is the work of one process" in done.stderr
+    assert "report runs in one process" in done.stderr
 
 
 def test_an_error_of_all_is_told_once_and_ends_all(files, tmp_path):

@@ -229,5 +229,5 @@ def test_given_types_widen_what_train_has_shown(tmp_path):
     with pytest.raises(DataError, match=r"gone\.tsv"):
         parse_candidates("types:gone.tsv", dataset)
     file.write_text("e003\n")
-    with pytest.raises(DataError, match="line 1: 'e003' is not an id and its type"):
+    with pytest.raises(DataError, match="line 1: 'e003' is not a label and its type"):
         parse_candidates(f"types:{file}", dataset)

@@ -133,6 +133,7 @@ NUMBERS = st.floats(allow_nan=False)
 
 @given(st.lists(st.tuples(LABELS, LABELS, LABELS, NUMBERS, st.none() | NUMBERS), max_size=4))
 @example([("a", "r", "urn:kgtool:entity:a", -0.0, 5e-324), ("_:a", "_:a", "_:", 1e308, None)])
+@example([("_::", "r", "_:a:b", 0.0, None)])
 def test_any_predictions_read_back(rows):
     found = read(written(rows))
     assert found == rows

@@ -190,14 +190,14 @@ def test_labels_from_a_file_are_shown(copy, tmp_path):
 def test_a_missing_file_says_what_makes_it(copy, name):
     (copy / name).unlink()
     with pytest.raises(
-        RunError, match=rf"{name} no such file. Remedy: run `kgtool evaluate .*run`"
+        RunError, match=rf"{name}: no such file. Remedy: run `kgtool evaluate .*run`"
     ):
         kgtool.report(copy)
     assert not (copy / name).exists()
 
 
 def test_another_split_names_itself_in_the_remedy(copy):
-    with pytest.raises(RunError, match=r"metrics.valid.json is not there.*run --split valid`"):
+    with pytest.raises(RunError, match=r"metrics.valid.json: no such file.*run --split valid`"):
         kgtool.report(copy, "valid")
     kgtool.evaluate(copy, "valid")
     page = Page(kgtool.report(copy, "valid").read_text(encoding="utf-8"))
@@ -212,7 +212,7 @@ def test_another_graph_has_a_page_of_its_own(all_paths, tmp_path):
         for i, relation in enumerate(sorted(all_paths.vocabulary.relations)):
             text = text.replace(f"r{i:03}", relation)
         file.write_text(text, encoding="utf-8")
-    with pytest.raises(RunError, match=rf"elsewhere.test.json is not there.*--data {other}`"):
+    with pytest.raises(RunError, match=rf"elsewhere.test.json: no such file.*--data {other}`"):
         kgtool.report(all_paths, data=other)
     kgtool.evaluate(all_paths, data=other)
     file = kgtool.report(all_paths, data=other)
@@ -255,7 +255,7 @@ def test_damaged_files_are_refused(copy):
         ({"dataset": {"name": "x", "fingerprint": "0"}}, "to other data"),
         (
             {"counts": {"queries": 3, "entities": 24, "unseen_triples": 0}},
-            "has 16 queries, metrics.test.json 3",
+            "has 16 queries, but metrics.test.json has 3",
         ),
     ):
         metrics.write_text(json.dumps(json.loads(whole) | change))

@@ -121,8 +121,8 @@ def test_labels_are_taken_as_they_stand(
 
 TABS = "3 are expected (head, relation, tail, separated by tabs)"
 TELL = (
-    "Remedy: pass head, relation and tail by --columns (kgtool inspect, convert and split "
-    "take it), as in --columns 1,2,3."
+    "Remedy: pass head, relation and tail by --columns (kgtool data inspect, convert and "
+    "split take it), as in --columns 1,2,3."
 )
 GIVE = "Remedy: give the line a head, a relation and a tail, separated by single tabs."
 

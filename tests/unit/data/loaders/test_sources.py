@@ -198,7 +198,7 @@ def test_columns_that_need_telling(tmp_path):
     place = written(tmp_path, files)
     with pytest.raises(
         DataError,
-        match=r"line 1: 4 columns .*--columns .*an option of kgtool data inspect, convert",
+        match=r"line 1: 4 columns .*--columns .*kgtool data inspect, convert",
     ):
         load_dataset(place)
     assert labelled(load_dataset(place, reading=Reading(columns=("2", "3", "4")))) == TRIPLES

@@ -226,7 +226,7 @@ def test_a_few_triples_show_nothing(differing, verdict):
 
 def test_what_cannot_be_compared():
     one = queries_of([1, 2])
-    with pytest.raises(ValueError, match="fewer than two"):
+    with pytest.raises(ValueError, match="at least two runs"):
         compare({"one": one}, NOTHING)
     with pytest.raises(ValueError, match="different queries"):
         compare({"one": one, "two": queries_of([1, 2, 3, 4])}, NOTHING)
