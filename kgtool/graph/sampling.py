@@ -2,7 +2,7 @@
 
 Neighbour-sampled message passing (GraphSAGE; Hamilton, Ying & Leskovec 2017): an entity's state
 after l layers is made of a few of its in-edges, whose sources' states after l - 1 layers are made
-of a few of theirs. DGL calls a hop a block, or message flow graph.
+of a few of theirs. DGL calls a hop a block, or message flow graph: see `InEdgeSampler`.
 """
 
 from __future__ import annotations
