@@ -14,8 +14,8 @@ from kgtool.ops import begins
 class AnswerIndex:
     """The distinct queries `(h, r)` of a set of triples, each with its known tails.
 
-    Built once from all triples that count as known (inverses included where head queries are
-    asked), in compressed rows: the tails of query `i` are `tails[offsets[i]:offsets[i + 1]]`.
+    It is built once from all known triples (and their inverses, for head queries), in compressed
+    rows: the tails of query `i` are `tails[offsets[i]:offsets[i + 1]]`.
 
     Args:
         triples: `(n, 3)` int64, relation ids below `num_relation_ids`. Duplicates are dropped.
@@ -37,7 +37,7 @@ class AnswerIndex:
         code = self._code(triples)
         if inverses:
             code = torch.cat([code, self._code(invert(triples, num_relation_ids // 2))])
-        code.numpy().sort()  # where it stands; as one int64 a triple, which is faster than by rows
+        code.numpy().sort()  # in place; one int64 per triple sorts faster than rows
         code = code[torch.from_numpy(begins(code.numpy()))]
         self.tails = code % self._stride
         key = code.div_(self._stride, rounding_mode="floor")
@@ -49,7 +49,7 @@ class AnswerIndex:
         self.offsets = torch.cat([start, start.new_full((1,), len(key))])
 
     def _code(self, triples: Tensor) -> Tensor:
-        """`(n,)` int64, one a triple, ascending by head, then relation, then tail."""
+        """`(n,)` int64, a code per triple that sorts by head, then relation, then tail."""
         return self._key(triples[:, :2]).mul_(self._stride).add_(triples[:, 2])
 
     def _key(self, hr: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class AnswerIndex:
         return torch.cat([hr, self.tails.unsqueeze(1)], dim=1)
 
     def rows(self, hr: Tensor) -> Tensor:
-        """`(n,)` int64: the row of each query of `hr` `(n, 2)`, or -1 where it has no answer."""
+        """`(n,)` int64: the row of each query of `hr` `(n, 2)`, or -1 without answers."""
         if not len(self._keys):
             return torch.full((len(hr),), -1)
         key = self._key(hr)
@@ -85,13 +85,13 @@ class AnswerIndex:
         return inside & (self._codes[place] == code)
 
     def contains_tails(self, row: Tensor, tail: Tensor) -> Tensor:
-        """`(n,)` bool: which of `tail` `(n,)` answer the query at one row, which must have some."""
+        """`(n,)` bool: which of `tail` `(n,)` answer the query at `row`, which must have some."""
         tails = self.tails[self.offsets[row] : self.offsets[row + 1]]
         return tails[torch.searchsorted(tails, tail).clamp(max=len(tails) - 1)] == tail
 
     @cached_property
     def _codes(self) -> Tensor:
-        """`(m,)` int64, one a triple, ascending."""
+        """`(m,)` int64, a code per triple, ascending."""
         return self._keys.repeat_interleave(self.offsets.diff()) * self._stride + self.tails
 
     def others(self, triples: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,21 +123,22 @@ class AnswerIndex:
 
 
 def answer_index(triples: Tensor, num_relations: int) -> AnswerIndex:
-    """The answers that triples `(n, 3)` int64 give to questions of either side."""
+    """The answers that triples `(n, 3)` int64 give to head queries and tail queries."""
     return AnswerIndex(triples, 2 * num_relations, inverses=True)
 
 
-def answers_beside(queries: Tensor, triples: Tensor, num_relations: int) -> AnswerIndex:
-    """`answer_index` of the triples that can answer some queries: those at their heads.
+def answers_at_heads(queries: Tensor, triples: Tensor, num_relations: int) -> AnswerIndex:
+    """`answer_index` of the triples that can answer some queries: those with a query's head.
 
     Args:
         queries: `(n, 3)` or `(n, 2)` int64, head and relation first; head queries as inverses.
-        triples: `(m, 3)` int64, of either side.
+        triples: `(m, 3)` int64, without inverses; both their ends are compared with the heads.
         num_relations: inverses not counted.
     """
     ends = triples[:, ::2]
     entities = 1 + max((int(ids.max()) for ids in (queries[:, 0], ends) if len(ids)), default=0)
-    asked = torch.zeros(entities, dtype=torch.bool)
-    asked[queries[:, 0]] = True
-    told = triples[asked[ends[:, 0]]], invert(triples[asked[ends[:, 1]]], num_relations)
-    return AnswerIndex(torch.cat(told), 2 * num_relations)
+    is_head = torch.zeros(entities, dtype=torch.bool)
+    is_head[queries[:, 0]] = True
+    direct = triples[is_head[ends[:, 0]]]
+    inverse = invert(triples[is_head[ends[:, 1]]], num_relations)
+    return AnswerIndex(torch.cat([direct, inverse]), 2 * num_relations)

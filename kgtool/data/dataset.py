@@ -27,7 +27,8 @@ SPLITS = ("train", "valid", "test")
 ENTITY = "entity"
 
 
-# Whose triples hold, as far as a split may know: test's must not help to select a model on valid.
+# The filter of each split: the splits whose triples are known facts when it is evaluated. Test is
+# not in the filter of valid, because a model is selected on valid.
 KNOWN_BY = {"train": SPLITS[:2], "valid": SPLITS[:2], "test": SPLITS}
 
 
@@ -50,12 +51,12 @@ class Vocabulary:
 
     @cached_property
     def steps(self) -> tuple[str, ...]:
-        """The relations by id, inverses included: `^r` is the relation `r` walked backwards."""
+        """The relations by id, inverses included: `^r` is the inverse of the relation `r`."""
         return (*self.relations, *(f"^{label}" for label in self.relations))
 
     @cached_property
     def step_ids(self) -> dict[str, int]:
-        """Relation id by the name of the step; a label that begins with ^ is itself."""
+        """Relation id by the name of the step; a relation whose label begins with ^ comes first."""
         return {name: i for i, name in enumerate(self.steps)} | self.relation_ids
 
 
@@ -64,8 +65,8 @@ class KGDataset:
     """A knowledge graph with its splits.
 
     Args:
-        name: the name of the folder or archive that the triples came from.
-        path: that folder or archive; None for triples made in memory.
+        name: the name of the folder or archive with the triples.
+        path: that folder or archive; None for triples in memory.
         vocabulary: the labels of entities and relations, by id.
         train, valid, test: `(n, 3)` int64, without duplicates inside a split.
     """
@@ -111,9 +112,9 @@ class KGDataset:
         return triples
 
     def filter_triples(self, split: str) -> Tensor:
-        """`(n, 3)`, the triples that hold as far as a split may know: of `KNOWN_BY[split]`.
+        """`(n, 3)` int64, the known facts for a split: the triples of `KNOWN_BY[split]`.
 
-        Other answers that they hold do not count against an answer of the split.
+        Filtered ranks leave out the other answers that these triples give.
         """
         return torch.cat([self.split(name) for name in KNOWN_BY[split]])
 
@@ -141,9 +142,9 @@ def heterograph_of(triples: Tensor, names: Sequence[str], num_entities: int) -> 
 
     Args:
         triples: `(n, 3)` int64.
-        names: of each relation, its edge type, ascending; DGL would sort them. A relation without a
-            triple has an empty one. Edges of a type are in the order of the triples.
-        num_entities: all ids are below it.
+        names: the edge type of each relation, ascending, since DGL sorts them. The edge type of a
+            relation without triples is empty. Edges of a type are in the order of the triples.
+        num_entities: number of entities; all entity ids are below it.
     """
     from kgtool.ops.runtime.dgl import dgl
 

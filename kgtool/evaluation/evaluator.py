@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kgtool.data.answer_index import answers_beside
+from kgtool.data.answer_index import answers_at_heads
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.evaluation.metrics import HITS, NEGATIVES, Metrics, metrics_of, sampled_metrics_of
 from kgtool.evaluation.ranking import Candidates, Ranking, Ranks, rank_tails
@@ -104,7 +104,7 @@ def evaluate_model(
         raise ValueError(f"the {split} split holds no triples")
     # Both sides at once: an all-paths model answers all queries of an entity in one pass.
     queries = with_inverses(triples, num_relations)
-    known = answers_beside(queries, dataset.filter_triples(split), num_relations)
+    known = answers_at_heads(queries, dataset.filter_triples(split), num_relations)
     ranking = rank_tails(
         model, queries, known, dataset.num_entities, chunk_size=chunk_size,
         progress=split if progress else None, candidates=candidates,

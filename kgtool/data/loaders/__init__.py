@@ -66,22 +66,21 @@ def load_with_report(
         path: a folder, `.zip` or `.tar` (also compressed) that holds `train`, `valid` and `test`
             at its root or in one folder. Each is a file of a format of
             `kgtool.data.loaders.reading`, compressed or not, or a folder of such files. Or a data
-            set of OpenKE, LibKGE or DGL-KE, as they write it. Labels are taken exactly as they
-            stand. A name of `kgtool.data_sets()` that is no path means that data set, once it is
-            fetched.
-        vocabulary: the labels whose ids to use, such as a run's. By default the labels of all
-            three splits, sorted by code point, so that ids do not depend on the order of lines.
-        relations: without a vocabulary, the relations whose ids to use; entities are the data's.
-        reading: what the files' names and first lines do not say.
+            set in the layout of OpenKE, LibKGE or DGL-KE. Or the name of a fetched data set of
+            `kgtool.data_sets()`. Labels are exact strings: the loaders change nothing in them.
+        vocabulary: labels with their ids, such as a run's. By default the labels of all three
+            splits, sorted by code point, so that ids do not depend on the order of lines.
+        relations: without a vocabulary, relations with their ids; entities are those of the data.
+        reading: how to read the files, if their names and first lines are not enough.
 
     Returns:
-        The data set and its report. Each split has its distinct triples in file order: of
-        triples that occur twice in a split the first is kept.
+        The data set and its report. Each split has its distinct triples in file order, each at its
+        first place.
 
     Raises:
         DataError: for a path, archive or file that cannot be used, or a label that the given
             vocabulary lacks. The message names the file, the line and the remedy.
-        ConfigError: for a reading that says too much.
+        ConfigError: for a `reading` with more than three columns.
     """
     dataset, report = _load(path, vocabulary, relations, reading)
     return dataset, report()
@@ -93,7 +92,7 @@ def _load(
     relations: tuple[str, ...] | None,
     reading: Reading,
 ) -> tuple[KGDataset, Callable[[], LoadReport]]:
-    """As `load_with_report`, with a function that makes the report."""
+    """As `load_with_report`, with a function that computes the report."""
     path = resolve(path)
     store = _open(path, reading)
     splits = _read_splits(store, reading)
@@ -114,14 +113,14 @@ def _load(
 def load_negatives(
     path: str | Path, vocabulary: Vocabulary, reading: Reading = LOOK
 ) -> dict[str, Tensor]:
-    """Loads the false triples of `valid` and `test` that a data set provides.
+    """Loads the negatives of `valid` and `test` that a data set provides.
 
     The files `valid_negatives` and `test_negatives` are next to the split files, in their formats.
 
     Args:
         path: the folder or archive.
-        vocabulary: the labels whose ids to use.
-        reading: what the files' names and first lines do not say.
+        vocabulary: labels with their ids.
+        reading: how to read the files, if their names and first lines are not enough.
 
     Returns:
         Split → `(n, 3)` int64, for the splits with such a file.
@@ -158,7 +157,7 @@ def _read_splits(store: Store, reading: Reading) -> dict[str, list[tuple[str, Ro
         return {split: [found] for split, found in read_layout(store, *layout).items()}
     members = find_splits(store, reading)
     splits = {
-        # a file at a time, so that its bytes go as soon as they are read
+        # one file at a time: its bytes are freed before the next file is read
         split: [
             (file.member, read_file(file, reading))
             for file in read_members(store, members[split], reading)
@@ -174,6 +173,6 @@ def _origin(files: Sequence[tuple[str, Rows]]) -> Origin:
     (member, rows), *others = files
     if not others:
         return Origin(member, rows.numbers, rows.unit, notes)
-    # of several files: the rows of all, in the order of the files
+    # for several files, rows are counted over all of them, in their order
     count = sum(len(rows.codes) for _, rows in files)
     return Origin(f"{PurePosixPath(member).parent}/", np.arange(1, count + 1), "row", notes)

@@ -1,4 +1,4 @@
-"""Drops duplicates, and computes the load report."""
+"""Removes duplicate triples, and computes the load report."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Origin:
 
     Args:
         file: the file, or the folder of several.
-        numbers: `(n,)` int64, where each triple stands there, from 1; ascending.
-        unit: what they count, such as `"line"`.
-        notes: what a user should know of how it was read.
+        numbers: `(n,)` int64, the position of each triple in it, from 1; ascending.
+        unit: the unit of these positions, such as `"line"`.
+        notes: for the user: how the file was read.
     """
 
     file: str
@@ -47,17 +47,17 @@ class Origin:
 def audit(
     name: str, source: Path, origins: Mapping[str, Origin], lines: Ints, vocabulary: Vocabulary
 ) -> tuple[dict[str, Ints], Callable[[], LoadReport]]:
-    """Drops the duplicates of each split, keeping the first, and can report on the rest.
+    """Removes the duplicates of each split except the first, and prepares the load report.
 
     Args:
         name: the name of the data set.
         source: its folder or archive.
-        origins: where the triples of each split come from, by split; none is without.
-        lines: `(n, 3)` ids, of one split after the other, each as its origin's numbers have it.
+        origins: split → where its triples come from; every split has one.
+        lines: `(n, 3)` ids, one split after the other, in the order of `Origin.numbers`.
         vocabulary: the labels of those ids.
 
     Returns:
-        The `(m, 3)` distinct triples of each split, in file order; and a function that makes the
+        The `(m, 3)` distinct triples of each split, in file order; and a function that computes the
         report, which takes longer than the loading itself.
     """
     lines_in_order = _Order.of(lines, origins, vocabulary)
@@ -77,7 +77,7 @@ def audit(
             redundancy=_redundancy(distinct, vocabulary),
         )
 
-    triples = {split: lines[at][kept] for split, at, kept in lines_in_order.kept(origins)}
+    triples = {split: lines[at][own] for split, at, own in lines_in_order.distinct(origins)}
     return triples, report
 
 
@@ -87,9 +87,10 @@ class _Order:
 
     Args:
         lines: `(n, 3)` ids, in file order.
-        order: `(n,)`, the lines in the order sorted; equal ones in file order.
-        new_pair, new_key: `(n,)`, in that order: where a pair of head and tail, a triple, begins.
-        repeated: `(n,)`, in file order: which lines repeat an earlier one of their split.
+        order: `(n,)`, the line numbers in sorted order; equal lines in file order.
+        new_pair, new_key: `(n,)`, in sorted order: the first line of each pair of head and tail,
+            and the first line of each triple.
+        repeated: `(n,)`, in file order: the lines that repeat an earlier line of their split.
     """
 
     lines: Ints
@@ -111,13 +112,13 @@ class _Order:
         repeated[order] = ~(new_key | begins(np.searchsorted(ends, order, side="right")))
         return cls(lines, order, new_pair, new_key, repeated)
 
-    def kept(self, origins: Mapping[str, Origin]) -> Iterator[tuple[str, slice, Bools | slice]]:
-        """Each split, where its lines stand, and which of these are its distinct triples."""
+    def distinct(self, origins: Mapping[str, Origin]) -> Iterator[tuple[str, slice, Bools | slice]]:
+        """Each split, the slice of its lines, and which of these are its distinct triples."""
         start = 0
         for split in SPLITS:
             at = slice(start, start + len(origins[split].numbers))
-            again = self.repeated[at]
-            yield split, at, ~again if again.any() else slice(None)  # a view, where that will do
+            repeated = self.repeated[at]
+            yield split, at, ~repeated if repeated.any() else slice(None)  # a view needs no copy
             start = at.stop
 
 
@@ -126,13 +127,13 @@ class _Split:
     """The `m` distinct triples of a split, in file order. Keys mean the same in every split.
 
     Args:
-        numbers: `(m,)` where they stand in the file.
-        repeated: where those stand that repeat an earlier one.
+        numbers: `(m,)`, their positions in the file.
+        repeated: the positions of lines that repeat an earlier line.
         hrt: `(m, 3)` ids.
-        key: `(m,)` int32, one for each triple, numbered from 0.
-        pair: `(m,)` int32, one for each pair of head and tail, numbered from 0.
-        reverse: `(m,)` the pair of tail and head, or -1 where no triple has it; empty for train,
-            which is not asked for it and by far the largest.
+        key: `(m,)` int32, the number of the triple, from 0.
+        pair: `(m,)` int32, the number of the pair of head and tail, from 0.
+        reverse: `(m,)`, the number of the pair of tail and head, or -1 if no triple has that pair;
+            empty for train, which is by far the largest and does not need it.
     """
 
     numbers: Ints
@@ -152,13 +153,13 @@ def _splits(
     starts = lines[order[ordered.new_pair]]
     pairs = starts[:, 0] * num_entities + starts[:, 2]
     splits = []
-    for split, at, kept in ordered.kept(origins):
-        numbers, hrt = origins[split].numbers, lines[at][kept]
-        asked = hrt[:0] if split == "train" else hrt
+    for split, at, own in ordered.distinct(origins):
+        numbers, hrt = origins[split].numbers, lines[at][own]
+        reversible = hrt[:0] if split == "train" else hrt
         splits.append(
             _Split(
-                numbers[kept], numbers[ordered.repeated[at]], hrt, key[at][kept], pair[at][kept],
-                reverse=_position(asked[:, 2] * num_entities + asked[:, 0], pairs),
+                numbers[own], numbers[ordered.repeated[at]], hrt, key[at][own], pair[at][own],
+                reverse=_position(reversible[:, 2] * num_entities + reversible[:, 0], pairs),
             )
         )  # fmt: skip
     return splits, lines if ordered.new_key.all() else lines[order[ordered.new_key]]
@@ -217,7 +218,7 @@ def _report_of(
 
 
 def _redundancy(distinct: Ints, vocabulary: Vocabulary) -> Redundancy:
-    """The redundancy over all splits: a random split leaves too few shared pairs in train."""
+    """The redundancy over all splits: after a random split, train has too few shared pairs."""
     relations = vocabulary.relations
     found = near_duplicates(torch.from_numpy(distinct), len(relations))
     twins = [one for one in found if not one.symmetric]
@@ -256,7 +257,7 @@ def _unseen(
 
 
 def _seen(hrt: Ints, vocabulary: Vocabulary) -> tuple[Bools, Bools]:
-    """`(num_entities,)` and `(num_relations,)`: which of them occur."""
+    """`(num_entities,)` and `(num_relations,)`: which entities and relations occur."""
     entities = np.zeros(len(vocabulary.entities), dtype=np.bool_)
     relations = np.zeros(len(vocabulary.relations), dtype=np.bool_)
     entities[hrt[:, 0]] = entities[hrt[:, 2]] = True

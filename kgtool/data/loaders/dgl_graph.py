@@ -1,9 +1,9 @@
-"""Reads and writes graphs as `dgl.save_graphs` does: DGL's own binary, which runs no code.
+"""Reads and writes the files of `dgl.save_graphs`: DGL's own binary format, which runs no code.
 
-A file holds the heterograph of one split, an edge type a relation, named by its label. Next to it
-lie two tensors, which `dgl.load_graphs` gives too: `entities`, the labels of nodes by id in UTF-8,
-a line each; and `order`, the place of each edge among the triples of the split. A file without them
-reads as well: its nodes are then labelled by their ids.
+A file holds the heterograph of one split. Each relation is an edge type with the relation's label
+as its name. The file also holds two tensors, which `dgl.load_graphs` returns too: `entities`, the
+labels of nodes by id, in UTF-8, one per line; and `order`, the position of each edge among the
+triples of the split. In a file without these tensors, node ids are the labels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kgtool.errors import DataError, fault, quoted
 from kgtool.storage.compression import File
 from kgtool.storage.files import atomic_write
 
-# How each file of `dgl.save_graphs` begins.
+# The first bytes of each file of `dgl.save_graphs`.
 MAGIC = bytes.fromhex("3fa1b446f04f2edd")
 
 
@@ -35,7 +35,7 @@ def write_graph(path: Path, triples: Tensor, vocabulary: Vocabulary) -> None:
     """
     from kgtool.ops.runtime.dgl import dgl
 
-    # DGL sorts edge types by name: relations in this order, whatever their ids.
+    # DGL sorts edge types by name, so the relations are renumbered in this order.
     by_name = sorted(range(len(vocabulary.relations)), key=vocabulary.relations.__getitem__)
     place = torch.empty(len(by_name), dtype=torch.long)
     place[by_name] = torch.arange(len(by_name))
@@ -55,19 +55,19 @@ def write_graph(path: Path, triples: Tensor, vocabulary: Vocabulary) -> None:
 
 
 def read_graph(file: File) -> Rows:
-    """The triples of a file of `dgl.save_graphs`, which holds one graph.
+    """The triples of a file of `dgl.save_graphs` with one graph.
 
     Raises:
-        DataError: for a file that is damaged, or holds another number of graphs, no relations, or
+        DataError: for a file that is damaged, has several graphs or none, has no relations, or has
             labels that do not fit.
     """
     if not file.data.startswith(MAGIC):
         problem = "not a file of dgl.save_graphs"
-        raise fault(file.place, problem, "write it by dgl.save_graphs, or give it another ending")
+        raise fault(file.place, problem, "write it with dgl.save_graphs, or rename the file")
     graphs, labels = _loaded(file)
     if len(graphs) != 1:
         problem = f"{len(graphs)} graphs where one is expected"
-        raise fault(file.place, problem, "write a file a split, as in train.dgl")
+        raise fault(file.place, problem, "write one file per split, such as train.dgl")
     (graph,) = graphs
     entities = _entities(labels["entities"], graph, file.place) if "entities" in labels else None
     columns = columns_of(graph, file.place, entities)
@@ -96,7 +96,7 @@ def _loaded(file: File) -> tuple[list[Any], dict[str, Tensor]]:
         for kind in graph.canonical_etypes:
             for ids, node_type in zip(graph.edges(etype=kind), kind[::2], strict=True):
                 if len(ids) and not 0 <= ids.min() <= ids.max() < graph.num_nodes(node_type):
-                    raise _damaged(file.place, f"an edge of {quoted(kind[1])} has no node")
+                    raise _damaged(file.place, f"an edge of {quoted(kind[1])} has an unknown node")
     return graphs, labels
 
 

@@ -1,4 +1,4 @@
-"""A data set from what a notebook holds: data frames, arrays, DGL and PyTorch Geometric graphs."""
+"""Data sets of triples in memory: data frames, arrays, DGL and PyTorch Geometric graphs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from kgtool.data.loaders.header import naming_of
 from kgtool.data.loaders.rows import Ints, Rows, rows_of
 from kgtool.errors import DataError, fault, quoted
 
-# Labels of entities by id: of all, or by the type of a node.
+# Labels of entities by id: one list for all, or a list per node type.
 Labels = Sequence[str] | Mapping[str, Sequence[str]]
-# The edge masks of a DGL graph of all splits, the ones to look for first before the others.
+# The edge masks of a DGL graph with all splits. The first group with a train mask is used.
 _MASKS = (
     (("train", "train_edge_mask"), ("valid", "valid_edge_mask"), ("test", "test_edge_mask")),
     (
@@ -44,35 +44,34 @@ def dataset_of(
 
     Each split is one of
 
-    - a pandas `DataFrame`: the columns that a known naming calls head, relation and tail, else the
-      first three;
+    - a pandas `DataFrame`: the columns with known names for head, relation and tail, else the first
+      three;
     - `(n, 3)` labels or ids in head, relation, tail order: a list of tuples, an array, a tensor;
-    - a DGL graph: of several edge types, each a relation; of one, with the relation of each edge in
-      a field of its edges. A graph that holds all splits, as DGL's own data sets do, has a mask of
-      its edges for each: `train_edge_mask`, `valid_edge_mask`, `test_edge_mask`, which leave out
-      inverse edges, or else `train_mask`, `val_mask` (`valid_mask`), `test_mask`. They are read
-      where neither valid nor test is given;
+    - a DGL graph: with several edge types, each is a relation; with one edge type, an edge field
+      holds the relation of each edge. A graph with all splits, such as DGL's own data sets, has an
+      edge mask per split: `train_edge_mask`, `valid_edge_mask`, `test_edge_mask`, which leave out
+      inverse edges, or else `train_mask`, `val_mask` (`valid_mask`), `test_mask`. The masks are
+      read if neither valid nor test is given;
     - a PyTorch Geometric `Data` with `edge_index` and `edge_type`, or a `HeteroData`.
 
-    A label is a text. A whole number becomes its digits, or the label with that index where labels
-    are given. The nodes of a graph of several types are labelled `type:id`, and relations that
-    share a name `head type/name/tail type`.
+    A label is a string. An integer becomes its digits, or the label with that index if labels are
+    given. Nodes of a graph with several node types get the labels `type:id`; relations that share a
+    name get the labels `head type/name/tail type`.
 
     Args:
         train, valid, test: the triples; None for none.
         name: the name of the data set.
-        entities: the label of each entity id; by node type for a graph of several.
-        relations: the label of each relation id; of a graph of several edge types, of each of
-            these.
-        edge_type: the field of a graph's edges that holds the relation; by default one of
-            `edge_type`, `etype`, `rel_type`, `relation`, `_TYPE`, `type`.
+        entities: the label of each entity id; per node type for a graph with several node types.
+        relations: the label of each relation id, or of each edge type of a graph with several.
+        edge_type: the edge field that holds the relation; by default the first of `edge_type`,
+            `etype`, `rel_type`, `relation`, `_TYPE`, `type` that the graph has.
 
     Returns:
         The data set, with ids in the code-point order of labels, and without duplicates in a split.
 
     Raises:
-        DataError: for something else, no triples in train, a text that is no label, or an id
-            without a label.
+        DataError: for any other object, no triples in train, an invalid label, or an id without a
+            label.
     """
     parts: dict[str, Rows] = {}
     masks = _masks(train) if valid is None and test is None else {}
@@ -99,14 +98,14 @@ def dataset_of(
 
 
 def _distinct(ids: Ints) -> Ints:
-    """The first of each triple, in their order."""
+    """The distinct triples, in their order."""
     repeated = pd.DataFrame(ids).duplicated().to_numpy()
     distinct: Ints = ids[~repeated]
     return distinct
 
 
 def _masks(given: Any) -> dict[str, Any]:
-    """Of each split, `(e,)`: which edges of a DGL graph of one edge type are its; {} of others."""
+    """The edge mask `(e,)` of each split of a DGL graph with one edge type; else {}."""
     if not hasattr(given, "canonical_etypes") or len(given.canonical_etypes) > 1:
         return {}
     for names in _MASKS:
@@ -125,16 +124,16 @@ def columns_of(
     field: str | None = None,
     mask: Any = None,
 ) -> list[Sequence[str]]:
-    """Labels of head, relation and tail, as of `dataset_of`.
+    """Labels of head, relation and tail, see `dataset_of`.
 
     Args:
         given: the triples.
-        split: what errors name.
-        entities, relations, field: labels, and the field of edges that holds the relation.
-        mask: `(e,)` bool, of the edges of a DGL graph of one edge type; None for all.
+        split: the name of the triples in errors.
+        entities, relations, field: labels, and the edge field that holds the relation.
+        mask: `(e,)` bool, the edges to read of a DGL graph with one edge type; None for all.
 
     Raises:
-        DataError: for what `dataset_of` refuses.
+        DataError: as `dataset_of`.
     """
     if isinstance(given, pd.DataFrame):
         return _of_cells(_frame_columns(given, split), split, entities, relations)
@@ -186,7 +185,7 @@ def _array_columns(given: Any, split: str) -> list[Any]:
     if wrong is not None:
         raise fault(
             f"{split}, row {wrong + 1}",
-            f"{len(rows[wrong])} where 3 are expected",
+            f"{len(rows[wrong])} values where 3 are expected",
             "give head, relation and tail",
         )
     return [list(column) for column in zip(*rows, strict=True)] or [[], [], []]
@@ -195,9 +194,9 @@ def _array_columns(given: Any, split: str) -> list[Any]:
 def _of_cells(
     columns: list[Any], split: str, entities: Labels | None, relations: Sequence[str] | None
 ) -> list[Sequence[str]]:
-    """Texts as they are, whole numbers by their labels."""
+    """Strings as they are, integers by their labels."""
     if isinstance(entities, Mapping):
-        raise fault(split, "labels by node type, and no graph", "give a list of labels")
+        raise fault(split, "labels by node type need a graph", "give a list of labels")
     known = (entities, relations, entities)
     fields = ("head", "relation", "tail")
     return [
@@ -211,14 +210,14 @@ def _label(cell: Any, labels: Sequence[str] | None, split: str, row: int, field:
         return str(cell)
     if isinstance(cell, (int, np.integer)) and not isinstance(cell, bool):
         return _labels_of([int(cell)], labels, f"{split}, row {row}", field)[0]
-    problem = f"the {field} is {quoted(repr(cell))}, neither a text nor a whole number"
-    raise fault(f"{split}, row {row}", problem, "make it a text")
+    problem = f"the {field} is {quoted(repr(cell))}, neither a string nor an integer"
+    raise fault(f"{split}, row {row}", problem, "make it a string")
 
 
 def _labels_of(
     ids: Sequence[int], labels: Sequence[str] | None, place: str, kind: str, prefix: str = ""
 ) -> list[str]:
-    """The labels of ids; their digits behind a prefix where there are none."""
+    """The labels of ids; without labels, the prefix and the digits of the id."""
     if labels is None:
         return [f"{prefix}{i}" for i in ids]
     beyond = next((i for i in ids if not 0 <= i < len(labels)), None)
@@ -248,8 +247,8 @@ def _ends(edges: tuple[Any, Any]) -> tuple[Any, None, Any]:
 def _without_relations(split: str, field: str) -> DataError:
     return fault(
         split,
-        f"a graph whose edges have no {quoted(field)}",
-        "name the field of the edges that holds the relation, as in edge_type='etype'",
+        f"the edges of the graph have no field {quoted(field)}",
+        "name the edge field that holds the relation, as in edge_type='etype'",
     )
 
 
@@ -259,7 +258,7 @@ def _of_edges(
     entities: Labels | None,
     relations: Sequence[str] | None,
 ) -> list[Sequence[str]]:
-    """Labels of the edges of each kind; with types of their own, or one relation a kind."""
+    """Labels of the edges of each edge type; an edge's relation is in a field, or its edge type."""
     node_types = {end for head, _, tail in edges for end in (head, tail)}
     names = [name for _, name, _ in edges]
     columns: list[list[str]] = [[], [], []]
@@ -268,7 +267,7 @@ def _of_edges(
             labels = entities.get(end) if isinstance(entities, Mapping) else entities
             prefix = f"{end}:" if len(node_types) > 1 else ""
             if prefix and entities is not None and not isinstance(entities, Mapping):
-                raise fault(split, "nodes of several types", "give labels by node type")
+                raise fault(split, "the graph has several node types", "give labels by node type")
             columns[column] += _labels_of(nodes.tolist(), labels, split, "entity", prefix)
         if types is not None:
             columns[1] += _labels_of(types.tolist(), relations, split, "relation")

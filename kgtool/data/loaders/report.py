@@ -66,14 +66,14 @@ class Twins:
 class Redundancy:
     """The redundant relations of all splits: near-duplicates, near-inverses and symmetric ones.
 
-    They leak answers: a triple in train may give the answer to a test triple. See
+    They leak answers: a train triple may contain the answer of a test triple. See
     `kgtool.data.leakage`.
 
     Args:
         twins: number of near-duplicate or near-inverse pairs of relations.
         first_twins: the `MOST_EXAMPLES` of them with most pairs in common.
         symmetric: number of relations that hold both ways for nearly all of their pairs.
-        first_symmetric: the labels of the `MOST_EXAMPLES` largest.
+        first_symmetric: the labels of the `MOST_EXAMPLES` symmetric relations with most pairs.
     """
 
     twins: int
@@ -83,7 +83,7 @@ class Redundancy:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A sentence for each of the first twins, one for their number, one for symmetry."""
+        """A sentence for each of `first_twins`, one with their number, and one about symmetry."""
         sentences = [
             f"relations {quoted(one.relation)} and {quoted(one.other)} share at least "
             f"{int(100 * min(one.of_relation, one.of_other))} % of their pairs"
@@ -105,7 +105,7 @@ class Redundancy:
 
 @dataclass(frozen=True)
 class SplitReport:
-    """The counts of a split. All except `duplicates` are about its distinct triples.
+    """The counts of a split. All except `duplicates` count distinct triples.
 
     Args:
         file: the path of its file inside the folder or archive.
@@ -114,7 +114,7 @@ class SplitReport:
         relations: number of relations.
         unit: the unit of the line numbers: lines, rows or statements.
         duplicates: lines that repeat an earlier line; they are dropped.
-        self_loops: triples whose head is their tail; the data set keeps these and all below.
+        self_loops: triples whose head is their tail. The data set contains these and all below.
         unseen_entities: entities of valid or test that train lacks.
         unseen_relations: relations of valid or test that train lacks.
         in_train: triples of valid and test that train has too.
@@ -179,7 +179,7 @@ class LoadReport:
         relations: number of relations in any split.
         train, valid, test: the splits.
         redundancy: redundant relations.
-        notes: what was inferred to read the files.
+        notes: for the user: how the files were read.
     """
 
     name: str
@@ -215,7 +215,7 @@ class LoadReport:
 
     def table(self) -> Table:
         """The counts, with a column per split; the table fits in 80 columns."""
-        # labels and names are Text: a string would have its [brackets] read as markup
+        # labels and names are Text, because rich reads [brackets] in a string as markup
         table = Table(title=Text(f"Load report of {self.name}"), title_justify="left")
         table.add_column("", no_wrap=True)
         for header in (*SPLITS, "all"):
@@ -241,7 +241,7 @@ class LoadReport:
         return Group(self.table(), *map(Text, lines))
 
 
-# Name, index of the first split that the row is about, count.
+# Name, index of the first split with a count, count.
 _ROWS: tuple[tuple[str, int, Callable[[SplitReport], int]], ...] = (
     ("triples", 0, lambda split: split.triples),
     ("entities", 0, lambda split: split.entities),
@@ -259,8 +259,8 @@ _ROWS: tuple[tuple[str, int, Callable[[SplitReport], int]], ...] = (
 )
 
 
-def _counted(lines: Lines, noun: str, what: str = "") -> str:
-    return f"{lines.count:,} {noun}{'' if lines.count == 1 else 's'}{what}"
+def _counted(lines: Lines, noun: str, rest: str = "") -> str:
+    return f"{lines.count:,} {noun}{'' if lines.count == 1 else 's'}{rest}"
 
 
 def _unseen(unseen: Unseen, singular: str, plural: str) -> tuple[str, Lines]:
@@ -275,7 +275,7 @@ def _listed(items: Sequence[str], count: int) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The same with lists for tuples."""
+    """The value with lists instead of tuples."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, tuple) else value

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgtool.data.answer_index import AnswerIndex, answer_index, answers_beside
+from kgtool.data.answer_index import AnswerIndex, answer_index, answers_at_heads
 from kgtool.data.dataset import Vocabulary, invert, with_inverses
 from tests.support.graphs import Triple, random_dataset, tensor_of, tuples_of
 
@@ -78,11 +78,11 @@ def test_answer_index_looks_up_any_batch(
 
 
 @given(triple_lists, triple_lists)
-def test_answers_beside_queries_are_all_of_theirs_and_of_few_others(
+def test_answers_at_heads_are_all_of_the_queries_and_of_few_others(
     triples: list[Triple], asked: list[Triple]
 ) -> None:
     queries = with_inverses(tensor_of(asked), NUM_RELATIONS)
-    found = answers_beside(queries, tensor_of(triples), NUM_RELATIONS)
+    found = answers_at_heads(queries, tensor_of(triples), NUM_RELATIONS)
     whole = answer_index(tensor_of(triples), NUM_RELATIONS)
     assert all(map(torch.equal, found.others(queries), whole.others(queries)))
     assert set(found.hr[:, 0].tolist()) <= set(queries[:, 0].tolist())

@@ -94,7 +94,9 @@ def test_a_dgl_heterograph():
 
 def test_a_dgl_graph_of_one_type():
     graph = dgl.graph(([0, 1], [1, 2]))
-    with pytest.raises(DataError, match=r"train: a graph whose edges have no 'edge_type'.*Remedy"):
+    with pytest.raises(
+        DataError, match=r"train: the edges of the graph have no field 'edge_type'.*Remedy"
+    ):
         kgtool.dataset_of(graph)
     graph.edata["kind"] = torch.tensor([1, 0])
     data = kgtool.dataset_of(graph, edge_type="kind", relations=["r", "s"])
@@ -107,7 +109,7 @@ def test_a_pytorch_geometric_graph():
     ends = torch.tensor([[0, 1], [1, 2]])
     graph = SimpleNamespace(edge_index=ends, edge_type=torch.tensor([1, 0]))
     assert labelled(kgtool.dataset_of(graph)) == [("0", "1", "1"), ("1", "0", "2")]
-    with pytest.raises(DataError, match="no 'edge_type'"):
+    with pytest.raises(DataError, match="no field 'edge_type'"):
         kgtool.dataset_of(SimpleNamespace(edge_index=ends))
     mixed = SimpleNamespace(
         edge_index_dict={("a", "to", "b"): ends, ("b", "rev_to", "a"): ends.flip(0)}
@@ -126,9 +128,9 @@ def test_a_pytorch_geometric_graph():
         (3, "train: no triples: 'int'"),
         (["abc"], "train: no triples: 'list'"),
         ([], "train: no triples"),
-        ([("a", "r", "b"), ("a", "r")], "train, row 2: 2 where 3 are expected"),
-        ([("a", "r", None)], "train, row 1: the tail is 'None', neither a text"),
-        ([("a", 1.5, "b")], "train, row 1: the relation is '1.5', neither a text"),
+        ([("a", "r", "b"), ("a", "r")], "train, row 2: 2 values where 3 are expected"),
+        ([("a", "r", None)], "train, row 1: the tail is 'None', neither a string"),
+        ([("a", 1.5, "b")], "train, row 1: the relation is '1.5', neither a string"),
         (pd.DataFrame({"h": ["a", float("nan")], "r": "r", "t": "b"}), "row 2: the head is 'nan'"),
         (pd.DataFrame({"h": ["a"], "r": ["r"]}), "train: 2 columns where 3 are expected"),
         ([("a", "r", "b\tc")], "train, row 1: a tab in the tail"),

@@ -113,9 +113,9 @@ def test_a_graph_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     refused([graph], labels | {"entities": labels["entities"][:1]}, "1 labels of entities")
     refused([graph], labels | {"entities": labels["entities"] | 128}, "not UTF-8")
     bare = dgl.graph(([0], [1]))
-    refused([bare], {}, "no 'edge_type'")
+    refused([bare], {}, "no field 'edge_type'")
     beyond = dgl.heterograph({("entity", "r", "entity"): ([-1], [0])}, num_nodes_dict={"entity": 2})
-    refused([beyond], {}, "an edge of 'r' has no node")
+    refused([beyond], {}, "an edge of 'r' has an unknown node")
 
 
 def test_the_graph_of_a_data_set_gives_it_back() -> None:

@@ -120,8 +120,8 @@ def test_labels_are_taken_as_they_stand(
 
 
 TABS = "3 are expected (head, relation, tail, separated by tabs)"
-TELL = (
-    "Remedy: pass head, relation and tail by --columns (kgtool data inspect, convert and "
+COLUMNS = (
+    "Remedy: pass head, relation and tail by --columns (kgtool data inspect, convert and split "
     "split take it), as in --columns 1,2,3."
 )
 GIVE = "Remedy: give the line a head, a relation and a tail, separated by single tabs."
@@ -155,13 +155,13 @@ GIVE = "Remedy: give the line a head, a relation and a tail, separated by single
         pytest.param(
             b"a\tr\tb\t\nc\tr\td\t\n",
             1,
-            f"4 columns where 3 are expected: 'a', 'r', 'b', ''. {TELL}",
+            f"4 columns where 3 are expected: 'a', 'r', 'b', ''. {COLUMNS}",
             id="tab at the end",
         ),
         pytest.param(
             b"a\tr\tb\t0.5",
             1,
-            f"4 columns where 3 are expected: 'a', 'r', 'b', '0.5'. {TELL}",
+            f"4 columns where 3 are expected: 'a', 'r', 'b', '0.5'. {COLUMNS}",
             id="four columns",
         ),
         pytest.param(
