@@ -1,10 +1,11 @@
-"""One reading of the scores of a batch of queries, a block of entities at a time.
+"""Compares answers with all entities, one block of entities at a time.
 
-A block's scores are few enough to be read from the cache, and a table of entities is read once for
-all queries of the batch. An answer is compared by its score in the block where it stands, which is
-not known before that block has been read. So it is first taken from a product with the answers
-alone; where that was not the same number to the bit, all is read again. (MKL gives a score the same
-bits in all products of a dozen queries or more, see `PRODUCT_ROWS` in `kgtool.models.scorers`.)
+The scores of a block fit in the cache, and a table of entities is read once for all queries of a
+batch. The score of an answer must come from the same scores as those of its rivals, but the block
+with the answer may come last. So the first sweep takes the answers' scores from a product with the
+answers only. If a block then gives other bits, a second sweep uses the scores of the blocks. (MKL
+gives a score the same bits in all products of a dozen queries or more, see `PRODUCT_ROWS` in
+`kgtool.models.scorers`.)
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from kgtool.distributed import process_group
 from kgtool.distributed.sharding import Shards
 from kgtool.ops import count_better, count_better_listed
 
-# Answers that are scored before the sweep in one product, whose shape is to be an ordinary one.
+# Number of answers in a product before the sweep: the shape must be an ordinary one.
 ANSWERS = 512
 
 # Each model's scores `(q, k)` of the same queries against entities: a slice, or ids `(k,)` int64.
@@ -30,13 +31,13 @@ MixedScores = Callable[[slice | Tensor], Iterable[Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class CandidateSet:
-    """The candidates of `n` answers, in rows that answers may share.
+    """The candidates of `n` answers, in rows; several answers may have the same row.
 
     Attributes:
-        row: `(n,)` int64, each answer's.
+        row: `(n,)` int64, the row of each answer.
         offsets: `(rows + 1,)` int64; row `i` is `entity[offsets[i]:offsets[i + 1]]`.
         entity: `(m,)` int64, ascending within a row.
-        num_entities: above every entity.
+        num_entities: number of entities.
     """
 
     row: Tensor
@@ -46,23 +47,23 @@ class CandidateSet:
 
     @property
     def size(self) -> Tensor:
-        """`(n,)` int64: candidates of each answer."""
+        """`(n,)` int64: the number of candidates of each answer."""
         return self.offsets.diff()[self.row]
 
     def place(self, position: Tensor, entity: Tensor, right: bool = False) -> Tensor:
-        """`(p,)` int64: where entities belong in the rows of the answers at these positions."""
-        asked = self.row[position] * self.num_entities + entity
-        return torch.searchsorted(self._codes, asked, right=right)
+        """`(p,)` int64: the place of each entity in the row of the answer at its position."""
+        code = self.row[position] * self.num_entities + entity
+        return torch.searchsorted(self._codes, code, right=right)
 
     def contains(self, position: Tensor, entity: Tensor) -> Tensor:
-        """`(p,)` bool: whether entities are candidates of the answers at these positions."""
+        """`(p,)` bool: whether each entity is a candidate of the answer at its position."""
         return self.place(position, entity) < self.place(position, entity, right=True)
 
-    def held(self, shards: Shards) -> CandidateSet:
-        """Those that this process holds, by their rows here."""
-        held = shards.is_local(self.entity)
-        offsets = F.pad(held.cumsum(0), (1, 0))[self.offsets]
-        return CandidateSet(self.row, offsets, shards.row(self.entity[held]), shards.count)
+    def local(self, shards: Shards) -> CandidateSet:
+        """The candidates in this process's shard, by their local rows."""
+        local = shards.is_local(self.entity)
+        offsets = F.pad(local.cumsum(0), (1, 0))[self.offsets]
+        return CandidateSet(self.row, offsets, shards.row(self.entity[local]), shards.count)
 
     @cached_property
     def _codes(self) -> Tensor:
@@ -73,13 +74,14 @@ class CandidateSet:
 
 @dataclass(frozen=True, eq=False)
 class BlockCounts:
-    """What a sweep found of one model.
+    """One model's result of a sweep.
 
     Attributes:
-        better, equal: `(n,)` int64, candidates scored above each answer, and others level with it.
-        finite: `(n,)` bool: whether all its candidates' scores are numbers, and its own.
-        score: `(n,)` float, of the answers.
-        others: `(p,)` float, of the other pairs that were asked for.
+        better, equal: `(n,)` int64, the number of candidates with a higher score than each answer,
+            and of others with an equal score.
+        finite: `(n,)` bool: whether the scores of the answer and of all its candidates are finite.
+        score: `(n,)` float, the scores of the answers.
+        others: `(p,)` float, the scores of the pairs `others` of `sweep`.
     """
 
     better: Tensor
@@ -91,13 +93,13 @@ class BlockCounts:
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """What one model says of one block.
+    """One model's scores of one block.
 
     Attributes:
-        model: its number.
+        model: the number of the model.
         scores: `(q, width)`, of the columns from `start`.
-        start, first: the block's first column, and its first that no block before it held.
-        pairs: `(p,)`, the scores that were asked for, as far as they have been read.
+        start, first: the block's first column, and its first column that is in no earlier block.
+        pairs: `(p,)`, the scores of the requested pairs; those of later blocks are not filled yet.
     """
 
     model: int
@@ -118,20 +120,21 @@ def sweep(
     chosen: CandidateSet | None = None,
     shards: Shards | None = None,
 ) -> list[BlockCounts]:
-    """Compare answers with all entities, or with chosen ones, and note other scores on the way.
+    """Compare answers with all entities or with chosen candidates, and return some other scores.
 
     Args:
-        score: of `q` queries.
-        num_entities: how many there are.
-        width: entities in a block; no more scores of a model are held than `(q, width)`.
+        score: the scores of `q` queries.
+        num_entities: number of entities.
+        width: entities per block; memory holds at most `(q, width)` scores of a model.
         row, tail: `(n,)` int64: the query of each answer, and the answer.
-        others: `(p,)` int64 positions of answers, and entities, candidates where some are chosen.
+        others: the pairs to score: `(p,)` int64 positions of answers, and `(p,)` int64 entities,
+            which must be candidates.
         chosen: the candidates; None for all entities.
-        shards: who holds which entity, of processes that each score those that they hold, by their
-            rows there. They call it together, and get the same.
+        shards: the shard of each entity, if each process scores the entities of its shard only, by
+            their local rows. All processes make the call together and get equal results.
 
     Returns:
-        One a model.
+        One result per model.
     """
     n, everyone = len(tail), torch.arange(len(tail))
     kinds = [scores.dtype for scores in score(slice(0, 0))]
@@ -143,13 +146,13 @@ def sweep(
     if shards is not None:
         here = shards.is_local(column).nonzero().squeeze(1)
         num, rows, column = shards.count, rows[here], shards.row(column[here])
-        chosen = chosen.held(shards) if chosen else None
+        chosen = chosen.local(shards) if chosen else None
     own_answers = slice(int((here < n).sum()))
     answers = rows[own_answers], column[own_answers]
     entity = None
     ids = listed = torch.empty(0, dtype=torch.long)
     if chosen is not None:
-        # Columns are what is chosen for any answer; or all entities, where that is most of them.
+        # The columns are the candidates of all answers; all entities, if these are most of them.
         ids = torch.unique(torch.cat([chosen.entity, column]))
         if 2 * len(ids) > num:
             ids = torch.arange(num)
@@ -159,17 +162,17 @@ def sweep(
     blocks = max(1, -(-num // width))
     width = max(1, -(-num // blocks))  # blocks of one shape that overlap by next to nothing
 
-    def told(pairs: Sequence[Tensor]) -> list[Tensor]:
-        """Each model's scores `(k,)` of the first pairs held here, as all processes know them."""
+    def all_gathered(pairs: Sequence[Tensor]) -> list[Tensor]:
+        """Each model's scores `(count,)` of all pairs, from the first local pairs `(k,)`."""
         if shards is None:
             return list(pairs)
-        found = [torch.zeros(count, dtype=kind) for kind in kinds]
-        for scores, known in zip(found, pairs, strict=False):  # of no pairs there may be none
-            scores[here[: len(known)]] = known
-        process_group.all_reduce(found)
-        return found
+        gathered = [torch.zeros(count, dtype=kind) for kind in kinds]
+        for scores, local in zip(gathered, pairs, strict=False):  # empty without local pairs
+            scores[here[: len(local)]] = local
+        process_group.all_reduce(gathered)
+        return gathered
 
-    true = told(_of_answers(score, *answers)) if shards or num > width else []
+    true = all_gathered(_of_answers(score, *answers)) if shards or num > width else []
     for _ in range(2):
         counts = [torch.zeros(3, n, dtype=torch.long) for _ in kinds]
         pairs = [torch.zeros(len(column), dtype=kind) for kind in kinds]
@@ -186,7 +189,7 @@ def sweep(
                 )
                 found = count_better_listed(block.scores, row, mine, span, listed, block.start)
             counts[block.model] += torch.stack(found)
-        before, true = true, told(pairs)
+        before, true = true, all_gathered(pairs)
         if not before or all(torch.equal(b[:n], t[:n]) for b, t in zip(before, true, strict=True)):
             break
     if shards is not None:
@@ -203,13 +206,13 @@ def sweep(
 def _read(
     score: MixedScores, entity: Tensor | None, num: int, width: int, *, row: Tensor, column: Tensor
 ) -> Iterator[_Block]:
-    """All blocks of `num` columns, of the same shape, so that the last may overlap the one before.
+    """All blocks of `num` columns. They have one shape: the last may overlap the one before.
 
     Args:
         score: gives the scores.
-        entity: `(num,)` int64, of each column; None where column `i` is entity `i`.
-        num, width: of columns in all, and in a block.
-        row, column: `(p,)` int64: the pairs that are asked for.
+        entity: `(num,)` int64, the entity of each column; None if column `i` is entity `i`.
+        num, width: number of columns in all, and per block.
+        row, column: `(p,)` int64: the requested pairs.
     """
     pairs: list[Tensor] = []
     order = torch.argsort(column)
@@ -219,16 +222,16 @@ def _read(
         start = min(first, num - width)
         columns = slice(start, start + width)
         inside = order[bounds[i] : bounds[i + 1]]
-        asked = (row[inside], column[inside] - start)
+        index = (row[inside], column[inside] - start)
         for model, scores in enumerate(score(columns if entity is None else entity[columns])):
             if model == len(pairs):
                 pairs.append(scores.new_empty(len(column)))
-            pairs[model][inside] = scores[asked]
+            pairs[model][inside] = scores[index]
             yield _Block(model, scores, start, first, pairs[model])
 
 
 def _of_answers(score: MixedScores, row: Tensor, tail: Tensor) -> list[Tensor]:
-    """The scores `(n,)` of answers, one tensor a model, in products of their own."""
+    """The scores `(n,)` of answers, one tensor per model, from products with answers only."""
     entity, column = torch.unique(tail, return_inverse=True)
     entity = torch.cat([entity, entity[-1:].expand(-len(entity) % ANSWERS)])
     blocks = _read(score, entity, len(entity), ANSWERS, row=row, column=column)

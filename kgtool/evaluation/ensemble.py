@@ -30,7 +30,7 @@ class Ensemble(Scorer):
     Attributes:
         first, second: score the same entities under the same ids.
         weight: λ.
-        mrr: the MRR on valid for each weight tried: filtered, both sides, realistic.
+        mrr: weight → MRR on valid: filtered, both sides, realistic ties.
     """
 
     first: Scorer
@@ -47,17 +47,17 @@ class Ensemble(Scorer):
         return self.first.score_hrt(hrt) + self.weight * self.second.score_hrt(hrt)
 
     def score_r(self, ht: Tensor, relation: Tensor) -> Tensor:
-        """`(n, k)` scores of pairs `(n, 2)` int64 with each relation `(k,)` int64 between them."""
+        """`(n, k)` scores of pairs `(n, 2)` int64 with each relation `(k,)` int64."""
         first, second = (scorer.score_r(ht, relation) for scorer in (self.first, self.second))
         return first + self.weight * second
 
     @property
     def in_blocks(self) -> bool:  # type: ignore[override]
-        """Whether both are."""
+        """Whether both models score blocks of entities."""
         return self.first.in_blocks and self.second.in_blocks
 
     def block_scores(self, hr: Tensor) -> BlockScores:
-        """Read queries `(n, 2)` int64 once, to score them against any block of entities."""
+        """Reads queries `(n, 2)` int64 once; the result scores them against a block of entities."""
         one, other = self.first.block_scores(hr), self.second.block_scores(hr)
         return lambda entities: one(entities) + self.weight * other(entities)
 
@@ -65,7 +65,7 @@ class Ensemble(Scorer):
 def fit_ensemble(
     first: ScoresTails, second: ScoresTails, dataset: KGDataset, progress: bool = False
 ) -> Ensemble:
-    """Choose the weight with the best filtered MRR on valid; of equal ones the smallest.
+    """Choose the weight with the best filtered MRR on valid; with ties, the smallest.
 
     Raises:
         ValueError: if valid has no triples.

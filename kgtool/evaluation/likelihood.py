@@ -1,4 +1,4 @@
-"""What a model says of triples: scores, and their likelihoods among all tails."""
+"""Scores of triples, and their log-likelihoods among all tails."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def tail_likelihood(model: ScoresTails, triples: Tensor, num_entities: int) -> T
         ScoreError: when a score is NaN or infinite, naming the query.
     """
     found = torch.empty(len(triples), 2, dtype=torch.double)
-    # By head, which is one pass of a model that makes passes.
-    for hr, asked, row in distinct_in_chunks(triples[:, :2], whole_rows(num_entities)):
+    # Sorted by head: an all-paths model makes one pass per head.
+    for hr, position, row in distinct_in_chunks(triples[:, :2], whole_rows(num_entities)):
         scores, norm = finite_scores(model, hr)
-        score = scores[row, triples[asked, 2]].double()
-        found[asked] = torch.stack([score, score - norm[row]], dim=1)
+        score = scores[row, triples[position, 2]].double()
+        found[position] = torch.stack([score, score - norm[row]], dim=1)
     return found

@@ -1,7 +1,7 @@
 """Ranks of true answers among entities, under every tie policy, filtered and raw.
 
-Ranks are 1-based: optimistic counts better scores, pessimistic equal ones too, realistic is their
-mean. The true score is read from the same score matrix that it is ranked in.
+Ranks begin at 1: optimistic counts better scores, pessimistic equal scores too, realistic is their
+mean. The score of the answer is read from the same score matrix as the scores of the candidates.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from kgtool.evaluation.blockwise import CandidateSet, MixedScores, sweep
 from kgtool.evaluation.sparse_ranking import compare_sparse
 from kgtool.models.scorers import BlockScores, Scorer, ScoresTails, SparseScores, as_scorer
 
-# Whole rows of scores made at a time: this many bytes of float32, so that what reads them finds
-# them cached; or this many rows, so that a large table is not read again for each.
+# Size of a chunk of whole rows of scores: this many bytes of float32, which fit in the cache; at
+# least this many rows, so that a large table of entities is not read once per query.
 CHUNK_BYTES = 8 * 2**20
 WHOLE_ROWS = 16
-ENOUGH_ROWS = 128  # a table that is read once for so many queries need not be read in blocks
-# Blocks of scores are smaller: beside them, the entities' states are to stay in the cache too.
+ENOUGH_ROWS = 128  # with so many queries per reading of the table, blocks gain nothing
+# Blocks of scores are smaller, since the states of their entities must stay in the cache too.
 BLOCK_BYTES = 4 * 2**20
-# Answers ranked at a time where scores are made in blocks: among all entities, and among chosen
-# ones, which are scored for every query of the chunk.
+# Answers per chunk if scores come in blocks: among all entities, and among chosen candidates, which
+# are scored for every query of the chunk.
 QUERIES = 512
 CHOOSING_QUERIES = 64
 
 
 class Candidates(Protocol):
-    """Anything that says which entities an answer is ranked among."""
+    """Chooses the entities that an answer is ranked among."""
 
     @property
     def name(self) -> str:
-        """Names the protocol, also in file names."""
+        """The name of the protocol, also in file names."""
         ...
 
     def choose(self, triples: Tensor, known: AnswerIndex, num_entities: int) -> CandidateSet:
-        """The candidates of triples `(n, 3)` int64; an answer is always one, listed or not.
+        """The candidates of triples `(n, 3)` int64; the answer counts as one even if not listed.
 
         Args:
             triples: `(h, r, t)`, t the answer; head queries as inverses.
-            known: all answers that do not count against an answer.
+            known: the known answers, which filtered ranks leave out.
             num_entities: number of entities.
         """
         ...
@@ -59,8 +59,9 @@ class Ranks:
     """Ranks of the answers of `n` queries.
 
     Attributes:
-        better, equal: `(n,)` int64, candidates scored above the answer, and others level with it.
-        candidates: `(n,)` int64, entities ranked, the answer included.
+        better, equal: `(n,)` int64, the number of candidates with a higher score than the answer,
+            and of others with an equal score.
+        candidates: `(n,)` int64, the number of candidates, the answer included.
     """
 
     better: Tensor
@@ -69,17 +70,17 @@ class Ranks:
 
     @property
     def optimistic(self) -> Tensor:
-        """`(n,)` float64: an answer comes first among its equals."""
+        """`(n,)` float64: the answer comes first among equal scores."""
         return (self.better + 1).double()
 
     @property
     def pessimistic(self) -> Tensor:
-        """`(n,)` float64: an answer comes last among its equals."""
+        """`(n,)` float64: the answer comes last among equal scores."""
         return (self.better + self.equal + 1).double()
 
     @property
     def realistic(self) -> Tensor:
-        """`(n,)` float64: the mean of the two."""
+        """`(n,)` float64: the mean of optimistic and pessimistic."""
         return (self.optimistic + self.pessimistic) / 2
 
     @classmethod
@@ -98,12 +99,12 @@ class Ranks:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Answers of `n` queries among all entities, or among chosen candidates.
+    """The ranks of the answers of `n` queries, among all entities or chosen candidates.
 
     Attributes:
-        filtered: among those not known as answers to the same query.
-        raw: among all of them.
-        score: `(n,)` float, of each answer.
+        filtered: ranks without the other known answers to the query.
+        raw: ranks among all candidates.
+        score: `(n,)` float, the score of each answer.
     """
 
     filtered: Ranks
@@ -112,7 +113,7 @@ class Ranking:
 
     @classmethod
     def concatenate(cls, *parts: Ranking) -> Ranking:
-        """The answers of several sets of queries, pooled."""
+        """The rankings of several sets of queries, pooled."""
         return cls(
             Ranks.concatenate(*(part.filtered for part in parts)),
             Ranks.concatenate(*(part.raw for part in parts)),
@@ -120,15 +121,15 @@ class Ranking:
         )
 
     def __getitem__(self, index: Tensor | slice) -> Ranking:
-        """The answers at a mask, at indices or in a slice."""
+        """The ranking at a mask, at indices or in a slice."""
         return Ranking(self.filtered[index], self.raw[index], self.score[index])
 
 
 def not_finite(query: str) -> ScoreError:
-    """The error for a query that has a score which cannot be ranked."""
+    """The error for a query with a NaN or infinite score."""
     return ScoreError(
         f"the model gave a score that is NaN or infinite for {query}: such scores cannot be "
-        "ranked. Remedy: train again with a lower learning rate, or look at the weights."
+        "ranked. Remedy: train again with a lower learning rate, or check the weights."
     )
 
 
@@ -144,17 +145,17 @@ def rank_tails(
 ) -> Ranking:
     """Filtered and raw ranks of the tails of triples.
 
-    Memory is bounded, whatever the number of triples: by a block of `BLOCK_BYTES` of scores of a
-    scorer that is `in_blocks`, and by a chunk of whole rows of scores of any other.
+    Memory does not grow with the number of triples. It holds one block of `BLOCK_BYTES` of scores
+    if the scorer is `in_blocks`, else one chunk of whole rows.
 
     Args:
-        model: a `Scorer`, or any object that has `score_t`.
-        triples: `(n, 3)` int64 `(h, r, t)`; for head queries their inverses.
-        known: all answers that do not count against an answer.
-        num_entities: number of candidates.
-        chunk_size: answers ranked at a time; by default what is fast.
-        progress: a label for a progress bar; None shows none.
-        candidates: what answers are ranked among; None for all entities.
+        model: a `Scorer`, or any object with `score_t`.
+        triples: `(n, 3)` int64 `(h, r, t)`; head queries as inverses.
+        known: the known answers, which filtered ranks leave out.
+        num_entities: number of entities.
+        chunk_size: answers per chunk; by default a fast size.
+        progress: the label of a progress bar; None shows none.
+        candidates: chooses the candidates; None for all entities.
 
     Returns:
         Ranks and scores, in the order of the triples.
@@ -187,34 +188,38 @@ def rank_scores(
     progress: str | None = None,
     candidates: Candidates | None = None,
 ) -> list[Ranking]:
-    """`rank_tails` of mixtures of models, each of which is asked once.
+    """`rank_tails` for mixtures of models; each model scores a query once.
 
     Args:
-        models: give the scores.
-        mix: makes the scores that are ranked, one after the other, of those of the models, all of
+        models: the models.
+        mix: maps the models' scores of some queries to the scores of each mixture in turn, all of
             one shape.
-        triples, known, num_entities, chunk_size, progress, candidates: as of `rank_tails`.
+        triples, known, num_entities, chunk_size, progress, candidates: as in `rank_tails`.
+
+    Returns:
+        One ranking per mixture.
 
     Raises:
-        ValueError: for a mixture of models that are spread over processes.
+        ScoreError: when a score is NaN or infinite, naming the query.
+        ValueError: for a mixture with a sharded model.
     """
     scorers = [as_scorer(model) for model in models]
     alone = scorers[0] if mix is iter else None
     shards = scorers[0].shards
     if shards and not alone:
-        raise ValueError("a model that is spread over processes ranks alone")
+        raise ValueError("a mixture cannot contain a model that is sharded over processes")
     sparse = alone if alone and alone.is_sparse and candidates is None else None
     in_blocks = all(scorer.in_blocks for scorer in scorers)
     chunk_size, width = block_shape(
         num_entities, chunk_size, in_blocks or sparse is not None, candidates is not None
     )
-    # Equal queries side by side, so that a chunk scores each once; then those of a head, which are
-    # one pass of a model that makes passes, or of a relation, whose candidates are alike.
+    # Equal queries come together, so that a chunk scores each once. Then come queries with the same
+    # head, which share a pass, or with the same relation, which have similar candidates.
     order = torch.arange(len(triples))
     for column in (0, 1) if in_blocks and candidates else (1, 0):
         order = order[torch.argsort(triples[order, column], stable=True)]
-    # Processes that work together rank some each: all have the same models, and get all ranks. Of
-    # a model that is spread over them, they rank all together.
+    # Each process ranks its own part of the triples and gets all ranks. With a sharded model, all
+    # processes rank all triples together.
     own = order if shards else order[process_group.chunk(len(order))]
     parts: list[list[Ranking]] = []
     bar = tqdm(total=len(triples), desc=progress, unit="query", disable=progress is None)
@@ -243,7 +248,7 @@ def rank_scores(
                 )
             bar.update(len(chunk))
     if process_group.world_size() > 1 and not shards:
-        # A process may have nothing to rank, and yet is to know how many rankings there are.
+        # A process without triples must know the number of rankings too.
         mixed = range(len(list(mix([torch.zeros(0)] * len(models)))))
         return [_gathered([part[i] for part in parts], own, len(order)) for i in mixed]
     back = torch.argsort(order)
@@ -253,13 +258,13 @@ def rank_scores(
 def block_shape(
     num_entities: int, chunk_size: int | None = None, in_blocks: bool = True, chosen: bool = False
 ) -> tuple[int, int]:
-    """How many answers are ranked at a time, against how many entities at a time.
+    """The number of answers per chunk, and of entities per block.
 
     Args:
         num_entities: number of entities.
-        chunk_size: answers, where it was said.
-        in_blocks: scores are made in blocks, not in whole rows.
-        chosen: candidates are chosen, not all entities.
+        chunk_size: answers per chunk, if given.
+        in_blocks: whether scores come in blocks, not in whole rows.
+        chosen: whether candidates are chosen, not all entities.
     """
     rows = whole_rows(num_entities)
     whole = not in_blocks or rows >= ENOUGH_ROWS
@@ -269,7 +274,7 @@ def block_shape(
 
 
 def whole_rows(num_entities: int) -> int:
-    """How many queries' scores are made together, where all entities' are."""
+    """The number of queries per chunk, if each is scored against all entities."""
     return max(WHOLE_ROWS, CHUNK_BYTES // (4 * num_entities))
 
 
@@ -279,7 +284,7 @@ def _mixed(
     hr: Tensor,
     num_entities: int,
 ) -> MixedScores:
-    """The mixtures of all scorers' scores of queries; in whole rows unless all are `in_blocks`."""
+    """The mixtures of the scores of queries; in whole rows unless all scorers are `in_blocks`."""
     if all(scorer.in_blocks for scorer in scorers):
         scores = [scorer.block_scores(hr) for scorer in scorers]
     else:
@@ -288,7 +293,7 @@ def _mixed(
 
 
 def _whole_rows(scorer: Scorer, hr: Tensor, num_entities: int) -> BlockScores:
-    """The scores of all entities at once, of which blocks are parts."""
+    """Blocks as slices of the scores of all entities."""
     scores = scorer.score_t(hr)
     if scores.shape != (len(hr), num_entities):
         raise ValueError(f"score_t gave {tuple(scores.shape)} for {len(hr)} × {num_entities}")
@@ -306,13 +311,14 @@ def _rank_chunk(
     candidates: Candidates | None,
     shards: Shards | None,
 ) -> list[Ranking]:
-    """The ranks of some triples, by each model.
+    """The ranks of the triples of a chunk, by each model.
 
     Args:
-        score: of the queries `hr`; `row` is that of each triple's.
-        hr, row, triples, known, candidates: the chunk.
-        sizes: number of entities, and how many are scored at a time.
-        shards: who holds which, where the model is spread over processes.
+        score: the scores of the queries `hr`.
+        hr, row: the distinct queries, and the position of each triple's query among them.
+        triples, known, candidates: as in `rank_scores`.
+        sizes: number of entities, in all and per block.
+        shards: the shard of each entity, if the model is sharded.
     """
     n, tail = len(triples), triples[:, 2]
     num_entities, width = sizes
@@ -355,7 +361,7 @@ def _rank_sparse(
     *,
     num_entities: int,
 ) -> Ranking:
-    """The ranks of some triples by sparse scores; see `_rank_chunk`."""
+    """The ranks of the triples of a chunk by sparse scores; see `_rank_chunk`."""
     found = compare_sparse(scores, row, triples, known, num_entities)
     if not bool(found.finite.all()):
         head, relation = hr[row[~found.finite][0]].tolist()
@@ -370,29 +376,34 @@ def _rank_sparse(
 
 
 def _gathered(parts: Sequence[Ranking], own: Tensor, count: int) -> Ranking:
-    """The ranking of all queries, of which this process has ranked those at places `own`."""
+    """The ranking of all queries; this process has ranked those at positions `own`."""
     counts, score = torch.zeros(6, count, dtype=torch.long), torch.zeros(count)
     if parts:
-        found = Ranking.concatenate(*parts)
-        told = [(of.better, of.equal, of.candidates) for of in (found.filtered, found.raw)]
-        counts[:, own] = torch.stack([*told[0], *told[1]])
-        score[own] = found.score.float()
+        ranking = Ranking.concatenate(*parts)
+        counts[:, own] = torch.stack(
+            [
+                count
+                for ranks in (ranking.filtered, ranking.raw)
+                for count in (ranks.better, ranks.equal, ranks.candidates)
+            ]
+        )
+        score[own] = ranking.score.float()
     process_group.all_reduce([counts, score])
     return Ranking(Ranks(*counts[:3]), Ranks(*counts[3:]), score)
 
 
 def distinct_in_chunks(hr: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Queries `(n, 2)` int64, each once, by head, and where they are asked.
+    """The distinct queries of `hr` `(n, 2)` int64, sorted by head, with their positions in it.
 
-    All chunks but the last are of one size: large blocks of many sizes would leave gaps in memory.
+    All chunks except the last have one size: large blocks of many sizes would fragment memory.
 
     Yields:
-        `(k, 2)` distinct queries, at most `size`; `(m,)` int64, ascending within each query, the
-        places of `hr` that ask them, and `(m,)` which of the k each place asks.
+        `(k, 2)` distinct queries, at most `size`; `(m,)` int64 the positions of these queries in
+        `hr`, ascending within each query; and `(m,)` int64 the query at each position, 0 to k - 1.
     """
     distinct, row = torch.unique(hr, dim=0, return_inverse=True)
     order = torch.argsort(row, stable=True)
     first = torch.searchsorted(row[order], torch.arange(0, len(distinct) + size, size))
     for i in range(len(first) - 1):
-        asked = order[first[i] : first[i + 1]]
-        yield distinct[i * size : (i + 1) * size], asked, row[asked] - i * size
+        position = order[first[i] : first[i + 1]]
+        yield distinct[i * size : (i + 1) * size], position, row[position] - i * size

@@ -1,4 +1,4 @@
-"""Answers compared with the few entities that sparse scores list, and all others at once."""
+"""Compares answers with the few entities that sparse scores list, and with the others at once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from kgtool.models.scorers import SparseScores
 
 
 class Compared(NamedTuple):
-    """How answers compare, `(n,)` each.
+    """The comparison of each answer with all entities, `(n,)` each.
 
     Attributes:
-        better, equal: int64, entities scored above each answer, and others level with it.
-        known_better, known_equal: int64, those of them that are known answers too.
-        num_known: int64, other known answers.
-        score: float, of the answers.
-        finite: bool: whether all scores of the query are numbers.
+        better, equal: int64, the number of entities with a higher score than the answer, and of
+            others with an equal score.
+        known_better, known_equal: int64, the number of known answers among these.
+        num_known: int64, the number of other known answers.
+        score: float, the score of the answer.
+        finite: bool: whether all scores of the query are finite.
     """
 
     better: Tensor
@@ -34,29 +35,29 @@ class Compared(NamedTuple):
 def compare_sparse(
     scores: SparseScores, row: Tensor, triples: Tensor, known: AnswerIndex, num_entities: int
 ) -> Compared:
-    """Compare answers with all entities, in the time that the few listed take.
+    """Compare answers with all entities, in time proportional to the listed entities.
 
-    Neither the entities nor a query's known answers, of which there may be millions, are listed.
+    A query may have millions of known answers; the comparison does not list them either.
 
     Args:
-        scores: of q queries.
+        scores: the scores of q queries.
         row: `(n,)` int64, the query of each triple.
         triples: `(n, 3)` int64 `(h, r, t)`, t the answer.
-        known: known answers, those of the triples among them or not.
+        known: the known answers, with or without those of the triples.
         num_entities: number of entities.
     """
-    asked = known.rows(triples[:, :2])
-    told = known.count(asked)
+    known_row = known.rows(triples[:, :2])
+    known_count = known.count(known_row)
     compared = []
     for i, (query, index, count) in enumerate(
-        zip(row.tolist(), asked.tolist(), told.tolist(), strict=True)
+        zip(row.tolist(), known_row.tolist(), known_count.tolist(), strict=True)
     ):
         inside = slice(int(scores.first[query]), int(scores.first[query + 1]))
         entity, score, rest = scores.entity[inside], scores.score[inside], scores.rest[query]
         tail = triples[i, 2:]
         answer = known.contains_tails(index, entity) if count else torch.zeros(0, dtype=torch.bool)
         itself = entity == tail
-        own = score[itself] if bool(itself.any()) else rest.unsqueeze(0)
+        own = score[itself] if bool(itself.any()) else rest.unsqueeze(0)  # the answer's score
         above, level = score > own, score == own
         others = answer & ~itself if count else torch.zeros_like(itself)
         outside = num_entities - len(entity)
