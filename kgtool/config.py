@@ -20,14 +20,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# What the parser raises. Its own error is a ValueError, as that of a number too long is.
+# The errors of the TOML parser. Its own error and that of too long a number are ValueErrors.
 NOT_TOML = (ValueError, RecursionError)
 
 # New settings, by key, from an old value and its section.
 _Renaming: TypeAlias = Callable[[Any, Mapping[str, Any]], dict[str, Any]]
 
-# Far above what anybody trains, and low enough that sizes can be multiplied out. What a machine's
-# memory holds is asked when the model is built, see `kgtool.runs.run.build_model`.
+# Far above any trained model, and low enough that products of sizes fit in an int64. The machine's
+# memory is checked when the model is built, see `kgtool.runs.run.build_model`.
 LARGEST = 2**16  # dims and the like
 LONGEST = 100  # layers, or edges of a path
 

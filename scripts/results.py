@@ -104,19 +104,19 @@ class Lab:
         content: dict[str, Any] = read_json(file)
         return content
 
-    def ranked(self, run: kgtool.Run, beside: kgtool.Run | None, split: str) -> dict[str, Any]:
-        """Of link prediction."""
-        ensemble = (beside,) if beside else ()
+    def ranked(self, run: kgtool.Run, added: kgtool.Run | None, split: str) -> dict[str, Any]:
+        """The metrics of link prediction."""
+        ensemble = (added,) if added else ()
         return self.results(
-            f"metrics.{added(beside)}{split}.json",
+            f"metrics.{prefix(added)}{split}.json",
             run,
             lambda: kgtool.evaluate(run, split, ensemble=ensemble, progress=SHOWN),
         )
 
-    def valid_mrr(self, run: kgtool.Run, beside: kgtool.Run | None) -> str:
+    def valid_mrr(self, run: kgtool.Run, added: kgtool.Run | None) -> str:
         """The MRR on valid of the best validation, or with another run's scores added."""
-        if beside:
-            return f"{self.ranked(run, beside, 'valid')['both']['realistic']['mrr']:.3f}"
+        if added:
+            return f"{self.ranked(run, added, 'valid')['both']['realistic']['mrr']:.3f}"
         return f"{max(row['valid_mrr'] for row in run.history()):.3f}"
 
 
@@ -127,13 +127,13 @@ def _ended(run: kgtool.Run) -> bool:
     return int(run.history()[-1]["epoch"]) == run.config.training.epochs
 
 
-def added(beside: kgtool.Run | None) -> str:
+def prefix(added: kgtool.Run | None) -> str:
     """The part of a result file's name for a run whose scores are added."""
-    return f"with-{beside.path.name}." if beside else ""
+    return f"with-{added.path.name}." if added else ""
 
 
 def both(model: Model, other: Model | None) -> str:
-    """The label of a model, and of the one whose scores are added."""
+    """The label of a model, and of the other model whose scores are added, if any."""
     return f"{model.label} with {other.label}" if other else model.label
 
 
@@ -144,16 +144,16 @@ def minutes(*runs: kgtool.Run | None) -> str:
 
 def link_row(lab: Lab, model: Model, other: Model | None = None) -> Sequence[str]:
     """Link prediction by a model, or with another model's scores added."""
-    run, beside = lab.trained(model), lab.trained(other) if other else None
-    found = lab.ranked(run, beside, "test")["both"]["realistic"]
+    run, added = lab.trained(model), lab.trained(other) if other else None
+    found = lab.ranked(run, added, "test")["both"]["realistic"]
     return (
-        model.data, both(model, other), lab.valid_mrr(run, beside),
-        *(f"{found[name]:.3f}" for name in ("mrr", "hits@1", "hits@10")), minutes(run, beside),
+        model.data, both(model, other), lab.valid_mrr(run, added),
+        *(f"{found[name]:.3f}" for name in ("mrr", "hits@1", "hits@10")), minutes(run, added),
     )  # fmt: skip
 
 
 def inductive_row(lab: Lab, model: Model) -> Sequence[str]:
-    """Link prediction on another graph than the one of training."""
+    """Link prediction on another graph than the training graph."""
     other = f"{model.data}_ind"
     place, run = lab.place(other), lab.trained(model)
     found = lab.results(
@@ -168,16 +168,16 @@ def inductive_row(lab: Lab, model: Model) -> Sequence[str]:
 
 def part_row(lab: Lab, part: str, model: Model, other: Model | None = None) -> Sequence[str]:
     """The MRR on valid of a part of the model."""
-    run, beside = lab.trained(model), lab.trained(other) if other else None
-    return part, model.data, lab.valid_mrr(run, beside), minutes(run, beside)
+    run, added = lab.trained(model), lab.trained(other) if other else None
+    return part, model.data, lab.valid_mrr(run, added), minutes(run, added)
 
 
 def relations_row(lab: Lab, model: Model, other: Model | None = None) -> Sequence[str]:
     """Relation prediction by a model, or with another model's scores added."""
-    run, beside = lab.trained(model), lab.trained(other) if other else None
-    ensemble = (beside,) if beside else ()
+    run, added = lab.trained(model), lab.trained(other) if other else None
+    ensemble = (added,) if added else ()
     found = lab.results(
-        f"relations.{added(beside)}test.json",
+        f"relations.{prefix(added)}test.json",
         run,
         lambda: kgtool.evaluate_relations(run, ensemble=ensemble, progress=SHOWN),
     )

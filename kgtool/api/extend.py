@@ -72,9 +72,9 @@ def extend(
     model.start_entities(growth.unseen)
     negatives = load_negatives(dataset.path, dataset.vocabulary) if dataset.path else {}
     config = run.config.model_copy(update={"data": str(out / DATA)})
-    said = {"files": [str(place) for place in places], **growth.counts()}
+    source = {"files": [str(place) for place in places], **growth.counts()}
     with atomic_folder(out) as folder:
-        Run.create(folder, config, grown, {"data": DATA, "extended": run.origin() | said})
+        Run.create(folder, config, grown, {"data": DATA, "extended": run.origin() | source})
         write_dataset(grown, folder / DATA, negatives)
         save_tensors(folder / BEST, model.state_dict(), state)
         for name in (HISTORY, LOG):

@@ -30,7 +30,7 @@ def open_predictor(
     labels: str | Path | None = None,
     types: str | Path | None = None,
 ) -> Predictor:
-    """A run ready to answer: load once, ask often.
+    """A run ready to answer queries: load it once for many queries.
 
     Args:
         run: a run or its folder.
@@ -65,7 +65,7 @@ def predict(
     """The best answers to queries, with scores and probabilities.
 
     Args:
-        run: a run, its folder, or a predictor from `open_predictor`, which answers faster again.
+        run: a run, its folder, or a predictor from `open_predictor`, which is faster when reused.
         queries: each a head, a relation and a tail; one of the three is `"?"`. Entities are given
             by id or readable label, relations by label; `^r` is the inverse of `r`, and `r1/r2` a
             path.
@@ -161,8 +161,8 @@ def predict_next(
     run = opened(run)
     if len(walk) % 2 == 0:
         raise DataError(
-            f"a walk of {len(walk)} labels does not end at an entity. Remedy: an entity, or an "
-            "entity, a relation, an entity and so on."
+            f"a walk of {len(walk)} labels does not end at an entity. Remedy: give an entity, or "
+            "an entity, a relation, an entity and so on."
         )
     dataset = loaded(run, data)
     model, _ = walk_model(run, dataset)

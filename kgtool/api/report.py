@@ -55,7 +55,7 @@ def report(
     files = {kind: result_file(run, kind, split, dataset, others) for kind in KINDS}
     stored = read_stored(files, dataset, command, len(others))
     named = None if labels is None else read_labels(labels)
-    page = render_page(run, dataset, stored, labels=named, progress=progress, beside=others)
+    page = render_page(run, dataset, stored, labels=named, progress=progress, ensemble=others)
     out = result_file(run, "report.html", split, dataset, others) if out is None else Path(out)
     with atomic_write(out) as file:
         file.write(page)

@@ -25,10 +25,10 @@ def loaded(run: Run, data: KGDataset | str | Path | None) -> KGDataset:
 
 
 def fitting(run: Run, dataset: KGDataset) -> Run:
-    """A run of an ensemble: its labels must have the ids of the data's.
+    """A run of an ensemble: its labels must have the same ids as those of the data.
 
     Raises:
-        RunError: when they have not.
+        RunError: when labels or ids differ.
     """
     own, vocabulary = run.vocabulary, dataset.vocabulary
     same_entities = run.config.inductive or own.entities == vocabulary.entities
@@ -62,7 +62,9 @@ def result_file(
     ensemble: Sequence[Run] = (),
     among: Candidates | None = None,
 ) -> Path:
-    """A file of a split's results: its name has the other data, other runs and candidates."""
+    """The file of a split's results. Its name has the data if not the run's, the ensemble's other
+    runs, and the candidates if not all entities.
+    """
     own = dataset.fingerprint == run.read_info()["fingerprint"]
     name, ending = kind.rsplit(".", 1)
     names = [name, *([] if own else [dataset.name])]
@@ -72,7 +74,7 @@ def result_file(
 
 
 def walk_model(run: Run, dataset: KGDataset) -> tuple[Model, int]:
-    """A model that was trained on walks, and their greatest length.
+    """A model that was trained on walks, and the maximum length of these walks.
 
     Raises:
         RunError: when the run was not trained on walks.

@@ -130,7 +130,7 @@ Labels = Annotated[
         show_default=False,
     ),
 ]
-Top = Annotated[int, typer.Option(min=1, help="Most results.")]
+Top = Annotated[int, typer.Option(min=1, help="Maximum number of results.")]
 FilterTypes = Annotated[
     bool,
     typer.Option(
@@ -180,12 +180,12 @@ Header = Annotated[
 
 
 def refuse_unused(context: typer.Context, mode: str, uses: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse arguments on the command line that a mode of the command has no use for.
+    """Refuse arguments on the command line that a mode of the command does not use.
 
     Args:
-        context: of the command.
-        mode: what was chosen, as in `--task links`.
-        uses: parameter → the modes that use it; all modes use one that is not in it.
+        context: the command's context.
+        mode: the chosen mode, such as `--task links`.
+        uses: parameter → the modes that use it; all modes use a parameter that is not listed.
 
     Raises:
         ConfigError: for the first such argument.

@@ -21,7 +21,7 @@ def compare(
             show_default=False,
         ),
     ],
-    split: Annotated[str, typer.Option(help="Split whose ranks are read from a folder.")] = "test",
+    split: Annotated[str, typer.Option(help="Split of the ranks in a run's folder.")] = "test",
     group_by: Annotated[
         list[str] | None,
         typer.Option(

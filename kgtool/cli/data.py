@@ -73,7 +73,7 @@ def fetch(
         ),
     ] = None,
 ) -> None:
-    """Fetch a public data set into the cache, unless it is there undamaged.
+    """Fetch a public data set into the cache, unless the cache has it undamaged.
 
     Afterwards its name can be used in place of a path. The environment variable KGTOOL_CACHE names
     another cache folder.
@@ -112,9 +112,8 @@ def convert(
 ) -> None:
     """Convert a data set to train.txt, valid.txt and test.txt, or to DGL graphs.
 
-    The result needs no options.
-
-    Negatives are converted too. Duplicates within a split are removed.
+    Other commands read the result without --format, --columns, --delimiter or --header. Negatives
+    are converted too. Duplicates within a split are removed.
     """
     from kgtool.api.data import convert as convert_data
 

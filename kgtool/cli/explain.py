@@ -17,7 +17,7 @@ def explain(
     head: Annotated[str, typer.Argument(help="Label of an entity.", show_default=False)],
     relation: Annotated[str, typer.Argument(help="Label of a relation.", show_default=False)],
     tail: Annotated[str, typer.Argument(help="Label of an entity.", show_default=False)],
-    top: Annotated[int, typer.Option(min=1, help="Most paths.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="Maximum number of paths.")] = 10,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="JSON file for the paths.", show_default=False),

@@ -75,7 +75,7 @@ def predict(
         int | None,
         typer.Option(
             min=1,
-            help="Most relations of a route; by default one_path.max_path_length.",
+            help="Maximum number of relations in a route; by default one_path.max_path_length.",
             show_default=False,
         ),
     ] = None,

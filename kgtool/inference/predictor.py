@@ -1,4 +1,4 @@
-"""Answers of a run to questions, with probabilities, new facts first of all."""
+"""Answers queries with a run: the best answers, with scores and probabilities."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_fitted, save_tensors
 
 COLUMNS = ("question", "asked", "head", "relation", "tail", "score", "probability", "known")
-# Valid triples that relations are fitted on: each is two passes of a model that makes passes.
+# Valid triples to fit relation prediction on: each takes two passes of an all-paths model.
 FITTED = 500
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A run with its data, ready to answer; what it takes more is made when it is first needed.
+    """A run with its data, ready to answer queries. Indices and fits are made at their first use.
 
     Attributes:
         run: the run.
-        dataset: the facts: train for the model to reason over, all splits for what is known.
+        dataset: the data: the model reads train, and the triples of all splits are known facts.
         scorer: the run's model.
-        labels: the labels, and the readable names.
-        given_types: types by the label of an entity, where a file of them was given.
+        labels: labels and readable names.
+        given_types: entity label → types, if given.
     """
 
     run: Run
@@ -73,13 +73,13 @@ class Predictor:
 
     @cached_property
     def types(self) -> Types:
-        """What may stand on each side of a relation."""
+        """The entities that may be heads and tails of each relation."""
         return Types.of(self.dataset, self.given_types)
 
     def probability(self) -> Probability | None:
-        """The calibrated probabilities; None where valid holds too little to fit them on.
+        """The calibration of probabilities; None if valid is too small to fit it.
 
-        Read from the run's folder the first time, or fitted and written there.
+        The first call reads it from the run's folder, or fits it and writes it there.
         """
         if "probability" not in self._fitted:
             self._fitted["probability"] = self._fit_probability()
@@ -91,14 +91,14 @@ class Predictor:
             return Probability.load(file, self.dataset.num_relations)
         fitted = fit_probability(self.scorer, self.dataset)
         if file and fitted:
-            with suppress(KGToolError):  # a run that may not be written to answers all the same
+            with suppress(KGToolError):  # a read-only run works too
                 fitted.save(file)
         return fitted
 
     def relations(self) -> RelationModel:
-        """The model of `P(r | h, t)`, fitted on some of valid.
+        """The model of `P(r | h, t)`, fitted on a sample of valid.
 
-        Read from the run's folder the first time, or fitted and written there.
+        The first call reads it from the run's folder, or fits it and writes it there.
         """
         if "relations" not in self._fitted:
             self._fitted["relations"] = self._fit_relations()
@@ -120,38 +120,39 @@ class Predictor:
         return found
 
     def prepare(self) -> None:
-        """Make all that any question needs, so that none has to wait for it, or writes a file."""
+        """Make all indices and fits now, so that no later query waits for them or writes a file."""
         for made in ("known_in", "known", "types", "passes"):
             getattr(self, made)
         self.probability()
         self.relations()
 
-    def fitted_file(self, what: str) -> Path | None:
-        """The file of a fitted model in the run's folder; None for other data than the run's own.
+    def fitted_file(self, name: str) -> Path | None:
+        """The file of a fitted model in the run's folder; None if the data are not the run's.
 
-        Its name holds the digest of the weights, so that other weights do not find it.
+        The file name has the digest of the weights, so that other weights get another file.
         """
         if self.dataset.fingerprint != self.run.read_info()["fingerprint"]:
             return None
-        return self.run.written(f"{what}.{self.run.weights_digest()}.safetensors")
+        return self.run.written(f"{name}.{self.run.weights_digest()}.safetensors")
 
     def ask(
         self, questions: Sequence[Question], top: int = 10, new: bool = True, typed: bool = False
     ) -> pd.DataFrame:
-        """The best answers to questions.
+        """The best answers to queries.
 
         Args:
-            questions: what is asked.
-            top: most answers of each.
-            new: leave out what is known.
-            typed: leave out entities of other types than train has shown on that side of the
-                relation, see `kgtool.evaluation.candidates.Types`.
+            questions: the queries.
+            top: maximum number of answers per query.
+            new: leave out known answers.
+            typed: leave out entities whose type train does not have on that side of the relation,
+                see `kgtool.evaluation.candidates.Types`.
 
         Returns:
-            A row an answer, by question, best first: `question` (its number, from 0), `asked`,
-            labels of `head`, `relation` and `tail`, `score`, `probability` (NaN where there is
-            none: of what is known, of paths of several relations, and where valid holds too little
-            to fit it on), and in `known` the split that holds it, or nothing.
+            One row per answer, by query, best first: `question` (the number of the query, from 0),
+            `asked` (the position of the `?`), labels of `head`, `relation` and `tail`, `score`,
+            `probability`, and in `known` the split that has the triple, or an empty string.
+            `probability` is NaN for known answers, for paths of several relations, and if valid is
+            too small to fit it.
 
         Raises:
             ScoreError: when a score is NaN or infinite, naming the query.
@@ -162,31 +163,31 @@ class Predictor:
             (self._paths, [(i, q) for i, q in numbered if len(q.path) > 1]),
             (self._relations, [(i, q) for i, q in numbered if not q.path]),
         )
-        parts = [answer(asked, top, new, typed) for answer, asked in kinds if asked]
+        parts = [answer(queries, top, new, typed) for answer, queries in kinds if queries]
         if not parts:
             return pd.DataFrame(columns=COLUMNS)
         table = pd.concat(parts, ignore_index=True)
         return table.sort_values("question", kind="stable", ignore_index=True)
 
     def _steps(
-        self, asked: list[tuple[int, Question]], top: int, new: bool, typed: bool
+        self, queries: list[tuple[int, Question]], top: int, new: bool, typed: bool
     ) -> pd.DataFrame:
-        """Answers to questions of one relation."""
+        """Answers to queries with one relation."""
         n, num_relations = self.dataset.num_entities, self.dataset.num_relations
-        walked = [q.walked(num_relations) for _, q in asked]
+        walked = [q.walked(num_relations) for _, q in queries]
         hr = torch.tensor([(start, path[0]) for start, path in walked])
         types = self.types if typed else None
         found = best_answers(self.scorer, hr, self.known, n, top, new=new, types=types)
         triples = found.triples(hr)
         return self._table(
-            asked, found.query, found.tail, found.score,
+            queries, found.query, found.tail, found.score,
             probability=self.probabilities(triples, found.scores, found.is_known),
             held_by=self._split_of(triples),
         )  # fmt: skip
 
     @cached_property
     def passes(self) -> PassScorer | None:
-        """The passes that explain scores, on the CPU; None for a model without paths to show."""
+        """The passes that explain scores, on the CPU; None unless the model is all-paths."""
         if self.scorer.passes is None:
             return None
         return replace(self.scorer.passes, decoder=deepcopy(self.scorer.passes.decoder).cpu())
@@ -196,10 +197,10 @@ class Predictor:
 
         Args:
             head, relation, tail: labels or readable names; `^r` is the inverse of the relation `r`.
-            top: most paths to give.
+            top: maximum number of paths.
 
         Raises:
-            RunError: when the run reads one path at a time.
+            RunError: when the run is not an all-paths run.
             DataError: when a label is not known.
         """
         passes = self.passes
@@ -215,7 +216,7 @@ class Predictor:
         return Explanation(labels, tuple(name_path(path, names) for path in found))
 
     def probabilities(self, triples: Tensor, scores: Tensor, is_known: Tensor) -> np.ndarray:
-        """`(m,)` float64, NaN of known facts; see `kgtool.inference.top_k` for what is given."""
+        """`(m,)` float64, NaN for known facts; the arguments are those of `top_k.Answers`."""
         chance = np.full(len(triples), np.nan)
         probability = self.probability()
         if probability is not None and not is_known.all():
@@ -228,27 +229,27 @@ class Predictor:
         return chance
 
     def _split_of(self, triples: Tensor) -> list[str]:
-        """The split that holds each triple, or nothing."""
+        """The first split that has each triple, or an empty string."""
         holds = {split: index.contains(triples).tolist() for split, index in self.known_in.items()}
         return [
             next((split for split in SPLITS if holds[split][i]), "") for i in range(len(triples))
         ]
 
     def _paths(
-        self, asked: list[tuple[int, Question]], top: int, new: bool, typed: bool
+        self, queries: list[tuple[int, Question]], top: int, new: bool, typed: bool
     ) -> pd.DataFrame:
-        """Answers to paths of several relations, step by step, see `ComposedSteps`."""
+        """Answers to queries with a path of several relations; see `ComposedSteps`."""
         n, num_relations = self.dataset.num_entities, self.dataset.num_relations
-        walked = [q.walked(num_relations) for _, q in asked]
+        walked = [q.walked(num_relations) for _, q in queries]
         length = torch.tensor([len(path) for _, path in walked])
-        path = torch.zeros(len(asked), int(length.max()), dtype=torch.long)
+        path = torch.zeros(len(queries), int(length.max()), dtype=torch.long)
         for row, (_, relations) in zip(path, walked, strict=True):
             row[: len(relations)] = torch.tensor(relations)
         head = torch.tensor([start for start, _ in walked])
         scores = ComposedSteps(self.scorer, self.known_in["train"], n).score_paths(
             head, path, length
         )
-        is_known = torch.zeros(len(asked), n, dtype=torch.bool)
+        is_known = torch.zeros(len(queries), n, dtype=torch.bool)
         for row, (start, relations) in zip(is_known, walked, strict=True):
             row[follow(self.known, start, relations)] = True
         if new:
@@ -261,14 +262,14 @@ class Predictor:
         tail = tail[query, place]
         none = np.full(len(query), np.nan)
         led = ["facts" if fact else "" for fact in is_known[query, tail].tolist()]
-        return self._table(asked, query, tail, value[query, place], probability=none, held_by=led)
+        return self._table(queries, query, tail, value[query, place], probability=none, held_by=led)
 
     def _relations(
-        self, asked: list[tuple[int, Question]], top: int, new: bool, typed: bool
+        self, queries: list[tuple[int, Question]], top: int, new: bool, typed: bool
     ) -> pd.DataFrame:
-        """Answers to what holds between two entities; types say nothing of them."""
+        """Answers to relation queries `(h, ?, t)`; `typed` has no effect on them."""
         num_relations = self.dataset.num_relations
-        pairs = torch.tensor([(q.head, q.tail) for _, q in asked])
+        pairs = torch.tensor([(q.head, q.tail) for _, q in queries])
         scores = self.relations().score_t(pairs)
         row = torch.arange(len(pairs)).repeat_interleave(num_relations)
         relation = torch.arange(num_relations).repeat(len(pairs))
@@ -283,7 +284,7 @@ class Predictor:
         best = best[query, place]
         held = self._split_of(triples[query * num_relations + best])
         return self._table(
-            asked,
+            queries,
             query,
             best,
             value[query, place],
@@ -293,7 +294,7 @@ class Predictor:
 
     def _table(
         self,
-        asked: list[tuple[int, Question]],
+        queries: list[tuple[int, Question]],
         query: Tensor,
         answer: Tensor,
         score: Tensor,
@@ -305,7 +306,7 @@ class Predictor:
         names = self.dataset.vocabulary
         rows = []
         for q, a in zip(query.tolist(), answer.tolist(), strict=True):
-            number, question = asked[q]
+            number, question = queries[q]
             relation = "/".join(names.steps[r] for r in question.path or (a,))
             head = a if question.asked == "head" else question.head
             tail = a if question.asked == "tail" else question.tail
@@ -318,7 +319,7 @@ class Predictor:
 
 
 def follow(known: AnswerIndex, start: int, path: Sequence[int]) -> Tensor:
-    """`(m,)` int64: the entities that a path of known facts leads to."""
+    """`(m,)` int64: the entities at the end of a path of known facts."""
     here = torch.tensor([start])
     for relation in path:
         rows = known.rows(torch.stack([here, torch.full_like(here, relation)], dim=1))

@@ -87,11 +87,11 @@ def count_ranks(dataset: KGDataset, queries: Tensor) -> Tensor:
     most = int(count.max()) + 1 if len(count) else 1
     ordered = (pair // n * most + count).sort()[0]  # by relation, then count
     relation, tail = queries[:, 1], queries[:, 2]
-    asked = relation * n + tail
-    place = torch.searchsorted(pair, asked).clamp(max=max(len(pair) - 1, 0))
-    own = torch.zeros_like(asked)
+    answer = relation * n + tail
+    place = torch.searchsorted(pair, answer).clamp(max=max(len(pair) - 1, 0))
+    own = torch.zeros_like(answer)
     if len(pair):
-        own = torch.where(pair[place] == asked, count[place], 0)
+        own = torch.where(pair[place] == answer, count[place], 0)
     end = torch.searchsorted(ordered, (relation + 1) * most)
     above = end - torch.searchsorted(ordered, relation * most + own, right=True)
     level = end - above - torch.searchsorted(ordered, relation * most + own)

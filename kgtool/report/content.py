@@ -42,7 +42,7 @@ def render_page(
     *,
     labels: Mapping[str, str] | None = None,
     progress: bool = False,
-    beside: Sequence[Run] = (),
+    ensemble: Sequence[Run] = (),
 ) -> str:
     """The whole page.
 
@@ -52,7 +52,7 @@ def render_page(
         stored: the run's evaluation.
         labels: label → readable name, for some entities and relations.
         progress: show a progress bar.
-        beside: the further runs of an ensemble, as many as `stored` has weights.
+        ensemble: the further runs of an ensemble, as many as `stored` has weights.
 
     Raises:
         RunError: if the evaluation does not fit the run's weights.
@@ -69,7 +69,7 @@ def render_page(
     model = run.model(dataset).cpu()
     scorer = model.scorer()
     scores: Scorer = scorer
-    for other, weight in zip(beside, stored.weights, strict=True):
+    for other, weight in zip(ensemble, stored.weights, strict=True):
         scores = Ensemble(scores, other.model(dataset).cpu().scorer(), weight, {})
     split = stored.metrics["split"]
     splits = KNOWN_BY[split]
@@ -105,7 +105,7 @@ def render_page(
         model=describe_model(run.config),
         added=[
             (weight, other.path.name, describe_model(other.config))
-            for other, weight in zip(beside, stored.weights, strict=True)
+            for other, weight in zip(ensemble, stored.weights, strict=True)
         ],
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         config=run.config.to_toml(),

@@ -136,7 +136,7 @@ def build_app(predictor: Predictor, hosts: Sequence[str], desk: Desk | None = No
 
 
 def _file(name: str) -> Callable[[], Awaitable[Response]]:
-    """What serves one of the page's files."""
+    """A route that serves one of the page's files."""
     content = resources.files("kgtool.service").joinpath(name).read_bytes()
     kind = KINDS[name.rsplit(".", 1)[1]]
 

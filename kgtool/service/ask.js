@@ -35,9 +35,9 @@ function say(text, error = false) {
 
 function combobox(input, find) {
   const list = by(`${input.id}-list`);
-  let asked = null, active = -1, found = [];
+  let request = null, active = -1, found = [];
   const close = () => {
-    asked?.abort();
+    request?.abort();
     list.hidden = true;
     active = -1;
     input.setAttribute("aria-expanded", "false");
@@ -54,10 +54,10 @@ function combobox(input, find) {
     close();
   };
   const open = async () => {
-    asked?.abort();
-    asked = new AbortController();
+    request?.abort();
+    request = new AbortController();
     try {
-      found = await find(input.value.trim(), asked.signal);
+      found = await find(input.value.trim(), request.signal);
     } catch (error) {
       if (error.name !== "AbortError") say(error.message, true);
       return;

@@ -1,4 +1,4 @@
-"""Answers to questions, new triples, and what is alike."""
+"""Tables of answers to queries, new triples and nearest neighbours."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def answers_table(
         for name in ("P", "score"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("answer", overflow="fold")
-        told = rows["known"].any()
-        if told:
+        any_known = rows["known"].any()
+        if any_known:
             table.add_column("known", no_wrap=True)
         asked = rows["asked"].iloc[0]
         for row in rows.itertuples():
@@ -41,7 +41,7 @@ def answers_table(
                 Text(f"{row.score:.3f}"),
                 _named(label, labels),
             ]
-            table.add_row(*cells, *([Text(row.known)] if told else []))
+            table.add_row(*cells, *([Text(row.known)] if any_known else []))
         tables.append(Group(table))
     note = [Text(MEANING)] if (frame["asked"] != "relation").any() else []
     if (frame["asked"] == "relation").any():

@@ -1,4 +1,4 @@
-"""Tables for the terminal: runs side by side, and which groups of queries made the difference."""
+"""Tables of runs side by side, and of the groups of queries that gain or lose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A console on which labels of a stranger do no harm."""
+"""A console that prints untrusted labels safely."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from kgtool.errors import harmless
 
 
 class Terminal(Console):
-    """A console that prints texts as they are, and no character that a terminal obeys.
+    """A console that prints texts as they are, without control characters.
 
-    Brackets are no markup in it, `:words:` no pictures.
+    It does not read [brackets] as markup, nor `:names:` as emoji.
     """
 
     def __init__(self) -> None:

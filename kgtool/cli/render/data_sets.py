@@ -1,4 +1,4 @@
-"""Public data sets: all of them in a table, and one in full."""
+"""Public data sets: a table of all, and the details of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Relations, triples, path queries, and why a triple has its score."""
+"""Tables of relation prediction, triple classification, path queries and explanations."""
 
 from __future__ import annotations
 

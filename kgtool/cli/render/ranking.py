@@ -1,4 +1,4 @@
-"""Link prediction: metrics with the numbers that papers print, baselines, groups of queries."""
+"""Tables of link prediction: metrics, baselines, and groups of queries."""
 
 from __future__ import annotations
 
