@@ -29,8 +29,8 @@ class Evaluation:
     Attributes:
         split: the name of the split.
         filtered, raw: side → policy → metric.
-        seen: filtered, over the triples whose entities and relation all occur in train; empty if
-            there is none.
+        seen: filtered, over the triples whose entities and relation all occur in train; empty
+            without such triples.
         sampled: filtered, both sides, among `NEGATIVES` random candidates; see
             `sampled_metrics_of`. Empty unless all entities are ranked.
         counts: `triples`, `queries` (two per triple), `entities` (candidates), `unseen_entities`

@@ -113,7 +113,7 @@ def _span(low: float, high: float, form: str) -> str:
 
 
 def _difference(row: Any, form: str) -> tuple[str, str, str]:
-    """The difference of a row, its interval and p; nothing where there is none."""
+    """The difference of a row, its interval and p; empty strings without a difference."""
     if pd.isna(row.difference):
         return "", "", ""
     low, high = (f"{end:+{form}}" for end in (row.difference_low, row.difference_high))

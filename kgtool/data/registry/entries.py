@@ -35,7 +35,7 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str
-    about: str = Field("", description="what the triples say")
+    about: str = Field("", description="the content of the triples")
     address: str = Field(description="https, to a .zip, .tar.gz or .tgz")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the archive, in lower case")
     size: int = Field(gt=0, description="bytes of the archive")
