@@ -27,7 +27,7 @@ from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder
-from kgtool.models.model import PathModel
+from kgtool.models.model import AllPathsModel
 from kgtool.ops import in_threads
 from kgtool.training.objectives import AllPathsObjective
 
@@ -132,7 +132,7 @@ def _seconds(
     """The seconds of a head's pass in training."""
     decoder = _decoder(args, most, graph)
     settings = AllPathsConfig(layers=args.layers, node_budget=most)
-    objective = AllPathsObjective(settings, PathModel(decoder, graph), answers)
+    objective = AllPathsObjective(settings, AllPathsModel(decoder, graph), answers)
     heads = objective.order(args.seed, 0)[: args.heads if most else WHOLE_HEADS]
     parameters = list(decoder.parameters())
 

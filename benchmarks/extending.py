@@ -30,7 +30,7 @@ import kgtool
 from kgtool import KGDataset, Run, evaluate_model
 from kgtool.data.loaders.write import write_dataset, write_triples
 from kgtool.models.factory import build_model
-from kgtool.models.model import KGModel, Model
+from kgtool.models.model import Model, OnePathModel
 from kgtool.runs.run import BEST
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.training.warm_start import carry
@@ -91,7 +91,7 @@ class Exam:
         return [name, *(f"{figure:.3f}" for figure in figures), took]
 
 
-def other_starts(model: KGModel, new: int) -> dict[str, Callable[[], None]]:
+def other_starts(model: OnePathModel, new: int) -> dict[str, Callable[[], None]]:
     """Other ways to initialise the embedding of a new entity."""
     rows, bias, graph = model.encoder.entities, model.decoder.bias, model.graph
 
@@ -189,7 +189,7 @@ def compare(
 
     rows = [exam.row(f"the run, {epochs} epochs, without new edges", carried(bare), took)]
     model = carried(full)
-    if isinstance(model, KGModel) and model.encoder.entity_init == "embedding":
+    if isinstance(model, OnePathModel) and model.encoder.entity_init == "embedding":
         for name, act in other_starts(model, new).items():
             with torch.no_grad():
                 act()

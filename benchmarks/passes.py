@@ -24,7 +24,7 @@ from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder
-from kgtool.models.model import PathModel
+from kgtool.models.model import AllPathsModel
 from kgtool.ops import in_threads
 from kgtool.ops.runtime.lanes import add, kernel, lanes_of, load, multiply, store, zero
 from kgtool.training.objectives import AllPathsObjective
@@ -139,7 +139,7 @@ def main() -> int:
     decoder = AllPathsDecoder(data.num_relations, args.dim, args.layers, mlp_dim=64)
     settings = AllPathsConfig(layers=args.layers, batch_size=args.heads, remove_target_edges="pair")
     answers = answer_index(data.train, data.num_relations)
-    objective = AllPathsObjective(settings, PathModel(decoder, graph), answers)
+    objective = AllPathsObjective(settings, AllPathsModel(decoder, graph), answers)
     heads = objective.order(args.seed, 0)[: args.heads]
     dtype = training_dtype("auto")
     parameters = list(decoder.parameters())

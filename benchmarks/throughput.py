@@ -44,7 +44,7 @@ from torch import nn
 
 from kgtool import KGDataset
 from kgtool.config import Config, parse_config
-from kgtool.models.model import KGModel
+from kgtool.models.model import OnePathModel
 from kgtool.training.objectives import OnePathObjective
 from kgtool.training.step import Updater
 
@@ -169,7 +169,7 @@ def difference(task: Task, pairs: int = 64) -> float:
     """The relative difference of the two losses over all entities, for equal weights and pairs."""
     updater = Updater(task.config, task.data)
     model, objective = updater.model, updater.objective
-    assert isinstance(model, KGModel)
+    assert isinstance(model, OnePathModel)
     assert isinstance(objective, OnePathObjective)
     for table in (model.encoder.entities, model.encoder.relations):
         nn.init.normal_(table)  # with the initial weights of training, any loss is near log N

@@ -13,7 +13,7 @@ from kgtool.distributed.sharding import Shards
 from kgtool.errors import ConfigError
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder
-from kgtool.models.model import KGModel, Model, PathModel, path_device
+from kgtool.models.model import AllPathsModel, Model, OnePathModel, path_device
 from kgtool.models.path_gru import OnePathDecoder, WalkReadout
 from kgtool.models.rgcn import RGCNEncoder
 from kgtool.ops import large, machine_bytes
@@ -116,7 +116,7 @@ def _one_path(
     graph: KnowledgeGraph,
     encoder: RGCNEncoder | None,
     shards: Shards | None,
-) -> KGModel:
+) -> OnePathModel:
     d = config.one_path
     if not (d and encoder):
         raise ValueError("the configuration has no one_path decoder with an encoder")
@@ -126,7 +126,7 @@ def _one_path(
         held, config.dim, input_dropout=d.input_dropout, output_dropout=d.output_dropout,
         product=d.cell == "distmult", walks=walks,
     )  # fmt: skip
-    return KGModel(encoder, decoder, graph, shards)
+    return OnePathModel(encoder, decoder, graph, shards)
 
 
 def _all_paths(
@@ -135,12 +135,12 @@ def _all_paths(
     graph: KnowledgeGraph,
     encoder: RGCNEncoder | None,
     shards: Shards | None,  # no rows of entities are spread
-) -> PathModel:
+) -> AllPathsModel:
     a = config.all_paths
     if not a:
         raise ValueError("the configuration has no all_paths decoder")
     decoder = AllPathsDecoder(dataset.num_relations, config.dim, a.layers, a.mlp_dim, a.node_budget)
-    return PathModel(decoder, graph, encoder)
+    return AllPathsModel(decoder, graph, encoder)
 
 
 Build = Callable[[Config, KGDataset, KnowledgeGraph, RGCNEncoder | None, Shards | None], Model]

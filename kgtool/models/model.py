@@ -108,7 +108,7 @@ class Model(nn.Module, ABC):
         """
 
 
-class KGModel(Model):
+class OnePathModel(Model):
     """R-GCN encoder and GRU decoder over the knowledge graph.
 
     Args:
@@ -243,7 +243,7 @@ def path_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-class PathModel(Model):
+class AllPathsModel(Model):
     """The all-paths decoder over the knowledge graph.
 
     Args:

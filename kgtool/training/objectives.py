@@ -15,7 +15,7 @@ from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.graph.random_walk import WalkSampler
 from kgtool.models.factory import kind_of
-from kgtool.models.model import KGModel, Model, PathModel
+from kgtool.models.model import AllPathsModel, Model, OnePathModel
 from kgtool.models.walk_gru import WalkReader
 from kgtool.ops import (
     Reach,
@@ -63,7 +63,7 @@ class OnePathObjective:
 
     sparse: Sequence[nn.Parameter] = ()
 
-    def __init__(self, settings: OnePathConfig, model: KGModel, answers: AnswerIndex) -> None:
+    def __init__(self, settings: OnePathConfig, model: OnePathModel, answers: AnswerIndex) -> None:
         self.settings, self.model, self.answers = settings, model, answers
         self.batch_size = settings.batch_size
         self._edge_of_answer = model.graph.find(answers.triples())
@@ -130,7 +130,7 @@ class SampledObjective:
         model: gives the states and reads the paths.
     """
 
-    def __init__(self, settings: OnePathConfig, fanout: int, model: KGModel) -> None:
+    def __init__(self, settings: OnePathConfig, fanout: int, model: OnePathModel) -> None:
         self.settings, self.fanout, self.model = settings, fanout, model
         self.batch_size = settings.batch_size
         self.sparse: Sequence[nn.Parameter] = [model.get_parameter(n) for n in model.of_entities]
@@ -209,7 +209,9 @@ class AllPathsObjective:
 
     sparse: Sequence[nn.Parameter] = ()
 
-    def __init__(self, settings: AllPathsConfig, model: PathModel, answers: AnswerIndex) -> None:
+    def __init__(
+        self, settings: AllPathsConfig, model: AllPathsModel, answers: AnswerIndex
+    ) -> None:
         self.model, self.answers = model, answers
         self.batch_size = settings.batch_size
         # Edges drop out of a budgeted pass as it reads them, of others before they begin.
@@ -293,7 +295,7 @@ class AllPathsObjective:
         return where, row[order], count - 1 - inside
 
 
-def _one_path(config: Config, model: KGModel, dataset: KGDataset) -> Objective:
+def _one_path(config: Config, model: OnePathModel, dataset: KGDataset) -> Objective:
     settings = config.one_path
     assert settings
     if config.samples_negatives and config.encoder:
@@ -301,7 +303,7 @@ def _one_path(config: Config, model: KGModel, dataset: KGDataset) -> Objective:
     return OnePathObjective(settings, model, answer_index(dataset.train, dataset.num_relations))
 
 
-def _all_paths(config: Config, model: PathModel, dataset: KGDataset) -> Objective:
+def _all_paths(config: Config, model: AllPathsModel, dataset: KGDataset) -> Objective:
     assert config.all_paths
     answers = answer_index(dataset.train, dataset.num_relations)
     return AllPathsObjective(config.all_paths, model, answers)

@@ -26,7 +26,7 @@ from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.partition import metis, shards_of
 from kgtool.graph.sampling import draw_around
 from kgtool.models.factory import build_model
-from kgtool.models.model import KGModel
+from kgtool.models.model import OnePathModel
 from kgtool.models.scorers import ShardedScorer
 from kgtool.ops import rows as rows_of
 from kgtool.runs.run import Run
@@ -158,7 +158,7 @@ def check_spread_ranks() -> None:
         torch.manual_seed(1)
         config = tiny_config(encoder={"layers": layers}, num_negatives=8, optimizer="adagrad")
         model = build_model(config, dataset)
-        assert isinstance(model, KGModel)
+        assert isinstance(model, OnePathModel)
         if ties:
             model.encoder.entities.data.round_()
         shards = held_in_turn(70)

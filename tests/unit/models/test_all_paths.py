@@ -13,7 +13,7 @@ from torch import Tensor
 from kgtool.data.dataset import KGDataset
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder, Feed
-from kgtool.models.model import PathModel
+from kgtool.models.model import AllPathsModel
 from kgtool.models.scorers import PassScorer
 from kgtool.ops import path_loss, path_step
 from kgtool.ops.all_paths.path_messages import EPSILON, LEAST_VARIANCE
@@ -340,7 +340,7 @@ def test_the_loss_is_a_softmax_over_all_entities():
 
 
 def scorer_of(dataset: KGDataset) -> PassScorer:
-    model = PathModel(make_decoder(dataset, layers=2), KnowledgeGraph.from_dataset(dataset))
+    model = AllPathsModel(make_decoder(dataset, layers=2), KnowledgeGraph.from_dataset(dataset))
     return model.scorer()
 
 
@@ -374,7 +374,7 @@ def test_scores_of_bfloat16_passes_are_float32_and_near():
     torch.manual_seed(7)
     dataset = random_dataset(7, num_entities=30)
     decoder = make_decoder(dataset, layers=2, dim=16).float()
-    scorer = PathModel(decoder, KnowledgeGraph.from_dataset(dataset)).scorer()
+    scorer = AllPathsModel(decoder, KnowledgeGraph.from_dataset(dataset)).scorer()
     hr = torch.cartesian_prod(torch.arange(30), torch.arange(2))
     exact = scorer.score_t(hr)
     with torch.autocast("cpu", torch.bfloat16):

@@ -15,7 +15,7 @@ from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder
-from kgtool.models.model import PathModel
+from kgtool.models.model import AllPathsModel
 from kgtool.ops import path_loss, path_step
 from kgtool.ops.all_paths import path_step_torch
 from kgtool.ops.all_paths.path_loss import torch_path_loss
@@ -86,10 +86,10 @@ def test_precision_follows_the_device():
     assert training_dtype("bfloat16", "cuda") == torch.bfloat16
 
 
-def objective_on(device: str, dataset: KGDataset) -> tuple[PathModel, AllPathsObjective]:
+def objective_on(device: str, dataset: KGDataset) -> tuple[AllPathsModel, AllPathsObjective]:
     torch.manual_seed(0)
     decoder = AllPathsDecoder(dataset.num_relations, 16, 3, 8).double()
-    model = PathModel(decoder, KnowledgeGraph.from_dataset(dataset)).to(device)
+    model = AllPathsModel(decoder, KnowledgeGraph.from_dataset(dataset)).to(device)
     answers = AnswerIndex(
         with_inverses(dataset.train, dataset.num_relations), 2 * dataset.num_relations
     )

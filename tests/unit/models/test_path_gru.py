@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from kgtool.graph.knowledge_graph import KnowledgeGraph
-from kgtool.models.model import KGModel
+from kgtool.models.model import OnePathModel
 from kgtool.models.path_gru import GRUCell, OnePathDecoder
 from kgtool.models.rgcn import RGCNEncoder
 from tests.support.graphs import random_dataset
@@ -127,7 +127,7 @@ def test_dropout_is_for_training_alone() -> None:
         assert not torch.allclose(case.fast(), case.fast())
 
 
-def random_model(seed: int, num_layers: int, product: bool = False) -> KGModel:
+def random_model(seed: int, num_layers: int, product: bool = False) -> OnePathModel:
     dataset = random_dataset(seed)
     torch.manual_seed(seed)
     encoder = RGCNEncoder(
@@ -144,7 +144,7 @@ def random_model(seed: int, num_layers: int, product: bool = False) -> KGModel:
         dataset.num_entities, 6, input_dropout=0.3, output_dropout=0.3, product=product
     )
     nn.init.normal_(decoder.bias)
-    return KGModel(encoder, decoder, KnowledgeGraph.from_dataset(dataset)).double()
+    return OnePathModel(encoder, decoder, KnowledgeGraph.from_dataset(dataset)).double()
 
 
 def test_the_product_is_distmult_and_a_path_its_composition() -> None:

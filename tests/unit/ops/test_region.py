@@ -21,7 +21,7 @@ from kgtool.evaluation.ranking import rank_tails
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.inference.explain import explain_triple
 from kgtool.models.all_paths import AllPathsDecoder
-from kgtool.models.model import PathModel
+from kgtool.models.model import AllPathsModel
 from kgtool.ops import CSC, Reach, Region, Task
 from kgtool.ops.all_paths import growth, region
 from kgtool.ops.runtime.mix import mix
@@ -307,7 +307,7 @@ def test_other_answers_are_those_of_the_index():
     for budget in (1, 3, 0):
         decoder = make_decoder(dataset)
         decoder = with_budget(decoder, budget) if budget else decoder
-        objective = AllPathsObjective(AllPathsConfig(), PathModel(decoder, graph), answers)
+        objective = AllPathsObjective(AllPathsConfig(), AllPathsModel(decoder, graph), answers)
         batch = objective.sample((torch.arange(6), 3))
         reached = decoder.reach(graph, batch.head, batch.excluded_edges)
         decoder(reached)
@@ -332,7 +332,7 @@ def test_kept_scores_are_those_of_all(budget):
     torch.manual_seed(7)
     dataset, graph = a_graph(7)
     decoder = make_decoder(dataset, layers=2)
-    model = PathModel(with_budget(decoder, budget) if budget else decoder, graph)
+    model = AllPathsModel(with_budget(decoder, budget) if budget else decoder, graph)
     scorer = model.scorer()
     hr = torch.cartesian_prod(torch.arange(40), torch.arange(2 * dataset.num_relations))
     hr = hr[torch.randperm(len(hr))[:50]]
@@ -353,7 +353,7 @@ def test_ranks_by_what_is_kept_are_those_by_all(of_train):
     torch.manual_seed(9)
     dataset, graph = a_graph(9)
     budgeted = with_budget(make_decoder(dataset, layers=2), 4)
-    scorer = PathModel(budgeted, graph).scorer()
+    scorer = AllPathsModel(budgeted, graph).scorer()
     known = answer_index(dataset.train, dataset.num_relations)
     triples = with_inverses(dataset.train, dataset.num_relations)
     if not of_train:

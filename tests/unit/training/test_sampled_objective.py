@@ -16,7 +16,7 @@ from kgtool.errors import ConfigError
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.sampling import draw_around
 from kgtool.models.factory import build_model
-from kgtool.models.model import KGModel
+from kgtool.models.model import OnePathModel
 from kgtool.models.rgcn import RGCNEncoder
 from kgtool.ops import known_among, rows, sample_in_edges
 from kgtool.training.objectives import SampledObjective, make_objective
@@ -141,12 +141,14 @@ def sampled_config(num_negatives: int = 4, **settings: Any) -> Any:
     return tiny_config(num_negatives=num_negatives, **settings, **training)
 
 
-def sampled(dataset: KGDataset | None = None, **settings: Any) -> tuple[KGModel, SampledObjective]:
+def sampled(
+    dataset: KGDataset | None = None, **settings: Any
+) -> tuple[OnePathModel, SampledObjective]:
     dataset, config = dataset or ring(), sampled_config(**settings)
     torch.manual_seed(1)
     model = build_model(config, dataset)
     made = make_objective(config, model, dataset)
-    assert isinstance(model, KGModel)
+    assert isinstance(model, OnePathModel)
     assert isinstance(made, SampledObjective)
     return model, made
 

@@ -26,7 +26,7 @@ from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.evaluation.tasks.walk_perplexity import perplexity
 from kgtool.graph.random_walk import WalkSampler
 from kgtool.models.factory import build_model
-from kgtool.models.model import KGModel
+from kgtool.models.model import OnePathModel
 from kgtool.ops import entity_loss
 from kgtool.runs.run import BEGINNING, BEST, HISTORY, LAST, LOG, OWNERS, PREVIOUS, Run
 from kgtool.storage.checkpoint import load_tensors, save_tensors
@@ -599,7 +599,7 @@ def test_walks_are_learned(tmp_path):
     )  # fmt: skip
     run = fit(config, tmp_path / "run")
     model = run.model(ring())
-    assert isinstance(model, KGModel)
+    assert isinstance(model, OnePathModel)
     table = perplexity(model.reader(), ring(), "valid", max_length=3, count=300, seed=0).table
     found = table[table["steps"] == "all"].set_index("by")
     # Around the ring a relation tells the next entity, and all relations are as likely.
@@ -611,7 +611,7 @@ def test_walks_are_learned(tmp_path):
 def test_the_edges_of_walks_carry_no_message_while_they_are_asked_for(monkeypatch, remove):
     config, dataset = tiny_config(walk_ratio=1.0, remove_target_edges=remove), ring()
     model = build_model(config, dataset)
-    assert isinstance(model, KGModel)
+    assert isinstance(model, OnePathModel)
     asked: list[Any] = []
     hidden: list[Any] = []
     states, sampled = model.states, WalkSampler.walks

@@ -22,7 +22,7 @@ from kgtool.data.loaders.write import write_dataset
 from kgtool.errors import DataError, Interrupted, KGToolError, RunError
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.models.factory import build_model
-from kgtool.models.model import KGModel
+from kgtool.models.model import OnePathModel
 from kgtool.runs.run import BEST, LAST, PREVIOUS, Run
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import read_json
@@ -206,8 +206,8 @@ def test_where_a_new_entity_starts(layers):
     )
     torch.manual_seed(5)
     model, twin = (build_model(tiny_config(encoder={"layers": layers}), data) for _ in range(2))
-    assert isinstance(model, KGModel)
-    assert isinstance(twin, KGModel)
+    assert isinstance(model, OnePathModel)
+    assert isinstance(twin, OnePathModel)
     with torch.no_grad():
         model.decoder.bias.copy_(torch.rand(6))
         model.encoder.entities.mul_(4)
