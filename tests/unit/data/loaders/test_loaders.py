@@ -121,7 +121,7 @@ def test_labels_are_taken_as_they_stand(
 
 TABS = "3 are expected (head, relation, tail, separated by tabs)"
 COLUMNS = (
-    "Remedy: pass head, relation and tail by --columns (kgtool data inspect, convert and split "
+    "Remedy: pass head, relation and tail by --columns (kgtool data inspect, convert and "
     "split take it), as in --columns 1,2,3."
 )
 GIVE = "Remedy: give the line a head, a relation and a tail, separated by single tabs."
