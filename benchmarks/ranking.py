@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from kgtool import Evaluation, KGDataset, evaluate_model
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import invert
-from kgtool.evaluation.analysis.results import Results
+from kgtool.evaluation.analysis.results import LinkResult
 from kgtool.evaluation.candidates import Sampled
 from kgtool.evaluation.evaluator import SIDES
 from kgtool.evaluation.metrics import POLICIES
@@ -193,8 +193,10 @@ def compare_with_pykeen(
 def whole_evaluation(model: EmbeddingScorer, data: KGDataset, chunk_size: int | None) -> None:
     """All steps of `kgtool evaluate`: ranks, breakdowns with intervals, and the three files."""
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / name for name in ("metrics.json", "breakdown.tsv", "ranks.tsv")]
-        Results(evaluate_model(model, data, chunk_size=chunk_size), data, {}, *files).write()
+        place = Path(folder)
+        tables = {name: place / f"{name}.tsv" for name in ("breakdown", "ranks")}
+        found = evaluate_model(model, data, chunk_size=chunk_size)
+        LinkResult(found, data, {}, place / "metrics.json", tables).write()
 
 
 class Bare(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from kgtool.api.runs import about_data, fitting, loaded, opened, result_file, scorers, walk_model
@@ -12,7 +11,13 @@ from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders import load_dataset, load_negatives
 from kgtool.distributed import process_group
 from kgtool.errors import DataError
-from kgtool.evaluation.analysis.results import PathResults, Results
+from kgtool.evaluation.analysis.results import (
+    LinkResult,
+    PathResult,
+    RelationResult,
+    TripleResult,
+    WalkResult,
+)
 from kgtool.evaluation.baselines import BASELINES
 from kgtool.evaluation.candidates import parse_candidates
 from kgtool.evaluation.ensemble import Ensemble, fit_ensemble
@@ -21,16 +26,12 @@ from kgtool.evaluation.metrics import HITS
 from kgtool.evaluation.tasks.path_composition import ComposedSteps, ScoresPaths
 from kgtool.evaluation.tasks.path_evaluator import evaluate_path_queries
 from kgtool.evaluation.tasks.path_queries import LENGTHS, MAX_ANSWERS, QUERIES, sample_path_queries
-from kgtool.evaluation.tasks.relation_prediction import RelationEvaluation
 from kgtool.evaluation.tasks.relation_prediction import evaluate_relations as rank_relations
-from kgtool.evaluation.tasks.triple_classification import TripleEvaluation
 from kgtool.evaluation.tasks.triple_classification import evaluate_triples as classify_triples
-from kgtool.evaluation.tasks.walk_perplexity import WalkPerplexity, perplexity
+from kgtool.evaluation.tasks.walk_perplexity import perplexity
 from kgtool.models.scorers import ScoresTails
 from kgtool.ops import keep_large_blocks
 from kgtool.runs.run import Run
-from kgtool.storage.files import write_json
-from kgtool.storage.tables import save_table
 
 
 def evaluate(
@@ -42,7 +43,7 @@ def evaluate(
     hits: Sequence[int] = HITS,
     candidates: str = "all",
     progress: bool = False,
-) -> Results:
+) -> LinkResult:
     """Link prediction metrics of a run, also written into its folder.
 
     The files are `metrics.<split>.json`, `breakdown.<split>.tsv` and `ranks.<split>.tsv`; on other
@@ -81,18 +82,15 @@ def evaluate(
         tried = {f"{weight:g}": mrr for weight, mrr in model.mrr.items()}
         added = {"run": str(other.path), "weight": model.weight, "valid_mrr": tried}
         about.setdefault("with", []).append(added)
-    results = Results(
-        evaluate_model(model, dataset, split, progress=progress, hits=hits, candidates=among),
-        dataset,
-        about,
-        *(
-            result_file(run, kind, split, dataset, others, among)
-            for kind in ("metrics.json", "breakdown.tsv", "ranks.tsv")
-        ),
+    metrics, breakdown, ranks = (
+        result_file(run, kind, split, dataset, others, among=among)
+        for kind in ("metrics.json", "breakdown.tsv", "ranks.tsv")
     )
+    found = evaluate_model(model, dataset, split, progress=progress, hits=hits, candidates=among)
+    result = LinkResult(found, dataset, about, metrics, {"breakdown": breakdown, "ranks": ranks})
     if process_group.rank() == 0:
-        results.write()
-    return results
+        result.write()
+    return result
 
 
 def _ensemble(model: ScoresTails, other: Run, dataset: KGDataset, progress: bool) -> Ensemble:
@@ -110,7 +108,7 @@ def evaluate_baselines(
     hits: Sequence[int] = HITS,
     candidates: str = "all",
     progress: bool = False,
-) -> dict[str, Results]:
+) -> dict[str, LinkResult]:
     """Link prediction metrics of baselines that learn nothing.
 
     The fastest come first. Ctrl-C ends the evaluation early and returns the finished baselines.
@@ -125,7 +123,7 @@ def evaluate_baselines(
         progress: show a progress bar.
 
     Returns:
-        Name → results, of `kgtool.evaluation.baselines.BASELINES`.
+        Name → result, of `kgtool.evaluation.baselines.BASELINES`.
 
     Raises:
         DataError: when the data cannot be used.
@@ -136,10 +134,9 @@ def evaluate_baselines(
     about = about_data(dataset)
     among = parse_candidates(candidates, dataset)
     part = f"{among.name}.{split}" if among else split
-    found: dict[str, Results] = {}
+    found: dict[str, LinkResult] = {}
     for name, baseline in BASELINES.items():
         place = Path(out or "baselines") / name
-        kinds = (f"metrics.{part}.json", f"breakdown.{part}.tsv", f"ranks.{part}.tsv")
         try:
             ranked = evaluate_model(
                 baseline(dataset), dataset, split, progress=progress, hits=hits, candidates=among
@@ -148,11 +145,12 @@ def evaluate_baselines(
             if not found:
                 raise
             break
-        found[name] = Results(
+        found[name] = LinkResult(
             ranked,
             dataset,
             {"baseline": name, **about},
-            *(place / kind for kind in kinds),
+            place / f"metrics.{part}.json",
+            {kind: place / f"{kind}.{part}.tsv" for kind in ("breakdown", "ranks")},
         )
         if out is not None and process_group.rank() == 0:
             found[name].write()
@@ -167,7 +165,7 @@ def evaluate_relations(
     ensemble: Sequence[Run | str | Path] = (),
     hits: Sequence[int] = HITS,
     progress: bool = False,
-) -> RelationEvaluation:
+) -> RelationResult:
     """Relation prediction `(h, ?, t)` by a run, see `kgtool.evaluation.tasks.relation_prediction`.
 
     Also written into the run's folder: `relations.<split>.json` and `relations.<split>.tsv`, one
@@ -188,12 +186,13 @@ def evaluate_relations(
     models = scorers(run, others, dataset)
     found = rank_relations(models, dataset, split, tuple(hits), progress)
     about = about_data(dataset) | {"with": [str(other.path) for other in others]}
-    save_table(
-        found.ranks(dataset.vocabulary),
-        result_file(run, "relations.tsv", split, dataset, others),
+    metrics, table = (
+        result_file(run, kind, split, dataset, others)
+        for kind in ("relations.json", "relations.tsv")
     )
-    write_json(result_file(run, "relations.json", split, dataset, others), found.to_dict() | about)
-    return found
+    result = RelationResult(found, dataset, about, metrics, {"relations": table})
+    result.write()
+    return result
 
 
 def evaluate_triples(
@@ -204,7 +203,7 @@ def evaluate_triples(
     ensemble: Sequence[Run | str | Path] = (),
     sample_negatives: bool = False,
     seed: int = 0,
-) -> TripleEvaluation:
+) -> TripleResult:
     """Triple classification by a run, see `kgtool.evaluation.tasks.triple_classification`.
 
     Also written into the run's folder: `triples.<split>.json`, `calibration.<split>.tsv` and
@@ -232,14 +231,14 @@ def evaluate_triples(
     models = scorers(run, others, dataset)
     found = classify_triples(models, dataset, split, given if has_all else None, seed)
     about = about_data(dataset) | {"with": [str(other.path) for other in others]}
-
-    def file(kind: str) -> Path:
-        return result_file(run, kind, split, dataset, others)
-
-    save_table(found.predictions(dataset.vocabulary), file("triples.tsv"))
-    save_table(found.calibration, file("calibration.tsv"))
-    write_json(file("triples.json"), found.to_dict() | about)
-    return found
+    metrics, calibration, triples = (
+        result_file(run, kind, split, dataset, others)
+        for kind in ("triples.json", "calibration.tsv", "triples.tsv")
+    )
+    files = {"calibration": calibration, "triples": triples}
+    result = TripleResult(found, dataset, about, metrics, files)
+    result.write()
+    return result
 
 
 def evaluate_paths(
@@ -253,7 +252,7 @@ def evaluate_paths(
     seed: int = 0,
     compose: bool = False,
     progress: bool = False,
-) -> PathResults:
+) -> PathResult:
     """Answer path queries `(h, r_1/…/r_k, ?)` drawn from the data; also written into the folder.
 
     A one-path run reads the whole path; an all-paths run answers its steps one after the other (see
@@ -299,14 +298,19 @@ def evaluate_paths(
         model = ComposedSteps(scorer, known, dataset.num_entities)
     composed = model is not scorer
     kind = "paths.composed" if composed and scorer.scores_paths else "paths"
-    results = PathResults(
-        evaluate_path_queries(model, dataset, split, queries, progress),
-        composed,
-        {"seed": seed, "max_answers": max_answers, **about_data(dataset)},
-        *(result_file(run, f"{kind}.{ending}", split, dataset, ()) for ending in ("tsv", "json")),
+    about = {
+        "answered": "steps composed" if composed else "path read",
+        "seed": seed,
+        "max_answers": max_answers,
+        **about_data(dataset),
+    }
+    found = evaluate_path_queries(model, dataset, split, queries, progress)
+    metrics, table = (
+        result_file(run, f"{kind}.{ending}", split, dataset) for ending in ("json", "tsv")
     )
-    results.write()
-    return results
+    result = PathResult(found, dataset, about, metrics, {"paths": table})
+    result.write()
+    return result
 
 
 def evaluate_walks(
@@ -316,7 +320,7 @@ def evaluate_walks(
     *,
     num_walks: int = 2000,
     seed: int = 0,
-) -> WalkPerplexity:
+) -> WalkResult:
     """The perplexity of held-out walks, also written into the run's folder: `walks.<split>.json`.
 
     Args:
@@ -335,6 +339,7 @@ def evaluate_walks(
     found = perplexity(
         model.reader(), dataset, split, max_length=length, count=num_walks, seed=seed
     )
-    file = result_file(run, "walks.json", split, dataset, ())
-    write_json(file, found.to_dict() | about_data(dataset))
-    return replace(found, file=file)
+    file = result_file(run, "walks.json", split, dataset)
+    result = WalkResult(found, dataset, about_data(dataset), file, {})
+    result.write()
+    return result

@@ -60,6 +60,7 @@ def result_file(
     split: str,
     dataset: KGDataset,
     ensemble: Sequence[Run] = (),
+    *,
     among: Candidates | None = None,
 ) -> Path:
     """The file of a split's results. Its name has the data if not the run's, the ensemble's other

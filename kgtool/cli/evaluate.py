@@ -215,38 +215,33 @@ def _links(
     from kgtool.api.evaluate import evaluate as evaluate_run
     from kgtool.cli.render.ranking import breakdown_table, metrics_table
 
-    results = evaluate_run(
+    result = evaluate_run(
         run, split, data, ensemble=ensemble, hits=hits, candidates=candidates,
         progress=interactive(),
     )  # fmt: skip
     console = Terminal()
-    console.print(metrics_table(results.evaluation))
-    console.print(breakdown_table(results.breakdown, "category", hits))
-    for added in results.about.get("with", ()):
+    console.print(metrics_table(result.evaluation))
+    console.print(breakdown_table(result.breakdown, "category", hits))
+    for added in result.about.get("with", ()):
         valid = added["valid_mrr"]
         typer.echo(
             f"With {added['weight']:g} times the scores of {added['run']}: valid MRR "
             f"{valid[format(added['weight'], 'g')]:.4f}, without {valid['0']:.4f}."
         )
-    _written(results.metrics_file, results.breakdown_file, results.ranks_file)
+    _written(*result.files)
 
 
 def _relations(
     run: Path, split: str, data: Path | None, ensemble: list[Path], hits: tuple[int, ...]
 ) -> None:
     from kgtool.api.evaluate import evaluate_relations
-    from kgtool.api.runs import result_file
     from kgtool.cli.render.questions import relations_table
-    from kgtool.runs.run import Run
 
-    opened, others = Run.open(run), [Run.open(other) for other in ensemble]
-    dataset = opened.dataset(data)
-    evaluation = evaluate_relations(
-        opened, split, dataset, ensemble=others, hits=hits, progress=interactive()
+    result = evaluate_relations(
+        run, split, data, ensemble=ensemble, hits=hits, progress=interactive()
     )
-    Terminal().print(relations_table(evaluation))
-    for kind in ("relations.json", "relations.tsv"):
-        _written(result_file(opened, kind, split, dataset, others))
+    Terminal().print(relations_table(result.evaluation))
+    _written(*result.files)
 
 
 def _triples(
@@ -259,18 +254,13 @@ def _triples(
     seed: int,
 ) -> None:
     from kgtool.api.evaluate import evaluate_triples
-    from kgtool.api.runs import result_file
     from kgtool.cli.render.questions import triples_table
-    from kgtool.runs.run import Run
 
-    opened, others = Run.open(run), [Run.open(other) for other in ensemble]
-    dataset = opened.dataset(data)
-    evaluation = evaluate_triples(
-        opened, split, dataset, ensemble=others, sample_negatives=sample_negatives, seed=seed
+    result = evaluate_triples(
+        run, split, data, ensemble=ensemble, sample_negatives=sample_negatives, seed=seed
     )
-    Terminal().print(triples_table(evaluation))
-    for kind in ("triples.json", "calibration.tsv", "triples.tsv"):
-        _written(result_file(opened, kind, split, dataset, others))
+    Terminal().print(triples_table(result.evaluation))
+    _written(*result.files)
 
 
 def _paths(
@@ -287,21 +277,21 @@ def _paths(
     from kgtool.api.evaluate import evaluate_paths
     from kgtool.cli.render.questions import paths_table
 
-    results = evaluate_paths(
+    result = evaluate_paths(
         run, split, data, lengths=lengths, num_queries=num_queries, max_answers=max_answers,
         seed=seed, compose=compose, progress=interactive(),
     )  # fmt: skip
-    Terminal().print(paths_table(results))
-    _written(results.table_file, results.metrics_file)
+    Terminal().print(paths_table(result))
+    _written(*result.files)
 
 
 def _walks(run: Path, split: str, data: Path | None, num_walks: int, seed: int) -> None:
     from kgtool.api.evaluate import evaluate_walks
     from kgtool.cli.render.walks import perplexity_table
 
-    evaluation = evaluate_walks(run, split, data, num_walks=num_walks, seed=seed)
-    Terminal().print(perplexity_table(evaluation))
-    _written(evaluation.file)
+    result = evaluate_walks(run, split, data, num_walks=num_walks, seed=seed)
+    Terminal().print(perplexity_table(result.evaluation))
+    _written(*result.files)
 
 
 def _baselines(
@@ -313,10 +303,10 @@ def _baselines(
     baselines = evaluate_baselines(
         data, split, out, hits=hits, candidates=candidates, progress=interactive()
     )
-    table = {name: results.evaluation for name, results in baselines.items()}
+    table = {name: result.evaluation for name, result in baselines.items()}
     Terminal().print(baselines_table(table))
     if out is not None:
-        _written(*(results.metrics_file.parent for results in baselines.values()))
+        _written(*(result.metrics_file.parent for result in baselines.values()))
 
 
 def _ranks(file: Path, hits: tuple[int, ...], group_by: list[str], out: Path | None) -> None:
@@ -339,6 +329,6 @@ def _ranks(file: Path, hits: tuple[int, ...], group_by: list[str], out: Path | N
         _written(out)
 
 
-def _written(*places: Path | None) -> None:
+def _written(*places: Path) -> None:
     for place in places:
         typer.echo(f"Written to {place}")

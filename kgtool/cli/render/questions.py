@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kgtool.cli.render.ranking import three
-from kgtool.evaluation.analysis.results import PathResults
+from kgtool.evaluation.analysis.results import PathResult
 from kgtool.evaluation.metrics import LEVEL
 from kgtool.evaluation.tasks.path_evaluator import METRICS
 from kgtool.evaluation.tasks.relation_prediction import RelationEvaluation
@@ -63,12 +63,11 @@ def triples_table(found: TripleEvaluation) -> Group:
     return Group(table, bins, Text(note))
 
 
-def paths_table(results: PathResults) -> Group:
+def paths_table(result: PathResult) -> Group:
     """The table of `kgtool evaluate --task paths`."""
-    found = results.evaluation
-    how = "steps composed" if results.composed else "path read"
+    found = result.evaluation
     table = Table(
-        title=f"{found.split}: {len(found.queries):,} path queries, {how}",
+        title=f"{found.split}: {len(found.queries):,} path queries, {result.about['answered']}",
         box=box.SIMPLE, padding=(0, 1, 0, 0),
     )  # fmt: skip
     table.add_column("answers", no_wrap=True)
@@ -98,7 +97,7 @@ def paths_table(results: PathResults) -> Group:
         "MQ (mean quantile) and H@10: against wrong entities that are tails of the path's last "
         "relation (Guu et al. 2015). MRR and Hits@10: against all entities.",
         f"{too_many:,} of {walks:,} walks gave queries with more than "
-        f"{results.about['max_answers']:,} answers, which were skipped.",
+        f"{result.about['max_answers']:,} answers, which were skipped.",
     ]
     return Group(table, *(Text(note) for note in notes))
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -47,7 +46,6 @@ class WalkPerplexity:
         walks: number of walks.
         table: a row for each set of steps (`all`, or `held-out` for edges of the split) and each
             predictor: `steps`, `count`, `by`, and the perplexities `relation`, `entity` and `both`.
-        file: the file that was written, if any.
     """
 
     split: str
@@ -55,7 +53,6 @@ class WalkPerplexity:
     seed: int
     walks: int
     table: pd.DataFrame
-    file: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""

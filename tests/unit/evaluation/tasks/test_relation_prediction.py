@@ -139,6 +139,6 @@ def test_a_run_predicts_relations(tmp_path, config):
     found = kgtool.evaluate_relations(run, data=dataset, ensemble=[run])
     table = load_table(run.path / "relations.with-run.test.tsv")
     assert table["rank"].astype(float).rdiv(1).mean() == pytest.approx(
-        found.filtered["realistic"]["mrr"]
+        found.evaluation.filtered["realistic"]["mrr"]
     )
     assert (run.path / "relations.with-run.test.json").exists()
