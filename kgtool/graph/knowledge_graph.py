@@ -1,8 +1,8 @@
-"""The knowledge graph that all models run on: flat, with inverses, as a DGL graph and its arrays.
+"""The knowledge graph of all models: flat, with inverses, as a DGL graph and its arrays.
 
-`KGDataset.graph` is the heterograph of the train triples, an edge type a relation. Messages and
-paths travel the same edges and their inverses in one homogeneous graph, whose edges say their
-relation (`dgl.ETYPE`). The kernels read the arrays of that graph where they are, without a copy.
+`KGDataset.graph` is the heterograph of the train triples, with one edge type per relation. Messages
+and paths follow the same edges and their inverses in one homogeneous graph, which stores the
+relation of each edge as `dgl.ETYPE`. The kernels read the arrays of that graph without a copy.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 class KnowledgeGraph:
     """The edges of a knowledge graph and their inverses, sorted by tail, then relation, then head.
 
-    An edge id is its place in this order. A group is the set of edges with one tail and one
-    relation: `N_r(v)` of R-GCN's equation 2.
+    An edge id is the edge's position in this order. A group is the set of edges with the same tail
+    and relation: `N_r(v)` of R-GCN's equation 2.
 
     Args:
-        csc: the edges into each entity, by relation id, then head; its arrays are shared.
+        csc: the edges into each entity, by relation id, then head. The graph shares its arrays.
         num_relation_ids: number of relation ids, inverses counted.
 
     Attributes:
         csc: the arrays, for the kernels.
-        flat: the same arrays as a homogeneous `dgl.DGLGraph`, int32, in CSC alone, with the
-            relation ids as its edge data `dgl.ETYPE`.
+        flat: the same arrays as a homogeneous int32 `dgl.DGLGraph`, in CSC format only, with the
+            relation ids as edge data `dgl.ETYPE`.
         offsets: `(num_entities + 1,)` int32: the edges into v are `offsets[v]:offsets[v + 1]`.
-        head, relation: `(e,)` int32, of each edge.
+        head, relation: `(e,)` int32: head and relation id of each edge.
     """
 
     def __init__(self, csc: CSC, num_relation_ids: int) -> None:
@@ -46,7 +46,7 @@ class KnowledgeGraph:
         self.offsets, self.head, self.relation = (
             torch.from_numpy(ids) for ids in (csc.offsets, csc.source, csc.type)
         )
-        no_ids: list[int] = []  # of edges: they are their places
+        no_ids: list[int] = []  # an edge's id is its position
         self.flat: dgl.DGLGraph = dgl.graph(
             ("csc", (self.offsets, self.head, no_ids)), num_nodes=csc.num_sources
         )
@@ -56,11 +56,11 @@ class KnowledgeGraph:
     def from_heterograph(
         cls, graph: dgl.DGLGraph, held: Tensor | None = None
     ) -> KnowledgeGraph:  # fmt: skip
-        """The knowledge graph of a heterograph as of `KGDataset.graph`, with inverses added.
+        """The knowledge graph of a heterograph such as `KGDataset.graph`, with inverses added.
 
         Args:
-            graph: one edge type a relation, their names relation ids in order, without inverses.
-            held: `(num_entities,)` bool: only the edges into these entities; None for all.
+            graph: has one edge type per relation, named by relation id in order, without inverses.
+            held: `(num_entities,)` bool: keep only the edges into these entities; None for all.
 
         Raises:
             ValueError: when the edge types are not relation ids in order.
@@ -90,7 +90,7 @@ class KnowledgeGraph:
 
     @cached_property
     def tail(self) -> Tensor:
-        """`(e,)` int32, of each edge."""
+        """`(e,)` int32: tail of each edge."""
         return torch.from_numpy(self.csc.destinations())
 
     @cached_property
@@ -100,13 +100,13 @@ class KnowledgeGraph:
         Raises:
             ValueError: when an edge lacks its inverse.
         """
-        found = inverse_edges(self.csc, self.num_relation_ids)
-        if found.min(initial=0) < 0:
-            raise ValueError("an edge lacks its inverse: it is no edge of the knowledge graph")
-        return torch.from_numpy(found)
+        inverse = inverse_edges(self.csc, self.num_relation_ids)
+        if inverse.min(initial=0) < 0:
+            raise ValueError("the inverse of an edge is not in the knowledge graph")
+        return torch.from_numpy(inverse)
 
     def inverse_of(self, relation: Tensor) -> Tensor:
-        """The inverse of each relation id, of the same shape; that of an inverse is direct."""
+        """The inverse of each relation id, in the same shape. The inverse of `r⁻¹` is `r`."""
         return (relation + self.num_relation_ids // 2) % max(self.num_relation_ids, 1)
 
     @cached_property
@@ -135,17 +135,17 @@ class KnowledgeGraph:
         return torch.stack([self.head[edges].long(), self.relation[edges].long(), tail], dim=1)
 
     def draw(self, share: float, generator: torch.Generator | None = None) -> Tensor:
-        """`(e,)` bool: edges at random, each with its inverse, each with probability `share`.
+        """`(e,)` bool: draw each edge, with its inverse, with probability `share`.
 
-        Draws from a generator, torch's default where None.
+        The random numbers come from the generator, or torch's default one for None.
         """
-        # Of an edge and its inverse, the lower-numbered decides for both.
+        # The lower id of an edge and its inverse decides for both.
         drawn = torch.rand(self.num_edges, generator=generator) < share
         lower = torch.arange(self.num_edges, dtype=torch.int32)
         return drawn[torch.minimum(lower, self.inverse, out=lower)]
 
     def subgraph(self, kept: Tensor) -> KnowledgeGraph:
-        """The same nodes with the edges where `kept` `(e,)` bool holds, in the same order."""
+        """The same nodes with the edges where `kept` `(e,)` bool is true, in the same order."""
         before = torch.zeros(self.num_edges + 1, dtype=torch.int32)
         torch.cumsum(kept, 0, out=before[1:])
         offsets = before[self.offsets].numpy()
@@ -154,18 +154,18 @@ class KnowledgeGraph:
         return KnowledgeGraph(part, self.num_relation_ids)
 
     def find(self, triples: Tensor) -> Tensor:
-        """`(n,)` int64: the edge of each triple `(n, 3)` int64.
+        """`(n,)` int64: the edge id of each triple `(n, 3)` int64.
 
         Raises:
-            ValueError: when a triple is no edge.
+            ValueError: when a triple is not an edge.
         """
         edge = find_edges(self.csc, triples)
         if edge.min(initial=0) < 0:
-            raise ValueError("a triple is no edge of the knowledge graph")
+            raise ValueError("a triple is not in the knowledge graph")
         return torch.from_numpy(edge)
 
     def scale(self, kept: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """`1 / c_{v,r}` of each kept edge, with `c_{v,r}` the kept edges of its group; else 0.
+        """`1 / c_{v,r}` of each kept edge, else 0; `c_{v,r}` counts the kept edges of its group.
 
         Args:
             kept: `(e,)` bool, or None for all edges.

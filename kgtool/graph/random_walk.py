@@ -16,10 +16,10 @@ class Walks:
     """Walks `e_0 r_1 e_1 … r_k e_k`.
 
     Attributes:
-        entity: `(q, max_length + 1)` int64.
+        entity: `(q, max_length + 1)` int64 entity ids.
         relation: `(q, max_length)` int64 relation ids.
-        length: `(q,)` int64, k. What stands beyond is some way on, and not of the walk.
-        edge: `(q, max_length)` int64, the edges walked.
+        length: `(q,)` int64, k. Columns beyond a walk's length do not belong to the walk.
+        edge: `(q, max_length)` int64 edge ids.
     """
 
     entity: Tensor
@@ -33,7 +33,7 @@ class Walks:
 
     @property
     def taken(self) -> Tensor:
-        """`(q, max_length)` bool: the steps that are of a walk."""
+        """`(q, max_length)` bool: the steps within the length of each walk."""
         return torch.arange(self.relation.shape[1]) < self.length.unsqueeze(1)
 
     @property
@@ -45,15 +45,15 @@ class Walks:
 class WalkSampler:
     """Random walks over the knowledge graph.
 
-    Guu et al. 2015 train on the paths that they take: these teach relations to compose.
+    Guu et al. 2015 train on the relation paths of random walks, to learn how relations compose.
 
-    A walk does not turn back over the edge that it came by unless there is no other. So every edge
-    is as likely as any other at every step.
+    A walk takes the inverse of its last edge only if there is no other edge. So all edges are
+    equally likely at every step.
 
     Args:
         graph: inverses included, so that walks go both ways.
         max_length: relations in the longest walk.
-        generator: draws them, torch's default where None.
+        generator: draws the walks; None for torch's default generator.
     """
 
     def __init__(
@@ -64,24 +64,25 @@ class WalkSampler:
         self._generator = generator
         out = order_by((graph.csc.source,), (graph.num_entities,))
         self._out = torch.from_numpy(out)  # edges by head
-        # Every edge has its inverse: as many edges leave an entity as arrive.
+        # Every edge has its inverse, so in-degree and out-degree are equal.
         self._degree = graph.offsets.diff().long()
         self._first = graph.offsets[:-1].long()
-        # Where an edge stands among the out-edges of its head.
+        # The position of each edge among the out-edges of its head.
         self._slot = torch.empty_like(self._out)
         self._slot[self._out] = torch.arange(graph.num_edges, dtype=torch.int32)
         self._slot -= graph.offsets[graph.head]
 
     def walks(self, count: int, least: int = 1) -> Walks:
-        """Walks of `least` to `max_length` edges, lengths and first edges uniform."""
+        """Walks of `least` to `max_length` edges, with uniform lengths and first edges."""
         length = self._draw(least, self.max_length + 1, count)
         edge = self._draw(0, self.graph.num_edges, count)
         return self._walks(self._follow(edge), length)
 
     def walks_through(self, edges: Tensor, count: int) -> Walks:
-        """Walks of 1 to `max_length` edges, one of them drawn from `edges` `(k,)`.
+        """Walks of 1 to `max_length` edges, each through an edge drawn from `edges` `(k,)`.
 
-        Length, edge and its place in the walk are uniform. The walk goes on from there both ways.
+        The length, the edge and its position in the walk are uniform. The walk extends from this
+        edge in both directions.
         """
         length = self._draw(1, self.max_length + 1, count)
         edge = edges[self._draw(0, len(edges), count)]
@@ -104,14 +105,14 @@ class WalkSampler:
         return torch.randint(low, high, (count,), generator=self._generator)
 
     def _follow(self, edge: Tensor) -> Tensor:
-        """`(q, max_length)`: each edge and what a walk takes after it."""
+        """`(q, max_length)`: each edge, followed by the next edges of a walk."""
         edges = [edge]
         while len(edges) < self.max_length:
             edges.append(self._next(edges[-1]))
         return torch.stack(edges, dim=1)
 
     def _next(self, edge: Tensor) -> Tensor:
-        """A uniform out-edge of each edge's tail; its inverse only if there is no other."""
+        """A uniform out-edge of each edge's tail; the edge's inverse only if there is no other."""
         node, back = self.graph.triples(edge)[:, 2], self._slot[self.graph.inverse[edge]]
         others = (self._degree[node] - 1).clamp(min=1)
         drawn = torch.rand(len(node), dtype=torch.double, generator=self._generator)

@@ -5,15 +5,15 @@ The GRU's state lives on entities. From a head `h`, with `s_v^0 = [v = h] · ini
     m_v^i = AGG_{(u, r)→v} s_u^{i-1} ⊙ w_r^i,   s_v^i = GRU(m_v^i, s_v^{i-1}),   i = 1 … L,
     score(h, r, t) = ⟨q_r, [s_t^L, relu(V s_t^L + b)]⟩,
 
-so that every path of at most L edges from h to t has its say, in time linear in the edges reached,
-and one pass serves all queries of its head. An entity that no path reaches has the state 0.
+so that every path of at most L edges from h to t adds to the score. The time is linear in the edges
+reached. One pass serves all queries of its head. An entity that no path reaches has the state 0.
 
-Where there is an encoder, with states x_v and z_r, the pass starts from `init + x_h`, and the score
+With an encoder, whose states are x_v and z_r, the pass starts from `init + x_h`, and the score
 reads `s_t^L + x_t` and `q_r + z_r`.
 
-Kin: NBFNet (Zhu et al. 2021), whose passes read the query relation too, RED-GNN (Zhang & Yao 2022),
-AdaProp (Zhang et al. 2023). Nothing here belongs to an entity: without an encoder's embeddings, the
-weights serve any graph with the same relations.
+Related models: NBFNet (Zhu et al. 2021), whose passes also read the query relation, RED-GNN (Zhang
+& Yao 2022), AdaProp (Zhang et al. 2023). The decoder has no parameter of an entity: without an
+encoder's embeddings, the weights serve any graph with the same relations.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.ops import Reach, Region, Task, path_step, reach
 from kgtool.ops.all_paths.region import EDGES_AN_ENTITY
 
-# Edges that a part of a batch reads in all its steps. With fewer than the least, threads wait for
-# Python's lock more than they gain; more than the most only take memory.
+# Edges that a part of a batch reads in all its layers. Below the least, threads lose more time
+# waiting for Python's lock than they gain. Above the most, a part only takes more memory.
 LEAST_EDGES, MOST_EDGES = 1 << 21, 1 << 23
-# An edge that a budgeted pass reads takes the time of so many of a whole one.
+# A budgeted pass takes as long for an edge as a full pass takes for this many.
 READING = 8
 
 
 class Feed(NamedTuple):
-    """States of an encoder that a pass is given.
+    """The encoder's states, which a pass reads.
 
     Attributes:
-        entities: `(N, d)` float: what the head starts from beside `init`, and what is added to an
-            entity's last state.
-        relations: `(2 · num_relations, d)` float: what is added to `q_r`.
+        entities: `(N, d)` float. The pass adds the head's row to `init`, and each entity's row to
+            its last state.
+        relations: `(2 · num_relations, d)` float. The score adds them to `q_r`.
     """
 
     entities: Tensor
@@ -52,16 +52,16 @@ class Feed(NamedTuple):
 class AllPathsDecoder(nn.Module):
     """A GRU that reads all paths at once.
 
-    Its cell is torch's, `s' = (1 - z) ∗ n + z ∗ s`, its input the mean and the standard deviation
-    of the messages, see `kgtool.ops.all_paths.path_step`. The cell is one for all steps; relation
-    weights and scalers are each step's own.
+    The cell is torch's, `s' = (1 - z) ∗ n + z ∗ s`. Its input is the mean and the standard
+    deviation of the messages, see `kgtool.ops.all_paths.path_step`. All layers share one cell; each
+    layer has its own relation weights and scalers.
 
     Args:
         num_relations: relations, inverses not counted.
         dim: d, of the states.
         layers: L, edges of the longest path.
         mlp_dim: m, dims of the non-linear part of the score.
-        node_budget: the budget of a pass: most entities that a layer may add to a head's, see
+        node_budget: the largest number of entities that a layer may add to a head's pass, see
             `kgtool.ops.all_paths.region`; 0 for no budget.
     """
 
@@ -91,7 +91,7 @@ class AllPathsDecoder(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Messages that at first pass states on, little changed by the relation."""
+        """Relation weights near 1: at first, messages hardly depend on the relation."""
         nn.init.normal_(self.init, std=0.5)
         nn.init.normal_(self.weights, mean=1.0, std=0.3)
         nn.init.zeros_(self.scalers)
@@ -109,7 +109,7 @@ class AllPathsDecoder(nn.Module):
         return len(self.weights)
 
     def split(self, graph: KnowledgeGraph, head: Tensor) -> tuple[Tensor, ...]:
-        """Heads in parts of even size, `(b,)` each: one a thread, if that is work enough."""
+        """Split heads into even parts, `(b,)` each: one per thread, if there is enough work."""
         edges = graph.num_edges
         if self.node_budget:
             edges = min(edges, self.node_budget * EDGES_AN_ENTITY) * READING
@@ -124,17 +124,17 @@ class AllPathsDecoder(nn.Module):
         excluded_edges: Sequence[Tensor] | None = None,
         task: Task | None = None,
     ) -> Reach | Region:
-        """What paths of at most L edges reach from each head; with a budget, what is kept of it.
+        """The entities that paths of at most L edges reach from each head, within the budget.
 
         Args:
             graph: the knowledge graph.
             head: `(B,)` int64.
-            excluded_edges: of each head, `(k,)` int64, edges into it that are not there for this
-                head, nor are their inverses; None excludes none.
-            task: what a budgeted pass of training is for; None for one that answers.
+            excluded_edges: per head, `(k,)` int64 edges into it. The head's pass takes neither
+                these edges nor their inverses. None excludes no edge.
+            task: the targets of a budgeted training pass; None outside of training.
 
         Returns:
-            Of a budget, the heads alone: the pass itself, `states`, makes it grow.
+            With a budget, a region that holds only the heads; `states` makes it grow.
         """
         if self.node_budget:
             types = graph.num_relation_ids
@@ -142,22 +142,23 @@ class AllPathsDecoder(nn.Module):
         return reach(graph.csc, graph.inverse.numpy(), head, self.layers, excluded_edges)
 
     def forward(self, reached: Reach | Region, feed: Feed | None = None) -> Tensor:
-        """What entities are scored by after a pass from each head, as the last of `states`."""
+        """The entity states that the score reads, in the rows of the last of `states`."""
         last = self.states(reached, feed)[-1]
         if feed is None:
             return last
-        given = feed.entities.index_select(0, reached.entities())
-        return last + nn.functional.pad(given, (0, 0, 0, len(last) - len(given))).to(last.dtype)
+        fed = feed.entities.index_select(0, reached.entities())
+        return last + nn.functional.pad(fed, (0, 0, 0, len(last) - len(fed))).to(last.dtype)
 
     def states(self, reached: Reach | Region, feed: Feed | None = None) -> list[Tensor]:
-        """The states after each step from 0 to L, `(rows(step), d)` and more.
+        """The states after each layer from 0 to L, `(rows(layer), d)` and padding rows.
 
-        The rows beyond, one at least but at step 0, are zero: the state of what no path reaches.
+        The padding rows are zero, the state of an entity that no path reaches. There is at least
+        one, except at layer 0.
         """
         states = [self.init.expand(reached.num_heads, -1)]
         if feed is not None:
-            given = feed.entities.index_select(0, torch.from_numpy(reached.head))
-            states = [states[0] + given]
+            fed = feed.entities.index_select(0, torch.from_numpy(reached.head))
+            states = [states[0] + fed]
         context = torch.zeros(reached.num_heads, dtype=torch.long)
         matrix = self.matrix()
         for step in range(1, self.layers + 1):
@@ -171,7 +172,7 @@ class AllPathsDecoder(nn.Module):
         return states
 
     def walk_loss(self, reached: Reach | Region) -> Tensor | None:
-        """The loss of a budget's choice of entities after its pass; None without a budget."""
+        """The loss of the budgeted choice of entities, after a pass; None without a budget."""
         return reached.walk_loss(self.priority) if isinstance(reached, Region) else None
 
     def matrix(self) -> Tensor:
@@ -182,11 +183,11 @@ class AllPathsDecoder(nn.Module):
         return torch.cat([upper, lower])
 
     def features(self, state: Tensor) -> Tensor:
-        """`(n, d + m)`: what a state is scored by, `[s, relu(V s + b)]`, of states `(n, d)`."""
+        """`(n, d + m)` features of states `(n, d)` for the score: `[s, relu(V s + b)]`."""
         return torch.cat([state, torch.relu(self.hidden(state)).to(state.dtype)], dim=1)
 
     def queries(self, relation: Tensor, feed: Feed | None = None) -> Tensor:
-        """`(n, d + m)`: `q_r` of relation ids `(n,)`, inverses included."""
+        """`(n, d + m)` queries `q_r` of relation ids `(n,)`, inverses included."""
         linear = self.relations if feed is None else self.relations + feed.relations
         both = torch.cat([linear, self.relations_hidden], dim=1)
         return both.index_select(0, relation.to(both.device))

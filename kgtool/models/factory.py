@@ -1,4 +1,4 @@
-"""The model of a configuration: a new one to train, or one of weights that training has left."""
+"""Builds the model of a configuration: a new one to train, or one with trained weights."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from kgtool.storage.checkpoint import Tensors, check_fit
 def build_model(
     config: Config, dataset: KGDataset, shards: Shards | None = None, mapped: bool = False
 ) -> Model:
-    """A new model for a data set, its knowledge graph made of the train triples.
+    """Build a new model for a data set. The train triples make its knowledge graph.
 
     Args:
-        config: which model.
+        config: describes the model.
         dataset: the triples.
-        shards: the rows of entities, and the edges into these, that a model which draws its
-            negatives is to hold in this process of several; None for all of them.
+        shards: assigns entities to processes. The model holds the rows of this process's entities
+            and the edges into them. None for all entities. Only for negative sampling.
         mapped: tables may be larger than the memory, see `kgtool.storage.memmap`.
 
     Raises:
@@ -38,14 +38,15 @@ def build_model(
     graph = _graph(dataset, shards)
     with torch.device("meta"):  # shapes without memory
         planned = _build(config, dataset, graph, shards)
-    need, there = sum(p.numel() * p.element_size() for p in planned.parameters()), machine_bytes()
-    if there is not None and need > there and not mapped:
+    need = sum(p.numel() * p.element_size() for p in planned.parameters())
+    memory = machine_bytes()
+    if memory is not None and need > memory and not mapped:
         raise ConfigError(
-            f"the model's weights need {need / 1e9:,.1f} GB, this machine has {there / 1e9:,.1f} "
+            f"the model's weights need {need / 1e9:,.1f} GB, this machine has {memory / 1e9:,.1f} "
             f"GB: dim = {config.dim} with {dataset.num_entities:,} entities and "
             f"{dataset.num_relations:,} relations. Remedy: smaller sizes in the configuration."
         )
-    return _in_its_place(config, _build(config, dataset, graph, shards))
+    return _on_device(config, _build(config, dataset, graph, shards))
 
 
 def load_model(
@@ -55,17 +56,17 @@ def load_model(
     path: Path,
     shards: Shards | None = None,
 ) -> Model:
-    """A model of weights that are known, in evaluation mode.
+    """Build a model with the given weights, in evaluation mode.
 
-    Tables too large for memory stay where `kgtool.storage.checkpoint.load_tensors` has found them.
+    Large tables stay in their file, where `kgtool.storage.checkpoint.load_tensors` mapped them.
 
     Args:
-        config, dataset, shards: as of `build_model`.
-        weights: of all entities.
-        path: where they are from.
+        config, dataset, shards: see `build_model`.
+        weights: the state of the model, by name, with the rows of all entities.
+        path: the file of the weights, for errors.
 
     Raises:
-        RunError: when they are not the model's.
+        RunError: when the weights do not fit the model.
     """
     graph = _graph(dataset, shards)
     with torch.device("meta"):
@@ -77,17 +78,17 @@ def load_model(
     model.load_state_dict(
         {name: t if t.nbytes >= bound else t.clone() for name, t in weights.items()}, assign=True
     )
-    return _in_its_place(config, model).eval()
+    return _on_device(config, model).eval()
 
 
 def _graph(dataset: KGDataset, shards: Shards | None) -> KnowledgeGraph:
-    held = shards.is_local(torch.arange(dataset.num_entities)) if shards else None
-    return KnowledgeGraph.from_dataset(dataset, held)
+    local = shards.is_local(torch.arange(dataset.num_entities)) if shards else None
+    return KnowledgeGraph.from_dataset(dataset, local)
 
 
-def _in_its_place(config: Config, model: Model) -> Model:
-    """The model where it is to run."""
-    # The encoder's kernels, and those that choose what a budget keeps, are the CPU's.
+def _on_device(config: Config, model: Model) -> Model:
+    """Move the model to the device that runs it."""
+    # The kernels of the encoder and of a node budget run on the CPU only.
     on_cpu = config.encoder or (config.all_paths and config.all_paths.node_budget)
     return model if on_cpu else model.to(path_device())
 
@@ -95,8 +96,8 @@ def _in_its_place(config: Config, model: Model) -> Model:
 def _build(
     config: Config, dataset: KGDataset, graph: KnowledgeGraph, shards: Shards | None
 ) -> Model:
-    held = shards.count if shards else dataset.num_entities
-    encoder = _build_encoder(config.encoder, config.dim, held, dataset) if config.encoder else None
+    rows = shards.count if shards else dataset.num_entities
+    encoder = _build_encoder(config.encoder, config.dim, rows, dataset) if config.encoder else None
     return MODELS[kind_of(config)](config, dataset, graph, encoder, shards)
 
 
@@ -121,9 +122,9 @@ def _one_path(
     if not (d and encoder):
         raise ValueError("the configuration has no one_path decoder with an encoder")
     walks = WalkReadout(2 * dataset.num_relations, config.dim) if d.walk_ratio else None
-    held = shards.count if shards else dataset.num_entities
+    rows = shards.count if shards else dataset.num_entities
     decoder = OnePathDecoder(
-        held, config.dim, input_dropout=d.input_dropout, output_dropout=d.output_dropout,
+        rows, config.dim, input_dropout=d.input_dropout, output_dropout=d.output_dropout,
         product=d.cell == "distmult", walks=walks,
     )  # fmt: skip
     return OnePathModel(encoder, decoder, graph, shards)
@@ -134,7 +135,7 @@ def _all_paths(
     dataset: KGDataset,
     graph: KnowledgeGraph,
     encoder: RGCNEncoder | None,
-    shards: Shards | None,  # no rows of entities are spread
+    shards: Shards | None,  # unused: the rows of this model are not sharded
 ) -> AllPathsModel:
     a = config.all_paths
     if not a:
@@ -144,10 +145,10 @@ def _all_paths(
 
 
 Build = Callable[[Config, KGDataset, KnowledgeGraph, RGCNEncoder | None, Shards | None], Model]
-# The model of each decoder, by the section of the configuration that describes the decoder.
+# Builds the model of each decoder, by the decoder's section in the configuration.
 MODELS: Mapping[str, Build] = {"one_path": _one_path, "all_paths": _all_paths}
 
 
 def kind_of(config: Config) -> str:
-    """The section of a configuration that describes its decoder, a key of `MODELS`."""
+    """The decoder's section in a configuration, a key of `MODELS`."""
     return "all_paths" if config.all_paths else "one_path"

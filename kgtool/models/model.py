@@ -1,4 +1,4 @@
-"""The models: an encoder's states read along one path, or all paths read from a head."""
+"""The models: a decoder that reads one path over an encoder's states, or all paths of a head."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from kgtool.models.scorers import EmbeddingScorer, ModelScorer, PassScorer, Scor
 from kgtool.models.walk_gru import WalkReader
 from kgtool.ops import rows
 
-# New entities more edges away from all old ones start from the mean.
+# New entities farther than this many edges from every old one start from the mean.
 ROUNDS = 8
-# Edges, about, that show how an edge scores.
+# About this many edges serve to estimate the mean score of an edge.
 SAMPLE = 20_000
 
 
 class Model(nn.Module, ABC):
-    """A model of one kind: an encoder, a decoder, and the edges they read.
+    """A model: an encoder, a decoder, and the graph that they read.
 
     Attributes:
         graph: the edges; not a parameter, not saved with the weights.
-        encoder: gives entity and relation states; None for none.
-        shards: which process holds which entity's row; None if this process has them all.
-        validates_as_trained: ranks of the valid split are made in the precision of training.
+        encoder: computes entity and relation states; None for a model without an encoder.
+        shards: the owner process of each entity's row; None if this process has all rows.
+        validates_as_trained: validation ranks in the precision of training.
     """
 
     graph: KnowledgeGraph
@@ -42,29 +42,30 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def embeddings(self) -> list[nn.Parameter]:
-        """The parameters with a row an entity or a relation; the others are weights."""
+        """The parameters with a row per entity or per relation; the others are weights."""
 
     @abstractmethod
     def scorer(self) -> ModelScorer:
         """The model's scorer, in evaluation mode."""
 
     def reader(self) -> WalkReader:
-        """The reader of walks, in evaluation mode, of a model that has learned to read them."""
-        raise NotImplementedError("the model reads no walks")
+        """The reader of walks, in evaluation mode, if the model was trained to read walks."""
+        raise NotImplementedError("the model does not read walks")
 
     def distributed_scorer(self) -> Scorer:
-        """As `scorer`, for processes that score together: each scores the entities that it holds.
+        """As `scorer`, for processes that score together: each scores its own entities.
 
-        They must call it together.
+        All processes must call it together.
         """
         return self.scorer()
 
     @property
     def rows_of(self) -> Mapping[str, tuple[str, int]]:
-        """Each parameter with a row an entity or a relation id: what of, and along which axis.
+        """Each parameter with a row per entity or relation id, with `"entity"` or `"relation"` and
+        the axis of the rows.
 
-        Modules declare their own parameters in an attribute `rows_of`. Behind the rows by relation
-        id may be rows of something else.
+        Modules declare their own parameters in an attribute `rows_of`. Other rows may follow the
+        rows of relation ids.
         """
         return {
             f"{prefix}.{name}": rows
@@ -75,18 +76,18 @@ class Model(nn.Module, ABC):
 
     @property
     def of_entities(self) -> tuple[str, ...]:
-        """The names of the parameters with a row an entity."""
+        """The names of the parameters with a row per entity."""
         return tuple(name for name, (of, _) in self.rows_of.items() if of == "entity")
 
     @torch.no_grad()
     def start_entities(self, unseen: Tensor) -> None:
-        """Give entities that training did not see an embedding, if entities have one.
+        """Initialise the embeddings of entities that training did not see, if there are any.
 
-        It is the mean of the trained ones, those with an edge to an entity that training saw. A
-        kind of model may improve on it.
+        An embedding starts from the mean of the trained ones, those with an edge to an entity that
+        training saw. A subclass may improve on it.
 
         Args:
-            unseen: `(n,)` int64; the graph has their edges.
+            unseen: `(n,)` int64; the graph contains their edges.
         """
         if "encoder.entities" not in self.of_entities or not len(unseen):
             return
@@ -103,20 +104,20 @@ class Model(nn.Module, ABC):
         """Improve on the mean; see `start_entities`.
 
         Args:
-            settled: `(num_entities,)` bool, the entities that training saw.
+            settled: `(num_entities,)` bool, true for entities that training saw.
             old_edges: `(e,)` int64, the edges between them, at least one.
         """
 
 
 class OnePathModel(Model):
-    """R-GCN encoder and GRU decoder over the knowledge graph.
+    """An R-GCN encoder and a one-path decoder over the knowledge graph.
 
     Args:
-        encoder: gives entity and relation states.
+        encoder: computes entity and relation states.
         decoder: reads them along relation paths.
-        graph: the edges that messages travel; not a parameter, not saved with the weights.
-        shards: where the rows of entities are, whose embeddings, biases and edges into them are
-            those of this process's entities; None where it holds all of them.
+        graph: the edges that carry messages; not a parameter, not saved with the weights.
+        shards: the owner process of each entity's row. This process has the embeddings, the biases
+            and the in-edges of its own entities. None if it has those of all entities.
     """
 
     encoder: RGCNEncoder
@@ -135,23 +136,23 @@ class OnePathModel(Model):
         self.shards = shards
 
     def embeddings(self) -> list[nn.Parameter]:
-        """The parameters with a row an entity or a relation; the others are weights."""
+        """The parameters with a row per entity or per relation; the others are weights."""
         return [self.encoder.entities, self.encoder.relations, self.decoder.bias]
 
     def states(self, excluded_edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Entity and relation states, with gradients; excluded edges carry no message."""
+        """Entity and relation states, with gradients; excluded edges carry no messages."""
         entities, relations = self.encoder(self.graph, excluded_edges)
         return entities, relations
 
     def states_of(
         self, entity: Tensor, fanout: int, excluded_edges: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """States of some entities and of every relation, by a few edges drawn around them.
+        """States of some entities, from a sample of the edges around them, and of every relation.
 
         Args:
             entity: `(n,)` int64, ascending, each once.
-            fanout: most in-edges of an entity that a layer reads.
-            excluded_edges: `(k,)` int64 edges that carry no message, nor do their inverses.
+            fanout: the largest number of in-edges of an entity that a layer reads.
+            excluded_edges: `(k,)` int64. Neither these edges nor their inverses carry messages.
         """
         layers = len(self.encoder.layers)
         around = draw_around(self.graph, entity, layers, fanout, excluded_edges, self.shards)
@@ -175,20 +176,20 @@ class OnePathModel(Model):
 
     @torch.no_grad()
     def sharded_scorer(self, shards: Shards) -> ShardedScorer:
-        """As `scorer`, of processes that each make the states of the entities that they hold.
+        """As `scorer`, for several processes: each computes the states of its own entities.
 
-        They must call it together.
+        All processes must call it together.
         """
         self.eval()
         embeddings = self.encoder.entities
         around = all_around(self.graph, shards, embeddings.dtype)
-        entities, relations = self.encoder.of_held(
-            embeddings, around, lambda held: shards.fetch(held, around.entity)
+        entities, relations = self.encoder.of_local(
+            embeddings, around, lambda local: shards.fetch(local, around.entity)
         )
         return ShardedScorer(entities, relations, self.decoder, shards)
 
     def distributed_scorer(self) -> EmbeddingScorer | ShardedScorer:
-        """As `Model.distributed_scorer`, by the `shards` of the model if it has any."""
+        """As `Model.distributed_scorer`: a sharded scorer if the model has shards."""
         return self.sharded_scorer(self.shards) if self.shards else self.scorer()
 
     def reader(self) -> WalkReader:
@@ -199,13 +200,14 @@ class OnePathModel(Model):
     def _start_by_edges(self, settled: Tensor, old_edges: Tensor) -> None:
         """Start new entities where they score their edges as high as trained entities do.
 
-        The model answers `(u, r, ?)` by a state whose product with a tail is the tail's score. So
-        an entity starts in the direction of the sum of these states over its edges `(u, r, v)`,
-        inverses included, and at the length, one for all, at which embeddings score such an edge as
-        high as an edge of the trained entities; an encoder's messages reach old and new alike.
-        Longer, new entities would be found before old ones, whatever the query. Entities whose
-        edges all lead to new ones come after those. The bias, and an embedding without an edge, is
-        the mean of the trained.
+        The model scores a tail of `(u, r, ?)` by the product of a query state and the tail's state.
+        A new entity starts in the direction of the sum of these query states over its edges
+        `(u, r, v)`, inverses included. All new entities of a round have the same length: embeddings
+        of this length score such an edge as high as an edge between trained entities. (An encoder's
+        messages reach old and new entities alike.) If they were longer, new entities would rank
+        above old ones for any query. Entities whose edges all lead to new entities start in a later
+        round. The bias, and the embedding of an entity without an edge, is the mean of the trained
+        ones.
         """
         graph, rows, bias = self.graph, self.encoder.entities, self.decoder.bias
         trained = torch.unique(graph.tail[old_edges])
@@ -228,7 +230,7 @@ class OnePathModel(Model):
             settled[tail] = True
 
     def _queries_of(self, edges: Tensor) -> Tensor:
-        """`(e, d)`: the states that score the tails of edges `(e,)`."""
+        """`(e, d)` query states that score the tails of edges `(e,)`."""
         scorer, head = self.scorer(), self.graph.head[edges]
         path, length = self.graph.relation[edges].unsqueeze(1), torch.ones_like(head)
         states: Tensor = self.decoder(head, path, length, scorer.entities, scorer.relations)
@@ -236,9 +238,9 @@ class OnePathModel(Model):
 
 
 def path_device() -> torch.device:
-    """Where all-paths models run: on a GPU where torch has one.
+    """The device of all-paths models: a GPU if torch has one.
 
-    The one-path model stays on the CPU, which its kernels and DGL's are written for.
+    The one-path model stays on the CPU: its kernels and DGL's run there only.
     """
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -249,10 +251,10 @@ class AllPathsModel(Model):
     Args:
         decoder: reads the paths.
         graph: the edges that paths take; not a parameter, not saved with the weights.
-        encoder: gives entity and relation states that feed the decoder; None for none.
+        encoder: computes entity and relation states that feed the decoder; None for none.
     """
 
-    # Passes of float32 take twice the time, for the same MRR to 0.001.
+    # float32 passes take twice as long and give the same MRR to 0.001.
     validates_as_trained = True
 
     def __init__(
@@ -264,11 +266,11 @@ class AllPathsModel(Model):
         self.graph = graph
 
     def feed(self, excluded_edges: Tensor | None = None) -> Feed | None:
-        """The encoder's states, with gradients; excluded edges carry no message."""
+        """The encoder's states, with gradients; excluded edges carry no messages."""
         return Feed(*self.encoder(self.graph, excluded_edges)) if self.encoder else None
 
     def embeddings(self) -> list[nn.Parameter]:
-        """The parameters with a row a relation; the others are weights."""
+        """The parameters with a row per relation or per entity; the others are weights."""
         own = [self.decoder.relations, self.decoder.relations_hidden]
         if self.decoder.node_budget:
             own.append(self.decoder.priority)

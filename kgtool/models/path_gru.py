@@ -1,15 +1,15 @@
 """The one-path decoder: a GRU reads a relation path from a head and scores every tail at once.
 
-Where it is asked to, it also reads whole walks, see `kgtool.models.walk_gru`.
+Optionally, it also reads whole walks, see `kgtool.models.walk_gru`.
 
 Guu et al. 2015 ("Traversing Knowledge Graphs in Vector Space") and Das et al. 2017 ("Chains of
 Reasoning"): `s_0 = e_h`, `s_i = GRU(input = w_{r_i}, state = s_{i-1})`,
 `score(h, r_1 … r_k, t) = ⟨s_k, e_t⟩ + b_t`. Link prediction is `k = 1`.
 
 The cell is torch's, `s' = (1 - z) ∗ n + z ∗ s` with `n = tanh(W w + b + r ∗ (U s + c))`: `z` keeps
-the old state, and `r` gates after the product. In its place may stand the product alone,
-`s_i = w_{r_i} ∗ s_{i-1}`: of one relation DistMult (Yang et al. 2015), which R-GCN was published
-with, of a path the bilinear-diagonal model of Guu et al.
+the old state, and `r` gates after the product. The other cell is the product alone,
+`s_i = w_{r_i} ∗ s_{i-1}`. For one relation this is DistMult (Yang et al. 2015), the decoder of the
+R-GCN paper. For a path it is the bilinear-diagonal model of Guu et al.
 """
 
 from __future__ import annotations
@@ -22,47 +22,50 @@ from torch import Tensor, nn
 
 
 class GRUCell(nn.GRUCell):
-    """torch's cell, which also reads every word from every state at once."""
+    """torch's cell, which can also read every input from every state at once."""
 
-    def of_pairs(self, words: Tensor, states: Tensor) -> Tensor:
-        """What it makes of each state by each word: its products once a state and once a word.
+    def of_pairs(self, inputs: Tensor, states: Tensor) -> Tensor:
+        """The new state of each pair of an old state and an input.
+
+        The cell multiplies each input and each state once, not once per pair.
 
         Args:
-            words: `(k, d)`.
+            inputs: `(k, d)`.
             states: `(b, d)`.
 
         Returns:
             `(b, k, d)`.
         """
-        of_word = F.linear(words, self.weight_ih, self.bias_ih).chunk(3, dim=1)
+        of_input = F.linear(inputs, self.weight_ih, self.bias_ih).chunk(3, dim=1)
         of_state = F.linear(states, self.weight_hh, self.bias_hh).unsqueeze(1).chunk(3, dim=2)
-        reset, keep = (torch.sigmoid(w + s) for w, s in zip(of_word[:2], of_state[:2], strict=True))
-        new = torch.tanh(of_word[2] + reset * of_state[2])
-        return torch.lerp(new, states.unsqueeze(1), keep)
+        gates = zip(of_input[:2], of_state[:2], strict=True)
+        reset, update = (torch.sigmoid(x + s) for x, s in gates)
+        new = torch.tanh(of_input[2] + reset * of_state[2])
+        return torch.lerp(new, states.unsqueeze(1), update)
 
 
 class ProductCell(nn.Module):
-    """`s' = w ∗ s`, with `GRUCell`'s two ways to call it."""
+    """The cell `s' = w ∗ s`, with the same methods as `GRUCell`."""
 
-    def forward(self, word: Tensor, state: Tensor) -> Tensor:
-        """`(q, d)`, of words and states `(q, d)`."""
-        return word * state
+    def forward(self, relation: Tensor, state: Tensor) -> Tensor:
+        """`(q, d)` new states, from relation states and states `(q, d)`."""
+        return relation * state
 
-    def of_pairs(self, words: Tensor, states: Tensor) -> Tensor:
-        """`(b, k, d)`, of words `(k, d)` and states `(b, d)`."""
-        return words * states.unsqueeze(1)
+    def of_pairs(self, inputs: Tensor, states: Tensor) -> Tensor:
+        """`(b, k, d)` new states, from inputs `(k, d)` and states `(b, d)`."""
+        return inputs * states.unsqueeze(1)
 
 
 class WalkReadout(nn.Module):
-    """What walks need beside the GRU: to read an entity passed, and to tell the next relation.
+    """Reads the entities of a walk, and predicts the walk's next relation.
 
-    An entity's state is read by a GRU cell of its own, as relations' are by the decoder's. From the
-    state `s` and, where the walk is bound for a tail t, `e = e_t`, else `e = 0`,
+    A second GRU cell reads an entity's state, as the decoder's cell reads a relation's. With the
+    state `s`, and `e = e_t` if the walk has a given tail t, else `e = 0`,
 
         P(a | s, e) = softmax_a(⟨v_a, tanh(A s + B e + C (s ∗ e) + b)⟩ + c_a),
 
-    with a row `v_a` for each relation id and, last, one for the end of the walk. `s ∗ e` holds the
-    parts of the tail's score: how near it is.
+    with a row `v_a` for each relation id and a last row for the end of the walk. The entries of
+    `s ∗ e` sum to the tail's score, which shows how near the tail is.
 
     Args:
         num_relation_ids: R, inverses counted.
@@ -82,11 +85,11 @@ class WalkReadout(nn.Module):
         self.steps = nn.Linear(dim, num_relation_ids + 1)  # v, c
 
     def forward(self, state: Tensor, tail: Tensor | None = None) -> Tensor:
-        """`(q, R + 1)` logits, the end's last.
+        """`(q, R + 1)` logits; the last column is the end of the walk.
 
         Args:
             state: `(q, d)` states of walks.
-            tail: `(q, d)` states of the tails that they are bound for.
+            tail: `(q, d)` states of the given tails; None for walks without one.
         """
         hidden = self.state(state)
         if tail is not None:
@@ -103,8 +106,8 @@ class OnePathDecoder(nn.Module):
         dim: d, of entity states, relation states and the cell's state.
         input_dropout: dropout on the head's state and the relations' states.
         output_dropout: dropout on the path's last state.
-        product: the cell is the product of state and relation, not a GRU.
-        walks: what reads whole walks; None where none are read.
+        product: use `ProductCell` in place of the GRU.
+        walks: reads whole walks; None for a decoder of relation paths alone.
     """
 
     # See `kgtool.models.model.Model.rows_of`.
@@ -134,8 +137,8 @@ class OnePathDecoder(nn.Module):
 
         Args:
             head: `(q,)` int64 entity ids.
-            path: `(q, max_length)` int64 relation ids; what lies beyond a path's length is not
-                read, so any padding serves.
+            path: `(q, max_length)` int64 relation ids. The decoder does not read beyond a path's
+                length, so any padding serves.
             length: `(q,)` int64, 1 to `max_length`.
             entities: `(N, d)` entity states.
             relations: `(R, d)` relation states, inverses included.
@@ -143,21 +146,21 @@ class OnePathDecoder(nn.Module):
         Returns:
             `(q, d)`.
         """
-        # Longest first, so that the paths that still go on are the first rows of every step.
+        # Longest first, so that the unfinished paths are the first rows of every step.
         order = torch.argsort(length, descending=True, stable=True)
-        going = torch.bincount(length, minlength=path.shape[1] + 1).flip(0).cumsum(0).flip(0)
+        unfinished = torch.bincount(length, minlength=path.shape[1] + 1).flip(0).cumsum(0).flip(0)
         state = entities.index_select(0, head[order])
         state = F.dropout(state, self.input_dropout, self.training)
         ended = []
         for step in range(path.shape[1]):
-            active = int(going[step + 1])
+            active = int(unfinished[step + 1])
             ended.append(state[active:])
             state = state[:active]
             if not active:
                 break
-            word = relations.index_select(0, path[order[:active], step])
-            word = F.dropout(word, self.input_dropout, self.training)
-            state = self.cell(word, state)
+            relation = relations.index_select(0, path[order[:active], step])
+            relation = F.dropout(relation, self.input_dropout, self.training)
+            state = self.cell(relation, state)
         ended.append(state)
         last = torch.cat(ended[::-1]).index_select(0, torch.argsort(order))
         return F.dropout(last, self.output_dropout, self.training)

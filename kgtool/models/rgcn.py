@@ -1,15 +1,16 @@
-"""The R-GCN encoder: entity and relation states from messages over the train graph.
+"""The R-GCN encoder: computes entity and relation states by messages over the train graph.
 
 Schlichtkrull et al. 2018, "Modeling Relational Data with Graph Convolutional Networks", eq. 2-4:
 
     h_v' = σ(Σ_r Σ_{u ∈ N_r(v)} 1/c_{v,r} · h_u W_r + h_v W_0),   c_{v,r} = |N_r(v)|
 
 with `W_r = Σ_b a_{rb} V_b` (basis) or `W_r` block-diagonal. States are rows, so matrices multiply
-from the right. The basis sum is taken as `Σ_b (A_b H) V_b`, with `A_b` one weighted adjacency a
-basis: a sparse product for all bases at once and one dense product, and none per edge.
+from the right. The kernels compute the basis sum as `Σ_b (A_b H) V_b`, with one weighted adjacency
+`A_b` per basis: one sparse product for all bases and one dense product, instead of one dense
+product per edge.
 
-Entities start from an embedding each, or from the relations around them, as in NodePiece (Galkin et
-al. 2022), which serves entities that training never saw:
+An entity starts from its embedding, or from the relations of its edges, as in NodePiece (Galkin et
+al. 2022), which also serves entities that training never saw:
 
     h_v = mean of { u_r : N_r(v) not empty }
 
@@ -38,21 +39,21 @@ Decomposition = Literal["basis", "block"]
 EntityInit = Literal["embedding", "relations"]
 
 ALL = slice(None)
-# Entities whose states are made at a time where no gradient needs all: what bounds the memory.
+# Without gradients, the encoder computes states for this many entities at a time: it saves memory.
 ENTITIES = 1 << 17
 
 
 class RGCNLayer(nn.Module):
-    """One R-GCN layer, before its activation; called as `dgl.nn.RelGraphConv` is.
+    """One R-GCN layer, before its activation, with the interface of `dgl.nn.RelGraphConv`.
 
     Args:
-        dim_in, dim_out: dims of the states that come in and go out.
+        dim_in, dim_out: dims of the input and output states.
         num_relation_ids: R, inverses counted.
         decomposition: `"basis"` (eq. 3) or `"block"` (eq. 4; `dim_in` = `dim_out`).
-        num_parts: B bases, or K blocks, which divide the dims.
+        num_parts: B bases, or K blocks; K divides the dims.
 
     Raises:
-        ValueError: when blocks do not fit the dims.
+        ValueError: when the blocks do not divide the dims.
     """
 
     # See `kgtool.models.model.Model.rows_of`.
@@ -95,25 +96,25 @@ class RGCNLayer(nn.Module):
     def forward(
         self, graph: dgl.DGLGraph, h: Tensor, etype: Tensor, norm: Tensor | None = None
     ) -> Tensor:
-        """One step of message passing over a DGL graph, whose CSC arrays the kernels read.
+        """One step of message passing over a DGL graph; the kernels read its CSC arrays.
 
         Args:
             graph: a homogeneous `dgl.DGLGraph`, or a `DGLBlock`, whose destinations are its first
                 sources.
-            h: `(n, dim_in)` states of its sources, float32 or float64.
-            etype: `(e,)` int, the relation ids of its edges.
-            norm: `(e,)` or `(e, 1)`, `1/c_{v,r}` of each edge, 0 where it is dropped; same dtype
-                as `h`. None for 1.
+            h: `(n, dim_in)` states of the sources, float32 or float64.
+            etype: `(e,)` int relation ids of the edges.
+            norm: `(e,)` or `(e, 1)`, same dtype as `h`: `1/c_{v,r}` of each edge, 0 for a dropped
+                edge. None for 1.
 
         Returns:
-            `(N, dim_out)`, a state for each destination; same dtype.
+            `(N, dim_out)`, one state per destination; same dtype.
 
         Raises:
             ValueError: when shapes or dtypes do not fit.
         """
         offsets, source, ids = graph.adj_tensors("csc")
         scale = h.new_ones(len(source)) if norm is None else norm.flatten()
-        if len(ids):  # the ids of edges where these are not their places
+        if len(ids):  # edge ids that differ from CSC positions
             etype, scale = etype[ids.long()], scale[ids.long()]
         offsets, source, kind = (part.int().numpy() for part in (offsets, source, etype))
         edges = CSC(offsets, source, kind, graph.num_src_nodes())
@@ -121,18 +122,18 @@ class RGCNLayer(nn.Module):
 
     @classmethod
     def from_dgl(cls, layer: Any) -> RGCNLayer:
-        """The same layer with the weights of a `dgl.nn.RelGraphConv`.
+        """Build the layer from the weights of a `dgl.nn.RelGraphConv`.
 
         Raises:
-            ValueError: when it has no basis or block-diagonal decomposition or no self loop, or a
-                bias, an activation, dropout or layer norm.
+            ValueError: when it lacks a basis or block-diagonal decomposition or a self loop, or has
+                a bias, an activation, dropout or layer norm.
         """
         typed, weight = layer.linear_r, getattr(layer, "loop_weight", None)
         kinds: dict[str, Decomposition] = {"basis": "basis", "bdd": "block"}
         extras = (layer.bias, layer.activation, layer.layer_norm, layer.dropout.p)
         if typed.regularizer not in kinds or weight is None or any(extras):
             raise ValueError(
-                "a RelGraphConv with regularizer 'basis' or 'bdd' and a self loop is expected, "
+                "expected a RelGraphConv with regularizer 'basis' or 'bdd' and a self loop, "
                 "without bias, activation, layer norm and dropout"
             )
         dim_in, dim_out = weight.shape
@@ -149,7 +150,7 @@ class RGCNLayer(nn.Module):
         return own
 
     def to_dgl(self) -> nn.Module:
-        """The same layer as a `dgl.nn.RelGraphConv` of the same weights."""
+        """A `dgl.nn.RelGraphConv` with the same weights."""
         from kgtool.ops.runtime.dgl import dgl
 
         basis = self.decomposition == "basis"
@@ -169,13 +170,13 @@ class RGCNLayer(nn.Module):
         return module
 
     def propagate(self, h: Tensor, edges: CSC, scale: Tensor, own: Tensor | slice = ALL) -> Tensor:
-        """As `forward`, over the arrays that kernels read: a next call finds their reverse order.
+        """As `forward`, over the kernels' arrays, which cache their reverse order for later calls.
 
         Args:
             h: `(n, dim_in)` states of the edges' sources, float32 or float64.
-            edges: what messages travel, to N destinations.
-            scale: `(E,)` `1/c_{v,r}` of each edge, 0 where the edge is dropped; same dtype.
-            own: the destinations among the sources.
+            edges: the edges that carry messages to N destinations.
+            scale: `(E,)`, same dtype: `1/c_{v,r}` of each edge, 0 for a dropped edge.
+            own: the positions of the destinations among the sources.
 
         Returns:
             `(N, dim_out)`, same dtype.
@@ -190,12 +191,11 @@ class RGCNLayer(nn.Module):
 
 
 class RGCNEncoder(nn.Module):
-    """Entity and relation embeddings, refined by R-GCN layers.
+    """Entity and relation embeddings, followed by R-GCN layers.
 
-    Each layer adds its normalised, activated message to the states it read (a residual, so that a
-    layer can only add to what the embeddings hold). Relation states pass through one linear map a
-    layer, as in CompGCN (Vashishth et al. 2020, eq. 6). Without layers, the states are the
-    embeddings themselves.
+    Each layer adds its normalised, activated message to its input states: a residual connection, so
+    the embeddings stay in the states. Each layer also applies a linear map to the relation states,
+    as in CompGCN (Vashishth et al. 2020, eq. 6). Without layers, the states are the embeddings.
 
     Args:
         num_entities: N.
@@ -203,10 +203,10 @@ class RGCNEncoder(nn.Module):
         dim: d.
         num_layers: 0 or more.
         decomposition, num_parts: of each layer's `W_r`.
-        edge_dropout: share of edges dropped in training, each with its inverse.
-        feature_dropout: dropout on the states that a layer reads.
-        entity_init: what an entity's state starts from. From `"relations"`, nothing belongs to an
-            entity.
+        edge_dropout: fraction of edges dropped in training, each with its inverse.
+        feature_dropout: dropout on a layer's input states.
+        entity_init: `"embedding"`: an entity's state starts from its embedding; `"relations"`: from
+            the relations of its edges, so the encoder has no parameter of an entity.
     """
 
     def __init__(
@@ -245,7 +245,7 @@ class RGCNEncoder(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Embeddings of standard deviation 0.1, messages of a fifth of that, identity maps."""
+        """Embeddings with standard deviation 0.1, messages with a fifth of that, identity maps."""
         nn.init.normal_(self.entities, std=0.1)
         nn.init.normal_(self.relations, std=0.1)
         for norm, relation_map in zip(self.norms, self.relation_maps, strict=True):
@@ -258,15 +258,15 @@ class RGCNEncoder(nn.Module):
         excluded_edges: Tensor | None = None,
         embeddings: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The states of every entity and relation.
+        """The states of all entities and relations.
 
-        Where no gradient is wanted, processes that work together make some states each.
+        Without gradients, each of several processes computes its share of the states.
 
         Args:
             graph: the knowledge graph.
-            excluded_edges: `(k,)` int64 edges that must not carry messages, such as those that the
-                loss asks for; their inverses carry none either.
-            embeddings: `(N, d)`, of all entities; by default `entities`.
+            excluded_edges: `(k,)` int64 edges that must not carry messages, such as the targets of
+                the loss. Their inverses carry no messages either.
+            embeddings: `(N, d)` of all entities; by default `entities`.
 
         Returns:
             `(N, d)` entity states and `(R, d)` relation states, inverses included.
@@ -274,15 +274,15 @@ class RGCNEncoder(nn.Module):
         h = self.entities if embeddings is None else embeddings
         if not len(self.layers) and self.entity_init == "embedding":
             return h, self.relations
-        scale = graph.scale(self._kept(graph, excluded_edges), h.dtype)
+        scale = graph.scale(self._active(graph, excluded_edges), h.dtype)
         if self.entity_init == "relations":
-            h = self._surroundings(graph, scale)
+            h = self._mean_relations(graph, scale)
         for i in range(len(self.layers)):
             if torch.is_grad_enabled():
                 h = self._layer(i, h, graph.csc, scale, ALL)
                 continue
             share = process_group.chunk(graph.num_entities)
-            h = self._made(i, h, graph.csc, scale, share)
+            h = self._in_blocks(i, h, graph.csc, scale, share)
             if process_group.world_size() > 1:
                 h = torch.cat(process_group.all_gather(h))
         return h, self._relations()
@@ -302,48 +302,49 @@ class RGCNEncoder(nn.Module):
             h = self._layer(i, h, hop.edges, hop.scale.to(h.dtype), hop.own)
         return h, self._relations()
 
-    def of_held(
+    def of_local(
         self, h: Tensor, around: Neighbourhood, fetch: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """The states of the entities that this process holds, by all their edges; no gradients.
+        """The states of this process's entities, from all their in-edges; without gradients.
 
         Args:
-            h: `(n, d)`, their embeddings.
-            around: all edges into them, in one hop that each layer reads.
-            fetch: gives, of a table `(n, d)` of which each process has its rows, those of
-                `around.entity`; all processes call it together.
+            h: `(n, d)` embeddings of these entities.
+            around: all edges into them, in one hop that every layer reads.
+            fetch: takes this process's rows `(n, d)` of a table, and returns the rows of
+                `around.entity`. All processes call it together.
 
         Returns:
             `(n, d)` entity states and `(R, d)` relation states.
         """
         (hop,) = around.hops
         for i in range(len(self.layers)):
-            h = self._made(i, fetch(h), hop.edges, hop.scale, slice(0, len(h)), own=hop.own)
+            h = self._in_blocks(i, fetch(h), hop.edges, hop.scale, slice(0, len(h)), own=hop.own)
         return h, self._relations()
 
-    def _made(
+    def _in_blocks(
         self,
         i: int,
         h: Tensor,
         edges: CSC,
         scale: Tensor,
-        made: slice,
+        destinations: slice,
         *,
         own: Tensor | None = None,
     ) -> Tensor:
-        """As `_layer` of the destinations `made`, a block at a time in a table; no gradients."""
-        states = torch.empty(made.stop - made.start, h.shape[1], dtype=h.dtype)
-        for into, taken, rows in _blocks(edges, made):
-            there = slice(rows.start - made.start, rows.stop - made.start)
+        """As `_layer`, for the given destinations, a block at a time; without gradients."""
+        start = destinations.start
+        states = torch.empty(destinations.stop - start, h.shape[1], dtype=h.dtype)
+        for into, places, rows in _blocks(edges, destinations):
             at = rows if own is None else own[rows]
-            states[there] = self._layer(i, h, into, scale[taken], at)
+            block = self._layer(i, h, into, scale[places], at)
+            states[rows.start - start : rows.stop - start] = block
         return states
 
     def _layer(self, i: int, h: Tensor, edges: CSC, scale: Tensor, own: Tensor | slice) -> Tensor:
-        """The states `h[own]` with what a layer adds to them."""
-        read = F.dropout(h, self.feature_dropout, self.training)
+        """The states `h[own]` plus the layer's messages."""
+        source = F.dropout(h, self.feature_dropout, self.training)
         layer: RGCNLayer = self.layers[i]  # type: ignore[assignment]
-        message = layer.propagate(read, edges, scale, own)
+        message = layer.propagate(source, edges, scale, own)
         return _rows(h, own) + torch.tanh(self.norms[i](message))
 
     def _relations(self) -> Tensor:
@@ -352,9 +353,9 @@ class RGCNEncoder(nn.Module):
             relations = relation_map(relations)
         return relations
 
-    def _surroundings(self, graph: KnowledgeGraph, scale: Tensor) -> Tensor:
+    def _mean_relations(self, graph: KnowledgeGraph, scale: Tensor) -> Tensor:
         """`(N, d)`: the mean of `u_r` over the relations of each entity's edges."""
-        # 1 where an edge of a group is there: it adds up 1 / c of each of c edges.
+        # The sum of 1 / c over a group's c active edges: 1, or 0 for a group without one.
         present = scale.new_zeros(graph.num_groups).index_add_(0, graph.group, scale).round_()
         tail, relation = graph.groups.t().contiguous()
         count = torch.zeros(graph.num_entities, dtype=scale.dtype).index_add_(0, tail, present)
@@ -364,18 +365,18 @@ class RGCNEncoder(nn.Module):
             per_sample_weights=present / count.clamp(min=1)[tail],
         )  # fmt: skip
 
-    def _kept(self, graph: KnowledgeGraph, excluded_edges: Tensor | None) -> Tensor | None:
+    def _active(self, graph: KnowledgeGraph, excluded_edges: Tensor | None) -> Tensor | None:
         """`(E,)` bool: the edges that carry messages, or None for all."""
         dropping = self.training and self.edge_dropout > 0
         if excluded_edges is None and not dropping:
             return None
-        kept = torch.ones(graph.num_edges, dtype=torch.bool)
+        active = torch.ones(graph.num_edges, dtype=torch.bool)
         if dropping:
-            kept = ~graph.draw(self.edge_dropout)
+            active = ~graph.draw(self.edge_dropout)
         if excluded_edges is not None:
-            kept[excluded_edges] = False
-            kept[graph.inverse[excluded_edges]] = False
-        return kept
+            active[excluded_edges] = False
+            active[graph.inverse[excluded_edges]] = False
+        return active
 
 
 def _rows(h: Tensor, own: Tensor | slice) -> Tensor:
@@ -383,15 +384,15 @@ def _rows(h: Tensor, own: Tensor | slice) -> Tensor:
 
 
 def _padded_product(x: Tensor, matrix: Tensor) -> Tensor:
-    """`x @ matrix`, of as many rows as were drawn: in a product of a size that others share."""
+    """`x @ matrix` for a sampled number of rows, computed at a padded size that repeats."""
     return (F.pad(x, (0, 0, 0, common_size(len(x)) - len(x))) @ matrix)[: len(x)]
 
 
 def _blocks(edges: CSC, rows: slice) -> Iterator[tuple[CSC, slice, slice]]:
-    """The edges into some destinations, a bounded number of these at a time.
+    """Split the edges into some destinations into blocks of at most `ENTITIES` destinations.
 
     Yields:
-        Edges, as of `CSC.into`, where they stand among all, and which destinations they are.
+        The edges of a block, see `CSC.into`; their positions among all edges; the destinations.
     """
     for first in range(rows.start, rows.stop, ENTITIES):
         last = min(first + ENTITIES, rows.stop)

@@ -17,24 +17,24 @@ from kgtool.models.all_paths import AllPathsDecoder, Feed
 from kgtool.models.path_gru import OnePathDecoder
 from kgtool.ops import by_row, in_threads
 
-# Queries that a head's pairs are scored by at a time: their states are a few megabytes.
+# Pairs are scored with this many (head, relation) queries at a time: a few megabytes of states.
 QUERY_ROWS = 4096
-# MKL adds up products of fewer than 12 rows or columns in another order, with other bits.
+# For fewer than 12 rows or columns, MKL sums products in another order, which changes bits.
 PRODUCT_ROWS = 16
-# Triples that are scored at a time by whole rows of scores.
+# Triples are scored this many at a time, by whole rows of scores.
 TRIPLES = 256
 
-# Gives the scores `(n, k)` of n queries against entities: a slice, or ids `(k,)` int64.
+# Returns the scores `(n, k)` of n queries against entities: a slice, or ids `(k,)` int64.
 BlockScores = Callable[[slice | Tensor], Tensor]
 
 
 class SparseScores(NamedTuple):
-    """Scores of a few entities for each of n queries, and the one score of all others.
+    """Scores of a few entities for each of n queries, and one score for all other entities.
 
     Attributes:
-        first: `(n + 1,)` int64: the entities of query `i` are `first[i]:first[i + 1]` of the next
-            two.
-        entity: `(p,)` int64, each once a query, in no order.
+        first: `(n + 1,)` int64: `first[i]:first[i + 1]` of `entity` and `score` belong to query
+            `i`.
+        entity: `(p,)` int64, each once per query, in any order.
         score: `(p,)` float.
         rest: `(n,)` float, the score of every other entity.
     """
@@ -54,16 +54,16 @@ class ScoresTails(Protocol):
 
 
 class Scorer(ABC):
-    """Scores queries, and says how the scores of many queries are best compared.
+    """Scores queries, and states the fastest way to compare the scores of many queries.
 
-    `score_t` is enough. A scorer that can do more in less time overrides the other methods.
+    A scorer must define `score_t`. It overrides the other methods where it has a faster way.
 
     Attributes:
         in_blocks: `block_scores` scores a few entities in less time than all of them. Equal
             entities of one call get the same score, to the bit.
-        is_sparse: `sparse_scores` scores queries without a row of all entities for each.
-        shards: which process holds which entity, if each process scores its own entities; all
-            processes then ask for the same queries together. None if this process has them all.
+        is_sparse: `sparse_scores` scores queries without a row of all entities for each query.
+        shards: the owner process of each entity, if each process scores its own entities. All
+            processes then score the same queries together. None if this process has all entities.
     """
 
     in_blocks: bool = False
@@ -94,16 +94,17 @@ class Scorer(ABC):
         return lambda entities: scores[:, entities]
 
     def sparse_scores(self, hr: Tensor) -> SparseScores:
-        """The scores of `score_t`, of queries `(n, 2)` int64, where `is_sparse`."""
+        """The scores of `score_t` in sparse form, of queries `(n, 2)` int64, if `is_sparse`."""
         raise NotImplementedError("the scorer is not sparse")
 
 
 class ModelScorer(Scorer):
-    """The scorer of one model, which also has states, and may read or explain paths.
+    """The scorer of one model. It also returns states, and may score or explain paths.
 
     Attributes:
-        has_states: the states of entities are at hand; if not, each takes a pass over the graph.
-        scores_paths: `score_paths` reads a path of several relations as a whole.
+        has_states: the scorer stores the states of entities; if not, each takes a pass over the
+            graph.
+        scores_paths: `score_paths` scores a path of several relations as a whole.
     """
 
     has_states: bool = False
@@ -111,7 +112,7 @@ class ModelScorer(Scorer):
 
     @abstractmethod
     def entity_states(self, entity: Tensor | None = None) -> Tensor:
-        """`(n, d)` float states of the entities `(n,)` int64, by default of all."""
+        """`(n, d)` float states of the entities `(n,)` int64; of all entities by default."""
 
     @abstractmethod
     def relation_states(self) -> Tensor:
@@ -119,7 +120,7 @@ class ModelScorer(Scorer):
 
     @property
     def passes(self) -> PassScorer | None:
-        """The passes whose paths explain a score; None for a model without such paths."""
+        """The scorer whose passes explain a score by paths; None for a model without passes."""
         return None
 
     def score_paths(self, head: Tensor, path: Tensor, length: Tensor) -> Tensor:
@@ -130,12 +131,12 @@ class ModelScorer(Scorer):
             path: `(q, max_length)` int64 relation ids, padded with any value.
             length: `(q,)` int64.
         """
-        raise NotImplementedError("the model reads no path of several relations as a whole")
+        raise NotImplementedError("the model cannot score a path of several relations as a whole")
 
 
 @dataclass(frozen=True, eq=False)
 class RowScorer(Scorer):
-    """The scorer of any object that has `score_t`.
+    """A scorer that calls `score_t` of any object.
 
     Attributes:
         model: the object.
@@ -149,12 +150,12 @@ class RowScorer(Scorer):
 
 
 def as_scorer(model: ScoresTails) -> Scorer:
-    """The model itself where it is a `Scorer`; else a scorer that only calls its `score_t`."""
+    """The model itself if it is a `Scorer`; else a scorer that calls the model's `score_t`."""
     return model if isinstance(model, Scorer) else RowScorer(model)
 
 
 def _products(queries: Tensor, count: int, entities: Tensor, bias: Tensor) -> BlockScores:
-    """Score the first `count` of queries `(q, d)` against entities `(n, d)` with biases."""
+    """A function that scores the first `count` of queries `(q, d)` against entities `(n, d)`."""
 
     @torch.no_grad()
     def score(rows: slice | Tensor) -> Tensor:
@@ -167,7 +168,7 @@ def _products(queries: Tensor, count: int, entities: Tensor, bias: Tensor) -> Bl
 
 
 def _padded(rows: Tensor) -> Tensor:
-    """The rows, the last one again and again where they are fewer than `PRODUCT_ROWS`."""
+    """The rows; if they are fewer than `PRODUCT_ROWS`, with copies of the last one."""
     if not 0 < len(rows) < PRODUCT_ROWS:
         return rows
     return rows[torch.arange(PRODUCT_ROWS).clamp(max=len(rows) - 1)]
@@ -175,7 +176,7 @@ def _padded(rows: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingScorer(ModelScorer):
-    """The one-path model after its encoder has run: states that score any query.
+    """The scorer of the one-path model, with the states that its encoder computed.
 
     Attributes:
         entities: `(num_entities, d)` float entity states.
@@ -190,7 +191,7 @@ class EmbeddingScorer(ModelScorer):
     in_blocks = has_states = scores_paths = True
 
     def entity_states(self, entity: Tensor | None = None) -> Tensor:
-        """`(n, d)` states of the entities `(n,)` int64, by default of all."""
+        """`(n, d)` states of the entities `(n,)` int64; of all entities by default."""
         return self.entities if entity is None else self.entities[entity]
 
     def relation_states(self) -> Tensor:
@@ -211,12 +212,13 @@ class EmbeddingScorer(ModelScorer):
     def block_scores(self, hr: Tensor) -> BlockScores:
         """Read queries `(n, 2)` int64 once, to score them against any block of entities.
 
-        A score is the same to the bit however many queries and entities it is made with.
+        A score does not depend on the number of queries and entities in the call, to the bit.
         """
-        asked = _padded(hr)
-        length = torch.ones(len(asked), dtype=torch.long)
+        padded = _padded(hr)
+        head, path = padded[:, 0], padded[:, 1:]
+        length = torch.ones(len(padded), dtype=torch.long)
         with by_row(self.entities):
-            queries = self.decoder(asked[:, 0], asked[:, 1:], length, self.entities, self.relations)
+            queries = self.decoder(head, path, length, self.entities, self.relations)
         return _products(queries, len(hr), self.entities, self.decoder.bias)
 
     @torch.no_grad()
@@ -226,14 +228,14 @@ class EmbeddingScorer(ModelScorer):
         scores = torch.empty(len(ht), len(relation), dtype=self.entities.dtype)
         order = torch.argsort(position)
         first = torch.searchsorted(position[order], torch.arange(len(head) + 1))
-        many = max(1, QUERY_ROWS // len(relation))  # heads at a time
-        for start in range(0, len(head), many):
-            heads = self.entities[head[start : start + many]]
+        step = max(1, QUERY_ROWS // len(relation))  # heads at a time
+        for start in range(0, len(head), step):
+            heads = self.entities[head[start : start + step]]
             of_head = self.decoder.cell.of_pairs(self.relations[relation], heads)
             for i, query in enumerate(of_head, start):
-                asked = order[first[i] : first[i + 1]]
-                tail = ht[asked, 1]
-                scores[asked] = torch.addmm(
+                row = order[first[i] : first[i + 1]]
+                tail = ht[row, 1]
+                scores[row] = torch.addmm(
                     self.decoder.bias[tail].unsqueeze(1), self.entities[tail], query.t()
                 )
         return scores
@@ -249,15 +251,15 @@ class EmbeddingScorer(ModelScorer):
 
 @dataclass(frozen=True, eq=False)
 class ShardedScorer(Scorer):
-    """As `EmbeddingScorer`, where each process has the states of the entities that it holds.
+    """As `EmbeddingScorer`, where each process has the states of its own entities.
 
-    All processes ask for the same queries, together.
+    All processes must score the same queries together.
 
     Attributes:
-        entities: `(count, d)` float states of the entities held here.
+        entities: `(count, d)` float states of this process's entities.
         relations: `(2 · num_relations, d)` float relation states, inverses included.
-        decoder: in evaluation mode, with the biases of the entities held here.
-        shards: who holds which.
+        decoder: in evaluation mode, with the biases of this process's entities.
+        shards: the owner process of each entity.
     """
 
     entities: Tensor
@@ -274,27 +276,27 @@ class ShardedScorer(Scorer):
 
     @torch.no_grad()
     def block_scores(self, hr: Tensor) -> BlockScores:
-        """Read queries `(n, 2)` int64 once, to score the entities held here, by their rows.
+        """Read queries `(n, 2)` int64 once, to score this process's entities, by their rows.
 
-        A score is the one of `EmbeddingScorer`, to the bit.
+        The scores equal those of `EmbeddingScorer`, to the bit.
         """
-        asked = _padded(hr)
-        head, place = torch.unique(asked[:, 0], return_inverse=True)
+        padded = _padded(hr)
+        head, place = torch.unique(padded[:, 0], return_inverse=True)
         with by_row(self.entities):
             states = self.shards.fetch(self.entities, head)
-        length = torch.ones(len(asked), dtype=torch.long)
-        queries = self.decoder(place, asked[:, 1:], length, states, self.relations)
+        length = torch.ones(len(padded), dtype=torch.long)
+        queries = self.decoder(place, padded[:, 1:], length, states, self.relations)
         return _products(queries, len(hr), self.entities, self.decoder.bias)
 
 
 @dataclass(frozen=True, eq=False)
 class PassScorer(ModelScorer):
-    """The all-paths model: a pass over the graph for each distinct head of the queries.
+    """The scorer of the all-paths model: one pass over the graph per distinct head of the queries.
 
     Attributes:
         decoder: in evaluation mode.
         graph: the edges that paths take.
-        feed: an encoder's states, where there is one.
+        feed: the encoder's states; None for a model without an encoder.
     """
 
     decoder: AllPathsDecoder
@@ -305,91 +307,93 @@ class PassScorer(ModelScorer):
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64.
 
-        Under CPU autocast passes are of its dtype, scores float32: rounded, they would be ties.
+        Under CPU autocast, passes have its dtype. Scores are float32: rounding would cause ties.
         """
         dtype = self.decoder.relations.dtype
         scores = torch.empty(len(hr), self.graph.num_entities, dtype=dtype)
 
-        def put(asked: Tensor, entity: Tensor, score: Tensor, rest: Tensor) -> None:
-            row = rest.unsqueeze(1).repeat(1, scores.shape[1])
-            row[:, entity] = score
-            scores[asked] = row
+        def store(rows: Tensor, entity: Tensor, score: Tensor, rest: Tensor) -> None:
+            block = rest.unsqueeze(1).repeat(1, scores.shape[1])
+            block[:, entity] = score
+            scores[rows] = block
 
-        self._score(hr, put)
+        self._score(hr, store)
         return scores
 
     @property
     def is_sparse(self) -> bool:  # type: ignore[override]
-        """Whether a budget limits the entities of each pass."""
+        """Whether a node budget limits the entities of each pass."""
         return bool(self.decoder.node_budget)
 
     @torch.no_grad()
     def sparse_scores(self, hr: Tensor) -> SparseScores:
-        """The scores of `score_t`, of the queries `hr` `(n, 2)` int64, without a row of them all.
+        """The scores of `score_t` in sparse form, of the queries `hr` `(n, 2)` int64.
 
-        Memory follows what passes reach, or the budget.
+        The memory depends on the entities that passes reach, not on all entities.
         """
         none = torch.empty(0)
         if not len(hr):
             return SparseScores(torch.zeros(1, dtype=torch.long), none.long(), none, none)
         entities, scores, rests = [none] * len(hr), [none] * len(hr), [none] * len(hr)
 
-        def put(asked: Tensor, entity: Tensor, score: Tensor, rest: Tensor) -> None:
-            for i, row, other in zip(asked.tolist(), score, rest, strict=True):
+        def store(rows: Tensor, entity: Tensor, score: Tensor, rest: Tensor) -> None:
+            for i, row, other in zip(rows.tolist(), score, rest, strict=True):
                 entities[i], scores[i], rests[i] = entity, row, other
 
-        self._score(hr, put)
+        self._score(hr, store)
         first = torch.tensor([0, *(len(entity) for entity in entities)]).cumsum(0)
         return SparseScores(first, torch.cat(entities), torch.cat(scores), torch.stack(rests))
 
-    def _score(self, hr: Tensor, put: Callable[[Tensor, Tensor, Tensor, Tensor], None]) -> None:
-        """Score queries a head at a time.
+    def _score(self, hr: Tensor, store: Callable[[Tensor, Tensor, Tensor, Tensor], None]) -> None:
+        """Score queries one head at a time.
 
         Args:
             hr: `(n, 2)` int64.
-            put: is given the rows `(q,)` of `hr` that ask one head, its pass's entities `(k,)`,
-                their scores `(q, k)` and the score `(q,)` of every other; in any thread.
+            store: takes the rows `(q,)` of `hr` with one head, the entities `(k,)` of its pass,
+                their scores `(q, k)` and the score `(q,)` of every other entity. Several threads
+                call it.
         """
         head, position = torch.unique(hr[:, 0], return_inverse=True)
         queries = self.decoder.queries(hr[:, 1], self.feed)
 
         def score(part: Tensor) -> None:
-            """Score the queries of some heads, given by their places among them all."""
+            """Score the queries of some heads, given as positions in `head`."""
             reached = self.decoder.reach(self.graph, head[part])
             features = self.decoder.features(self.decoder(reached, self.feed)).to(queries.dtype)
-            nowhere, rows = features[-1], reached.rows_of_heads()
-            found_of = features[: reached.rows(self.decoder.layers)].split(rows)
-            entities = reached.entities().split(rows)
-            for i, found, entity in zip(part.tolist(), found_of, entities, strict=True):
-                asked = torch.nonzero(position == i).squeeze(1)
+            unreached, sizes = features[-1], reached.rows_of_heads()
+            of_heads = features[: reached.rows(self.decoder.layers)].split(sizes)
+            entities = reached.entities().split(sizes)
+            for i, of_head, entity in zip(part.tolist(), of_heads, entities, strict=True):
+                rows = torch.nonzero(position == i).squeeze(1)
                 with torch.autocast(features.device.type, enabled=False):
-                    of_found, rest = queries[asked] @ found.t(), queries[asked] @ nowhere
-                put(asked, entity, of_found.cpu(), rest.cpu())
+                    scores, rest = queries[rows] @ of_head.t(), queries[rows] @ unreached
+                store(rows, entity, scores.cpu(), rest.cpu())
 
         in_threads(score, self.decoder.split(self.graph, torch.arange(len(head))))
 
     def features(self, ht: Tensor) -> Tensor:
-        """`(n, d + m)`: what a pass from the head leaves at the tail, of pairs `(n, 2)` int64."""
+        """`(n, d + m)` features of the tail after a pass from the head, of pairs `(n, 2)` int64."""
         head, position = torch.unique(ht[:, 0], return_inverse=True)
         size = self.decoder.dim + self.decoder.hidden.out_features
-        found = torch.empty(len(ht), size, dtype=self.decoder.relations.dtype)
+        features = torch.empty(len(ht), size, dtype=self.decoder.relations.dtype)
         order = torch.argsort(position)
         first = torch.searchsorted(position[order], torch.arange(len(head) + 1))
 
         def fill(part: Tensor) -> None:
-            """Pass from some heads, given by their places, which are neighbours."""
-            asked = order[first[part[0]] : first[part[-1] + 1]]
-            place = position[asked] - part[0]
+            """Fill in the pairs of some heads, given as consecutive positions in `head`."""
+            pair = order[first[part[0]] : first[part[-1] + 1]]
+            place = position[pair] - part[0]
             reached = self.decoder.reach(self.graph, head[part])
             last = self.decoder(reached, self.feed)
-            slot = reached.slot_of(place, ht[asked, 1])
+            slot = reached.slot_of(place, ht[pair, 1])
             rows = torch.tensor([0, *reached.rows_of_heads()]).cumsum(0)
-            # The row beyond all is the state of what no path reaches.
+            # The row after the last is the state of an entity that no path reaches.
             row = torch.where(slot < self.graph.num_entities, rows[place] + slot, rows[-1])
-            found[asked] = self.decoder.features(last[row.to(last.device)]).to(found.dtype).cpu()
+            of_tail = self.decoder.features(last[row.to(last.device)])
+            features[pair] = of_tail.to(features.dtype).cpu()
 
         in_threads(fill, self.decoder.split(self.graph, torch.arange(len(head))))
-        return found
+        return features
 
     @torch.no_grad()
     def score_r(self, ht: Tensor, relation: Tensor) -> Tensor:
@@ -404,9 +408,9 @@ class PassScorer(ModelScorer):
 
     @torch.no_grad()
     def entity_states(self, entity: Tensor | None = None) -> Tensor:
-        """`(n, d)`: the state that a pass from each of the entities `(n,)` leaves at itself.
+        """`(n, d)`: each entity's own state after a pass from it, of entities `(n,)` int64.
 
-        Closed paths lead back to it: it describes what surrounds the entity.
+        Closed paths lead back to the entity, so this state describes the edges around it.
         """
         if entity is None:
             entity = torch.arange(self.graph.num_entities)
@@ -419,12 +423,12 @@ class PassScorer(ModelScorer):
         return torch.cat(in_threads(own, self.decoder.split(self.graph, entity)))
 
     def relation_states(self) -> Tensor:
-        """`(2 · num_relations, d)`: the part of a query that is multiplied with states."""
+        """`(2 · num_relations, d)`: the part of each query that multiplies states."""
         relation = torch.arange(len(self.decoder.relations))
         queries = self.decoder.queries(relation, self.feed)
         return queries.detach()[:, : self.decoder.dim].cpu()
 
     @property
     def passes(self) -> PassScorer:
-        """Itself: all paths of its passes are in its scores."""
+        """Itself: its scores sum over the paths of its passes."""
         return self

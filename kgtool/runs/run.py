@@ -262,7 +262,7 @@ class Run:
         With a model that samples negatives, each holds and scores some entities, as in training.
         """
         owners, drawing = self.path / OWNERS, self.config.samples_negatives
-        model = self.model(dataset, shards_of(dataset, owners, keep=False) if drawing else None)
+        model = self.model(dataset, shards_of(dataset, owners, save=False) if drawing else None)
         with MappedTables(self.path):
             return model.distributed_scorer()
 

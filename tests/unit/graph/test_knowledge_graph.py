@@ -165,7 +165,7 @@ def test_find_and_inverse(dataset: KGDataset) -> None:
     ]
     assert torch.equal(graph.inverse[graph.inverse], torch.arange(graph.num_edges))
     for absent in (dataset.valid, invert(dataset.test, half)):
-        with pytest.raises(ValueError, match="no edge"):
+        with pytest.raises(ValueError, match="not in the knowledge graph"):
             graph.find(torch.cat([shuffled, absent]))
     # Ids out of range are no edge either, whatever edge their key would stand for.
     num_entities, num_ids = graph.num_entities, graph.num_relation_ids
@@ -176,14 +176,14 @@ def test_find_and_inverse(dataset: KGDataset) -> None:
         (head - num_entities, relation, tail),
         (0, 0, num_entities),
     ]:
-        with pytest.raises(ValueError, match="no edge"):
+        with pytest.raises(ValueError, match="not in the knowledge graph"):
             graph.find(tensor_of([triple]))
 
 
 def test_an_edge_without_its_inverse_is_refused() -> None:
     graph = one_way_graph()
     assert edges_of(graph) == [(0, 0, 1)]
-    with pytest.raises(ValueError, match="no edge"):
+    with pytest.raises(ValueError, match="not in the knowledge graph"):
         _ = graph.inverse
 
 
@@ -219,7 +219,7 @@ def test_graph_without_edges() -> None:
     assert graph.inverse.tolist() == []
     assert graph.find(tensor_of([])).tolist() == []
     assert graph.scale(None, torch.float64).tolist() == []
-    with pytest.raises(ValueError, match="no edge"):
+    with pytest.raises(ValueError, match="not in the knowledge graph"):
         graph.find(tensor_of([(0, 0, 1)]))
 
 

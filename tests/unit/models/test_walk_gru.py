@@ -223,5 +223,5 @@ def test_dropout_is_for_training_alone(dropout: str) -> None:
 def test_a_decoder_without_a_readout_reads_no_walks() -> None:
     decoder = OnePathDecoder(12, DIM)
     reader = WalkReader(decoder, torch.zeros(12, DIM), torch.zeros(R, DIM))
-    with pytest.raises(ValueError, match="reads no walks"):
+    with pytest.raises(ValueError, match="does not read walks"):
         reader.loss(some_walks())
