@@ -112,17 +112,17 @@ class OnePathObjective:
 
 
 class SampledObjective:
-    """Every edge's head and relation, whose tail is told from entities drawn at random.
+    """Negative sampling: a softmax over the tail of each edge and K sampled entities.
 
-    For graphs of millions of entities: a step reads and changes only what it draws. The softmax
-    over all entities is estimated by importance sampling (Bengio & Senécal 2003). Half of the K
-    entities are drawn uniformly, half as tails of edges drawn uniformly, so that an entity v comes
-    with `q_v = (1/N + d_v/E) / 2` a draw, and
+    It serves graphs of millions of entities: a step reads and changes only the rows that it
+    samples. Importance sampling estimates the softmax over all entities (Bengio & Senécal 2003).
+    Half of the K entities are uniform, half are the tails of uniform edges. So a draw gives the
+    entity v with probability `q_v = (1/N + d_v/E) / 2`, and
 
         loss(h, r, t) = log(exp s_t + Σ_v n_v exp(s_v) / (K q_v)) - s_t,
 
-    summed over the distinct v drawn, `n_v` times each, that are no known answers of (h, r). All
-    queries of a step are told from the same.
+    with the sum over the distinct sampled v, each sampled `n_v` times, without the known answers of
+    (h, r). All queries of a step share one sample.
 
     Args:
         settings: of the decoder.

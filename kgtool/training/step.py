@@ -68,7 +68,7 @@ class Updater:
             )
         self.device = next(self.model.parameters()).device.type
         self.precision = training_dtype(self.settings.precision, self.device)
-        # Rows that are spread over processes are those of each, all else is the first's.
+        # Each process initialises its own sharded rows; the first broadcasts all other parameters.
         self.spread = self.model.of_entities if shards else ()
         named = zip(self.names, self.parameters, strict=True)
         self.dense = [parameter for name, parameter in named if name not in self.spread]
@@ -95,8 +95,8 @@ class Updater:
         worked = in_threads(self._gradients, self.objective.parts(rows))
         for i, parameter in enumerate(self.parameters):
             # In the order of the parts, whichever was done first.
-            told = [grad for part in worked if (grad := part.gradients[i]) is not None]
-            parameter.grad = _sum(told) if told else None
+            gradients = [grad for part in worked if (grad := part.gradients[i]) is not None]
+            parameter.grad = _sum(gradients) if gradients else None
         loss, count = self._together(worked)
         if not math.isfinite(loss):
             raise TrainingError(
@@ -128,18 +128,18 @@ class Updater:
         return batches[: self.steps_per_epoch]
 
     def _together(self, worked: Sequence[_Worked]) -> tuple[float, float]:
-        """The loss of all processes and of how many it is; their gradients are summed.
+        """The loss of all processes and the number of targets; sums the gradients of all processes.
 
-        Of rows that are spread, each process has the whole gradient of its own already.
+        Each process already has the whole gradient of its own sharded rows.
         """
         about = [sum(part.loss for part in worked), sum(part.count for part in worked)]
-        told = torch.tensor(about, dtype=torch.double)
+        sums = torch.tensor(about, dtype=torch.double)
         if process_group.world_size() > 1:
             for parameter in self.dense:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-            process_group.all_reduce([told, *(p.grad for p in self.dense if p.grad is not None)])
-        total, count = told.tolist()
+            process_group.all_reduce([sums, *(p.grad for p in self.dense if p.grad is not None)])
+        total, count = sums.tolist()
         return total / count, count
 
     def _gradients(self, part: Any) -> _Worked:
@@ -173,7 +173,7 @@ class Updater:
         torch.set_rng_state(tensors["generator"])
 
     def whole(self, tensors: Tensors) -> Tensors:
-        """Tensors of a checkpoint: of rows that are spread, in the first process, all of them."""
+        """The tensors of a checkpoint; the first process gathers all sharded rows."""
         shards = self.model.shards
         with self.mapped:
             return shards.whole_tensors(tensors, self.spread) if shards else tensors
