@@ -133,7 +133,9 @@ class Predictor:
         """
         if self.dataset.fingerprint != self.run.read_info()["fingerprint"]:
             return None
-        return self.run.written(f"{name}.{self.run.weights_digest()}.safetensors")
+        if "digest" not in self._fitted:  # reading all weights takes seconds where they are large
+            self._fitted["digest"] = self.run.weights_digest()
+        return self.run.written(f"{name}.{self._fitted['digest']}.safetensors")
 
     def ask(
         self, questions: Sequence[Question], top: int = 10, new: bool = True, typed: bool = False
