@@ -80,11 +80,11 @@ def draw_around(
     hops = []
     for _ in range(num_hops):
         position, edge, scale = draw(entity, torch.randint(2**62, (1,)))
-        found, place = torch.unique(torch.cat([entity, edge[:, 0]]), return_inverse=True)
+        entities, place = torch.unique(torch.cat([entity, edge[:, 0]]), return_inverse=True)
         own, source = place.split([len(entity), len(edge)])
-        edges = CSC.from_edges(source, position, edge[:, 1], len(found), len(entity))
+        edges = CSC.from_edges(source, position, edge[:, 1], len(entities), len(entity))
         hops.append(Hop(edges, own, scale))
-        entity = found
+        entity = entities
     return Neighbourhood(entity, tuple(reversed(hops)))
 
 
@@ -97,10 +97,10 @@ def all_around(graph: KnowledgeGraph, shards: Shards, dtype: torch.dtype) -> Nei
         dtype: of the scales.
     """
     held = shards.entities
-    found, place = torch.unique(torch.cat([held, graph.head]), return_inverse=True)
+    entities, place = torch.unique(torch.cat([held, graph.head]), return_inverse=True)
     own, source = place.split([len(held), graph.num_edges])
-    edges = CSC.from_edges(source, shards.row(graph.tail), graph.relation, len(found), len(held))
-    return Neighbourhood(found, (Hop(edges, own, graph.scale(None, dtype)),))
+    edges = CSC.from_edges(source, shards.row(graph.tail), graph.relation, len(entities), len(held))
+    return Neighbourhood(entities, (Hop(edges, own, graph.scale(None, dtype)),))
 
 
 def _draws(
@@ -119,16 +119,16 @@ def _draws(
 def _far(
     graph: KnowledgeGraph, fanout: int, excluded: Tensor, shards: Shards
 ) -> Callable[[Tensor, Tensor], _Drawn]:
-    """As `_draws`, by the processes that hold the entities."""
-    told = process_group.all_to_all([excluded[part] for part in shards.split(excluded[:, 2])])
-    draws = [_draws(graph, fanout, triples) for triples in told]
+    """Like `_draws`, but each process draws for the entities that it holds."""
+    received = process_group.all_to_all([excluded[part] for part in shards.split(excluded[:, 2])])
+    draws = [_draws(graph, fanout, triples) for triples in received]
 
     def draw(entity: Tensor, seed: Tensor) -> _Drawn:
         parts = shards.split(entity)
-        asked = process_group.all_to_all([entity[part] for part in parts])
+        wanted = process_group.all_to_all([entity[part] for part in parts])
+        seeds = process_group.all_gather(seed)
         drawn = [
-            draw_for(ids, its)
-            for draw_for, ids, its in zip(draws, asked, process_group.all_gather(seed), strict=True)
+            draw_for(ids, its) for draw_for, ids, its in zip(draws, wanted, seeds, strict=True)
         ]
         where, edge, scale = map(process_group.all_to_all, zip(*drawn, strict=True))
         position = torch.cat([part[of] for part, of in zip(parts, where, strict=True)])

@@ -288,15 +288,15 @@ class RGCNEncoder(nn.Module):
         return h, self._relations()
 
     def of_some(self, h: Tensor, around: Neighbourhood) -> tuple[Tensor, Tensor]:
-        """The states of some entities, by what was drawn around them, and of every relation.
+        """The states of some entities, from their sampled neighbourhood, and of all relations.
 
         Args:
             h: `(m, d)`, the embeddings of `around.entity`.
-            around: as many hops as there are layers.
+            around: a sampled neighbourhood with one hop per layer.
 
         Returns:
-            `(n, d)` states of the entities that the neighbourhood was drawn around, in their order,
-            and `(R, d)` relation states.
+            `(n, d)` states of the entities whose neighbourhood was sampled, in their order, and
+            `(R, d)` relation states.
         """
         for i, hop in enumerate(around.hops):
             h = self._layer(i, h, hop.edges, hop.scale.to(h.dtype), hop.own)

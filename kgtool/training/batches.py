@@ -20,7 +20,7 @@ class Batch:
 
     Attributes:
         head: `(q,)` int64.
-        path: `(q, max_length)` int64 relation ids, zero beyond a path's length.
+        path: `(q, max_length)` int64 relation ids, zero after the end of a path.
         length: `(q,)` int64.
         position, tail: `(p,)` int64, ascending in `position`: `tail[i]` answers `position[i]`.
     """
@@ -33,19 +33,19 @@ class Batch:
 
     @classmethod
     def of_walks(cls, walks: Walks) -> Batch:
-        """The paths of walks as queries, each answered by where its walk ends."""
+        """Turn walks into queries: the path of a walk, answered by its last entity."""
         path = torch.where(walks.taken, walks.relation, 0)
         position = torch.arange(len(walks.length))
         return cls(walks.entity[:, 0], path, walks.length, position, walks.end)
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:
-    """The random numbers of an epoch's order."""
+    """The generator that draws the order of an epoch."""
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
 
 
 def epoch_order(num_queries: int, seed: int, epoch: int) -> Tensor:
-    """`(num_queries,)` int64: the order of an epoch, a function of seed and epoch alone."""
+    """The order of an epoch, `(num_queries,)` int64; it depends on seed and epoch only."""
     generator = _generator(seed, epoch)
     return torch.randperm(num_queries, generator=generator)
 
@@ -54,7 +54,7 @@ def link_queries(answers: AnswerIndex, rows: Tensor) -> tuple[Batch, Tensor]:
     """The queries at rows of the index, with all their answers.
 
     Returns:
-        The batch, of paths of length 1, and `(p,)` int64, the slot of each answer in the index.
+        The batch, with paths of length 1, and `(p,)` int64, the slot of each answer in the index.
     """
     head, relation = answers.hr[rows].unbind(1)
     position, slot = answers.expand(rows)
@@ -64,14 +64,14 @@ def link_queries(answers: AnswerIndex, rows: Tensor) -> tuple[Batch, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class PassBatch:
-    """Heads, the edges that each one's pass is asked for, and those that it may not see.
+    """Heads, the target edges of each pass, and the edges that the pass may not use.
 
     Attributes:
-        graph: the edges that the passes take.
+        graph: the edges that the passes use.
         head: `(b,)` int64.
-        excluded_edges: of each head, `(k,)` int64, the edges into it that its pass may not take, as
-            `graph` numbers them.
-        excluded_of_any: int64, the edges of all heads, as the whole graph numbers them.
+        excluded_edges: for each head, `(k,)` int64 edge ids in `graph`: the in-edges of the head
+            that its pass may not use.
+        excluded_of_any: int64 edge ids in the whole graph: the excluded edges of all heads.
         position, relation, tail: `(q,)` int64, ascending in `position`: `(head[position], relation,
             tail)` are the targets.
     """
@@ -86,16 +86,17 @@ class PassBatch:
 
 
 class PassSampler:
-    """Heads by the square root of their degree, each with some of its edges as targets.
+    """Draws heads by the square root of their degree, each with some of its edges as targets.
 
     Args:
-        graph: inverses included.
-        max_targets: most targets a head.
-        max_target_ratio: largest fraction of a head's edges that are targets, though always one.
-        remove_target_edges: `"edge"`: a pass does not see a target triple and its inverse;
-            `"pair"`: nor any other edge between its head and tail.
-        edge_dropout: share of the edges away from a batch's heads that none of its passes take,
-            drawn anew for each batch. Fewer paths to learn by heart.
+        graph: the edges, with inverses.
+        max_targets: maximum number of targets per head.
+        max_target_ratio: maximum fraction of a head's edges that are targets; a head has at least
+            one target.
+        remove_target_edges: `"edge"`: remove the target triple and its inverse from the pass;
+            `"pair"`: remove every edge between its head and tail.
+        edge_dropout: fraction of the edges that do not touch a head of the batch; no pass of the
+            batch uses them. Each batch draws them again. The model then memorises fewer paths.
     """
 
     def __init__(
@@ -113,17 +114,17 @@ class PassSampler:
         self._odds = self._degree.double().sqrt().cumsum(0)
 
     def order(self, seed: int, epoch: int) -> Tensor:
-        """The heads of an epoch, as many as have an edge: a function of seed and epoch alone."""
+        """Draw one head per entity that has an edge; the draw depends on seed and epoch only."""
         generator = _generator(seed, epoch)
         count = int((self._degree > 0).sum())
         drawn = torch.rand(count, dtype=torch.double, generator=generator) * self._odds[-1]
         return torch.searchsorted(self._odds, drawn, right=True)
 
     def batch(self, head: Tensor, generator: torch.Generator | None = None) -> PassBatch:
-        """The targets of heads `(b,)`, drawn from a generator, torch's default where None."""
+        """Draw the targets of heads `(b,)` from a generator; None: torch's default generator."""
         graph, degree = self.graph, self._degree[head]
         position, edge = in_edges(graph.offsets, head)
-        # In an order at random, the first few of each head.
+        # Shuffle the in-edges of each head, and take the first few.
         drawn = torch.rand(len(position), dtype=torch.double, generator=generator)
         order = torch.argsort(position + drawn)
         count = (degree * self.max_target_ratio).long().clamp(min=1, max=self.max_targets)
@@ -136,13 +137,13 @@ class PassSampler:
             pair = position * graph.num_entities + source
             excluded = torch.isin(pair, pair[chosen])
         else:
-            # A loop's inverse is an in-edge of the head too.
+            # The inverse of a self loop is also an in-edge of the head.
             ends = (position * graph.num_entities + source) * graph.num_relation_ids
             loops = chosen[source[chosen] == head[position[chosen]]]
-            gone = torch.cat([(ends + kind)[chosen], (ends + inverse)[loops]])
-            excluded = torch.isin(ends + kind, gone)
+            removed = torch.cat([(ends + kind)[chosen], (ends + inverse)[loops]])
+            excluded = torch.isin(ends + kind, removed)
         thinned = self._thinned(head, generator)
-        # Heads keep their in-edges, in their order.
+        # Dropout keeps the in-edges of the heads and their order.
         edge_of_thinned = edge if thinned is graph else in_edges(thinned.offsets, head)[1]
         counts = torch.bincount(position[excluded], minlength=len(head)).tolist()
         return PassBatch(
@@ -151,7 +152,7 @@ class PassSampler:
         )  # fmt: skip
 
     def _thinned(self, head: Tensor, generator: torch.Generator | None) -> KnowledgeGraph:
-        """The graph without the edges that drop out; those of heads stay, in their order."""
+        """Drop random edges that touch no head; the other edges keep their order."""
         if not self.edge_dropout:
             return self.graph
         at_head = torch.zeros(self.graph.num_entities, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""What a training step minimises: the loss of a batch of queries, or of a batch of passes."""
+"""Training objectives: the loss of a batch of queries or of a batch of passes."""
 
 from __future__ import annotations
 
@@ -31,34 +31,35 @@ from kgtool.training.regularizer import dura
 
 
 class Objective(Protocol):
-    """The loss of a model on a data set, a batch at a time."""
+    """The loss of a model on the batches of a data set."""
 
     batch_size: int
-    sparse: Sequence[nn.Parameter]  # those whose gradients are of some rows
+    sparse: Sequence[nn.Parameter]  # parameters whose gradient holds some rows only
 
     def order(self, seed: int, epoch: int) -> Tensor:
-        """What an epoch asks of this process, in its order: a function of seed and epoch alone."""
+        """The rows of this process in an epoch, in order; they depend on seed and epoch only."""
         ...
 
     def parts(self, rows: Tensor) -> Sequence[Any]:
-        """A batch, rows of an epoch's order, in parts that threads can work on side by side.
+        """Split a batch (rows of the order of an epoch) into parts for threads.
 
-        What is random is drawn here, from torch's default generator, or by a seed that is.
+        All random draws of the batch happen here, or use a seed that is drawn here, from torch's
+        default generator.
         """
         ...
 
     def loss(self, part: Any) -> tuple[Tensor, int]:
-        """The summed loss of a part, and how many the sum is of."""
+        """The summed loss of a part, and the number of its terms."""
         ...
 
 
 class OnePathObjective:
-    """Every (head, relation) with its tails, and paths sampled from the graph.
+    """The loss of every (head, relation) query of train, and of paths sampled from the graph.
 
     Args:
-        settings: of the decoder.
-        model: gives the states and reads the paths.
-        answers: the train triples, inverses included.
+        settings: settings of the decoder.
+        model: computes the states and encodes the paths.
+        answers: the train triples, with inverses.
     """
 
     sparse: Sequence[nn.Parameter] = ()
@@ -70,15 +71,15 @@ class OnePathObjective:
         self._walks = WalkSampler(model.graph, settings.max_path_length)
 
     def order(self, seed: int, epoch: int) -> Tensor:
-        """The rows of the answers, each once."""
+        """Each row of the answers once."""
         return epoch_order(len(self.answers), seed, epoch)[process_group.strided()]
 
     def parts(self, rows: Tensor) -> list[Tensor]:
-        """The rows in one part: all read the states of one encoder's pass."""
+        """One part with all rows, since they share one pass of the encoder."""
         return [rows] if len(rows) else []
 
     def loss(self, rows: Tensor) -> tuple[Tensor, int]:
-        """The mean loss of queries, and of path queries where they are asked for; as one."""
+        """The mean loss of the queries, plus the losses of path queries and walks if configured."""
         s = self.settings
         batch, slot = link_queries(self.answers, rows)
         count = max(1, round(s.walk_ratio * len(rows)))
@@ -114,7 +115,7 @@ class OnePathObjective:
 class SampledObjective:
     """Negative sampling: a softmax over the tail of each edge and K sampled entities.
 
-    It serves graphs of millions of entities: a step reads and changes only the rows that it
+    It is for graphs of millions of entities: a step reads and changes only the rows that it
     samples. Importance sampling estimates the softmax over all entities (Bengio & Senécal 2003).
     Half of the K entities are uniform, half are the tails of uniform edges. So a draw gives the
     entity v with probability `q_v = (1/N + d_v/E) / 2`, and
@@ -125,9 +126,9 @@ class SampledObjective:
     (h, r). All queries of a step share one sample.
 
     Args:
-        settings: of the decoder.
-        fanout: most in-edges of an entity that a layer of the encoder reads.
-        model: gives the states and reads the paths.
+        settings: settings of the decoder.
+        fanout: maximum number of in-edges of an entity that an encoder layer reads.
+        model: computes the states and encodes the paths.
     """
 
     def __init__(self, settings: OnePathConfig, fanout: int, model: OnePathModel) -> None:
@@ -140,46 +141,46 @@ class SampledObjective:
         self._ends = self._degree.cumsum(0)
 
     def order(self, seed: int, epoch: int) -> Tensor:
-        """The edges that this process has, each once: into all entities, or into its own."""
+        """Each edge of this process once: all edges, or the in-edges of its own entities."""
         return epoch_order(self.model.graph.num_edges, seed, epoch)
 
     def parts(self, rows: Tensor) -> list[Tensor]:
-        """The rows in one part, even if it is empty: processes draw and fetch together."""
+        """One part, even if it is empty, since all processes draw and fetch together."""
         return [rows]
 
     def loss(self, part: Tensor) -> tuple[Tensor, int]:
-        """The summed loss of edges' inverses: of an edge here, all answers from its tail are."""
+        """The summed loss of the inverses of edges; this process has all answers of their tails."""
         s, graph, decoder = self.settings, self.model.graph, self.model.decoder
         tail, inverse, head = graph.triples(part).unbind(1)
         relation = graph.inverse_of(inverse)
-        others, log_weight = self._draw()
-        entity, place = torch.unique(torch.cat([head, tail, others]), return_inverse=True)
+        negatives, log_weight = self._draw()
+        entity, place = torch.unique(torch.cat([head, tail, negatives]), return_inverse=True)
         excluded_edges = part if s.remove_target_edges == "edge" else part[:0]
         states, relations = self.model.states_of(entity, self.fanout, excluded_edges)
         hr, query = torch.unique(torch.stack([head, relation], 1), dim=0, return_inverse=True)
         hr = _with_copies(hr)
-        at_head, at_tail, at_others = place.split([len(head), len(tail), len(others)])
+        at_head, at_tail, at_negatives = place.split([len(head), len(tail), len(negatives)])
         of_query = at_head.new_zeros(len(hr)).index_copy_(0, query, at_head)
         length = torch.ones_like(of_query)
         queries = decoder(of_query, hr[:, 1:], length, states, relations)  # (q, d)
         bias = self.model.rows(decoder.bias, entity)
-        scores = (queries @ states.index_select(0, at_others).t()).float()
-        scores = scores + (bias.index_select(0, at_others) + log_weight)
+        scores = (queries @ states.index_select(0, at_negatives).t()).float()
+        scores = scores + (bias.index_select(0, at_negatives) + log_weight)
         inverse = graph.inverse_of(hr[:, 1])
-        known = known_among(graph.csc, hr[:, 0], inverse, others)
-        # Masked too, copies have no gradient where all that was drawn is known: it would be NaN.
-        left_out = known | log_weight.isneginf()
-        against = scores.masked_fill(left_out, -torch.inf).logsumexp(1).index_select(0, query)
-        found = (queries.index_select(0, query) * states.index_select(0, at_tail)).sum(1)
-        found = found.float() + bias.index_select(0, at_tail)
-        loss = F.softplus(against - found).sum()
+        known = known_among(graph.csc, hr[:, 0], inverse, negatives)
+        # Also mask copies: if all drawn entities are known, their gradient would be NaN.
+        masked = known | log_weight.isneginf()
+        negative = scores.masked_fill(masked, -torch.inf).logsumexp(1).index_select(0, query)
+        positive = (queries.index_select(0, query) * states.index_select(0, at_tail)).sum(1)
+        positive = positive.float() + bias.index_select(0, at_tail)
+        loss = F.softplus(negative - positive).sum()
         if s.dura:
             norms = dura(queries.to(states.dtype), states, query, at_tail)
             loss = loss + s.dura * len(part) * norms
         return loss, len(part)
 
     def _draw(self) -> tuple[Tensor, Tensor]:
-        """Entities `(k,)`, ascending, and `log(n_v / (K q_v))`; -inf of copies of the last."""
+        """Entities `(k,)`, ascending, and `log(n_v / (K q_v))`; -inf for copies of the last."""
         num_entities, num_edges = len(self._ends), int(self._ends[-1])
         count = self.settings.num_negatives
         uniform = torch.randint(num_entities, ((count + 1) // 2,))
@@ -193,18 +194,18 @@ class SampledObjective:
 
 
 def _with_copies(rows: Tensor) -> Tensor:
-    """The rows `(n, ...)`, the last one again and again up to a size that others share, if any."""
+    """Repeat the last of the rows `(n, ...)` up to a common size; no rows stay no rows."""
     many = common_size(len(rows)) if len(rows) else 0
     return rows[torch.arange(many).clamp(max=len(rows) - 1)]
 
 
 class AllPathsObjective:
-    """Passes from heads, each asked for some of the head's edges, which it does not see.
+    """Passes from heads: each predicts some edges of its head, which leave its graph.
 
     Args:
-        settings: of the decoder.
-        model: makes the passes.
-        answers: the train triples, inverses included.
+        settings: settings of the decoder.
+        model: computes the passes.
+        answers: the train triples, with inverses.
     """
 
     sparse: Sequence[nn.Parameter] = ()
@@ -214,7 +215,7 @@ class AllPathsObjective:
     ) -> None:
         self.model, self.answers = model, answers
         self.batch_size = settings.batch_size
-        # Edges drop out of a budgeted pass as it reads them, of others before they begin.
+        # A pass with a budget drops edges while it reads them, other passes before they start.
         budgeted = bool(model.decoder.node_budget)
         self._dropout = settings.edge_dropout if budgeted else 0.0
         self._passes = PassSampler(
@@ -227,7 +228,7 @@ class AllPathsObjective:
         return self._passes.order(seed, epoch)[process_group.strided()]
 
     def parts(self, rows: Tensor) -> list[tuple[Tensor, int]]:
-        """Some heads each, with a seed for their targets."""
+        """Parts with some heads each, and a seed that draws their targets."""
         heads = self.model.decoder.split(self.model.graph, rows) if len(rows) else ()
         seeds = torch.randint(2**62, (len(heads),)).tolist()
         return list(zip(heads, seeds, strict=True))
@@ -238,9 +239,9 @@ class AllPathsObjective:
         return self._passes.batch(heads, torch.Generator().manual_seed(seed))
 
     def loss(self, part: tuple[Tensor, int]) -> tuple[Tensor, int]:
-        """Each target against all entities but the head's other answers to its relation.
+        """A softmax of each target over all entities except the other answers of its query.
 
-        A budget's walk learns beside it to lead to targets.
+        With a node budget, the loss of the walk is added: the walk learns to lead to targets.
         """
         batch = self.sample(part)
         decoder = self.model.decoder
@@ -268,28 +269,28 @@ class AllPathsObjective:
     def _others(
         self, reached: Reach | Region, position: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The other known answers to targets `(q, 3)` of heads `(q,)`, by their places.
+        """Find the other known answers of targets `(q, 3)` of heads at positions `(q,)`.
 
         Returns:
-            `query` `(p,)` int64, ascending, and `row` `(p,)` of those that the head reaches, and
-            `(q,)`, how many there are that it does not.
+            `query` `(p,)` int64, ascending, and `row` `(p,)` of the answers that the head reaches;
+            `(q,)`, the number of answers that it does not reach.
         """
         answers, num_entities = self.answers, self.model.graph.num_entities
-        asked = answers.rows(targets[:, :2])
-        count, size = answers.count(asked), torch.tensor(reached.rows_of_heads())[position]
-        # Of a million answers and a thousand entities, the few are looked up among the many.
+        rows = answers.rows(targets[:, :2])
+        count, size = answers.count(rows), torch.tensor(reached.rows_of_heads())[position]
+        # Look up the fewer among the more: a query may have more answers than the head reaches.
         many = torch.nonzero(count > size).squeeze(1)
         few = torch.nonzero(count <= size).squeeze(1)
         place, answer = answers.others(targets[few])
         row = reached.slot_of(position[few[place]], answer)
-        found = [(few[place[row < num_entities]], row[row < num_entities])]
+        reached_rows = [(few[place[row < num_entities]], row[row < num_entities])]
         entities = reached.entities().split(reached.rows_of_heads()) if len(many) else ()
         for query in many.tolist():
             entity = entities[int(position[query])]
-            other = answers.contains_tails(asked[query], entity) & (entity != targets[query, 2])
+            other = answers.contains_tails(rows[query], entity) & (entity != targets[query, 2])
             row = torch.nonzero(other).squeeze(1)
-            found.append((torch.full_like(row, query), row))
-        where, row = (torch.cat(parts) for parts in zip(*found, strict=True))
+            reached_rows.append((torch.full_like(row, query), row))
+        where, row = (torch.cat(parts) for parts in zip(*reached_rows, strict=True))
         where, order = torch.sort(where, stable=True)
         inside = torch.bincount(where, minlength=len(targets))
         return where, row[order], count - 1 - inside
@@ -316,5 +317,5 @@ OBJECTIVES: Mapping[str, Callable[[Config, Any, KGDataset], Objective]] = {
 
 
 def make_objective(config: Config, model: Model, dataset: KGDataset) -> Objective:
-    """The objective of a configuration, for the model that `build_model` makes of it."""
+    """The objective of a configuration, for the model that `build_model` returns for it."""
     return OBJECTIVES[kind_of(config)](config, model, dataset)

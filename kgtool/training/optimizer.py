@@ -1,4 +1,4 @@
-"""The optimiser, its learning rate by step, and the precision of its matrix products."""
+"""The optimiser, its learning rate per step, and the precision of the matrix products."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import nn
 from kgtool.config import TrainingConfig
 from kgtool.distributed import process_group
 
-# Adagrad's step is the rate times a sign at first, and shrinks with the squared gradients seen. An
-# embedding takes it when its entity is asked for, a weight matrix at every step and in every
-# entry at once: at the embeddings' rate, matrices burst.
+# The first step of Adagrad is the rate times a sign; later steps shrink with the sum of squared
+# gradients. An embedding moves only when a batch uses its entity. A weight matrix moves at every
+# step and in every entry, and diverges at the rate of the embeddings.
 ADAGRAD_WEIGHTS = 0.1
 
 
@@ -23,18 +23,18 @@ def make_optimizer(
     embeddings: Sequence[nn.Parameter],
     sparse: Sequence[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
-    """Adam, AdamW or Adagrad, with one group a parameter.
+    """Adam, AdamW or Adagrad, with one group per parameter.
 
     Args:
         settings: kind, learning rate and weight decay.
-        parameters: all of them.
-        embeddings: those with a row an entity or a relation. Under Adagrad the others learn at a
-            tenth of the rate.
-        sparse: those whose gradients are of some rows; only Adagrad takes them, and changes these
-            rows alone.
+        parameters: all parameters.
+        embeddings: the parameters with a row per entity or relation. With Adagrad, all others
+            learn at a tenth of the rate.
+        sparse: the parameters whose gradient holds some rows only. Only Adagrad supports them; it
+            changes these rows only.
 
     Returns:
-        The optimiser; a group's `share` is the part of the learning rate that it takes.
+        The optimiser; the `share` of a group is its fraction of the learning rate.
     """
     kind = {
         "adam": torch.optim.Adam,
@@ -49,7 +49,7 @@ def make_optimizer(
         {
             "params": [parameter],
             "share": 1.0 if id(parameter) in rows else weights_share,
-            # One reading of parameter, gradient and state an update.
+            # A fused update reads parameter, gradient and state once.
             "fused": id(parameter) not in some,
         }
         for parameter in parameters
@@ -60,8 +60,8 @@ def make_optimizer(
 def clip_norm(parameters: Sequence[nn.Parameter], largest: float) -> None:
     """Scale the gradients, dense or coalesced sparse, to a norm of at most `largest`.
 
-    Of several processes, dense gradients are the same in all, and each has sparse ones of its own
-    rows: the norm is that of all of them.
+    With several processes, all hold the same dense gradients, and each holds the sparse gradients
+    of its own rows. The norm covers the gradients of all processes.
     """
     grads = [grad for parameter in parameters if (grad := parameter.grad) is not None]
     dense = [grad for grad in grads if not grad.is_sparse]
@@ -76,13 +76,13 @@ def clip_norm(parameters: Sequence[nn.Parameter], largest: float) -> None:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group its share of the rate."""
+    """Set the learning rate of each group to its share of the rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["share"]
 
 
 def learning_rate(settings: TrainingConfig, step: int, total_steps: int) -> float:
-    """The rate of a step, counted from 0: linear warm-up, then the schedule up to `total_steps`."""
+    """The rate at a step, counted from 0: linear warm-up, then the schedule to `total_steps`."""
     warm = min(1.0, (step + 1) / max(settings.warmup_steps, 1))
     share = step / total_steps
     if settings.lr_schedule == "linear":
@@ -93,17 +93,18 @@ def learning_rate(settings: TrainingConfig, step: int, total_steps: int) -> floa
 
 
 def training_dtype(precision: str, device: str = "cpu") -> torch.dtype:
-    """The dtype of training's matrix products: bfloat16 only where it is asked for or gains.
+    """The dtype of the matrix products of training.
 
-    On a GPU, where messages bound a pass and not its products, it does not.
+    `auto` selects bfloat16 on a CPU with bfloat16 units, and float32 elsewhere. On a GPU, the
+    messages bound a pass, not its products, so bfloat16 gains nothing.
     """
     if precision == "auto":
-        gains = device == "cpu" and _has_bfloat16_units()
-        precision = "bfloat16" if gains else "float32"
+        faster = device == "cpu" and _has_bfloat16_units()
+        precision = "bfloat16" if faster else "float32"
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def _has_bfloat16_units() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware; without, it is slower than float32."""
+    """Whether the CPU has bfloat16 units; without them, bfloat16 is slower than float32."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

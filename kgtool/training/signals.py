@@ -1,4 +1,4 @@
-"""Signals that ask a long work to stop, heard at the next moment when it can."""
+"""Turn stop signals into a flag that long work checks between its steps."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from types import FrameType
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT, SIGTERM and SIGHUP into a flag; a second one is not held.
+    """Turn SIGINT, SIGTERM and SIGHUP into a flag; a second signal interrupts at once.
 
-    SIGHUP, which comes when the terminal is closed, stays ignored where it was: under nohup.
-    Outside of the main thread, which hears signals, there is none.
+    SIGHUP comes when the terminal closes. It stays ignored if it was ignored, as under nohup. Only
+    the main thread receives signals; in another thread, the flag is always false.
 
     Yields:
-        Whether one came.
+        A function that returns whether a signal came.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

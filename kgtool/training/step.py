@@ -1,4 +1,4 @@
-"""Updates: the gradients of a step, from its parts and from all processes, and what they change."""
+"""A training step: add up the gradients of its parts and of all processes, and update."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from kgtool.training.optimizer import (
 
 @dataclass(frozen=True, eq=False)
 class _Worked:
-    """A part of a step: its summed loss, of how many, and the gradients by parameter."""
+    """A part of a step: its summed loss, the number of terms, and a gradient per parameter."""
 
     loss: float
     count: int
@@ -45,10 +45,10 @@ class Updater:
     """A model with its objective and its optimiser.
 
     Args:
-        config: what to train and how.
+        config: the configuration of the run.
         dataset: the triples.
-        owners: the file that says which process holds which entity's row; needed where several
-            do. Tables that memory has no room for are kept beside it.
+        owners: the file with the process that holds the row of each entity; needed with several
+            processes. Tables that do not fit into memory are stored next to it.
     """
 
     def __init__(self, config: Config, dataset: KGDataset, owners: Path | None = None) -> None:
@@ -69,9 +69,9 @@ class Updater:
         self.device = next(self.model.parameters()).device.type
         self.precision = training_dtype(self.settings.precision, self.device)
         # Each process initialises its own sharded rows; the first broadcasts all other parameters.
-        self.spread = self.model.of_entities if shards else ()
+        self.sharded = self.model.of_entities if shards else ()
         named = zip(self.names, self.parameters, strict=True)
-        self.dense = [parameter for name, parameter in named if name not in self.spread]
+        self.dense = [parameter for name, parameter in named if name not in self.sharded]
         for parameter in self.dense:
             process_group.broadcast(parameter.data)
         rows = torch.tensor(len(self.objective.order(config.seed, 0)))
@@ -82,7 +82,7 @@ class Updater:
         self.total_steps = self.settings.epochs * self.steps_per_epoch
 
     def _step(self, rows: Tensor) -> float:
-        """One update; returns the loss."""
+        """Make one update; return the loss."""
         drawn = self.objective.sparse
         with by_row(*drawn, *(sums for p in drawn for sums in self.optimizer.state[p].values())):
             return self._update(rows)
@@ -90,11 +90,11 @@ class Updater:
     def _update(self, rows: Tensor) -> float:
         self.model.train()
         if process_group.world_size() > 1:
-            # What is drawn is a function of step and process, so that a resumed run draws it too.
+            # Draws depend on step and process only, so that a resumed run repeats them.
             torch.manual_seed(hash((self.seed, self.step, process_group.rank())))
         worked = in_threads(self._gradients, self.objective.parts(rows))
         for i, parameter in enumerate(self.parameters):
-            # In the order of the parts, whichever was done first.
+            # Add up in the order of the parts, not in the order in which threads finish.
             gradients = [grad for part in worked if (grad := part.gradients[i]) is not None]
             parameter.grad = _sum(gradients) if gradients else None
         loss, count = self._together(worked)
@@ -110,17 +110,17 @@ class Updater:
         if self.settings.max_grad_norm is not None:
             clip_norm(self.parameters, self.settings.max_grad_norm)
         set_rate(self.optimizer, learning_rate(self.settings, self.step, self.total_steps))
-        with torch.sparse.check_sparse_tensor_invariants(enable=False):  # ours are made in order
+        with torch.sparse.check_sparse_tensor_invariants(enable=False):  # our indices are sorted
             self.optimizer.step()
         return loss
 
     def scorer(self) -> Scorer:
-        """The scorer of the weights as they are; all processes call it together."""
+        """The scorer of the current weights; all processes call it together."""
         with self.mapped:
             return self.model.distributed_scorer()
 
     def _batches(self, order: Tensor) -> Sequence[Tensor]:
-        """What this process asks in each step of an epoch: all have as many steps."""
+        """The rows of this process per step of an epoch; all processes make as many steps."""
         if process_group.world_size() == 1:
             batches = order.split(self.objective.batch_size)
         else:
@@ -132,8 +132,8 @@ class Updater:
 
         Each process already has the whole gradient of its own sharded rows.
         """
-        about = [sum(part.loss for part in worked), sum(part.count for part in worked)]
-        sums = torch.tensor(about, dtype=torch.double)
+        local = [sum(part.loss for part in worked), sum(part.count for part in worked)]
+        sums = torch.tensor(local, dtype=torch.double)
         if process_group.world_size() > 1:
             for parameter in self.dense:
                 if parameter.grad is None:
@@ -143,7 +143,7 @@ class Updater:
         return total / count, count
 
     def _gradients(self, part: Any) -> _Worked:
-        """What a part of a batch adds to the step."""
+        """The loss and the gradients of a part of a batch."""
         with self._autocast():
             loss, count = self.objective.loss(part)
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
@@ -153,20 +153,20 @@ class Updater:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == torch.bfloat16)
 
     def tensors(self, weights: Tensors) -> Tensors:
-        """What a checkpoint holds, in the first process: weights, optimiser and generator."""
+        """The tensors of a checkpoint (in the first process): weights, optimiser, generator."""
         tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
         tensors |= self.whole(pack_optimizer(self.optimizer, list(self.names)))
         return tensors | {"generator": torch.get_rng_state()}
 
     def take(self, tensors: Tensors, path: Path) -> None:
-        """Put back what `tensors` gave; `path` names it in errors.
+        """Restore the tensors that `tensors` returned; errors name `path`.
 
         Raises:
-            RunError: when it is not of this model.
-            KeyError: when it is not all there.
+            RunError: when the tensors do not fit this model.
+            KeyError: when a tensor is missing.
         """
         if shards := self.model.shards:
-            tensors = shards.local_tensors(tensors, self.spread)
+            tensors = shards.local_tensors(tensors, self.sharded)
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
         load_weights(self.model, weights, path)
         unpack_optimizer(self.optimizer, list(self.names), tensors)
@@ -176,10 +176,10 @@ class Updater:
         """The tensors of a checkpoint; the first process gathers all sharded rows."""
         shards = self.model.shards
         with self.mapped:
-            return shards.whole_tensors(tensors, self.spread) if shards else tensors
+            return shards.whole_tensors(tensors, self.sharded) if shards else tensors
 
 
 def _sum(gradients: Sequence[Tensor]) -> Tensor:
-    """Contiguous, though one may be a slice of another: fused optimisers read memory as it lies."""
+    """Add up gradients into a contiguous one; fused optimisers ignore strides."""
     first, *others = gradients
     return sum(others, first if first.is_sparse else first.contiguous())

@@ -1,4 +1,4 @@
-"""Training: queries in, steps, validation, checkpoints; stops and goes on without loss."""
+"""The trainer: steps, validation and checkpoints; it stops and resumes without loss."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from kgtool.training.signals import stop_signals
 from kgtool.training.step import Updater
 from kgtool.training.warm_start import carry, check_sizes
 
-# Seconds of training that a fault costs at most; saved also at the end of each epoch.
+# Maximum seconds between two checkpoints; each epoch ends with one, too.
 SAVE_AFTER = 600.0
 
 Read = TypeVar("Read")
@@ -56,55 +56,55 @@ def train(
     progress: bool = True,
     init_from: Run | str | Path | None = None,
 ) -> Run:
-    """Train a model and leave a run folder.
+    """Train a model and write a run folder.
 
-    Stopped by Ctrl-C, SIGTERM or the end of its terminal, it finishes the step, saves, and stops;
-    killed, it has what was saved last, ten minutes or an epoch before. Resumed, it continues
-    exactly: the same numbers as a run that was never stopped.
+    After Ctrl-C, SIGTERM or SIGHUP, training finishes the step, saves a checkpoint and stops. A
+    killed run loses at most the last ten minutes or the last epoch. A resumed run continues
+    exactly: it gives the same numbers as a run that never stopped.
 
-    On a CPU, one seed gives one result, bit for bit, in any process, on the same number of threads,
-    the same kind of CPU and the same versions of torch and numba. Other threads or another CPU add
-    numbers up in another order, and a GPU in none that is fixed: there, results may differ in the
-    last bits, which training amplifies.
+    On a CPU, a seed gives the same result, bit for bit, with the same number of threads, the same
+    kind of CPU and the same versions of torch and numba. Other threads or another CPU add up
+    numbers in another order, and a GPU in no fixed order. Then the last bits may differ, and
+    training amplifies this difference.
 
     Args:
-        config: what to train and how.
-        dataset: the triples; train makes the messages and the loss, valid selects the model.
-        out: the run folder, which must not exist or be empty unless `resume`.
-        resume: go on from the last checkpoint of `out`, or from the one before it where that is
-            damaged; `config` must be the run's own.
+        config: the configuration of the run.
+        dataset: the triples. Train gives the graph and the loss, valid selects the best weights.
+        out: the run folder. It must not exist or must be empty, except with `resume`.
+        resume: continue from the last checkpoint of `out`, or from the previous one if the last is
+            damaged; `config` must be the configuration of that run.
         progress: show a progress bar.
-        init_from: a run with the initial weights, in place of random ones, matched by label: see
-            `kgtool.training.warm_start`. It is validated before the first step, as epoch 0, so that
-            the best weights may be the initial ones. A resumed run does not need it again.
+        init_from: a run that gives the initial weights, matched by label: see
+            `kgtool.training.warm_start`. Training validates them before the first step, as epoch 0,
+            so the best weights may be the initial ones. A resumed run does not need it again.
 
     Returns:
-        The run, whose weights are those of the best validation.
+        The run with the weights of the best validation.
 
     Raises:
-        RunError: when the folder is taken or in use, there is nothing to resume, what there is is
-            damaged, or the initial weights do not fit.
-        KGToolError: when the folder cannot be written to; told before the first step.
-        TrainingError: when the loss is not finite; the step's update is not made. When a checkpoint
-            cannot be written, as the disk is full; the one before stays.
+        RunError: when the folder is not empty or another process uses it, there is no run to
+            resume, the run is damaged, or the initial weights do not fit.
+        KGToolError: before the first step, when the folder is not writable.
+        TrainingError: when the loss is not finite (the step changes no weights), or when a
+            checkpoint cannot be written, for example on a full disk (the previous one stays).
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP.
     """
     keep_large_blocks()
     hold_threads()
     out = Path(out)
-    begun_from = Run.open(init_from) if isinstance(init_from, str | Path) else init_from
-    if begun_from is not None:
-        check_sizes(begun_from.config, config, begun_from.path)
+    start = Run.open(init_from) if isinstance(init_from, str | Path) else init_from
+    if start is not None:
+        check_sizes(start.config, config, start.path)
         if process_group.world_size() > 1 and config.samples_negatives:
             raise ConfigError(
-                "a run whose rows are spread over processes cannot be begun from another. Remedy: "
-                "start it in one process, stop it, and go on with torchrun and --resume."
+                "--init-from does not work with negative sampling in several processes. Remedy: "
+                "start the run in one process, stop it, and continue with torchrun and --resume."
             )
-    origin = {"start": begun_from.origin()} if begun_from else {}
+    origin = {"start": start.origin()} if start else {}
     first = process_group.rank() == 0
-    # Asked before the first process writes anything.
-    (going_on,) = process_group.any_rank(resume and not is_hardly_begun(out))
-    if going_on:
+    # All processes decide before the first one writes files.
+    (resumed,) = process_group.any_rank(resume and not is_hardly_begun(out))
+    if resumed:
         run = reopen(out, config, dataset, origin)
     elif first:
         run = Run.create(out, config, dataset, origin)
@@ -113,14 +113,14 @@ def train(
     with _writing(out) if first else nullcontext(_silent()) as log:
         trainer = _Trainer(run, dataset, log, progress and first)
         if not trainer.restore():
-            trainer.begin(begun_from)
+            trainer.begin(start)
         trainer.fit()
     return run
 
 
 @contextmanager
 def _writing(out: Path) -> Iterator[logging.Logger]:
-    """What the process that writes holds and clears up, and the run's log."""
+    """Lock the run folder, remove leftovers, and open the log, in the process that writes."""
     with alone_in(out), log_to(out / LOG) as log:
         remove_leftovers(out, (*BEGINNING, LAST, BEST, OWNERS, HISTORY))
         yield log
@@ -138,7 +138,7 @@ class _Trainer(Updater):
     def __init__(self, run: Run, dataset: KGDataset, log: logging.Logger, progress: bool) -> None:
         self.run, self.dataset, self.log, self.progress = run, dataset, log, progress
         super().__init__(run.config, dataset, run.path / OWNERS)
-        # What a checkpoint holds beside tensors.
+        # The state that a checkpoint holds in addition to tensors.
         self.stale = 0
         self.loss_sum = self.seconds = 0.0
         self.saved = 0.0
@@ -146,9 +146,9 @@ class _Trainer(Updater):
         self.history: list[dict[str, float]] = []
 
     def begin(self, start: Run | None) -> None:
-        """Save what there is before a step: at random, or another run's, validated as epoch 0.
+        """Save the initial weights before the first step; validate those of another run.
 
-        So that a folder that cannot be written to, or has no room, is told of now.
+        So an error about a read-only folder or a full disk comes before the training.
         """
         if start is None:
             self.save()
@@ -157,15 +157,15 @@ class _Trainer(Updater):
         weights = load_tensors(path)[0]
         missing = carry(self.model, weights, start.vocabulary, vocabulary, path)
         self.model.start_entities(missing)
-        self.log.info("begun from %s; %d entities are new to it", start.path, len(missing))
+        self.log.info("initial weights from %s; %d entities are new", start.path, len(missing))
         self.save(better=self._validate(math.nan))
 
     def fit(self) -> None:
-        """Train from where the state is to the last epoch or until patience ends."""
+        """Train from the current state to the last epoch, or until patience ends."""
         settings = self.settings
-        begun = time.perf_counter() - self.seconds
+        started = time.perf_counter() - self.seconds
         self.log.info(
-            "%d steps an epoch, %d epochs, products in %s on %s",
+            "%d steps per epoch, %d epochs, products in %s on %s",
             self.steps_per_epoch, settings.epochs, self.precision, self.device,
         )  # fmt: skip
         bar = tqdm(
@@ -185,7 +185,7 @@ class _Trainer(Updater):
                     done = self.step - self.epoch * self.steps_per_epoch
                     bar.update()
                     bar.set_postfix(loss=f"{self.loss_sum / done:.3f}", **self._latest())
-                    self.seconds = time.perf_counter() - begun
+                    self.seconds = time.perf_counter() - started
                     stop, due = process_group.any_rank(
                         stopped(), time.perf_counter() - self.saved > SAVE_AFTER
                     )
@@ -200,19 +200,19 @@ class _Trainer(Updater):
                 if self.epoch % settings.validate_every == 0 or self.epoch == settings.epochs:
                     better = self._validate(mean_loss)
                     bar.set_postfix(loss=f"{mean_loss:.3f}", **self._latest())
-                self.seconds = time.perf_counter() - begun
+                self.seconds = time.perf_counter() - started
                 self.save(better)
         self._check_best()
         self.log.info("finished after %.0f s: best valid MRR %.4f", self.seconds, self.best_mrr)
 
     def _validate(self, loss: float) -> bool:
-        """Rank valid and note it; whether the weights are the best so far."""
+        """Rank valid, add a row to the history, and return whether the MRR is the best so far."""
         with self._autocast() if self.model.validates_as_trained else nullcontext():
-            found: Evaluation = evaluate_model(self.scorer(), self.dataset, "valid")
-        better = found.mrr > self.best_mrr
+            result: Evaluation = evaluate_model(self.scorer(), self.dataset, "valid")
+        better = result.mrr > self.best_mrr
         self.stale = 0 if better else self.stale + 1
-        metrics = found.filtered["both"]["realistic"]
-        # Of the last step, which a resumed run may not have made itself.
+        metrics = result.filtered["both"]["realistic"]
+        # The rate of the last step, which may belong to the run before it was resumed.
         rate = learning_rate(self.settings, self.step - 1, self.total_steps)
         self.history.append(
             {
@@ -225,10 +225,10 @@ class _Trainer(Updater):
             }
         )
         if better:
-            self.best_mrr = found.mrr
+            self.best_mrr = result.mrr
         self.log.info(
             "epoch %d: loss %.4f, valid MRR %.4f, best %.4f, %.0f s", self.epoch,
-            loss, found.mrr, self.best_mrr, self.seconds,
+            loss, result.mrr, self.best_mrr, self.seconds,
         )  # fmt: skip
         return better
 
@@ -238,14 +238,14 @@ class _Trainer(Updater):
         return {"valid_mrr": f"{self.history[-1]['valid_mrr']:.4f}"}
 
     def _ended(self) -> bool:
-        """Whether the last epoch is trained, or patience has run out."""
+        """Whether the last epoch is done or patience has ended."""
         s = self.settings
         return self.epoch >= s.epochs or (s.patience is not None and self.stale >= s.patience)
 
     def save(self, better: bool = False) -> None:
-        """Write `last.safetensors`, and then what follows from it: history and better weights.
+        """Write `last.safetensors`, then the best weights and the history.
 
-        In that order: what a killed run has not written of those, it writes when it is resumed.
+        The order matters: a resumed run can write the later files again from the first.
         """
         weights = self.whole(self.model.state_dict())
         tensors = self.tensors(weights)
@@ -262,7 +262,7 @@ class _Trainer(Updater):
             if not has_checkpoint(folder):
                 raise
             raise TrainingError(
-                f"{error} Or make room there and go on with --resume: what is saved stays whole."
+                f"{error} Or free space and continue with --resume; the last checkpoint is whole."
             ) from error
         self.saved = time.perf_counter()
 
@@ -272,47 +272,48 @@ class _Trainer(Updater):
                 pd.DataFrame(self.history).to_csv(file, sep="\t", index=False)
 
     def restore(self) -> bool:
-        """Read the last checkpoint back, or the one before it; whether there is any.
+        """Restore the last checkpoint, or the previous one; return whether there is one.
 
         Raises:
-            RunError: when it is damaged or not of this run.
+            RunError: when it is damaged or belongs to another run.
         """
         path = self.run.path / LAST
-        found = _in_turn(lambda: load_either(path, self.run.path / PREVIOUS))
-        if found is None:
+        checkpoint = _in_turn(lambda: load_either(path, self.run.path / PREVIOUS))
+        if checkpoint is None:
             return False
-        tensors, state, wrong = found
+        tensors, state, wrong = checkpoint
         try:
             for name, kind in _STATE.items():
                 if not _sound(state[name], kind):
-                    raise ValueError(f"its {name} is none")
+                    raise ValueError(f"invalid {name}")
                 setattr(self, name, state[name])
             if not 0 <= self.step - self.epoch * self.steps_per_epoch <= self.steps_per_epoch:
-                raise ValueError(f"step {self.step} is not of epoch {self.epoch}")
+                raise ValueError(f"step {self.step} is not in epoch {self.epoch}")
             self.take(tensors, path)
         except KeyError as error:
-            raise RunError(f"{path}: incomplete checkpoint, without {error}") from error
+            raise RunError(f"{path}: incomplete checkpoint: {error} is missing") from error
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
             raise RunError(
                 f"{path}: damaged checkpoint ({error}). Remedy: restore the file or train again."
             ) from error
         if wrong:
-            self._tell(f"{wrong} Going on from {PREVIOUS}, which was saved before it.")
+            self._warn(f"{wrong} Training continues from the previous checkpoint, {PREVIOUS}.")
         self.log.info("resumed at step %d", self.step)
         self._check_best()
         if self._ended():
             self._save_history()
         else:
-            self.save()  # tells now of a folder that cannot be written to
+            self.save()  # a folder that is not writable fails now
         return True
 
     def _check_best(self) -> None:
-        """See that `best.safetensors` holds the weights of the history's best row; else mend it.
+        """Check that `best.safetensors` has the weights of the best row of the history.
 
-        It may be of an epoch that is trained anew: then the same weights come again.
+        If it does not, write it again. It may have the weights of a later epoch that the resumed
+        run trains again: this epoch will give the same weights.
 
         Raises:
-            RunError: when it does not, and the weights of that epoch are gone.
+            RunError: when it does not, and the weights of the best epoch are lost.
         """
         if not self.history:
             return
@@ -328,17 +329,17 @@ class _Trainer(Updater):
             return
         if (self.epoch, self.step) != (best, best * self.steps_per_epoch):
             raise RunError(
-                f"{wrong} Remedy: restore {path}; or remove {LAST} and {PREVIOUS} there too and go "
-                "on with --resume, which begins anew."
+                f"{wrong} Remedy: restore {path}; or remove {LAST} and {PREVIOUS} there too and "
+                "train again with --resume, which then starts from the first step."
             )
         weights = self.whole(self.model.state_dict())
         if process_group.rank() == 0:
             save_tensors(path, weights, {"epoch": self.epoch})
-        self._tell(f"{wrong} They are those of {LAST}, and written anew.")
+        self._warn(f"{wrong} {LAST} has these weights; {BEST} is written again.")
 
-    def _tell(self, message: str) -> None:
-        """Say in the log and on the terminal what the user should know of."""
-        message = harmless(message)  # it may quote a file, which may be a stranger's
+    def _warn(self, message: str) -> None:
+        """Write a warning to the log and to the terminal."""
+        message = harmless(message)  # it may quote a file from elsewhere
         self.log.warning(message)
         if process_group.rank():
             return
@@ -346,26 +347,26 @@ class _Trainer(Updater):
 
 
 def _in_turn(read: Callable[[], Read]) -> Read:
-    """What the first process reads, which may rename files, and then the others.
+    """Read in the first process, which may rename files, and then in the others.
 
-    All have read when any goes on, which may write.
+    No process continues, and writes, before all have read.
     """
     error, first = None, process_group.rank() == 0
     if first:
         try:
-            found = read()
-        except KGToolError as what:
-            error = what  # the others meet it too
+            value = read()
+        except KGToolError as raised:
+            error = raised  # the others get the same error
     process_group.barrier()
     if error:
         raise error
     if not first:
-        found = read()
+        value = read()
     process_group.barrier()
-    return found
+    return value
 
 
-# What a checkpoint's JSON holds, and its type.
+# The fields of a checkpoint's JSON, and their types.
 _STATE: dict[str, type] = {
     "epoch": int, "step": int, "stale": int, "loss_sum": float, "seconds": float,
     "best_mrr": float, "history": list,
@@ -373,7 +374,7 @@ _STATE: dict[str, type] = {
 
 
 def _sound(value: Any, kind: type) -> bool:
-    """Whether a value of a checkpoint may be one: a file may be a stranger's."""
+    """Whether a value of a checkpoint has its type; the file may come from elsewhere."""
     if kind is list:
         return isinstance(value, list) and all(
             isinstance(row, dict)

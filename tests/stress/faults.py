@@ -421,7 +421,7 @@ class Bench:
             stderr = self.stderr()
             good = status != TRACEBACK and name in stderr
             if status == 2:  # the best weights are missing, and the message has a remedy
-                good &= "begins anew" in stderr
+                good &= "starts from the first step" in stderr
                 for one in (LAST, PREVIOUS):
                     (self.out / one).unlink(missing_ok=True)
             else:

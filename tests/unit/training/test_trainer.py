@@ -268,7 +268,7 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(steady, tmp_path,
     log = (again.path / LOG).read_text()
     for text in said, log:
         assert "last.safetensors: " in text
-        assert "Going on from previous.safetensors, which was saved before it." in text
+        assert "Training continues from the previous checkpoint, previous.safetensors." in text
     assert f"resumed at step {step // STEPS_AN_EPOCH * STEPS_AN_EPOCH}\n" in log
     assert_same(again, run)
     # Nothing damaged was kept.
@@ -289,7 +289,7 @@ def test_a_checkpoint_whose_history_is_none_is_refused(tmp_path, row):
     tensors, state = load_tensors(run.path / LAST)
     changed = {k: v for k, v in (state["history"][0] | row).items() if v is not None}
     save_tensors(run.path / LAST, tensors, state | {"history": [changed]})
-    with pytest.raises(RunError, match=r"last\.safetensors: damaged.*its history is none.*Remedy"):
+    with pytest.raises(RunError, match=r"last\.safetensors: damaged.*invalid history.*Remedy"):
         fit(config, run.path, resume=True)
 
 
@@ -338,8 +338,11 @@ def test_damaged_best_weights_are_written_anew_while_the_last_are_they(tmp_path,
     harm(run.path / BEST)
     fit(config, run.path, resume=True)
     assert weights(run, BEST) == whole
-    assert "They are those of last.safetensors, and written anew." in capfd.readouterr().err
-    assert "written anew" in (run.path / LOG).read_text()
+    assert (
+        "last.safetensors has these weights; best.safetensors is written again."
+        in capfd.readouterr().err
+    )
+    assert "is written again" in (run.path / LOG).read_text()
 
 
 def test_best_weights_that_are_gone_are_told_of_and_what_to_do_helps(monkeypatch, tmp_path):
@@ -351,7 +354,9 @@ def test_best_weights_that_are_gone_are_told_of_and_what_to_do_helps(monkeypatch
     other = (run.path / LAST).read_bytes()
     for harm in (change, Path.unlink, lambda path: path.write_bytes(other)):
         harm(run.path / BEST)
-        with pytest.raises(RunError, match=r"best\.safetensors.*Remedy: restore .* begins anew"):
+        with pytest.raises(
+            RunError, match=r"best\.safetensors.*Remedy: restore .* starts from the first step"
+        ):
             fit(run.config, run.path, resume=True)
     for name in (LAST, PREVIOUS):
         (run.path / name).unlink()
@@ -662,7 +667,7 @@ def test_what_a_run_leaves(steady):
     assert bool(table["seconds"].is_monotonic_increasing)
     assert [row["epoch"] for row in run.history()] == [1, 2, 3, 4]
     log = (run.path / LOG).read_text()
-    assert "4 steps an epoch, 4 epochs, products in torch.float32" in log
+    assert "4 steps per epoch, 4 epochs, products in torch.float32" in log
     assert "epoch 4: loss " in log
     assert "finished after" in log
 

@@ -582,6 +582,6 @@ def test_the_log_and_json_say_where_it_began(runs, tmp_path):
     run = train(
         start.config, start.dataset(), tmp_path / "run", progress=False, init_from=start.path
     )
-    assert f"begun from {start.path}" in (run.path / "train.log").read_text()
+    assert f"initial weights from {start.path}" in (run.path / "train.log").read_text()
     assert json.loads((run.path / "run.json").read_text())["start"] == start.origin()
     assert read_json(run.path / "run.json")["fingerprint"] == start.read_info()["fingerprint"]
