@@ -8,22 +8,23 @@ and the head query `(?, r, t)` is the tail query `(t, r + num_relations, ?)`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.runtime.order_by import order_by
+from kgtool.ops.runtime.order_by import begins, order_by
 
 if TYPE_CHECKING:
     import dgl
 
 SPLITS = ("train", "valid", "test")
-# The node type of `KGDataset.graph`.
+# The node type of entities without a type in `KGDataset.graph`.
 ENTITY = "entity"
 
 
@@ -69,6 +70,7 @@ class KGDataset:
         path: that folder or archive; None for triples in memory.
         vocabulary: the labels of entities and relations, by id.
         train, valid, test: `(n, 3)` int64, without duplicates inside a split.
+        types: entity label → its types; an entity without a type is not a key.
     """
 
     name: str
@@ -77,6 +79,7 @@ class KGDataset:
     train: Tensor
     valid: Tensor
     test: Tensor
+    types: Mapping[str, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
 
     @property
     def num_entities(self) -> int:
@@ -90,15 +93,20 @@ class KGDataset:
 
     @cached_property
     def graph(self) -> dgl.DGLGraph:
-        """The train triples as a DGL heterograph, int32: one edge type a relation, no inverses.
+        """The train triples as a DGL heterograph, int32: one edge type per relation, no inverses.
 
         The canonical edge type of relation `r` is `("entity", edge_type(r, num_relations),
         "entity")`, so that DGL's order of edge types is the order of ids; its label is
         `vocabulary.relations[r]`. A relation without a train triple keeps an empty edge type. Edges
         of a type are in the order of the triples.
+
+        With `types`, the first type of an entity is its node type, and a relation has a canonical
+        edge type for each pair of node types that it joins. The node data `dgl.NID` of a node type
+        are the ids of its entities.
         """
         names = [edge_type(relation, self.num_relations) for relation in range(self.num_relations)]
-        return heterograph_of(self.train, names, self.num_entities)
+        nodes = NodeTypes.of(self.vocabulary.entities, self.types) if self.types else None
+        return heterograph_of(self.train, names, self.num_entities, nodes)
 
     def split(self, name: str) -> Tensor:
         """The `(n, 3)` int64 triples of `"train"`, `"valid"` or `"test"`.
@@ -137,25 +145,92 @@ def edge_type(relation: int, num_relations: int) -> str:
     return f"r{relation:0{len(str(max(num_relations - 1, 0)))}d}"
 
 
-def heterograph_of(triples: Tensor, names: Sequence[str], num_entities: int) -> dgl.DGLGraph:
+@dataclass(frozen=True, eq=False)
+class NodeTypes:
+    """The node types of a heterograph, and the node of each entity.
+
+    Attributes:
+        entities: the ids of the entities of each node type, `(n,)` int32, ascending; node `i` of
+            the type is the entity `entities[type][i]`.
+        type: `(N,)` int32, the node type of each entity, as a position in `entities`.
+        node: `(N,)` int32, the node of each entity.
+    """
+
+    entities: Mapping[str, Tensor]
+    type: Tensor
+    node: Tensor
+
+    @classmethod
+    def of(cls, labels: Sequence[str], types: Mapping[str, Sequence[str]]) -> NodeTypes:
+        """The node type of a label is its first type, or `"entity"` without a type."""
+        first = [types[label][0] if types.get(label) else ENTITY for label in labels]
+        names = sorted(set(first)) or [ENTITY]
+        place = {name: i for i, name in enumerate(names)}
+        type_ = torch.tensor([place[name] for name in first], dtype=torch.int32)
+        order = torch.argsort(type_, stable=True).int()
+        entities = order.split(torch.bincount(type_, minlength=len(names)).tolist())
+        node = torch.empty_like(order)
+        for ids in entities:
+            node[ids.long()] = torch.arange(len(ids), dtype=torch.int32)
+        return cls(dict(zip(names, entities, strict=True)), type_, node)
+
+
+def edges_by_type(
+    triples: Tensor, names: Sequence[str], nodes: NodeTypes | None
+) -> dict[tuple[str, str, str], Tensor]:
+    """The rows of the triples of each canonical edge type, `(n,)` int32, ascending.
+
+    Args:
+        triples: `(n, 3)` int64.
+        names: the name of each relation. A relation without triples has an edge type, too.
+        nodes: the node types; None if all entities have the type `"entity"`.
+    """
+    kinds = [ENTITY] if nodes is None else list(nodes.entities)
+    columns, sizes = [triples[:, 1]], [len(names)]
+    if nodes is not None:
+        columns += [nodes.type[ids] for ids in (triples[:, 0], triples[:, 2])]
+        sizes += [len(kinds)] * 2
+    keys = [column.int().numpy() for column in columns]
+    order = order_by(keys, sizes)
+    keys = [key[order] for key in keys]
+    start = np.flatnonzero(np.logical_or.reduce([begins(key) for key in keys]))
+    found = {(kinds[0], name, kinds[0]): torch.empty(0, dtype=torch.int32) for name in names}
+    for begin, end in zip(start, [*start[1:], len(order)], strict=True):
+        relation, *ends = (key[begin] for key in keys)
+        head, tail = (kinds[i] for i in ends) if ends else (ENTITY, ENTITY)
+        found[head, names[relation], tail] = torch.from_numpy(order[begin:end])
+    return found
+
+
+def heterograph_of(
+    triples: Tensor, names: Sequence[str], num_entities: int, nodes: NodeTypes | None = None
+) -> dgl.DGLGraph:
     """Triples as a DGL heterograph, int32, without inverses.
 
     Args:
         triples: `(n, 3)` int64.
-        names: the edge type of each relation, ascending, since DGL sorts them. The edge type of a
-            relation without triples is empty. Edges of a type are in the order of the triples.
+        names: the name of each relation, ascending, since DGL sorts edge types. Edges of a type are
+            in the order of the triples.
         num_entities: number of entities; all entity ids are below it.
+        nodes: the node types; None if all entities have the type `"entity"`, and their ids are the
+            nodes.
     """
     from kgtool.ops.runtime.dgl import dgl
 
-    head, relation, tail = (ids.int().contiguous() for ids in triples.unbind(1))
-    order = torch.from_numpy(order_by((relation.numpy(),), (len(names),)))
-    counts = torch.bincount(relation, minlength=len(names)).tolist()
-    ends = zip(head[order].split(counts), tail[order].split(counts), strict=True)
+    head, tail = (ids.int() for ids in (triples[:, 0], triples[:, 2]))
+    counts = {ENTITY: num_entities}
+    if nodes is not None:
+        head, tail = (nodes.node[ids.long()] for ids in (head, tail))
+        counts = {name: len(ids) for name, ids in nodes.entities.items()}
     edges = {
-        (ENTITY, name, ENTITY): of_relation for name, of_relation in zip(names, ends, strict=True)
+        kind: (head[rows], tail[rows])
+        for kind, rows in edges_by_type(triples, names, nodes).items()
     }
-    return dgl.heterograph(edges, num_nodes_dict={ENTITY: num_entities})
+    graph = dgl.heterograph(edges, num_nodes_dict=counts)
+    if nodes is not None:
+        for name, ids in nodes.entities.items():
+            graph.nodes[name].data[dgl.NID] = ids
+    return graph
 
 
 def invert(triples: Tensor, num_relations: int) -> Tensor:

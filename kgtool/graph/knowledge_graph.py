@@ -7,13 +7,14 @@ relation of each edge as `dgl.ETYPE`. The kernels read the arrays of that graph 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from kgtool.data.dataset import ENTITY, KGDataset, edge_type
+from kgtool.data.dataset import KGDataset, edge_type
 from kgtool.ops import CSC, edge_norm, find_edges, inverse_edges
 from kgtool.ops.runtime.order_by import begins
 
@@ -59,18 +60,22 @@ class KnowledgeGraph:
         """The knowledge graph of a heterograph such as `KGDataset.graph`, with inverses added.
 
         Args:
-            graph: has one edge type per relation, named by relation id in order, without inverses.
+            graph: its edge types are named by relation id, without inverses. With several node
+                types, the node data `dgl.NID` are the ids of the entities.
             held: `(num_entities,)` bool: keep only the edges into these entities; None for all.
 
         Raises:
             ValueError: when the edge types are not relation ids in order.
         """
-        num_relations = len(graph.etypes)
+        of_relation: dict[str, list[tuple[str, str, str]]] = {}
+        for kind in graph.canonical_etypes:
+            of_relation.setdefault(kind[1], []).append(kind)
+        num_relations = len(of_relation)
         names = [edge_type(relation, num_relations) for relation in range(num_relations)]
-        if graph.etypes != names:
+        if sorted(of_relation) != names:
             raise ValueError("edge types are not relation ids in order; see KGDataset.graph")
-        ends = [tuple(ids.int() for ids in graph.edges(etype=name)) for name in names]
-        csc = CSC.with_inverses(ends, graph.num_nodes(ENTITY), held)
+        ends = [_ends(graph, of_relation[name]) for name in names]
+        csc = CSC.with_inverses(ends, graph.num_nodes(), held)
         return cls(csc, 2 * num_relations)
 
     @classmethod
@@ -175,3 +180,20 @@ class KnowledgeGraph:
             `(e,)` of `dtype`.
         """
         return edge_norm(self.csc, kept, dtype)
+
+
+def _ends(graph: dgl.DGLGraph, kinds: Sequence[tuple[str, str, str]]) -> tuple[Tensor, Tensor]:
+    """Head and tail entities, `(n,)` int32 each, of the edges of some canonical edge types."""
+    from kgtool.ops.runtime.dgl import dgl
+
+    heads, tails = [], []
+    for kind in kinds:
+        head, tail = (ids.int() for ids in graph.edges(etype=kind))
+        if len(graph.ntypes) > 1:
+            of_head, of_tail = (graph.nodes[end].data[dgl.NID] for end in kind[::2])
+            head, tail = of_head[head.long()], of_tail[tail.long()]
+        heads.append(head)
+        tails.append(tail)
+    if len(kinds) == 1:
+        return heads[0], tails[0]
+    return torch.cat(heads), torch.cat(tails)

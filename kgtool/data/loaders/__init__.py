@@ -106,8 +106,8 @@ def _load(
     del parts, splits
     name = dataset_name(path)
     triples, report = audit(name, path, origins, lines, vocabulary)
-    tensors = {split: torch.from_numpy(triples[split]) for split in SPLITS}
-    return KGDataset(name=name, path=path, vocabulary=vocabulary, **tensors), report
+    tensors = [torch.from_numpy(triples[split]) for split in SPLITS]
+    return KGDataset(name, path, vocabulary, *tensors), report
 
 
 def load_negatives(

@@ -90,11 +90,10 @@ def dataset_of(
     lines = np.split(to_ids(list(parts.values()), list(parts), vocabulary), ends)
     ids = dict(zip(parts, lines, strict=True))
     empty = torch.empty((0, 3), dtype=torch.int64)
-    tensors = {
-        split: torch.from_numpy(_distinct(ids[split])) if split in ids else empty
-        for split in SPLITS
-    }
-    return KGDataset(name, None, vocabulary, **tensors)
+    tensors = [
+        torch.from_numpy(_distinct(ids[split])) if split in ids else empty for split in SPLITS
+    ]
+    return KGDataset(name, None, vocabulary, *tensors)
 
 
 def _distinct(ids: Ints) -> Ints:

@@ -72,7 +72,7 @@ def write_dataset(
     for stem, triples in parts.items():
         files.append(folder / f"{stem}{_ending(to)}")
         if to == "dgl":
-            write_graph(files[-1], triples, data.vocabulary)
+            write_graph(files[-1], triples, data.vocabulary, data.types)
         else:
             write_triples(files[-1], triples, data.vocabulary)
     return files
