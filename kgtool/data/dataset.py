@@ -18,10 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kgtool.display import frame_of, html
+from kgtool.errors import fault
 from kgtool.ops.runtime.order_by import begins, order_by
 
 if TYPE_CHECKING:
     import dgl
+
+    from kgtool.display import DataFrame
 
 SPLITS = ("train", "valid", "test")
 # The node type of entities without a type in `KGDataset.graph`.
@@ -39,6 +43,9 @@ class Vocabulary:
 
     entities: tuple[str, ...]
     relations: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self.entities):,} entities, {len(self.relations):,} relations)"
 
     @cached_property
     def entity_ids(self) -> dict[str, int]:
@@ -71,6 +78,9 @@ class KGDataset:
         vocabulary: the labels of entities and relations, by id.
         train, valid, test: `(n, 3)` int64, without duplicates inside a split.
         types: entity label → its types; an entity without a type is not a key.
+
+    Raises:
+        DataError: for a split of another shape or dtype, or an id without a label.
     """
 
     name: str
@@ -80,6 +90,54 @@ class KGDataset:
     valid: Tensor
     test: Tensor
     types: Mapping[str, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for split in SPLITS:
+            _check_triples(getattr(self, split), split, self.num_entities, self.num_relations)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{split} {len(self.split(split)):,}" for split in SPLITS)
+        return (
+            f"KGDataset({self.name!r}: {self.num_entities:,} entities, "
+            f"{self.num_relations:,} relations; {sizes})"
+        )
+
+    def _repr_html_(self) -> str:
+        parts = {name: part for name in SPLITS if len(part := self.split(name))}
+        entities = [len(part[:, ::2].unique()) for part in parts.values()]
+        relations = [len(part[:, 1].unique()) for part in parts.values()]
+        counts: dict[str, Sequence[object]] = {
+            "split": [*parts, "all"],
+            "triples": [*map(len, parts.values()), len(self)],
+            "entities": [*entities, self.num_entities],
+            "relations": [*relations, self.num_relations],
+        }
+        return html(f"Data set {self.name}", frame_of(counts), self._labelled(self.train[:3]))
+
+    def __len__(self) -> int:
+        """Number of triples in all splits."""
+        return sum(len(self.split(split)) for split in SPLITS)
+
+    def to_frame(self, split: str | None = None) -> DataFrame:
+        """The triples as labels, in the columns `head`, `relation` and `tail`.
+
+        Args:
+            split: `"train"`, `"valid"` or `"test"`; by default all splits, with a column `split`.
+        """
+        if split is not None:
+            return self._labelled(self.split(split))
+        frame = self._labelled(torch.cat([self.split(name) for name in SPLITS]))
+        return frame.assign(split=[name for name in SPLITS for _ in range(len(self.split(name)))])
+
+    def _labelled(self, triples: Tensor) -> DataFrame:
+        head, relation, tail = triples.T.tolist()
+        entities, relations = self.vocabulary.entities, self.vocabulary.relations
+        columns = {
+            "head": [entities[i] for i in head],
+            "relation": [relations[i] for i in relation],
+            "tail": [entities[i] for i in tail],
+        }
+        return frame_of(columns, texts=tuple(columns))
 
     @property
     def num_entities(self) -> int:
@@ -138,6 +196,26 @@ class KGDataset:
             digest.update(len(triples).to_bytes(8, "little"))
             digest.update(triples.contiguous().numpy().reshape(-1).data)  # no copy
         return digest.hexdigest()
+
+
+def _check_triples(triples: object, split: str, num_entities: int, num_relations: int) -> None:
+    """Raise a DataError unless the triples are `(n, 3)` int64 with ids below the numbers."""
+    make = "make data sets with kgtool.dataset_of, or give (n, 3) int64 ids"
+    if not isinstance(triples, Tensor) or triples.dtype != torch.int64:
+        kind = triples.dtype if isinstance(triples, Tensor) else type(triples).__name__
+        raise fault(split, f"triples of the type {kind} where a tensor of int64 is expected", make)
+    if triples.dim() != 2 or triples.shape[1] != 3:
+        raise fault(split, f"the shape {tuple(triples.shape)} where (n, 3) is expected", make)
+    if not len(triples):
+        return
+    least, most = triples.amin(0).tolist(), triples.amax(0).tolist()
+    sizes = (num_entities, num_relations, num_entities)
+    for field, low, high, size in zip(
+        ("head", "relation", "tail"), least, most, sizes, strict=True
+    ):
+        if low < 0 or high >= size:
+            wrong = low if low < 0 else high
+            raise fault(split, f"the {field} {wrong} has no label among {size:,}", make)
 
 
 def edge_type(relation: int, num_relations: int) -> str:

@@ -22,6 +22,7 @@ _NAMINGS = [(head, between, tail) for head, tail in _ENDS for between in _BETWEE
 _NAMINGS += [("h", "r", "t"), ("s", "p", "o")]
 _ORDERS = {frozenset(naming): naming for naming in _NAMINGS}
 _COLUMN_NAMES = {name for naming in _NAMINGS for name in naming if len(name) > 1}
+_ROLES = {name: role for naming in _NAMINGS for role, name in enumerate(naming)}
 COMMANDS = "(kgtool data inspect, convert and split take it)"  # follows an option in a remedy
 COLUMNS_OPTION = f"--columns {COMMANDS}"
 
@@ -49,6 +50,11 @@ def naming_of(names: Sequence[str]) -> tuple[int, int, int] | None:
         return None
     head, relation, tail = (folded.index(name) for name in order)
     return head, relation, tail
+
+
+def role_of(name: str) -> int | None:
+    """The place of a column name among head, relation and tail; None for an unknown name."""
+    return _ROLES.get(name.strip().casefold())
 
 
 def choose_columns(
