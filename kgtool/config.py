@@ -6,6 +6,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
@@ -439,11 +440,12 @@ def preset_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+def load_config(path: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
     """Read a TOML file, then apply overrides.
 
     Args:
-        path: the file, or the name of a preset: `"families"`.
+        path: the file, or the name of a preset: `"families"`; or nested settings, as in
+            `{"dim": 32, "training": {"epochs": 5}}`.
         overrides: each `"key=value"`, nested keys with dots: `"training.epochs=10"`. The value is
             read as TOML, and as a string where it is not TOML.
 
@@ -451,7 +453,17 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         ConfigError: for a file that cannot be read, a key that does not exist (the error names the
             nearest one), an old key (the error names the new one), or a value that does not fit.
     """
-    path = _file_of(path)
+    if isinstance(path, Mapping):
+        settings, where = deepcopy(dict(path)), "the configuration"
+    else:
+        path = _file_of(path)
+        settings, where = _read_toml(path), str(path)
+    for override in overrides:
+        _apply(settings, override)
+    return parse_config(settings, where=where)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -463,12 +475,9 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8. Remedy: save the file as UTF-8.") from error
     try:
-        settings = tomllib.loads(text)
+        return tomllib.loads(text)
     except NOT_TOML as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
-    for override in overrides:
-        _apply(settings, override)
-    return parse_config(settings, where=str(path))
 
 
 def _file_of(name: str | Path) -> Path:

@@ -132,15 +132,7 @@ def split(
         DataError: for triples that cannot be read, or that give no split.
         KGToolError: when the folder cannot be written.
     """
-    for name, share in {"valid": valid, "test": test, "valid and test": valid + test}.items():
-        _check_share(name, share)
-    _check_share("inductive", inductive)
-    if remove_leaks is not None and not 0 < remove_leaks <= 1:
-        raise ConfigError(
-            f"remove_leaks = {remove_leaks:g} is out of range. Remedy: choose a share such as 0.97."
-        )
-    if time is not None and inductive is not None:
-        raise ConfigError("time and inductive exclude each other. Remedy: choose one of them.")
+    check_options(valid, test, inductive=inductive, time=time, remove_leaks=remove_leaks)
     places = [places] if isinstance(places, (str, Path)) else list(places)
     place = ", ".join(map(str, places))
     out = Path(out)
@@ -180,6 +172,30 @@ def split(
         left_out=dict(Counter(why)),
         notes=(*found.notes, *drawn),
     )
+
+
+def check_options(
+    valid: float,
+    test: float,
+    *,
+    inductive: float | None,
+    time: str | None,
+    remove_leaks: float | None,
+) -> None:
+    """Check the options of `split`.
+
+    Raises:
+        ConfigError: for a share out of range, or options that exclude each other.
+    """
+    for name, share in {"valid": valid, "test": test, "valid and test": valid + test}.items():
+        _check_share(name, share)
+    _check_share("inductive", inductive)
+    if remove_leaks is not None and not 0 < remove_leaks <= 1:
+        raise ConfigError(
+            f"remove_leaks = {remove_leaks:g} is out of range. Remedy: choose a share such as 0.97."
+        )
+    if time is not None and inductive is not None:
+        raise ConfigError("time and inductive exclude each other. Remedy: choose one of them.")
 
 
 def _check_share(name: str, share: float | None) -> None:

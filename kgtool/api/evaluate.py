@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kgtool.api.runs import about_data, fitting, loaded, opened, result_file, scorers, walk_model
+from kgtool.api.runs import (
+    AnyData,
+    AnyRun,
+    about_data,
+    fitting,
+    opened,
+    require,
+    result_file,
+    scorers,
+    walk_model,
+    with_data,
+)
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders import load_dataset, load_negatives
 from kgtool.distributed import process_group
-from kgtool.errors import DataError
+from kgtool.errors import ConfigError, DataError
 from kgtool.evaluation.analysis.results import (
     LinkResult,
     PathResult,
@@ -35,11 +46,11 @@ from kgtool.runs.run import Run
 
 
 def evaluate(
-    run: Run | str | Path,
+    run: AnyRun,
     split: str = "test",
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     *,
-    ensemble: Sequence[Run | str | Path] = (),
+    ensemble: Sequence[AnyRun] = (),
     hits: Sequence[int] = HITS,
     candidates: str = "all",
     progress: bool = False,
@@ -51,7 +62,7 @@ def evaluate(
     answers on any graph of the same relations: the train triples of that graph are its edges.
 
     Args:
-        run: a run or its folder.
+        run: a run, its folder, or a predictor.
         split: `"train"`, `"valid"` or `"test"`.
         data: the data set or its path; by default the path that the run was trained on.
         ensemble: further runs with the same labels. Their scores are added one run after the other,
@@ -70,8 +81,7 @@ def evaluate(
         ScoreError: when a model gives a score that is not finite.
     """
     keep_large_blocks()
-    run = opened(run)
-    dataset = loaded(run, data)
+    run, dataset = with_data(run, data, split)
     among = parse_candidates(candidates, dataset)
     # Of one run alone, processes that work together may hold a part of its entities each.
     model: ScoresTails = run.scorer(dataset) if ensemble else run.distributed_scorer(dataset)
@@ -101,7 +111,7 @@ def _ensemble(model: ScoresTails, other: Run, dataset: KGDataset, progress: bool
 
 
 def evaluate_baselines(
-    data: KGDataset | str | Path,
+    data: AnyData,
     split: str = "test",
     out: str | Path | None = None,
     *,
@@ -131,6 +141,7 @@ def evaluate_baselines(
     """
     keep_large_blocks()
     dataset = data if isinstance(data, KGDataset) else load_dataset(data)
+    require(dataset, split)
     about = about_data(dataset)
     among = parse_candidates(candidates, dataset)
     part = f"{among.name}.{split}" if among else split
@@ -158,11 +169,11 @@ def evaluate_baselines(
 
 
 def evaluate_relations(
-    run: Run | str | Path,
+    run: AnyRun,
     split: str = "test",
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     *,
-    ensemble: Sequence[Run | str | Path] = (),
+    ensemble: Sequence[AnyRun] = (),
     hits: Sequence[int] = HITS,
     progress: bool = False,
 ) -> RelationResult:
@@ -180,8 +191,7 @@ def evaluate_relations(
         ScoreError: when a model gives a score that is not finite.
     """
     keep_large_blocks()
-    run = opened(run)
-    dataset = loaded(run, data)
+    run, dataset = with_data(run, data, split)
     others = [opened(other) for other in ensemble]
     models = scorers(run, others, dataset)
     found = rank_relations(models, dataset, split, tuple(hits), progress)
@@ -196,11 +206,11 @@ def evaluate_relations(
 
 
 def evaluate_triples(
-    run: Run | str | Path,
+    run: AnyRun,
     split: str = "test",
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     *,
-    ensemble: Sequence[Run | str | Path] = (),
+    ensemble: Sequence[AnyRun] = (),
     sample_negatives: bool = False,
     seed: int = 0,
 ) -> TripleResult:
@@ -220,11 +230,7 @@ def evaluate_triples(
         ScoreError: when a model gives a score that is not finite.
     """
     keep_large_blocks()
-    run = opened(run)
-    dataset = loaded(run, data)
-    for name in ("valid", split):
-        if not len(dataset.split(name)):
-            raise DataError(f"the {name} split of {dataset.name} holds no triples to classify")
+    run, dataset = with_data(run, data, "valid", split)
     given = load_negatives(dataset.path, dataset.vocabulary) if dataset.path else {}
     has_all = not sample_negatives and {"valid", split} <= given.keys()
     others = [opened(other) for other in ensemble]
@@ -242,9 +248,9 @@ def evaluate_triples(
 
 
 def evaluate_paths(
-    run: Run | str | Path,
+    run: AnyRun,
     split: str = "test",
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     *,
     lengths: Sequence[int] = LENGTHS,
     num_queries: int = QUERIES,
@@ -260,7 +266,7 @@ def evaluate_paths(
     `paths.composed.<split>.tsv` and `.json` with `compose`; the names of other data appear in them.
 
     Args:
-        run: a run or its folder.
+        run: a run, its folder, or a predictor.
         split: `"valid"` or `"test"`, whose edges are held out.
         data: the data set or its path; by default the path that the run was trained on.
         lengths: numbers of relations in a path.
@@ -272,14 +278,13 @@ def evaluate_paths(
 
     Raises:
         RunError, DataError: when the run or the data cannot be used, or no query can be drawn.
+        ConfigError: for the split train.
         ScoreError: when the model gives a score that is not finite.
-        ValueError: for another split.
     """
     keep_large_blocks()
-    run = opened(run)
-    dataset = loaded(run, data)
-    if split in ("valid", "test") and not len(dataset.split(split)):
-        raise DataError(f"{dataset.name}: {split} holds no triples. Remedy: choose another split.")
+    if split == "train":
+        raise ConfigError("split is 'train', which holds out no edges. Remedy: pass valid or test.")
+    run, dataset = with_data(run, data, split)
     scorer = run.scorer(dataset)
     queries = sample_path_queries(
         dataset, split, lengths, count=num_queries, max_answers=max_answers, seed=seed
@@ -314,9 +319,9 @@ def evaluate_paths(
 
 
 def evaluate_walks(
-    run: Run | str | Path,
+    run: AnyRun,
     split: str = "test",
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     *,
     num_walks: int = 2000,
     seed: int = 0,
@@ -333,8 +338,7 @@ def evaluate_walks(
     Raises:
         RunError, DataError: when run or data cannot be used.
     """
-    run = opened(run)
-    dataset = loaded(run, data)
+    run, dataset = with_data(run, data, split)
     model, length = walk_model(run, dataset)
     found = perplexity(
         model.reader(), dataset, split, max_length=length, count=num_walks, seed=seed

@@ -5,28 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from kgtool.api.runs import loaded, opened, walk_model
-from kgtool.data.dataset import KGDataset
+from kgtool.api.runs import AnyData, AnyRun, refuse_again, walk_model, with_data
 from kgtool.data.labels import LabelIndex
 from kgtool.data.loaders.labels import read_labels, read_types
 from kgtool.errors import DataError, KGToolError, RunError
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import Predictor
-from kgtool.inference.query import parse_question
+from kgtool.inference.query import parse_question, questions_of
 from kgtool.inference.walks import likeliest_routes, next_steps
 from kgtool.ops import keep_large_blocks
-from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 
 
 def open_predictor(
-    run: Run | str | Path,
-    data: KGDataset | str | Path | None = None,
+    run: AnyRun,
+    data: AnyData | None = None,
     labels: str | Path | None = None,
     types: str | Path | None = None,
 ) -> Predictor:
@@ -43,32 +42,52 @@ def open_predictor(
         RunError, DataError: when run, data, labels or types cannot be used.
     """
     keep_large_blocks()
-    run = opened(run)
-    dataset = loaded(run, data)
+    found, dataset = with_data(run, data)
     readable = read_labels(labels) if labels is not None else {}
     return Predictor(
-        run, dataset, run.scorer(dataset), LabelIndex(dataset.vocabulary, readable),
+        found, dataset, found.scorer(dataset), LabelIndex(dataset.vocabulary, readable),
         read_types(types) if types is not None else None,
     )  # fmt: skip
 
 
+def predictor_of(
+    run: AnyRun, data: AnyData | None = None, labels: str | Path | None = None
+) -> Predictor:
+    """A predictor itself, or the predictor of a run; the arguments are those of `open_predictor`.
+
+    Raises:
+        RunError: when data or labels come with a predictor, which has its own.
+    """
+    if isinstance(run, Predictor):
+        refuse_again(data=data, labels=labels)
+        return run
+    return open_predictor(run, data, labels)
+
+
 def predict(
-    run: Run | str | Path | Predictor,
-    queries: Sequence[Sequence[str]],
+    run: AnyRun,
+    head: Any = None,
+    relation: str | None = None,
+    tail: str | None = None,
     top: int = 10,
     *,
     include_known: bool = False,
     filter_types: bool = False,
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     labels: str | Path | None = None,
 ) -> pd.DataFrame:
     """The best answers to queries, with scores and probabilities.
 
+    A query is a head, a relation and a tail. One of them is asked for: it is None or `"?"`. So
+    `predict(run, "ada", "mother_of")` asks for tails, and `predict(run, None, "mother_of", "ben")`
+    for heads.
+
     Args:
         run: a run, its folder, or a predictor from `open_predictor`, which is faster when reused.
-        queries: each a head, a relation and a tail; one of the three is `"?"`. Entities are given
-            by id or readable label, relations by label; `^r` is the inverse of `r`, and `r1/r2` a
-            path.
+        head, relation, tail: a query. Entities are given by label or readable label, relations by
+            label; `^r` is the inverse of `r`, and `r1/r2` a path. Or many queries in place of the
+            head: a list of triples, a data frame with columns as for `kgtool.dataset_of`, whose
+            missing cells or missing column are asked for, or a list of dictionaries.
         top: most answers per query.
         include_known: also return known answers, which the column `known` marks.
         filter_types: only entities that train has on that side of the relation.
@@ -81,17 +100,18 @@ def predict(
         RunError, DataError: when run or data cannot be used, or a query cannot be read.
         ScoreError: when the model gives a score that is not finite.
     """
-    predictor = run if isinstance(run, Predictor) else open_predictor(run, data, labels)
+    queries = questions_of(head, relation, tail)  # first: loading a run takes longer
+    predictor = predictor_of(run, data, labels)
     parsed = [parse_question(query, predictor.labels) for query in queries]
     return predictor.ask(parsed, top, not include_known, filter_types)
 
 
 def neighbours(
-    run: Run | str | Path | Predictor,
+    run: AnyRun,
     entity: str,
     top: int = 10,
     *,
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     labels: str | Path | None = None,
 ) -> pd.DataFrame:
     """The nearest neighbours of an entity, by the cosine of the embeddings that `export` writes.
@@ -109,7 +129,7 @@ def neighbours(
     Raises:
         RunError, DataError: when run or data cannot be used, or the data have no such entity.
     """
-    predictor = run if isinstance(run, Predictor) else open_predictor(run, data, labels)
+    predictor = predictor_of(run, data, labels)
     row, cosine = nearest_rows(states(predictor), predictor.labels.entity(entity), top)
     names = predictor.dataset.vocabulary.entities
     return pd.DataFrame(
@@ -138,10 +158,10 @@ def states(predictor: Predictor) -> torch.Tensor:
 
 
 def predict_next(
-    run: Run | str | Path,
+    run: AnyRun,
     walk: Sequence[str],
     top: int = 10,
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
 ) -> pd.DataFrame:
     """The likeliest next steps of a walk, likeliest first.
 
@@ -158,18 +178,17 @@ def predict_next(
     Raises:
         RunError, DataError: when run or data cannot be used, or a label is not known.
     """
-    run = opened(run)
     if len(walk) % 2 == 0:
         raise DataError(
             f"a walk of {len(walk)} labels does not end at an entity. Remedy: give an entity, or "
             "an entity, a relation, an entity and so on."
         )
-    dataset = loaded(run, data)
-    model, _ = walk_model(run, dataset)
+    found, dataset = with_data(run, data)
+    model, _ = walk_model(found, dataset)
     labels, vocabulary = LabelIndex(dataset.vocabulary), dataset.vocabulary
     entities = [labels.entity(label) for label in walk[::2]]
     relations = [labels.relation(label) for label in walk[1::2]]
-    found = next_steps(model.reader(), model.graph, entities, relations, top)
+    steps = next_steps(model.reader(), model.graph, entities, relations, top)
     rows = (
         (
             vocabulary.steps[s.relation],
@@ -178,20 +197,20 @@ def predict_next(
             s.of_relation,
             s.is_known,
         )
-        for s in found
+        for s in steps
     )
     columns = ["relation", "entity", "probability", "of_relation", "known"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def predict_routes(
-    run: Run | str | Path,
+    run: AnyRun,
     head: str,
     tail: str | None = None,
     *,
     max_length: int | None = None,
     top: int = 10,
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
 ) -> pd.DataFrame:
     """The likeliest relation paths from a head, or from a head to a tail, likeliest first.
 
@@ -211,13 +230,12 @@ def predict_routes(
     Raises:
         RunError, DataError: when run or data cannot be used, or a label is not known.
     """
-    run = opened(run)
-    dataset = loaded(run, data)
-    model, longest = walk_model(run, dataset)
+    opened, dataset = with_data(run, data)
+    model, longest = walk_model(opened, dataset)
     length = longest if max_length is None else max_length
     if length > longest:
         raise RunError(
-            f"{run.path} was trained on walks of at most {longest} relations. Remedy: choose a "
+            f"{opened.path} was trained on walks of at most {longest} relations. Remedy: choose a "
             f"shorter length, or train with one_path.max_path_length={length}."
         )
     labels, vocabulary = LabelIndex(dataset.vocabulary), dataset.vocabulary

@@ -26,6 +26,9 @@ class LabelIndex:
     vocabulary: Vocabulary
     names: Mapping[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"LabelIndex({self.vocabulary!r}, {len(self.names):,} names)"
+
     def entity(self, text: str) -> int:
         """The id of an entity, by its label, or by its readable name if the name is unique.
 
@@ -33,7 +36,7 @@ class LabelIndex:
             DataError: for an unknown text, with the nearest label or name; for a name that several
                 entities share.
         """
-        ids = self.vocabulary.entity_ids
+        text, ids = label_of(text), self.vocabulary.entity_ids
         if text in ids:
             return ids[text]
         candidates = self._labels_of_name.get(text, ())
@@ -53,7 +56,7 @@ class LabelIndex:
         Raises:
             DataError: for an unknown label, with the nearest label.
         """
-        return id_of(text, self.vocabulary.step_ids, "relation")
+        return id_of(label_of(text), self.vocabulary.step_ids, "relation")
 
     def path(self, text: str) -> tuple[int, ...]:
         """The relation ids of the path `r1/r2`, or of the single relation whose label is `text`.
@@ -63,7 +66,7 @@ class LabelIndex:
         Raises:
             DataError: for an unknown label, with the nearest label; for a path with two readings.
         """
-        steps = self.vocabulary.step_ids
+        text, steps = label_of(text), self.vocabulary.step_ids
         if text in steps:
             return (steps[text],)
         parts = text.split("/")
@@ -95,6 +98,21 @@ class LabelIndex:
             if label in self.vocabulary.entity_ids:
                 labels.setdefault(name, []).append(label)
         return labels
+
+
+def label_of(value: object) -> str:
+    """A label: a text, or the digits of an integer, as `kgtool.dataset_of` reads them.
+
+    Raises:
+        DataError: for any other value.
+    """
+    if isinstance(value, str):
+        return value
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()  # a number of NumPy or torch
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise DataError(f"{quoted(repr(value))} is not a label. Remedy: give a text.")
 
 
 def id_of(

@@ -6,11 +6,15 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from kgtool.data.labels import LabelIndex
+from kgtool.data.loaders.cells import cells_of, is_missing
 from kgtool.errors import DataError, fault, quoted
 
+# How what is asked for is written; in Python it may be missing too: None, NaN.
 ASKED = "?"
 EXAMPLES = "HEAD RELATION ?, ? RELATION TAIL, HEAD ? TAIL, or HEAD r1/r2 ?"
 
@@ -37,14 +41,52 @@ class Question:
         return self.tail, tuple((r + num_relations) % (2 * num_relations) for r in self.path[::-1])
 
 
-def parse_question(parts: Sequence[str], labels: LabelIndex) -> Question:
-    """Parse three texts: labels, and one `?`. The relation may be a path.
+def questions_of(head: Any, relation: Any = None, tail: Any = None) -> list[tuple[Any, ...]]:
+    """The queries that a caller asks: one by its parts, or many in place of the head.
+
+    Args:
+        head: a label or what is asked for; or a list of queries, a data frame, dictionaries.
+        relation, tail: labels or what is asked for; nothing if there are many queries.
+
+    Returns:
+        A head, a relation and a tail for each query, for `parse_question`.
 
     Raises:
-        DataError: unless there are three texts with one `?`; for an unknown label.
+        DataError: for columns or rows that are not queries.
     """
-    if len(parts) != 3 or list(parts).count(ASKED) != 1:
-        shown = " ".join(map(quoted, parts))
+    if is_missing(head) or isinstance(head, (str, int, np.integer)):
+        return [(head, relation, tail)]
+    if relation is not None or tail is not None:
+        raise DataError(
+            "relation and tail do not go with many queries, which hold them. Remedy: give them in "
+            "each query, and other arguments by name, such as top=5."
+        )
+    if isinstance(head, (tuple, list)) and len(head) == 3 and all(map(_is_part, head)):
+        return [tuple(head)]
+    columns = cells_of(head, "queries", partial=True)
+    return list(zip(*columns, strict=True))
+
+
+def _is_part(value: Any) -> bool:
+    return is_missing(value) or isinstance(value, (str, int, np.integer))
+
+
+def parse_question(parts: Sequence[Any], labels: LabelIndex) -> Question:
+    """Parse a head, a relation and a tail: two labels, and what is asked for. The relation may be a
+    path.
+
+    Args:
+        parts: what is asked for is `?`, an empty text or missing; of two parts it is the tail.
+        labels: finds the ids.
+
+    Raises:
+        DataError: unless one of three parts is asked for; for an unknown label.
+    """
+    parts = [ASKED if is_missing(part) or part == "" else part for part in parts]
+    if len(parts) == 2 and ASKED not in parts:
+        parts = [*parts, ASKED]
+    if len(parts) != 3 or parts.count(ASKED) != 1:
+        shown = " ".join(quoted(str(part)) for part in parts)
         raise DataError(
             f"{shown} is not a query with one '?'. Remedy: write {EXAMPLES}, and quote the '?'."
         )

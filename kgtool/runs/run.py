@@ -10,6 +10,7 @@ owners.safetensors     of a run on several processes: the process that owns each
 history.tsv            a row per validation
 train.log              log of the training
 run.json               data path and fingerprint, versions, sizes; the run it was made from, if any
+triples.safetensors    of a run on data in memory: its triples
 data/                  of a run made by `kgtool extend`: its triples
 metrics.<split>.json   results of evaluate
 probability.<weights>.safetensors and others: fits of predict, for these weights
@@ -30,15 +31,16 @@ import numpy as np
 import pandas as pd
 
 from kgtool.config import Config, load_config
-from kgtool.data.dataset import KGDataset, Vocabulary
+from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders import load_dataset
+from kgtool.data.loaders.encode import with_vocabulary
 from kgtool.distributed.sharding import Shards
 from kgtool.errors import DataError, RunError
 from kgtool.graph.partition import shards_of
 from kgtool.models.factory import load_model
 from kgtool.models.model import Model
 from kgtool.models.scorers import ModelScorer, Scorer
-from kgtool.storage.checkpoint import load_tensors
+from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.files import (
     atomic_write,
     is_leftover,
@@ -57,6 +59,7 @@ LAST = "last.safetensors"
 PREVIOUS = "previous.safetensors"
 HISTORY = "history.tsv"
 LOG = "train.log"
+TRIPLES = "triples.safetensors"
 # The first files of a run, in the order of writing: a folder with the last one can be opened.
 BEGINNING = ("run.json", "entities.tsv", "relations.tsv", "config.toml")
 # Keys of run.json with the types of their values, and the columns of the history.
@@ -124,7 +127,9 @@ class Run:
                 file.writelines(f"{i}\t{label}\n" for i, label in enumerate(labels))
         with atomic_write(settings) as file:
             file.write(config.to_toml())
-        return cls(path, config, vocabulary)
+        run = cls(path, config, vocabulary)
+        run.hold(dataset)
+        return run
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -138,6 +143,26 @@ class Run:
             raise RunError(f"{path} is not a run: config.toml is missing. Remedy: check the name.")
         labels = (_read_labels(path / "entities.tsv"), _read_labels(path / "relations.tsv"))
         return cls(path, load_config(path / "config.toml"), Vocabulary(*labels))
+
+    def hold(self, dataset: KGDataset) -> None:
+        """Write the triples of the run's data into its folder, if nothing else holds them."""
+        file = self.written(TRIPLES)
+        if dataset.path is None and self.read_info().get("data") is None and not file.exists():
+            splits = {split: dataset.split(split) for split in SPLITS}
+            save_tensors(file, splits, {"name": dataset.name})
+
+    def _held(self) -> KGDataset | None:
+        """The data that `hold` wrote, if it did.
+
+        Raises:
+            RunError, DataError: if the file is damaged.
+        """
+        if not (self.path / TRIPLES).is_file():
+            return None
+        tensors, state = load_tensors(self.path / TRIPLES)
+        if tensors.keys() != set(SPLITS) or not isinstance(state.get("name"), str):
+            raise RunError(f"{self.path / TRIPLES}: invalid content. Remedy: restore the file.")
+        return KGDataset(state["name"], None, self.vocabulary, **tensors)
 
     def read_info(self) -> dict[str, Any]:
         """`run.json`: data path, fingerprint, sizes and versions.
@@ -207,19 +232,27 @@ class Run:
         rows: list[dict[str, float]] = frame.to_dict("records")
         return rows
 
-    def dataset(self, data: str | Path | None = None) -> KGDataset:
+    def dataset(self, data: KGDataset | str | Path | None = None) -> KGDataset:
         """The data set, with the run's ids.
 
         Args:
-            data: the path; by default the path recorded by the run. An inductive model accepts
-                another graph with the same relations and other entities.
+            data: a data set or its path; by default the path that the run records, or the triples
+                in its folder. An inductive model accepts another graph with the same relations and
+                other entities.
 
         Raises:
             RunError: if the run records no path, or the recorded path does not exist.
             DataError: if the data set cannot be loaded, or has labels that the run does not have.
         """
+        if isinstance(data, KGDataset):
+            own = self.vocabulary
+            if self.config.inductive and data.vocabulary != own:
+                own = Vocabulary(data.vocabulary.entities, own.relations)
+            return with_vocabulary(data, own)
         place = data if data is not None else self.read_info().get("data")
         if place is None:
+            if held := self._held():
+                return held
             raise RunError(f"{self.path} records no data path. Remedy: pass --data PATH.")
         if data is None:
             # A relative path is inside the run folder, which may have been moved.
@@ -295,6 +328,7 @@ def reopen(out: Path, config: Config, dataset: KGDataset, origin: Mapping[str, A
         raise RunError(f"{out} was begun on other data. Remedy: resume with the same files.")
     for name in (BEST, LAST, PREVIOUS, OWNERS, HISTORY, LOG):
         run.written(name)
+    run.hold(dataset)
     return run
 
 

@@ -17,7 +17,15 @@ from tqdm.auto import tqdm
 from kgtool.config import Config
 from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
-from kgtool.errors import ConfigError, Interrupted, KGToolError, RunError, TrainingError, harmless
+from kgtool.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    KGToolError,
+    RunError,
+    TrainingError,
+    harmless,
+)
 from kgtool.evaluation.evaluator import Evaluation, evaluate_model
 from kgtool.ops import hold_threads, keep_large_blocks
 from kgtool.runs.log import log_to
@@ -29,6 +37,7 @@ from kgtool.runs.run import (
     LOG,
     OWNERS,
     PREVIOUS,
+    TRIPLES,
     Run,
     has_checkpoint,
     is_hardly_begun,
@@ -82,6 +91,7 @@ def train(
         The run with the weights of the best validation.
 
     Raises:
+        DataError: when train or valid has no triples.
         RunError: when the folder is not empty or another process uses it, there is no run to
             resume, the run is damaged, or the initial weights do not fit.
         KGToolError: before the first step, when the folder is not writable.
@@ -92,6 +102,12 @@ def train(
     keep_large_blocks()
     hold_threads()
     out = Path(out)
+    for split in ("train", "valid"):
+        if not len(dataset.split(split)):
+            raise DataError(
+                f"{dataset.name}: {split} holds no triples, and training needs train and valid. "
+                "Remedy: hold out some with kgtool.split or kgtool data split."
+            )
     start = Run.open(init_from) if isinstance(init_from, str | Path) else init_from
     if start is not None:
         check_sizes(start.config, config, start.path)
@@ -122,7 +138,7 @@ def train(
 def _writing(out: Path) -> Iterator[logging.Logger]:
     """Lock the run folder, remove leftovers, and open the log, in the process that writes."""
     with alone_in(out), log_to(out / LOG) as log:
-        remove_leftovers(out, (*BEGINNING, LAST, BEST, OWNERS, HISTORY))
+        remove_leftovers(out, (*BEGINNING, TRIPLES, LAST, BEST, OWNERS, HISTORY))
         yield log
 
 

@@ -40,7 +40,7 @@ class Triples:
 
 
 def read_triples(
-    places: Sequence[str | Path],
+    places: str | Path | Sequence[str | Path],
     reading: Reading = LOOK,
     extra: str | None = None,
     relations: tuple[str, ...] | None = None,
@@ -48,8 +48,8 @@ def read_triples(
     """Reads files of triples, one after the other.
 
     Args:
-        places: files of the formats of `kgtool.data.loaders.reading`, compressed or not; `-` is the
-            standard input, which is TSV unless `reading` gives another format.
+        places: one or more files of the formats of `kgtool.data.loaders.reading`, compressed or
+            not; `-` is the standard input, which is TSV unless `reading` gives another format.
         reading: options for what cannot be inferred from the files.
         extra: a further column, by name or by number from 1, such as a date; `reading` may give it
             as a fourth column instead.
@@ -60,6 +60,8 @@ def read_triples(
             names the line and the remedy.
         ConfigError: for no file, or two extra columns.
     """
+    if isinstance(places, (str, Path)):
+        places = [places]
     if not places:
         raise ConfigError("no file of triples. Remedy: give one, or - for the standard input.")
     if extra is not None and reading.columns is not None and len(reading.columns) > 3:

@@ -11,8 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kgtool.data.dataset import SPLITS, KGDataset
-from kgtool.data.loaders.cells import cells_of, labels_of, labels_of_ids, names_by_id
+from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
+from kgtool.data.loaders.cells import (
+    cells_of,
+    is_missing,
+    labels_of,
+    labels_of_ids,
+    names_by_id,
+)
 from kgtool.data.loaders.encode import to_ids, vocabulary_of
 from kgtool.data.loaders.reading import FIELDS
 from kgtool.data.loaders.rows import Ints, Rows, no_triples, rows_of
@@ -116,6 +122,57 @@ def dataset_of(
         torch.from_numpy(_distinct(ids[split])) if split in ids else empty for split in SPLITS
     ]
     return KGDataset(name, None, vocabulary, *tensors)
+
+
+def triples_of(
+    given: Any,
+    place: str,
+    columns: Sequence[str] | None = None,
+    *,
+    extra: str | None = None,
+    relations: tuple[str, ...] | None = None,
+) -> tuple[Vocabulary, Tensor, list[str] | None]:
+    """Triples in memory that do not belong to a split.
+
+    Args:
+        given: as a split of `dataset_of`; or a data set, for the triples of all its splits.
+        place: the name of the triples in errors.
+        columns: the columns of head, relation and tail, by name or by number from 1.
+        extra: a further column, such as a time.
+        relations: the relation labels by id; by default those of the triples.
+
+    Returns:
+        The labels, sorted by code point; the triples `(n, 3)` int64, with duplicates; `n` texts of
+        the extra column, if requested.
+
+    Raises:
+        DataError: as `dataset_of`; for a relation that is not in `relations`, or a graph where
+            columns are requested.
+    """
+    if isinstance(given, KGDataset):
+        given = given.to_frame()
+    texts = None
+    if columns is None and extra is None:
+        found = columns_of(given, place)
+    else:
+        if _edges(given, place, None, None) is not None:
+            wanted = ", ".join(map(quoted, (*(columns or ()), *([extra] if extra else ()))))
+            raise fault(place, f"a graph has no columns {wanted}", "give a data frame")
+        cells = cells_of(given, place, columns=columns, extra=extra)
+        found = [labels_of(cells[i], None, place, field) for i, field in enumerate(FIELDS)]
+        if extra is not None:
+            texts = [_time(cell, f"{place}, row {row}") for row, cell in enumerate(cells[3], 1)]
+    rows = rows_of(found, np.arange(1, len(found[0]) + 1), place, "row")
+    own = vocabulary_of([rows])
+    vocabulary = Vocabulary(own.entities, relations or own.relations)
+    return vocabulary, torch.from_numpy(to_ids([rows], [place], vocabulary)), texts
+
+
+def _time(cell: Any, place: str) -> str:
+    """The text of a time: a number, a date, or the text itself."""
+    if is_missing(cell):
+        raise fault(place, f"the time is missing: {cell!r}", "fill it in, or drop the row")
+    return str(cell.isoformat() if hasattr(cell, "isoformat") else cell)
 
 
 def _distinct(ids: Ints) -> Ints:
