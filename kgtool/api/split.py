@@ -207,14 +207,9 @@ def _dataset(name: str, vocabulary: Vocabulary, parts: dict[str, Tensor]) -> KGD
         tuple(vocabulary.entities[i] for i in entity.tolist()),
         tuple(vocabulary.relations[i] for i in relation.tolist()),
     )
-    ids = {
-        split: torch.stack(
-            [
-                torch.searchsorted(known, column.contiguous())
-                for known, column in zip((entity, relation, entity), part.unbind(1), strict=True)
-            ],
-            dim=1,
-        )
-        for split, part in parts.items()
-    }
-    return KGDataset(name, None, own, **ids)
+    ids = []
+    for split in SPLITS:
+        columns = zip((entity, relation, entity), parts[split].unbind(1), strict=True)
+        new = [torch.searchsorted(known, column.contiguous()) for known, column in columns]
+        ids.append(torch.stack(new, dim=1))
+    return KGDataset(name, None, own, *ids)

@@ -210,12 +210,11 @@ def _check_triples(triples: object, split: str, num_entities: int, num_relations
         return
     least, most = triples.amin(0).tolist(), triples.amax(0).tolist()
     sizes = (num_entities, num_relations, num_entities)
-    for field, low, high, size in zip(
-        ("head", "relation", "tail"), least, most, sizes, strict=True
-    ):
+    names = ("head", "relation", "tail")
+    for name, low, high, size in zip(names, least, most, sizes, strict=True):
         if low < 0 or high >= size:
             wrong = low if low < 0 else high
-            raise fault(split, f"the {field} {wrong} has no label among {size:,}", make)
+            raise fault(split, f"the {name} {wrong} has no label among {size:,}", make)
 
 
 def edge_type(relation: int, num_relations: int) -> str:

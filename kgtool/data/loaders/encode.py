@@ -79,7 +79,7 @@ def with_vocabulary(data: KGDataset, vocabulary: Vocabulary) -> KGDataset:
             (own.relations, vocabulary.relations),
         )
     )
-    splits = {}
+    splits = []
     for split in SPLITS:
         triples = data.split(split).numpy()
         tables = (entity, relation, entity)
@@ -89,8 +89,8 @@ def with_vocabulary(data: KGDataset, vocabulary: Vocabulary) -> KGDataset:
             row, column = np.argwhere(found < 0)[0].tolist()
             label = (own.relations if column == 1 else own.entities)[triples[row, column]]
             raise _unknown(f"{split} of {data.name}, row {row + 1}", column, label, vocabulary)
-        splits[split] = torch.from_numpy(found)
-    return KGDataset(data.name, data.path, vocabulary, **splits)
+        splits.append(torch.from_numpy(found))
+    return KGDataset(data.name, data.path, vocabulary, *splits, types=data.types)
 
 
 def _ids(labels: pa.ChunkedArray, vocabulary: tuple[str, ...]) -> Ints:
