@@ -112,6 +112,7 @@ CHECKS: dict[str, Check] = {
     "host": _TEXT,
     "candidates": _TEXT,
     "formats": _TEXTS,
+    "keep_columns": _TEXTS,
     **dict.fromkeys(("walk", "relations"), _LABELS),
     "port": Check(lambda value: is_whole(value, 0) and value < 2**16, "a number from 0 to 65535"),
     "echo": Check(callable, "a function of one text"),
@@ -120,7 +121,16 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(("hits", "lengths"), _NUMBERS),
     **dict.fromkeys(("valid", "test", "inductive", "remove_leaks"), _SHARE),
     **dict.fromkeys(
-        ("resume", "progress", "include_known", "filter_types", "sample_negatives", "compose"),
+        (
+            "resume",
+            "progress",
+            "include_known",
+            "filter_types",
+            "sample_negatives",
+            "compose",
+            "allow_unseen",
+            "overwrite",
+        ),
         _FLAG,
     ),
 }

@@ -43,6 +43,7 @@ from kgtool.evaluation.tasks.walk_perplexity import perplexity
 from kgtool.models.scorers import ScoresTails
 from kgtool.ops import keep_large_blocks
 from kgtool.runs.run import Run
+from kgtool.storage.files import refuse_existing
 
 
 def evaluate(
@@ -118,6 +119,7 @@ def evaluate_baselines(
     hits: Sequence[int] = HITS,
     candidates: str = "all",
     progress: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, LinkResult]:
     """Link prediction metrics of baselines that learn nothing.
 
@@ -131,12 +133,14 @@ def evaluate_baselines(
         hits: the k of Hits@k.
         candidates: as in `evaluate`.
         progress: show a progress bar.
+        overwrite: replace results of an earlier evaluation in `out`.
 
     Returns:
         Name → result, of `kgtool.evaluation.baselines.BASELINES`.
 
     Raises:
         DataError: when the data cannot be used.
+        ConfigError: when `out` has such results already and `overwrite` is false.
         KGToolError: when a file cannot be written.
     """
     keep_large_blocks()
@@ -145,6 +149,9 @@ def evaluate_baselines(
     about = about_data(dataset)
     among = parse_candidates(candidates, dataset)
     part = f"{among.name}.{split}" if among else split
+    if out is not None:
+        files = (Path(out) / name / f"metrics.{part}.json" for name in BASELINES)
+        refuse_existing(files, overwrite)
     found: dict[str, LinkResult] = {}
     for name, baseline in BASELINES.items():
         place = Path(out or "baselines") / name

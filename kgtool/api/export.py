@@ -9,6 +9,7 @@ from kgtool.api.runs import AnyData, AnyRun, with_data
 from kgtool.data.loaders.labels import read_labels
 from kgtool.errors import RunError
 from kgtool.export import FORMS, export_embeddings, known_forms
+from kgtool.storage.files import refuse_existing
 
 
 def export(
@@ -18,6 +19,7 @@ def export(
     *,
     formats: Iterable[str] = tuple(FORMS),
     labels: str | Path | None = None,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Write a run's entity and relation embeddings to a folder, in formats of other tools.
 
@@ -32,13 +34,14 @@ def export(
         formats: some of `tsv`, `projector`, `word2vec`, `npy`, `parquet`, `safetensors`, all by
             default; see `kgtool.export.export_embeddings`.
         labels: a file of `id⇥label` lines: readable labels for the points of the projector.
+        overwrite: replace files of an earlier export.
 
     Returns:
         The files written.
 
     Raises:
         RunError, DataError: when run, data or labels cannot be used, or `out` is a run.
-        ConfigError: for an unknown format.
+        ConfigError: for an unknown format, or a file that exists when `overwrite` is false.
         KGToolError: when a file cannot be written.
     """
     chosen = known_forms(formats)
@@ -47,6 +50,8 @@ def export(
             f"{out} is a run, and the export would replace its entities.tsv. Remedy: choose "
             f"another folder, such as {Path(out) / 'export'}."
         )
+    files = [Path(out) / name for form in chosen for name in FORMS[form].FILES]
+    refuse_existing(files, overwrite, [labels])
     names = None if labels is None else read_labels(labels)
     run, dataset = with_data(run, data)
     scorer = run.scorer(dataset)

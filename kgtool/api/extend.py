@@ -57,11 +57,11 @@ def extend(
     out = Path(out)
     refuse_taken(out, "choose another --out, or remove it")
     run, dataset = with_data(run, data)
-    labels, given, places = read_any(triples, reading, dataset.vocabulary.relations)
-    growth = grow(dataset, labels, given)
+    given, places = read_any(triples, reading, dataset.vocabulary.relations)
+    growth = grow(dataset, given.vocabulary, given.triples)
     if not growth.added:
         raise DataError(
-            f"{', '.join(places)}: the data hold all {len(given):,} triples "
+            f"{', '.join(places)}: the data hold all {len(given.triples):,} triples "
             "already. Remedy: give new ones."
         )
     grown = growth.dataset

@@ -8,7 +8,7 @@ from pathlib import Path
 from kgtool.api.runs import AnyData, AnyRun, fitting, opened, result_file, with_data
 from kgtool.data.loaders.labels import read_labels
 from kgtool.ops import keep_large_blocks
-from kgtool.storage.files import atomic_write
+from kgtool.storage.files import atomic_write, refuse_existing
 
 
 def report(
@@ -20,6 +20,7 @@ def report(
     labels: str | Path | None = None,
     out: str | Path | None = None,
     progress: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Write one HTML page about a run that `evaluate` has evaluated; see `kgtool.report`.
 
@@ -29,8 +30,10 @@ def report(
         data: the data set or its path; by default the path that the run was trained on.
         ensemble: the further runs that `evaluate` was called with.
         labels: a file of `id⇥label` lines: readable labels for entities and relations.
-        out: the page; by default `report.<split>.html` next to the files of the evaluation.
+        out: the page; by default `report.<split>.html` next to the files of the evaluation, which
+            is written anew each time.
         progress: show a progress bar.
+        overwrite: replace a file at `out`.
 
     Returns:
         The file written.
@@ -43,6 +46,7 @@ def report(
     from kgtool.report.stored import KINDS, read_stored
 
     keep_large_blocks()
+    refuse_existing([] if out is None else [out], overwrite, [labels])
     run, dataset = with_data(run, data, split)
     command = f"kgtool evaluate {run.path}" + ("" if split == "test" else f" --split {split}")
     if isinstance(data, (str, Path)):

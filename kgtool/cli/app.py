@@ -111,7 +111,8 @@ RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="Folder or archive with train, valid and test, or a name from kgtool data list.",
+        help="Folder or archive with train, valid and test, one file of triples, or a name from "
+        "kgtool data list.",
         show_default=False,
     ),
 ]
@@ -154,7 +155,8 @@ AnswersFile = Annotated[
 Format = Annotated[
     str | None,
     typer.Option(
-        help="tsv, csv, parquet, jsonl, ntriples, turtle or dgl; by default from the file name.",
+        help="tsv, csv, parquet, jsonl (or a JSON array), ntriples, nquads, turtle, trig, rdfxml, "
+        "jsonld or dgl; by default from the file name.",
         show_default=False,
     ),
 ]
@@ -167,7 +169,33 @@ Columns = Annotated[
     ),
 ]
 Delimiter = Annotated[
-    str | None, typer.Option(help="Separator between the columns of a CSV.", show_default=False)
+    str | None,
+    typer.Option(help="Separator between the columns; by default inferred.", show_default=False),
+]
+Truth = Annotated[
+    str | None,
+    typer.Option(
+        help="Column that is 1 for a fact and -1 or 0 for a negative; none: there is no such "
+        "column.",
+        metavar="COLUMN",
+        show_default=False,
+    ),
+]
+SkipBadLines = Annotated[
+    bool,
+    typer.Option("--skip-bad-lines", help="Leave out lines that are not triples, and list them."),
+]
+MergeLabels = Annotated[
+    str | None,
+    typer.Option(
+        help="Merge labels that differ only in blanks, also in unicode form, or also in case: the "
+        "most frequent stays.",
+        metavar="blanks|unicode|case",
+        show_default=False,
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what an earlier command wrote there.")
 ]
 Header = Annotated[
     bool | None,
@@ -203,13 +231,22 @@ def refuse_unused(context: typer.Context, mode: str, uses: Mapping[str, tuple[st
 
 
 def reading_of(
-    format: str | None, columns: str | None, delimiter: str | None, header: bool | None
+    format: str | None = None,
+    columns: str | None = None,
+    delimiter: str | None = None,
+    header: bool | None = None,
+    **others: Any,
 ) -> Reading:
-    """How to read files of triples, from the options."""
+    """How to read files of triples, from the options; `others` are further fields of `Reading`."""
     from kgtool.data.loaders.reading import Reading
 
-    names = None if columns is None else tuple(name.strip() for name in columns.split(","))
-    return Reading(format, names, "\t" if delimiter == "\\t" else delimiter, header)
+    names = None if columns is None else names_of(columns)
+    return Reading(format, names, "\t" if delimiter == "\\t" else delimiter, header, **others)
+
+
+def names_of(columns: str) -> tuple[str, ...]:
+    """The columns of an option like `year,pmid`."""
+    return tuple(name.strip() for name in columns.split(","))
 
 
 def known_split(split: str, splits: tuple[str, ...] = ("train", "valid", "test")) -> str:

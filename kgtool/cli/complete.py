@@ -12,6 +12,7 @@ from kgtool.cli.app import (
     Data,
     FilterTypes,
     Labels,
+    Overwrite,
     RunFolder,
     Top,
     Types,
@@ -33,6 +34,7 @@ def complete(
     types: Types = None,
     labels: Labels = None,
     out: AnswersFile = None,
+    overwrite: Overwrite = False,
     data: Data = None,
 ) -> None:
     """Predict the most probable missing triples of the whole graph.
@@ -43,9 +45,10 @@ def complete(
     from kgtool.api.predict import open_predictor
     from kgtool.cli.render.answers import completion_table
     from kgtool.export.predictions import checked, save_predictions
+    from kgtool.storage.files import refuse_existing
 
     if out is not None:
-        checked(out)
+        refuse_existing([checked(out)], overwrite, [labels, types])
     predictor = open_predictor(run, data, labels, types)
     triples = complete_run(
         predictor,

@@ -14,9 +14,14 @@ from kgtool.cli.app import (
     Format,
     Group,
     Header,
+    MergeLabels,
+    Overwrite,
+    SkipBadLines,
+    Truth,
     app,
     command,
     interactive,
+    names_of,
     reading_of,
 )
 from kgtool.cli.render.console import Terminal
@@ -32,7 +37,7 @@ Place = Annotated[
     Path,
     typer.Argument(
         help="Folder or archive with train, valid and test in any format, or a data set of "
-        "OpenKE, LibKGE or DGL-KE; or a name from kgtool data list.",
+        "OpenKE, LibKGE, PyKEEN or DGL-KE; one file of triples; or a name from kgtool data list.",
         show_default=False,
     ),
 ]
@@ -83,18 +88,28 @@ def fetch(
     typer.echo(f"{name} is {fetch_data_set(name, url, interactive())}")
 
 
-@command("data inspect my-graph", group=data)
+@command("data inspect my-graph", "data inspect triples.csv", group=data)
 def inspect(
     path: Place,
     format: Format = None,
     columns: Columns = None,
     delimiter: Delimiter = None,
     header: Header = None,
+    truth: Truth = None,
+    skip_bad_lines: SkipBadLines = False,
+    merge_labels: MergeLabels = None,
 ) -> None:
-    """Load a data set and print its size and its problems: duplicates, leaks, unseen entities."""
+    """Load a data set and print its size and its problems.
+
+    Problems are duplicates, leaks, unseen entities, labels that are nearly equal, and columns that
+    may not be head, relation, tail.
+    """
     from kgtool.data.loaders import load_with_report
 
-    reading = reading_of(format, columns, delimiter, header)
+    reading = reading_of(
+        format, columns, delimiter, header, truth=truth, skip_bad_lines=skip_bad_lines,
+        merge_labels=merge_labels,
+    )  # fmt: skip
     Terminal().print(load_with_report(path, reading=reading)[1].render())
 
 
@@ -109,21 +124,34 @@ def convert(
     columns: Columns = None,
     delimiter: Delimiter = None,
     header: Header = None,
+    truth: Truth = None,
+    skip_bad_lines: SkipBadLines = False,
+    merge_labels: MergeLabels = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Convert a data set to train.txt, valid.txt and test.txt, or to DGL graphs.
 
-    Other commands read the result without --format, --columns, --delimiter or --header. Negatives
-    are converted too. Duplicates within a split are removed.
+    Other commands read the result without options. Negatives are converted too: with --truth, those
+    of valid and test become valid_negatives.txt and test_negatives.txt. Duplicates within a split
+    are removed.
     """
     from kgtool.api.data import convert as convert_data
 
-    report, files = convert_data(path, out, reading_of(format, columns, delimiter, header), to)
+    reading = reading_of(
+        format, columns, delimiter, header, truth=truth, skip_bad_lines=skip_bad_lines,
+        merge_labels=merge_labels,
+    )  # fmt: skip
+    report, files = convert_data(path, out, reading, to, overwrite=overwrite)
     Terminal().print(report.render())
     for file in files:
         typer.echo(f"Written to {file}")
 
 
-@command("data split triples.csv --out my-graph", group=data)
+@command(
+    "data split triples.csv --out my-graph",
+    "data split triples.csv --out my-graph --columns gene,effect,disease --keep-columns year",
+    group=data,
+)
 def split(
     files: Annotated[
         list[str],
@@ -158,10 +186,29 @@ def split(
             show_default=False,
         ),
     ] = None,
+    keep_columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Further columns that the new files get too; other commands leave them out.",
+            show_default=False,
+        ),
+    ] = None,
+    allow_unseen: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unseen",
+            help="Fill up valid and test by triples with an entity or relation that train lacks.",
+        ),
+    ] = False,
     format: Format = None,
     columns: Columns = None,
     delimiter: Delimiter = None,
     header: Header = None,
+    truth: Truth = None,
+    skip_bad_lines: SkipBadLines = False,
+    merge_labels: MergeLabels = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Split loose triples into a data set with train, valid and test.
 
@@ -169,12 +216,17 @@ def split(
     same two entities stay together. With --time, the latest triples are held out. Triples in no
     split go to left_out.txt, each with the reason.
     """
-    from kgtool.api.data import split as split_triples
+    from kgtool.api.split import split as split_triples
     from kgtool.cli.render.splitting import split_table
 
+    reading = reading_of(
+        format, columns, delimiter, header, truth=truth, skip_bad_lines=skip_bad_lines,
+        merge_labels=merge_labels,
+    )  # fmt: skip
     division = split_triples(
         files, out, valid=valid, test=test, seed=seed, inductive=inductive, time=time,
-        remove_leaks=remove_leaks, reading=reading_of(format, columns, delimiter, header),
+        remove_leaks=remove_leaks, keep_columns=names_of(keep_columns) if keep_columns else (),
+        allow_unseen=allow_unseen, reading=reading, overwrite=overwrite,
     )  # fmt: skip
     Terminal().print(split_table(division))
     for folder in division.folders:

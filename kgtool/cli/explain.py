@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import ASK, Data, Labels, RunFolder, command
+from kgtool.cli.app import ASK, Data, Labels, Overwrite, RunFolder, command
 from kgtool.cli.render.console import Terminal
 
 
@@ -28,6 +28,7 @@ def explain(
     ] = None,
     labels: Labels = None,
     data: Data = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Show the relation paths that contribute most to the score of a triple, strongest first.
 
@@ -37,8 +38,9 @@ def explain(
     from kgtool.api.explain import explain as explain_run
     from kgtool.api.predict import open_predictor
     from kgtool.cli.render.questions import explanation_table
-    from kgtool.storage.files import write_json
+    from kgtool.storage.files import refuse_existing, write_json
 
+    refuse_existing([each for each in (json_file, plot) if each], overwrite, [labels])
     predictor = open_predictor(run, data, labels)
     explanation = explain_run(predictor, head, relation, tail, top)
     shown = explanation.readable(predictor.labels.names)

@@ -13,6 +13,7 @@ from kgtool.cli.app import (
     Data,
     FilterTypes,
     Labels,
+    Overwrite,
     RunFolder,
     Top,
     Types,
@@ -33,6 +34,7 @@ USES = {
     "types": (LINKS,),
     "labels": (LINKS, NEIGHBOURS),
     "out": (LINKS,),
+    "overwrite": (LINKS,),
     "max_length": (ROUTES,),
 }
 
@@ -71,6 +73,7 @@ def predict(
     types: Types = None,
     labels: Labels = None,
     out: AnswersFile = None,
+    overwrite: Overwrite = False,
     max_length: Annotated[
         int | None,
         typer.Option(
@@ -110,11 +113,12 @@ def predict(
     from kgtool.cli.render.answers import answers_table
     from kgtool.export.predictions import checked, save_predictions
     from kgtool.inference.query import parse_question, parse_questions, read_lines
+    from kgtool.storage.files import refuse_existing
 
     if (queries is None) == (not query):
         raise ConfigError("give one query, or a file of queries with --queries.")
     if out is not None:
-        checked(out)
+        refuse_existing([checked(out)], overwrite, [queries, labels, types])
     lines = read_lines(queries) if queries is not None else []
     predictor = open_predictor(run, data, labels, types)
     if queries is not None:

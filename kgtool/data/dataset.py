@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -78,6 +78,8 @@ class KGDataset:
         vocabulary: the labels of entities and relations, by id.
         train, valid, test: `(n, 3)` int64, without duplicates inside a split.
         types: entity label → its types; an entity without a type is not a key.
+        loading: JSON-ready, what loading needs apart from the path: `reading`, the options that
+            are not the default, and `split`, the shares and the seed if one file was split.
 
     Raises:
         DataError: for a split of another shape or dtype, or an id without a label.
@@ -90,6 +92,7 @@ class KGDataset:
     valid: Tensor
     test: Tensor
     types: Mapping[str, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
+    loading: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         for split in SPLITS:

@@ -34,8 +34,11 @@ from kgtool.config import Config, load_config
 from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders import load_dataset
 from kgtool.data.loaders.encode import with_vocabulary
+from kgtool.data.dataset import KGDataset, Vocabulary
+from kgtool.data.loaders import Reading, load_dataset
+from kgtool.data.loaders.reading import reading_from
 from kgtool.distributed.sharding import Shards
-from kgtool.errors import DataError, RunError
+from kgtool.errors import ConfigError, DataError, RunError
 from kgtool.graph.partition import shards_of
 from kgtool.models.factory import load_model
 from kgtool.models.model import Model
@@ -63,7 +66,9 @@ TRIPLES = "triples.safetensors"
 # The first files of a run, in the order of writing: a folder with the last one can be opened.
 BEGINNING = ("run.json", "entities.tsv", "relations.tsv", "config.toml")
 # Keys of run.json with the types of their values, and the columns of the history.
-_INFO: dict[str, Any] = {"fingerprint": "", "versions": {}, "start": {}, "extended": {}}
+_INFO: dict[str, Any] = {
+    "fingerprint": "", "versions": {}, "start": {}, "extended": {}, "loading": {},
+}  # fmt: skip
 _HISTORY = ("epoch", "step", "seconds", "loss", "learning_rate", "valid_mrr")
 
 
@@ -115,6 +120,7 @@ class Run:
             {
                 "data": str(dataset.path.resolve()) if dataset.path else None,
                 "fingerprint": dataset.fingerprint,
+                **({"loading": dict(dataset.loading)} if dataset.loading else {}),
                 "entities": dataset.num_entities,
                 "relations": dataset.num_relations,
                 "versions": versions(),
@@ -268,7 +274,18 @@ class Run:
                 )
         if data is not None and self.config.inductive:
             return load_dataset(place, relations=self.vocabulary.relations)
-        return load_dataset(place, vocabulary=self.vocabulary)
+        return load_dataset(place, vocabulary=self.vocabulary, reading=self._reading(data))
+
+    def _reading(self, data: str | Path | None) -> Reading:
+        """The options that the run's data were loaded with; none for other data."""
+        options = {} if data is not None else self.read_info().get("loading", {}).get("reading", {})
+        try:
+            return reading_from(options)
+        except (ConfigError, TypeError, AttributeError) as error:
+            raise RunError(
+                f"{self.path / 'run.json'}: invalid options to load the data ({error}). Remedy: "
+                "restore the file."
+            ) from error
 
     def model(self, dataset: KGDataset, shards: Shards | None = None) -> Model:
         """The model with the weights of the best validation, on the train graph.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import sys
@@ -127,6 +128,8 @@ def train(
     else:
         run = Run(out, config, dataset.vocabulary)
     with _writing(out) if first else nullcontext(_silent()) as log:
+        if dataset.loading:
+            log.info("data %s: %s", dataset.path, json.dumps(dataset.loading, ensure_ascii=False))
         trainer = _Trainer(run, dataset, log, progress and first)
         if not trainer.restore():
             trainer.begin(start)

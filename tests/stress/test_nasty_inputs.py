@@ -465,22 +465,18 @@ def test_what_unfolds_too_far_is_refused(tmp_path, monkeypatch):
 def test_files_are_read_in_order_with_notes_and_an_extra_column(tmp_path):
     one = written(tmp_path, "1.csv", b"head,relation,tail,year\nb,r,a,1999\nb,r,a,NA\n")
     two = written(tmp_path, "2.tsv", b"year\ttail\trelation\thead\n5\tz\tq\tb\n")
-    found = read_triples([one, str(two)], extra="year")
+    found = read_triples([one, str(two)], extra=["year"])
     assert labelled(found) == [("b", "r", "a"), ("b", "r", "a"), ("b", "q", "z")]
     assert found.vocabulary.entities == ("a", "b", "z")
-    assert found.extra == ("1999", "NA", "5")
+    assert found.extra == {"year": ("1999", "NA", "5")}
     assert found.notes == (
         f"header in line 1 of {one}: head, relation, tail",
         f"header in line 1 of {two}: head, relation, tail",
     )
-    fourth = read_triples([one], Reading(columns=("head", "relation", "tail", "year")))
-    assert fourth.extra == ("1999", "NA")
-    number = read_triples([written(tmp_path, "3.tsv", b"a\tr\tb\t1\n")], extra="4")
-    assert (labelled(number), number.extra) == (ONE, ("1",))
+    number = read_triples([written(tmp_path, "3.tsv", b"a\tr\tb\t1\n")], extra=["4"])
+    assert (labelled(number), number.extra) == (ONE, {"column 4": ("1",)})
     plain = read_triples([written(tmp_path, "4.tsv", TSV)])
-    assert (plain.extra, plain.notes) == (None, ())
-    with pytest.raises(ConfigError, match="two extra columns"):
-        read_triples([one], Reading(columns=("1", "2", "3", "4")), extra="year")
+    assert (plain.extra, plain.notes) == ({}, ())
     with pytest.raises(ConfigError, match="no file of triples"):
         read_triples([])
 
@@ -490,20 +486,21 @@ def test_files_are_read_in_order_with_notes_and_an_extra_column(tmp_path):
     [
         ("x.jsonl", b'["a","r","b",1.50]\n["b","s","c",7]', ("1.50", "7")),
         ("x.parquet", parquet(**NAMED, w=[0.5, 2.0]), ("0.5", "2")),
-        ("x.csv", b'a,r,b,\nb,s,c," "\n', ("", " ")),
+        ("x.jsonl", b'["a","r","b",null]\n["b","s","c",true]', ("", "true")),
+        ("x.csv", b'a,r,b,\nb,s,c," "\n', ("", "")),
         ("x.tsv", b"a\tr\tb\t\nb\ts\tc\t1\n", ("", "1")),
     ],
 )
 def test_an_extra_column_may_hold_any_text(tmp_path, name, data, texts):
-    found = read_triples([written(tmp_path, name, data)], extra="4")
-    assert (labelled(found), found.extra) == (TWO, texts)
+    found = read_triples([written(tmp_path, name, data)], extra=["4"])
+    assert (labelled(found), tuple(found.extra.values())) == (TWO, (texts,))
 
 
 @pytest.mark.parametrize(
     ("name", "data", "problem"),
     [
-        ("x.tsv", b"a\tr\tb\t1\na\tr\tb\t\xff\n", ", line 2: not UTF-8: byte 0xff in the extra"),
-        ("x.jsonl", b'["a","r","b",null]', ", line 1: the extra column is null"),
+        ("x.tsv", b"a\tr\tb\t1\na\tr\tb\t\xff\n", ", line 2: not UTF-8: byte 0xff in the further"),
+        ("x.jsonl", b'["a","r","b",[1]]', ", line 1: the column 4 is a list"),
         ("x.parquet", parquet(**NAMED, w=[[1], [2]]), ": the column 'w' holds list"),
         ("x.nt", b"_:a <r:> _:b .", ": an RDF file has no columns"),
     ],
@@ -511,7 +508,7 @@ def test_an_extra_column_may_hold_any_text(tmp_path, name, data, texts):
 def test_an_extra_column_that_holds_no_text(tmp_path, name, data, problem):
     place = written(tmp_path, name, data)
     with pytest.raises(DataError) as caught:
-        read_triples([place], extra="4")
+        read_triples([place], extra=["4"])
     assert str(caught.value).startswith(f"{place}{problem}")
 
 

@@ -58,7 +58,7 @@ def cells_of(
     if columns is not None:
         texts = [str(name) for name in names]
         chosen: Sequence[int | None] = choose_columns(
-            texts, Reading(columns=tuple(columns)), extra, place, None
+            texts, Reading(columns=tuple(columns)), [] if extra is None else [extra], place, None
         ).columns
     else:
         chosen = _choose(names, extra, place, partial)
@@ -282,12 +282,13 @@ def _not_a_label(cell: Any, place: str, field: str) -> DataError:
     return fault(place, problem, "make it a string")
 
 
-def names_by_id(given: Any, argument: str) -> dict[int, str] | None:
+def names_by_id(given: Any, argument: str, unique: bool = True) -> dict[int, str] | None:
     """Id → label, from labels in the order of ids, or a dictionary from label to id or back.
 
     Args:
         given: a list, array or series of labels, or a dictionary; None for no labels.
         argument: its name in errors.
+        unique: whether two ids may not have one label.
 
     Raises:
         DataError: for another object, a label that is not a text, or two ids with one label.
@@ -309,7 +310,7 @@ def names_by_id(given: Any, argument: str) -> dict[int, str] | None:
         if not isinstance(label, str):
             problem = f"the label of id {number} is {quoted(repr(label))}, not a string"
             raise fault(argument, problem, "make each label a string")
-        if label in id_of:
+        if unique and label in id_of:
             problem = f"the ids {id_of[label]} and {number} have the same label {quoted(label)}"
             raise fault(argument, problem, "give each id its own label")
         if number in names:

@@ -21,7 +21,7 @@ from kgtool.data.loaders.cells import (
 )
 from kgtool.data.loaders.encode import to_ids, vocabulary_of
 from kgtool.data.loaders.reading import FIELDS
-from kgtool.data.loaders.rows import Ints, Rows, no_triples, rows_of
+from kgtool.data.loaders.rows import Ints, Rows, Triples, no_triples, rows_of
 from kgtool.errors import DataError, fault, nearest, quoted
 
 # Labels by id: a list, or a dictionary from label to id or from id to label.
@@ -131,7 +131,7 @@ def triples_of(
     *,
     extra: str | None = None,
     relations: tuple[str, ...] | None = None,
-) -> tuple[Vocabulary, Tensor, list[str] | None]:
+) -> Triples:
     """Triples in memory that do not belong to a split.
 
     Args:
@@ -142,8 +142,7 @@ def triples_of(
         relations: the relation labels by id; by default those of the triples.
 
     Returns:
-        The labels, sorted by code point; the triples `(n, 3)` int64, with duplicates; `n` texts of
-        the extra column, if requested.
+        The triples, with duplicates, and the texts of the extra column, if requested.
 
     Raises:
         DataError: as `dataset_of`; for a relation that is not in `relations`, or a graph where
@@ -151,7 +150,7 @@ def triples_of(
     """
     if isinstance(given, KGDataset):
         given = given.to_frame()
-    texts = None
+    texts = {}
     if columns is None and extra is None:
         found = columns_of(given, place)
     else:
@@ -161,11 +160,13 @@ def triples_of(
         cells = cells_of(given, place, columns=columns, extra=extra)
         found = [labels_of(cells[i], None, place, field) for i, field in enumerate(FIELDS)]
         if extra is not None:
-            texts = [_time(cell, f"{place}, row {row}") for row, cell in enumerate(cells[3], 1)]
+            times = [_time(cell, f"{place}, row {row}") for row, cell in enumerate(cells[3], 1)]
+            texts[extra] = tuple(times)
     rows = rows_of(found, np.arange(1, len(found[0]) + 1), place, "row")
     own = vocabulary_of([rows])
     vocabulary = Vocabulary(own.entities, relations or own.relations)
-    return vocabulary, torch.from_numpy(to_ids([rows], [place], vocabulary)), texts
+    ids = torch.from_numpy(to_ids([rows], [place], vocabulary))
+    return Triples(vocabulary, ids, texts, (), ids[:0])
 
 
 def _time(cell: Any, place: str) -> str:
@@ -239,8 +240,9 @@ def columns_of(
     Raises:
         DataError: as `dataset_of`.
     """
-    names, relation_names = _entity_names(entities), names_by_id(relations, "relations")
-    edges = _edges(given, split, field, mask)
+    names, edges = _entity_names(entities), _edges(given, split, field, mask)
+    # Several edge types may be one relation.
+    relation_names = names_by_id(relations, "relations", edges is None or len(edges) == 1)
     if edges is not None:
         return _of_edges(edges, split, names, relation_names)
     cells = cells_of(given, split)

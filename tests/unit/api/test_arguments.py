@@ -67,6 +67,7 @@ WRONG: dict[str, list[Any]] = {
     "relations": ["r"],
     "walk": ["e000"],
     "formats": ["tsv", [3]],
+    "keep_columns": ["year", [3]],
     "port": [-1, 70000, "80"],
     "labels": [{"a": "b"}, 3],
     "candidates": [3, ""],
