@@ -66,4 +66,4 @@ def complete(
         }
     )
     table.attrs.update(asked=found.asked, of=found.of)
-    return table
+    return predictor.labels.with_names(table)

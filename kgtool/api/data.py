@@ -1,16 +1,29 @@
-"""Data sets: list and fetch public ones, convert a data set."""
+"""Data sets: list and fetch public ones, convert a data set, show an entity."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from kgtool.data.loaders import LOOK, LoadReport, Reading, load_negatives, load_with_report
+from kgtool.data.dataset import KGDataset
+from kgtool.data.facts import EntityFacts, FactIndex
+from kgtool.data.labels import LabelIndex
+from kgtool.data.loaders import (
+    LOOK,
+    LoadReport,
+    Reading,
+    load_dataset,
+    load_negatives,
+    load_with_report,
+)
+from kgtool.data.loaders.labels import read_labels, read_types
 from kgtool.data.loaders.write import check_written, is_of_dataset, write_dataset
 from kgtool.data.registry.cache import is_fetched, resolve
 from kgtool.data.registry.entries import entries, find_entry
 from kgtool.data.registry.fetching import fetch_entry
+from kgtool.errors import DataError, quoted
 from kgtool.storage.files import atomic_folder
 
 
@@ -85,3 +98,58 @@ def convert(
         negatives = load_negatives(place, data.vocabulary, reading)
         files = write_dataset(data, folder, negatives, to)
     return report, [Path(out) / file.name for file in files]
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """The facts of an entity, ready to print.
+
+    Attributes:
+        facts: the facts.
+        index: the index of all facts, which has the degrees.
+        labels: labels and readable names.
+        types: the types of the entity, if given.
+    """
+
+    facts: EntityFacts
+    index: FactIndex
+    labels: LabelIndex
+    types: tuple[str, ...]
+
+
+def show(
+    data: KGDataset | str | Path,
+    entity: str,
+    labels: str | Path | None = None,
+    types: str | Path | None = None,
+    *,
+    reading: Reading = LOOK,
+) -> Shown:
+    """What a data set holds about an entity; see `kgtool.data.facts`.
+
+    Args:
+        data: the data set or its path.
+        entity: the label or readable name.
+        labels, types: tables of names and of types; see `kgtool.data.loaders.labels`.
+        reading: how to read the files.
+
+    Raises:
+        DataError: when the data cannot be used, or for an unknown entity; it names similar ones.
+    """
+    dataset = data if isinstance(data, KGDataset) else load_dataset(data, reading=reading)
+    vocabulary = dataset.vocabulary
+    names = {} if labels is None else read_labels(labels, vocabulary.entity_ids)
+    index = LabelIndex(vocabulary, names)
+    kinds = {} if types is None else read_types(types, vocabulary.entity_ids)
+    try:
+        found = index.entity(entity)
+    except DataError as error:
+        similar = index.similar(entity)
+        if entity in names.values() or not similar:
+            raise
+        shown = ", ".join(map(quoted, similar))
+        raise DataError(
+            f"unknown entity {quoted(entity)}. Remedy: use a label of the data, such as {shown}."
+        ) from error
+    facts = FactIndex(dataset)
+    return Shown(facts.of(found), facts, index, kinds.get(vocabulary.entities[found], ()))

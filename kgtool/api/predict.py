@@ -34,19 +34,21 @@ def open_predictor(
     Args:
         run: a run or its folder.
         data: the data set or its path; by default the path that the run was trained on.
-        labels: a file of `id⇥label` lines: readable labels, which queries may then use.
-        types: a file of `id⇥type` lines: types of entities. By default the entities that train has
-            on a side of a relation have the type of that side.
+        labels: a table of labels and readable names, which queries may then use; see
+            `kgtool.data.loaders.labels`.
+        types: a table of labels and types of entities. By default the entities that train has on a
+            side of a relation have the type of that side.
 
     Raises:
         RunError, DataError: when run, data, labels or types cannot be used.
     """
     keep_large_blocks()
     found, dataset = with_data(run, data)
-    readable = read_labels(labels) if labels is not None else {}
+    known = {**dataset.vocabulary.entity_ids, **dataset.vocabulary.relation_ids}
+    readable = read_labels(labels, known) if labels is not None else {}
     return Predictor(
         found, dataset, found.scorer(dataset), LabelIndex(dataset.vocabulary, readable),
-        read_types(types) if types is not None else None,
+        read_types(types, known) if types is not None else None,
     )  # fmt: skip
 
 
@@ -103,7 +105,8 @@ def predict(
     queries = questions_of(head, relation, tail)  # first: loading a run takes longer
     predictor = predictor_of(run, data, labels)
     parsed = [parse_question(query, predictor.labels) for query in queries]
-    return predictor.ask(parsed, top, not include_known, filter_types)
+    answers = predictor.ask(parsed, top, not include_known, filter_types)
+    return predictor.labels.with_names(answers)
 
 
 def neighbours(
@@ -132,9 +135,10 @@ def neighbours(
     predictor = predictor_of(run, data, labels)
     row, cosine = nearest_rows(states(predictor), predictor.labels.entity(entity), top)
     names = predictor.dataset.vocabulary.entities
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {"entity": [names[i] for i in row.tolist()], "cosine": cosine.numpy().astype(np.float64)}
     )
+    return predictor.labels.with_names(table)
 
 
 def states(predictor: Predictor) -> torch.Tensor:

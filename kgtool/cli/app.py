@@ -127,7 +127,8 @@ Hits = Annotated[str, typer.Option(help="The k of Hits@k, as in 1,3,10.")]
 Labels = Annotated[
     Path | None,
     typer.Option(
-        help="File with id and readable label, tab-separated: printed, and accepted in queries.",
+        help="Table with a column of labels and one of readable names: printed, written next to "
+        "labels, and accepted in queries. FILE:ID,NAME names the columns.",
         show_default=False,
     ),
 ]
@@ -141,8 +142,8 @@ FilterTypes = Annotated[
 Types = Annotated[
     Path | None,
     typer.Option(
-        help="File with id and type, tab-separated: only entities of a type that train has on that "
-        "side of the relation.",
+        help="Table with a column of labels and one of types: only entities of a type that train "
+        "has on that side of the relation. FILE:ID,TYPE names the columns.",
         show_default=False,
     ),
 ]

@@ -14,6 +14,7 @@ from kgtool.cli.app import (
     Format,
     Group,
     Header,
+    Labels,
     MergeLabels,
     Overwrite,
     SkipBadLines,
@@ -111,6 +112,36 @@ def inspect(
         merge_labels=merge_labels,
     )  # fmt: skip
     Terminal().print(load_with_report(path, reading=reading)[1].render())
+
+
+@command("data show my-graph aspirin --types nodes.csv", group=data)
+def show(
+    path: Place,
+    entity: Annotated[
+        str, typer.Argument(help="Label or readable name of an entity.", show_default=False)
+    ],
+    top: Annotated[
+        int, typer.Option(min=1, help="Most entities of each relation, and most neighbours.")
+    ] = 5,
+    labels: Labels = None,
+    types: Annotated[
+        str | None,
+        typer.Option(
+            help="Table with a column of labels and one of types. FILE:ID,TYPE names the columns.",
+            show_default=False,
+        ),
+    ] = None,
+    columns: Columns = None,
+) -> None:
+    """Show what a data set holds about an entity.
+
+    That is its type, its degree, its facts by relation in both directions, and its neighbours.
+    """
+    from kgtool.api.data import show as facts_of
+    from kgtool.cli.render.facts import facts_table
+
+    reading = reading_of(columns=columns)
+    Terminal().print(facts_table(facts_of(path, entity, labels, types, reading=reading), top))
 
 
 @command("data convert their-graph --out my-graph --columns gene,effect,disease", group=data)

@@ -46,7 +46,9 @@ def explain(
     shown = explanation.readable(predictor.labels.names)
     Terminal().print(explanation_table(shown))
     if json_file is not None:
-        write_json(json_file, explanation.to_dict())
+        named = {entity for path in explanation.paths for entity in path.entities}
+        names = {e: n for e, n in predictor.labels.names.items() if e in named}
+        write_json(json_file, {**explanation.to_dict(), **({"names": names} if names else {})})
         typer.echo(f"Written to {json_file}")
     if plot is not None:
         from kgtool.inference.plot import save_picture

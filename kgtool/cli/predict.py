@@ -129,7 +129,8 @@ def predict(
     filtered = filter_types or types is not None
     answers = predictor.ask(parsed, top, not include_known, filtered)
     if out is not None:
-        save_predictions(answers, out, predictor.dataset.vocabulary)
+        named = predictor.labels.with_names(answers)
+        save_predictions(named, out, predictor.dataset.vocabulary)
         typer.echo(f"{len(answers):,} answers written to {out}")
         return
     Terminal().print(answers_table(answers, texts, predictor.labels))

@@ -6,12 +6,17 @@ text for a label, from a file of `label⇥name` lines; several labels may share 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import pandas as pd
+
 from kgtool.data.dataset import Vocabulary
 from kgtool.errors import DataError, nearest, quoted
+
+_MOST_COMPARED = 200_000  # labels: comparing a text with more takes seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +89,37 @@ class LabelIndex:
                 "Remedy: ask for one relation at a time."
             )
         return ways[-1][0] if ways[-1] else (id_of(text, steps, "relation"),)
+
+    def similar(self, text: str, most: int = 5) -> list[str]:
+        """The labels and names that are most like a text that is none of them.
+
+        Those that contain all its words come first, short ones before long ones.
+        """
+        words = text.casefold().split()
+        known = [*self.vocabulary.entities, *self._labels_of_name]
+        holding = [each for each in known if all(word in each.casefold() for word in words)]
+        found = sorted(holding, key=lambda each: (len(each), each))[:most]
+        if len(found) < most and len(known) <= _MOST_COMPARED:
+            close = difflib.get_close_matches(text, known, most)
+            found += [each for each in close if each not in found][: most - len(found)]
+        return found
+
+    def with_names(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The table with readable names next to the labels in `head`, `tail` and `entity`.
+
+        The new columns are `head_name`, `tail_name` and `entity_name`; an entity without a name has
+        its label there. Without names, or with these columns already, the table is unchanged.
+        """
+        if not self.names:
+            return frame
+        named = frame.copy()
+        named.attrs = frame.attrs
+        for column in ("head", "tail", "entity"):
+            if column in named and f"{column}_name" not in named:
+                texts = [self.names.get(label, label) for label in named[column]]
+                place = int(named.columns.get_indexer([column])[0]) + 1
+                named.insert(place, f"{column}_name", texts)
+        return named
 
     def shown(self, entity: int) -> str:
         """The readable name of an entity, or its label if it has no name."""

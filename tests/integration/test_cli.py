@@ -39,12 +39,14 @@ from tests.support.places import ROOT
 from tests.support.runs import ring, tiny_config, write_folder
 
 COLUMNS = ["--format", "--columns", "--delimiter", "--header"]
+READING = [*COLUMNS, "--truth", "--skip-bad-lines", "--merge-labels"]
 FLAGS = {
     "data list": [],
     "data info": ["name"],
     "data fetch": ["name", "--url"],
-    "data inspect": ["path", *COLUMNS],
-    "data convert": ["path", "--out", "--to", *COLUMNS],
+    "data inspect": ["path", *READING],
+    "data show": ["path", "entity", "--top", "--labels", "--types", "--columns"],
+    "data convert": ["path", "--out", "--to", *READING, "--overwrite"],
     "data split": [
         "files",
         "--out",
@@ -54,9 +56,12 @@ FLAGS = {
         "--inductive",
         "--time",
         "--remove-leaks",
-        *COLUMNS,
+        "--keep-columns",
+        "--allow-unseen",
+        *READING,
+        "--overwrite",
     ],
-    "train": ["config", "overrides", "--data", "--out", "--resume", "--init-from"],
+    "train": ["config", "overrides", "--data", "--columns", "--out", "--resume", "--init-from"],
     "config": ["name", "--defaults"],
     "extend": ["run", "triples", "--out", "--data", *COLUMNS],
     "evaluate": [
@@ -64,6 +69,7 @@ FLAGS = {
         "--task",
         "--split",
         "--data",
+        "--columns",
         "--ensemble",
         "--hits",
         "--seed",
@@ -77,8 +83,9 @@ FLAGS = {
         "--ranks",
         "--group-by",
         "--out",
+        "--overwrite",
     ],
-    "compare": ["runs", "--split", "--group-by", "--out", "--hits"],
+    "compare": ["runs", "--split", "--group-by", "--out", "--hits", "--overwrite"],
     "predict": [
         "run",
         "query",
@@ -90,6 +97,7 @@ FLAGS = {
         "--types",
         "--labels",
         "--out",
+        "--overwrite",
         "--max-length",
         "--data",
     ],
@@ -101,6 +109,7 @@ FLAGS = {
         "--types",
         "--labels",
         "--out",
+        "--overwrite",
         "--data",
     ],
     "explain": [
@@ -113,9 +122,10 @@ FLAGS = {
         "--plot",
         "--labels",
         "--data",
+        "--overwrite",
     ],
-    "export": ["run", "--out", "--formats", "--labels", "--data"],
-    "report": ["run", "--split", "--data", "--ensemble", "--labels", "--out"],
+    "export": ["run", "--out", "--formats", "--labels", "--data", "--overwrite"],
+    "report": ["run", "--split", "--data", "--ensemble", "--labels", "--out", "--overwrite"],
     "serve": ["run", "--data", "--labels", "--host", "--port"],
 }
 PANELS = {

@@ -57,7 +57,7 @@ _SEP = re.compile(rb"sep=([^\r\n\"\0])\r?\n", re.IGNORECASE)  # the first line t
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
     """How the text of a file is a table.
 
     Args:
@@ -91,7 +91,7 @@ def read_delimited(file: File, reading: Reading, extra: Sequence[str] = (), skip
     damage = unreadable(file)
     if damage is not None:
         raise damage
-    table = _table_of(file, reading, skip)
+    table = table_of(file, reading, skip)
     if table.quoted and (b'"' in file.data or not table.delimiter.isascii()):
         rows = _read_quoted(file, table, reading, extra)
     else:
@@ -99,8 +99,15 @@ def read_delimited(file: File, reading: Reading, extra: Sequence[str] = (), skip
     return replace(rows, notes=(*table.notes, *rows.notes))
 
 
-def _table_of(file: File, reading: Reading, skip: int) -> _Table:
-    """The delimiter of a file: the caller's, that of Excel's `sep=` line, or that of its rows."""
+def table_of(file: File, reading: Reading, skip: int, least: int = 2) -> Table:
+    """How a file is a table: the delimiter is the caller's, or Excel's, or that of its rows.
+
+    Args:
+        file: the file.
+        reading: the caller's options.
+        skip: number of lines at the start to skip.
+        least: the least number of delimiters in a row.
+    """
     is_csv = file.format == "csv"
     begin = start_of(file.data)
     match = _SEP.match(file.data, begin) if skip == 0 else None
@@ -108,36 +115,36 @@ def _table_of(file: File, reading: Reading, skip: int) -> _Table:
         skip, begin = 1, match.end()
         delimiter = reading.delimiter or match[1].decode(errors="replace")
         note = f"{file.place}: line 1 names the delimiter {delimiter!r}"
-        return _Table(delimiter, True, skip, (note,))
+        return Table(delimiter, True, skip, (note,))
     own = DELIMITERS[file.format]
     if reading.delimiter is not None:
-        return _Table(reading.delimiter, is_csv, skip)
+        return Table(reading.delimiter, is_csv, skip)
     start, stop = _inner(file.data, skip)
     sample = file.data[start : min(stop, start + _SAMPLE)].decode(errors="replace")
     lines = [line for line in sample.split("\n") if line.strip()]
     lines = lines[: max(1, len(lines) - (stop - start > _SAMPLE))]  # the last one may be cut
     cells = [re.sub(r'"[^"]*"', "", line) if is_csv else line for line in lines]
-    fits = [mark for mark in (own, *_SEPARATORS) if cells and _separates(mark, cells)]
-    if not cells or own in fits or (cells[0].count(own) >= 2 and not fits):
-        return _Table(own, is_csv, skip)
+    fits = [mark for mark in (own, *_SEPARATORS) if cells and _separates(mark, cells, least)]
+    if not cells or own in fits or (cells[0].count(own) >= least and not fits):
+        return Table(own, is_csv, skip)
     if fits:
         note = f"{file.place}: the columns are separated by {_SEPARATORS[fits[0]]}"
         quoted = is_csv or (fits[0] != "\t" and reading.format is None)
-        return _Table(fits[0], quoted, skip, (note,))
+        return Table(fits[0], quoted, skip, (note,))
     spaced = (line.rstrip("\r").split(" ") for line in cells)
     if own not in cells[0] and all(len(row) == 3 and all(row) for row in spaced):
         note = f"{file.place}: the columns are separated by spaces"
-        return _Table(" ", is_csv, skip, (note,))
-    return _Table(own, is_csv, skip)
+        return Table(" ", is_csv, skip, (note,))
+    return Table(own, is_csv, skip)
 
 
-def _separates(mark: str, lines: Sequence[str]) -> bool:
-    """Whether a character makes three or more columns of the lines, as many in each."""
+def _separates(mark: str, lines: Sequence[str], least: int) -> bool:
+    """Whether a character occurs as often in each line, and `least` times or more."""
     counts = {line.count(mark) for line in lines}
-    return len(counts) == 1 and min(counts) >= 2
+    return len(counts) == 1 and min(counts) >= least
 
 
-def _read_plain(file: File, table: _Table, reading: Reading, extra: Sequence[str]) -> Rows:
+def _read_plain(file: File, table: Table, reading: Reading, extra: Sequence[str]) -> Rows:
     delimiter, skip = table.delimiter.encode(), table.skip
     start, stop = _inner(file.data, skip)
     if start >= stop:
@@ -319,7 +326,7 @@ def _merged(
         raise _NotTriples from None
 
 
-def _read_quoted(file: File, table: _Table, reading: Reading, extra: Sequence[str]) -> Rows:
+def _read_quoted(file: File, table: Table, reading: Reading, extra: Sequence[str]) -> Rows:
     data = file.data[_inner(file.data, table.skip)[0] :]
     skip_bad = reading.skip_bad_lines
     try:
@@ -393,7 +400,7 @@ def _bad(cells: Sequence[str]) -> str | None:
 
 
 def _quoted_rows(
-    file: File, text: str, table: _Table, skip_bad: bool
+    file: File, text: str, table: Table, skip_bad: bool
 ) -> Iterator[tuple[int, list[str]]]:
     """The rows of a CSV, each with the line on which it begins."""
     lines = csv.reader(

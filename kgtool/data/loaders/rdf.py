@@ -29,7 +29,7 @@ _RECOVERING = ("ntriples", "nquads", "turtle", "trig")
 # Blank nodes with the names that the file gives them.
 _WRITTEN = re.compile(rb"_:([^\s<>\"'(){}\[\],;]+)|nodeID\s*=\s*[\"']([^\"']*)")
 _NODES = (pyoxigraph.NamedNode, pyoxigraph.BlankNode)
-_IRI = re.compile(rb"<[a-z][a-z0-9+.-]*:[^<>\s]*>\s*<")  # a triple, not a tag
+_XML = re.compile(rb"<(\?xml|!|\w+:RDF\b)")
 _SAMPLE = 2**14
 _MOST_LISTED = 5
 # The parser frees nested triples recursively: many thousands of levels would overflow the stack.
@@ -137,7 +137,7 @@ def _format_of(file: File) -> str:
             "an ontology in OWL's own syntax, not in RDF",
             "save it as RDF/XML or Turtle, as by robot convert --input FILE --output FILE.ttl",
         )
-    return "rdfxml" if begin.startswith(b"<") and not _IRI.match(begin) else "turtle"
+    return "rdfxml" if _XML.match(begin) else "turtle"
 
 
 def _reason(error: SyntaxError) -> str:
