@@ -18,7 +18,7 @@ from torch import Tensor
 from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import SPLITS, KGDataset
 from kgtool.data.labels import LabelIndex
-from kgtool.errors import DataError, KGToolError, RunError
+from kgtool.errors import KGToolError, RunError
 from kgtool.evaluation.candidates import Types
 from kgtool.evaluation.tasks.path_composition import ComposedSteps
 from kgtool.evaluation.tasks.relation_prediction import (
@@ -35,7 +35,7 @@ from kgtool.inference.probability import (
     as_many_as_held_out,
     fit_probability,
 )
-from kgtool.inference.query import Question, parse_triples
+from kgtool.inference.query import Question, parse_triples, refusal
 from kgtool.inference.top_k import best_answers, features, triple_scores
 from kgtool.models.scorers import ModelScorer, PassScorer
 from kgtool.runs.run import Run
@@ -285,9 +285,7 @@ class Predictor:
         tails = [self.known.tails[self.known.expand(row)[1]] for row in rows.split(1)]
         return table, self._left_out(tails, new, found.left_out.tolist())
 
-    def _left_out(
-        self, known: Sequence[Tensor], new: bool, types: Sequence[int]
-    ) -> list[LeftOut]:
+    def _left_out(self, known: Sequence[Tensor], new: bool, types: Sequence[int]) -> list[LeftOut]:
         """The answers to each query that are not in its table, from its known answers `(m,)`."""
         names = self.dataset.vocabulary.entities
         return [
@@ -343,17 +341,17 @@ class Predictor:
 
         Raises:
             DataError: for a row that does not have three cells; if `strict`, for the first triple
-                that cannot be scored, with the number of the others.
+                that cannot be scored, with the number of such triples.
             ScoreError: when a score is NaN or infinite, naming the query.
         """
         parsed = parse_triples(rows, self.labels)
         unknown = [i for i, reason in enumerate(parsed.reasons) if reason]
         if strict and unknown:
-            more = f", and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
-            raise DataError(
-                f"triple {unknown[0] + 1:,}: {parsed.reasons[unknown[0]]}{more}. Remedy: correct "
-                "the labels, or score the others without strict."
-            )
+            where = f"triple {unknown[0] + 1:,}"
+            if len(unknown) > 1:
+                where += f" (the first of {len(unknown):,} that cannot be scored)"
+            one = len(parsed.texts) == 1
+            raise refusal(parsed.texts[unknown[0]], self.labels, None if one else where)
         names, triples = self.dataset.vocabulary, parsed.ids
         table = pd.DataFrame(parsed.texts, columns=TRIPLE_COLUMNS[:3], dtype=object)
         table[["score", "probability"]] = np.nan
