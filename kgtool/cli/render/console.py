@@ -124,7 +124,9 @@ class Terminal(Console):
             is_text = column.justify != "right" and not column.no_wrap
             needed += min(width, LEAST_TEXT) if is_text else width
         _, right, _, left = table.padding
-        return needed + (left + right) * len(table.columns) + 2 <= options.max_width
+        count = len(table.columns)
+        frame = (count + 1 if table.box else 0) + (left + right) * count
+        return needed + frame <= options.max_width
 
 
 def _as_list(table: Table) -> Table:
