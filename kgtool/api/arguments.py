@@ -117,7 +117,10 @@ CHECKS: dict[str, Check] = {
     "port": Check(lambda value: is_whole(value, 0) and value < 2**16, "a number from 0 to 65535"),
     "echo": Check(callable, "a function of one text"),
     "seed": Check(lambda value: is_whole(value, 0), "a whole number from 0"),
-    **dict.fromkeys(("top", "num_walks", "num_queries", "max_answers", "max_length"), _POSITIVE),
+    **dict.fromkeys(
+        ("top", "num_walks", "num_queries", "max_answers", "max_length", "assumed_missing"),
+        _POSITIVE,
+    ),
     **dict.fromkeys(("hits", "lengths"), _NUMBERS),
     **dict.fromkeys(("valid", "test", "inductive", "remove_leaks"), _SHARE),
     **dict.fromkeys(
@@ -129,6 +132,8 @@ CHECKS: dict[str, Check] = {
             "sample_negatives",
             "compose",
             "allow_unseen",
+            "any_type",
+            "strict",
             "overwrite",
         ),
         _FLAG,

@@ -14,10 +14,11 @@ import torch
 from kgtool.api.runs import AnyData, AnyRun, refuse_again, walk_model, with_data
 from kgtool.data.labels import LabelIndex
 from kgtool.data.loaders.labels import read_labels, read_types
-from kgtool.errors import DataError, KGToolError, RunError
+from kgtool.data.loaders.memory import columns_of
+from kgtool.errors import ConfigError, DataError, KGToolError, RunError
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import Predictor
-from kgtool.inference.query import parse_question, questions_of
+from kgtool.inference.query import is_label, parse_question, questions_of
 from kgtool.inference.walks import likeliest_routes, next_steps
 from kgtool.ops import keep_large_blocks
 from kgtool.storage.checkpoint import load_tensors, save_tensors
@@ -28,6 +29,8 @@ def open_predictor(
     data: AnyData | None = None,
     labels: str | Path | None = None,
     types: str | Path | None = None,
+    *,
+    assumed_missing: int | None = None,
 ) -> Predictor:
     """A run ready to answer queries: load it once for many queries.
 
@@ -38,17 +41,25 @@ def open_predictor(
             `kgtool.data.loaders.labels`.
         types: a table of labels and types of entities. By default the entities that train has on a
             side of a relation have the type of that side.
+        assumed_missing: the number of facts that the graph lacks, at least 1, by which
+            probabilities are calibrated; by default as many as valid and test hold.
 
     Raises:
         RunError, DataError: when run, data, labels or types cannot be used.
+        ConfigError: for an `assumed_missing` below 1.
     """
+    if assumed_missing is not None and assumed_missing < 1:
+        raise ConfigError(
+            f"assumed_missing is {assumed_missing}, but a graph that lacks nothing has no new "
+            "facts. Remedy: give a number of facts from 1."
+        )
     keep_large_blocks()
     found, dataset = with_data(run, data)
     known = {**dataset.vocabulary.entity_ids, **dataset.vocabulary.relation_ids}
     readable = read_labels(labels, known) if labels is not None else {}
     return Predictor(
         found, dataset, found.scorer(dataset), LabelIndex(dataset.vocabulary, readable),
-        read_types(types, known) if types is not None else None,
+        read_types(types, known) if types is not None else None, assumed_missing,
     )  # fmt: skip
 
 
@@ -75,6 +86,7 @@ def predict(
     *,
     include_known: bool = False,
     filter_types: bool = False,
+    any_type: bool = False,
     data: AnyData | None = None,
     labels: str | Path | None = None,
 ) -> pd.DataFrame:
@@ -93,6 +105,8 @@ def predict(
         top: most answers per query.
         include_known: also return known answers, which the column `known` marks.
         filter_types: only entities that train has on that side of the relation.
+        any_type: also answers that the known facts speak against, such as a person as its own
+            husband; see `kgtool.inference.plausible`.
         data, labels: as in `open_predictor`.
 
     Returns:
@@ -105,8 +119,43 @@ def predict(
     queries = questions_of(head, relation, tail)  # first: loading a run takes longer
     predictor = predictor_of(run, data, labels)
     parsed = [parse_question(query, predictor.labels) for query in queries]
-    answers = predictor.ask(parsed, top, not include_known, filter_types)
+    answers = predictor.ask(parsed, top, not include_known, filter_types, any_type=any_type)
     return predictor.labels.with_names(answers)
+
+
+def score_triples(
+    run: AnyRun,
+    triples: Any,
+    *,
+    strict: bool = False,
+    data: AnyData | None = None,
+    labels: str | Path | None = None,
+) -> pd.DataFrame:
+    """Score triples that are given in full: one row each, in the given order.
+
+    Args:
+        run, data, labels: as in `predict`.
+        triples: a data frame, whose columns head, relation and tail are found as by
+            `kgtool.dataset_of`, or rows of three labels or readable names.
+        strict: refuse the triples if one of them cannot be scored.
+
+    Returns:
+        See `kgtool.inference.predictor.Predictor.score_triples`. The index is that of a given data
+        frame, so that `frame.join(result[["score", "probability"]])` puts both next to its columns.
+
+    Raises:
+        RunError, DataError: when run or data cannot be used; for a row that is not a triple; if
+            `strict`, for a triple that cannot be scored.
+        ScoreError: when the model gives a score that is not finite.
+    """
+    predictor = predictor_of(run, data, labels)
+    if not isinstance(triples, pd.DataFrame):
+        rows = triples.tolist() if hasattr(triples, "tolist") else triples
+        return predictor.score_triples(rows, strict)
+    # Missing cells are a reason not to score a row, not an error of the frame.
+    whole = triples.apply(lambda column: column.map(lambda cell: cell if is_label(cell) else ""))
+    rows = list(zip(*columns_of(whole, "triples"), strict=True))
+    return predictor.score_triples(rows, strict).set_index(triples.index)
 
 
 def neighbours(

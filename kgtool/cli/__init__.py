@@ -12,6 +12,7 @@ from pathlib import Path
 import typer
 
 from kgtool.cli.app import app
+from kgtool.cli.render.console import print_any_label
 from kgtool.errors import KGToolError, harmless
 
 # isort: off
@@ -35,6 +36,7 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Run the command line. An error of the user is one message and an exit code, no traceback."""
     name = "kgtool"
+    print_any_label()
     try:
         with _team() as rank:
             name = f"kgtool, process {rank}" if rank else name
@@ -59,7 +61,7 @@ def _team() -> Iterator[int]:
         rank = process_group.rank()
         try:
             with (
-                Path(os.devnull).open("w") as nowhere,
+                Path(os.devnull).open("w", encoding="utf-8") as nowhere,
                 redirect_stdout(nowhere if rank else sys.stdout),
             ):
                 yield rank

@@ -147,6 +147,24 @@ Types = Annotated[
         show_default=False,
     ),
 ]
+AnyType = Annotated[
+    bool,
+    typer.Option(
+        "--any-type",
+        help="Also answers that the known facts speak against, such as a person as its own "
+        "husband.",
+    ),
+]
+AssumedMissing = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="NUMBER",
+        help="Number of facts that the graph lacks, which probabilities assume; by default as many "
+        "as valid and test hold.",
+        show_default=False,
+    ),
+]
 AnswersFile = Annotated[
     Path | None,
     typer.Option(

@@ -34,8 +34,12 @@ class LabelIndex:
     def __repr__(self) -> str:
         return f"LabelIndex({self.vocabulary!r}, {len(self.names):,} names)"
 
-    def entity(self, text: str) -> int:
+    def entity(self, text: str, hint: bool = True) -> int:
         """The id of an entity, by its label, or by its readable name if the name is unique.
+
+        Args:
+            text: a label or a readable name.
+            hint: whether an error names the nearest label, which takes long in large vocabularies.
 
         Raises:
             DataError: for an unknown text, with the nearest label or name; for a name that several
@@ -53,15 +57,19 @@ class LabelIndex:
             )
         if candidates:
             return ids[candidates[0]]
-        return id_of(text, ids, "entity", self._labels_of_name)
+        return id_of(text, ids, "entity", self._labels_of_name, hint=hint)
 
-    def relation(self, text: str) -> int:
+    def relation(self, text: str, hint: bool = True) -> int:
         """The id of a relation; `^r` is the inverse of `r`.
+
+        Args:
+            text: a label.
+            hint: as for `entity`.
 
         Raises:
             DataError: for an unknown label, with the nearest label.
         """
-        return id_of(label_of(text), self.vocabulary.step_ids, "relation")
+        return id_of(label_of(text), self.vocabulary.step_ids, "relation", hint=hint)
 
     def path(self, text: str) -> tuple[int, ...]:
         """The relation ids of the path `r1/r2`, or of the single relation whose label is `text`.
@@ -152,7 +160,12 @@ def label_of(value: object) -> str:
 
 
 def id_of(
-    label: str, ids: Mapping[str, int], kind: str, names: Mapping[str, object] | None = None
+    label: str,
+    ids: Mapping[str, int],
+    kind: str,
+    names: Mapping[str, object] | None = None,
+    *,
+    hint: bool = True,
 ) -> int:
     """The id of a label.
 
@@ -161,12 +174,13 @@ def id_of(
         ids: label → id.
         kind: `"entity"` or `"relation"`, for errors.
         names: readable names that the error may suggest as well.
+        hint: whether the error suggests the nearest label or name.
 
     Raises:
-        DataError: for an unknown label, with the nearest label or name.
+        DataError: for an unknown label.
     """
     if label in ids:
         return ids[label]
-    like = nearest(label, [*ids, *(names or ())])
-    hint = f" (did you mean {quoted(like)}?)" if like else ""
-    raise DataError(f"unknown {kind} {quoted(label)}{hint}. Remedy: use a label of the data.")
+    like = nearest(label, [*ids, *(names or ())]) if hint else None
+    suggestion = f" (did you mean {quoted(like)}?)" if like else ""
+    raise DataError(f"unknown {kind} {quoted(label)}{suggestion}. Remedy: use a label of the data.")

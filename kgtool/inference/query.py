@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from kgtool.data.labels import LabelIndex
 from kgtool.data.loaders.cells import cells_of, is_missing
+from kgtool.data.loaders.reading import FIELDS
 from kgtool.errors import DataError, fault, quoted
 
 # How what is asked for is written; in Python it may be missing too: None, NaN.
 ASKED = "?"
+# Errors of a file that name the nearest label.
+HINTS = 3
 EXAMPLES = "HEAD RELATION ?, ? RELATION TAIL, HEAD ? TAIL, or HEAD r1/r2 ?"
 
 
@@ -71,13 +76,13 @@ def _is_part(value: Any) -> bool:
     return is_missing(value) or isinstance(value, (str, int, np.integer))
 
 
-def parse_question(parts: Sequence[Any], labels: LabelIndex) -> Question:
-    """Parse a head, a relation and a tail: two labels, and what is asked for. The relation may be a
-    path.
+def parse_question(parts: Sequence[Any], labels: LabelIndex, *, hint: bool = True) -> Question:
+    """Parse head, relation and tail: two labels and one `?`. The relation may be a path.
 
     Args:
-        parts: what is asked for is `?`, an empty text or missing; of two parts it is the tail.
-        labels: finds the ids.
+        parts: an empty or missing part is a `?`; of two labels, the tail is missing.
+        labels: the known labels.
+        hint: whether an error names the nearest entity, see `LabelIndex.entity`.
 
     Raises:
         DataError: unless one of three parts is asked for; for an unknown label.
@@ -92,37 +97,141 @@ def parse_question(parts: Sequence[Any], labels: LabelIndex) -> Question:
         )
     head, relation, tail = parts
     if relation == ASKED:
-        return Question("relation", labels.entity(head), (), labels.entity(tail))
+        return Question("relation", labels.entity(head, hint), (), labels.entity(tail, hint))
     path = labels.path(relation)
     if head == ASKED:
-        return Question("head", -1, path, labels.entity(tail))
-    return Question("tail", labels.entity(head), path, -1)
+        return Question("head", -1, path, labels.entity(tail, hint))
+    return Question("tail", labels.entity(head, hint), path, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class ParsedTriples:
+    """Triples of labels, read as far as the labels are known.
+
+    Attributes:
+        texts: `n` triples as given, cells that are missing as empty texts.
+        ids: `(m, 3)` int64 ids of the triples with known labels, relations inverses included.
+        row: `(m,)` int64, ascending: their rows in `texts`.
+        reasons: `n` texts: why a triple has no ids; empty if it has.
+    """
+
+    texts: list[tuple[str, str, str]]
+    ids: Tensor
+    row: Tensor
+    reasons: list[str]
+
+
+def parse_triples(rows: Iterable[Sequence[object]], labels: LabelIndex) -> ParsedTriples:
+    """Parse triples of labels or readable names; `^r` is the inverse of the relation `r`.
+
+    A cell is a text, or an integer that stands for its digits. A triple with any other cell, or
+    with an unknown label, gets a reason in place of ids.
+
+    Raises:
+        DataError: for a row that does not have three cells.
+    """
+    texts, ids, row, reasons = [], [], [], []
+    for number, cells in enumerate(rows):
+        if isinstance(cells, str) or len(cells) != 3:
+            raise fault(
+                f"row {number + 1}", f"{quoted(str(cells))} is not a triple",
+                "give head, relation and tail",
+            )  # fmt: skip
+        head, relation, tail = (_cell(cell) for cell in cells)
+        texts.append((head, relation, tail))
+        try:
+            triple = _ids_of(texts[-1], labels, hint=False)
+        except DataError as error:
+            reasons.append(str(error).partition(". Remedy: ")[0])
+            continue
+        ids.append(triple)
+        row.append(number)
+        reasons.append("")
+    found = torch.tensor(ids, dtype=torch.long).view(-1, 3)
+    return ParsedTriples(texts, found, torch.tensor(row, dtype=torch.long), reasons)
+
+
+def refusal(triple: Sequence[str], labels: LabelIndex, place: str | None) -> DataError:
+    """The error for a triple that `parse_triples` gave a reason, with the nearest label."""
+    try:
+        _ids_of(triple, labels, hint=True)
+    except DataError as error:
+        return error if place is None else DataError(f"{place}: {error}")
+    raise ValueError("the triple has no fault")
+
+
+def _ids_of(triple: Sequence[str], labels: LabelIndex, hint: bool) -> tuple[int, int, int]:
+    """The ids of a triple of labels."""
+    for text, field in zip(triple, FIELDS, strict=True):
+        if not text.strip():
+            raise DataError(f"no {field}. Remedy: fill it in.")
+    head, relation, tail = triple
+    return labels.entity(head, hint), labels.relation(relation, hint), labels.entity(tail, hint)
+
+
+def is_label(cell: object) -> bool:
+    """Whether a cell is a label: a text, or an integer that stands for its digits."""
+    return isinstance(cell, (str, int, np.integer)) and not isinstance(cell, bool)
+
+
+def _cell(cell: object) -> str:
+    """A label as a text; empty for a missing value."""
+    return str(cell) if is_label(cell) else ""
+
+
+@dataclass(frozen=True, eq=False)
+class ParsedQuestions:
+    """Queries, read as far as their labels are known.
+
+    Attributes:
+        texts: all queries as given.
+        questions: those that can be answered.
+        number: the number of each of these in `texts`, ascending.
+        reasons: number of any other query → its place and the reason.
+    """
+
+    texts: list[list[str]]
+    questions: list[Question]
+    number: list[int]
+    reasons: dict[int, str]
 
 
 def parse_questions(
-    lines: Iterable[str], place: str, labels: LabelIndex
-) -> tuple[list[list[str]], list[Question]]:
+    lines: Iterable[str], place: str, labels: LabelIndex, strict: bool = False
+) -> ParsedQuestions:
     """Parse lines of three texts, separated by tabs; blank lines are skipped.
 
-    Returns:
-        The texts and the parsed queries.
+    Args:
+        lines: the lines.
+        place: the file, for errors.
+        labels: the known labels.
+        strict: refuse all queries if one cannot be answered.
 
     Raises:
-        DataError: as `parse_question`, naming the place and the line; for no query.
+        DataError: for no query that can be answered, naming the place and the first line; if
+            `strict`, for the first query that cannot.
     """
-    texts, questions = [], []
+    found = ParsedQuestions([], [], [], {})
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         cells = line.removesuffix("\r").split("\t")
+        found.texts.append(cells)
         try:
-            questions.append(parse_question(cells, labels))
+            # Finding the nearest label takes long: only for the first few.
+            question = parse_question(cells, labels, hint=len(found.reasons) < HINTS)
         except DataError as error:
-            raise DataError(f"{place}, line {number}: {error}") from None
-        texts.append(cells)
-    if not questions:
+            if strict:
+                raise DataError(f"{place}, line {number}: {error}") from None
+            found.reasons[len(found.texts) - 1] = f"{place}, line {number}: {error}"
+            continue
+        found.questions.append(question)
+        found.number.append(len(found.texts) - 1)
+    if not found.texts:
         raise fault(place, "no queries", f"write one per line, with tabs: {EXAMPLES}")
-    return texts, questions
+    if not found.questions:
+        raise DataError(found.reasons[0])
+    return found
 
 
 def read_lines(path: str | Path) -> list[str]:

@@ -13,7 +13,7 @@ run.json               data path and fingerprint, versions, sizes; the run it wa
 triples.safetensors    of a run on data in memory: its triples
 data/                  of a run made by `kgtool extend`: its triples
 metrics.<split>.json   results of evaluate
-probability.<weights>.safetensors and others: fits of predict, for these weights
+probability.<assumption>.<weights>.safetensors and others: fits of predict, for these weights
 """
 
 from __future__ import annotations
