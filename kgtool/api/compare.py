@@ -11,9 +11,11 @@ from kgtool.errors import DataError
 from kgtool.evaluation.analysis.rank_table import read_matched
 from kgtool.evaluation.analysis.significance import compare as compare_ranks
 from kgtool.evaluation.metrics import HITS
+from kgtool.ops import standard_state
 from kgtool.runs.run import Run
 
 
+@standard_state()
 def compare(
     runs: Sequence[Run | str | Path], split: str = "test", hits: Sequence[int] = HITS
 ) -> pd.DataFrame:

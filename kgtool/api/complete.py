@@ -12,9 +12,11 @@ from kgtool.data.dataset import KGDataset
 from kgtool.errors import DataError
 from kgtool.inference.completion import complete as complete_graph
 from kgtool.inference.predictor import Predictor
+from kgtool.ops import standard_state
 from kgtool.runs.run import Run
 
 
+@standard_state()
 def complete(
     run: Run | str | Path | Predictor,
     top: int = 1000,

@@ -28,6 +28,7 @@ from kgtool.data.registry.fetching import fetch_entry
 from kgtool.data.splitting import Division, distinct, reason_of, shortfalls, targets
 from kgtool.data.timestamps import rank_timestamps
 from kgtool.errors import ConfigError, DataError
+from kgtool.ops import standard_state
 from kgtool.storage.files import atomic_folder
 
 LEFT_OUT = "left_out.txt"
@@ -71,6 +72,7 @@ def fetch(name: str, url: str | None = None, progress: bool = False) -> Path:
     return fetch_entry(find_entry(name), url, progress)
 
 
+@standard_state()
 def convert(
     place: str | Path, out: str | Path, reading: Reading = LOOK, to: str = "tsv"
 ) -> tuple[LoadReport, list[Path]]:
@@ -97,6 +99,7 @@ def convert(
     return report, write_dataset(data, Path(out), negatives, to)
 
 
+@standard_state()
 def split(
     places: str | Path | Sequence[str | Path],
     out: str | Path,

@@ -8,9 +8,11 @@ from kgtool.api.predict import open_predictor
 from kgtool.data.dataset import KGDataset
 from kgtool.inference.explain import Explanation
 from kgtool.inference.predictor import Predictor
+from kgtool.ops import standard_state
 from kgtool.runs.run import Run
 
 
+@standard_state()
 def explain(
     run: Run | str | Path | Predictor,
     head: str,

@@ -10,9 +10,11 @@ from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders.labels import read_labels
 from kgtool.errors import RunError
 from kgtool.export import FORMS, export_embeddings, known_forms
+from kgtool.ops import standard_state
 from kgtool.runs.run import Run
 
 
+@standard_state()
 def export(
     run: Run | str | Path,
     out: str | Path,

@@ -19,11 +19,12 @@ from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import Predictor
 from kgtool.inference.query import parse_question
 from kgtool.inference.walks import likeliest_routes, next_steps
-from kgtool.ops import keep_large_blocks
+from kgtool.ops import keep_large_blocks, standard_state
 from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 
 
+@standard_state()
 def open_predictor(
     run: Run | str | Path,
     data: KGDataset | str | Path | None = None,
@@ -52,6 +53,7 @@ def open_predictor(
     )  # fmt: skip
 
 
+@standard_state()
 def predict(
     run: Run | str | Path | Predictor,
     queries: Sequence[Sequence[str]],
@@ -86,6 +88,7 @@ def predict(
     return predictor.ask(parsed, top, not include_known, filter_types)
 
 
+@standard_state()
 def neighbours(
     run: Run | str | Path | Predictor,
     entity: str,
@@ -137,6 +140,7 @@ def states(predictor: Predictor) -> torch.Tensor:
     return entities
 
 
+@standard_state()
 def predict_next(
     run: Run | str | Path,
     walk: Sequence[str],
@@ -184,6 +188,7 @@ def predict_next(
     return pd.DataFrame(rows, columns=columns)
 
 
+@standard_state()
 def predict_routes(
     run: Run | str | Path,
     head: str,

@@ -8,11 +8,12 @@ from pathlib import Path
 from kgtool.api.runs import fitting, loaded, opened, result_file
 from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders.labels import read_labels
-from kgtool.ops import keep_large_blocks
+from kgtool.ops import keep_large_blocks, standard_state
 from kgtool.runs.run import Run
 from kgtool.storage.files import atomic_write
 
 
+@standard_state()
 def report(
     run: Run | str | Path,
     split: str = "test",

@@ -8,11 +8,13 @@ from pathlib import Path
 from kgtool.api.predict import open_predictor
 from kgtool.data.dataset import KGDataset
 from kgtool.inference.predictor import Predictor
+from kgtool.ops import standard_state
 from kgtool.runs.run import Run
 
 LOCAL = "127.0.0.1"
 
 
+@standard_state()
 def serve(
     run: Run | str | Path | Predictor,
     data: KGDataset | str | Path | None = None,

@@ -50,6 +50,15 @@ class Vocabulary:
         return {label: i for i, label in enumerate(self.relations)}
 
     @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the labels in id order."""
+        digest = hashlib.sha256()
+        for labels in (self.entities, self.relations):
+            digest.update("\n".join(labels).encode())
+            digest.update(b"\0")
+        return digest.hexdigest()
+
+    @cached_property
     def steps(self) -> tuple[str, ...]:
         """The relations by id, inverses included: `^r` is the inverse of the relation `r`."""
         return (*self.relations, *(f"^{label}" for label in self.relations))
@@ -77,6 +86,13 @@ class KGDataset:
     train: Tensor
     valid: Tensor
     test: Tensor
+
+    def __post_init__(self) -> None:
+        """Copy triples that were made in inference mode: training could not use them."""
+        for split in SPLITS:
+            if (triples := self.split(split)).is_inference():
+                with torch.inference_mode(False):
+                    object.__setattr__(self, split, triples.clone())
 
     @property
     def num_entities(self) -> int:

@@ -31,6 +31,7 @@ from kgtool.inference.probability import Probability, fit_probability
 from kgtool.inference.query import Question
 from kgtool.inference.top_k import best_answers, features
 from kgtool.models.scorers import ModelScorer, PassScorer
+from kgtool.ops import standard_state
 from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_fitted, save_tensors
 
@@ -76,6 +77,7 @@ class Predictor:
         """The entities that may be heads and tails of each relation."""
         return Types.of(self.dataset, self.given_types)
 
+    @standard_state()
     def probability(self) -> Probability | None:
         """The calibration of probabilities; None if valid is too small to fit it.
 
@@ -95,6 +97,7 @@ class Predictor:
                 fitted.save(file)
         return fitted
 
+    @standard_state()
     def relations(self) -> RelationModel:
         """The model of `P(r | h, t)`, fitted on a sample of valid.
 
@@ -119,6 +122,7 @@ class Predictor:
                 save_tensors(file, {"weights": found.weights, "bias": found.bias}, {})
         return found
 
+    @standard_state()
     def prepare(self) -> None:
         """Make all indices and fits now, so that no later query waits for them or writes a file."""
         for made in ("known_in", "known", "types", "passes"):
@@ -137,6 +141,7 @@ class Predictor:
             self._fitted["digest"] = self.run.weights_digest()
         return self.run.written(f"{name}.{self._fitted['digest']}.safetensors")
 
+    @standard_state()
     def ask(
         self, questions: Sequence[Question], top: int = 10, new: bool = True, typed: bool = False
     ) -> pd.DataFrame:
@@ -194,6 +199,7 @@ class Predictor:
             return None
         return replace(self.scorer.passes, decoder=deepcopy(self.scorer.passes.decoder).cpu())
 
+    @standard_state()
     def explain(self, head: str, relation: str, tail: str, top: int = 10) -> Explanation:
         """The relation paths that carried the score of a triple, strongest first.
 
@@ -217,6 +223,7 @@ class Predictor:
         labels = names.entities[h], names.steps[r], names.entities[t]
         return Explanation(labels, tuple(name_path(path, names) for path in found))
 
+    @standard_state()
     def probabilities(self, triples: Tensor, scores: Tensor, is_known: Tensor) -> np.ndarray:
         """`(m,)` float64, NaN for known facts; the arguments are those of `top_k.Answers`."""
         chance = np.full(len(triples), np.nan)

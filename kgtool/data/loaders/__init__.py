@@ -30,6 +30,7 @@ from kgtool.data.loaders.sources import (
 )
 from kgtool.data.registry.cache import resolve
 from kgtool.errors import ConfigError
+from kgtool.ops import standard_state
 
 __all__ = [
     "LOOK",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 
+@standard_state()
 def load_dataset(
     path: str | Path,
     vocabulary: Vocabulary | None = None,
@@ -54,6 +56,7 @@ def load_dataset(
     return _load(path, vocabulary, relations, reading)[0]
 
 
+@standard_state()
 def load_with_report(
     path: str | Path,
     vocabulary: Vocabulary | None = None,
@@ -110,6 +113,7 @@ def _load(
     return KGDataset(name=name, path=path, vocabulary=vocabulary, **tensors), report
 
 
+@standard_state()
 def load_negatives(
     path: str | Path, vocabulary: Vocabulary, reading: Reading = LOOK
 ) -> dict[str, Tensor]:

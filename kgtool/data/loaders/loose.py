@@ -16,6 +16,7 @@ from kgtool.data.loaders.read import read_file
 from kgtool.data.loaders.reading import FORMATS, LOOK, Reading, file_name
 from kgtool.data.loaders.sources import missing, not_a_file, os_errors_as_data_errors
 from kgtool.errors import ConfigError, fault
+from kgtool.ops import standard_state
 from kgtool.storage.archives import archive_suffix
 from kgtool.storage.compression import File, unfold
 
@@ -39,6 +40,7 @@ class Triples:
     notes: tuple[str, ...]
 
 
+@standard_state()
 def read_triples(
     places: Sequence[str | Path],
     reading: Reading = LOOK,

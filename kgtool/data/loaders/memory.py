@@ -14,6 +14,7 @@ from kgtool.data.loaders.encode import to_ids, vocabulary_of
 from kgtool.data.loaders.header import naming_of
 from kgtool.data.loaders.rows import Ints, Rows, rows_of
 from kgtool.errors import DataError, fault, quoted
+from kgtool.ops import standard_state
 
 # Labels of entities by id: one list for all, or a list per node type.
 Labels = Sequence[str] | Mapping[str, Sequence[str]]
@@ -30,6 +31,7 @@ _MASKS = (
 _TYPE_FIELDS = ("edge_type", "etype", "rel_type", "relation", "_TYPE", "type")
 
 
+@standard_state()
 def dataset_of(
     train: Any,
     valid: Any = None,
