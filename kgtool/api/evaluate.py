@@ -30,10 +30,11 @@ from kgtool.evaluation.tasks.relation_prediction import evaluate_relations as ra
 from kgtool.evaluation.tasks.triple_classification import evaluate_triples as classify_triples
 from kgtool.evaluation.tasks.walk_perplexity import perplexity
 from kgtool.models.scorers import ScoresTails
-from kgtool.ops import keep_large_blocks
+from kgtool.ops import keep_large_blocks, standard_state
 from kgtool.runs.run import Run
 
 
+@standard_state()
 def evaluate(
     run: Run | str | Path,
     split: str = "test",
@@ -76,6 +77,8 @@ def evaluate(
     # Of one run alone, processes that work together may hold a part of its entities each.
     model: ScoresTails = run.scorer(dataset) if ensemble else run.distributed_scorer(dataset)
     about = about_data(dataset)
+    if run.config.all_paths and not run.config.encoder and not ensemble:
+        about["layers"] = run.config.all_paths.layers  # the model scores by paths alone
     others = [opened(other) for other in ensemble]
     for other in others:
         model = _ensemble(model, other, dataset, progress)
@@ -100,6 +103,7 @@ def _ensemble(model: ScoresTails, other: Run, dataset: KGDataset, progress: bool
     return fit_ensemble(model, second, dataset, progress)
 
 
+@standard_state()
 def evaluate_baselines(
     data: KGDataset | str | Path,
     split: str = "test",
@@ -157,6 +161,7 @@ def evaluate_baselines(
     return found
 
 
+@standard_state()
 def evaluate_relations(
     run: Run | str | Path,
     split: str = "test",
@@ -195,6 +200,7 @@ def evaluate_relations(
     return result
 
 
+@standard_state()
 def evaluate_triples(
     run: Run | str | Path,
     split: str = "test",
@@ -241,6 +247,7 @@ def evaluate_triples(
     return result
 
 
+@standard_state()
 def evaluate_paths(
     run: Run | str | Path,
     split: str = "test",
@@ -313,6 +320,7 @@ def evaluate_paths(
     return result
 
 
+@standard_state()
 def evaluate_walks(
     run: Run | str | Path,
     split: str = "test",
