@@ -5,14 +5,16 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from kgtool.cli.app import app
-from kgtool.errors import KGToolError, harmless
+from kgtool.cli.app import app, was_interrupted
+from kgtool.errors import KGToolError, KGToolWarning, harmless
 
 # isort: off
 from kgtool.cli import data  # noqa: F401
@@ -35,6 +37,7 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Run the command line. An error of the user is one message and an exit code, no traceback."""
     name = "kgtool"
+    _print_warnings()
     try:
         with _team() as rank:
             name = f"kgtool, process {rank}" if rank else name
@@ -42,6 +45,24 @@ def main() -> None:
     except KGToolError as error:
         typer.secho(f"{name}: {harmless(str(error))}", fg="red", err=True)
         sys.exit(error.exit_code)
+    except (Exception, KeyboardInterrupt):
+        # Ctrl-C in the import of a compiled module comes out as another error.
+        if not was_interrupted():
+            raise
+        sys.exit(130)
+
+
+def _print_warnings() -> None:
+    """Print a warning for the user as one line, as errors are."""
+    before = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, KGToolWarning):
+            typer.secho(f"kgtool: {harmless(str(message))}", fg="yellow", err=True)
+        else:
+            before(message, category, *place, **more)
+
+    warnings.showwarning = show
 
 
 @contextmanager

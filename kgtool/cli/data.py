@@ -17,6 +17,7 @@ from kgtool.cli.app import (
     app,
     command,
     interactive,
+    print_next,
     reading_of,
 )
 from kgtool.cli.render.console import Terminal
@@ -38,7 +39,7 @@ Place = Annotated[
 ]
 
 
-@command("data list", group=data, name="list")
+@command("data list", group=data, name="list", long=False)
 def list_data_sets() -> None:
     """List the public data sets that can be fetched by name.
 
@@ -52,7 +53,7 @@ def list_data_sets() -> None:
     Terminal().print(data_sets_table(data_sets(), cache_folder()))
 
 
-@command("data info FB15k-237", group=data)
+@command("data info FB15k-237", group=data, long=False)
 def info(name: Name) -> None:
     """Print the size, licence, source and reference of a public data set."""
     from kgtool.cli.render.data_sets import data_set_list
@@ -121,6 +122,7 @@ def convert(
     Terminal().print(report.render())
     for file in files:
         typer.echo(f"Written to {file}")
+    print_next_training(out)
 
 
 @command("data split triples.csv --out my-graph", group=data)
@@ -179,3 +181,9 @@ def split(
     Terminal().print(split_table(division))
     for folder in division.folders:
         typer.echo(f"Written to {folder}")
+    print_next_training(division.folders[0])
+
+
+def print_next_training(folder: Path) -> None:
+    """Print how a model is trained on a new data set."""
+    print_next("train", "families", "--data", folder, "--out", Path("runs") / folder.name)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import TRAIN, Data, command, interactive
+from kgtool.cli.app import TRAIN, Data, command, print_next
 from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError, Interrupted
 
@@ -45,7 +45,9 @@ def train(
 ) -> None:
     """Train a model and write a run folder.
 
-    Ctrl-C saves and stops; the same command with --resume continues exactly there.
+    Ctrl-C saves and stops; the same command with --resume continues exactly there. With a larger
+    training.epochs, --resume trains a finished run further: further steps take their learning rate
+    from the schedule over the new number of epochs.
 
     Several processes, on one machine or on many that share a folder, train one model together:
     torchrun --nproc-per-node 4 -m kgtool train ...
@@ -68,7 +70,7 @@ def train(
     try:
         run = train_run(
             settings, dataset, out,
-            resume=resume, progress=interactive(), init_from=init_from,
+            resume=resume, progress=True, init_from=init_from,
         )  # fmt: skip
     except Interrupted:
         if process_group.rank() == 0:
@@ -83,3 +85,4 @@ def train(
         f"Best valid MRR {best['valid_mrr']:.4f} after epoch {best['epoch']:.0f}; "
         f"the run is {run.path}"
     )
+    print_next("evaluate", run.path)
