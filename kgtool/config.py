@@ -387,6 +387,15 @@ class Config(_Section):
         embeddings = self.encoder and self.encoder.entity_init == "embedding"
         return bool(self.all_paths) and not embeddings
 
+    def differences(self, other: Config) -> list[str]:
+        """The settings that another configuration has otherwise, one text each."""
+        there, here = _by_key(self.model_dump()), _by_key(other.model_dump())
+        return [
+            f"{key} is {toml_value(there.get(key))} there and {toml_value(here.get(key))} here"
+            for key in dict.fromkeys((*there, *here))
+            if there.get(key) != here.get(key)
+        ]
+
     def to_toml(self, comments: bool = False) -> str:
         """The configuration as TOML: every setting, defaults included, except unset ones.
 
@@ -401,6 +410,22 @@ class Config(_Section):
         for name, section in sections:
             lines += ["", *_described(section, name)]
         return "\n".join(lines) + "\n"
+
+
+def _by_key(settings: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    """Dotted key → value."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = isinstance(value, Mapping)
+        found |= _by_key(value, f"{section}{key}.") if inner else {f"{section}{key}": value}
+    return found
+
+
+def toml_value(value: object) -> str:
+    """A value as TOML writes it, for messages; `not set` for None."""
+    if value is None:
+        return "not set"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def defaults_toml() -> str:

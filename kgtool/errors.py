@@ -44,6 +44,10 @@ class TrainingError(KGToolError):
     """Training cannot continue, for example because the loss is not finite."""
 
 
+class KGToolWarning(UserWarning):
+    """A result that the user may take for another one. The command line prints the message."""
+
+
 class ScoreError(KGToolError):
     """Scores are NaN or infinite and cannot be ranked. The message names the query."""
 

@@ -21,6 +21,7 @@ from kgtool.data.dataset import SPLITS, KGDataset
 from kgtool.data.loaders import Reading
 from kgtool.errors import ConfigError, DataError, KGToolError, RunError, nearest, quoted
 from kgtool.inference.predictor import Predictor
+from kgtool.ops import standard_state
 from kgtool.runs.run import Run
 
 P = ParamSpec("P")
@@ -155,7 +156,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             check = CHECKS.get(name)
             if check and value is not parameters.parameters[name].default:
                 _check(name, value, check)
-        return function(*args, **kwargs)
+        with standard_state():
+            return function(*args, **kwargs)
 
     return call
 

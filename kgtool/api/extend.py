@@ -15,7 +15,7 @@ from kgtool.errors import DataError
 from kgtool.models.factory import build_model
 from kgtool.runs.log import log_to
 from kgtool.runs.run import BEST, HISTORY, LOG, Run, refuse_taken
-from kgtool.storage.checkpoint import load_tensors, save_tensors
+from kgtool.storage.checkpoint import save_tensors
 from kgtool.storage.files import atomic_folder
 from kgtool.training.warm_start import carry
 
@@ -65,9 +65,9 @@ def extend(
             "already. Remedy: give new ones."
         )
     grown = growth.dataset
-    weights, state = load_tensors(run.path / BEST)
+    file, weights, state = run.weights()
     model = build_model(run.config, grown)
-    carry(model, weights, run.vocabulary, grown.vocabulary, run.path / BEST)
+    carry(model, weights, run.vocabulary, grown.vocabulary, file)
     model.start_entities(growth.unseen)
     negatives = load_negatives(dataset.path, dataset.vocabulary) if dataset.path else {}
     config = run.config.model_copy(update={"data": str(out / DATA)})

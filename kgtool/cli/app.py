@@ -5,16 +5,22 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import os
+import shlex
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import wraps
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
 from kgtool.cli.renamed import refuse_old_command, refuse_old_options
-from kgtool.errors import ConfigError
+from kgtool.errors import ConfigError, harmless
 
 if TYPE_CHECKING:
     from kgtool.data.loaders.reading import Reading
@@ -59,7 +65,11 @@ app = typer.Typer(
 
 
 def command(
-    *examples: str, panel: str | None = None, group: typer.Typer = app, name: str | None = None
+    *examples: str,
+    panel: str | None = None,
+    group: typer.Typer = app,
+    name: str | None = None,
+    long: bool = True,
 ) -> Callable[[CommandFunction], CommandFunction]:
     """Decorates the function of a command; its docstring is the help.
 
@@ -68,6 +78,7 @@ def command(
         panel: one of `PANELS`, of a command of `app`.
         group: where the command belongs.
         name: of the command; by default that of the function.
+        long: whether it may take long, so that it shows its progress.
     """
 
     def register(function: CommandFunction) -> CommandFunction:
@@ -75,9 +86,58 @@ def command(
         # Typer wraps a paragraph only where it is one line.
         text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
         epilog = "\n\n".join(f"Example: kgtool {example}" for example in examples)
-        return group.command(name, help=text, epilog=epilog, rich_help_panel=panel)(function)
+        title = name or function.__name__
+
+        @wraps(function)
+        def run(*args: Any, **options: Any) -> None:
+            with _progress(title) if long else nullcontext(), _ctrl_c():
+                function(*args, **options)
+
+        group.command(name, help=text, epilog=epilog, rich_help_panel=panel)(run)
+        return function
 
     return register
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[None]:
+    """Show the progress of a command, in the first process of several."""
+    from kgtool.ops import show_progress
+
+    if int(os.environ.get("RANK", "0")):
+        yield
+        return
+    with show_progress(title):
+        yield
+
+
+_interrupts: list[int] = []
+
+
+def was_interrupted() -> bool:
+    """Whether Ctrl-C came while a command ran."""
+    return bool(_interrupts)
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[None]:
+    """Turn Ctrl-C into a KeyboardInterrupt from here on; before, it ends the process at once."""
+
+    def note(number: int, _: FrameType | None) -> None:
+        _interrupts.append(number)
+        raise KeyboardInterrupt
+
+    _interrupts.clear()
+    before = signal.getsignal(signal.SIGINT)
+    ours = before in (signal.SIG_DFL, signal.default_int_handler)
+    if not ours or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _print_version(wanted: bool) -> None:
@@ -295,6 +355,11 @@ def whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:
     if not all(number.isdecimal() and int(number) for number in numbers):
         raise ConfigError(f"{option} {text}: not whole numbers above 0. Remedy: as in {example}")
     return tuple(dict.fromkeys(map(int, numbers)))
+
+
+def print_next(*words: object) -> None:
+    """Print the command that usually follows, ready to be copied."""
+    typer.echo(f"Next: kgtool {harmless(shlex.join(map(str, words)))}")
 
 
 def interactive() -> bool:

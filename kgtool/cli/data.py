@@ -23,6 +23,7 @@ from kgtool.cli.app import (
     command,
     interactive,
     names_of,
+    print_next,
     reading_of,
 )
 from kgtool.cli.render.console import Terminal
@@ -44,7 +45,7 @@ Place = Annotated[
 ]
 
 
-@command("data list", group=data, name="list")
+@command("data list", group=data, name="list", long=False)
 def list_data_sets() -> None:
     """List the public data sets that can be fetched by name.
 
@@ -58,7 +59,7 @@ def list_data_sets() -> None:
     Terminal().print(data_sets_table(data_sets(), cache_folder()))
 
 
-@command("data info FB15k-237", group=data)
+@command("data info FB15k-237", group=data, long=False)
 def info(name: Name) -> None:
     """Print the size, licence, source and reference of a public data set."""
     from kgtool.cli.render.data_sets import data_set_list
@@ -176,6 +177,7 @@ def convert(
     Terminal().print(report.render())
     for file in files:
         typer.echo(f"Written to {file}")
+    print_next_training(out)
 
 
 @command(
@@ -262,3 +264,9 @@ def split(
     Terminal().print(split_table(division))
     for folder in division.folders:
         typer.echo(f"Written to {folder}")
+    print_next_training(division.folders[0])
+
+
+def print_next_training(folder: Path) -> None:
+    """Print how a model is trained on a new data set."""
+    print_next("train", "families", "--data", folder, "--out", Path("runs") / folder.name)

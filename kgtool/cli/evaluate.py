@@ -19,6 +19,7 @@ from kgtool.cli.app import (
     cut_offs,
     interactive,
     known_split,
+    print_next,
     reading_of,
     refuse_unused,
     whole_numbers,
@@ -247,6 +248,10 @@ def _links(
             f"{valid[format(added['weight'], 'g')]:.4f}, without {valid['0']:.4f}."
         )
     _written(*result.files)
+    if data is None and not ensemble:
+        head, relation, _ = result.dataset.split(split)[0].tolist()
+        labels = result.dataset.vocabulary
+        print_next("predict", run, labels.entities[head], labels.relations[relation], "?")
 
 
 def _relations(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import TRAIN, Columns, Data, command, interactive, reading_of
+from kgtool.cli.app import TRAIN, Columns, Data, command, print_next, reading_of
 from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError, DataError, Interrupted
 
@@ -46,7 +46,9 @@ def train(
 ) -> None:
     """Train a model and write a run folder.
 
-    Ctrl-C saves and stops; the same command with --resume continues exactly there.
+    Ctrl-C saves and stops; the same command with --resume continues exactly there. With a larger
+    training.epochs, --resume trains a finished run further: further steps take their learning rate
+    from the schedule over the new number of epochs.
 
     One file of triples is split at random: 10 % are valid and 10 % are test. The run records this
     rule and --columns.
@@ -80,7 +82,7 @@ def train(
     try:
         run = train_run(
             settings, dataset, out,
-            resume=resume, progress=interactive(), init_from=init_from,
+            resume=resume, progress=True, init_from=init_from,
         )  # fmt: skip
     except Interrupted:
         if process_group.rank() == 0:
@@ -95,3 +97,4 @@ def train(
         f"Best valid MRR {best['valid_mrr']:.4f} after epoch {best['epoch']:.0f}; "
         f"the run is {run.path}"
     )
+    print_next("evaluate", run.path)

@@ -58,6 +58,15 @@ class Vocabulary:
         return {label: i for i, label in enumerate(self.relations)}
 
     @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the labels in id order."""
+        digest = hashlib.sha256()
+        for labels in (self.entities, self.relations):
+            digest.update("\n".join(labels).encode())
+            digest.update(b"\0")
+        return digest.hexdigest()
+
+    @cached_property
     def steps(self) -> tuple[str, ...]:
         """The relations by id, inverses included: `^r` is the inverse of the relation `r`."""
         return (*self.relations, *(f"^{label}" for label in self.relations))
@@ -96,7 +105,11 @@ class KGDataset:
 
     def __post_init__(self) -> None:
         for split in SPLITS:
-            _check_triples(getattr(self, split), split, self.num_entities, self.num_relations)
+            triples = getattr(self, split)
+            _check_triples(triples, split, self.num_entities, self.num_relations)
+            if triples.is_inference():  # training could not use them
+                with torch.inference_mode(False):
+                    object.__setattr__(self, split, triples.clone())
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{split} {len(self.split(split)):,}" for split in SPLITS)

@@ -18,6 +18,7 @@ from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.evaluation.metrics import HITS, NEGATIVES, Metrics, metrics_of, sampled_metrics_of
 from kgtool.evaluation.ranking import Candidates, Ranking, Ranks, rank_tails
 from kgtool.models.scorers import ScoresTails
+from kgtool.ops import standard_state
 
 SIDES = ("both", "head", "tail")
 
@@ -71,6 +72,7 @@ class Evaluation:
         }
 
 
+@standard_state()
 def evaluate_model(
     model: ScoresTails,
     dataset: KGDataset,

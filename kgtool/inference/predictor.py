@@ -38,6 +38,7 @@ from kgtool.inference.probability import (
 from kgtool.inference.query import Question, parse_triples, refusal
 from kgtool.inference.top_k import best_answers, features, triple_scores
 from kgtool.models.scorers import ModelScorer, PassScorer
+from kgtool.ops import standard_state
 from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_fitted, save_tensors
 
@@ -127,6 +128,7 @@ class Predictor:
         default = as_many_as_held_out(self.dataset)
         return default if self.given_missing is None else self.given_missing
 
+    @standard_state()
     def probability(self) -> Probability | None:
         """The calibration of probabilities; None if valid is too small to fit it.
 
@@ -146,6 +148,7 @@ class Predictor:
                 fitted.save(file)
         return fitted
 
+    @standard_state()
     def relations(self) -> RelationModel:
         """The model of `P(r | h, t)`, fitted on a sample of valid.
 
@@ -192,6 +195,7 @@ class Predictor:
                 save_pairs(found, file)
         return found
 
+    @standard_state()
     def prepare(self) -> None:
         """Make all indices and fits now, so that no later query waits for them or writes a file."""
         for made in ("known_in", "known", "types", "plausible", "passes"):
@@ -211,6 +215,7 @@ class Predictor:
             self._fitted["digest"] = self.run.weights_digest()
         return self.run.written(f"{name}.{self._fitted['digest']}.safetensors")
 
+    @standard_state()
     def ask(
         self,
         questions: Sequence[Question],
@@ -302,6 +307,7 @@ class Predictor:
             return None
         return replace(self.scorer.passes, decoder=deepcopy(self.scorer.passes.decoder).cpu())
 
+    @standard_state()
     def explain(self, head: str, relation: str, tail: str, top: int = 10) -> Explanation:
         """The relation paths that carried the score of a triple, strongest first.
 
@@ -371,6 +377,7 @@ class Predictor:
             table.loc[place, "known"] = held
         return table
 
+    @standard_state()
     def probabilities(self, triples: Tensor, scores: Tensor, is_known: Tensor) -> np.ndarray:
         """`(m,)` float64, NaN for known facts; the arguments are those of `top_k.Answers`."""
         chance = np.full(len(triples), np.nan)

@@ -38,6 +38,7 @@ from kgtool.data.loaders.sources import (
 )
 from kgtool.data.registry.cache import resolve
 from kgtool.data.splitting import DEFAULT_SPLIT, default_split
+from kgtool.ops import standard_state
 from kgtool.storage.compression import File
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
 ]
 
 
+@standard_state()
 def load_dataset(
     path: str | Path,
     vocabulary: Vocabulary | None = None,
@@ -63,6 +65,7 @@ def load_dataset(
     return _load(path, vocabulary, relations, reading)[0]
 
 
+@standard_state()
 def load_with_report(
     path: str | Path,
     vocabulary: Vocabulary | None = None,
@@ -176,6 +179,7 @@ def _regrouped(
     return {split: [(member, next(rest)) for member, _ in files] for split, files in splits.items()}
 
 
+@standard_state()
 def load_negatives(
     path: str | Path, vocabulary: Vocabulary, reading: Reading = LOOK
 ) -> dict[str, Tensor]:

@@ -28,12 +28,14 @@ from kgtool.data.loaders.sources import (
     unknown_format,
 )
 from kgtool.errors import ConfigError, fault
+from kgtool.ops import standard_state
 from kgtool.storage.archives import archive_suffix, read_archive
 from kgtool.storage.compression import File, unfolded
 
 STANDARD_INPUT = "-"
 
 
+@standard_state()
 def read_triples(
     places: str | Path | Sequence[str | Path],
     reading: Reading = LOOK,

@@ -23,6 +23,7 @@ from kgtool.data.loaders.encode import to_ids, vocabulary_of
 from kgtool.data.loaders.reading import FIELDS
 from kgtool.data.loaders.rows import Ints, Rows, Triples, no_triples, rows_of
 from kgtool.errors import DataError, fault, nearest, quoted
+from kgtool.ops import standard_state
 
 # Labels by id: a list, or a dictionary from label to id or from id to label.
 LabelsById = Sequence[str] | Mapping[str, int] | Mapping[int, str]
@@ -42,6 +43,7 @@ _MASKS = (
 _TYPE_FIELDS = ("edge_type", "etype", "rel_type", "relation", "_TYPE", "type")
 
 
+@standard_state()
 def dataset_of(
     train: Any,
     valid: Any = None,

@@ -100,7 +100,7 @@ class LinkResult(Result[Evaluation]):
     @cached_property
     def groups(self) -> dict[str, Grouping]:
         """The groupings of the breakdown, see `kgtool.evaluation.analysis.breakdown.groupings`."""
-        return groupings(self.dataset, self.evaluation.queries)
+        return groupings(self.dataset, self.evaluation.queries, self.about.get("layers"))
 
     @cached_property
     def breakdown(self) -> pd.DataFrame:
