@@ -170,7 +170,7 @@ def split(
         read = len(found.triples) + len(found.negatives)
         duplicates = len(found.triples) - len(rows)
         return Division(tuple(folders), table, read, duplicates, lost, tuple(notes))
-    notes += [f"{count:,} triples are in no split: {why}" for why, count in lost.items()]
+    notes += [f"triples in no split, {why}: {count:,}." for why, count in lost.items()]
     for note in notes:
         warnings.warn(note, stacklevel=3)  # the caller of what the package gives, `checked`
     made = cut.datasets()

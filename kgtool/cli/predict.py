@@ -81,8 +81,9 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="[HEAD RELATION TAIL]",
-            help="Labels, with a quoted '?' in place of the missing one, or all three to score a "
-            "triple. ^r is the inverse of the relation r, r1/r2 a path. Other tasks: see above.",
+            help="Labels, with a quoted '?' or '' in place of the missing one, or all three to "
+            "score a triple; HEAD RELATION alone asks for the tail. ^r is the inverse of the "
+            "relation r, r1/r2 a path. Other tasks: see above.",
             show_default=False,
         ),
     ] = None,
@@ -154,6 +155,9 @@ def predict(
     """
     given = query or []
     mode = f"--task {task}"
+    if mode == LINKS:
+        given = [part or ASKED for part in given]
+        given += [ASKED] if len(given) == 2 and ASKED not in given else []
     if mode == LINKS and triples is not None:
         mode = TRIPLES
     elif mode == LINKS and len(given) == 3 and ASKED not in given:

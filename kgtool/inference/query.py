@@ -76,6 +76,12 @@ def _is_part(value: Any) -> bool:
     return is_missing(value) or isinstance(value, (str, int, np.integer))
 
 
+def written(parts: Sequence[Any]) -> list[Any]:
+    """A query with `?` for what is asked for: an empty text, a missing value, the tail of two."""
+    parts = [ASKED if is_missing(part) or part == "" else part for part in parts]
+    return [*parts, ASKED] if len(parts) == 2 and ASKED not in parts else parts
+
+
 def parse_question(parts: Sequence[Any], labels: LabelIndex, *, hint: bool = True) -> Question:
     """Parse head, relation and tail: two labels and one `?`. The relation may be a path.
 
@@ -87,9 +93,7 @@ def parse_question(parts: Sequence[Any], labels: LabelIndex, *, hint: bool = Tru
     Raises:
         DataError: unless one of three parts is asked for; for an unknown label.
     """
-    parts = [ASKED if is_missing(part) or part == "" else part for part in parts]
-    if len(parts) == 2 and ASKED not in parts:
-        parts = [*parts, ASKED]
+    parts = written(parts)
     if len(parts) != 3 or parts.count(ASKED) != 1:
         shown = " ".join(quoted(str(part)) for part in parts)
         raise DataError(
@@ -215,7 +219,7 @@ def parse_questions(
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        cells = line.removesuffix("\r").split("\t")
+        cells = written(line.removesuffix("\r").split("\t"))
         found.texts.append(cells)
         try:
             # Finding the nearest label takes long: only for the first few.
