@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from kgtool.display import html
 from kgtool.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -394,6 +395,32 @@ class Config(_Section):
             f"{key} is {toml_value(there.get(key))} there and {toml_value(here.get(key))} here"
             for key in dict.fromkeys((*there, *here))
             if there.get(key) != here.get(key)
+        ]
+
+    def __repr__(self) -> str:
+        changed = [f"{name}={toml_value(value)}" for name, value in self.settings(changed=True)]
+        return f"Config({', '.join(changed)})"
+
+    def _repr_html_(self) -> str:
+        return html("Configuration", dict(self.settings()))
+
+    def settings(self, changed: bool = False) -> list[tuple[str, Any]]:
+        """The settings by name, as in `("training.epochs", 20)`, without unset ones.
+
+        Args:
+            changed: only those that are not the default.
+        """
+        found = []
+        for name, value in self:
+            if not isinstance(value, _Section):
+                found.append((name, value, type(self).model_fields[name].get_default()))
+                continue
+            for key, field in type(value).model_fields.items():
+                found.append((f"{name}.{key}", getattr(value, key), field.get_default()))
+        return [
+            (name, value)
+            for name, value, default in found
+            if value is not None and not (changed and value == default)
         ]
 
     def to_toml(self, comments: bool = False) -> str:

@@ -18,7 +18,7 @@ ROWS = 10
 _TEXT = 'style="text-align: left"'
 
 
-def frame_of(columns: Mapping[str, Sequence[Any]], texts: Sequence[str] = ()) -> DataFrame:
+def frame_of(columns: Mapping[str, Any], texts: Sequence[str] = ()) -> DataFrame:
     """A data frame of these columns; `texts` names those that hold texts, also if empty."""
     import pandas as pd
 

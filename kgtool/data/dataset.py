@@ -122,13 +122,15 @@ class KGDataset:
         parts = {name: part for name in SPLITS if len(part := self.split(name))}
         entities = [len(part[:, ::2].unique()) for part in parts.values()]
         relations = [len(part[:, 1].unique()) for part in parts.values()]
-        counts: dict[str, Sequence[object]] = {
+        counts = {
             "split": [*parts, "all"],
             "triples": [*map(len, parts.values()), len(self)],
             "entities": [*entities, self.num_entities],
             "relations": [*relations, self.num_relations],
         }
-        return html(f"Data set {self.name}", frame_of(counts), self._labelled(self.train[:3]))
+        return html(
+            f"Data set {self.name}", frame_of(counts), labelled(self.train[:3], self.vocabulary)
+        )
 
     def __len__(self) -> int:
         """Number of triples in all splits."""
@@ -141,19 +143,9 @@ class KGDataset:
             split: `"train"`, `"valid"` or `"test"`; by default all splits, with a column `split`.
         """
         if split is not None:
-            return self._labelled(self.split(split))
-        frame = self._labelled(torch.cat([self.split(name) for name in SPLITS]))
+            return labelled(self.split(split), self.vocabulary)
+        frame = labelled(torch.cat([self.split(name) for name in SPLITS]), self.vocabulary)
         return frame.assign(split=[name for name in SPLITS for _ in range(len(self.split(name)))])
-
-    def _labelled(self, triples: Tensor) -> DataFrame:
-        head, relation, tail = triples.T.tolist()
-        entities, relations = self.vocabulary.entities, self.vocabulary.relations
-        columns = {
-            "head": [entities[i] for i in head],
-            "relation": [relations[i] for i in relation],
-            "tail": [entities[i] for i in tail],
-        }
-        return frame_of(columns, texts=tuple(columns))
 
     @property
     def num_entities(self) -> int:
@@ -231,6 +223,18 @@ def _check_triples(triples: object, split: str, num_entities: int, num_relations
         if low < 0 or high >= size:
             wrong = low if low < 0 else high
             raise fault(split, f"the {name} {wrong} has no label among {size:,}", make)
+
+
+def labelled(triples: Tensor, vocabulary: Vocabulary) -> DataFrame:
+    """Triples `(n, 3)` int64 as labels, in the columns `head`, `relation` and `tail`."""
+    head, relation, tail = triples.T.tolist()
+    entities, relations = vocabulary.entities, vocabulary.relations
+    columns = {
+        "head": [entities[i] for i in head],
+        "relation": [relations[i] for i in relation],
+        "tail": [entities[i] for i in tail],
+    }
+    return frame_of(columns, texts=tuple(columns))
 
 
 def edge_type(relation: int, num_relations: int) -> str:

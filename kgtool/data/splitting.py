@@ -19,6 +19,7 @@ from torch import Tensor
 
 from kgtool.data.dataset import SPLITS
 from kgtool.data.leakage import near_duplicates, redundant
+from kgtool.display import html
 from kgtool.errors import DataError
 from kgtool.ops import grow_region, hold_out
 
@@ -256,6 +257,16 @@ class Division:
     duplicates: int
     left_out: dict[str, int]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        folders = ", ".join(repr(str(folder)) for folder in self.folders)
+        sizes = ", ".join(f"{row.split} {row.triples:,}" for row in self.table.itertuples())
+        return f"Division({folders}: {sizes})"
+
+    def _repr_html_(self) -> str:
+        counts = {"triples read": self.read, "duplicates": self.duplicates, **self.left_out}
+        notes = {f"note {i}": note for i, note in enumerate(self.notes, 1)}
+        return html("Split", self.table, {**counts, **notes})
 
 
 def targets(

@@ -17,15 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from kgtool.data.dataset import Vocabulary
+from kgtool.display import frame_of, html
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder, Feed
 from kgtool.ops import Reach, Region, path_rows
+
+if TYPE_CHECKING:
+    from kgtool.display import DataFrame
 
 # Path endings that each step of the search keeps.
 BEAM = 256
@@ -161,6 +165,17 @@ class Explanation:
 
     triple: tuple[str, str, str]
     paths: tuple[NamedPath, ...]
+
+    def __repr__(self) -> str:
+        return f"Explanation({' '.join(map(repr, self.triple))}: {len(self.paths)} paths)"
+
+    def _repr_html_(self) -> str:
+        return html("Why " + " ".join(self.triple), self.to_frame())
+
+    def to_frame(self) -> DataFrame:
+        """A row per path: its `weight` and the `path` as text."""
+        columns = {"weight": [p.weight for p in self.paths], "path": [str(p) for p in self.paths]}
+        return frame_of(columns, texts=["path"])
 
     def readable(self, names: Mapping[str, str]) -> Explanation:
         """The explanation with readable names of entities, where `names` has one."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import SPLITS, KGDataset
 from kgtool.data.labels import LabelIndex
+from kgtool.display import html
 from kgtool.errors import KGToolError, RunError
 from kgtool.evaluation.candidates import Types
 from kgtool.evaluation.tasks.path_composition import ComposedSteps
@@ -97,6 +98,12 @@ class Predictor:
     given_types: Mapping[str, Sequence[str]] | None = None
     given_missing: int | None = None
     _fitted: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        return f"Predictor({str(self.run.path)!r}, {self.dataset!r})"
+
+    def _repr_html_(self) -> str:
+        return html(f"Predictor of {self.run.path}", {"run": self.run, "data": self.dataset})
 
     @cached_property
     def known_in(self) -> dict[str, AnswerIndex]:

@@ -25,6 +25,7 @@ import os
 import platform
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders import Reading, load_dataset
 from kgtool.data.loaders.encode import with_vocabulary
 from kgtool.data.loaders.reading import reading_from
+from kgtool.display import html
 from kgtool.distributed.sharding import Shards
 from kgtool.errors import ConfigError, DataError, KGToolWarning, RunError
 from kgtool.graph.partition import shards_of
@@ -94,6 +96,26 @@ class Run:
     path: Path
     config: Config
     vocabulary: Vocabulary
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}: {self._model()}, {self._sizes()})"
+
+    def _repr_html_(self) -> str:
+        fields: dict[str, Any] = {"model": self._model(), "graph": self._sizes()}
+        with suppress(RunError):
+            fields["data"] = self.read_info().get("data") or f"in the folder, {TRIPLES}"
+        with suppress(RunError):
+            best = max(self.history(), key=lambda row: row["valid_mrr"])
+            fields["best valid MRR"] = f"{best['valid_mrr']:.4f} after epoch {best['epoch']:.0f}"
+        return html(f"Run {self.path}", fields)
+
+    def _model(self) -> str:
+        kind = "all paths" if self.config.all_paths else "one path"
+        return f"{kind}, dim {self.config.dim}"
+
+    def _sizes(self) -> str:
+        entities, relations = len(self.vocabulary.entities), len(self.vocabulary.relations)
+        return f"{entities:,} entities, {relations:,} relations"
 
     @classmethod
     def create(

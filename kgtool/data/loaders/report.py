@@ -233,6 +233,12 @@ class LoadReport:
     near_equal: tuple[NearEqual, ...] = ()
     column_doubt: str = ""
 
+    def __repr__(self) -> str:
+        sizes = (
+            f"{self.entities:,} entities, {self.relations:,} relations, {self.triples:,} triples"
+        )
+        return f"LoadReport({self.name!r}: {sizes}; {len(self.warnings)} warnings)"
+
     @property
     def splits(self) -> tuple[SplitReport, SplitReport, SplitReport]:
         """Train, valid and test."""

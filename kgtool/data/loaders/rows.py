@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as field_of
 from itertools import compress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +18,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kgtool.data.dataset import Vocabulary
+from kgtool.data.dataset import Vocabulary, labelled
 from kgtool.data.loaders.reading import FIELDS
 from kgtool.errors import DataError, fault, quoted
+
+if TYPE_CHECKING:
+    from kgtool.display import DataFrame
 
 Ints = NDArray[np.int64]
 MOST_VALUES = 2
@@ -93,6 +96,17 @@ class Triples:
     negatives: Tensor
     left_out: tuple[str, ...] = ()
     guessed: bool = False
+
+    def __len__(self) -> int:
+        """Number of triples, duplicates included."""
+        return len(self.triples)
+
+    def __repr__(self) -> str:
+        return f"Triples({len(self):,} triples, {self.vocabulary!r})"
+
+    def to_frame(self) -> DataFrame:
+        """The triples as labels, in the columns `head`, `relation` and `tail`."""
+        return labelled(self.triples, self.vocabulary)
 
 
 def problem_of(label: str, field: str) -> tuple[str, str] | None:

@@ -54,7 +54,7 @@ class PathEvaluation:
     """
 
     split: str
-    queries: PathQueries
+    queries: PathQueries = field(repr=False)
     ranks: Ranks = field(repr=False)
     typed: Ranks = field(repr=False)
     table: pd.DataFrame = field(repr=False)

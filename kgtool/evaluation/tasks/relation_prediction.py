@@ -17,7 +17,7 @@ are 1 for scores and 0 for counts, and b is 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import pandas as pd
@@ -180,12 +180,12 @@ class RelationEvaluation:
     """
 
     split: str
-    weights: list[float]
+    weights: list[float] = field(repr=False)
     filtered: dict[str, Metrics]
-    raw: dict[str, Metrics]
-    counted: dict[str, Metrics]
-    ranking: Ranking
-    triples: Tensor
+    raw: dict[str, Metrics] = field(repr=False)
+    counted: dict[str, Metrics] = field(repr=False)
+    ranking: Ranking = field(repr=False)
+    triples: Tensor = field(repr=False)
 
     def ranks(self, vocabulary: Vocabulary) -> pd.DataFrame:
         """A row per triple: labels, and the filtered ranks and score of its relation."""

@@ -12,7 +12,7 @@ ones are as hard as the negatives.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -180,11 +180,11 @@ class TripleEvaluation:
     split: str
     negatives: str
     metrics: dict[str, float]
-    calibration: pd.DataFrame
-    triples: Tensor
-    holds: NDArray[np.bool_]
-    probability: Floats
-    threshold: Floats
+    calibration: pd.DataFrame = field(repr=False)
+    triples: Tensor = field(repr=False)
+    holds: NDArray[np.bool_] = field(repr=False)
+    probability: Floats = field(repr=False)
+    threshold: Floats = field(repr=False)
 
     def predictions(self, vocabulary: Vocabulary) -> pd.DataFrame:
         """A row per triple: labels, whether it is true, probability, threshold, prediction."""
