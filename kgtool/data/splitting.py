@@ -123,20 +123,20 @@ def _fill_up(side: Tensor, order: NDArray[np.int64], size: Tensor, wanted: tuple
         size: `(g,)`, the number of triples of each group.
         wanted: the number of triples for side 1 and for side 2.
     """
-    open_sides = {
-        number: count - int(size[side == number].sum()) for number, count in enumerate(wanted, 1)
-    }
     sizes, sides = size.tolist(), side.tolist()
-    left = sum(count for count, number in zip(sizes, sides, strict=True) if not number)
+    held = [int(size[side == number].sum()) for number in (1, 2)]
+    in_train = int(size[side == 0].sum())
     for group in order.tolist():
-        number = max(open_sides, key=lambda each: open_sides[each] / wanted[each - 1])
-        if open_sides[number] <= 0:
-            break
-        count = sizes[group]
-        if not sides[group] and count <= max(open_sides[number], 1) and left > count:
-            side[group] = number
-            open_sides[number] -= count
-            left -= count
+        if sides[group] or sizes[group] >= in_train:
+            continue
+        shares = [held[0] / wanted[0], held[1] / wanted[1]]
+        for number in sorted((0, 1), key=shares.__getitem__):
+            # a group that is larger than the share still goes to an empty side
+            if held[number] + sizes[group] <= wanted[number] or not held[number]:
+                side[group] = number + 1
+                held[number] += sizes[group]
+                in_train -= sizes[group]
+                break
 
 
 def wanted_counts(count: int, valid: float, test: float) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from itertools import chain, repeat
 import numpy as np
 from numpy.typing import NDArray
 
-from kgtool.data.loaders.header import COMMANDS, ColumnChoice
+from kgtool.data.loaders.header import COMMANDS, ColumnChoice, or_skip
 from kgtool.data.loaders.reading import FIELDS
 from kgtool.data.loaders.rows import problem_of
 from kgtool.errors import DataError, fault, quoted
@@ -72,7 +72,8 @@ def first_fault(
     """
     for number, _, problem in _lines(file, delimiter, chosen, width, skip):
         if problem is not None:
-            return fault(file.place, *problem, line=number)
+            error = fault(file.place, *problem, line=number)
+            return or_skip(error) if number > skip + 1 else error
     raise AssertionError(f"{file.place}: no fault found")
 
 
@@ -117,7 +118,7 @@ def wrong_width(file: File, line: int, count: int, width: int) -> DataError:
     """The error for a row of a quoted CSV that has more or fewer cells than the first."""
     problem = f"{_columns(count)} where {width} are expected, as in the first row"
     remedy = "quote cells that contain the delimiter, or add the missing cells"
-    return fault(file.place, problem, remedy, line)
+    return or_skip(fault(file.place, problem, remedy, line))
 
 
 def _problem(

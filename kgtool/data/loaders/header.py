@@ -31,6 +31,7 @@ _SURE = {
     for naming in (FIELDS, ("subject", "predicate", "object"), ("h", "r", "t"), ("s", "p", "o"))
 }
 COMMANDS = "(kgtool data inspect, convert and split take it)"  # follows an option in a remedy
+SKIP_OPTION = f"--skip-bad-lines {COMMANDS}"
 COLUMNS_OPTION = f"--columns {COMMANDS}"
 TRUTH = "truth"  # the name of the column of `Reading.truth` among the further columns
 _MOST_LISTED = 8
@@ -252,6 +253,13 @@ def wrong_number(
     if len(first) < 3:
         remedy = "give each row a head, a relation and a tail"
     return fault(place, f"{count} where 3 are expected{further}: {shown}", remedy, line)
+
+
+def or_skip(error: DataError) -> DataError:
+    """The error about one line among others, with the option that leaves it out as a remedy."""
+    longer = DataError(f"{str(error)[:-1]}, or pass {SKIP_OPTION}.")
+    longer.problem = error.problem
+    return longer
 
 
 def _find(column: str, first: Sequence[str], place: str, line: int | None) -> int:

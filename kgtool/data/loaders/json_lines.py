@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kgtool.data.loaders.delimited_faults import not_utf8, start_of, unreadable
-from kgtool.data.loaders.header import ColumnChoice, choose_columns
+from kgtool.data.loaders.header import ColumnChoice, choose_columns, or_skip
 from kgtool.data.loaders.reading import FIELDS, Reading
 from kgtool.data.loaders.rows import MOST_VALUES, Rows, no_triples, rows_of
 from kgtool.errors import DataError, fault, quoted
@@ -63,8 +63,10 @@ def read_json_lines(file: File, reading: Reading, extra: Sequence[str] = ()) -> 
                 few = {i: set() for i in chosen.left_out}
             found.append(_cells(place, row, first, chosen))
         except DataError as error:
-            if not reading.skip_bad_lines or chosen is None:
+            if chosen is None:
                 raise
+            if not reading.skip_bad_lines:
+                raise or_skip(error) from error
             skipped.append((number, error.problem))
             continue
         numbers.append(number)

@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pyoxigraph
 
-from kgtool.data.loaders.header import COMMANDS
+from kgtool.data.loaders.header import SKIP_OPTION
 from kgtool.data.loaders.reading import LOOK, Reading
 from kgtool.data.loaders.rows import Rows, no_triples, rows_of
 from kgtool.errors import fault
@@ -86,7 +86,7 @@ def read_rdf(file: File, reading: Reading = LOOK) -> Rows:
                 continue
             remedy = "correct the statement"
             if format in _RECOVERING:
-                remedy += f", or pass --skip-bad-lines {COMMANDS}"
+                remedy += f", or pass {SKIP_OPTION}"
             raise fault(file.place, problem, remedy, error.lineno) from None
         if quad is None:
             break
