@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ ROWS = [
 EXPECTED = set(ROWS)
 
 
-def text(rows: list[tuple[str, ...]], separator: str = ",", header: str = "") -> bytes:
+def text(rows: Sequence[tuple[str, ...]], separator: str = ",", header: str = "") -> bytes:
     lines = [header] * bool(header) + [separator.join(row) for row in rows]
     return ("\n".join(lines) + "\n").encode()
 

@@ -26,7 +26,7 @@ triples = st.lists(
 @given(triples, triples, triples)
 def test_facts_are_those_of_a_loop(train, valid, test):
     data = in_memory(train, valid, test, N, R)
-    split = {}
+    split: dict[tuple[int, int, int], int] = {}
     for number, part in enumerate((train, valid, test)):
         for triple in part:
             split.setdefault(triple, number)  # a triple of two splits is one fact
