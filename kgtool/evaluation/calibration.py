@@ -84,7 +84,9 @@ def fit_platt(
         num_relations: R.
         weight: `(n,)`, sample weights; 1 by default.
     """
-    mean, spread = features.mean(0), features.std(0).clip(min=1e-9)
+    mean, spread = features.mean(0), features.std(0)
+    # The deviation of equal values is a rounding error: their feature is not scaled by it.
+    spread = np.where(spread > 1e-9 * (1 + np.abs(mean)), spread, 1.0)
     fitted = LogisticRegression(max_iter=1000)
     fitted.fit(design((features - mean) / spread, relation, num_relations), holds, weight)
     return Platt(mean, spread, fitted.coef_[0], fitted.intercept_)
