@@ -26,7 +26,7 @@ from kgtool.evaluation.tasks.relation_prediction import (
     count_relations,
     fit_relations,
 )
-from kgtool.inference.explain import Explanation, explain_triple, name_path
+from kgtool.inference.explain import Explanation, explain_triple
 from kgtool.inference.probability import Probability, fit_probability
 from kgtool.inference.query import Question
 from kgtool.inference.top_k import best_answers, features
@@ -195,7 +195,7 @@ class Predictor:
         return replace(self.scorer.passes, decoder=deepcopy(self.scorer.passes.decoder).cpu())
 
     def explain(self, head: str, relation: str, tail: str, top: int = 10) -> Explanation:
-        """The relation paths that carried the score of a triple, strongest first.
+        """The relation paths that carry the score of a triple, strongest first.
 
         Args:
             head, relation, tail: labels or readable names; `^r` is the inverse of the relation `r`.
@@ -213,9 +213,7 @@ class Predictor:
             )
         names = self.dataset.vocabulary
         h, r, t = self.labels.entity(head), self.labels.relation(relation), self.labels.entity(tail)
-        found = explain_triple(passes.decoder, passes.graph, (h, r, t), feed=passes.feed)[:top]
-        labels = names.entities[h], names.steps[r], names.entities[t]
-        return Explanation(labels, tuple(name_path(path, names) for path in found))
+        return Explanation.of((h, r, t), explain_triple(passes, (h, r, t), top), names)
 
     def probabilities(self, triples: Tensor, scores: Tensor, is_known: Tensor) -> np.ndarray:
         """`(m,)` float64, NaN for known facts; the arguments are those of `top_k.Answers`."""
