@@ -16,7 +16,9 @@ def explain(
     *,
     data: AnyData | None = None,
 ) -> Explanation:
-    """The relation paths that contribute most to the score of a triple, strongest first.
+    """The relation paths that carry the score of a triple, strongest first.
+
+    `Explanation.score` is `carried` by the listed paths plus the `rest`.
 
     Args:
         run: an all-paths run, its folder, or a predictor from `open_predictor`.

@@ -30,10 +30,11 @@ def explain(
     data: Data = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Show the relation paths that contribute most to the score of a triple, strongest first.
+    """Show the relation paths that carry the score of a triple, strongest first.
 
-    The edge of a known triple is removed before it is scored. The weight of a path is its part of
-    the score, from the gradients of the pass; ^r is the inverse of the relation r.
+    The edge of a known triple is removed before it is scored. Paths are chosen by the gradients of
+    the pass, then tested: the fall is what the score loses without the edges of a path. A negative
+    weight speaks against the triple; ^r is the inverse of the relation r.
     """
     from kgtool.api.explain import explain as explain_run
     from kgtool.api.predict import open_predictor

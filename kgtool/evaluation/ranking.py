@@ -247,8 +247,8 @@ def rank_scores(
                     )
                 )
             bar.update(len(chunk))
-    if process_group.world_size() > 1 and not shards:
-        # A process without triples must know the number of rankings too.
+    if not len(order) or (process_group.world_size() > 1 and not shards):
+        # Without triples, the number of rankings must be known too.
         mixed = range(len(list(mix([torch.zeros(0)] * len(models)))))
         return [_gathered([part[i] for part in parts], own, len(order)) for i in mixed]
     back = torch.argsort(order)

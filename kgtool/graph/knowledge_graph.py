@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,24 +35,28 @@ class KnowledgeGraph:
 
     Attributes:
         csc: the arrays, for the kernels.
-        flat: the same arrays as a homogeneous int32 `dgl.DGLGraph`, in CSC format only, with the
-            relation ids as edge data `dgl.ETYPE`.
         offsets: `(num_entities + 1,)` int32: the edges into v are `offsets[v]:offsets[v + 1]`.
         head, relation: `(e,)` int32: head and relation id of each edge.
     """
 
     def __init__(self, csc: CSC, num_relation_ids: int) -> None:
-        from kgtool.ops.runtime.dgl import dgl
-
         self.csc, self.num_relation_ids = csc, num_relation_ids
         self.offsets, self.head, self.relation = (
             torch.from_numpy(ids) for ids in (csc.offsets, csc.source, csc.type)
         )
+
+    @cached_property
+    def flat(self) -> dgl.DGLGraph:
+        """The same arrays as a homogeneous int32 graph, in CSC format only.
+
+        The relation ids are edge data `dgl.ETYPE`.
+        """
+        from kgtool.ops.runtime.dgl import dgl
+
         no_ids: list[int] = []  # an edge's id is its position
-        self.flat: dgl.DGLGraph = dgl.graph(
-            ("csc", (self.offsets, self.head, no_ids)), num_nodes=csc.num_sources
-        )
-        self.flat.edata[dgl.ETYPE] = self.relation
+        flat = dgl.graph(("csc", (self.offsets, self.head, no_ids)), num_nodes=self.num_entities)
+        flat.edata[dgl.ETYPE] = self.relation
+        return flat
 
     @classmethod
     def from_heterograph(
@@ -157,6 +162,25 @@ class KnowledgeGraph:
         mask, csc = kept.numpy(), self.csc
         part = CSC(offsets, csc.source[mask], csc.type[mask], csc.num_sources)
         return KnowledgeGraph(part, self.num_relation_ids)
+
+    def without(self, edges: Tensor) -> KnowledgeGraph:
+        """The same nodes without edges `(k,)` int64 and their inverses, in the same order.
+
+        For a few edges it takes much less time than `subgraph`.
+
+        Raises:
+            ValueError: when an edge lacks its inverse.
+        """
+        csc, inverse = self.csc, self.inverse.numpy()
+        gone = np.unique(np.concatenate([edges.numpy(), inverse[edges.numpy()]]))
+        before = np.zeros(csc.num_edges + 1, np.int32)  # the removed edges before each edge
+        before[gone + 1] = 1
+        np.cumsum(before, out=before)
+        source, type_, left = (np.delete(ids, gone) for ids in (csc.source, csc.type, inverse))
+        offsets = csc.offsets - before[csc.offsets]
+        part = KnowledgeGraph(CSC(offsets, source, type_, csc.num_sources), self.num_relation_ids)
+        part.inverse = torch.from_numpy(left - before[left])
+        return part
 
     def find(self, triples: Tensor) -> Tensor:
         """`(n,)` int64: the edge id of each triple `(n, 3)` int64.

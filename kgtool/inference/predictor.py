@@ -27,7 +27,7 @@ from kgtool.evaluation.tasks.relation_prediction import (
     count_relations,
     fit_relations,
 )
-from kgtool.inference.explain import Explanation, explain_triple, name_path
+from kgtool.inference.explain import Explanation, explain_triple
 from kgtool.inference.pairs import PairChance, fit_pairs, load_pairs, save_pairs
 from kgtool.inference.plausible import Plausible
 from kgtool.inference.probability import (
@@ -316,7 +316,7 @@ class Predictor:
 
     @standard_state()
     def explain(self, head: str, relation: str, tail: str, top: int = 10) -> Explanation:
-        """The relation paths that carried the score of a triple, strongest first.
+        """The relation paths that carry the score of a triple, strongest first.
 
         Args:
             head, relation, tail: labels or readable names; `^r` is the inverse of the relation `r`.
@@ -334,9 +334,7 @@ class Predictor:
             )
         names = self.dataset.vocabulary
         h, r, t = self.labels.entity(head), self.labels.relation(relation), self.labels.entity(tail)
-        found = explain_triple(passes.decoder, passes.graph, (h, r, t), feed=passes.feed)[:top]
-        labels = names.entities[h], names.steps[r], names.entities[t]
-        return Explanation(labels, tuple(name_path(path, names) for path in found))
+        return Explanation.of((h, r, t), explain_triple(passes, (h, r, t), top), names)
 
     def score_triples(self, rows: Iterable[Sequence[object]], strict: bool = False) -> pd.DataFrame:
         """Score given triples: the answer to "how likely is this one?".

@@ -228,7 +228,7 @@ class EmbeddingScorer(ModelScorer):
         scores = torch.empty(len(ht), len(relation), dtype=self.entities.dtype)
         order = torch.argsort(position)
         first = torch.searchsorted(position[order], torch.arange(len(head) + 1))
-        step = max(1, QUERY_ROWS // len(relation))  # heads at a time
+        step = max(1, QUERY_ROWS // max(1, len(relation)))  # heads at a time
         for start in range(0, len(head), step):
             heads = self.entities[head[start : start + step]]
             of_head = self.decoder.cell.of_pairs(self.relations[relation], heads)
@@ -422,7 +422,8 @@ class PassScorer(ModelScorer):
             return last[torch.from_numpy(reached.first[-1][:-1])].cpu()
 
         with Progress(len(entity), "embeddings", "entity") as bar:
-            return torch.cat(in_threads(own, self.decoder.split(self.graph, entity)))
+            states = in_threads(own, self.decoder.split(self.graph, entity))
+        return torch.cat([torch.empty(0, self.decoder.dim), *states])
 
     def relation_states(self) -> Tensor:
         """`(2 · num_relations, d)`: the part of each query that multiplies states."""

@@ -570,10 +570,10 @@ def test_convert_brings_a_data_set_into_our_shape(kgtool, tmp_path, monkeypatch)
             "line 1: 4 columns", "--columns (kgtool data inspect", "3 is 'r', 4 is 'train'",
         )  # fmt: skip
     assert not Path("out").exists()
-    options = ("--delimiter", ";", "--columns", "2,3,4")
-    found = kgtool("data", "inspect", "data", *options)
+    reading = ("--delimiter", ";", "--columns", "2,3,4")
+    found = kgtool("data", "inspect", "data", *reading)
     assert (found.code, found.err) == (0, "")
-    done = kgtool("data", "convert", "data", "--out", "out", *options)
+    done = kgtool("data", "convert", "data", "--out", "out", *reading)
     assert (done.code, done.err) == (0, ""), done
     assert done.out.startswith(found.out)
     assert "Written to out/train.txt\n" in done.out

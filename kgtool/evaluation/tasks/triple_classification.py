@@ -30,6 +30,7 @@ from sklearn.metrics import (
 from torch import Tensor
 
 from kgtool.data.dataset import KGDataset, Vocabulary, invert
+from kgtool.errors import DataError
 from kgtool.evaluation.calibration import (
     Floats,
     Platt,
@@ -231,6 +232,7 @@ def evaluate_triples(
         seed: of the samples.
 
     Raises:
+        DataError: if valid or the split has no negatives.
         ScoreError: if a score is NaN or infinite.
         ValueError: if valid or the split has no triples.
     """
@@ -241,6 +243,11 @@ def evaluate_triples(
     def labelled(name: str) -> tuple[Tensor, NDArray[np.bool_], Floats]:
         positive = dataset.split(name)
         false = sample_negatives(dataset, name, seed) if negatives is None else negatives[name]
+        if not len(false):
+            raise DataError(
+                f"{dataset.name}: no negative of {name} to classify. Nearly all triples of its "
+                f"entities are facts. Remedy: add a file with negatives of {name}."
+            )
         triples = torch.cat([positive, false])
         features = triple_features(models, triples, dataset.num_entities, dataset.num_relations)
         return triples, np.arange(len(triples)) < len(positive), features

@@ -79,3 +79,23 @@ def test_weights_are_repetitions():
     one = fit_marked(x, marks, 0.5, weight.astype(float))
     other = fit_marked(x[repeated], marks[repeated], 0.5)
     assert np.concatenate(one) == pytest.approx(np.concatenate(other), abs=1e-3)
+
+
+def test_a_feature_that_is_constant_in_the_fit_has_no_effect():
+    generator = np.random.default_rng(0)
+    features = np.full((400, 2), 0.1)  # its mean is not 0.1 to the bit
+    features[:, 0] = generator.normal(size=400)
+    holds = features[:, 0] + generator.normal(size=400) > 0
+    relation = np.zeros(400, dtype=np.int64)
+    fitted = fit_platt(features, relation, holds, 1)
+    elsewhere = features.copy()
+    elsewhere[:, 1] = 50.0
+    near = fitted.probability(features, relation)
+    assert np.allclose(fitted.probability(elsewhere, relation), near, atol=1e-6)
+    assert near.min() < 0.1 < 0.9 < near.max()
+
+
+def test_two_triples_have_a_fit():
+    features, relation = np.array([[1.0, 2.0], [1.0, 2.0]]), np.zeros(2, dtype=np.int64)
+    fitted = fit_platt(features, relation, np.array([True, False]), 1)
+    assert fitted.probability(features, relation).tolist() == pytest.approx([0.5, 0.5])
