@@ -389,7 +389,7 @@ def lines_of(capsys, monkeypatch, *arguments: str) -> tuple[str, str, int]:
     with pytest.raises(SystemExit) as caught:
         kgtool.cli.main()
     out, err = capsys.readouterr()
-    return out, err, caught.value.code or 0
+    return out, err, int(caught.value.code or 0)
 
 
 def test_a_file_of_triples_is_scored(run, tmp_path, monkeypatch, capsys):

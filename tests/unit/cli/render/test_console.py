@@ -66,7 +66,8 @@ def test_columns_stay_aligned_in_other_encodings(monkeypatch, encoding):
 
 
 def test_a_stream_without_reconfigure_is_left_alone(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
     print_any_label()
     Terminal().print(table())
-    assert LABELS[2] in sys.stdout.getvalue()
+    assert LABELS[2] in stream.getvalue()
