@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         predict,
         predict_next,
         predict_routes,
+        score_triples,
     )
     from kgtool.api.report import report
     from kgtool.api.serve import serve
@@ -88,6 +89,7 @@ __all__ = [
     "predict_routes",
     "read_triples",
     "report",
+    "score_triples",
     "serve",
     "split",
     "train",
@@ -115,6 +117,7 @@ _NAMES = {
         "predict",
         "predict_next",
         "predict_routes",
+        "score_triples",
     ),
     "kgtool.api.report": ("report",),
     "kgtool.api.serve": ("serve",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,11 @@ from kgtool.api.runs import loaded, opened, walk_model
 from kgtool.data.dataset import KGDataset
 from kgtool.data.labels import LabelIndex
 from kgtool.data.loaders.labels import read_labels, read_types
+from kgtool.data.loaders.memory import columns_of
 from kgtool.errors import DataError, KGToolError, RunError
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import Predictor
-from kgtool.inference.query import parse_question
+from kgtool.inference.query import is_label, parse_question
 from kgtool.inference.walks import likeliest_routes, next_steps
 from kgtool.ops import keep_large_blocks
 from kgtool.runs.run import Run
@@ -84,6 +86,41 @@ def predict(
     predictor = run if isinstance(run, Predictor) else open_predictor(run, data, labels)
     parsed = [parse_question(query, predictor.labels) for query in queries]
     return predictor.ask(parsed, top, not include_known, filter_types)
+
+
+def score_triples(
+    run: Run | str | Path | Predictor,
+    triples: Any,
+    *,
+    strict: bool = False,
+    data: KGDataset | str | Path | None = None,
+    labels: str | Path | None = None,
+) -> pd.DataFrame:
+    """Score triples that are given in full: one row each, in the given order.
+
+    Args:
+        run, data, labels: as in `predict`.
+        triples: a data frame, whose columns head, relation and tail are found as by
+            `kgtool.dataset_of`, or rows of three labels or readable names.
+        strict: refuse the triples if one of them cannot be scored.
+
+    Returns:
+        See `kgtool.inference.predictor.Predictor.score_triples`. The index is that of a given data
+        frame, so that `frame.join(result[["score", "probability"]])` puts both next to its columns.
+
+    Raises:
+        RunError, DataError: when run or data cannot be used; for a row that is not a triple; if
+            `strict`, for a triple that cannot be scored.
+        ScoreError: when the model gives a score that is not finite.
+    """
+    predictor = run if isinstance(run, Predictor) else open_predictor(run, data, labels)
+    if not isinstance(triples, pd.DataFrame):
+        rows = triples.tolist() if hasattr(triples, "tolist") else triples
+        return predictor.score_triples(rows, strict)
+    # Missing cells are a reason not to score a row, not an error of the frame.
+    whole = triples.apply(lambda column: column.map(lambda cell: cell if is_label(cell) else ""))
+    rows = list(zip(*columns_of(whole, "triples"), strict=True))
+    return predictor.score_triples(rows, strict).set_index(triples.index)
 
 
 def neighbours(

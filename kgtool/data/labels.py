@@ -26,8 +26,12 @@ class LabelIndex:
     vocabulary: Vocabulary
     names: Mapping[str, str] = field(default_factory=dict)
 
-    def entity(self, text: str) -> int:
+    def entity(self, text: str, hint: bool = True) -> int:
         """The id of an entity, by its label, or by its readable name if the name is unique.
+
+        Args:
+            text: a label or a readable name.
+            hint: whether an error names the nearest label, which takes long in large vocabularies.
 
         Raises:
             DataError: for an unknown text, with the nearest label or name; for a name that several
@@ -45,15 +49,19 @@ class LabelIndex:
             )
         if candidates:
             return ids[candidates[0]]
-        return id_of(text, ids, "entity", self._labels_of_name)
+        return id_of(text, ids, "entity", self._labels_of_name, hint=hint)
 
-    def relation(self, text: str) -> int:
+    def relation(self, text: str, hint: bool = True) -> int:
         """The id of a relation; `^r` is the inverse of `r`.
+
+        Args:
+            text: a label.
+            hint: as for `entity`.
 
         Raises:
             DataError: for an unknown label, with the nearest label.
         """
-        return id_of(text, self.vocabulary.step_ids, "relation")
+        return id_of(text, self.vocabulary.step_ids, "relation", hint=hint)
 
     def path(self, text: str) -> tuple[int, ...]:
         """The relation ids of the path `r1/r2`, or of the single relation whose label is `text`.
@@ -98,7 +106,12 @@ class LabelIndex:
 
 
 def id_of(
-    label: str, ids: Mapping[str, int], kind: str, names: Mapping[str, object] | None = None
+    label: str,
+    ids: Mapping[str, int],
+    kind: str,
+    names: Mapping[str, object] | None = None,
+    *,
+    hint: bool = True,
 ) -> int:
     """The id of a label.
 
@@ -107,12 +120,13 @@ def id_of(
         ids: label → id.
         kind: `"entity"` or `"relation"`, for errors.
         names: readable names that the error may suggest as well.
+        hint: whether the error suggests the nearest label or name.
 
     Raises:
-        DataError: for an unknown label, with the nearest label or name.
+        DataError: for an unknown label.
     """
     if label in ids:
         return ids[label]
-    like = nearest(label, [*ids, *(names or ())])
-    hint = f" (did you mean {quoted(like)}?)" if like else ""
-    raise DataError(f"unknown {kind} {quoted(label)}{hint}. Remedy: use a label of the data.")
+    like = nearest(label, [*ids, *(names or ())]) if hint else None
+    suggestion = f" (did you mean {quoted(like)}?)" if like else ""
+    raise DataError(f"unknown {kind} {quoted(label)}{suggestion}. Remedy: use a label of the data.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ from torch import Tensor
 from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import SPLITS, KGDataset
 from kgtool.data.labels import LabelIndex
-from kgtool.errors import KGToolError, RunError
+from kgtool.errors import DataError, KGToolError, RunError
 from kgtool.evaluation.candidates import Types
 from kgtool.evaluation.tasks.path_composition import ComposedSteps
 from kgtool.evaluation.tasks.relation_prediction import (
@@ -28,13 +28,14 @@ from kgtool.evaluation.tasks.relation_prediction import (
 )
 from kgtool.inference.explain import Explanation, explain_triple, name_path
 from kgtool.inference.probability import Probability, fit_probability
-from kgtool.inference.query import Question
-from kgtool.inference.top_k import best_answers, features
+from kgtool.inference.query import Question, parse_triples
+from kgtool.inference.top_k import best_answers, features, triple_scores
 from kgtool.models.scorers import ModelScorer, PassScorer
 from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_fitted, save_tensors
 
 COLUMNS = ("question", "asked", "head", "relation", "tail", "score", "probability", "known")
+TRIPLE_COLUMNS = ("head", "relation", "tail", "score", "probability", "known", "reason")
 # Valid triples to fit relation prediction on: each takes two passes of an all-paths model.
 FITTED = 500
 
@@ -216,6 +217,52 @@ class Predictor:
         found = explain_triple(passes.decoder, passes.graph, (h, r, t), feed=passes.feed)[:top]
         labels = names.entities[h], names.steps[r], names.entities[t]
         return Explanation(labels, tuple(name_path(path, names) for path in found))
+
+    def score_triples(self, rows: Iterable[Sequence[object]], strict: bool = False) -> pd.DataFrame:
+        """Score given triples: the answer to "how likely is this one?".
+
+        Args:
+            rows: triples of labels or readable names; `^r` is the inverse of the relation `r`.
+            strict: refuse the triples if one of them cannot be scored.
+
+        Returns:
+            One row per triple, in the given order: labels of `head`, `relation` and `tail`,
+            `score`, `probability`, in `known` the split that has the triple, or an empty string,
+            and `reason`. A triple with an unknown label has the given texts, NaN as score, and the
+            reason; `reason` is empty for all others. `score` and `probability` are those of the
+            tail as an answer, see `ask`.
+
+        Raises:
+            DataError: for a row that does not have three cells; if `strict`, for the first triple
+                that cannot be scored, with the number of the others.
+            ScoreError: when a score is NaN or infinite, naming the query.
+        """
+        parsed = parse_triples(rows, self.labels)
+        unknown = [i for i, reason in enumerate(parsed.reasons) if reason]
+        if strict and unknown:
+            more = f", and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
+            raise DataError(
+                f"triple {unknown[0] + 1:,}: {parsed.reasons[unknown[0]]}{more}. Remedy: correct "
+                "the labels, or score the others without strict."
+            )
+        names, triples = self.dataset.vocabulary, parsed.ids
+        table = pd.DataFrame(parsed.texts, columns=TRIPLE_COLUMNS[:3], dtype=object)
+        table[["score", "probability"]] = np.nan
+        table["known"] = ""
+        table["reason"] = parsed.reasons
+        if len(triples):
+            place = parsed.row.numpy()
+            scores = triple_scores(self.scorer, triples, self.known, self.dataset.num_entities)
+            held = self._split_of(triples)
+            is_known = torch.tensor([bool(split) for split in held])
+            labels = zip(*((names.entities[h], names.steps[r], names.entities[t])
+                           for h, r, t in triples.tolist()), strict=True)  # fmt: skip
+            for name, column in zip(TRIPLE_COLUMNS, labels, strict=False):
+                table.loc[place, name] = column
+            table.loc[place, "score"] = scores[:, 0].numpy()
+            table.loc[place, "probability"] = self.probabilities(triples, scores, is_known)
+            table.loc[place, "known"] = held
+        return table
 
     def probabilities(self, triples: Tensor, scores: Tensor, is_known: Tensor) -> np.ndarray:
         """`(m,)` float64, NaN for known facts; the arguments are those of `top_k.Answers`."""

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from kgtool.data.labels import LabelIndex
 from kgtool.errors import DataError, fault, quoted
 
@@ -55,6 +59,73 @@ def parse_question(parts: Sequence[str], labels: LabelIndex) -> Question:
     if head == ASKED:
         return Question("head", -1, path, labels.entity(tail))
     return Question("tail", labels.entity(head), path, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class ParsedTriples:
+    """Triples of labels, read as far as the labels are known.
+
+    Attributes:
+        texts: `n` triples as given, cells that are missing as empty texts.
+        ids: `(m, 3)` int64 ids of the triples with known labels, relations inverses included.
+        row: `(m,)` int64, ascending: their rows in `texts`.
+        reasons: `n` texts: why a triple has no ids; empty if it has.
+    """
+
+    texts: list[tuple[str, str, str]]
+    ids: Tensor
+    row: Tensor
+    reasons: list[str]
+
+
+def parse_triples(rows: Iterable[Sequence[object]], labels: LabelIndex) -> ParsedTriples:
+    """Parse triples of labels or readable names; `^r` is the inverse of the relation `r`.
+
+    A cell is a text, or an integer that stands for its digits. A triple with any other cell, or
+    with an unknown label, gets a reason in place of ids.
+
+    Raises:
+        DataError: for a row that does not have three cells.
+    """
+    texts, ids, row, reasons = [], [], [], []
+    for number, cells in enumerate(rows):
+        if isinstance(cells, str) or len(cells) != 3:
+            raise fault(
+                f"row {number + 1}", f"{quoted(str(cells))} is not a triple",
+                "give head, relation and tail",
+            )  # fmt: skip
+        head, relation, tail = (_cell(cell) for cell in cells)
+        texts.append((head, relation, tail))
+        try:
+            triple = (
+                labels.entity(_filled(head, "head"), hint=False),
+                labels.relation(_filled(relation, "relation"), hint=False),
+                labels.entity(_filled(tail, "tail"), hint=False),
+            )
+        except DataError as error:
+            reasons.append(str(error).partition(". Remedy: ")[0])
+            continue
+        ids.append(triple)
+        row.append(number)
+        reasons.append("")
+    found = torch.tensor(ids, dtype=torch.long).view(-1, 3)
+    return ParsedTriples(texts, found, torch.tensor(row, dtype=torch.long), reasons)
+
+
+def is_label(cell: object) -> bool:
+    """Whether a cell is a label: a text, or an integer that stands for its digits."""
+    return isinstance(cell, (str, int, np.integer)) and not isinstance(cell, bool)
+
+
+def _cell(cell: object) -> str:
+    """A label as a text; empty for a missing value."""
+    return str(cell) if is_label(cell) else ""
+
+
+def _filled(text: str, field: str) -> str:
+    if not text.strip():
+        raise DataError(f"no {field}")
+    return text
 
 
 def parse_questions(

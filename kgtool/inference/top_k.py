@@ -11,7 +11,7 @@ from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import invert
 from kgtool.evaluation.candidates import Types
 from kgtool.evaluation.likelihood import finite_scores, tail_likelihood
-from kgtool.evaluation.ranking import whole_rows
+from kgtool.evaluation.ranking import distinct_in_chunks, whole_rows
 from kgtool.models.scorers import ScoresTails
 
 # Number of features of an answer, see `features`; the first ones are of the query itself.
@@ -93,6 +93,29 @@ def best_answers(
     query, tail, is_known, all_scores = (torch.cat(column) for column in zip(*parts, strict=True))
     order = torch.argsort(query, stable=True)
     return Answers(query[order], tail[order], is_known[order], all_scores[order])
+
+
+@torch.no_grad()
+def triple_scores(
+    model: ScoresTails, triples: Tensor, known: AnswerIndex, num_entities: int
+) -> Tensor:
+    """`(m, 3)` float64: the scores of triples `(m, 3)` int64, as in `Answers.scores`.
+
+    A known fact is compared with the new answers and itself.
+
+    Raises:
+        ScoreError: if a score is NaN or infinite, naming the query.
+    """
+    found = torch.empty(len(triples), 3, dtype=torch.double)
+    for hr, position, row in distinct_in_chunks(triples[:, :2], whole_rows(num_entities)):
+        scores, norm = finite_scores(model, hr)
+        score = scores[row, triples[position, 2]].double()
+        query, slot = known.expand(known.rows(hr))
+        unknown = scores.index_put((query, known.tails[slot]), torch.tensor(-torch.inf))
+        own = torch.where(known.contains(triples[position]), score, -torch.inf)
+        norm_new = torch.logaddexp(unknown.float().logsumexp(1).double()[row], own)
+        found[position] = torch.stack([score, score - norm[row], score - norm_new], dim=1)
+    return found
 
 
 def _no_answers() -> tuple[Tensor, Tensor, Tensor, Tensor]:
