@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
@@ -35,17 +36,20 @@ class Platt:
     weights: Floats
     bias: Floats
 
-    def probability(self, features: Floats, relation: NDArray[np.int64]) -> Floats:
+    def probability(
+        self, features: Floats, relation: NDArray[np.int64], odds: float = 1.0
+    ) -> Floats:
         """`(n,)` float64: the probability that each triple is true.
 
         Args:
             features: `(n, k)`.
             relation: `(n,)`.
+            odds: a factor of the odds.
         """
         k = len(self.mean)
         scaled = (features - self.mean) / self.spread
         rows = design(scaled, relation, (len(self.weights) - k) // (k + 1))
-        probability: Floats = expit(rows @ self.weights + self.bias)
+        probability: Floats = expit(rows @ self.weights + self.bias + np.log(odds))
         return probability
 
 
@@ -74,20 +78,66 @@ def fit_platt(
     holds: NDArray[np.bool_],
     num_relations: int,
     weight: Floats | None = None,
+    *,
+    marked: float = 1.0,
 ) -> Platt:
     """Fit the weights by logistic regression.
 
     Args:
         features: `(n, k)`.
         relation: `(n,)`, below `num_relations`.
-        holds: `(n,)`, whether each triple is true; both values must occur.
+        holds: `(n,)`, whether each triple is known to be true; both values must occur.
         num_relations: R.
         weight: `(n,)`, sample weights; 1 by default.
+        marked: the share of the true triples that `holds` marks, see `fit_marked`; 1 if all.
     """
     mean, spread = features.mean(0), features.std(0).clip(min=1e-9)
+    rows = design((features - mean) / spread, relation, num_relations)
+    if marked < 1:
+        return Platt(mean, spread, *fit_marked(rows, holds, marked, weight))
     fitted = LogisticRegression(max_iter=1000)
-    fitted.fit(design((features - mean) / spread, relation, num_relations), holds, weight)
+    fitted.fit(rows, holds, weight)
     return Platt(mean, spread, fitted.coef_[0], fitted.intercept_)
+
+
+def fit_marked(
+    rows: csr_array | Floats,
+    holds: NDArray[np.bool_],
+    marked: float,
+    weight: Floats | None = None,
+    penalty: float = 1.0,
+) -> tuple[Floats, Floats]:
+    """Logistic regression where only some of the true rows are marked as true.
+
+    Each true row is marked with the same chance c, so `P(marked | x) = c σ(⟨w, x⟩ + b)`: learning
+    from positive and unlabelled data (Elkan & Noto 2008), by maximum likelihood. A row that is not
+    marked is true with the probability `σ(⟨w, x⟩ + b + log(1 - c))`.
+
+    Args:
+        rows: `(n, k)`.
+        holds: `(n,)`, the marks.
+        marked: c, above 0 and at most 1.
+        weight: `(n,)`, sample weights; 1 by default.
+        penalty: of half the squared norm of w, as in scikit-learn.
+
+    Returns:
+        w `(k,)` and b `(1,)`, of the probability that a row is true, marked or not.
+    """
+    weight = np.ones(len(holds)) if weight is None else weight
+    unmarked = np.log1p(-marked) if marked < 1 else -np.inf
+
+    def loss(w: Floats) -> tuple[float, Floats]:
+        f = rows @ w[:-1] + w[-1]
+        # -log(1 - c σ(f)), without its cancellation
+        of_rest = np.logaddexp(0, f) - np.logaddexp(0, f + unmarked)
+        value = weight @ np.where(holds, np.logaddexp(0, -f), of_rest)
+        slope = weight * np.where(holds, -expit(-f), expit(f) - expit(f + unmarked))
+        value += penalty / 2 * (w[:-1] @ w[:-1])
+        return value, np.append(rows.T @ slope + penalty * w[:-1], slope.sum())
+
+    start = np.zeros(rows.shape[1] + 1)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
+    return found[:-1], found[-1:]
 
 
 def calibration_table(probability: Floats, holds: NDArray[np.bool_]) -> pd.DataFrame:

@@ -3,8 +3,8 @@
 For every entity and every relation that it may have (`kgtool.data.statistics`), the best answers
 enter a pool of bounded size. The inverse queries of the pool's answers then give the probabilities.
 The facts of valid are treated as missing. The probabilities of the best of very many answers are
-too high; the share of the pool that valid confirms corrects them. The confirmed triples are then
-left out.
+too high; the share of the pool that valid confirms corrects them, where valid has only the share
+`Probability.marked` of the true ones. The confirmed triples are then left out.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import logit
-from sklearn.linear_model import LogisticRegression
+from scipy.special import expit, logit
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.data.statistics import Expected
-from kgtool.evaluation.calibration import Floats
+from kgtool.evaluation.calibration import Floats, fit_marked
 from kgtool.evaluation.candidates import Types
 from kgtool.inference.probability import Probability
 from kgtool.inference.top_k import best_answers, features, forward_features
@@ -109,19 +108,25 @@ def complete(
     )
     chance = probability.of(x, pool.triples[:, 1])
     confirmed = answer_index(dataset.valid, num_relations).contains(pool.triples).numpy()
-    chance = _corrected(chance, confirmed)
+    chance = _corrected(chance, confirmed, probability.marked)
     best = np.argsort(-chance, kind="stable")
     best = best[~confirmed[best]][:top]
     return Completion(pool.triples[best], pool.scores[best, 0], chance[best], asked, n)
 
 
-def _corrected(probability: Floats, confirmed: NDArray[np.bool_]) -> Floats:
-    """`(m,)`: probabilities with log-odds shifted and scaled to fit the confirmed ones `(m,)`."""
+def _corrected(probability: Floats, confirmed: NDArray[np.bool_], marked: float) -> Floats:
+    """`(m,)`: probabilities with log-odds shifted and scaled to fit the confirmed triples.
+
+    Args:
+        probability: `(m,)`, of the triples if they are not confirmed.
+        confirmed: `(m,)`.
+        marked: the share of the true triples that is confirmed.
+    """
     if not confirmed.any() or confirmed.all():
         return probability
     odds = logit(probability.clip(1e-9, 1 - 1e-9))[:, None]
-    fitted = LogisticRegression(C=np.inf).fit(odds, confirmed)
-    corrected: Floats = fitted.predict_proba(odds)[:, 1]
+    (scale,), (shift,) = fit_marked(odds, confirmed, marked, penalty=1e-6)
+    corrected: Floats = expit(scale * odds[:, 0] + shift + np.log1p(-marked))
     return corrected
 
 

@@ -27,7 +27,7 @@ from kgtool.evaluation.tasks.relation_prediction import (
     fit_relations,
 )
 from kgtool.inference.explain import Explanation, explain_triple, name_path
-from kgtool.inference.probability import Probability, fit_probability
+from kgtool.inference.probability import Probability, as_many_as_held_out, fit_probability
 from kgtool.inference.query import Question, parse_triples
 from kgtool.inference.top_k import best_answers, features, triple_scores
 from kgtool.models.scorers import ModelScorer, PassScorer
@@ -50,6 +50,8 @@ class Predictor:
         scorer: the run's model.
         labels: labels and readable names.
         given_types: entity label → types, if given.
+        given_missing: number of facts that the graph is assumed to lack, if given; see
+            `kgtool.inference.probability`.
     """
 
     run: Run
@@ -57,6 +59,7 @@ class Predictor:
     scorer: ModelScorer
     labels: LabelIndex
     given_types: Mapping[str, Sequence[str]] | None = None
+    given_missing: int | None = None
     _fitted: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -77,6 +80,12 @@ class Predictor:
         """The entities that may be heads and tails of each relation."""
         return Types.of(self.dataset, self.given_types)
 
+    @property
+    def assumed_missing(self) -> int:
+        """The number of facts that all splits lack, as assumed."""
+        default = as_many_as_held_out(self.dataset)
+        return default if self.given_missing is None else self.given_missing
+
     def probability(self) -> Probability | None:
         """The calibration of probabilities; None if valid is too small to fit it.
 
@@ -87,10 +96,10 @@ class Predictor:
         return self._fitted["probability"]
 
     def _fit_probability(self) -> Probability | None:
-        file = self.fitted_file("probability")
+        file = self.fitted_file(f"probability.{self.assumed_missing}")
         if file and file.exists():
             return Probability.load(file, self.dataset.num_relations)
-        fitted = fit_probability(self.scorer, self.dataset)
+        fitted = fit_probability(self.scorer, self.dataset, self.assumed_missing)
         if file and fitted:
             with suppress(KGToolError):  # a read-only run works too
                 fitted.save(file)

@@ -2,9 +2,10 @@
 
 The model answers queries `(h, r, ?)` and `(?, r, t)` of two kinds: queries with a missing answer in
 valid, and queries that may have one (`kgtool.data.statistics`). Each kind is weighted by its
-frequency. An answer counts as true if valid has it, and as false if no split has it, although it
-may be an unrecorded fact. So the probability is calibrated for a graph that lacks as many facts as
-valid holds out. If the graph lacks more facts, more answers are true.
+frequency. Valid has some of the facts that train and test lack. The graph lacks others too, and no
+data show how many: their number m is an assumption. If valid, with v triples, is a random sample of
+all these facts, it marks each with the chance v / (v + m). The fit (`fit_marked`) uses this chance.
+An answer that valid does not have is true with the odds of the fit times m / (v + m).
 
 The features are those of `kgtool.inference.top_k.features`. Scores are not comparable between
 queries, and the likelihood from one end is too high for queries that make no sense. The features of
@@ -42,24 +43,39 @@ class Probability:
     Attributes:
         platt: maps features and relation ids, inverses included, to a probability.
         asked: the same from `forward_features` only, to select answers for the inverse query.
-        ece: expected calibration error by cross-validation over queries (`FOLDS` folds).
-        questions, answers, right: number of queries, answers and true answers of the fit.
+        missing: number of facts that all splits lack, as assumed.
+        held_out: number of valid triples.
+        ece: expected calibration error of the answers in valid, by cross-validation over queries
+            (`FOLDS` folds).
+        questions, answers, right: number of queries, answers, and answers in valid of the fit.
     """
 
     platt: Platt
     asked: Platt
+    missing: int
+    held_out: int
     ece: float
     questions: int
     answers: int
     right: int
 
+    @property
+    def marked(self) -> float:
+        """The share of the facts outside train and test that valid has, as assumed."""
+        return self.held_out / (self.held_out + self.missing)
+
     def of(self, features: Tensor, relation: Tensor) -> Floats:
-        """`(m,)` float64, from features `(m, FEATURES)` and relation ids `(m,)`."""
-        return self.platt.probability(features.numpy(), relation.numpy())
+        """`(m,)` float64 probabilities of answers that are in no split.
+
+        Args:
+            features: `(m, FEATURES)`.
+            relation: `(m,)` ids.
+        """
+        return self.platt.probability(features.numpy(), relation.numpy(), 1 - self.marked)
 
     def of_asked(self, features: Tensor, relation: Tensor) -> Floats:
-        """`(m,)` float64, from features `(m, FORWARD_FEATURES)` and relation ids `(m,)`."""
-        return self.asked.probability(features.numpy(), relation.numpy())
+        """The same from features `(m, FORWARD_FEATURES)`."""
+        return self.asked.probability(features.numpy(), relation.numpy(), 1 - self.marked)
 
     def save(self, path: Path) -> None:
         """Write the fit to a file, completely or not at all."""
@@ -99,15 +115,24 @@ class Probability:
 
 _FITS = {"platt": FEATURES, "asked": FORWARD_FEATURES}
 _PARTS = ("mean", "spread", "weights", "bias")
-_NUMBERS = ("ece", "questions", "answers", "right")
+_NUMBERS = ("missing", "held_out", "ece", "questions", "answers", "right")
 
 
-def fit_probability(model: ScoresTails, dataset: KGDataset, seed: int = 0) -> Probability | None:
+def as_many_as_held_out(dataset: KGDataset) -> int:
+    """The default of the facts that a graph is assumed to lack: as many as valid and test hold."""
+    return len(dataset.valid) + len(dataset.test)
+
+
+def fit_probability(
+    model: ScoresTails, dataset: KGDataset, missing: int | None = None, seed: int = 0
+) -> Probability | None:
     """Fit the calibration on a sample of queries.
 
     Args:
         model: scores tails.
-        dataset: train and test are known facts; valid has the missing facts.
+        dataset: train and test are known facts; valid has some of the facts that they lack.
+        missing: number of facts that all splits lack, at least 1; by default
+            `as_many_as_held_out`.
         seed: of the queries and folds.
 
     Returns:
@@ -119,12 +144,14 @@ def fit_probability(model: ScoresTails, dataset: KGDataset, seed: int = 0) -> Pr
     n, num_relations = dataset.num_entities, dataset.num_relations
 
     known = answer_index(torch.cat([dataset.train, dataset.test]), num_relations)
-    missing = answer_index(dataset.valid, num_relations)
+    held_out = answer_index(dataset.valid, num_relations)
+    missing = as_many_as_held_out(dataset) if missing is None else missing
+    marked = len(dataset.valid) / max(len(dataset.valid) + missing, 1)
     generator = torch.Generator().manual_seed(seed)
-    hr, weight_of = _questions(dataset, missing, generator)
+    hr, weight_of = _questions(dataset, held_out, generator)
     answers = best_answers(model, hr, known, n, ANSWERS)
     triples = answers.triples(hr)
-    holds = missing.contains(triples).numpy()
+    holds = held_out.contains(triples).numpy()
     if not holds.any() or holds.all():
         return None
     weight = weight_of[answers.query].numpy()
@@ -135,32 +162,34 @@ def fit_probability(model: ScoresTails, dataset: KGDataset, seed: int = 0) -> Pr
 
     def fit(rows: NDArray[np.bool_] | slice, columns: int = FEATURES) -> Platt:
         return fit_platt(
-            x[rows, :columns], relation[rows], holds[rows], 2 * num_relations, weight[rows]
-        )
+            x[rows, :columns], relation[rows], holds[rows], 2 * num_relations, weight[rows],
+            marked=marked,
+        )  # fmt: skip
 
     fold = torch.randint(FOLDS, (len(hr),), generator=generator)[answers.query].numpy()
     unseen = np.full(len(x), np.average(holds, weights=weight))
     for i in range(FOLDS):
         train, own = fold != i, fold == i
         if own.any() and len(np.unique(holds[train])) == 2:
-            unseen[own] = fit(train).probability(x[own], relation[own])
+            unseen[own] = marked * fit(train).probability(x[own], relation[own])
     return Probability(
         fit(slice(None)),
         fit(slice(None), FORWARD_FEATURES),
+        missing, len(dataset.valid),
         expected_calibration_error(unseen, holds, weight),
         len(hr), len(x), int(holds.sum()),
     )  # fmt: skip
 
 
 def _questions(
-    dataset: KGDataset, missing: AnswerIndex, generator: torch.Generator
+    dataset: KGDataset, held_out: AnswerIndex, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """`(q, 2)` queries of both kinds, and their weights `(q,)` float64, with mean 1."""
     n = dataset.num_entities
     entity = torch.randperm(n, generator=generator)[:QUESTIONS]
     might, _ = Expected(dataset.train, n, dataset.num_relations).questions(entity)
-    might = might[missing.rows(might) < 0]
-    kinds = ((missing.hr, 1.0), (might, n / len(entity)))
+    might = might[held_out.rows(might) < 0]
+    kinds = ((held_out.hr, 1.0), (might, n / len(entity)))
     queries, weights = [], []
     for hr, each in kinds:
         drawn = torch.randperm(len(hr), generator=generator)[:QUESTIONS]

@@ -12,7 +12,7 @@ train.log              log of the training
 run.json               data path and fingerprint, versions, sizes; the run it was made from, if any
 data/                  of a run made by `kgtool extend`: its triples
 metrics.<split>.json   results of evaluate
-probability.<weights>.safetensors and others: fits of predict, for these weights
+probability.<assumption>.<weights>.safetensors and others: fits of predict, for these weights
 """
 
 from __future__ import annotations
