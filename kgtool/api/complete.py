@@ -21,6 +21,7 @@ def complete(
     *,
     relations: Sequence[str] = (),
     filter_types: bool = False,
+    any_type: bool = False,
     data: KGDataset | str | Path | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
@@ -33,6 +34,7 @@ def complete(
         top: most triples.
         relations: labels of the relations of the triples; all by default.
         filter_types: only tails that train has with the relation.
+        any_type: also tails that the known facts speak against, see `predict`.
         progress: show a progress bar.
 
     Returns:
@@ -55,7 +57,8 @@ def complete(
     found = complete_graph(
         predictor.scorer, predictor.dataset, probability, top,
         relations=[predictor.labels.relation(relation) for relation in relations] or None,
-        types=predictor.types if filter_types else None, progress=progress,
+        types=predictor.types if filter_types else None if any_type else predictor.plausible,
+        progress=progress,
     )  # fmt: skip
     names = predictor.dataset.vocabulary
     head, relation, tail = found.triples.T.tolist()

@@ -16,7 +16,7 @@ from kgtool.data.dataset import KGDataset
 from kgtool.data.labels import LabelIndex
 from kgtool.data.loaders.labels import read_labels, read_types
 from kgtool.data.loaders.memory import columns_of
-from kgtool.errors import DataError, KGToolError, RunError
+from kgtool.errors import ConfigError, DataError, KGToolError, RunError
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import Predictor
 from kgtool.inference.query import is_label, parse_question
@@ -31,6 +31,8 @@ def open_predictor(
     data: KGDataset | str | Path | None = None,
     labels: str | Path | None = None,
     types: str | Path | None = None,
+    *,
+    assumed_missing: int | None = None,
 ) -> Predictor:
     """A run ready to answer queries: load it once for many queries.
 
@@ -40,17 +42,25 @@ def open_predictor(
         labels: a file of `id⇥label` lines: readable labels, which queries may then use.
         types: a file of `id⇥type` lines: types of entities. By default the entities that train has
             on a side of a relation have the type of that side.
+        assumed_missing: the number of facts that the graph lacks, at least 1, by which
+            probabilities are calibrated; by default as many as valid and test hold.
 
     Raises:
         RunError, DataError: when run, data, labels or types cannot be used.
+        ConfigError: for an `assumed_missing` below 1.
     """
+    if assumed_missing is not None and assumed_missing < 1:
+        raise ConfigError(
+            f"assumed_missing is {assumed_missing}, but a graph that lacks nothing has no new "
+            "facts. Remedy: give a number of facts from 1."
+        )
     keep_large_blocks()
     run = opened(run)
     dataset = loaded(run, data)
     readable = read_labels(labels) if labels is not None else {}
     return Predictor(
         run, dataset, run.scorer(dataset), LabelIndex(dataset.vocabulary, readable),
-        read_types(types) if types is not None else None,
+        read_types(types) if types is not None else None, assumed_missing,
     )  # fmt: skip
 
 
@@ -61,6 +71,7 @@ def predict(
     *,
     include_known: bool = False,
     filter_types: bool = False,
+    any_type: bool = False,
     data: KGDataset | str | Path | None = None,
     labels: str | Path | None = None,
 ) -> pd.DataFrame:
@@ -74,6 +85,8 @@ def predict(
         top: most answers per query.
         include_known: also return known answers, which the column `known` marks.
         filter_types: only entities that train has on that side of the relation.
+        any_type: also answers that the known facts speak against, such as a person as its own
+            husband; see `kgtool.inference.plausible`.
         data, labels: as in `open_predictor`.
 
     Returns:
@@ -85,7 +98,7 @@ def predict(
     """
     predictor = run if isinstance(run, Predictor) else open_predictor(run, data, labels)
     parsed = [parse_question(query, predictor.labels) for query in queries]
-    return predictor.ask(parsed, top, not include_known, filter_types)
+    return predictor.ask(parsed, top, not include_known, filter_types, any_type=any_type)
 
 
 def score_triples(

@@ -105,7 +105,9 @@ def fit_marked(
     holds: NDArray[np.bool_],
     marked: float,
     weight: Floats | None = None,
+    *,
     penalty: float = 1.0,
+    toward: float = 0.0,
 ) -> tuple[Floats, Floats]:
     """Logistic regression where only some of the true rows are marked as true.
 
@@ -118,7 +120,8 @@ def fit_marked(
         holds: `(n,)`, the marks.
         marked: c, above 0 and at most 1.
         weight: `(n,)`, sample weights; 1 by default.
-        penalty: of half the squared norm of w, as in scikit-learn.
+        penalty: of half the squared distance of w from `toward`; scikit-learn's is 1 from 0.
+        toward: the weights without data.
 
     Returns:
         w `(k,)` and b `(1,)`, of the probability that a row is true, marked or not.
@@ -132,10 +135,11 @@ def fit_marked(
         of_rest = np.logaddexp(0, f) - np.logaddexp(0, f + unmarked)
         value = weight @ np.where(holds, np.logaddexp(0, -f), of_rest)
         slope = weight * np.where(holds, -expit(-f), expit(f) - expit(f + unmarked))
-        value += penalty / 2 * (w[:-1] @ w[:-1])
-        return value, np.append(rows.T @ slope + penalty * w[:-1], slope.sum())
+        away = w[:-1] - toward
+        value += penalty / 2 * (away @ away)
+        return value, np.append(rows.T @ slope + penalty * away, slope.sum())
 
-    start = np.zeros(rows.shape[1] + 1)
+    start = np.append(np.full(rows.shape[1], toward), 0.0)
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
     return found[:-1], found[-1:]
 

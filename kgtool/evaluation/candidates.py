@@ -129,6 +129,15 @@ class Types:
         allowed[self._pairs(relation)] = True
         return allowed
 
+    def of_queries(self, hr: Tensor) -> Tensor:
+        """`(n, num_entities)` bool: the entities that may answer queries `(n, 2)` int64."""
+        return self.of_relations(hr[:, 1])
+
+    def of_triples(self, triples: Tensor) -> Tensor:
+        """`(n,)` bool: whether the tails of triples `(n, 3)` int64 may be tails of the relation."""
+        relation, row = torch.unique(triples[:, 1], return_inverse=True)
+        return self.of_relations(relation)[row, triples[:, 2]]
+
     def _pairs(self, relation: Tensor) -> tuple[Tensor, Tensor]:
         """Positions in `relation` `(n,)` int64 and their possible tails, with duplicates."""
         position, pair = in_edges(self.seen.offsets, relation)

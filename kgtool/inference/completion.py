@@ -23,9 +23,8 @@ from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.data.statistics import Expected
 from kgtool.evaluation.calibration import Floats, fit_marked
-from kgtool.evaluation.candidates import Types
 from kgtool.inference.probability import Probability
-from kgtool.inference.top_k import best_answers, features, forward_features
+from kgtool.inference.top_k import AllowsTails, best_answers, features, forward_features
 from kgtool.models.scorers import ScoresTails
 
 # Answers per query that may enter the pool, and the size of the pool as a multiple of `top`.
@@ -62,7 +61,7 @@ def complete(
     top: int,
     *,
     relations: Sequence[int] | None = None,
-    types: Types | None = None,
+    types: AllowsTails | None = None,
     progress: bool = False,
 ) -> Completion:
     """The likeliest triples that are in no split.
@@ -75,7 +74,7 @@ def complete(
         probability: the calibration of the model.
         top: the most triples.
         relations: relation ids to search, inverses included; None for all relations.
-        types: leave out tails of other types.
+        types: leave out the tails that it does not allow.
         progress: show a progress bar.
 
     Raises:

@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,14 @@ from kgtool.evaluation.tasks.relation_prediction import (
     fit_relations,
 )
 from kgtool.inference.explain import Explanation, explain_triple, name_path
-from kgtool.inference.probability import Probability, as_many_as_held_out, fit_probability
+from kgtool.inference.pairs import PairChance, fit_pairs, load_pairs, save_pairs
+from kgtool.inference.plausible import Plausible
+from kgtool.inference.probability import (
+    ANSWERS,
+    Probability,
+    as_many_as_held_out,
+    fit_probability,
+)
 from kgtool.inference.query import Question, parse_triples
 from kgtool.inference.top_k import best_answers, features, triple_scores
 from kgtool.models.scorers import ModelScorer, PassScorer
@@ -38,6 +45,34 @@ COLUMNS = ("question", "asked", "head", "relation", "tail", "score", "probabilit
 TRIPLE_COLUMNS = ("head", "relation", "tail", "score", "probability", "known", "reason")
 # Valid triples to fit relation prediction on: each takes two passes of an all-paths model.
 FITTED = 500
+
+
+# Labels of known answers that are named where they are left out.
+EXAMPLES = 5
+
+
+class LeftOut(NamedTuple):
+    """The answers to a query that are not in its table."""
+
+    known: int
+    examples: list[str]
+    types: int
+
+
+class Allowed(Protocol):
+    """An object that leaves out answers; see `Types` and `Plausible`."""
+
+    def of_queries(self, hr: Tensor) -> Tensor:
+        """`(n, num_entities)` bool: the entities that may answer queries `(n, 2)` int64."""
+        ...
+
+    def of_relations(self, relation: Tensor) -> Tensor:
+        """`(n, num_entities)` bool: the entities that may be tails of relation ids `(n,)` int64."""
+        ...
+
+    def of_triples(self, triples: Tensor) -> Tensor:
+        """`(n,)` bool: whether head and tail of triples `(n, 3)` int64 may have the relation."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +114,12 @@ class Predictor:
     def types(self) -> Types:
         """The entities that may be heads and tails of each relation."""
         return Types.of(self.dataset, self.given_types)
+
+    @cached_property
+    def plausible(self) -> Plausible:
+        """The answers that the known facts do not speak against."""
+        facts = self.dataset.filter_triples("test")
+        return Plausible.of(facts, self.dataset.num_entities, self.dataset.num_relations)
 
     @property
     def assumed_missing(self) -> int:
@@ -129,12 +170,35 @@ class Predictor:
                 save_tensors(file, {"weights": found.weights, "bias": found.bias}, {})
         return found
 
+    def pairs(self) -> PairChance | None:
+        """The chance of any relation between two entities; None without `probability`.
+
+        The first call reads it from the run's folder, or fits it and writes it there.
+        """
+        if "pairs" not in self._fitted:
+            self._fitted["pairs"] = self._fit_pairs()
+        return self._fitted["pairs"]
+
+    def _fit_pairs(self) -> PairChance | None:
+        probability = self.probability()
+        if probability is None:
+            return None
+        file = self.fitted_file(f"pairs.{self.assumed_missing}")
+        if file and file.exists():
+            return PairChance(self.scorer, self.relations(), probability, load_pairs(file))
+        found = fit_pairs(self.scorer, self.relations(), probability, self.dataset)
+        if file:
+            with suppress(KGToolError):
+                save_pairs(found, file)
+        return found
+
     def prepare(self) -> None:
         """Make all indices and fits now, so that no later query waits for them or writes a file."""
-        for made in ("known_in", "known", "types", "passes"):
+        for made in ("known_in", "known", "types", "plausible", "passes"):
             getattr(self, made)
         self.probability()
         self.relations()
+        self.pairs()
 
     def fitted_file(self, name: str) -> Path | None:
         """The file of a fitted model in the run's folder; None if the data are not the run's.
@@ -148,9 +212,18 @@ class Predictor:
         return self.run.written(f"{name}.{self._fitted['digest']}.safetensors")
 
     def ask(
-        self, questions: Sequence[Question], top: int = 10, new: bool = True, typed: bool = False
+        self,
+        questions: Sequence[Question],
+        top: int = 10,
+        new: bool = True,
+        typed: bool = False,
+        *,
+        any_type: bool = False,
     ) -> pd.DataFrame:
         """The best answers to queries.
+
+        By default, answers that the known facts speak against are left out, see
+        `kgtool.inference.plausible`.
 
         Args:
             questions: the queries.
@@ -158,13 +231,18 @@ class Predictor:
             new: leave out known answers.
             typed: leave out entities whose type train does not have on that side of the relation,
                 see `kgtool.evaluation.candidates.Types`.
+            any_type: leave out no entities because of their type.
 
         Returns:
-            One row per answer, by query, best first: `question` (the number of the query, from 0),
-            `asked` (the position of the `?`), labels of `head`, `relation` and `tail`, `score`,
-            `probability`, and in `known` the split that has the triple, or an empty string.
+            One row per answer, by query: `question` (the number of the query, from 0), `asked` (the
+            position of the `?`), labels of `head`, `relation` and `tail`, `score`, `probability`,
+            and in `known` the split that has the triple, or an empty string. Known answers come
+            first, by score. The others follow by probability, or by score where they have none.
             `probability` is NaN for known answers, for paths of several relations, and if valid is
-            too small to fit it.
+            too small to fit it. `attrs["left_out"]` has a dictionary per query: the number of
+            `known` answers that are not in the table, the labels of a few of them as `examples`,
+            and in `types` the number of answers of another type whose scores are above the last
+            answer's.
 
         Raises:
             ScoreError: when a score is NaN or infinite, naming the query.
@@ -175,27 +253,49 @@ class Predictor:
             (self._paths, [(i, q) for i, q in numbered if len(q.path) > 1]),
             (self._relations, [(i, q) for i, q in numbered if not q.path]),
         )
-        parts = [answer(queries, top, new, typed) for answer, queries in kinds if queries]
-        if not parts:
-            return pd.DataFrame(columns=COLUMNS)
-        table = pd.concat(parts, ignore_index=True)
-        return table.sort_values("question", kind="stable", ignore_index=True)
+        types = self.types if typed else None if any_type else self.plausible
+        left_out: dict[int, LeftOut] = {}
+        parts = []
+        for answer, queries in kinds:
+            if queries:
+                table, rest = answer(queries, top, new, types)
+                parts.append(table)
+                left_out |= {i: each for (i, _), each in zip(queries, rest, strict=True)}
+        table = _in_order(pd.concat(parts), top) if parts else pd.DataFrame(columns=COLUMNS)
+        table.attrs["left_out"] = [left_out[i]._asdict() for i, _ in numbered]
+        return table
 
     def _steps(
-        self, queries: list[tuple[int, Question]], top: int, new: bool, typed: bool
-    ) -> pd.DataFrame:
+        self, queries: list[tuple[int, Question]], top: int, new: bool, types: Allowed | None
+    ) -> tuple[pd.DataFrame, list[LeftOut]]:
         """Answers to queries with one relation."""
         n, num_relations = self.dataset.num_entities, self.dataset.num_relations
         walked = [q.walked(num_relations) for _, q in queries]
         hr = torch.tensor([(start, path[0]) for start, path in walked])
-        types = self.types if typed else None
-        found = best_answers(self.scorer, hr, self.known, n, top, new=new, types=types)
+        # The likeliest of the answers with the best scores, as many as in the fit.
+        enough = max(top, ANSWERS) if new else top
+        found = best_answers(self.scorer, hr, self.known, n, enough, new=new, types=types)
         triples = found.triples(hr)
-        return self._table(
+        table = self._table(
             queries, found.query, found.tail, found.score,
             probability=self.probabilities(triples, found.scores, found.is_known),
             held_by=self._split_of(triples),
         )  # fmt: skip
+        rows = self.known.rows(hr)
+        tails = [self.known.tails[self.known.expand(row)[1]] for row in rows.split(1)]
+        return table, self._left_out(tails, new, found.left_out.tolist())
+
+    def _left_out(
+        self, known: Sequence[Tensor], new: bool, types: Sequence[int]
+    ) -> list[LeftOut]:
+        """The answers to each query that are not in its table, from its known answers `(m,)`."""
+        names = self.dataset.vocabulary.entities
+        return [
+            LeftOut(len(own), [names[i] for i in own[:EXAMPLES].tolist()], other)
+            if new
+            else LeftOut(0, [], other)
+            for own, other in zip(known, types, strict=True)
+        ]
 
     @cached_property
     def passes(self) -> PassScorer | None:
@@ -294,8 +394,8 @@ class Predictor:
         ]
 
     def _paths(
-        self, queries: list[tuple[int, Question]], top: int, new: bool, typed: bool
-    ) -> pd.DataFrame:
+        self, queries: list[tuple[int, Question]], top: int, new: bool, types: Allowed | None
+    ) -> tuple[pd.DataFrame, list[LeftOut]]:
         """Answers to queries with a path of several relations; see `ComposedSteps`."""
         n, num_relations = self.dataset.num_entities, self.dataset.num_relations
         walked = [q.walked(num_relations) for _, q in queries]
@@ -308,47 +408,61 @@ class Predictor:
             head, path, length
         )
         is_known = torch.zeros(len(queries), n, dtype=torch.bool)
-        for row, (start, relations) in zip(is_known, walked, strict=True):
-            row[follow(self.known, start, relations)] = True
-        if new:
-            scores.masked_fill_(is_known, -torch.inf)
-        if typed:
+        ends = [follow(self.known, start, relations) for start, relations in walked]
+        for row, end in zip(is_known, ends, strict=True):
+            row[end] = True
+        ranked = scores.masked_fill(is_known, -torch.inf) if new else scores
+        other = torch.zeros_like(is_known)
+        if types is not None:
             last = torch.tensor([relations[-1] for _, relations in walked])
-            scores.masked_fill_(~(self.types.of_relations(last) | is_known), -torch.inf)
-        value, tail = scores.topk(min(top, n), dim=1)
+            other = ~(types.of_relations(last) | is_known)
+            ranked = ranked.masked_fill(other, -torch.inf)
+        value, tail = ranked.topk(min(top, n), dim=1)
+        left_out = (other & (scores > value[:, -1:])).sum(1)
         query, place = torch.nonzero(value > -torch.inf, as_tuple=True)
         tail = tail[query, place]
         none = np.full(len(query), np.nan)
         led = ["facts" if fact else "" for fact in is_known[query, tail].tolist()]
-        return self._table(queries, query, tail, value[query, place], probability=none, held_by=led)
+        table = self._table(
+            queries, query, tail, value[query, place], probability=none, held_by=led
+        )
+        return table, self._left_out(ends, new, left_out.tolist())
 
     def _relations(
-        self, queries: list[tuple[int, Question]], top: int, new: bool, typed: bool
-    ) -> pd.DataFrame:
-        """Answers to relation queries `(h, ?, t)`; `typed` has no effect on them."""
+        self, queries: list[tuple[int, Question]], top: int, new: bool, types: Allowed | None
+    ) -> tuple[pd.DataFrame, list[LeftOut]]:
+        """Answers to relation queries `(h, ?, t)`."""
         num_relations = self.dataset.num_relations
         pairs = torch.tensor([(q.head, q.tail) for _, q in queries])
-        scores = self.relations().score_t(pairs)
+        chance_of = self.pairs()
+        if chance_of is None:
+            scores = self.relations().score_t(pairs)
+            chance = torch.full_like(scores, torch.nan)
+        else:
+            scores, chance = chance_of.of(pairs, self.dataset, self.known)
         row = torch.arange(len(pairs)).repeat_interleave(num_relations)
         relation = torch.arange(num_relations).repeat(len(pairs))
         triples = torch.stack([pairs[row, 0], relation, pairs[row, 1]], dim=1)
         is_known = self.known.contains(triples).view(scores.shape)
-        chance = (
-            scores.masked_fill(is_known, -torch.inf).softmax(1).masked_fill(is_known, torch.nan)
-        )
-        ranked = scores.masked_fill(is_known, -torch.inf) if new else scores
+        other = torch.zeros_like(is_known)
+        if types is not None:
+            other = ~(types.of_triples(triples).view(scores.shape) | is_known)
+        ranked = scores.masked_fill(other | (is_known & new), -torch.inf)
         value, best = ranked.topk(min(top, num_relations), dim=1)
         query, place = torch.nonzero(value > -torch.inf, as_tuple=True)
         best = best[query, place]
         held = self._split_of(triples[query * num_relations + best])
-        return self._table(
-            queries,
-            query,
-            best,
-            value[query, place],
-            probability=chance[query, best].numpy(),
-            held_by=held,
-        )
+        table = self._table(
+            queries, query, best, value[query, place],
+            probability=chance.masked_fill(is_known, torch.nan)[query, best].numpy(), held_by=held,
+        )  # fmt: skip
+        names = self.dataset.vocabulary.relations
+        left_out = (other & (scores > value[:, -1:])).sum(1).tolist()
+        known = [torch.nonzero(row).flatten().tolist() if new else [] for row in is_known]
+        return table, [
+            LeftOut(len(own), [names[r] for r in own[:EXAMPLES]], types)
+            for own, types in zip(known, left_out, strict=True)
+        ]
 
     def _table(
         self,
@@ -374,6 +488,14 @@ class Predictor:
         return table.assign(
             score=score.double().numpy(), probability=probability, known=np.array(held_by, object)
         )
+
+
+def _in_order(table: pd.DataFrame, top: int) -> pd.DataFrame:
+    """The first `top` rows of each query: known answers, then the others, likeliest first."""
+    chance = table["probability"].fillna(0.0)
+    order = np.lexsort((-table["score"], -chance, table["known"] == "", table["question"]))
+    table = table.iloc[order]
+    return table.groupby("question", sort=False).head(top).reset_index(drop=True)
 
 
 def follow(known: AnswerIndex, start: int, path: Sequence[int]) -> Tensor:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import invert
-from kgtool.evaluation.candidates import Types
 from kgtool.evaluation.likelihood import finite_scores, tail_likelihood
 from kgtool.evaluation.ranking import distinct_in_chunks, whole_rows
 from kgtool.models.scorers import ScoresTails
 
 # Number of features of an answer, see `features`; the first ones are of the query itself.
 FEATURES, FORWARD_FEATURES = 7, 4
+
+
+class AllowsTails(Protocol):
+    """An object that leaves out some answers, such as entities of other types."""
+
+    def of_queries(self, hr: Tensor) -> Tensor:
+        """`(n, num_entities)` bool: the entities that may answer queries `(n, 2)` int64."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +36,15 @@ class Answers:
         is_known: `(m,)` bool, whether the answer is a known fact.
         scores: `(m, 3)` float64: the score, `log P(t | h, r)` among all entities, and among the
             entities that are not known answers.
+        left_out: `(q,)` int64, for each query the entities that `types` left out although their
+            scores are above that of the query's last answer.
     """
 
     query: Tensor
     tail: Tensor
     is_known: Tensor
     scores: Tensor
+    left_out: Tensor
 
     @property
     def score(self) -> Tensor:
@@ -54,7 +65,7 @@ def best_answers(
     top: int,
     *,
     new: bool = True,
-    types: Types | None = None,
+    types: AllowsTails | None = None,
 ) -> Answers:
     """The answers with the highest scores.
 
@@ -65,12 +76,13 @@ def best_answers(
         num_entities: number of entities.
         top: the most answers per query.
         new: leave out known answers.
-        types: leave out entities of other types, except known answers.
+        types: leave out the entities that it does not allow, except known answers.
 
     Raises:
         ScoreError: if a score is NaN or infinite, naming the query.
     """
     parts = [_no_answers()]
+    left_out = torch.zeros(len(hr), dtype=torch.long)
     # Sorted by head: an all-paths model makes one pass per head.
     for chunk in torch.argsort(hr[:, 0], stable=True).split(whole_rows(num_entities)):
         queries = hr[chunk]
@@ -81,9 +93,12 @@ def best_answers(
         unknown = scores.masked_fill(fact, -torch.inf)
         norm_new = unknown.float().logsumexp(1).double()
         ranked = unknown if new else scores
+        other = torch.zeros_like(fact)
         if types is not None:
-            ranked = ranked.masked_fill(~(types.of_relations(queries[:, 1]) | fact), -torch.inf)
+            other = ~(types.of_queries(queries) | fact)
+            ranked = ranked.masked_fill(other, -torch.inf)
         value, tail = ranked.topk(min(top, num_entities), dim=1)
+        left_out[chunk] = (other & (scores > value[:, -1:])).sum(1)
         row, place = torch.nonzero(value > -torch.inf, as_tuple=True)
         tail, score = tail[row, place], value[row, place].double()
         # If all entities are known answers, the probability among new ones is undefined.
@@ -92,7 +107,7 @@ def best_answers(
         parts.append((chunk[row], tail, fact[row, tail], scores_of))
     query, tail, is_known, all_scores = (torch.cat(column) for column in zip(*parts, strict=True))
     order = torch.argsort(query, stable=True)
-    return Answers(query[order], tail[order], is_known[order], all_scores[order])
+    return Answers(query[order], tail[order], is_known[order], all_scores[order], left_out)
 
 
 @torch.no_grad()

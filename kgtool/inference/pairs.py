@@ -1,0 +1,138 @@
+"""The chance that a relation which the graph lacks holds between two entities.
+
+`kgtool.evaluation.tasks.relation_prediction` says which relation holds, if one does:
+`P(r | h, t, some)`. Most pairs have none. Here, the probability of the pair's likeliest new triple
+(`kgtool.inference.probability`) gives `P(some | h, t)`, by two numbers that are fitted on the pairs
+of valid and on random pairs, each kind weighted by its frequency among all pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.special import expit, logit
+from torch import Tensor
+
+from kgtool.data.answer_index import AnswerIndex, answer_index
+from kgtool.data.dataset import KGDataset
+from kgtool.evaluation.calibration import Floats, fit_marked
+from kgtool.evaluation.tasks.relation_prediction import RelationModel
+from kgtool.inference.probability import Probability
+from kgtool.inference.top_k import features, triple_scores
+from kgtool.models.scorers import ScoresTails
+from kgtool.storage.checkpoint import load_fitted, save_tensors
+
+# Pairs of valid, and heads and tails of random pairs: each head with each tail.
+PAIRS, ENDS = 300, 40
+
+
+@dataclass(frozen=True, eq=False)
+class PairChance:
+    """A fit of the chance.
+
+    Attributes:
+        model: scores tails.
+        relations: the model of `P(r | h, t, some)`.
+        probability: of triples.
+        fitted: `(2,)` float64, slope and constant of the log-odds.
+    """
+
+    model: ScoresTails
+    relations: RelationModel
+    probability: Probability
+    fitted: Floats
+
+    def of(self, pairs: Tensor, dataset: KGDataset, known: AnswerIndex) -> tuple[Tensor, Tensor]:
+        """Scores `(n, R)` of the relations of pairs `(n, 2)` int64, and their probabilities.
+
+        A probability is `P(some | h, t) P(r | h, t, some)`; it is 0 for a known fact.
+
+        Args:
+            pairs: heads and tails.
+            dataset: the data.
+            known: the known facts, inverses included.
+        """
+        scores = self.relations.score_t(pairs)
+        which, odds = _best(self.model, self.probability, scores, pairs, dataset, known)
+        slope, constant = self.fitted
+        some = expit(slope * odds + constant + np.log1p(-self.probability.marked))
+        return scores, which * torch.from_numpy(some).unsqueeze(1)
+
+
+def fit_pairs(
+    model: ScoresTails,
+    relations: RelationModel,
+    probability: Probability,
+    dataset: KGDataset,
+    seed: int = 0,
+) -> PairChance:
+    """Fit the chance on a sample of pairs.
+
+    Args:
+        model: scores tails.
+        relations: fitted on valid.
+        probability: fitted on valid, with the assumption of missing facts.
+        dataset: train and test are known facts; valid has some of the facts that they lack.
+        seed: of the pairs.
+    """
+    n = dataset.num_entities
+    known = answer_index(torch.cat([dataset.train, dataset.test]), dataset.num_relations)
+    generator = torch.Generator().manual_seed(seed)
+    held_out = torch.unique(dataset.valid[:, ::2], dim=0)
+    own = held_out[torch.randperm(len(held_out), generator=generator)[:PAIRS]]
+    heads, tails = (torch.randperm(n, generator=generator)[:ENDS] for _ in range(2))
+    random = torch.cartesian_prod(heads, tails)
+    random = random[~torch.isin(random @ torch.tensor([n, 1]), held_out @ torch.tensor([n, 1]))]
+    pairs = torch.cat([own, random])
+    holds = np.arange(len(pairs)) < len(own)
+    # A pair of valid counts once, and a random pair for as many as there are per pair of valid.
+    of_random = (n**2 / len(held_out)) * len(own) / max(len(random), 1)
+    weight = np.where(holds, 1.0, of_random)
+    scores = relations.score_t(pairs)
+    odds = _best(model, probability, scores, pairs, dataset, known)[1]
+    (slope,), (constant,) = fit_marked(odds[:, None], holds, probability.marked, weight, toward=1.0)
+    return PairChance(model, relations, probability, np.array([slope, constant]))
+
+
+def _best(
+    model: ScoresTails, probability: Probability, scores: Tensor, pairs: Tensor,
+    dataset: KGDataset, known: AnswerIndex,
+) -> tuple[Tensor, Floats]:  # fmt: skip
+    """`P(r | h, t, some)` `(n, R)` of new relations, and `(n,)` log-odds of the likeliest triple.
+
+    Args:
+        model, probability, dataset, known: as for `PairChance`.
+        scores: `(n, R)` of the relations.
+        pairs: `(n, 2)`.
+    """
+    n, num_relations = dataset.num_entities, dataset.num_relations
+    row = torch.arange(len(pairs)).repeat_interleave(num_relations)
+    relation = torch.arange(num_relations).repeat(len(pairs))
+    every = torch.stack([pairs[row, 0], relation, pairs[row, 1]], dim=1)
+    is_known = known.contains(every).view(scores.shape)
+    # Where all relations are known, none is new.
+    which = scores.masked_fill(is_known, -torch.inf).softmax(1).nan_to_num(0.0)
+    triples = torch.stack([pairs[:, 0], which.argmax(1), pairs[:, 1]], dim=1)
+    of_triples = triple_scores(model, triples, known, n)
+    x = features(model, triples, of_triples, known, num_entities=n, num_relations=num_relations)
+    odds: Floats = logit(probability.of(x, triples[:, 1]).clip(1e-9, 1 - 1e-9))
+    return which, odds
+
+
+def save_pairs(chance: PairChance, path: Path) -> None:
+    """Write the two numbers of a fit to a file, completely or not at all."""
+    save_tensors(path, {"fitted": torch.from_numpy(chance.fitted)}, {})
+
+
+def load_pairs(path: Path) -> Floats:
+    """Read the two numbers of a fit.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    tensors, _ = load_fitted(path, {"fitted": torch.empty(2, dtype=torch.double)})
+    fitted: Floats = tensors["fitted"].numpy()
+    return fitted
