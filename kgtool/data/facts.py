@@ -14,8 +14,8 @@ def facts_of(
 ) -> dict[int, dict[int, str]]:
     """The known facts of an entity: relation id → entity at the other end → split.
 
-    The relation id `r + num_relations` has the facts `(other, r, entity)`. Relations with most facts
-    come first. A fact of several splits has the first one. A self loop is in both directions.
+    The relation id `r + num_relations` has the facts `(other, r, entity)`. Relations with most
+    facts come first. A fact of several splits has the first one. A self loop is in both directions.
 
     Args:
         entity: the entity.

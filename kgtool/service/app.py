@@ -70,7 +70,10 @@ Entity = Annotated[str, _text("The entity, by label or readable name.")]
 Typed = Annotated[str, _text("Words, or beginnings of words, in any order and case.")]
 AnyType = Annotated[
     bool,
-    Query(description="Include entities that train never has on that side of the relation."),
+    Query(
+        description="Include answers of types that the facts speak against, such as a person as "
+        "its own husband."
+    ),
 ]
 MostAnswers = Annotated[int, _limit("The most new answers, and the most known answers.")]
 MostEntities = Annotated[int, _limit("The most entities.")]
@@ -78,7 +81,7 @@ MostFacts = Annotated[int, _limit("The most facts of each relation, and the most
 MostPaths = Annotated[int, _limit("The most paths.")]
 
 
-def known_parameters(request: Request) -> None:
+async def known_parameters(request: Request) -> None:
     """Refuse a parameter that the address does not have, or has twice.
 
     Raises:

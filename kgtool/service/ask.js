@@ -205,7 +205,7 @@ function showStart({ queries, entities }) {
   by("hubs").replaceChildren(...entities.map((each) => make("li", {}, entityLink(each), make("small", {}, count(each.facts)))));
 }
 
-function showAnswers({ asked, question, known, known_count, answers }, why) {
+function showAnswers({ asked, question, known, known_count, answers, other_types }, why) {
   for (const place of PLACES) {
     const given = place !== asked;
     fill(by(place), { label: given ? question[place] : "", name: given ? question.names[place] : "" });
@@ -233,14 +233,16 @@ function showAnswers({ asked, question, known, known_count, answers }, why) {
   by("folded").replaceChildren(...low.map(row));
   fold(!low.some((each) => each.label === why));
   by("answers").hidden = false;
-  by("chance").textContent = asked === "relation" ? "if one holds" : "probability";
   by("new-title").textContent = !answers.length ? "No answer that is not in the graph"
     : low.length === answers.length ? `Not in the graph: none has a probability of ${FOLD}` : "Not in the graph";
   by("any_type").parentElement.hidden = asked === "relation";
-  by("meaning").textContent = !answers.length ? "" : asked === "relation"
-    ? "The probability of a relation, if one of these relations holds at all."
-    : answers.every((each) => each.probability === null) ? "A higher score is a better answer; scores of other queries cannot be compared."
-      : "The probability that the answer is a fact, if the graph lacks as many facts as valid has.";
+  by("other-types").textContent = other_types ? `include answers of other types: ${count(other_types)} left out` : "include answers of other types";
+  by("meaning").textContent = !answers.length ? "" : meaning(answers.every((each) => each.probability === null));
+}
+
+function meaning(isScore) {
+  return isScore ? "A higher score is a better answer; scores of other queries cannot be compared."
+    : `The probability that the triple is a fact, if the graph lacks ${count(about.assumed_missing)} facts.`;
 }
 
 function fold(folded) {
@@ -263,7 +265,7 @@ function showScore({ head, relation, tail, names, score, probability, split }) {
   by("facts-of-score").replaceChildren(...rows.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
   by("score-meaning").textContent = split !== null
     ? "This is a known fact, so it has no probability. A path of the explanation does not use the fact itself."
-    : probability === null ? "" : "The probability that this is a fact, if the graph lacks as many facts as valid has.";
+    : meaning(probability === null);
   by("next").replaceChildren(...PLACES.map((place) => make("li", {}, link(
     address({ ...triple, [place]: "" }), ...arrow({ ...names, [place]: "?" })))));
   by("score").hidden = false;

@@ -92,6 +92,7 @@ class Asking:
             train=len(dataset.train),
             valid=len(dataset.valid),
             test=len(dataset.test),
+            assumed_missing=predictor.assumed_missing,
             probabilities=predictor.probability() is not None,
             explains=predictor.scorer.passes is not None,
             version=importlib.metadata.version("kgtool"),
@@ -126,8 +127,8 @@ class Asking:
             head, _, tail = best[relation]
             labels = names.entities[head], [names.relations[relation]], names.entities[tail]
             kinds = (
-                (labels[0], labels[1], ASKED), (ASKED, labels[1], labels[2]),
-                (labels[0], [], labels[2]), labels,
+                (labels[0], labels[1], ASKED), labels,
+                (ASKED, labels[1], labels[2]), (labels[0], [], labels[2]),
             )  # fmt: skip
             queries.append(self._query(*kinds[place % len(kinds)]))
         return replies.Examples(queries=queries, entities=self._most_facts(range(len(self.degree))))
@@ -199,7 +200,7 @@ class Asking:
         head = ASKED if question.asked == "head" else names.entities[question.head]
         tail = ASKED if question.asked == "tail" else names.entities[question.tail]
         known = self._known(question)
-        table = self.predictor.ask([question], limit, new=True, typed=not any_type)
+        table = self.predictor.ask([question], limit, any_type=any_type)
         return replies.Answers(
             asked=question.asked,
             question=self._query(head, [names.steps[r] for r in question.path], tail),
@@ -212,6 +213,7 @@ class Asking:
                 for answer, split in known[:limit]
             ],
             known_count=len(known),
+            other_types=table.attrs["left_out"][0]["types"],
             answers=[
                 replies.Answer(
                     **self._text(getattr(row, question.asked)),
@@ -277,7 +279,7 @@ class Asking:
         return self.scores([(head, relation, tail)])[0]
 
     def scores(self, triples: Sequence[tuple[str, str, str]]) -> list[replies.Score]:
-        """The scores of triples; a triple with an unknown label has a reason in place of a score."""
+        """The scores of triples; one with an unknown label has a reason in place of a score."""
         table = self.predictor.score_triples(triples)
         explains = self.predictor.scorer.passes is not None
         found = []

@@ -66,9 +66,10 @@ def _endpoint(path: str, method: str, each: Schema, sample: Any) -> dict[str, An
         "link": None,
         "command": None,
     }
-    if method == "GET":
+    needs = any(one["required"] for one in each.get("parameters", ()))
+    if method == "GET" and (sample or not needs):
         found["link"] = path + (f"?{urlencode(sample, errors='replace')}" if sample else "")
-    elif sample is not None:
+    elif method == "POST" and sample:
         batch = {"triples": [sample]} if path.endswith("scores") else {"questions": [sample]}
         found["command"] = (
             f"curl -H 'Content-Type: application/json' -d {_quoted(batch)} ADDRESS{path}"

@@ -57,6 +57,8 @@ class About(Reply):
     """The number of facts in valid."""
     test: int
     """The number of facts in test."""
+    assumed_missing: int
+    """The number of facts that the graph is assumed to lack; probabilities are fitted to it."""
     probabilities: bool
     """Whether answers have probabilities: valid is large enough to fit them."""
     explains: bool
@@ -123,7 +125,7 @@ class Answer(Named):
     score: float
     """The model's score. Only the scores of one query can be compared."""
     probability: float | None
-    """The probability of the answer; null for a path, and without a calibration."""
+    """The probability that the triple is a fact; null for a path, and without a calibration."""
     why: Triple | None
     """The triple to pass to `/api/explanation`; null if there is no explanation."""
 
@@ -141,6 +143,8 @@ class Answers(Reply):
     """The number of all known answers."""
     answers: list[Answer]
     """The best new answers, most probable first, or best score first without probabilities."""
+    other_types: int
+    """The number of left-out answers of another type with a better score than the last one."""
 
 
 class Question(Body):
@@ -162,7 +166,7 @@ class Questions(Body):
     limit: Limit = 10
     """The most new answers, and the most known answers, to each query."""
     any_type: bool = False
-    """Whether to include entities that train never has on that side of the relation."""
+    """Whether to include answers of types that the facts speak against."""
 
 
 class BatchAnswer(Reply):
@@ -191,7 +195,7 @@ class Score(Triple):
     score: float | None
     """The model's score; null if a label is unknown."""
     probability: float | None
-    """The probability of the triple; null for a known fact, and without a calibration."""
+    """The probability that the triple is a fact; null if it is known, or without a calibration."""
     split: str | None
     """The split that has the triple; null if the graph does not have it."""
     why: Triple | None

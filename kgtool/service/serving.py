@@ -7,7 +7,7 @@ import ipaddress
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import uvicorn
@@ -68,10 +68,11 @@ def _written(host: str) -> str:
 class LimitedConnection(H11Protocol):
     """A connection that closes when its client is silent for too long.
 
-    Uvicorn limits only the time between two requests. A client that opens connections and sends half
-    a request on each could hold all of them forever. Here, a client must send a request, headers and
-    body, within `PATIENCE` seconds, and must read a reply as fast. A new connection above `MOST`
-    closes the one that waits longest for its client; it gets a 503 if all of them wait for answers.
+    Uvicorn limits only the time between two requests. A client that opens connections and sends
+    half a request on each could hold all of them forever. Here, a client must send a request,
+    headers and body, within `PATIENCE` seconds, and must read a reply as fast. A new connection
+    above `MOST` closes the one that waits longest for its client. If twice as many wait for the
+    server, the next one gets a 503.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -138,18 +139,30 @@ class LimitedConnection(H11Protocol):
 
 
 @contextmanager
-def running(app: FastAPI, listener: socket.socket) -> Iterator[Thread]:
-    """Serve in a separate thread until the block ends; this also works in a notebook."""
+def running(app: FastAPI, listener: socket.socket) -> Iterator[Event]:
+    """Serve in a separate thread until the block ends; this also works in a notebook.
+
+    Yields:
+        An event: the server has ended.
+    """
     config = uvicorn.Config(
         app, http=LimitedConnection, ws="none", lifespan="off", loop="asyncio", log_config=None,
-        access_log=False, server_header=False, limit_concurrency=MOST + 1, timeout_keep_alive=IDLE,
-        timeout_graceful_shutdown=2,
+        access_log=False, server_header=False, limit_concurrency=2 * MOST, timeout_keep_alive=IDLE,
+        timeout_graceful_shutdown=2, backlog=128,
     )  # fmt: skip
     server = uvicorn.Server(config)
-    thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="server")
-    thread.start()
+    ended = Event()
+
+    def serve() -> None:
+        try:
+            server.run(sockets=[listener])
+        finally:
+            ended.set()
+
+    Thread(target=serve, name="server").start()
     try:
-        yield thread
+        yield ended
     finally:
         server.should_exit = True
-        thread.join()
+        # Not `join`: after a Ctrl-C in a first one, Python 3.11 does not wait in a second one.
+        ended.wait()
