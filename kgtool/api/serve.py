@@ -48,9 +48,9 @@ def serve(
         desk = Desk()
         app = build_app(predictor, names_of(host, listener), desk)
         try:
-            with running(app, listener) as thread:
+            with running(app, listener) as ended:
                 echo(f"Serving {predictor.run.path} at {address(host, listener)} (Ctrl-C stops)")
-                thread.join()
+                ended.wait()
         except KeyboardInterrupt:
             echo("Stopped.")
         finally:

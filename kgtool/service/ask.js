@@ -1,34 +1,79 @@
 "use strict";
-// The URL holds the query: head, relation, tail, new=false, typed=true, and in `why` the explained
-// answer. Labels are inserted by textContent only, never as markup.
+// The URL holds what is shown: head, relation and tail of a query or a triple, any_type=true, the
+// explained answer in `why`; or an entity. Labels are inserted by textContent only, never as markup.
 
-const SVG = "http://www.w3.org/2000/svg";
 const PLACES = ["head", "relation", "tail"];
-const MOST = 20;
+const MOST = 20, FOLD = 0.01, NARROW = matchMedia("(max-width: 44rem)");
 const by = (id) => document.getElementById(id);
+const count = (number) => number.toLocaleString("en");
 let about = {}, relations = [], shown = 0;
 
-function make(tag, attributes = {}, ...children) {
-  const drawn = ["svg", "g", "path", "rect", "text", "tspan", "title"].includes(tag);
-  const element = drawn ? document.createElementNS(SVG, tag) : document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value !== undefined) element.setAttribute(name, value);
-  }
-  element.append(...children);
-  return element;
-}
-
 async function get(path, query = {}, signal = undefined) {
-  const answer = await fetch(`/api/${path}?${new URLSearchParams(query)}`, { signal });
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.message);
+  const reply = await fetch(`/api/${path}?${new URLSearchParams(query)}`, { signal });
+  const found = await reply.json();
+  if (!reply.ok) throw new Error(found.message);
   return found;
 }
 
 function say(text, error = false) {
   by("status").textContent = text;
   by("status").classList.toggle("error", error);
+}
+
+// Addresses. A link of this page changes the address and shows the new content.
+
+function address(query, why) {
+  const given = Object.entries(query).filter(([place, value]) => PLACES.includes(place) && value && value !== "?");
+  const asked = new URLSearchParams(given);
+  if (by("any_type").checked) asked.set("any_type", "true");
+  if (why !== undefined) asked.set("why", why);
+  return `?${asked}`;
+}
+
+const entityAddress = (entity) => `?${new URLSearchParams({ entity })}`;
+const link = (href, ...children) => make("a", { href }, ...children);
+
+function go(href) {
+  history.pushState(null, "", href);
+  show();
+}
+
+addEventListener("click", (event) => {
+  const href = event.target.closest?.("a")?.getAttribute("href");
+  if (!href?.startsWith("?") || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+  event.preventDefault();
+  go(href);
+});
+
+// Names
+
+function named({ label, name }) {
+  return name === label ? [name] : [name, make("small", {}, label)];
+}
+
+function entityLink(entity) {
+  return link(entityAddress(entity.label), entity.name);
+}
+
+function arrow({ head, relation, tail }) {
+  return [head, make("span", { class: "arrow" }, ` —${relation}→ `), tail];
+}
+
+// The parts of a triple or a query; its entities are links.
+function linkedArrow({ head, tail, names }) {
+  const end = (label, name) => (label === "?" ? "?" : link(entityAddress(label), name));
+  return arrow({ head: end(head, names.head), relation: names.relation, tail: end(tail, names.tail) });
+}
+
+function shownProbability(value) {
+  return value < 0.001 ? "<0.001" : value > 0.999 ? ">0.999" : value.toFixed(3);
+}
+
+function chance(probability) {
+  if (probability === null) return ["–"];
+  const part = make("span");
+  part.style.width = `${100 * probability}%`;
+  return [make("span", { class: "bar", "aria-hidden": "true" }, part), shownProbability(probability)];
 }
 
 // Boxes with suggestions
@@ -66,13 +111,14 @@ function combobox(input, find) {
     list.replaceChildren(...found.map((each, i) => make("li", {
       role: "option", id: `${list.id}-${i}`,
       onpointerdown: (event) => { event.preventDefault(); pick(i); },
-    }, ...named(each))));
+    }, make("span", { class: "count" }, count(each.facts)), ...named(each))));
     list.hidden = !found.length;
     input.setAttribute("aria-expanded", String(!list.hidden));
     if (found.length && input.value.trim()) point(0);
   };
   input.addEventListener("input", () => { delete input.dataset.label; open(); });
   input.addEventListener("focus", () => input.select());
+  input.addEventListener("click", () => { if (list.hidden) open(); });
   input.addEventListener("blur", close);
   input.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -85,10 +131,6 @@ function combobox(input, find) {
   });
 }
 
-function named({ label, name }) {
-  return name === label ? [name] : [name, make("small", {}, label)];
-}
-
 function fill(input, { label, name }) {
   input.value = name;
   input.dataset.label = label;
@@ -97,236 +139,188 @@ function fill(input, { label, name }) {
 
 // Relations are few, so the search runs here, not on the server. Inverses come last.
 function findRelations(text) {
-  const typed = text.toLowerCase();
-  const inverse = relations.map(({ label, name }) => ({ label: `^${label}`, name: `^${name}` }));
+  const words = text.toLowerCase().split(/[\s_]+/).filter(Boolean);
+  const inverse = relations.map(({ label, name, facts }) => ({ label: `^${label}`, name: `^${name}`, facts }));
   const rank = ({ label, name }) => Math.min(...[label, name].map((each) => {
-    const at = each.toLowerCase().indexOf(typed);
-    return at < 0 ? 3 : at > 0 ? 2 : Number(each.length > typed.length);
+    const line = each.toLowerCase();
+    if (!words.every((word) => line.includes(word))) return 3;
+    return line === text.toLowerCase() ? 0 : line.startsWith(words[0]) ? 1 : 2;
   }));
   const hits = [...relations, ...inverse].filter((each) => rank(each) < 3);
-  return typed ? hits.sort((a, b) => rank(a) - rank(b)) : relations;
+  return words.length ? hits.sort((a, b) => rank(a) - rank(b)) : relations;
 }
 
-// Questions
+// Shows what the URL asks for, unless a newer address has come meanwhile.
 
-function go(question, why) {
-  const query = new URLSearchParams(Object.entries(question).filter(([, value]) => value));
-  if (!by("known").checked) query.delete("new"); else query.set("new", "false");
-  if (!by("typed").checked) query.delete("typed"); else query.set("typed", "true");
-  if (why !== undefined) query.set("why", why);
-  history.pushState(null, "", `?${query}`);
-  show();
-}
-
-// Shows the query of the URL, unless a newer query has started meanwhile.
 async function show() {
-  const own = ++shown;
-  const query = new URLSearchParams(location.search);
-  const why = query.get("why");
-  query.delete("why");
-  by("known").checked = query.get("new") === "false";
-  by("typed").checked = query.get("typed") === "true";
-  for (const place of PLACES) fill(by(place), { label: query.get(place) ?? "", name: query.get(place) ?? "" });
-  by("why").hidden = true;
-  by("answers").hidden = !query.size;
+  const own = ++shown, isNew = () => own === shown;
+  const query = Object.fromEntries(new URLSearchParams(location.search));
+  const given = PLACES.filter((place) => query[place]);
+  by("any_type").checked = query.any_type === "true";
+  for (const place of PLACES) fill(by(place), { label: query[place] ?? "", name: query[place] ?? "" });
+  const view = query.entity !== undefined ? "entity" : given.length > 2 ? "score" : given.length ? "answers" : "start";
+  const again = view === "answers" && !by("answers").hidden && by("answers").dataset.asked === JSON.stringify(given.map((place) => query[place]));
+  for (const id of ["start", "answers", "score", "entity", "why"]) by(id).hidden = !(id === "start" && view === id || id === "answers" && again);
   document.title = about.run ? `${about.run} – kgtool` : "kgtool";
-  if (!query.size) return say("");
+  if (view === "start") return say("");
   say("Asking …");
   try {
-    const found = await get("answers", [...query, ["top", MOST]]);
-    if (own !== shown) return;
-    tabulate(found, why);
-    const explained = found.answers.find((each) => each.label === why)?.why;
-    if (explained) {
+    let why;
+    if (view === "entity") {
+      const found = await get("facts", { entity: query.entity, limit: MOST });
+      if (!isNew()) return;
+      showEntity(found);
+    } else {
+      const asked = Object.fromEntries(given.map((place) => [place, query[place]]));
+      if (view === "score") {
+        const found = await get("scores", asked);
+        if (!isNew()) return;
+        showScore(found);
+        why = found.why;
+      } else {
+        const type = query.any_type === undefined ? {} : { any_type: query.any_type };
+        const found = await get("answers", { ...asked, ...type, limit: MOST });
+        if (!isNew()) return;
+        showAnswers(found, query.why);
+        by("answers").dataset.asked = JSON.stringify(given.map((place) => query[place]));
+        why = [...found.known, ...found.answers].find((each) => each.label === query.why)?.why;
+      }
+    }
+    const heading = { entity: "entity-name", score: "scored", answers: "asked" }[view];
+    if (query.why === undefined) by(heading).focus({ preventScroll: true });
+    if (why) {
       say("Looking for its paths …");
-      const paths = await get("explanation", { ...explained, top: 8 });
-      if (own !== shown) return;
-      explain(paths);
+      const found = await get("explanation", { ...why, limit: 8 });
+      if (!isNew()) return;
+      showPaths(found, view === "answers");
     }
     say("");
-    if (why === null) by("asked").focus({ preventScroll: true });
   } catch (error) {
-    if (own !== shown) return;
-    by("answers").hidden ||= !by("rows").children.length || why === null;
-    say(error.message, true);
+    if (isNew()) say(error.message, true);
   }
 }
 
-function arrow({ head, relation, tail }) {
-  return [head, make("span", { class: "arrow" }, ` —${relation}→ `), tail];
+function showStart({ queries, entities }) {
+  by("examples").replaceChildren(...queries.map((query) => make("li", {}, link(address(query), ...arrow(query.names)))));
+  by("hubs").replaceChildren(...entities.map((each) => make("li", {}, entityLink(each), make("small", {}, count(each.facts)))));
 }
 
-function tabulate({ asked, question, names, answers }, why) {
+function showAnswers({ asked, question, known, known_count, answers, other_types }, why) {
   for (const place of PLACES) {
     const given = place !== asked;
-    fill(by(place), { label: given ? question[place] : "", name: given ? names[place] : "" });
+    fill(by(place), { label: given ? question[place] : "", name: given ? question.names[place] : "" });
   }
-  document.title = `${names.head} —${names.relation}→ ${names.tail} – kgtool`;
-  by("asked").replaceChildren(...arrow(names));
-  const other = asked === "head" ? "tail" : "head";
-  const next = (label) => ({ ...question, [asked]: label, [other]: "" });
-  by("rows").replaceChildren(...answers.map((each) => make(
-    "tr", { class: `${each.known ? "fact" : ""} ${each.label === why ? "chosen" : ""}`.trim() },
-    make("th", { scope: "row", class: "text" },
-      ...(asked === "relation" ? named(each) : linked(each, next(each.label)))),
+  const { head, relation, tail } = question.names;
+  document.title = `${head} —${relation}→ ${tail} – kgtool`;
+  by("asked").replaceChildren(...linkedArrow(question));
+  const chosen = (each) => (each.label === why ? "chosen" : "");
+  const name = (each) => (asked === "relation" ? named(each) : [entityLink(each), ...named(each).slice(1)]);
+  const reason = (each) => (each.why ? [make("a", {
+    href: address(question, each.label), class: "why", "aria-label": `Why ${each.name}?`,
+  }, "why?")] : []);
+  by("known").hidden = !known_count;
+  by("known-title").textContent = known_count === known.length ? `Known: ${count(known_count)}`
+    : `Known: ${count(known_count)}, the ${known.length} with most facts`;
+  by("known-list").replaceChildren(...known.map((each) => make("li", { class: chosen(each) },
+    ...name(each), make("span", { class: "tag" }, each.split), ...reason(each))));
+  const row = (each) => make("tr", { class: chosen(each) },
+    make("th", { scope: "row", class: "text" }, ...name(each)),
     make("td", { class: "chance" }, ...chance(each.probability)),
     make("td", {}, each.score.toFixed(2)),
-    make("td", { class: "text" }, make("span", { class: each.known ? "tag" : "tag new" }, each.known ?? "new")),
-    make("td", {}, ...(each.why ? [make("button", {
-      type: "button", class: "link", "aria-label": `Why ${each.name}?`,
-      onclick: () => go(question, each.label),
-    }, "why?")] : [])),
-  )));
+    make("td", {}, ...reason(each)));
+  const low = answers.filter((each) => each.probability !== null && each.probability < FOLD);
+  by("rows").replaceChildren(...answers.filter((each) => !low.includes(each)).map(row));
+  by("folded").replaceChildren(...low.map(row));
+  fold(!low.some((each) => each.label === why));
   by("answers").hidden = false;
-  by("meaning").textContent = !answers.length
-    ? "There is no new answer."
-    : asked === "relation"
-      ? "Probability: among the relations that are not known, given that one of them is true."
-      : "Probability: the chance that the answer is a fact, if the graph lacks as many facts as valid has. Select a name to ask about that entity next.";
+  by("new-title").textContent = !answers.length ? "No answer that is not in the graph"
+    : low.length === answers.length ? `Not in the graph: none has a probability of ${FOLD}` : "Not in the graph";
+  by("any_type").parentElement.hidden = asked === "relation";
+  by("other-types").textContent = other_types ? `include answers of other types: ${count(other_types)} left out` : "include answers of other types";
+  by("meaning").textContent = !answers.length ? "" : meaning(answers.every((each) => each.probability === null));
 }
 
-function linked(each, question) {
-  return [
-    make("button", { type: "button", class: "link", onclick: () => go(question) }, each.name),
-    ...named(each).slice(1),
-  ];
+function meaning(isScore) {
+  return isScore ? "A higher score is a better answer; scores of other queries cannot be compared."
+    : `The probability that the triple is a fact, if the graph lacks ${count(about.assumed_missing)} facts.`;
 }
 
-function chance(probability) {
-  if (probability === null) return ["–"];
-  const part = make("span");
-  part.style.width = `${100 * probability}%`;
-  return [make("span", { class: "bar", "aria-hidden": "true" }, part), probability.toFixed(3)];
+function fold(folded) {
+  const rows = by("folded").children.length;
+  by("folded").hidden = folded;
+  by("answers").querySelector(".scroll").hidden = folded && !by("rows").children.length;
+  by("unfold").hidden = !rows;
+  by("unfold").setAttribute("aria-expanded", String(!folded));
+  by("unfold").textContent = folded ? `Show ${rows} with a probability under ${FOLD}` : `Hide those under ${FOLD}`;
 }
 
-// Explanations
+function showScore({ head, relation, tail, names, score, probability, split }) {
+  const triple = { head, relation, tail, names };
+  for (const place of PLACES) fill(by(place), { label: triple[place], name: names[place] });
+  document.title = `${names.head} —${names.relation}→ ${names.tail} – kgtool`;
+  by("scored").replaceChildren(...linkedArrow(triple));
+  const rows = [["in the graph", split === null ? "no" : `yes, in ${split}`]];
+  if (probability !== null) rows.push(["probability", shownProbability(probability)]);
+  rows.push(["score", score.toFixed(2)]);
+  by("facts-of-score").replaceChildren(...rows.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+  by("score-meaning").textContent = split !== null
+    ? "This is a known fact, so it has no probability. A path of the explanation does not use the fact itself."
+    : meaning(probability === null);
+  by("next").replaceChildren(...PLACES.map((place) => make("li", {}, link(
+    address({ ...triple, [place]: "" }), ...arrow({ ...names, [place]: "?" })))));
+  by("score").hidden = false;
+}
 
-const ROW = 50, WIDE = 134, GAP = 108, TALL = 36;
+function showEntity({ label, name, facts, types, as_head, as_tail, groups, neighbours, neighbours_count }) {
+  fill(by("head"), { label, name });
+  document.title = `${name} – kgtool`;
+  by("entity-name").replaceChildren(name, ...named({ label, name }).slice(1));
+  by("entity-about").textContent = [
+    ...types, `${count(facts)} facts: ${count(as_head)} as head, ${count(as_tail)} as tail`,
+  ].join(" · ");
+  by("groups").replaceChildren(...groups.flatMap(({ relation, side, count: number, others }) => {
+    const ask = { relation: relation.label, [side]: label };
+    const text = side === "head" ? `${relation.name} →` : `← ${relation.name}`;
+    return [
+      make("dt", {}, link(address(ask), text), make("small", {}, count(number))),
+      make("dd", {}, make("ul", { class: "inline" },
+        ...others.map((each) => make("li", {}, entityLink(each), ...(each.split === "train" ? [] : [make("span", { class: "tag" }, each.split)]))),
+        ...(number > others.length ? [make("li", { class: "quiet" }, `and ${count(number - others.length)} more`)] : []))),
+    ];
+  }));
+  by("neighbours").hidden = !neighbours_count;
+  by("neighbours-title").replaceChildren("Neighbours", make("small", {}, count(neighbours_count)));
+  by("neighbour-list").replaceChildren(
+    ...neighbours.map((each) => make("li", {}, entityLink(each), ...(each.facts > 1 ? [make("small", {}, `${each.facts} facts`)] : []))),
+    ...(neighbours_count > neighbours.length ? [make("li", { class: "quiet" }, `and ${count(neighbours_count - neighbours.length)} more`)] : []));
+  by("entity").hidden = false;
+}
 
-function explain({ head, relation, tail, paths }) {
+function showPaths({ head, relation, tail, paths }, move) {
   by("why").hidden = false;
   by("explained").replaceChildren(
     "Why ", ...arrow({ head: head.name, relation: relation.name, tail: tail.name }));
-  by("words").textContent = paths.length ? `The ${paths.length} strongest paths in words` : "The model uses no path to this answer";
+  const sum = paths.reduce((total, path) => total + path.weight, 0);
+  by("total").textContent = !paths.length ? "No path of the model leads from the head to the tail."
+    : paths.length === 1 ? `The strongest path adds ${sum.toFixed(2)} to the score.`
+      : `The ${paths.length} strongest paths add ${sum.toFixed(2)} to the score.`;
+  by("legend").hidden = by("in-words").hidden = !paths.length;
+  by("words").textContent = paths.length === 1 ? "The path in words" : `The ${paths.length} paths in words`;
+  by("in-words").open = NARROW.matches;
   by("paths").replaceChildren(...paths.map((path) => make(
-    "li", {}, make("span", { class: path.weight < 0 ? "weight minus" : "weight" }, path.weight.toFixed(2)),
-    ` ${path.entities[0].name}`,
+    "li", {}, make("span", { class: path.weight < 0 ? "weight minus" : "weight" }, path.weight.toFixed(2)), " ",
+    entityLink(path.entities[0]),
     ...path.steps.flatMap((step, i) => [
       make("span", { class: "arrow" }, ` —${step.map((each) => each.name).join(", ")}→ `),
-      path.entities[i + 1].name,
+      entityLink(path.entities[i + 1]),
     ]),
   )));
-  draw(by("graph"), layers(paths));
+  by("why").classList.remove("broad");
+  const room = by("why").clientWidth;
+  by("why").classList.toggle("broad", 0.8 * drawGraph(by("graph"), paths, entityAddress) > room);
+  if (!move) return;
   by("explained").focus({ preventScroll: true });
   by("why").scrollIntoView({ block: "nearest" });
-}
-
-// A layer a step from the head, the tail in the last one. An edge over several layers keeps a place
-// free in each between, so that it crosses no entity.
-function layers(paths) {
-  const last = Math.max(0, ...paths.map((path) => path.steps.length));
-  const columns = Array.from({ length: last + 1 }, () => new Map());
-  const edges = new Map();
-  const place = (at, key, entity) => {
-    if (!columns[at].has(key)) columns[at].set(key, { entity, at, into: [], out: [], step: undefined });
-    return columns[at].get(key);
-  };
-  for (const path of paths) {
-    let from = place(0, path.entities[0].label, path.entities[0]);
-    from.step ??= { ahead: path.steps[0][0] };
-    path.steps.forEach((step, i) => {
-      const ends = i === path.steps.length - 1, entity = path.entities[i + 1];
-      const to = place(ends ? last : i + 1, entity.label, entity);
-      to.step ??= { behind: step[0] };
-      const key = JSON.stringify([from.at, from.entity.label, to.at, to.entity.label]);
-      if (!edges.has(key)) {
-        const free = [];
-        for (let at = from.at + 1; at < to.at; at++) free.push(place(at, key, null));
-        const edge = { stops: [from, ...free, to], weight: 0, names: new Set() };
-        edge.stops.slice(1).forEach((stop, k) => { stop.into.push(edge.stops[k]); edge.stops[k].out.push(stop); });
-        edges.set(key, edge);
-      }
-      edges.get(key).weight += path.weight;
-      for (const each of step) edges.get(key).names.add(each.name);
-      from = to;
-    });
-  }
-  const stops = columns.map((column) => [...column.values()]);
-  const most = Math.max(0, ...stops.map((column) => column.length));
-  const settle = (column) => column.forEach((stop, i) => { stop.y = ROW * (i + 0.5 + (most - column.length) / 2); });
-  stops.forEach(settle);
-  for (let turn = 0; turn < 4; turn++) {
-    const side = turn % 2 ? "out" : "into";
-    for (const column of turn % 2 ? [...stops].reverse() : stops) {
-      const aim = new Map(column.map((stop) => [stop, stop[side].length
-        ? stop[side].reduce((sum, each) => sum + each.y, 0) / stop[side].length : stop.y]));
-      settle(column.sort((a, b) => aim.get(a) - aim.get(b)));
-    }
-  }
-  return { stops, edges: [...edges.values()], width: last * (WIDE + GAP) + WIDE + 8, height: most * ROW + 8 };
-}
-
-function draw(svg, { stops, edges, width, height }) {
-  svg.replaceChildren();
-  svg.toggleAttribute("hidden", !edges.length);
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.style.minWidth = `${0.85 * width}px`;
-  svg.style.maxWidth = `${1.15 * width}px`;
-  const x = (stop) => 4 + WIDE / 2 + stop.at * (WIDE + GAP);
-  const most = Math.max(...edges.map((edge) => Math.abs(edge.weight)));
-  const texts = [];
-  for (const { stops: way, weight, names } of edges) {
-    let line = `M${x(way[0]) + WIDE / 2} ${way[0].y}`;
-    way.slice(1).forEach((stop, i) => {
-      const [a, b] = [x(way[i]) + WIDE / 2, x(stop) - WIDE / 2];
-      line += `C${(a + b) / 2} ${way[i].y} ${(a + b) / 2} ${stop.y} ${b} ${stop.y}`;
-      if (stop.entity === null) line += `H${b + WIDE}`;
-    });
-    const shown = [...names];
-    svg.append(make("path", { d: line, class: weight < 0 ? "minus" : "plus", "stroke-width": 1 + 6 * Math.abs(weight) / most },
-      make("title", {}, `${shown.join(", ")}: ${weight.toFixed(2)}`)));
-    // Where its line is alone: on a free place, else near the end that fewer share.
-    const free = way.find((stop) => stop.entity === null);
-    const t = way[0].out.length > way[1].into.length ? 0.64 : 0.36, near = t * t * (3 - 2 * t);
-    const at = free ? [x(free), free.y]
-      : [x(way[0]) + WIDE / 2 + t * GAP, way[0].y + near * (way[1].y - way[0].y)];
-    const more = shown.length > 1 ? ` +${shown.length - 1}` : "";
-    texts.push(make("text", { class: "step", x: at[0], y: at[1] + 3.5 }, cut(shown[0], free ? 30 : 19) + more));
-  }
-  svg.append(...texts);
-  const [first, end] = [stops[0]?.[0], stops.at(-1)?.[0]];
-  for (const stop of stops.flat().filter((each) => each.entity)) {
-    const { entity, step } = stop;
-    const question = step.behind
-      ? { relation: step.behind.relation, tail: entity.label }
-      : { head: entity.label, relation: step.ahead.relation };
-    const ask = () => go(question);
-    const lines = twoLines(entity.name);
-    svg.append(make("g", {
-      role: "link", tabindex: "0", class: stop === first || stop === end ? "end" : "inner", onclick: ask,
-      "aria-label": step.behind ? `${entity.name}: ask ? ${step.behind.name} ${entity.name}` : `${entity.name}: ask ${entity.name} ${step.ahead.name} ?`,
-      onkeydown: (event) => { if (event.key === "Enter") ask(); },
-    },
-    make("title", {}, entity.name === entity.label ? entity.name : `${entity.name} (${entity.label})`),
-    make("rect", { x: x(stop) - WIDE / 2, y: stop.y - TALL / 2, width: WIDE, height: TALL, rx: 7 }),
-    make("text", {}, ...lines.map((line, i) => make("tspan", {
-      x: x(stop), y: stop.y + 4 + 14 * (i - (lines.length - 1) / 2),
-    }, line)))));
-  }
-}
-
-function cut(text, most) {
-  const letters = [...text];
-  return letters.length <= most ? text : `${letters.slice(0, most / 2).join("")}…${letters.slice(-(most / 2 - 1)).join("")}`;
-}
-
-function twoLines(name, most = 19) {
-  if (name.length <= most) return [name];
-  const breaks = [...name.matchAll(/[\s_/-]+/g)].map((each) => each.index + each[0].length);
-  const near = (at) => Math.abs(at - name.length / 2);
-  const at = breaks.sort((a, b) => near(a) - near(b))[0];
-  if (at === undefined || near(at) > name.length / 4) return [cut(name, most)];
-  return [name.slice(0, at).trim(), name.slice(at)].map((line) => cut(line, most));
 }
 
 // Start
@@ -337,20 +331,24 @@ async function start() {
   combobox(by("relation"), async (text) => findRelations(text));
   by("question").addEventListener("submit", (event) => {
     event.preventDefault();
-    go(Object.fromEntries(PLACES.map((place) => {
+    const query = Object.fromEntries(PLACES.map((place) => {
       const { value, dataset: { label } } = by(place), text = value.trim();
       return [place, text === "?" ? "" : text && (label || text)];
-    })));
+    }));
+    const [only, ...more] = PLACES.filter((place) => query[place]);
+    const alone = only && only !== "relation" && !more.length;
+    go(alone ? entityAddress(query[only]) : only ? address(query) : "/");
   });
-  for (const choice of ["known", "typed"])
-    by(choice).addEventListener("change", () => { if (location.search) by("question").requestSubmit(); });
+  by("any_type").addEventListener("change", () => by("question").requestSubmit());
+  by("unfold").addEventListener("click", () => fold(!by("folded").hidden));
   addEventListener("popstate", show);
   try {
-    [about, relations] = await Promise.all([get("about"), get("relations")]);
+    let examples;
+    [about, relations, examples] = await Promise.all([get("about"), get("relations"), get("examples")]);
+    showStart(examples);
   } catch (error) {
     return say(error.message, true);
   }
-  const count = (number) => number.toLocaleString("en");
   by("run").textContent = `Ask ${about.run}`;
   by("about").textContent = `${about.data}: ${count(about.entities)} entities, ${count(about.relations)} relations, ${count(about.train)} train facts.`
     + (about.explains ? "" : " This one-path model has no explanations.");

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ class Desk:
     """Answers one query at a time: scoring needs all cores and much memory.
 
     Args:
-        most: the most queries in the queue.
+        most: the most requests in the queue.
     """
 
     def __init__(self, most: int = 32) -> None:
@@ -34,11 +34,21 @@ class Desk:
         Raises:
             BusyError: if the queue is full.
         """
+        (reply,) = await self.work_all([question])
+        return reply
+
+    async def work_all(self, questions: Iterable[Callable[[], Reply]]) -> list[Reply]:
+        """As `work`, for several queries in turn: other requests have their turn in between.
+
+        Raises:
+            BusyError: if the queue is full; then no query has been answered.
+        """
         if self._waiting >= self.most:
             raise BusyError(f"{self._waiting} queries are waiting already. Remedy: try again soon.")
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, question)
+            loop = asyncio.get_running_loop()
+            return [await loop.run_in_executor(self._thread, question) for question in questions]
         finally:
             self._waiting -= 1
 

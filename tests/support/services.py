@@ -29,16 +29,27 @@ def served(predictor: Predictor, desk: Desk | None = None) -> Iterator[int]:
 
 
 def reply(
-    port: int, path: str, method: str = "GET", host: str | None = None, **query: Any
+    port: int,
+    path: str,
+    method: str = "GET",
+    host: str | None = None,
+    *,
+    body: bytes | None = None,
+    kind: str = "application/json",
+    **query: Any,
 ) -> tuple[int, dict[str, str], bytes]:
-    """Send a request; returns the status, headers and body of the response."""
+    """Send a request, with a body of a media type; returns status, headers and body."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        target = path + (f"?{urlencode(query, errors='surrogatepass')}" if query else "")
-        connection.request(method, target, headers={"Host": host} if host else {})
+        target = path + (
+            f"?{urlencode(query, doseq=True, errors='surrogatepass')}" if query else ""
+        )
+        headers = {"Host": host} if host else {}
+        headers |= {} if body is None else {"Content-Type": kind}
+        connection.request(method, target, body, headers)
         response = connection.getresponse()
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return response.status, headers, response.read()
+        replied = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, replied, response.read()
     finally:
         connection.close()
 
@@ -48,6 +59,13 @@ def found(port: int, path: str, **query: Any) -> Any:
     status, _, body = reply(port, path, **query)
     assert status == 200, body
     return json.loads(body)
+
+
+def posted(port: int, path: str, body: Any) -> Any:
+    """Send JSON that must be accepted; returns the JSON of the response."""
+    status, _, content = reply(port, path, "POST", body=json.dumps(body).encode())
+    assert status == 200, content
+    return json.loads(content)
 
 
 def refusal(port: int, path: str, **query: Any) -> tuple[int, str]:
