@@ -73,7 +73,11 @@ def main() -> int:
     )  # fmt: skip
     parser.add_argument(
         "--entities", type=common.positive, default=200, metavar="N",
-        help="entities whose queries are asked, and heads and tails of random pairs (%(default)s)",
+        help="entities whose queries are asked (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ends", type=common.positive, default=60, metavar="N",
+        help="heads, and tails, of the random pairs: each with each (%(default)s)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
     args = parser.parse_args()
@@ -105,23 +109,16 @@ def main() -> int:
     # Any tail of the same queries: a list of candidates from somewhere else.
     tails = torch.randint(data.num_entities, (len(queries),), generator=generator).tolist()
     given = [(h, r, entities[t]) for (h, r, _), t in zip(queries, tails, strict=True)]
-    held = [(entities[h], steps[r], entities[t]) for h, r, t in test.triples().tolist()
-            if h in set(drawn.tolist())]  # fmt: skip
     scored = kgtool.score_triples(predictor, given)
     scored = scored[scored["known"] == ""]
-    some = in_test(scored, data, test)
-    rows += bins_of("random tails", scored["probability"].to_numpy(), some)
-    scored = kgtool.score_triples(predictor, held)
-    rows += bins_of("test", scored["probability"].to_numpy(), in_test(scored, data, test))
+    chance = scored["probability"].to_numpy()
+    rows += bins_of("(h, r, t), random tails", chance, in_test(scored, data, test))
 
-    relations = data.num_relations
-    ends = torch.randint(data.num_entities, (args.entities, 2), generator=generator)
-    pairs = whole.test[torch.randperm(len(whole.test), generator=generator)[: args.entities]]
-    for kind, chosen in (("random pairs", ends), ("test pairs", pairs[:, ::2])):
-        queries = [(entities[h], "?", entities[t]) for h, t in chosen.tolist()]
-        answers = kgtool.predict(predictor, queries, top=relations)
-        chance = answers["probability"].to_numpy()
-        rows += bins_of(f"(h, ?, t), {kind}", chance, in_test(answers, data, test))
+    ends = [torch.randperm(data.num_entities, generator=generator)[: args.ends] for _ in range(2)]
+    queries = [(entities[h], "?", entities[t]) for h, t in torch.cartesian_prod(*ends).tolist()]
+    answers = kgtool.predict(predictor, queries, top=data.num_relations, any_type=True)
+    chance = answers["probability"].to_numpy()
+    rows += bins_of("(h, ?, t), random pairs", chance, in_test(answers, data, test))
     columns = ["query", "probability", *columns[1:]]
     common.print_table("Reliability", columns, rows)
     return 0

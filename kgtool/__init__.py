@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if TYPE_CHECKING:
     from kgtool.api.compare import compare
     from kgtool.api.complete import complete
-    from kgtool.api.data import convert, data_sets, fetch, split
+    from kgtool.api.data import convert, data_sets, fetch
     from kgtool.api.evaluate import (
         evaluate,
         evaluate_baselines,
@@ -45,13 +45,14 @@ if TYPE_CHECKING:
     )
     from kgtool.api.report import report
     from kgtool.api.serve import serve
+    from kgtool.api.split import split
+    from kgtool.api.train import train
     from kgtool.config import Config, load_config
     from kgtool.data.dataset import KGDataset, Vocabulary
     from kgtool.data.loaders import Reading, dataset_of, load_dataset, read_triples
     from kgtool.errors import KGToolError
     from kgtool.evaluation.evaluator import Evaluation, evaluate_model
     from kgtool.runs.run import Run
-    from kgtool.training.trainer import train
 
 __version__ = importlib.metadata.version("kgtool")
 
@@ -99,7 +100,7 @@ __all__ = [
 _NAMES = {
     "kgtool.api.compare": ("compare",),
     "kgtool.api.complete": ("complete",),
-    "kgtool.api.data": ("convert", "data_sets", "fetch", "split"),
+    "kgtool.api.data": ("convert", "data_sets", "fetch"),
     "kgtool.api.evaluate": (
         "evaluate",
         "evaluate_baselines",
@@ -121,13 +122,14 @@ _NAMES = {
     ),
     "kgtool.api.report": ("report",),
     "kgtool.api.serve": ("serve",),
+    "kgtool.api.split": ("split",),
+    "kgtool.api.train": ("train",),
     "kgtool.config": ("Config", "load_config"),
     "kgtool.data.dataset": ("KGDataset", "Vocabulary"),
     "kgtool.data.loaders": ("Reading", "dataset_of", "load_dataset", "read_triples"),
     "kgtool.errors": ("KGToolError",),
     "kgtool.evaluation.evaluator": ("Evaluation", "evaluate_model"),
     "kgtool.runs.run": ("Run",),
-    "kgtool.training.trainer": ("train",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -136,12 +138,15 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULES[name]), name)
+    if _MODULES[name].startswith("kgtool.api."):
+        checked = importlib.import_module("kgtool.api.arguments").checked
+        value = checked(value)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
 
 
 class _Package(ModuleType):

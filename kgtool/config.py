@@ -6,6 +6,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
@@ -13,6 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from kgtool.display import html
 from kgtool.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -386,6 +388,41 @@ class Config(_Section):
         embeddings = self.encoder and self.encoder.entity_init == "embedding"
         return bool(self.all_paths) and not embeddings
 
+    def differences(self, other: Config) -> list[str]:
+        """The settings that another configuration has otherwise, one text each."""
+        there, here = _by_key(self.model_dump()), _by_key(other.model_dump())
+        return [
+            f"{key} is {toml_value(there.get(key))} there and {toml_value(here.get(key))} here"
+            for key in dict.fromkeys((*there, *here))
+            if there.get(key) != here.get(key)
+        ]
+
+    def __repr__(self) -> str:
+        changed = [f"{name}={toml_value(value)}" for name, value in self.settings(changed=True)]
+        return f"Config({', '.join(changed)})"
+
+    def _repr_html_(self) -> str:
+        return html("Configuration", dict(self.settings()))
+
+    def settings(self, changed: bool = False) -> list[tuple[str, Any]]:
+        """The settings by name, as in `("training.epochs", 20)`, without unset ones.
+
+        Args:
+            changed: only those that are not the default.
+        """
+        found = []
+        for name, value in self:
+            if not isinstance(value, _Section):
+                found.append((name, value, type(self).model_fields[name].get_default()))
+                continue
+            for key, field in type(value).model_fields.items():
+                found.append((f"{name}.{key}", getattr(value, key), field.get_default()))
+        return [
+            (name, value)
+            for name, value, default in found
+            if value is not None and not (changed and value == default)
+        ]
+
     def to_toml(self, comments: bool = False) -> str:
         """The configuration as TOML: every setting, defaults included, except unset ones.
 
@@ -400,6 +437,22 @@ class Config(_Section):
         for name, section in sections:
             lines += ["", *_described(section, name)]
         return "\n".join(lines) + "\n"
+
+
+def _by_key(settings: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    """Dotted key → value."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = isinstance(value, Mapping)
+        found |= _by_key(value, f"{section}{key}.") if inner else {f"{section}{key}": value}
+    return found
+
+
+def toml_value(value: object) -> str:
+    """A value as TOML writes it, for messages; `not set` for None."""
+    if value is None:
+        return "not set"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def defaults_toml() -> str:
@@ -439,11 +492,12 @@ def preset_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+def load_config(path: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
     """Read a TOML file, then apply overrides.
 
     Args:
-        path: the file, or the name of a preset: `"families"`.
+        path: the file, or the name of a preset: `"families"`; or nested settings, as in
+            `{"dim": 32, "training": {"epochs": 5}}`.
         overrides: each `"key=value"`, nested keys with dots: `"training.epochs=10"`. The value is
             read as TOML, and as a string where it is not TOML.
 
@@ -451,7 +505,17 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         ConfigError: for a file that cannot be read, a key that does not exist (the error names the
             nearest one), an old key (the error names the new one), or a value that does not fit.
     """
-    path = _file_of(path)
+    if isinstance(path, Mapping):
+        settings, where = deepcopy(dict(path)), "the configuration"
+    else:
+        path = _file_of(path)
+        settings, where = _read_toml(path), str(path)
+    for override in overrides:
+        _apply(settings, override)
+    return parse_config(settings, where=where)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -463,12 +527,9 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8. Remedy: save the file as UTF-8.") from error
     try:
-        settings = tomllib.loads(text)
+        return tomllib.loads(text)
     except NOT_TOML as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
-    for override in overrides:
-        _apply(settings, override)
-    return parse_config(settings, where=str(path))
 
 
 def _file_of(name: str | Path) -> Path:

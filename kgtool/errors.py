@@ -14,9 +14,14 @@ class KGToolError(Exception):
 
 
 class DataError(KGToolError):
-    """Invalid input data. The message names the file, the line and the remedy."""
+    """Invalid input data. The message names the file, the line and the remedy.
+
+    Attributes:
+        problem: the problem alone, if `fault` made the error.
+    """
 
     exit_code = 2
+    problem = ""
 
 
 class ConfigError(KGToolError):
@@ -39,6 +44,10 @@ class TrainingError(KGToolError):
     """Training cannot continue, for example because the loss is not finite."""
 
 
+class KGToolWarning(UserWarning):
+    """A result that the user may take for another one. The command line prints the message."""
+
+
 class ScoreError(KGToolError):
     """Scores are NaN or infinite and cannot be ranked. The message names the query."""
 
@@ -56,7 +65,9 @@ def fault(place: object, problem: str, remedy: str, line: int | None = None) -> 
         line: the line of the file, counted from 1.
     """
     where = f"{place}" if line is None else f"{place}, line {line}"
-    return DataError(f"{where}: {problem}. Remedy: {remedy}.")
+    error = DataError(f"{where}: {problem}. Remedy: {remedy}.")
+    error.problem = problem
+    return error
 
 
 def quoted(text: str | bytes) -> str:

@@ -205,7 +205,7 @@ def baselines_row(lab: Lab, model: Model) -> Sequence[str]:
     out, place = lab.runs / f"{model.data}.baselines", lab.place(model.data)
     if not all((out / name / "metrics.test.json").exists() for name in BASELINES):
         print(f"writing {out}", file=sys.stderr)
-        kgtool.evaluate_baselines(place, out=out, progress=SHOWN)
+        kgtool.evaluate_baselines(place, out=out, progress=SHOWN, overwrite=True)
     mrr = {
         name: read_json(out / name / "metrics.test.json")["both"]["realistic"]["mrr"]
         for name in BASELINES

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from kgtool.api.runs import AnyRun
 from kgtool.errors import DataError
 from kgtool.evaluation.analysis.rank_table import read_matched
 from kgtool.evaluation.analysis.significance import compare as compare_ranks
 from kgtool.evaluation.metrics import HITS
+from kgtool.inference.predictor import Predictor
 from kgtool.runs.run import Run
 
 
 def compare(
-    runs: Sequence[Run | str | Path], split: str = "test", hits: Sequence[int] = HITS
+    runs: Sequence[AnyRun], split: str = "test", hits: Sequence[int] = HITS
 ) -> pd.DataFrame:
     """Metrics of several runs side by side; a paired bootstrap tests each difference.
 
@@ -32,7 +34,8 @@ def compare(
     Raises:
         DataError: when ranks are missing, or cannot be compared.
     """
-    places = [Path(run.path if isinstance(run, Run) else run) for run in runs]
+    opened = [run.run if isinstance(run, Predictor) else run for run in runs]
+    places = [Path(run.path if isinstance(run, Run) else run) for run in opened]
     names = compared_names(places)
     queries, groups = read_matched([ranks_file(place, split) for place in places])
     return compare_ranks(dict(zip(names, queries, strict=True)), groups, hits)

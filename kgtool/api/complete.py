@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
-from kgtool.api.predict import open_predictor
-from kgtool.data.dataset import KGDataset
+from kgtool.api.predict import predictor_of
+from kgtool.api.runs import AnyData, AnyRun
 from kgtool.errors import DataError
 from kgtool.inference.completion import complete as complete_graph
-from kgtool.inference.predictor import Predictor
-from kgtool.runs.run import Run
 
 
 def complete(
-    run: Run | str | Path | Predictor,
+    run: AnyRun,
     top: int = 1000,
     *,
     relations: Sequence[str] = (),
     filter_types: bool = False,
     any_type: bool = False,
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """The most probable triples of the whole graph that are in no split.
@@ -47,7 +44,7 @@ def complete(
             probabilities.
         ScoreError: when the model gives a score that is not finite.
     """
-    predictor = run if isinstance(run, Predictor) else open_predictor(run, data)
+    predictor = predictor_of(run, data)
     probability = predictor.probability()
     if probability is None:
         raise DataError(
@@ -72,4 +69,4 @@ def complete(
         }
     )
     table.attrs.update(asked=found.asked, of=found.of)
-    return table
+    return predictor.labels.with_names(table)

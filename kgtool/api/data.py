@@ -1,36 +1,30 @@
-"""Data sets: list and fetch public ones, convert a data set, split loose triples."""
+"""Data sets: list and fetch public ones, convert a data set, show an entity."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
-from torch import Tensor
 
-from kgtool.data.dataset import SPLITS
+from kgtool.data.dataset import KGDataset
+from kgtool.data.facts import EntityFacts, FactIndex
+from kgtool.data.labels import LabelIndex
 from kgtool.data.loaders import (
     LOOK,
     LoadReport,
     Reading,
-    Triples,
+    load_dataset,
     load_negatives,
     load_with_report,
-    read_triples,
 )
-from kgtool.data.loaders.write import check_folder, check_labels, write_dataset, write_triples
-from kgtool.data.registry.cache import is_fetched
+from kgtool.data.loaders.labels import read_labels, read_types
+from kgtool.data.loaders.write import check_written, is_of_dataset, write_dataset
+from kgtool.data.registry.cache import is_fetched, resolve
 from kgtool.data.registry.entries import entries, find_entry
 from kgtool.data.registry.fetching import fetch_entry
-from kgtool.data.splitting import Division, distinct, reason_of, shortfalls, targets
-from kgtool.data.timestamps import rank_timestamps
-from kgtool.errors import ConfigError, DataError
+from kgtool.errors import DataError, quoted
 from kgtool.storage.files import atomic_folder
-
-LEFT_OUT = "left_out.txt"
 
 
 def data_sets() -> pd.DataFrame:
@@ -72,136 +66,90 @@ def fetch(name: str, url: str | None = None, progress: bool = False) -> Path:
 
 
 def convert(
-    place: str | Path, out: str | Path, reading: Reading = LOOK, to: str = "tsv"
+    place: str | Path,
+    out: str | Path,
+    reading: Reading = LOOK,
+    to: str = "tsv",
+    *,
+    overwrite: bool = False,
 ) -> tuple[LoadReport, list[Path]]:
     """Write a data set as TSV: `train.txt`, `valid.txt` and `test.txt`, and negatives if any.
 
     Or as DGL graphs: `train.dgl`, `valid.dgl` and `test.dgl`, which `dgl.load_graphs` reads.
 
     Args:
-        place: a folder or archive, in any format that `kgtool.load_dataset` reads.
-        out: the folder to write: new, empty, or with these three files only.
+        place: a data set in any format that `kgtool.load_dataset` reads.
+        out: the new folder; written whole or not at all.
         reading: how to read the files; by default their format is inferred.
         to: the format to write, `"tsv"` or `"dgl"`.
+        overwrite: replace a data set at `out` that kgtool wrote; never the data set that is read.
 
     Returns:
         The report on the data set, and the files written.
 
     Raises:
-        DataError: when the data cannot be used, or the folder holds other files of triples.
+        ConfigError: when the folder exists and may not be replaced.
+        DataError: when the data cannot be used.
         KGToolError: when a file cannot be written.
     """
-    check_folder(Path(out), to)
-    data, report = load_with_report(place, reading=reading)
-    negatives = load_negatives(place, data.vocabulary, reading)
-    return report, write_dataset(data, Path(out), negatives, to)
+    check_written(to)
+    with atomic_folder(out, is_of_dataset if overwrite else None, [resolve(place)]) as folder:
+        data, report = load_with_report(place, reading=reading)
+        negatives = load_negatives(place, data.vocabulary, reading)
+        files = write_dataset(data, folder, negatives, to)
+    return report, [Path(out) / file.name for file in files]
 
 
-def split(
-    places: str | Path | Sequence[str | Path],
-    out: str | Path,
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """The facts of an entity, ready to print.
+
+    Attributes:
+        facts: the facts.
+        index: the index of all facts, which has the degrees.
+        labels: labels and readable names.
+        types: the types of the entity, if given.
+    """
+
+    facts: EntityFacts
+    index: FactIndex
+    labels: LabelIndex
+    types: tuple[str, ...]
+
+
+def show(
+    data: KGDataset | str | Path,
+    entity: str,
+    labels: str | Path | None = None,
+    types: str | Path | None = None,
     *,
-    valid: float = 0.1,
-    test: float = 0.1,
-    seed: int = 0,
-    inductive: float | None = None,
-    time: str | None = None,
-    remove_leaks: float | None = None,
-    reading: Reading | None = None,
-) -> Division:
-    """Split loose triples into a data set folder: `train.txt`, `valid.txt` and `test.txt`.
-
-    By default random triples are held out whose entities and relations all stay in train; triples
-    between the same two entities, in either direction, stay together. See `kgtool.data.splitting`.
+    reading: Reading = LOOK,
+) -> Shown:
+    """What a data set holds about an entity; see `kgtool.data.facts`.
 
     Args:
-        places: one or more files of triples.
-        out: the new folder; written whole or not at all.
-        valid, test: shares of the distinct triples.
-        seed: random seed.
-        inductive: the share of the entities for a second graph, in a folder whose name ends in
-            `_ind`: its `train` is the graph to reason over, `valid` and `test` are its queries.
-        time: another column of the files, the time to split by: the earliest triples are train,
-            the latest test. A repeated triple counts at its earliest time.
-        remove_leaks: among relations whose pairs, or reversed pairs, overlap by at least this
-            share of both, keep only the largest; 0.97 turned FB15k into FB15k-237.
-        reading: how to read the files; by default their format is inferred.
+        data: the data set or its path.
+        entity: the label or readable name.
+        labels, types: tables of names and of types; see `kgtool.data.loaders.labels`.
+        reading: how to read the files.
 
     Raises:
-        ConfigError: for shares out of range, or a folder that exists already.
-        DataError: for triples that cannot be read, or that give no split.
-        KGToolError: when the folder cannot be written.
+        DataError: when the data cannot be used, or for an unknown entity; it names similar ones.
     """
-    for name, share in {"valid": valid, "test": test, "valid and test": valid + test}.items():
-        _check_share(name, share)
-    _check_share("inductive", inductive)
-    if remove_leaks is not None and not 0 < remove_leaks <= 1:
-        raise ConfigError(
-            f"remove_leaks = {remove_leaks:g} is out of range. Remedy: choose a share such as 0.97."
-        )
-    if time is not None and inductive is not None:
-        raise ConfigError("time and inductive exclude each other. Remedy: choose one of them.")
-    places = [places] if isinstance(places, (str, Path)) else list(places)
-    place = ", ".join(map(str, places))
-    out = Path(out)
-    folders = [out] if inductive is None else [out, out.parent / f"{out.name}_ind"]
-    with ExitStack() as stack:
-        # before the files are read: a taken name is an error at once
-        temporary = [stack.enter_context(atomic_folder(folder)) for folder in folders]
-        found = read_triples(places, reading or Reading(), extra=time)
-        check_labels(found.vocabulary)
-        rows, timestamp = _distinct(found, place)
-        triples = found.triples[rows]
-        sizes = len(found.vocabulary.entities), len(found.vocabulary.relations)
-        target = targets(
-            triples, *sizes, valid=valid, test=test, seed=seed, inductive=inductive,
-            timestamp=timestamp, remove_leaks=remove_leaks,
-        )  # fmt: skip
-        parts = []
-        for number, folder in enumerate(temporary):
-            for code, name in enumerate(SPLITS):
-                part = triples[target == number * len(SPLITS) + code]
-                if not len(part):
-                    raise _empty(place, folders[number], name)
-                write_triples(folder / f"{name}.txt", part, found.vocabulary)
-                entities, relations = torch.unique(part[:, ::2]), torch.unique(part[:, 1])
-                parts.append((folders[number].name, name, len(part), len(entities), len(relations)))
-        lost = target < 0
-        why = [reason_of(code) for code in target[lost].tolist()]
-        if why:
-            write_triples(temporary[0] / LEFT_OUT, triples[lost], found.vocabulary, why)
-    table = pd.DataFrame(parts, columns=["folder", "split", "triples", "entities", "relations"])
-    drawn = [] if time is not None else shortfalls(table, valid, test)
-    return Division(
-        folders=tuple(folders),
-        table=table,
-        read=len(found.triples),
-        duplicates=len(found.triples) - len(triples),
-        left_out=dict(Counter(why)),
-        notes=(*found.notes, *drawn),
-    )
-
-
-def _check_share(name: str, share: float | None) -> None:
-    if share is not None and not 0 < share < 1:
-        raise ConfigError(
-            f"{name} = {share:g} is out of range. Remedy: choose a share above 0 and below 1."
-        )
-
-
-def _distinct(found: Triples, place: str) -> tuple[Tensor, Tensor | None]:
-    """`(m,)` the rows of distinct triples in file order, and their earliest times, if known."""
-    num_relations = len(found.vocabulary.relations)
-    if found.extra is None:
-        return distinct(found.triples, num_relations), None
-    timestamp = rank_timestamps(found.extra, place)
-    earliest = torch.argsort(timestamp, stable=True)
-    rows = earliest[distinct(found.triples[earliest], num_relations)].sort().values
-    return rows, timestamp[rows]
-
-
-def _empty(place: str, folder: Path, name: str) -> DataError:
-    return DataError(
-        f"{place}: no triple is left for {name} of {folder} whose entities and relation train has "
-        "too. Remedy: give more triples of the same entities and relations, or other shares."
-    )
+    dataset = data if isinstance(data, KGDataset) else load_dataset(data, reading=reading)
+    vocabulary = dataset.vocabulary
+    names = {} if labels is None else read_labels(labels, vocabulary.entity_ids)
+    index = LabelIndex(vocabulary, names)
+    kinds = {} if types is None else read_types(types, vocabulary.entity_ids)
+    try:
+        found = index.entity(entity)
+    except DataError as error:
+        similar = index.similar(entity)
+        if entity in names.values() or not similar:
+            raise
+        shown = ", ".join(map(quoted, similar))
+        raise DataError(
+            f"unknown entity {quoted(entity)}. Remedy: use a label of the data, such as {shown}."
+        ) from error
+    facts = FactIndex(dataset)
+    return Shown(facts.of(found), facts, index, kinds.get(vocabulary.entities[found], ()))

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kgtool.api.runs import about_data, fitting, loaded, opened, result_file, scorers, walk_model
+from kgtool.api.runs import (
+    AnyData,
+    AnyRun,
+    about_data,
+    fitting,
+    opened,
+    require,
+    result_file,
+    scorers,
+    walk_model,
+    with_data,
+)
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders import load_dataset, load_negatives
 from kgtool.distributed import process_group
-from kgtool.errors import DataError
+from kgtool.errors import ConfigError, DataError
 from kgtool.evaluation.analysis.results import (
     LinkResult,
     PathResult,
@@ -32,14 +43,15 @@ from kgtool.evaluation.tasks.walk_perplexity import perplexity
 from kgtool.models.scorers import ScoresTails
 from kgtool.ops import keep_large_blocks
 from kgtool.runs.run import Run
+from kgtool.storage.files import refuse_existing
 
 
 def evaluate(
-    run: Run | str | Path,
+    run: AnyRun,
     split: str = "test",
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     *,
-    ensemble: Sequence[Run | str | Path] = (),
+    ensemble: Sequence[AnyRun] = (),
     hits: Sequence[int] = HITS,
     candidates: str = "all",
     progress: bool = False,
@@ -51,7 +63,7 @@ def evaluate(
     answers on any graph of the same relations: the train triples of that graph are its edges.
 
     Args:
-        run: a run or its folder.
+        run: a run, its folder, or a predictor.
         split: `"train"`, `"valid"` or `"test"`.
         data: the data set or its path; by default the path that the run was trained on.
         ensemble: further runs with the same labels. Their scores are added one run after the other,
@@ -70,12 +82,13 @@ def evaluate(
         ScoreError: when a model gives a score that is not finite.
     """
     keep_large_blocks()
-    run = opened(run)
-    dataset = loaded(run, data)
+    run, dataset = with_data(run, data, split)
     among = parse_candidates(candidates, dataset)
     # Of one run alone, processes that work together may hold a part of its entities each.
     model: ScoresTails = run.scorer(dataset) if ensemble else run.distributed_scorer(dataset)
     about = about_data(dataset)
+    if run.config.all_paths and not run.config.encoder and not ensemble:
+        about["layers"] = run.config.all_paths.layers  # the model scores by paths alone
     others = [opened(other) for other in ensemble]
     for other in others:
         model = _ensemble(model, other, dataset, progress)
@@ -101,13 +114,14 @@ def _ensemble(model: ScoresTails, other: Run, dataset: KGDataset, progress: bool
 
 
 def evaluate_baselines(
-    data: KGDataset | str | Path,
+    data: AnyData,
     split: str = "test",
     out: str | Path | None = None,
     *,
     hits: Sequence[int] = HITS,
     candidates: str = "all",
     progress: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, LinkResult]:
     """Link prediction metrics of baselines that learn nothing.
 
@@ -121,19 +135,25 @@ def evaluate_baselines(
         hits: the k of Hits@k.
         candidates: as in `evaluate`.
         progress: show a progress bar.
+        overwrite: replace results of an earlier evaluation in `out`.
 
     Returns:
         Name → result, of `kgtool.evaluation.baselines.BASELINES`.
 
     Raises:
         DataError: when the data cannot be used.
+        ConfigError: when `out` has such results already and `overwrite` is false.
         KGToolError: when a file cannot be written.
     """
     keep_large_blocks()
     dataset = data if isinstance(data, KGDataset) else load_dataset(data)
+    require(dataset, split)
     about = about_data(dataset)
     among = parse_candidates(candidates, dataset)
     part = f"{among.name}.{split}" if among else split
+    if out is not None:
+        files = (Path(out) / name / f"metrics.{part}.json" for name in BASELINES)
+        refuse_existing(files, overwrite)
     found: dict[str, LinkResult] = {}
     for name, baseline in BASELINES.items():
         place = Path(out or "baselines") / name
@@ -158,11 +178,11 @@ def evaluate_baselines(
 
 
 def evaluate_relations(
-    run: Run | str | Path,
+    run: AnyRun,
     split: str = "test",
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     *,
-    ensemble: Sequence[Run | str | Path] = (),
+    ensemble: Sequence[AnyRun] = (),
     hits: Sequence[int] = HITS,
     progress: bool = False,
 ) -> RelationResult:
@@ -180,8 +200,7 @@ def evaluate_relations(
         ScoreError: when a model gives a score that is not finite.
     """
     keep_large_blocks()
-    run = opened(run)
-    dataset = loaded(run, data)
+    run, dataset = with_data(run, data, split)
     others = [opened(other) for other in ensemble]
     models = scorers(run, others, dataset)
     found = rank_relations(models, dataset, split, tuple(hits), progress)
@@ -196,11 +215,11 @@ def evaluate_relations(
 
 
 def evaluate_triples(
-    run: Run | str | Path,
+    run: AnyRun,
     split: str = "test",
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     *,
-    ensemble: Sequence[Run | str | Path] = (),
+    ensemble: Sequence[AnyRun] = (),
     sample_negatives: bool = False,
     seed: int = 0,
 ) -> TripleResult:
@@ -220,11 +239,7 @@ def evaluate_triples(
         ScoreError: when a model gives a score that is not finite.
     """
     keep_large_blocks()
-    run = opened(run)
-    dataset = loaded(run, data)
-    for name in ("valid", split):
-        if not len(dataset.split(name)):
-            raise DataError(f"the {name} split of {dataset.name} holds no triples to classify")
+    run, dataset = with_data(run, data, "valid", split)
     given = load_negatives(dataset.path, dataset.vocabulary) if dataset.path else {}
     has_all = not sample_negatives and {"valid", split} <= given.keys()
     others = [opened(other) for other in ensemble]
@@ -242,9 +257,9 @@ def evaluate_triples(
 
 
 def evaluate_paths(
-    run: Run | str | Path,
+    run: AnyRun,
     split: str = "test",
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     *,
     lengths: Sequence[int] = LENGTHS,
     num_queries: int = QUERIES,
@@ -260,7 +275,7 @@ def evaluate_paths(
     `paths.composed.<split>.tsv` and `.json` with `compose`; the names of other data appear in them.
 
     Args:
-        run: a run or its folder.
+        run: a run, its folder, or a predictor.
         split: `"valid"` or `"test"`, whose edges are held out.
         data: the data set or its path; by default the path that the run was trained on.
         lengths: numbers of relations in a path.
@@ -272,14 +287,13 @@ def evaluate_paths(
 
     Raises:
         RunError, DataError: when the run or the data cannot be used, or no query can be drawn.
+        ConfigError: for the split train.
         ScoreError: when the model gives a score that is not finite.
-        ValueError: for another split.
     """
     keep_large_blocks()
-    run = opened(run)
-    dataset = loaded(run, data)
-    if split in ("valid", "test") and not len(dataset.split(split)):
-        raise DataError(f"{dataset.name}: {split} holds no triples. Remedy: choose another split.")
+    if split == "train":
+        raise ConfigError("split is 'train', which holds out no edges. Remedy: pass valid or test.")
+    run, dataset = with_data(run, data, split)
     scorer = run.scorer(dataset)
     queries = sample_path_queries(
         dataset, split, lengths, count=num_queries, max_answers=max_answers, seed=seed
@@ -314,9 +328,9 @@ def evaluate_paths(
 
 
 def evaluate_walks(
-    run: Run | str | Path,
+    run: AnyRun,
     split: str = "test",
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     *,
     num_walks: int = 2000,
     seed: int = 0,
@@ -333,8 +347,7 @@ def evaluate_walks(
     Raises:
         RunError, DataError: when run or data cannot be used.
     """
-    run = opened(run)
-    dataset = loaded(run, data)
+    run, dataset = with_data(run, data, split)
     model, length = walk_model(run, dataset)
     found = perplexity(
         model.reader(), dataset, split, max_length=length, count=num_walks, seed=seed

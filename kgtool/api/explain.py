@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from kgtool.api.predict import open_predictor
-from kgtool.data.dataset import KGDataset
+from kgtool.api.predict import predictor_of
+from kgtool.api.runs import AnyData, AnyRun
 from kgtool.inference.explain import Explanation
-from kgtool.inference.predictor import Predictor
-from kgtool.runs.run import Run
 
 
 def explain(
-    run: Run | str | Path | Predictor,
+    run: AnyRun,
     head: str,
     relation: str,
     tail: str,
     top: int = 10,
     *,
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
 ) -> Explanation:
-    """The relation paths that contribute most to the score of a triple, strongest first.
+    """The relation paths that carry the score of a triple, strongest first.
+
+    `Explanation.score` is `carried` by the listed paths plus the `rest`.
 
     Args:
         run: an all-paths run, its folder, or a predictor from `open_predictor`.
@@ -31,5 +29,4 @@ def explain(
     Raises:
         RunError, DataError: when run or data cannot be used, or the data lack a label.
     """
-    predictor = run if isinstance(run, Predictor) else open_predictor(run, data)
-    return predictor.explain(head, relation, tail, top)
+    return predictor_of(run, data).explain(head, relation, tail, top)

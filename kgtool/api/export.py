@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from kgtool.api.runs import loaded, opened
-from kgtool.data.dataset import KGDataset
+from kgtool.api.runs import AnyData, AnyRun, with_data
 from kgtool.data.loaders.labels import read_labels
 from kgtool.errors import RunError
 from kgtool.export import FORMS, export_embeddings, known_forms
-from kgtool.runs.run import Run
+from kgtool.storage.files import refuse_existing
 
 
 def export(
-    run: Run | str | Path,
+    run: AnyRun,
     out: str | Path,
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     *,
     formats: Iterable[str] = tuple(FORMS),
     labels: str | Path | None = None,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Write a run's entity and relation embeddings to a folder, in formats of other tools.
 
@@ -28,30 +28,32 @@ def export(
     relation's embedding is the part of the query that is multiplied with such states.
 
     Args:
-        run: a run or its folder.
+        run: a run, its folder, or a predictor.
         out: the folder.
         data: the data set or its path; by default the path that the run was trained on.
         formats: some of `tsv`, `projector`, `word2vec`, `npy`, `parquet`, `safetensors`, all by
             default; see `kgtool.export.export_embeddings`.
         labels: a file of `id⇥label` lines: readable labels for the points of the projector.
+        overwrite: replace files of an earlier export.
 
     Returns:
         The files written.
 
     Raises:
         RunError, DataError: when run, data or labels cannot be used, or `out` is a run.
-        ConfigError: for an unknown format.
+        ConfigError: for an unknown format, or a file that exists when `overwrite` is false.
         KGToolError: when a file cannot be written.
     """
     chosen = known_forms(formats)
-    run = opened(run)
     if (Path(out) / "config.toml").exists():
         raise RunError(
             f"{out} is a run, and the export would replace its entities.tsv. Remedy: choose "
             f"another folder, such as {Path(out) / 'export'}."
         )
+    files = [Path(out) / name for form in chosen for name in FORMS[form].FILES]
+    refuse_existing(files, overwrite, [labels])
     names = None if labels is None else read_labels(labels)
-    dataset = loaded(run, data)
+    run, dataset = with_data(run, data)
     scorer = run.scorer(dataset)
     entities, relations = scorer.entity_states(), scorer.relation_states()
     return export_embeddings(dataset.vocabulary, entities, relations, out, chosen, names=names)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from kgtool.api.runs import loaded, opened
-from kgtool.data.dataset import KGDataset
+from kgtool.api.runs import AnyData, AnyRun, with_data
+from kgtool.api.split import read_any
 from kgtool.data.growth import grow
-from kgtool.data.loaders import LOOK, Reading, load_negatives, read_triples
+from kgtool.data.loaders import LOOK, Reading, load_negatives
 from kgtool.data.loaders.write import write_dataset
 from kgtool.errors import DataError
 from kgtool.models.factory import build_model
 from kgtool.runs.log import log_to
 from kgtool.runs.run import BEST, HISTORY, LOG, Run, refuse_taken
-from kgtool.storage.checkpoint import load_tensors, save_tensors
+from kgtool.storage.checkpoint import save_tensors
 from kgtool.storage.files import atomic_folder
 from kgtool.training.warm_start import carry
 
@@ -23,10 +23,10 @@ DATA = "data"
 
 
 def extend(
-    run: Run | str | Path,
-    triples: str | Path | Sequence[str | Path],
+    run: AnyRun,
+    triples: Any,
     out: str | Path,
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     reading: Reading = LOOK,
 ) -> Run:
     """Add triples to the train triples of a run, without training: a new run folder.
@@ -41,9 +41,9 @@ def extend(
     queries. `run.json` counts them under `extended`.
 
     Args:
-        run: a run or its folder.
-        triples: one or more files of triples in any format; see
-            `kgtool.data.loaders.read_triples`.
+        run: a run, its folder, or a predictor.
+        triples: one or more files of triples in any format, see
+            `kgtool.data.loaders.read_triples`; or triples in memory, see `kgtool.dataset_of`.
         out: the new run's folder; written whole or not at all.
         data: the data set to extend or its path; by default the path that the run was trained on.
         reading: how to read the files of triples; by default their format is inferred.
@@ -54,25 +54,24 @@ def extend(
             untrained relation has no weights.
         KGToolError: when a file cannot be written.
     """
-    run, out = opened(run), Path(out)
+    out = Path(out)
     refuse_taken(out, "choose another --out, or remove it")
-    places = [triples] if isinstance(triples, str | Path) else list(triples)
-    dataset = loaded(run, data)
-    given = read_triples(places, reading, relations=dataset.vocabulary.relations)
+    run, dataset = with_data(run, data)
+    given, places = read_any(triples, reading, dataset.vocabulary.relations)
     growth = grow(dataset, given.vocabulary, given.triples)
     if not growth.added:
         raise DataError(
-            f"{', '.join(map(str, places))}: the data hold all {len(given.triples):,} triples "
+            f"{', '.join(places)}: the data hold all {len(given.triples):,} triples "
             "already. Remedy: give new ones."
         )
     grown = growth.dataset
-    weights, state = load_tensors(run.path / BEST)
+    file, weights, state = run.weights()
     model = build_model(run.config, grown)
-    carry(model, weights, run.vocabulary, grown.vocabulary, run.path / BEST)
+    carry(model, weights, run.vocabulary, grown.vocabulary, file)
     model.start_entities(growth.unseen)
     negatives = load_negatives(dataset.path, dataset.vocabulary) if dataset.path else {}
     config = run.config.model_copy(update={"data": str(out / DATA)})
-    source = {"files": [str(place) for place in places], **growth.counts()}
+    source = {"files": places, **growth.counts()}
     with atomic_folder(out) as folder:
         Run.create(folder, config, grown, {"data": DATA, "extended": run.origin() | source})
         write_dataset(grown, folder / DATA, negatives)

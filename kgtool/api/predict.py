@@ -11,24 +11,22 @@ import numpy as np
 import pandas as pd
 import torch
 
-from kgtool.api.runs import loaded, opened, walk_model
-from kgtool.data.dataset import KGDataset
+from kgtool.api.runs import AnyData, AnyRun, refuse_again, walk_model, with_data
 from kgtool.data.labels import LabelIndex
 from kgtool.data.loaders.labels import read_labels, read_types
 from kgtool.data.loaders.memory import columns_of
 from kgtool.errors import ConfigError, DataError, KGToolError, RunError
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import Predictor
-from kgtool.inference.query import is_label, parse_question
+from kgtool.inference.query import is_label, parse_question, questions_of
 from kgtool.inference.walks import likeliest_routes, next_steps
 from kgtool.ops import keep_large_blocks
-from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 
 
 def open_predictor(
-    run: Run | str | Path,
-    data: KGDataset | str | Path | None = None,
+    run: AnyRun,
+    data: AnyData | None = None,
     labels: str | Path | None = None,
     types: str | Path | None = None,
     *,
@@ -39,9 +37,10 @@ def open_predictor(
     Args:
         run: a run or its folder.
         data: the data set or its path; by default the path that the run was trained on.
-        labels: a file of `id⇥label` lines: readable labels, which queries may then use.
-        types: a file of `id⇥type` lines: types of entities. By default the entities that train has
-            on a side of a relation have the type of that side.
+        labels: a table of labels and readable names, which queries may then use; see
+            `kgtool.data.loaders.labels`.
+        types: a table of labels and types of entities. By default the entities that train has on a
+            side of a relation have the type of that side.
         assumed_missing: the number of facts that the graph lacks, at least 1, by which
             probabilities are calibrated; by default as many as valid and test hold.
 
@@ -55,33 +54,54 @@ def open_predictor(
             "facts. Remedy: give a number of facts from 1."
         )
     keep_large_blocks()
-    run = opened(run)
-    dataset = loaded(run, data)
-    readable = read_labels(labels) if labels is not None else {}
+    found, dataset = with_data(run, data)
+    known = {**dataset.vocabulary.entity_ids, **dataset.vocabulary.relation_ids}
+    readable = read_labels(labels, known) if labels is not None else {}
     return Predictor(
-        run, dataset, run.scorer(dataset), LabelIndex(dataset.vocabulary, readable),
-        read_types(types) if types is not None else None, assumed_missing,
+        found, dataset, found.scorer(dataset), LabelIndex(dataset.vocabulary, readable),
+        read_types(types, known) if types is not None else None, assumed_missing,
     )  # fmt: skip
 
 
+def predictor_of(
+    run: AnyRun, data: AnyData | None = None, labels: str | Path | None = None
+) -> Predictor:
+    """A predictor itself, or the predictor of a run; the arguments are those of `open_predictor`.
+
+    Raises:
+        RunError: when data or labels come with a predictor, which has its own.
+    """
+    if isinstance(run, Predictor):
+        refuse_again(data=data, labels=labels)
+        return run
+    return open_predictor(run, data, labels)
+
+
 def predict(
-    run: Run | str | Path | Predictor,
-    queries: Sequence[Sequence[str]],
+    run: AnyRun,
+    head: Any = None,
+    relation: str | None = None,
+    tail: str | None = None,
     top: int = 10,
     *,
     include_known: bool = False,
     filter_types: bool = False,
     any_type: bool = False,
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     labels: str | Path | None = None,
 ) -> pd.DataFrame:
     """The best answers to queries, with scores and probabilities.
 
+    A query is a head, a relation and a tail. One of them is asked for: it is None or `"?"`. So
+    `predict(run, "ada", "mother_of")` asks for tails, and `predict(run, None, "mother_of", "ben")`
+    for heads.
+
     Args:
         run: a run, its folder, or a predictor from `open_predictor`, which is faster when reused.
-        queries: each a head, a relation and a tail; one of the three is `"?"`. Entities are given
-            by id or readable label, relations by label; `^r` is the inverse of `r`, and `r1/r2` a
-            path.
+        head, relation, tail: a query. Entities are given by label or readable label, relations by
+            label; `^r` is the inverse of `r`, and `r1/r2` a path. Or many queries in place of the
+            head: a list of triples, a data frame with columns as for `kgtool.dataset_of`, whose
+            missing cells or missing column are asked for, or a list of dictionaries.
         top: most answers per query.
         include_known: also return known answers, which the column `known` marks.
         filter_types: only entities that train has on that side of the relation.
@@ -96,17 +116,19 @@ def predict(
         RunError, DataError: when run or data cannot be used, or a query cannot be read.
         ScoreError: when the model gives a score that is not finite.
     """
-    predictor = run if isinstance(run, Predictor) else open_predictor(run, data, labels)
+    queries = questions_of(head, relation, tail)  # first: loading a run takes longer
+    predictor = predictor_of(run, data, labels)
     parsed = [parse_question(query, predictor.labels) for query in queries]
-    return predictor.ask(parsed, top, not include_known, filter_types, any_type=any_type)
+    answers = predictor.ask(parsed, top, not include_known, filter_types, any_type=any_type)
+    return predictor.labels.with_names(answers)
 
 
 def score_triples(
-    run: Run | str | Path | Predictor,
+    run: AnyRun,
     triples: Any,
     *,
     strict: bool = False,
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     labels: str | Path | None = None,
 ) -> pd.DataFrame:
     """Score triples that are given in full: one row each, in the given order.
@@ -126,7 +148,7 @@ def score_triples(
             `strict`, for a triple that cannot be scored.
         ScoreError: when the model gives a score that is not finite.
     """
-    predictor = run if isinstance(run, Predictor) else open_predictor(run, data, labels)
+    predictor = predictor_of(run, data, labels)
     if not isinstance(triples, pd.DataFrame):
         rows = triples.tolist() if hasattr(triples, "tolist") else triples
         return predictor.score_triples(rows, strict)
@@ -137,11 +159,11 @@ def score_triples(
 
 
 def neighbours(
-    run: Run | str | Path | Predictor,
+    run: AnyRun,
     entity: str,
     top: int = 10,
     *,
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     labels: str | Path | None = None,
 ) -> pd.DataFrame:
     """The nearest neighbours of an entity, by the cosine of the embeddings that `export` writes.
@@ -159,12 +181,13 @@ def neighbours(
     Raises:
         RunError, DataError: when run or data cannot be used, or the data have no such entity.
     """
-    predictor = run if isinstance(run, Predictor) else open_predictor(run, data, labels)
+    predictor = predictor_of(run, data, labels)
     row, cosine = nearest_rows(states(predictor), predictor.labels.entity(entity), top)
     names = predictor.dataset.vocabulary.entities
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {"entity": [names[i] for i in row.tolist()], "cosine": cosine.numpy().astype(np.float64)}
     )
+    return predictor.labels.with_names(table)
 
 
 def states(predictor: Predictor) -> torch.Tensor:
@@ -188,10 +211,10 @@ def states(predictor: Predictor) -> torch.Tensor:
 
 
 def predict_next(
-    run: Run | str | Path,
+    run: AnyRun,
     walk: Sequence[str],
     top: int = 10,
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
 ) -> pd.DataFrame:
     """The likeliest next steps of a walk, likeliest first.
 
@@ -208,18 +231,17 @@ def predict_next(
     Raises:
         RunError, DataError: when run or data cannot be used, or a label is not known.
     """
-    run = opened(run)
     if len(walk) % 2 == 0:
         raise DataError(
             f"a walk of {len(walk)} labels does not end at an entity. Remedy: give an entity, or "
             "an entity, a relation, an entity and so on."
         )
-    dataset = loaded(run, data)
-    model, _ = walk_model(run, dataset)
+    found, dataset = with_data(run, data)
+    model, _ = walk_model(found, dataset)
     labels, vocabulary = LabelIndex(dataset.vocabulary), dataset.vocabulary
     entities = [labels.entity(label) for label in walk[::2]]
     relations = [labels.relation(label) for label in walk[1::2]]
-    found = next_steps(model.reader(), model.graph, entities, relations, top)
+    steps = next_steps(model.reader(), model.graph, entities, relations, top)
     rows = (
         (
             vocabulary.steps[s.relation],
@@ -228,20 +250,20 @@ def predict_next(
             s.of_relation,
             s.is_known,
         )
-        for s in found
+        for s in steps
     )
     columns = ["relation", "entity", "probability", "of_relation", "known"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def predict_routes(
-    run: Run | str | Path,
+    run: AnyRun,
     head: str,
     tail: str | None = None,
     *,
     max_length: int | None = None,
     top: int = 10,
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
 ) -> pd.DataFrame:
     """The likeliest relation paths from a head, or from a head to a tail, likeliest first.
 
@@ -261,13 +283,12 @@ def predict_routes(
     Raises:
         RunError, DataError: when run or data cannot be used, or a label is not known.
     """
-    run = opened(run)
-    dataset = loaded(run, data)
-    model, longest = walk_model(run, dataset)
+    opened, dataset = with_data(run, data)
+    model, longest = walk_model(opened, dataset)
     length = longest if max_length is None else max_length
     if length > longest:
         raise RunError(
-            f"{run.path} was trained on walks of at most {longest} relations. Remedy: choose a "
+            f"{opened.path} was trained on walks of at most {longest} relations. Remedy: choose a "
             f"shorter length, or train with one_path.max_path_length={length}."
         )
     labels, vocabulary = LabelIndex(dataset.vocabulary), dataset.vocabulary

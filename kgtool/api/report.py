@@ -5,34 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kgtool.api.runs import fitting, loaded, opened, result_file
-from kgtool.data.dataset import KGDataset
+from kgtool.api.runs import AnyData, AnyRun, fitting, opened, result_file, with_data
 from kgtool.data.loaders.labels import read_labels
 from kgtool.ops import keep_large_blocks
-from kgtool.runs.run import Run
-from kgtool.storage.files import atomic_write
+from kgtool.storage.files import atomic_write, refuse_existing
 
 
 def report(
-    run: Run | str | Path,
+    run: AnyRun,
     split: str = "test",
-    data: KGDataset | str | Path | None = None,
+    data: AnyData | None = None,
     *,
-    ensemble: Sequence[Run | str | Path] = (),
+    ensemble: Sequence[AnyRun] = (),
     labels: str | Path | None = None,
     out: str | Path | None = None,
     progress: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Write one HTML page about a run that `evaluate` has evaluated; see `kgtool.report`.
 
     Args:
-        run: a run or its folder.
+        run: a run, its folder, or a predictor.
         split: the evaluated split.
         data: the data set or its path; by default the path that the run was trained on.
         ensemble: the further runs that `evaluate` was called with.
         labels: a file of `id⇥label` lines: readable labels for entities and relations.
-        out: the page; by default `report.<split>.html` next to the files of the evaluation.
+        out: the page; by default `report.<split>.html` next to the files of the evaluation, which
+            is written anew each time.
         progress: show a progress bar.
+        overwrite: replace a file at `out`.
 
     Returns:
         The file written.
@@ -45,11 +46,11 @@ def report(
     from kgtool.report.stored import KINDS, read_stored
 
     keep_large_blocks()
-    run = opened(run)
+    refuse_existing([] if out is None else [out], overwrite, [labels])
+    run, dataset = with_data(run, data, split)
     command = f"kgtool evaluate {run.path}" + ("" if split == "test" else f" --split {split}")
     if isinstance(data, (str, Path)):
         command += f" --data {data}"
-    dataset = loaded(run, data)
     others = [fitting(opened(other), dataset) for other in ensemble]
     command += "".join(f" --ensemble {other.path}" for other in others)
     files = {kind: result_file(run, kind, split, dataset, others) for kind in KINDS}

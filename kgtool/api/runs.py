@@ -7,21 +7,68 @@ from pathlib import Path
 from typing import Any
 
 from kgtool.data.dataset import KGDataset
-from kgtool.errors import RunError
+from kgtool.errors import DataError, RunError
 from kgtool.evaluation.ranking import Candidates
+from kgtool.inference.predictor import Predictor
 from kgtool.models.model import Model
 from kgtool.models.scorers import ModelScorer
 from kgtool.runs.run import Run, versions
 
+AnyRun = Run | Predictor | str | Path  # a run, a predictor of it, or its folder
+AnyData = KGDataset | str | Path  # a data set or its path
 
-def opened(run: Run | str | Path) -> Run:
-    """A run, or the run of a folder."""
+
+def opened(run: AnyRun) -> Run:
+    """A run: itself, that of a predictor, or that of a folder."""
+    if isinstance(run, Predictor):
+        return run.run
     return run if isinstance(run, Run) else Run.open(run)
 
 
-def loaded(run: Run, data: KGDataset | str | Path | None) -> KGDataset:
-    """A data set, or the one at a path; by default the path that the run was trained on."""
-    return data if isinstance(data, KGDataset) else run.dataset(data)
+def with_data(run: AnyRun, data: AnyData | None, *splits: str) -> tuple[Run, KGDataset]:
+    """A run, and its data with the ids of the run.
+
+    Args:
+        run: a run, its folder, or a predictor, which has its data.
+        data: the data set or its path; by default that of the predictor, or the one that the run
+            was trained on.
+        splits: the splits that must have triples.
+
+    Raises:
+        RunError, DataError: when run or data cannot be used, or a split is empty.
+    """
+    if isinstance(run, Predictor):
+        refuse_again(data=data)
+        found, dataset = run.run, run.dataset
+    else:
+        found = opened(run)
+        dataset = found.dataset(data)
+    for split in splits:
+        require(dataset, split)
+    return found, dataset
+
+
+def refuse_again(**given: object) -> None:
+    """Refuse what `open_predictor` takes where a predictor is passed.
+
+    Raises:
+        RunError: when one is not None.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise RunError(
+                f"{name} does not go with a predictor, which has its own. Remedy: pass {name} to "
+                "kgtool.open_predictor, or pass the run."
+            )
+
+
+def require(dataset: KGDataset, split: str) -> None:
+    """Raise a DataError when a split has no triples."""
+    if not len(dataset.split(split)):
+        raise DataError(
+            f"{dataset.name}: {split} holds no triples. Remedy: choose another split, or make all "
+            "three with kgtool.split."
+        )
 
 
 def fitting(run: Run, dataset: KGDataset) -> Run:

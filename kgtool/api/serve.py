@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from kgtool.api.predict import open_predictor
-from kgtool.data.dataset import KGDataset
-from kgtool.inference.predictor import Predictor
-from kgtool.runs.run import Run
+from kgtool.api.predict import predictor_of
+from kgtool.api.runs import AnyData, AnyRun
 
 LOCAL = "127.0.0.1"
 
 
 def serve(
-    run: Run | str | Path | Predictor,
-    data: KGDataset | str | Path | None = None,
+    run: AnyRun,
+    data: AnyData | None = None,
     labels: str | Path | None = None,
     *,
     host: str = LOCAL,
@@ -44,7 +42,7 @@ def serve(
         if not is_loopback(listener):
             echo(f"Warning: anyone who can reach {host} can query the run and read the graph.")
         echo("Loading the run and its data ...")
-        predictor = run if isinstance(run, Predictor) else open_predictor(run, data, labels)
+        predictor = predictor_of(run, data, labels)
         echo("Fitting probabilities on valid, once per run ...")
         predictor.prepare()
         desk = Desk()

@@ -5,14 +5,17 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from kgtool.cli.app import app
-from kgtool.errors import KGToolError, harmless
+from kgtool.cli.app import app, was_interrupted
+from kgtool.cli.render.console import print_any_label
+from kgtool.errors import KGToolError, KGToolWarning, harmless
 
 # isort: off
 from kgtool.cli import data  # noqa: F401
@@ -35,6 +38,8 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Run the command line. An error of the user is one message and an exit code, no traceback."""
     name = "kgtool"
+    print_any_label()
+    _print_warnings()
     try:
         with _team() as rank:
             name = f"kgtool, process {rank}" if rank else name
@@ -42,6 +47,24 @@ def main() -> None:
     except KGToolError as error:
         typer.secho(f"{name}: {harmless(str(error))}", fg="red", err=True)
         sys.exit(error.exit_code)
+    except (Exception, KeyboardInterrupt):
+        # Ctrl-C in the import of a compiled module comes out as another error.
+        if not was_interrupted():
+            raise
+        sys.exit(130)
+
+
+def _print_warnings() -> None:
+    """Print a warning for the user as one line, as errors are."""
+    before = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, KGToolWarning):
+            typer.secho(f"kgtool: {harmless(str(message))}", fg="yellow", err=True)
+        else:
+            before(message, category, *place, **more)
+
+    warnings.showwarning = show
 
 
 @contextmanager
@@ -59,7 +82,7 @@ def _team() -> Iterator[int]:
         rank = process_group.rank()
         try:
             with (
-                Path(os.devnull).open("w") as nowhere,
+                Path(os.devnull).open("w", encoding="utf-8") as nowhere,
                 redirect_stdout(nowhere if rank else sys.stdout),
             ):
                 yield rank

@@ -5,16 +5,22 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import os
+import shlex
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import wraps
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
 from kgtool.cli.renamed import refuse_old_command, refuse_old_options
-from kgtool.errors import ConfigError
+from kgtool.errors import ConfigError, harmless
 
 if TYPE_CHECKING:
     from kgtool.data.loaders.reading import Reading
@@ -59,7 +65,11 @@ app = typer.Typer(
 
 
 def command(
-    *examples: str, panel: str | None = None, group: typer.Typer = app, name: str | None = None
+    *examples: str,
+    panel: str | None = None,
+    group: typer.Typer = app,
+    name: str | None = None,
+    long: bool = True,
 ) -> Callable[[CommandFunction], CommandFunction]:
     """Decorates the function of a command; its docstring is the help.
 
@@ -68,6 +78,7 @@ def command(
         panel: one of `PANELS`, of a command of `app`.
         group: where the command belongs.
         name: of the command; by default that of the function.
+        long: whether it may take long, so that it shows its progress.
     """
 
     def register(function: CommandFunction) -> CommandFunction:
@@ -75,9 +86,58 @@ def command(
         # Typer wraps a paragraph only where it is one line.
         text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
         epilog = "\n\n".join(f"Example: kgtool {example}" for example in examples)
-        return group.command(name, help=text, epilog=epilog, rich_help_panel=panel)(function)
+        title = name or function.__name__
+
+        @wraps(function)
+        def run(*args: Any, **options: Any) -> None:
+            with _progress(title) if long else nullcontext(), _ctrl_c():
+                function(*args, **options)
+
+        group.command(name, help=text, epilog=epilog, rich_help_panel=panel)(run)
+        return function
 
     return register
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[None]:
+    """Show the progress of a command, in the first process of several."""
+    from kgtool.ops import show_progress
+
+    if int(os.environ.get("RANK", "0")):
+        yield
+        return
+    with show_progress(title):
+        yield
+
+
+_interrupts: list[int] = []
+
+
+def was_interrupted() -> bool:
+    """Whether Ctrl-C came while a command ran."""
+    return bool(_interrupts)
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[None]:
+    """Turn Ctrl-C into a KeyboardInterrupt from here on; before, it ends the process at once."""
+
+    def note(number: int, _: FrameType | None) -> None:
+        _interrupts.append(number)
+        raise KeyboardInterrupt
+
+    _interrupts.clear()
+    before = signal.getsignal(signal.SIGINT)
+    ours = before in (signal.SIG_DFL, signal.default_int_handler)
+    if not ours or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _print_version(wanted: bool) -> None:
@@ -111,7 +171,8 @@ RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="Folder or archive with train, valid and test, or a name from kgtool data list.",
+        help="Folder or archive with train, valid and test, one file of triples, or a name from "
+        "kgtool data list.",
         show_default=False,
     ),
 ]
@@ -126,7 +187,8 @@ Hits = Annotated[str, typer.Option(help="The k of Hits@k, as in 1,3,10.")]
 Labels = Annotated[
     Path | None,
     typer.Option(
-        help="File with id and readable label, tab-separated: printed, and accepted in queries.",
+        help="Table with a column of labels and one of readable names: printed, written next to "
+        "labels, and accepted in queries. FILE:ID,NAME names the columns.",
         show_default=False,
     ),
 ]
@@ -140,8 +202,26 @@ FilterTypes = Annotated[
 Types = Annotated[
     Path | None,
     typer.Option(
-        help="File with id and type, tab-separated: only entities of a type that train has on that "
-        "side of the relation.",
+        help="Table with a column of labels and one of types: only entities of a type that train "
+        "has on that side of the relation. FILE:ID,TYPE names the columns.",
+        show_default=False,
+    ),
+]
+AnyType = Annotated[
+    bool,
+    typer.Option(
+        "--any-type",
+        help="Also answers that the known facts speak against, such as a person as its own "
+        "husband.",
+    ),
+]
+AssumedMissing = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="NUMBER",
+        help="Number of facts that the graph lacks, which probabilities assume; by default as many "
+        "as valid and test hold.",
         show_default=False,
     ),
 ]
@@ -154,7 +234,8 @@ AnswersFile = Annotated[
 Format = Annotated[
     str | None,
     typer.Option(
-        help="tsv, csv, parquet, jsonl, ntriples, turtle or dgl; by default from the file name.",
+        help="tsv, csv, parquet, jsonl (or a JSON array), ntriples, nquads, turtle, trig, rdfxml, "
+        "jsonld or dgl; by default from the file name.",
         show_default=False,
     ),
 ]
@@ -167,7 +248,33 @@ Columns = Annotated[
     ),
 ]
 Delimiter = Annotated[
-    str | None, typer.Option(help="Separator between the columns of a CSV.", show_default=False)
+    str | None,
+    typer.Option(help="Separator between the columns; by default inferred.", show_default=False),
+]
+Truth = Annotated[
+    str | None,
+    typer.Option(
+        help="Column that is 1 for a fact and -1 or 0 for a negative; none: there is no such "
+        "column.",
+        metavar="COLUMN",
+        show_default=False,
+    ),
+]
+SkipBadLines = Annotated[
+    bool,
+    typer.Option("--skip-bad-lines", help="Leave out lines that are not triples, and list them."),
+]
+MergeLabels = Annotated[
+    str | None,
+    typer.Option(
+        help="Merge labels that differ only in blanks, also in unicode form, or also in case: the "
+        "most frequent stays.",
+        metavar="blanks|unicode|case",
+        show_default=False,
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what an earlier command wrote there.")
 ]
 Header = Annotated[
     bool | None,
@@ -203,13 +310,22 @@ def refuse_unused(context: typer.Context, mode: str, uses: Mapping[str, tuple[st
 
 
 def reading_of(
-    format: str | None, columns: str | None, delimiter: str | None, header: bool | None
+    format: str | None = None,
+    columns: str | None = None,
+    delimiter: str | None = None,
+    header: bool | None = None,
+    **others: Any,
 ) -> Reading:
-    """How to read files of triples, from the options."""
+    """How to read files of triples, from the options; `others` are further fields of `Reading`."""
     from kgtool.data.loaders.reading import Reading
 
-    names = None if columns is None else tuple(name.strip() for name in columns.split(","))
-    return Reading(format, names, "\t" if delimiter == "\\t" else delimiter, header)
+    names = None if columns is None else names_of(columns)
+    return Reading(format, names, "\t" if delimiter == "\\t" else delimiter, header, **others)
+
+
+def names_of(columns: str) -> tuple[str, ...]:
+    """The columns of an option like `year,pmid`."""
+    return tuple(name.strip() for name in columns.split(","))
 
 
 def known_split(split: str, splits: tuple[str, ...] = ("train", "valid", "test")) -> str:
@@ -239,6 +355,11 @@ def whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:
     if not all(number.isdecimal() and int(number) for number in numbers):
         raise ConfigError(f"{option} {text}: not whole numbers above 0. Remedy: as in {example}")
     return tuple(dict.fromkeys(map(int, numbers)))
+
+
+def print_next(*words: object) -> None:
+    """Print the command that usually follows, ready to be copied."""
+    typer.echo(f"Next: kgtool {harmless(shlex.join(map(str, words)))}")
 
 
 def interactive() -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import EVALUATE, Hits, command, cut_offs
+from kgtool.cli.app import EVALUATE, Hits, Overwrite, command, cut_offs
 from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError
 
@@ -35,6 +35,7 @@ def compare(
         typer.Option(help="File for the whole table: .tsv or .parquet.", show_default=False),
     ] = None,
     hits: Hits = "1,3,10",
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare the metrics of runs, with significance tests.
 
@@ -43,8 +44,10 @@ def compare(
     """
     from kgtool.api.compare import compare as compare_runs
     from kgtool.cli.render.comparison import comparison_table, group_comparison_table
+    from kgtool.storage.files import refuse_existing
     from kgtool.storage.tables import save_table
 
+    refuse_existing([] if out is None else [out], overwrite, runs)
     cut = cut_offs(hits)
     table = compare_runs(runs, split, cut)
     groups = table["by"].unique()[1:]

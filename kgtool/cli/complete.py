@@ -9,9 +9,12 @@ import typer
 from kgtool.cli.app import (
     ASK,
     AnswersFile,
+    AnyType,
+    AssumedMissing,
     Data,
     FilterTypes,
     Labels,
+    Overwrite,
     RunFolder,
     Top,
     Types,
@@ -19,6 +22,7 @@ from kgtool.cli.app import (
     interactive,
 )
 from kgtool.cli.render.console import Terminal
+from kgtool.errors import ConfigError
 
 
 @command("complete runs/mine --top 1000 --out new.tsv", panel=ASK)
@@ -31,8 +35,11 @@ def complete(
     ] = None,
     filter_types: FilterTypes = False,
     types: Types = None,
+    any_type: AnyType = False,
+    assumed_missing: AssumedMissing = None,
     labels: Labels = None,
     out: AnswersFile = None,
+    overwrite: Overwrite = False,
     data: Data = None,
 ) -> None:
     """Predict the most probable missing triples of the whole graph.
@@ -41,23 +48,30 @@ def complete(
     """
     from kgtool.api.complete import complete as complete_run
     from kgtool.api.predict import open_predictor
-    from kgtool.cli.render.answers import completion_table
+    from kgtool.cli.render.answers import completion_table, meaning
     from kgtool.export.predictions import checked, save_predictions
+    from kgtool.storage.files import refuse_existing
 
     if out is not None:
-        checked(out)
-    predictor = open_predictor(run, data, labels, types)
+        refuse_existing([checked(out)], overwrite, [labels, types])
+    if any_type and (filter_types or types is not None):
+        raise ConfigError("--any-type does not go with --filter-types or --types.")
+    predictor = open_predictor(run, data, labels, types, assumed_missing=assumed_missing)
     triples = complete_run(
         predictor,
         top,
         relations=relation or (),
         filter_types=filter_types or types is not None,
+        any_type=any_type,
         progress=interactive(),
     )
     if out is not None:
         save_predictions(triples, out, predictor.dataset.vocabulary)
     shown = top if out is None else 10
-    Terminal().print(completion_table(triples, predictor.labels, shown))
+    note = meaning(predictor.assumed_missing, assumed_missing is not None)
+    Terminal().print(completion_table(triples, predictor.labels, shown, note))
+    if not any_type:
+        Terminal().print("Answers of other types are left out; --any-type lists them too.")
     if out is not None:
         typer.echo(f"{len(triples):,} triples written to {out}")
     if triples.attrs["asked"] < triples.attrs["of"]:

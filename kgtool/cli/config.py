@@ -10,7 +10,7 @@ from kgtool.cli.app import TRAIN, command
 from kgtool.errors import ConfigError, harmless
 
 
-@command("config families", "config --defaults", panel=TRAIN, name="config")
+@command("config families", "config --defaults", panel=TRAIN, name="config", long=False)
 def config_command(
     name: Annotated[
         str | None,

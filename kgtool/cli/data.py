@@ -14,9 +14,16 @@ from kgtool.cli.app import (
     Format,
     Group,
     Header,
+    Labels,
+    MergeLabels,
+    Overwrite,
+    SkipBadLines,
+    Truth,
     app,
     command,
     interactive,
+    names_of,
+    print_next,
     reading_of,
 )
 from kgtool.cli.render.console import Terminal
@@ -32,13 +39,13 @@ Place = Annotated[
     Path,
     typer.Argument(
         help="Folder or archive with train, valid and test in any format, or a data set of "
-        "OpenKE, LibKGE or DGL-KE; or a name from kgtool data list.",
+        "OpenKE, LibKGE, PyKEEN or DGL-KE; one file of triples; or a name from kgtool data list.",
         show_default=False,
     ),
 ]
 
 
-@command("data list", group=data, name="list")
+@command("data list", group=data, name="list", long=False)
 def list_data_sets() -> None:
     """List the public data sets that can be fetched by name.
 
@@ -52,7 +59,7 @@ def list_data_sets() -> None:
     Terminal().print(data_sets_table(data_sets(), cache_folder()))
 
 
-@command("data info FB15k-237", group=data)
+@command("data info FB15k-237", group=data, long=False)
 def info(name: Name) -> None:
     """Print the size, licence, source and reference of a public data set."""
     from kgtool.cli.render.data_sets import data_set_list
@@ -83,19 +90,59 @@ def fetch(
     typer.echo(f"{name} is {fetch_data_set(name, url, interactive())}")
 
 
-@command("data inspect my-graph", group=data)
+@command("data inspect my-graph", "data inspect triples.csv", group=data)
 def inspect(
     path: Place,
     format: Format = None,
     columns: Columns = None,
     delimiter: Delimiter = None,
     header: Header = None,
+    truth: Truth = None,
+    skip_bad_lines: SkipBadLines = False,
+    merge_labels: MergeLabels = None,
 ) -> None:
-    """Load a data set and print its size and its problems: duplicates, leaks, unseen entities."""
+    """Load a data set and print its size and its problems.
+
+    Problems are duplicates, leaks, unseen entities, labels that are nearly equal, and columns that
+    may not be head, relation, tail.
+    """
     from kgtool.data.loaders import load_with_report
 
-    reading = reading_of(format, columns, delimiter, header)
+    reading = reading_of(
+        format, columns, delimiter, header, truth=truth, skip_bad_lines=skip_bad_lines,
+        merge_labels=merge_labels,
+    )  # fmt: skip
     Terminal().print(load_with_report(path, reading=reading)[1].render())
+
+
+@command("data show my-graph aspirin --types nodes.csv", group=data)
+def show(
+    path: Place,
+    entity: Annotated[
+        str, typer.Argument(help="Label or readable name of an entity.", show_default=False)
+    ],
+    top: Annotated[
+        int, typer.Option(min=1, help="Most entities of each relation, and most neighbours.")
+    ] = 5,
+    labels: Labels = None,
+    types: Annotated[
+        str | None,
+        typer.Option(
+            help="Table with a column of labels and one of types. FILE:ID,TYPE names the columns.",
+            show_default=False,
+        ),
+    ] = None,
+    columns: Columns = None,
+) -> None:
+    """Show what a data set holds about an entity.
+
+    That is its type, its degree, its facts by relation in both directions, and its neighbours.
+    """
+    from kgtool.api.data import show as facts_of
+    from kgtool.cli.render.facts import facts_table
+
+    reading = reading_of(columns=columns)
+    Terminal().print(facts_table(facts_of(path, entity, labels, types, reading=reading), top))
 
 
 @command("data convert their-graph --out my-graph --columns gene,effect,disease", group=data)
@@ -109,21 +156,35 @@ def convert(
     columns: Columns = None,
     delimiter: Delimiter = None,
     header: Header = None,
+    truth: Truth = None,
+    skip_bad_lines: SkipBadLines = False,
+    merge_labels: MergeLabels = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Convert a data set to train.txt, valid.txt and test.txt, or to DGL graphs.
 
-    Other commands read the result without --format, --columns, --delimiter or --header. Negatives
-    are converted too. Duplicates within a split are removed.
+    Other commands read the result without options. Negatives are converted too: with --truth, those
+    of valid and test become valid_negatives.txt and test_negatives.txt. Duplicates within a split
+    are removed.
     """
     from kgtool.api.data import convert as convert_data
 
-    report, files = convert_data(path, out, reading_of(format, columns, delimiter, header), to)
+    reading = reading_of(
+        format, columns, delimiter, header, truth=truth, skip_bad_lines=skip_bad_lines,
+        merge_labels=merge_labels,
+    )  # fmt: skip
+    report, files = convert_data(path, out, reading, to, overwrite=overwrite)
     Terminal().print(report.render())
     for file in files:
         typer.echo(f"Written to {file}")
+    print_next_training(out)
 
 
-@command("data split triples.csv --out my-graph", group=data)
+@command(
+    "data split triples.csv --out my-graph",
+    "data split triples.csv --out my-graph --columns gene,effect,disease --keep-columns year",
+    group=data,
+)
 def split(
     files: Annotated[
         list[str],
@@ -158,10 +219,29 @@ def split(
             show_default=False,
         ),
     ] = None,
+    keep_columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Further columns that the new files get too; other commands leave them out.",
+            show_default=False,
+        ),
+    ] = None,
+    allow_unseen: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unseen",
+            help="Fill up valid and test by triples with an entity or relation that train lacks.",
+        ),
+    ] = False,
     format: Format = None,
     columns: Columns = None,
     delimiter: Delimiter = None,
     header: Header = None,
+    truth: Truth = None,
+    skip_bad_lines: SkipBadLines = False,
+    merge_labels: MergeLabels = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Split loose triples into a data set with train, valid and test.
 
@@ -169,13 +249,24 @@ def split(
     same two entities stay together. With --time, the latest triples are held out. Triples in no
     split go to left_out.txt, each with the reason.
     """
-    from kgtool.api.data import split as split_triples
+    from kgtool.api.split import split as split_triples
     from kgtool.cli.render.splitting import split_table
 
+    reading = reading_of(
+        format, columns, delimiter, header, truth=truth, skip_bad_lines=skip_bad_lines,
+        merge_labels=merge_labels,
+    )  # fmt: skip
     division = split_triples(
         files, out, valid=valid, test=test, seed=seed, inductive=inductive, time=time,
-        remove_leaks=remove_leaks, reading=reading_of(format, columns, delimiter, header),
+        remove_leaks=remove_leaks, keep_columns=names_of(keep_columns) if keep_columns else (),
+        allow_unseen=allow_unseen, reading=reading, overwrite=overwrite,
     )  # fmt: skip
     Terminal().print(split_table(division))
     for folder in division.folders:
         typer.echo(f"Written to {folder}")
+    print_next_training(division.folders[0])
+
+
+def print_next_training(folder: Path) -> None:
+    """Print how a model is trained on a new data set."""
+    print_next("train", "families", "--data", folder, "--out", Path("runs") / folder.name)

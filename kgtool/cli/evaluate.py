@@ -9,19 +9,24 @@ import typer
 
 from kgtool.cli.app import (
     EVALUATE,
+    Columns,
     Data,
     Ensemble,
     Hits,
+    Overwrite,
     Split,
     command,
     cut_offs,
     interactive,
     known_split,
+    print_next,
+    reading_of,
     refuse_unused,
     whole_numbers,
 )
 from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError
+from kgtool.storage.files import refuse_existing
 
 LINKS, RELATIONS, TRIPLES, PATHS, WALKS = TASKS = tuple(
     f"--task {name}" for name in ("links", "relations", "triples", "paths", "walks")
@@ -33,6 +38,7 @@ USES = {
     "task": TASKS,
     "split": TASKS,
     "data": TASKS,
+    "columns": (LINKS,),
     "ensemble": (LINKS, RELATIONS, TRIPLES),
     "hits": (LINKS, RELATIONS, RANKS),
     "candidates": (LINKS,),
@@ -45,6 +51,7 @@ USES = {
     "seed": (TRIPLES, PATHS, WALKS),
     "group_by": (RANKS,),
     "out": (LINKS, RANKS),
+    "overwrite": (LINKS, RANKS),
 }
 
 
@@ -65,6 +72,7 @@ def evaluate(
     ] = "links",
     split: Split = "test",
     data: Data = None,
+    columns: Columns = None,
     ensemble: Ensemble = None,
     hits: Hits = "1,3,10",
     seed: Annotated[
@@ -140,6 +148,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Evaluate a run; print the metrics and write them into the run's folder.
 
@@ -168,6 +177,8 @@ def evaluate(
     """
     refuse_unused(context, f"--task {task}" if ranks is None else RANKS, USES)
     if ranks is not None:
+        if out is not None:
+            refuse_existing([out], overwrite, [ranks])
         _ranks(ranks, cut_offs(hits), group_by or [], out)
     elif run is None:
         if task != "links" or data is None or ensemble:
@@ -175,7 +186,15 @@ def evaluate(
                 "without a run, evaluate ranks baselines for --task links. Remedy: give a run, or "
                 "--data PATH without --ensemble"
             )
-        _baselines(data, known_split(split), cut_offs(hits), candidates, out)
+        _baselines(
+            data, known_split(split), cut_offs(hits), candidates=candidates, out=out,
+            columns=columns, overwrite=overwrite,
+        )  # fmt: skip
+    elif columns is not None:
+        raise ConfigError(
+            "--columns is for baselines: a run records its own. Remedy: leave it out, or convert "
+            "other data by kgtool data convert --columns"
+        )
     elif out is not None:
         raise ConfigError(
             "--out is for baselines and --ranks. Remedy: leave it out; the run's folder gets the "
@@ -229,6 +248,10 @@ def _links(
             f"{valid[format(added['weight'], 'g')]:.4f}, without {valid['0']:.4f}."
         )
     _written(*result.files)
+    if data is None and not ensemble:
+        head, relation, _ = result.dataset.split(split)[0].tolist()
+        labels = result.dataset.vocabulary
+        print_next("predict", run, labels.entities[head], labels.relations[relation], "?")
 
 
 def _relations(
@@ -295,14 +318,26 @@ def _walks(run: Path, split: str, data: Path | None, num_walks: int, seed: int) 
 
 
 def _baselines(
-    data: Path, split: str, hits: tuple[int, ...], candidates: str, out: Path | None
+    data: Path,
+    split: str,
+    hits: tuple[int, ...],
+    *,
+    candidates: str,
+    out: Path | None,
+    columns: str | None,
+    overwrite: bool,
 ) -> None:
     from kgtool.api.evaluate import evaluate_baselines
     from kgtool.cli.render.ranking import baselines_table
+    from kgtool.data.loaders import load_dataset
 
+    dataset = load_dataset(data, reading=reading_of(columns=columns))
+    if note := dataset.loading.get("note"):
+        typer.echo(f"{data}: {note}")
     baselines = evaluate_baselines(
-        data, split, out, hits=hits, candidates=candidates, progress=interactive()
-    )
+        dataset, split, out, hits=hits, candidates=candidates, progress=interactive(),
+        overwrite=overwrite,
+    )  # fmt: skip
     table = {name: result.evaluation for name, result in baselines.items()}
     Terminal().print(baselines_table(table))
     if out is not None:

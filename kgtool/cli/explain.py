@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import ASK, Data, Labels, RunFolder, command
+from kgtool.cli.app import ASK, Data, Labels, Overwrite, RunFolder, command
 from kgtool.cli.render.console import Terminal
 
 
@@ -28,23 +28,28 @@ def explain(
     ] = None,
     labels: Labels = None,
     data: Data = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Show the relation paths that contribute most to the score of a triple, strongest first.
+    """Show the relation paths that carry the score of a triple, strongest first.
 
-    The edge of a known triple is removed before it is scored. The weight of a path is its part of
-    the score, from the gradients of the pass; ^r is the inverse of the relation r.
+    The edge of a known triple is removed before it is scored. Paths are chosen by the gradients of
+    the pass, then tested: the fall is what the score loses without the edges of a path. A negative
+    weight speaks against the triple; ^r is the inverse of the relation r.
     """
     from kgtool.api.explain import explain as explain_run
     from kgtool.api.predict import open_predictor
     from kgtool.cli.render.questions import explanation_table
-    from kgtool.storage.files import write_json
+    from kgtool.storage.files import refuse_existing, write_json
 
+    refuse_existing([each for each in (json_file, plot) if each], overwrite, [labels])
     predictor = open_predictor(run, data, labels)
     explanation = explain_run(predictor, head, relation, tail, top)
     shown = explanation.readable(predictor.labels.names)
     Terminal().print(explanation_table(shown))
     if json_file is not None:
-        write_json(json_file, explanation.to_dict())
+        named = {entity for path in explanation.paths for entity in path.entities}
+        names = {e: n for e, n in predictor.labels.names.items() if e in named}
+        write_json(json_file, {**explanation.to_dict(), **({"names": names} if names else {})})
         typer.echo(f"Written to {json_file}")
     if plot is not None:
         from kgtool.inference.plot import save_picture

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import SHARE, Data, RunFolder, command
+from kgtool.cli.app import SHARE, Data, Overwrite, RunFolder, command
 
 
 @command("export runs/mine --out vectors --formats npy,parquet", panel=SHARE)
@@ -29,6 +29,7 @@ def export(
         ),
     ] = None,
     data: Data = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Export embeddings of entities and relations for other tools.
 
@@ -39,5 +40,5 @@ def export(
     from kgtool.export import FORMS
 
     chosen = FORMS if formats is None else [name.strip() for name in formats.split(",")]
-    for path in export_run(run, out, data, formats=chosen, labels=labels):
+    for path in export_run(run, out, data, formats=chosen, labels=labels, overwrite=overwrite):
         typer.echo(f"Written to {path}")

@@ -16,6 +16,7 @@ from kgtool.cli.app import (
     Header,
     RunFolder,
     command,
+    print_next,
     reading_of,
 )
 from kgtool.cli.render.console import Terminal
@@ -49,3 +50,4 @@ def extend(
     extended = extend_run(run, triples, out, data, reading)
     Terminal().print(growth_table(extended.read_info()))
     typer.echo(f"The run is {extended.path}; train it further with --init-from {extended.path}")
+    print_next("evaluate", extended.path)

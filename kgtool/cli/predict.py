@@ -2,43 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kgtool.cli.app import (
     ASK,
     AnswersFile,
+    AnyType,
+    AssumedMissing,
+    Columns,
     Data,
+    Delimiter,
     FilterTypes,
+    Format,
+    Header,
     Labels,
+    Overwrite,
     RunFolder,
     Top,
     Types,
     command,
+    reading_of,
     refuse_unused,
 )
 from kgtool.cli.render.console import Terminal
-from kgtool.errors import ConfigError
+from kgtool.errors import ConfigError, DataError, harmless
+
+if TYPE_CHECKING:
+    from kgtool.data.loaders.reading import Reading
+    from kgtool.inference.predictor import Predictor
+    from kgtool.inference.query import ParsedQuestions
+
+ASKED = "?"
 
 LINKS, NEXT, ROUTES, NEIGHBOURS = (
     f"--task {name}" for name in ("links", "next", "routes", "neighbours")
 )
-# Parameter → the tasks that use it.
+# The modes of --task links that score triples given in full.
+TRIPLES, TRIPLE = "--triples", "HEAD RELATION TAIL"
+# Parameter → the modes that use it.
 USES = {
+    "query": (LINKS, TRIPLE, NEXT, ROUTES, NEIGHBOURS),
     "queries": (LINKS,),
+    "triples": (TRIPLES,),
+    "strict": (LINKS, TRIPLES),
+    "top": (LINKS, NEXT, ROUTES, NEIGHBOURS),
     "include_known": (LINKS,),
     "filter_types": (LINKS,),
     "types": (LINKS,),
-    "labels": (LINKS, NEIGHBOURS),
-    "out": (LINKS,),
+    "any_type": (LINKS,),
+    "assumed_missing": (LINKS, TRIPLES, TRIPLE),
+    "labels": (LINKS, TRIPLES, TRIPLE, NEIGHBOURS),
+    "out": (LINKS, TRIPLES, TRIPLE),
+    "overwrite": (LINKS, TRIPLES, TRIPLE),
     "max_length": (ROUTES,),
+    "format": (TRIPLES,),
+    "columns": (TRIPLES,),
+    "delimiter": (TRIPLES,),
+    "header": (TRIPLES,),
 }
+# Queries without an answer that are listed.
+LISTED = 20
 
 
 @command(
-    "predict runs/mine HEAD RELATION '?'", "predict runs/mine ENTITY --task neighbours", panel=ASK
+    "predict runs/mine HEAD RELATION '?'",
+    "predict runs/mine --triples candidates.csv --out scored.tsv",
+    "predict runs/mine ENTITY --task neighbours",
+    panel=ASK,
 )
 def predict(
     context: typer.Context,
@@ -47,7 +81,8 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="[HEAD RELATION TAIL]",
-            help="Labels, with a quoted '?' in place of the missing one. ^r is the inverse of the "
+            help="Labels, with a quoted '?' or '' in place of the missing one, or all three to "
+            "score a triple; HEAD RELATION alone asks for the tail. ^r is the inverse of the "
             "relation r, r1/r2 a path. Other tasks: see above.",
             show_default=False,
         ),
@@ -63,14 +98,31 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    triples: Annotated[
+        str | None,
+        typer.Option(
+            help="File of triples to score, in any format that can be trained on; - is standard "
+            "input.",
+            show_default=False,
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Refuse the whole file if it has an unknown label or a line in error."
+        ),
+    ] = False,
     top: Top = 10,
     include_known: Annotated[
         bool, typer.Option("--include-known", help="Also print known answers.")
     ] = False,
     filter_types: FilterTypes = False,
     types: Types = None,
+    any_type: AnyType = False,
+    assumed_missing: AssumedMissing = None,
     labels: Labels = None,
     out: AnswersFile = None,
+    overwrite: Overwrite = False,
     max_length: Annotated[
         int | None,
         typer.Option(
@@ -79,13 +131,20 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    format: Format = None,
+    columns: Columns = None,
+    delimiter: Delimiter = None,
+    header: Header = None,
     data: Data = None,
 ) -> None:
-    """Predict missing entities and relations, next steps, routes or neighbours.
+    """Predict missing entities and relations, score triples, next steps, routes or neighbours.
 
     --task links (the default) answers (HEAD RELATION ?), (? RELATION TAIL), (HEAD ? TAIL) or
     (HEAD r1/r2 ?), with probabilities that the first query fits on valid and the run's folder
-    caches.
+    caches. Known answers are counted, and --include-known lists them.
+
+    (HEAD RELATION TAIL) and --triples score triples that you have: one row each, in their order.
+    Rows and queries with an unknown label are listed with the reason, and the others are answered.
 
     --task next predicts the next step of a walk, ENTITY or ENTITY RELATION ENTITY and so on, with
     probabilities; steps in train are marked. --task routes predicts the relation paths from HEAD,
@@ -94,8 +153,16 @@ def predict(
 
     --task neighbours prints the entities nearest to ENTITY, by the cosine of their embeddings.
     """
-    refuse_unused(context, f"--task {task}", USES)
     given = query or []
+    mode = f"--task {task}"
+    if mode == LINKS:
+        given = [part or ASKED for part in given]
+        given += [ASKED] if len(given) == 2 and ASKED not in given else []
+    if mode == LINKS and triples is not None:
+        mode = TRIPLES
+    elif mode == LINKS and len(given) == 3 and ASKED not in given:
+        mode = TRIPLE
+    refuse_unused(context, mode, USES)
     if task == "next":
         _next(run, _counted(given, task, "ENTITY [RELATION ENTITY ...]", 1), top, data)
         return
@@ -106,29 +173,108 @@ def predict(
     if task == "neighbours":
         _neighbours(run, _counted(given, task, "ENTITY", 1, 1)[0], top, labels, data)
         return
+    if any_type and (filter_types or types is not None):
+        raise ConfigError("--any-type does not go with --filter-types or --types.")
     from kgtool.api.predict import open_predictor
-    from kgtool.cli.render.answers import answers_table
+    from kgtool.cli.render.answers import answers_table, meaning
     from kgtool.export.predictions import checked, save_predictions
-    from kgtool.inference.query import parse_question, parse_questions, read_lines
+    from kgtool.inference.query import (
+        ParsedQuestions,
+        parse_question,
+        parse_questions,
+        read_lines,
+    )
+    from kgtool.storage.files import refuse_existing
 
-    if (queries is None) == (not query):
-        raise ConfigError("give one query, or a file of queries with --queries.")
+    if mode == LINKS and (queries is None) == (not query):
+        raise ConfigError(
+            "give one query, a file of queries with --queries, or a file of triples with --triples."
+        )
     if out is not None:
-        checked(out)
+        refuse_existing([checked(out)], overwrite, [queries, triples, labels, types])
+    if mode in (TRIPLES, TRIPLE):
+        reading = reading_of(format, columns, delimiter, header)
+        rows = [given] if triples is None else _read_triples(triples, reading)
+        predictor = open_predictor(run, data, labels, assumed_missing=assumed_missing)
+        _score(predictor, rows, strict or triples is None, out)
+        return
     lines = read_lines(queries) if queries is not None else []
-    predictor = open_predictor(run, data, labels, types)
+    predictor = open_predictor(run, data, labels, types, assumed_missing=assumed_missing)
     if queries is not None:
         place = "standard input" if str(queries) == "-" else str(queries)
-        texts, parsed = parse_questions(lines, place, predictor.labels)
+        parsed = parse_questions(lines, place, predictor.labels, strict)
     else:
-        texts, parsed = [query or []], [parse_question(query or [], predictor.labels)]
+        parsed = ParsedQuestions([given], [parse_question(given, predictor.labels)], [0], {})
     filtered = filter_types or types is not None
-    answers = predictor.ask(parsed, top, not include_known, filtered)
+    answers = predictor.ask(parsed.questions, top, not include_known, filtered, any_type=any_type)
+    answers["question"] = [parsed.number[i] for i in answers["question"]]
     if out is not None:
-        save_predictions(answers, out, predictor.dataset.vocabulary)
+        named = predictor.labels.with_names(answers)
+        save_predictions(named, out, predictor.dataset.vocabulary)
         typer.echo(f"{len(answers):,} answers written to {out}")
+    else:
+        note = meaning(predictor.assumed_missing, assumed_missing is not None)
+        Terminal().print(
+            answers_table(
+                answers, parsed.texts, predictor.labels, note, typed=filtered, unread=parsed.reasons
+            )
+        )
+    _list_unread(parsed)
+
+
+def _read_triples(place: str, reading: Reading) -> list[tuple[str, str, str]]:
+    """The labels of a file of triples, in its order."""
+    from kgtool.data.loaders import read_triples
+
+    found = read_triples([place], reading)
+    for note in found.notes:
+        typer.echo(f"Note: {note}", err=True)
+    entities, relations = found.vocabulary.entities, found.vocabulary.relations
+    return [(entities[h], relations[r], entities[t]) for h, r, t in found.triples.tolist()]
+
+
+def _score(
+    predictor: Predictor, rows: Sequence[Sequence[str]], strict: bool, out: Path | None
+) -> None:
+    """Print or write the scores of triples."""
+    from kgtool.cli.render.answers import meaning, scored_count, scored_table
+    from kgtool.export.predictions import save_predictions
+
+    frame = predictor.score_triples(rows, strict)
+    failed = frame[frame["reason"] != ""]
+    if len(failed) == len(frame):
+        raise DataError(
+            f"none of {len(frame):,} triples can be scored; the first: {failed['reason'].iloc[0]}. "
+            "Remedy: check the columns and the labels."
+        )
+    if out is not None:
+        save_predictions(frame, out, predictor.dataset.vocabulary)
+    elif frame["probability"].notna().any():
+        note = meaning(predictor.assumed_missing, predictor.given_missing is not None)
+        Terminal().print(scored_table(frame, predictor.labels), note)
+    else:
+        Terminal().print(scored_table(frame, predictor.labels))
+    if out is not None:
+        for number, row in list(failed.iterrows())[:LISTED]:
+            typer.echo(f"triple {int(number) + 1:,}: {row['reason']}", err=True)
+        typer.echo(f"Written to {out}")
+    if len(frame) > 1 or out is not None:
+        typer.echo(scored_count(frame))
+
+
+def _list_unread(parsed: ParsedQuestions) -> None:
+    """Print the queries that were not answered, and their number."""
+    if not parsed.reasons:
         return
-    Terminal().print(answers_table(answers, texts, predictor.labels))
+    for reason in list(parsed.reasons.values())[:LISTED]:
+        typer.echo(harmless(reason), err=True)
+    if len(parsed.reasons) > LISTED:
+        typer.echo(f"... and {len(parsed.reasons) - LISTED:,} more", err=True)
+    typer.echo(
+        f"{len(parsed.reasons):,} of {len(parsed.texts):,} queries not answered; --strict refuses "
+        "the file.",
+        err=True,
+    )
 
 
 def _counted(

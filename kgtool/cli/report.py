@@ -11,6 +11,7 @@ from kgtool.cli.app import (
     SHARE,
     Data,
     Ensemble,
+    Overwrite,
     RunFolder,
     Split,
     command,
@@ -35,9 +36,11 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="HTML file; by default report.SPLIT.html in the run's folder.", show_default=False
+            help="HTML file; by default report.SPLIT.html in the run's folder, written anew.",
+            show_default=False,
         ),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write one HTML page about an evaluated run: settings, metrics, plots, predictions.
 
@@ -49,6 +52,6 @@ def report(
 
     page = write_report(
         run, known_split(split), data, ensemble=ensemble or (), labels=labels, out=out,
-        progress=interactive(),
+        progress=interactive(), overwrite=overwrite,
     )  # fmt: skip
     typer.echo(f"Written to {page}")

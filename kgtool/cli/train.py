@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import TRAIN, Data, command, interactive
+from kgtool.cli.app import TRAIN, Columns, Data, command, print_next, reading_of
 from kgtool.cli.render.console import Terminal
-from kgtool.errors import ConfigError, Interrupted
+from kgtool.errors import ConfigError, DataError, Interrupted
 
 
 @command("train configs/families.toml training.epochs=20 --out runs/families", panel=TRAIN)
@@ -27,6 +27,7 @@ def train(
         ),
     ] = None,
     data: Data = None,
+    columns: Columns = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -45,7 +46,12 @@ def train(
 ) -> None:
     """Train a model and write a run folder.
 
-    Ctrl-C saves and stops; the same command with --resume continues exactly there.
+    Ctrl-C saves and stops; the same command with --resume continues exactly there. With a larger
+    training.epochs, --resume trains a finished run further: further steps take their learning rate
+    from the schedule over the new number of epochs.
+
+    One file of triples is split at random: 10 % are valid and 10 % are test. The run records this
+    rule and --columns.
 
     Several processes, on one machine or on many that share a folder, train one model together:
     torchrun --nproc-per-node 4 -m kgtool train ...
@@ -63,12 +69,20 @@ def train(
     out = out or Path("runs") / config.stem
     # When one process died and torchrun has restarted all, the command line is the same.
     resume = resume or (process_group.restarted() and (out / "config.toml").exists())
-    dataset, report = load_with_report(settings.data)
+    dataset, report = load_with_report(settings.data, reading=reading_of(columns=columns))
     Terminal().print(report.render())
+    if report.column_doubt:
+        raise DataError(f"{settings.data}: {report.column_doubt}.")
+    for split in (report.train, report.valid):
+        if not split.triples:
+            raise DataError(
+                f"{settings.data}: {split.file} has no triples to train with. Remedy: make the "
+                f"splits by kgtool data split {settings.data} --out FOLDER --allow-unseen."
+            )
     try:
         run = train_run(
             settings, dataset, out,
-            resume=resume, progress=interactive(), init_from=init_from,
+            resume=resume, progress=True, init_from=init_from,
         )  # fmt: skip
     except Interrupted:
         if process_group.rank() == 0:
@@ -83,3 +97,4 @@ def train(
         f"Best valid MRR {best['valid_mrr']:.4f} after epoch {best['epoch']:.0f}; "
         f"the run is {run.path}"
     )
+    print_next("evaluate", run.path)

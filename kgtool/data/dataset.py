@@ -8,22 +8,27 @@ and the head query `(?, r, t)` is the tail query `(t, r + num_relations, ?)`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.ops.runtime.order_by import order_by
+from kgtool.display import frame_of, html
+from kgtool.errors import fault
+from kgtool.ops.runtime.order_by import begins, order_by
 
 if TYPE_CHECKING:
     import dgl
 
+    from kgtool.display import DataFrame
+
 SPLITS = ("train", "valid", "test")
-# The node type of `KGDataset.graph`.
+# The node type of entities without a type in `KGDataset.graph`.
 ENTITY = "entity"
 
 
@@ -39,6 +44,9 @@ class Vocabulary:
     entities: tuple[str, ...]
     relations: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self.entities):,} entities, {len(self.relations):,} relations)"
+
     @cached_property
     def entity_ids(self) -> dict[str, int]:
         """Entity id by label."""
@@ -48,6 +56,15 @@ class Vocabulary:
     def relation_ids(self) -> dict[str, int]:
         """Relation id by label."""
         return {label: i for i, label in enumerate(self.relations)}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the labels in id order."""
+        digest = hashlib.sha256()
+        for labels in (self.entities, self.relations):
+            digest.update("\n".join(labels).encode())
+            digest.update(b"\0")
+        return digest.hexdigest()
 
     @cached_property
     def steps(self) -> tuple[str, ...]:
@@ -69,6 +86,12 @@ class KGDataset:
         path: that folder or archive; None for triples in memory.
         vocabulary: the labels of entities and relations, by id.
         train, valid, test: `(n, 3)` int64, without duplicates inside a split.
+        types: entity label → its types; an entity without a type is not a key.
+        loading: JSON-ready, what loading needs apart from the path: `reading`, the options that
+            are not the default, and `split`, the shares and the seed if one file was split.
+
+    Raises:
+        DataError: for a split of another shape or dtype, or an id without a label.
     """
 
     name: str
@@ -77,6 +100,52 @@ class KGDataset:
     train: Tensor
     valid: Tensor
     test: Tensor
+    types: Mapping[str, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
+    loading: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for split in SPLITS:
+            triples = getattr(self, split)
+            _check_triples(triples, split, self.num_entities, self.num_relations)
+            if triples.is_inference():  # training could not use them
+                with torch.inference_mode(False):
+                    object.__setattr__(self, split, triples.clone())
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{split} {len(self.split(split)):,}" for split in SPLITS)
+        return (
+            f"KGDataset({self.name!r}: {self.num_entities:,} entities, "
+            f"{self.num_relations:,} relations; {sizes})"
+        )
+
+    def _repr_html_(self) -> str:
+        parts = {name: part for name in SPLITS if len(part := self.split(name))}
+        entities = [len(part[:, ::2].unique()) for part in parts.values()]
+        relations = [len(part[:, 1].unique()) for part in parts.values()]
+        counts = {
+            "split": [*parts, "all"],
+            "triples": [*map(len, parts.values()), len(self)],
+            "entities": [*entities, self.num_entities],
+            "relations": [*relations, self.num_relations],
+        }
+        return html(
+            f"Data set {self.name}", frame_of(counts), labelled(self.train[:3], self.vocabulary)
+        )
+
+    def __len__(self) -> int:
+        """Number of triples in all splits."""
+        return sum(len(self.split(split)) for split in SPLITS)
+
+    def to_frame(self, split: str | None = None) -> DataFrame:
+        """The triples as labels, in the columns `head`, `relation` and `tail`.
+
+        Args:
+            split: `"train"`, `"valid"` or `"test"`; by default all splits, with a column `split`.
+        """
+        if split is not None:
+            return labelled(self.split(split), self.vocabulary)
+        frame = labelled(torch.cat([self.split(name) for name in SPLITS]), self.vocabulary)
+        return frame.assign(split=[name for name in SPLITS for _ in range(len(self.split(name)))])
 
     @property
     def num_entities(self) -> int:
@@ -90,15 +159,20 @@ class KGDataset:
 
     @cached_property
     def graph(self) -> dgl.DGLGraph:
-        """The train triples as a DGL heterograph, int32: one edge type a relation, no inverses.
+        """The train triples as a DGL heterograph, int32: one edge type per relation, no inverses.
 
         The canonical edge type of relation `r` is `("entity", edge_type(r, num_relations),
         "entity")`, so that DGL's order of edge types is the order of ids; its label is
         `vocabulary.relations[r]`. A relation without a train triple keeps an empty edge type. Edges
         of a type are in the order of the triples.
+
+        With `types`, the first type of an entity is its node type, and a relation has a canonical
+        edge type for each pair of node types that it joins. The node data `dgl.NID` of a node type
+        are the ids of its entities.
         """
         names = [edge_type(relation, self.num_relations) for relation in range(self.num_relations)]
-        return heterograph_of(self.train, names, self.num_entities)
+        nodes = NodeTypes.of(self.vocabulary.entities, self.types) if self.types else None
+        return heterograph_of(self.train, names, self.num_entities, nodes)
 
     def split(self, name: str) -> Tensor:
         """The `(n, 3)` int64 triples of `"train"`, `"valid"` or `"test"`.
@@ -132,30 +206,128 @@ class KGDataset:
         return digest.hexdigest()
 
 
+def _check_triples(triples: object, split: str, num_entities: int, num_relations: int) -> None:
+    """Raise a DataError unless the triples are `(n, 3)` int64 with ids below the numbers."""
+    make = "make data sets with kgtool.dataset_of, or give (n, 3) int64 ids"
+    if not isinstance(triples, Tensor) or triples.dtype != torch.int64:
+        kind = triples.dtype if isinstance(triples, Tensor) else type(triples).__name__
+        raise fault(split, f"triples of the type {kind} where a tensor of int64 is expected", make)
+    if triples.dim() != 2 or triples.shape[1] != 3:
+        raise fault(split, f"the shape {tuple(triples.shape)} where (n, 3) is expected", make)
+    if not len(triples):
+        return
+    least, most = triples.amin(0).tolist(), triples.amax(0).tolist()
+    sizes = (num_entities, num_relations, num_entities)
+    names = ("head", "relation", "tail")
+    for name, low, high, size in zip(names, least, most, sizes, strict=True):
+        if low < 0 or high >= size:
+            wrong = low if low < 0 else high
+            raise fault(split, f"the {name} {wrong} has no label among {size:,}", make)
+
+
+def labelled(triples: Tensor, vocabulary: Vocabulary) -> DataFrame:
+    """Triples `(n, 3)` int64 as labels, in the columns `head`, `relation` and `tail`."""
+    head, relation, tail = triples.T.tolist()
+    entities, relations = vocabulary.entities, vocabulary.relations
+    columns = {
+        "head": [entities[i] for i in head],
+        "relation": [relations[i] for i in relation],
+        "tail": [entities[i] for i in tail],
+    }
+    return frame_of(columns, texts=tuple(columns))
+
+
 def edge_type(relation: int, num_relations: int) -> str:
     """A heterograph's name of a relation id, zero-padded: DGL sorts edge types as strings."""
     return f"r{relation:0{len(str(max(num_relations - 1, 0)))}d}"
 
 
-def heterograph_of(triples: Tensor, names: Sequence[str], num_entities: int) -> dgl.DGLGraph:
+@dataclass(frozen=True, eq=False)
+class NodeTypes:
+    """The node types of a heterograph, and the node of each entity.
+
+    Attributes:
+        entities: the ids of the entities of each node type, `(n,)` int32, ascending; node `i` of
+            the type is the entity `entities[type][i]`.
+        type: `(N,)` int32, the node type of each entity, as a position in `entities`.
+        node: `(N,)` int32, the node of each entity.
+    """
+
+    entities: Mapping[str, Tensor]
+    type: Tensor
+    node: Tensor
+
+    @classmethod
+    def of(cls, labels: Sequence[str], types: Mapping[str, Sequence[str]]) -> NodeTypes:
+        """The node type of a label is its first type, or `"entity"` without a type."""
+        first = [types[label][0] if types.get(label) else ENTITY for label in labels]
+        names = sorted(set(first)) or [ENTITY]
+        place = {name: i for i, name in enumerate(names)}
+        type_ = torch.tensor([place[name] for name in first], dtype=torch.int32)
+        order = torch.argsort(type_, stable=True).int()
+        entities = order.split(torch.bincount(type_, minlength=len(names)).tolist())
+        node = torch.empty_like(order)
+        for ids in entities:
+            node[ids.long()] = torch.arange(len(ids), dtype=torch.int32)
+        return cls(dict(zip(names, entities, strict=True)), type_, node)
+
+
+def edges_by_type(
+    triples: Tensor, names: Sequence[str], nodes: NodeTypes | None
+) -> dict[tuple[str, str, str], Tensor]:
+    """The rows of the triples of each canonical edge type, `(n,)` int32, ascending.
+
+    Args:
+        triples: `(n, 3)` int64.
+        names: the name of each relation. A relation without triples has an edge type, too.
+        nodes: the node types; None if all entities have the type `"entity"`.
+    """
+    kinds = [ENTITY] if nodes is None else list(nodes.entities)
+    columns, sizes = [triples[:, 1]], [len(names)]
+    if nodes is not None:
+        columns += [nodes.type[ids] for ids in (triples[:, 0], triples[:, 2])]
+        sizes += [len(kinds)] * 2
+    keys = [column.int().numpy() for column in columns]
+    order = order_by(keys, sizes)
+    keys = [key[order] for key in keys]
+    start = np.flatnonzero(np.logical_or.reduce([begins(key) for key in keys]))
+    found = {(kinds[0], name, kinds[0]): torch.empty(0, dtype=torch.int32) for name in names}
+    for begin, end in zip(start, [*start[1:], len(order)], strict=True):
+        relation, *ends = (key[begin] for key in keys)
+        head, tail = (kinds[i] for i in ends) if ends else (ENTITY, ENTITY)
+        found[head, names[relation], tail] = torch.from_numpy(order[begin:end])
+    return found
+
+
+def heterograph_of(
+    triples: Tensor, names: Sequence[str], num_entities: int, nodes: NodeTypes | None = None
+) -> dgl.DGLGraph:
     """Triples as a DGL heterograph, int32, without inverses.
 
     Args:
         triples: `(n, 3)` int64.
-        names: the edge type of each relation, ascending, since DGL sorts them. The edge type of a
-            relation without triples is empty. Edges of a type are in the order of the triples.
+        names: the name of each relation, ascending, since DGL sorts edge types. Edges of a type are
+            in the order of the triples.
         num_entities: number of entities; all entity ids are below it.
+        nodes: the node types; None if all entities have the type `"entity"`, and their ids are the
+            nodes.
     """
     from kgtool.ops.runtime.dgl import dgl
 
-    head, relation, tail = (ids.int().contiguous() for ids in triples.unbind(1))
-    order = torch.from_numpy(order_by((relation.numpy(),), (len(names),)))
-    counts = torch.bincount(relation, minlength=len(names)).tolist()
-    ends = zip(head[order].split(counts), tail[order].split(counts), strict=True)
+    head, tail = (ids.int() for ids in (triples[:, 0], triples[:, 2]))
+    counts = {ENTITY: num_entities}
+    if nodes is not None:
+        head, tail = (nodes.node[ids.long()] for ids in (head, tail))
+        counts = {name: len(ids) for name, ids in nodes.entities.items()}
     edges = {
-        (ENTITY, name, ENTITY): of_relation for name, of_relation in zip(names, ends, strict=True)
+        kind: (head[rows], tail[rows])
+        for kind, rows in edges_by_type(triples, names, nodes).items()
     }
-    return dgl.heterograph(edges, num_nodes_dict={ENTITY: num_entities})
+    graph = dgl.heterograph(edges, num_nodes_dict=counts)
+    if nodes is not None:
+        for name, ids in nodes.entities.items():
+            graph.nodes[name].data[dgl.NID] = ids
+    return graph
 
 
 def invert(triples: Tensor, num_relations: int) -> Tensor:

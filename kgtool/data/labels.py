@@ -6,12 +6,17 @@ text for a label, from a file of `label⇥name` lines; several labels may share 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import pandas as pd
+
 from kgtool.data.dataset import Vocabulary
 from kgtool.errors import DataError, nearest, quoted
+
+_MOST_COMPARED = 200_000  # labels: comparing a text with more takes seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +31,9 @@ class LabelIndex:
     vocabulary: Vocabulary
     names: Mapping[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"LabelIndex({self.vocabulary!r}, {len(self.names):,} names)"
+
     def entity(self, text: str, hint: bool = True) -> int:
         """The id of an entity, by its label, or by its readable name if the name is unique.
 
@@ -37,7 +45,7 @@ class LabelIndex:
             DataError: for an unknown text, with the nearest label or name; for a name that several
                 entities share.
         """
-        ids = self.vocabulary.entity_ids
+        text, ids = label_of(text), self.vocabulary.entity_ids
         if text in ids:
             return ids[text]
         candidates = self._labels_of_name.get(text, ())
@@ -61,7 +69,7 @@ class LabelIndex:
         Raises:
             DataError: for an unknown label, with the nearest label.
         """
-        return id_of(text, self.vocabulary.step_ids, "relation", hint=hint)
+        return id_of(label_of(text), self.vocabulary.step_ids, "relation", hint=hint)
 
     def path(self, text: str) -> tuple[int, ...]:
         """The relation ids of the path `r1/r2`, or of the single relation whose label is `text`.
@@ -71,7 +79,7 @@ class LabelIndex:
         Raises:
             DataError: for an unknown label, with the nearest label; for a path with two readings.
         """
-        steps = self.vocabulary.step_ids
+        text, steps = label_of(text), self.vocabulary.step_ids
         if text in steps:
             return (steps[text],)
         parts = text.split("/")
@@ -90,6 +98,37 @@ class LabelIndex:
             )
         return ways[-1][0] if ways[-1] else (id_of(text, steps, "relation"),)
 
+    def similar(self, text: str, most: int = 5) -> list[str]:
+        """The labels and names that are most like a text that is none of them.
+
+        Those that contain all its words come first, short ones before long ones.
+        """
+        words = text.casefold().split()
+        known = [*self.vocabulary.entities, *self._labels_of_name]
+        holding = [each for each in known if all(word in each.casefold() for word in words)]
+        found = sorted(holding, key=lambda each: (len(each), each))[:most]
+        if len(found) < most and len(known) <= _MOST_COMPARED:
+            close = difflib.get_close_matches(text, known, most)
+            found += [each for each in close if each not in found][: most - len(found)]
+        return found
+
+    def with_names(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The table with readable names next to the labels in `head`, `tail` and `entity`.
+
+        The new columns are `head_name`, `tail_name` and `entity_name`; an entity without a name has
+        its label there. Without names, or with these columns already, the table is unchanged.
+        """
+        if not self.names:
+            return frame
+        named = frame.copy()
+        named.attrs = frame.attrs
+        for column in ("head", "tail", "entity"):
+            if column in named and f"{column}_name" not in named:
+                texts = [self.names.get(label, label) for label in named[column]]
+                place = int(named.columns.get_indexer([column])[0]) + 1
+                named.insert(place, f"{column}_name", texts)
+        return named
+
     def shown(self, entity: int) -> str:
         """The readable name of an entity, or its label if it has no name."""
         label = self.vocabulary.entities[entity]
@@ -103,6 +142,21 @@ class LabelIndex:
             if label in self.vocabulary.entity_ids:
                 labels.setdefault(name, []).append(label)
         return labels
+
+
+def label_of(value: object) -> str:
+    """A label: a text, or the digits of an integer, as `kgtool.dataset_of` reads them.
+
+    Raises:
+        DataError: for any other value.
+    """
+    if isinstance(value, str):
+        return value
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()  # a number of NumPy or torch
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise DataError(f"{quoted(repr(value))} is not a label. Remedy: give a text.")
 
 
 def id_of(

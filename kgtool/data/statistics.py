@@ -78,8 +78,10 @@ class Expected:
     def shares(self, entity: Tensor) -> NDArray[np.float64]:
         """`(n, 2 · num_relations)` expectations for entities `(n,)` int64, inverses included."""
         ends = self._has.indptr
-        owned = (self._has.indices[ends[i] : ends[i + 1]] for i in entity.tolist())
-        return np.stack([self._share[own].max(0, initial=0.0) for own in owned])
+        shares = np.zeros((len(entity), len(self._share)))
+        for row, i in zip(shares, entity.tolist(), strict=True):
+            self._share[self._has.indices[ends[i] : ends[i + 1]]].max(0, initial=0.0, out=row)
+        return shares
 
     def questions(
         self, entity: Tensor, wanted: NDArray[np.bool_] | None = None

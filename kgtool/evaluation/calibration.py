@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 from scipy.optimize import minimize
+from scipy.sparse import csr_array
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
@@ -91,7 +91,9 @@ def fit_platt(
         weight: `(n,)`, sample weights; 1 by default.
         marked: the share of the true triples that `holds` marks, see `fit_marked`; 1 if all.
     """
-    mean, spread = features.mean(0), features.std(0).clip(min=1e-9)
+    mean, spread = features.mean(0), features.std(0)
+    # The deviation of equal values is a rounding error: their feature is not scaled by it.
+    spread = np.where(spread > 1e-9 * (1 + np.abs(mean)), spread, 1.0)
     rows = design((features - mean) / spread, relation, num_relations)
     if marked < 1:
         return Platt(mean, spread, *fit_marked(rows, holds, marked, weight))

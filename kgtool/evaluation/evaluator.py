@@ -8,21 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from kgtool.data.answer_index import answers_at_heads
 from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.evaluation.metrics import HITS, NEGATIVES, Metrics, metrics_of, sampled_metrics_of
+from kgtool.display import frame_of, html
+from kgtool.evaluation.metrics import (
+    HITS,
+    NEGATIVES,
+    Metrics,
+    in_short,
+    metrics_of,
+    sampled_metrics_of,
+)
 from kgtool.evaluation.ranking import Candidates, Ranking, Ranks, rank_tails
 from kgtool.models.scorers import ScoresTails
+from kgtool.ops import standard_state
+
+if TYPE_CHECKING:
+    from kgtool.display import DataFrame
 
 SIDES = ("both", "head", "tail")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """The metrics of one split.
 
@@ -53,6 +65,24 @@ class Evaluation:
     ranking: Ranking = field(compare=False, repr=False)
     candidates: str = "all"
 
+    def __repr__(self) -> str:
+        return f"Evaluation({self.split!r}, {self.candidates}: {in_short(self._main)})"
+
+    def _repr_html_(self) -> str:
+        return html(f"Link prediction on {self.split}", self.to_frame())
+
+    @property
+    def _main(self) -> Metrics:
+        return self.filtered["both"]["realistic"]
+
+    def to_frame(self) -> DataFrame:
+        """The metrics: a row per side and tie policy, filtered, then a row of raw ranks."""
+        rows = [(side, policy, m) for side in SIDES for policy, m in self.filtered[side].items()]
+        rows.append(("both, raw", "realistic", self.raw["both"]["realistic"]))
+        labels = {"side": [side for side, _, _ in rows], "ties": [ties for _, ties, _ in rows]}
+        values = {name: [m[name] for _, _, m in rows] for name in self._main}
+        return frame_of({**labels, **values})
+
     @property
     def mrr(self) -> float:
         """The filtered, realistic MRR over both sides: the number that papers report."""
@@ -71,6 +101,7 @@ class Evaluation:
         }
 
 
+@standard_state()
 def evaluate_model(
     model: ScoresTails,
     dataset: KGDataset,

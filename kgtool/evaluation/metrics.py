@@ -93,6 +93,12 @@ class Grouping:
     of: Tensor
 
 
+def in_short(metrics: Metrics) -> str:
+    """The MRR and Hits@k in a line: `MRR 0.9123, Hits@1 0.874`."""
+    hits = (f"{name.capitalize()} {metrics[name]:.3f}" for name in metrics if name[:5] == "hits@")
+    return ", ".join([f"MRR {metrics['mrr']:.4f}", *hits])
+
+
 def resampled_sums(
     values: Tensor,
     cluster: Tensor,

@@ -12,7 +12,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.distributed import process_group
@@ -21,6 +20,7 @@ from kgtool.errors import ScoreError
 from kgtool.evaluation.blockwise import CandidateSet, MixedScores, sweep
 from kgtool.evaluation.sparse_ranking import compare_sparse
 from kgtool.models.scorers import BlockScores, Scorer, ScoresTails, SparseScores, as_scorer
+from kgtool.ops import Progress
 
 # Size of a chunk of whole rows of scores: this many bytes of float32, which fit in the cache; at
 # least this many rows, so that a large table of entities is not read once per query.
@@ -222,8 +222,8 @@ def rank_scores(
     # processes rank all triples together.
     own = order if shards else order[process_group.chunk(len(order))]
     parts: list[list[Ranking]] = []
-    bar = tqdm(total=len(triples), desc=progress, unit="query", disable=progress is None)
-    with bar:
+    shown = progress is not None
+    with Progress(len(triples), progress or "ranking", "query", shown=shown) as bar:
         for chunk in own.split(chunk_size) if len(own) else ():
             hr, row = torch.unique_consecutive(triples[chunk, :2], dim=0, return_inverse=True)
             part = triples[chunk]
@@ -247,8 +247,8 @@ def rank_scores(
                     )
                 )
             bar.update(len(chunk))
-    if process_group.world_size() > 1 and not shards:
-        # A process without triples must know the number of rankings too.
+    if not len(order) or (process_group.world_size() > 1 and not shards):
+        # Without triples, the number of rankings must be known too.
         mixed = range(len(list(mix([torch.zeros(0)] * len(models)))))
         return [_gathered([part[i] for part in parts], own, len(order)) for i in mixed]
     back = torch.argsort(order)

@@ -16,7 +16,9 @@ ENDINGS = (*WRITTEN, ".nt")
 
 
 def save_predictions(frame: pd.DataFrame, path: str | Path, vocabulary: Vocabulary) -> None:
-    """Write the predictions of `kgtool.predict` or `kgtool.complete`, completely or not at all.
+    """Write the predictions of `kgtool.predict`, `kgtool.complete` or `kgtool.score_triples`.
+
+    The file is written completely or not at all. N-Triples leave out triples without a score.
 
     Args:
         frame: with columns `head`, `relation`, `tail`, `score` and `probability`.
@@ -48,6 +50,8 @@ def checked(path: str | Path) -> Path:
 
 
 def _rows(frame: pd.DataFrame, path: Path, vocabulary: Vocabulary) -> Iterator[Prediction]:
+    if "reason" in frame:
+        frame = frame[frame["reason"] == ""]
     for row in frame.itertuples():
         relation = vocabulary.step_ids.get(row.relation)
         if relation is None:

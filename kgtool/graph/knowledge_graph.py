@@ -7,13 +7,15 @@ relation of each edge as `dgl.ETYPE`. The kernels read the arrays of that graph 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.data.dataset import ENTITY, KGDataset, edge_type
+from kgtool.data.dataset import KGDataset, edge_type
 from kgtool.ops import CSC, edge_norm, find_edges, inverse_edges
 from kgtool.ops.runtime.order_by import begins
 
@@ -33,24 +35,28 @@ class KnowledgeGraph:
 
     Attributes:
         csc: the arrays, for the kernels.
-        flat: the same arrays as a homogeneous int32 `dgl.DGLGraph`, in CSC format only, with the
-            relation ids as edge data `dgl.ETYPE`.
         offsets: `(num_entities + 1,)` int32: the edges into v are `offsets[v]:offsets[v + 1]`.
         head, relation: `(e,)` int32: head and relation id of each edge.
     """
 
     def __init__(self, csc: CSC, num_relation_ids: int) -> None:
-        from kgtool.ops.runtime.dgl import dgl
-
         self.csc, self.num_relation_ids = csc, num_relation_ids
         self.offsets, self.head, self.relation = (
             torch.from_numpy(ids) for ids in (csc.offsets, csc.source, csc.type)
         )
+
+    @cached_property
+    def flat(self) -> dgl.DGLGraph:
+        """The same arrays as a homogeneous int32 graph, in CSC format only.
+
+        The relation ids are edge data `dgl.ETYPE`.
+        """
+        from kgtool.ops.runtime.dgl import dgl
+
         no_ids: list[int] = []  # an edge's id is its position
-        self.flat: dgl.DGLGraph = dgl.graph(
-            ("csc", (self.offsets, self.head, no_ids)), num_nodes=csc.num_sources
-        )
-        self.flat.edata[dgl.ETYPE] = self.relation
+        flat = dgl.graph(("csc", (self.offsets, self.head, no_ids)), num_nodes=self.num_entities)
+        flat.edata[dgl.ETYPE] = self.relation
+        return flat
 
     @classmethod
     def from_heterograph(
@@ -59,18 +65,22 @@ class KnowledgeGraph:
         """The knowledge graph of a heterograph such as `KGDataset.graph`, with inverses added.
 
         Args:
-            graph: has one edge type per relation, named by relation id in order, without inverses.
+            graph: its edge types are named by relation id, without inverses. With several node
+                types, the node data `dgl.NID` are the ids of the entities.
             held: `(num_entities,)` bool: keep only the edges into these entities; None for all.
 
         Raises:
             ValueError: when the edge types are not relation ids in order.
         """
-        num_relations = len(graph.etypes)
+        of_relation: dict[str, list[tuple[str, str, str]]] = {}
+        for kind in graph.canonical_etypes:
+            of_relation.setdefault(kind[1], []).append(kind)
+        num_relations = len(of_relation)
         names = [edge_type(relation, num_relations) for relation in range(num_relations)]
-        if graph.etypes != names:
+        if sorted(of_relation) != names:
             raise ValueError("edge types are not relation ids in order; see KGDataset.graph")
-        ends = [tuple(ids.int() for ids in graph.edges(etype=name)) for name in names]
-        csc = CSC.with_inverses(ends, graph.num_nodes(ENTITY), held)
+        ends = [_ends(graph, of_relation[name]) for name in names]
+        csc = CSC.with_inverses(ends, graph.num_nodes(), held)
         return cls(csc, 2 * num_relations)
 
     @classmethod
@@ -153,6 +163,25 @@ class KnowledgeGraph:
         part = CSC(offsets, csc.source[mask], csc.type[mask], csc.num_sources)
         return KnowledgeGraph(part, self.num_relation_ids)
 
+    def without(self, edges: Tensor) -> KnowledgeGraph:
+        """The same nodes without edges `(k,)` int64 and their inverses, in the same order.
+
+        For a few edges it takes much less time than `subgraph`.
+
+        Raises:
+            ValueError: when an edge lacks its inverse.
+        """
+        csc, inverse = self.csc, self.inverse.numpy()
+        gone = np.unique(np.concatenate([edges.numpy(), inverse[edges.numpy()]]))
+        before = np.zeros(csc.num_edges + 1, np.int32)  # the removed edges before each edge
+        before[gone + 1] = 1
+        np.cumsum(before, out=before)
+        source, type_, left = (np.delete(ids, gone) for ids in (csc.source, csc.type, inverse))
+        offsets = csc.offsets - before[csc.offsets]
+        part = KnowledgeGraph(CSC(offsets, source, type_, csc.num_sources), self.num_relation_ids)
+        part.inverse = torch.from_numpy(left - before[left])
+        return part
+
     def find(self, triples: Tensor) -> Tensor:
         """`(n,)` int64: the edge id of each triple `(n, 3)` int64.
 
@@ -175,3 +204,20 @@ class KnowledgeGraph:
             `(e,)` of `dtype`.
         """
         return edge_norm(self.csc, kept, dtype)
+
+
+def _ends(graph: dgl.DGLGraph, kinds: Sequence[tuple[str, str, str]]) -> tuple[Tensor, Tensor]:
+    """Head and tail entities, `(n,)` int32 each, of the edges of some canonical edge types."""
+    from kgtool.ops.runtime.dgl import dgl
+
+    heads, tails = [], []
+    for kind in kinds:
+        head, tail = (ids.int() for ids in graph.edges(etype=kind))
+        if len(graph.ntypes) > 1:
+            of_head, of_tail = (graph.nodes[end].data[dgl.NID] for end in kind[::2])
+            head, tail = of_head[head.long()], of_tail[tail.long()]
+        heads.append(head)
+        tails.append(tail)
+    if len(kinds) == 1:
+        return heads[0], tails[0]
+    return torch.cat(heads), torch.cat(tails)

@@ -1,8 +1,8 @@
-"""What is drawn around some entities, so that a step of training need not read the whole graph.
+"""Neighbour sampling: a training step reads a few in-edges per entity, not the whole graph.
 
-Neighbour-sampled message passing (GraphSAGE; Hamilton, Ying & Leskovec 2017): an entity's state
-after l layers is made of a few of its in-edges, whose sources' states after l - 1 layers are made
-of a few of theirs. DGL calls a hop a block, or message flow graph: see `InEdgeSampler`.
+GraphSAGE (Hamilton, Ying & Leskovec 2017): the state of an entity after l layers reads a few of its
+in-edges. The states of their sources after l - 1 layers read a few in-edges of these, and so on.
+DGL calls a hop a block, or message flow graph: see `kgtool.graph.block_sampler.InEdgeSampler`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from kgtool.ops import CSC, sample_in_edges
 
 @dataclass(frozen=True, eq=False)
 class Hop:
-    """The edges drawn for one layer.
+    """The sampled edges of one layer.
 
     Attributes:
-        edges: from what the layer reads to what it makes.
-        own: `(n,)` int64, where the n destinations stand among the sources.
+        edges: from the m sources to the n destinations of the layer.
+        own: `(n,)` int64, the position of each destination among the sources.
         scale: `(e,)` float32, see `sample_in_edges`.
     """
 
@@ -37,20 +37,20 @@ class Hop:
 
 @dataclass(frozen=True, eq=False)
 class Neighbourhood:
-    """What is drawn around some entities, from the farthest.
+    """The sampled neighbourhood of some entities; the farthest hop is first.
 
     Attributes:
-        entity: `(n,)` int64, ascending, each once: the sources of the first hop. Without a hop,
-            what it was drawn around.
-        hops: one a layer.
+        entity: `(n,)` int64, ascending, without duplicates: the sources of the first hop; without
+            hops, the entities themselves.
+        hops: one hop per layer.
     """
 
     entity: Tensor
     hops: tuple[Hop, ...]
 
 
-# In-edges drawn of some entities: positions among these `(e,)`, ascending, heads and relations
-# `(e, 2)`, and scales `(e,)`.
+# The sampled in-edges of some entities: positions among these entities `(e,)`, ascending, heads and
+# relations `(e, 2)`, and scales `(e,)`.
 _Drawn = tuple[Tensor, Tensor, Tensor]
 
 
@@ -62,21 +62,25 @@ def draw_around(
     excluded_edges: Tensor,
     shards: Shards | None = None,
 ) -> Neighbourhood:
-    """Draw a neighbourhood, by torch's default generator.
+    """Sample the neighbourhood of entities with torch's default generator.
 
     Args:
         graph: the knowledge graph.
-        entity: `(n,)` int64, ascending, each once.
-        num_hops: how many layers are to read it.
-        fanout: most in-edges of an entity and hop.
-        excluded_edges: `(k,)` int64 edges of `graph` that must not carry messages, nor may their
-            inverses.
-        shards: who holds which entity, where each process has the edges into its own alone, and
-            draws among them for the others: all call together. What is drawn is the same.
+        entity: `(n,)` int64, ascending, without duplicates.
+        num_hops: number of hops, one per layer.
+        fanout: maximum number of in-edges per entity and hop.
+        excluded_edges: `(k,)` int64 edge ids of `graph`. These edges and their inverses are not
+            sampled.
+        shards: the owner of each entity, when each process has only the in-edges of its own
+            entities. Each process then samples for all processes; all call this function together.
+            The sample is the same as in one process.
     """
     excluded = graph.triples(excluded_edges)
-    gone = torch.cat([excluded, invert(excluded, graph.num_relation_ids // 2)])
-    draw = _draws(graph, fanout, gone) if shards is None else _far(graph, fanout, gone, shards)
+    excluded = torch.cat([excluded, invert(excluded, graph.num_relation_ids // 2)])
+    if shards is None:
+        draw = _draws(graph, fanout, excluded)
+    else:
+        draw = _draws_of_owners(graph, fanout, excluded, shards)
     hops = []
     for _ in range(num_hops):
         position, edge, scale = draw(entity, torch.randint(2**62, (1,)))
@@ -89,12 +93,12 @@ def draw_around(
 
 
 def all_around(graph: KnowledgeGraph, shards: Shards, dtype: torch.dtype) -> Neighbourhood:
-    """One hop of all edges into the entities that this process holds, in the order of its rows.
+    """One hop of all in-edges of the entities of this process, in the order of its rows.
 
     Args:
-        graph: of these edges.
-        shards: who holds which entity.
-        dtype: of the scales.
+        graph: the graph of these edges.
+        shards: the owner of each entity.
+        dtype: the dtype of the scales.
     """
     held = shards.entities
     entities, place = torch.unique(torch.cat([held, graph.head]), return_inverse=True)
@@ -106,20 +110,25 @@ def all_around(graph: KnowledgeGraph, shards: Shards, dtype: torch.dtype) -> Nei
 def _draws(
     graph: KnowledgeGraph, fanout: int, excluded: Tensor
 ) -> Callable[[Tensor, Tensor], _Drawn]:
-    """What draws in-edges of entities `(n,)` by a seed `(1,)`, excluded triples `(k, 3)` aside."""
-    gone = torch.unique(graph.find(excluded))
+    """A function that samples in-edges of entities `(n,)` with a seed `(1,)`.
+
+    It never samples the excluded triples `(k, 3)`.
+    """
+    excluded_edges = torch.unique(graph.find(excluded))
 
     def draw(entity: Tensor, seed: Tensor) -> _Drawn:
-        position, edge, scale = sample_in_edges(graph.csc, entity, fanout, gone, int(seed))
+        position, edge, scale = sample_in_edges(
+            graph.csc, entity, fanout, excluded_edges, int(seed)
+        )
         return position, torch.stack([graph.head[edge], graph.relation[edge]], dim=1).long(), scale
 
     return draw
 
 
-def _far(
+def _draws_of_owners(
     graph: KnowledgeGraph, fanout: int, excluded: Tensor, shards: Shards
 ) -> Callable[[Tensor, Tensor], _Drawn]:
-    """Like `_draws`, but each process draws for the entities that it holds."""
+    """Like `_draws`, but each process samples the in-edges of its own entities."""
     received = process_group.all_to_all([excluded[part] for part in shards.split(excluded[:, 2])])
     draws = [_draws(graph, fanout, triples) for triples in received]
 

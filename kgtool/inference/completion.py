@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
@@ -26,6 +25,7 @@ from kgtool.evaluation.calibration import Floats, fit_marked
 from kgtool.inference.probability import Probability
 from kgtool.inference.top_k import AllowsTails, best_answers, features, forward_features
 from kgtool.models.scorers import ScoresTails
+from kgtool.ops import Progress
 
 # Answers per query that may enter the pool, and the size of the pool as a multiple of `top`.
 ANSWERS = 10
@@ -88,7 +88,7 @@ def complete(
     size = max(POOL * top, LEAST_POOL)
     pool = _Pool.empty()
     asked = 0
-    with tqdm(total=n, desc="entities", unit="entity", disable=not progress) as bar:
+    with Progress(n, "complete", "entity", shown=progress) as bar:
         try:
             for heads in torch.arange(n).split(HEADS):
                 hr, _ = expected.questions(heads, wanted)

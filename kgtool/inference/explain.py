@@ -1,126 +1,189 @@
-"""Explanations: the contribution of each path to a score, by the gradients of the model's pass.
+"""Explanations: the paths that carry a score, by the gradients of the pass and by removal.
 
-A score is a sum over the paths from head to tail. Let `J_e` be the derivative of an entity's new
-state by the state that edge `e` brings to it. A path of edges `e_1 … e_k` contributes
+The gradients (`kgtool.inference.path_search`) give the candidates: the paths with the largest
+contributions `c`, for or against the score. But a pass adapts to what it reads, so a contribution
+does not say what the score would be without the path. So each candidate is tested: its edges leave
+the graph, and the fall of the score is measured. Paths that share edges fall together. So the
+weight of a path p is its share of the fall,
 
-    ⟨∂score/∂s_t, J_{e_k} … J_{e_1} init⟩,
+    weight(p) = fall(p) · |c(p)| / Σ_q |c(q)|,
 
-summed over the steps at which the pass can take it: a state may wait between two edges. Gates,
-divisors and slopes are constants in these derivatives (see `path_rows`), so the contributions of
-all paths sum to the score, except for biases. A true gradient would give a single path no weight,
-since messages are normalised. The search walks backwards from the tail. The product of a path's
-gradient so far and the current state is the contribution of all paths with this ending. A beam
-search keeps the strongest, similar to NBFNet's search by gradients of edges (Zhu et al. 2021, 4.3).
+over the candidates q that share an edge with p, p included. A positive weight supports the score, a
+negative one speaks against it. One more pass, without the edges of all listed paths, gives the rest
+of the score: what the listed paths carry is a difference of two scores, not a sum of estimates.
+Removal as a test of explanations: DeYoung et al. 2020 ("comprehensiveness").
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from kgtool.data.dataset import Vocabulary
+from kgtool.display import frame_of, html
 from kgtool.graph.knowledge_graph import KnowledgeGraph
-from kgtool.models.all_paths import AllPathsDecoder, Feed
-from kgtool.ops import Reach, Region, path_rows
+from kgtool.inference.path_search import PathSearch, Slots
+from kgtool.models.scorers import PassScorer
+from kgtool.ops import in_threads
 
-# Path endings that each step of the search keeps.
-BEAM = 256
+if TYPE_CHECKING:
+    from kgtool.display import DataFrame
+
+# Path endings that the first search keeps at each layer. It is doubled until the candidates stay
+# the same.
+BEAM, WIDEST = 256, 8192
+# Paths that are tested by removal; as many as are listed, if these are more.
+CANDIDATES = 20
 # Relations shown per step, of those between the same two entities.
 MAIN_RELATIONS = 3
+
+# The two entities of a step.
+_Pair = frozenset[int]
 
 
 @dataclass(frozen=True)
 class Path:
-    """A path of entities and its contribution to a score, over all edges between the entities.
+    """A path of entities and its part of a score, over all edges between the entities.
 
     Parallel edges often have the same meaning, such as `sister_of` and its inverse, and a model may
     use any of them. So all paths over the same entities are one explanation.
 
     Attributes:
-        weight: its contribution to the score; negative if it lowers the score.
+        weight: its share of `fall`, see the module; negative if it lowers the score.
+        fall: the fall of the score when its edges leave the graph.
         entities: entity ids from head to tail.
-        steps: for each step `(relation, weight)`, strongest first, inverses included: the part of
-            the path's weight over this edge.
+        steps: for each step `(relation, weight)`, strongest first, inverses included: the path's
+            weight, divided by the sizes of the gradients' parts over each edge.
     """
 
     weight: float
+    fall: float
     entities: tuple[int, ...]
     steps: tuple[tuple[tuple[int, float], ...], ...]
 
 
+@dataclass(frozen=True)
+class Explained:
+    """The paths that carry a score.
+
+    Attributes:
+        score: the score, without the edge of the triple itself and its inverse.
+        rest: the score without the edges of all listed paths too.
+        paths: the listed paths, strongest first; empty if no path of at most L edges leads from
+            head to tail.
+    """
+
+    score: float
+    rest: float
+    paths: tuple[Path, ...]
+
+
 def explain_triple(
-    decoder: AllPathsDecoder,
-    graph: KnowledgeGraph,
-    triple: tuple[int, int, int],
-    beam: int = BEAM,
-    feed: Feed | None = None,
-) -> list[Path]:
-    """The paths from head to tail that contribute to the score of a triple, strongest first.
+    passes: PassScorer, triple: tuple[int, int, int], top: int = 10, beam: int = BEAM
+) -> Explained:
+    """The paths from head to tail that carry the score of a triple.
 
     A triple that is an edge of the graph is scored without that edge and its inverse, as in
-    training: the explanation shows the other evidence.
+    training: the explanation shows the other evidence. An encoder's states, if any, stay as they
+    are; their part of the score belongs to no path.
 
     Args:
-        decoder: in evaluation mode.
-        graph: the graph of the paths.
+        passes: the model; its decoder is on the CPU.
         triple: ids, the relation an inverse for a head query.
-        beam: path endings kept at each step.
-        feed: the states of an encoder, if any; their contribution belongs to no path.
+        top: the most paths.
+        beam: path endings that the first search keeps at each layer.
+    """
+    passes = replace(passes, graph=_without_triple(passes.graph, triple))
+    score = _score_without(passes, triple, ())
+    search = PathSearch.of(passes, triple)
+    found = _candidates(search, max(CANDIDATES, top), beam) if search else {}
+    if not search or not found:
+        return Explained(score, score, ())
+    falls = [
+        score - left
+        for left in in_threads(lambda pairs: _score_without(passes, triple, pairs), [*found])
+    ]
+    parts = search.parts([path for path, _ in found.values()])
+    paths = []
+    for (pairs, (slots, size)), fall, steps in zip(found.items(), falls, parts, strict=True):
+        shared = sum(other for those, (_, other) in found.items() if pairs & those)
+        weight = fall * size / shared if shared else 0.0
+        entities = tuple(search.entities[slot] for slot in slots)
+        paths.append(Path(weight, fall, entities, tuple(_divided(weight, step) for step in steps)))
+    paths.sort(key=lambda path: (-abs(path.weight), len(path.entities)))
+    listed = tuple(paths[:top])
+    rest = _score_without(passes, triple, frozenset().union(*(_pairs(p.entities) for p in listed)))
+    return Explained(score, rest, listed)
+
+
+def _without_triple(graph: KnowledgeGraph, triple: tuple[int, int, int]) -> KnowledgeGraph:
+    """The graph without the edge of a triple and its inverse, if it has them."""
+    head, relation, tail = triple
+    edge = _between(graph, head, tail)
+    own = edge[graph.relation[edge] == relation]
+    return graph.without(own) if len(own) else graph
+
+
+def _between(graph: KnowledgeGraph, head: int, tail: int) -> Tensor:
+    """`(k,)` int64: the edges from head to tail."""
+    first, end = int(graph.offsets[tail]), int(graph.offsets[tail + 1])
+    return first + torch.nonzero(graph.head[first:end] == head).flatten()
+
+
+def _pairs(path: Sequence[int]) -> frozenset[_Pair]:
+    """The pairs of entities, or of slots, of a path's steps."""
+    return frozenset(map(frozenset, pairwise(path)))
+
+
+def _score_without(
+    passes: PassScorer, triple: tuple[int, int, int], pairs: Collection[_Pair]
+) -> float:
+    """The score of a triple on the graph without the edges between pairs of entities."""
+    graph = passes.graph
+    if pairs:
+        edges = [_between(graph, min(pair), max(pair)) for pair in pairs]
+        graph = graph.without(torch.cat(edges))
+    return float(replace(passes, graph=graph).score_hrt(torch.tensor([triple])))
+
+
+def _candidates(
+    search: PathSearch, count: int, beam: int
+) -> dict[frozenset[_Pair], tuple[Slots, float]]:
+    """The paths with the largest contributions, for or against the score.
+
+    The beam widens until these paths stay the same. Paths over the same pairs of entities stand on
+    the same facts: they are one candidate, the shortest of them.
 
     Returns:
-        Distinct paths of entities; empty if no path of at most L edges leads from head to tail.
+        The pairs of entities of each path → its slots, and the size of its contribution.
     """
-    head, relation, tail = triple
-    first, end = graph.csc.offsets[head], graph.csc.offsets[head + 1]
-    source, kind = graph.head[first:end], graph.relation[first:end]
-    inverse = int(graph.inverse_of(torch.tensor(relation)))
-    # A self loop and its inverse are both in-edges.
-    same = (kind == inverse) | (kind == relation) if head == tail else kind == inverse
-    own = int(first) + torch.nonzero((source == tail) & same).flatten()
-    reached = decoder.reach(graph, torch.tensor([head]), [own])
-    with torch.no_grad():
-        states = [s[: reached.rows(i)] for i, s in enumerate(decoder.states(reached, feed))]
-    slot = int(reached.slot_of(torch.tensor([0]), torch.tensor([tail])))
-    if slot >= reached.rows(decoder.layers):
-        return []
-    last = states[-1][slot : slot + 1]
-    if feed is not None:
-        last = last + feed.entities[tail]
-    last = last.detach().requires_grad_()
-    score = decoder.features(last) @ decoder.queries(torch.tensor([relation]), feed).t()
-    (gradient,) = torch.autograd.grad(score.sum(), last)
-    ends = _Ends(torch.tensor([slot]), gradient, [()])
-    for step in range(decoder.layers, 0, -1):
-        ends = _step_back(decoder, reached, step, states[step - 1], ends, beam=beam)
-    carried = (ends.gradient @ states[0][0]).tolist()
-    weights: dict[tuple[_Edge, ...], float] = {}
-    for path, weight in zip(ends.path, carried, strict=True):
-        weights[path] = weights.get(path, 0.0) + weight
-    entity = reached.entities().tolist()
-    return _by_entities(entity, {path: weight for path, weight in weights.items() if path})
+    before: set[frozenset[_Pair]] = set()
+    while True:
+        paths, whole = search.paths(beam)
+        grouped: dict[frozenset[_Pair], tuple[Slots, float]] = {}
+        for slots, part in paths.items():
+            pairs = _pairs([search.entities[slot] for slot in slots])
+            other, sum_ = grouped.get(pairs, (slots, 0.0))
+            grouped[pairs] = (min(slots, other, key=len), sum_ + part)
+        sizes = {pairs: (slots, abs(part)) for pairs, (slots, part) in grouped.items()}
+        best = sorted(sizes.items(), key=lambda item: -item[1][1])[:count]
+        if whole or beam >= WIDEST or {pairs for pairs, _ in best} == before:
+            return dict(best)
+        before = {pairs for pairs, _ in best}
+        beam *= 2
 
 
-def _by_entities(entity: list[int], weights: dict[tuple[_Edge, ...], float]) -> list[Path]:
-    """Paths of entities, strongest first, from the weights of paths of edges between slots."""
-    relations: dict[tuple[int, ...], list[dict[int, float]]] = {}
-    for path, weight in weights.items():
-        entities = (entity[path[0][0]], *(entity[edge[2]] for edge in path))
-        steps = relations.setdefault(entities, [{} for _ in path])
-        for step, (_, relation, _) in zip(steps, path, strict=True):
-            step[relation] = step.get(relation, 0.0) + weight
-    paths = [
-        Path(sum(steps[0].values()), entities, tuple(_strongest_first(step) for step in steps))
-        for entities, steps in relations.items()
-    ]
-    return sorted(paths, key=lambda path: -path.weight)
-
-
-def _strongest_first(weights: dict[int, float]) -> tuple[tuple[int, float], ...]:
-    return tuple(sorted(weights.items(), key=lambda item: -item[1]))
+def _divided(weight: float, parts: Mapping[int, float]) -> tuple[tuple[int, float], ...]:
+    """A step's relations with their parts of a path's weight, largest first."""
+    sizes = {relation: abs(part) for relation, part in parts.items()}
+    total = sum(sizes.values())
+    ordered = sorted(sizes.items(), key=lambda item: -item[1])
+    return tuple((r, weight * (size / total if total else 1 / len(sizes))) for r, size in ordered)
 
 
 @dataclass(frozen=True)
@@ -128,13 +191,14 @@ class NamedPath:
     """A path in labels.
 
     Attributes:
-        weight, entities, steps: as of `Path`; `^r` is the inverse of the relation `r`, an edge
-            walked backwards.
+        weight, entities, steps, fall: as of `Path`; `^r` is the inverse of the relation `r`, an
+            edge walked backwards.
     """
 
     weight: float
     entities: tuple[str, ...]
     steps: tuple[tuple[tuple[str, float], ...], ...]
+    fall: float = 0.0
 
     def __str__(self) -> str:
         """`Ada --mother_of--> Ben --^father_of, ^uncle_of--> Carl`."""
@@ -146,8 +210,8 @@ class NamedPath:
 
 def main_relations(step: tuple[tuple[str, float], ...]) -> list[str]:
     """The strongest relations of a step, with at least a tenth of the strongest weight."""
-    least = step[0][1] / 10 if step[0][1] > 0 else -float("inf")
-    return [relation for relation, weight in step if weight >= least][:MAIN_RELATIONS]
+    least = abs(step[0][1]) / 10
+    return [relation for relation, weight in step if abs(weight) >= least][:MAIN_RELATIONS]
 
 
 @dataclass(frozen=True)
@@ -156,18 +220,52 @@ class Explanation:
 
     Attributes:
         triple: labels of head, relation and tail.
-        paths: the paths, strongest first; empty if no path leads from head to tail.
+        paths: the listed paths, strongest first; empty if no path leads from head to tail.
+        score: the score, without the edge of the triple itself.
+        rest: the score without the edges of the listed paths too.
     """
 
     triple: tuple[str, str, str]
     paths: tuple[NamedPath, ...]
+    score: float = 0.0
+    rest: float = 0.0
+
+    @classmethod
+    def of(
+        cls, triple: tuple[int, int, int], found: Explained, vocabulary: Vocabulary
+    ) -> Explanation:
+        """The explanation of a triple of ids, in labels."""
+        head, relation, tail = triple
+        return cls(
+            (vocabulary.entities[head], vocabulary.steps[relation], vocabulary.entities[tail]),
+            tuple(name_path(path, vocabulary) for path in found.paths),
+            found.score,
+            found.rest,
+        )
+
+    @property
+    def carried(self) -> float:
+        """The fall of the score when the edges of all listed paths leave the graph."""
+        return self.score - self.rest
+
+    def __repr__(self) -> str:
+        return f"Explanation({' '.join(map(repr, self.triple))}: {len(self.paths)} paths)"
+
+    def _repr_html_(self) -> str:
+        return html("Why " + " ".join(self.triple), self.to_frame())
+
+    def to_frame(self) -> DataFrame:
+        """A row per path: its `weight` and the `path` as text."""
+        columns = {"weight": [p.weight for p in self.paths], "path": [str(p) for p in self.paths]}
+        return frame_of(columns, texts=["path"])
 
     def readable(self, names: Mapping[str, str]) -> Explanation:
         """The explanation with readable names of entities, where `names` has one."""
         head, relation, tail = self.triple
-        return Explanation(
-            (names.get(head, head), relation, names.get(tail, tail)),
-            tuple(
+        return replace(
+            self,
+            triple=(names.get(head, head), relation, names.get(tail, tail)),
+            paths=tuple(
                 replace(path, entities=tuple(names.get(entity, entity) for entity in path.entities))
                 for path in self.paths
             ),
@@ -177,9 +275,13 @@ class Explanation:
         """JSON-ready."""
         return {
             **dict(zip(("head", "relation", "tail"), self.triple, strict=True)),
+            "score": self.score,
+            "carried": self.carried,
+            "rest": self.rest,
             "paths": [
                 {
                     "weight": path.weight,
+                    "fall": path.fall,
                     "entities": list(path.entities),
                     "steps": [
                         [{"relation": name, "weight": weight} for name, weight in step]
@@ -198,66 +300,5 @@ def name_path(path: Path, vocabulary: Vocabulary) -> NamedPath:
         path.weight,
         tuple(vocabulary.entities[entity] for entity in path.entities),
         tuple(tuple((names[r], weight) for r, weight in step) for step in path.steps),
-    )
-
-
-# The source slot of an edge, its relation, and its target slot.
-_Edge = tuple[int, int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class _Ends:
-    """Path endings: the current slot of each, its gradient, and its edges to the tail."""
-
-    slot: Tensor  # (n,) int64
-    gradient: Tensor  # (n, d)
-    path: list[tuple[_Edge, ...]]
-
-
-def _step_back(
-    decoder: AllPathsDecoder,
-    reached: Reach | Region,
-    step: int,
-    before: Tensor,
-    ends: _Ends,
-    *,
-    beam: int,
-) -> _Ends:
-    """One step towards the head: along each in-edge with a message, or waiting."""
-    weights = decoder.weights[step - 1].detach()
-    places, which = torch.unique(ends.slot, return_inverse=True)
-    place, source, relation, count = reached.arriving(step, places)
-    message = before[source] * weights[relation]  # (e, d)
-    sums = before.new_zeros(len(places), decoder.dim).index_add_(0, place, message)
-    squares = torch.zeros_like(sums).index_add_(0, place, message.square())
-    waits = places < len(before)
-    old = torch.where(waits.unsqueeze(1), before[places.clamp(max=len(before) - 1)], 0)
-    # The gradient of every ending, back through the entity's update.
-    rows = [t[which].requires_grad_() for t in (sums, squares, old)]
-    new = path_rows(
-        rows[0], rows[1], count[which], rows[2],
-        decoder.scalers[step - 1], decoder.matrix(), decoder.bias, held=True,
-    )  # fmt: skip
-    g_sums, g_squares, g_old = torch.autograd.grad(new, rows, ends.gradient)
-    # Endings that wait, then endings that walk back along an edge.
-    stay = torch.nonzero(waits[which]).squeeze(1)
-    order = torch.argsort(place, stable=True)
-    starts = torch.searchsorted(place[order], torch.arange(len(places) + 1))
-    spans = [order[starts[p] : starts[p + 1]] for p in which.tolist()]
-    walked = torch.cat(spans)
-    end = torch.repeat_interleave(torch.tensor([len(span) for span in spans]))
-    m = message[walked]
-    g_message = g_sums[end] + 2 * m * g_squares[end]
-    carried = torch.cat([(g_old[stay] * old[which[stay]]).sum(1), (g_message * m).sum(1)])
-    best = carried.topk(min(beam, len(carried))).indices
-    staying, walking = best[best < len(stay)], best[best >= len(stay)] - len(stay)
-    stayed, e = stay[staying], walked[walking]
-    back = g_message[walking] * weights[relation[e]]
-    left, came = source[e], places[place[e]]
-    edges = zip(left.tolist(), relation[e].tolist(), came.tolist(), strict=True)
-    longer = zip(edges, end[walking].tolist(), strict=True)
-    return _Ends(
-        torch.cat([ends.slot[stayed], left]),
-        torch.cat([g_old[stayed], back]),
-        [ends.path[i] for i in stayed.tolist()] + [(edge, *ends.path[i]) for edge, i in longer],
+        path.fall,
     )

@@ -56,7 +56,9 @@ class PairChance:
             known: the known facts, inverses included.
         """
         scores = self.relations.score_t(pairs)
-        which, odds = _best(self.model, self.probability, scores, pairs, dataset, known)
+        which, odds = _best(
+            self.model, self.probability, scores, pairs, dataset=dataset, known=known
+        )
         slope, constant = self.fitted
         some = expit(slope * odds + constant + np.log1p(-self.probability.marked))
         return scores, which * torch.from_numpy(some).unsqueeze(1)
@@ -92,15 +94,20 @@ def fit_pairs(
     of_random = (n**2 / len(held_out)) * len(own) / max(len(random), 1)
     weight = np.where(holds, 1.0, of_random)
     scores = relations.score_t(pairs)
-    odds = _best(model, probability, scores, pairs, dataset, known)[1]
+    odds = _best(model, probability, scores, pairs, dataset=dataset, known=known)[1]
     (slope,), (constant,) = fit_marked(odds[:, None], holds, probability.marked, weight, toward=1.0)
     return PairChance(model, relations, probability, np.array([slope, constant]))
 
 
 def _best(
-    model: ScoresTails, probability: Probability, scores: Tensor, pairs: Tensor,
-    dataset: KGDataset, known: AnswerIndex,
-) -> tuple[Tensor, Floats]:  # fmt: skip
+    model: ScoresTails,
+    probability: Probability,
+    scores: Tensor,
+    pairs: Tensor,
+    *,
+    dataset: KGDataset,
+    known: AnswerIndex,
+) -> tuple[Tensor, Floats]:
     """`P(r | h, t, some)` `(n, R)` of new relations, and `(n,)` log-odds of the likeliest triple.
 
     Args:

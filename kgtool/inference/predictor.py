@@ -18,7 +18,8 @@ from torch import Tensor
 from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import SPLITS, KGDataset
 from kgtool.data.labels import LabelIndex
-from kgtool.errors import DataError, KGToolError, RunError
+from kgtool.display import html
+from kgtool.errors import KGToolError, RunError
 from kgtool.evaluation.candidates import Types
 from kgtool.evaluation.tasks.path_composition import ComposedSteps
 from kgtool.evaluation.tasks.relation_prediction import (
@@ -26,7 +27,7 @@ from kgtool.evaluation.tasks.relation_prediction import (
     count_relations,
     fit_relations,
 )
-from kgtool.inference.explain import Explanation, explain_triple, name_path
+from kgtool.inference.explain import Explanation, explain_triple
 from kgtool.inference.pairs import PairChance, fit_pairs, load_pairs, save_pairs
 from kgtool.inference.plausible import Plausible
 from kgtool.inference.probability import (
@@ -35,9 +36,10 @@ from kgtool.inference.probability import (
     as_many_as_held_out,
     fit_probability,
 )
-from kgtool.inference.query import Question, parse_triples
+from kgtool.inference.query import Question, parse_triples, refusal
 from kgtool.inference.top_k import best_answers, features, triple_scores
 from kgtool.models.scorers import ModelScorer, PassScorer
+from kgtool.ops import standard_state
 from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_fitted, save_tensors
 
@@ -97,6 +99,12 @@ class Predictor:
     given_missing: int | None = None
     _fitted: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
+    def __repr__(self) -> str:
+        return f"Predictor({str(self.run.path)!r}, {self.dataset!r})"
+
+    def _repr_html_(self) -> str:
+        return html(f"Predictor of {self.run.path}", {"run": self.run, "data": self.dataset})
+
     @cached_property
     def known_in(self) -> dict[str, AnswerIndex]:
         """The true answers of each split, inverses included."""
@@ -127,6 +135,7 @@ class Predictor:
         default = as_many_as_held_out(self.dataset)
         return default if self.given_missing is None else self.given_missing
 
+    @standard_state()
     def probability(self) -> Probability | None:
         """The calibration of probabilities; None if valid is too small to fit it.
 
@@ -146,6 +155,7 @@ class Predictor:
                 fitted.save(file)
         return fitted
 
+    @standard_state()
     def relations(self) -> RelationModel:
         """The model of `P(r | h, t)`, fitted on a sample of valid.
 
@@ -192,6 +202,7 @@ class Predictor:
                 save_pairs(found, file)
         return found
 
+    @standard_state()
     def prepare(self) -> None:
         """Make all indices and fits now, so that no later query waits for them or writes a file."""
         for made in ("known_in", "known", "types", "plausible", "passes"):
@@ -211,6 +222,7 @@ class Predictor:
             self._fitted["digest"] = self.run.weights_digest()
         return self.run.written(f"{name}.{self._fitted['digest']}.safetensors")
 
+    @standard_state()
     def ask(
         self,
         questions: Sequence[Question],
@@ -285,9 +297,7 @@ class Predictor:
         tails = [self.known.tails[self.known.expand(row)[1]] for row in rows.split(1)]
         return table, self._left_out(tails, new, found.left_out.tolist())
 
-    def _left_out(
-        self, known: Sequence[Tensor], new: bool, types: Sequence[int]
-    ) -> list[LeftOut]:
+    def _left_out(self, known: Sequence[Tensor], new: bool, types: Sequence[int]) -> list[LeftOut]:
         """The answers to each query that are not in its table, from its known answers `(m,)`."""
         names = self.dataset.vocabulary.entities
         return [
@@ -304,8 +314,9 @@ class Predictor:
             return None
         return replace(self.scorer.passes, decoder=deepcopy(self.scorer.passes.decoder).cpu())
 
+    @standard_state()
     def explain(self, head: str, relation: str, tail: str, top: int = 10) -> Explanation:
-        """The relation paths that carried the score of a triple, strongest first.
+        """The relation paths that carry the score of a triple, strongest first.
 
         Args:
             head, relation, tail: labels or readable names; `^r` is the inverse of the relation `r`.
@@ -323,9 +334,7 @@ class Predictor:
             )
         names = self.dataset.vocabulary
         h, r, t = self.labels.entity(head), self.labels.relation(relation), self.labels.entity(tail)
-        found = explain_triple(passes.decoder, passes.graph, (h, r, t), feed=passes.feed)[:top]
-        labels = names.entities[h], names.steps[r], names.entities[t]
-        return Explanation(labels, tuple(name_path(path, names) for path in found))
+        return Explanation.of((h, r, t), explain_triple(passes, (h, r, t), top), names)
 
     def score_triples(self, rows: Iterable[Sequence[object]], strict: bool = False) -> pd.DataFrame:
         """Score given triples: the answer to "how likely is this one?".
@@ -343,17 +352,17 @@ class Predictor:
 
         Raises:
             DataError: for a row that does not have three cells; if `strict`, for the first triple
-                that cannot be scored, with the number of the others.
+                that cannot be scored, with the number of such triples.
             ScoreError: when a score is NaN or infinite, naming the query.
         """
         parsed = parse_triples(rows, self.labels)
         unknown = [i for i, reason in enumerate(parsed.reasons) if reason]
         if strict and unknown:
-            more = f", and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
-            raise DataError(
-                f"triple {unknown[0] + 1:,}: {parsed.reasons[unknown[0]]}{more}. Remedy: correct "
-                "the labels, or score the others without strict."
-            )
+            where = f"triple {unknown[0] + 1:,}"
+            if len(unknown) > 1:
+                where += f" (the first of {len(unknown):,} that cannot be scored)"
+            one = len(parsed.texts) == 1
+            raise refusal(parsed.texts[unknown[0]], self.labels, None if one else where)
         names, triples = self.dataset.vocabulary, parsed.ids
         table = pd.DataFrame(parsed.texts, columns=TRIPLE_COLUMNS[:3], dtype=object)
         table[["score", "probability"]] = np.nan
@@ -373,6 +382,7 @@ class Predictor:
             table.loc[place, "known"] = held
         return table
 
+    @standard_state()
     def probabilities(self, triples: Tensor, scores: Tensor, is_known: Tensor) -> np.ndarray:
         """`(m,)` float64, NaN for known facts; the arguments are those of `top_k.Answers`."""
         chance = np.full(len(triples), np.nan)

@@ -6,16 +6,21 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kgtool.data.labels import LabelIndex
+from kgtool.data.loaders.cells import cells_of, is_missing
+from kgtool.data.loaders.reading import FIELDS
 from kgtool.errors import DataError, fault, quoted
 
+# How what is asked for is written; in Python it may be missing too: None, NaN.
 ASKED = "?"
+# Errors of a file that name the nearest label.
+HINTS = 3
 EXAMPLES = "HEAD RELATION ?, ? RELATION TAIL, HEAD ? TAIL, or HEAD r1/r2 ?"
 
 
@@ -41,24 +46,66 @@ class Question:
         return self.tail, tuple((r + num_relations) % (2 * num_relations) for r in self.path[::-1])
 
 
-def parse_question(parts: Sequence[str], labels: LabelIndex) -> Question:
-    """Parse three texts: labels, and one `?`. The relation may be a path.
+def questions_of(head: Any, relation: Any = None, tail: Any = None) -> list[tuple[Any, ...]]:
+    """The queries that a caller asks: one by its parts, or many in place of the head.
+
+    Args:
+        head: a label or what is asked for; or a list of queries, a data frame, dictionaries.
+        relation, tail: labels or what is asked for; nothing if there are many queries.
+
+    Returns:
+        A head, a relation and a tail for each query, for `parse_question`.
 
     Raises:
-        DataError: unless there are three texts with one `?`; for an unknown label.
+        DataError: for columns or rows that are not queries.
     """
-    if len(parts) != 3 or list(parts).count(ASKED) != 1:
-        shown = " ".join(map(quoted, parts))
+    if is_missing(head) or isinstance(head, (str, int, np.integer)):
+        return [(head, relation, tail)]
+    if relation is not None or tail is not None:
+        raise DataError(
+            "relation and tail do not go with many queries, which hold them. Remedy: give them in "
+            "each query, and other arguments by name, such as top=5."
+        )
+    if isinstance(head, (tuple, list)) and len(head) == 3 and all(map(_is_part, head)):
+        return [tuple(head)]
+    columns = cells_of(head, "queries", partial=True)
+    return list(zip(*columns, strict=True))
+
+
+def _is_part(value: Any) -> bool:
+    return is_missing(value) or isinstance(value, (str, int, np.integer))
+
+
+def written(parts: Sequence[Any]) -> list[Any]:
+    """A query with `?` for what is asked for: an empty text, a missing value, the tail of two."""
+    parts = [ASKED if is_missing(part) or part == "" else part for part in parts]
+    return [*parts, ASKED] if len(parts) == 2 and ASKED not in parts else parts
+
+
+def parse_question(parts: Sequence[Any], labels: LabelIndex, *, hint: bool = True) -> Question:
+    """Parse head, relation and tail: two labels and one `?`. The relation may be a path.
+
+    Args:
+        parts: an empty or missing part is a `?`; of two labels, the tail is missing.
+        labels: the known labels.
+        hint: whether an error names the nearest entity, see `LabelIndex.entity`.
+
+    Raises:
+        DataError: unless one of three parts is asked for; for an unknown label.
+    """
+    parts = written(parts)
+    if len(parts) != 3 or parts.count(ASKED) != 1:
+        shown = " ".join(quoted(str(part)) for part in parts)
         raise DataError(
             f"{shown} is not a query with one '?'. Remedy: write {EXAMPLES}, and quote the '?'."
         )
     head, relation, tail = parts
     if relation == ASKED:
-        return Question("relation", labels.entity(head), (), labels.entity(tail))
+        return Question("relation", labels.entity(head, hint), (), labels.entity(tail, hint))
     path = labels.path(relation)
     if head == ASKED:
-        return Question("head", -1, path, labels.entity(tail))
-    return Question("tail", labels.entity(head), path, -1)
+        return Question("head", -1, path, labels.entity(tail, hint))
+    return Question("tail", labels.entity(head, hint), path, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +144,7 @@ def parse_triples(rows: Iterable[Sequence[object]], labels: LabelIndex) -> Parse
         head, relation, tail = (_cell(cell) for cell in cells)
         texts.append((head, relation, tail))
         try:
-            triple = (
-                labels.entity(_filled(head, "head"), hint=False),
-                labels.relation(_filled(relation, "relation"), hint=False),
-                labels.entity(_filled(tail, "tail"), hint=False),
-            )
+            triple = _ids_of(texts[-1], labels, hint=False)
         except DataError as error:
             reasons.append(str(error).partition(". Remedy: ")[0])
             continue
@@ -110,6 +153,24 @@ def parse_triples(rows: Iterable[Sequence[object]], labels: LabelIndex) -> Parse
         reasons.append("")
     found = torch.tensor(ids, dtype=torch.long).view(-1, 3)
     return ParsedTriples(texts, found, torch.tensor(row, dtype=torch.long), reasons)
+
+
+def refusal(triple: Sequence[str], labels: LabelIndex, place: str | None) -> DataError:
+    """The error for a triple that `parse_triples` gave a reason, with the nearest label."""
+    try:
+        _ids_of(triple, labels, hint=True)
+    except DataError as error:
+        return error if place is None else DataError(f"{place}: {error}")
+    raise ValueError("the triple has no fault")
+
+
+def _ids_of(triple: Sequence[str], labels: LabelIndex, hint: bool) -> tuple[int, int, int]:
+    """The ids of a triple of labels."""
+    for text, field in zip(triple, FIELDS, strict=True):
+        if not text.strip():
+            raise DataError(f"no {field}. Remedy: fill it in.")
+    head, relation, tail = triple
+    return labels.entity(head, hint), labels.relation(relation, hint), labels.entity(tail, hint)
 
 
 def is_label(cell: object) -> bool:
@@ -122,36 +183,59 @@ def _cell(cell: object) -> str:
     return str(cell) if is_label(cell) else ""
 
 
-def _filled(text: str, field: str) -> str:
-    if not text.strip():
-        raise DataError(f"no {field}")
-    return text
+@dataclass(frozen=True, eq=False)
+class ParsedQuestions:
+    """Queries, read as far as their labels are known.
+
+    Attributes:
+        texts: all queries as given.
+        questions: those that can be answered.
+        number: the number of each of these in `texts`, ascending.
+        reasons: number of any other query → its place and the reason.
+    """
+
+    texts: list[list[str]]
+    questions: list[Question]
+    number: list[int]
+    reasons: dict[int, str]
 
 
 def parse_questions(
-    lines: Iterable[str], place: str, labels: LabelIndex
-) -> tuple[list[list[str]], list[Question]]:
+    lines: Iterable[str], place: str, labels: LabelIndex, strict: bool = False
+) -> ParsedQuestions:
     """Parse lines of three texts, separated by tabs; blank lines are skipped.
 
-    Returns:
-        The texts and the parsed queries.
+    Args:
+        lines: the lines.
+        place: the file, for errors.
+        labels: the known labels.
+        strict: refuse all queries if one cannot be answered.
 
     Raises:
-        DataError: as `parse_question`, naming the place and the line; for no query.
+        DataError: for no query that can be answered, naming the place and the first line; if
+            `strict`, for the first query that cannot.
     """
-    texts, questions = [], []
+    found = ParsedQuestions([], [], [], {})
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        cells = line.removesuffix("\r").split("\t")
+        cells = written(line.removesuffix("\r").split("\t"))
+        found.texts.append(cells)
         try:
-            questions.append(parse_question(cells, labels))
+            # Finding the nearest label takes long: only for the first few.
+            question = parse_question(cells, labels, hint=len(found.reasons) < HINTS)
         except DataError as error:
-            raise DataError(f"{place}, line {number}: {error}") from None
-        texts.append(cells)
-    if not questions:
+            if strict:
+                raise DataError(f"{place}, line {number}: {error}") from None
+            found.reasons[len(found.texts) - 1] = f"{place}, line {number}: {error}"
+            continue
+        found.questions.append(question)
+        found.number.append(len(found.texts) - 1)
+    if not found.texts:
         raise fault(place, "no queries", f"write one per line, with tabs: {EXAMPLES}")
-    return texts, questions
+    if not found.questions:
+        raise DataError(found.reasons[0])
+    return found
 
 
 def read_lines(path: str | Path) -> list[str]:

@@ -109,7 +109,12 @@ class AllPathsDecoder(nn.Module):
         return len(self.weights)
 
     def split(self, graph: KnowledgeGraph, head: Tensor) -> tuple[Tensor, ...]:
-        """Split heads into even parts, `(b,)` each: one per thread, if there is enough work."""
+        """Split heads into even parts, `(b,)` each: one per thread, if there is enough work.
+
+        Without heads there are no parts.
+        """
+        if not len(head):
+            return ()
         edges = graph.num_edges
         if self.node_budget:
             edges = min(edges, self.node_budget * EDGES_AN_ENTITY) * READING

@@ -15,7 +15,7 @@ from kgtool.distributed.sharding import Shards
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder, Feed
 from kgtool.models.path_gru import OnePathDecoder
-from kgtool.ops import by_row, in_threads
+from kgtool.ops import Progress, by_row, in_threads
 
 # Pairs are scored with this many (head, relation) queries at a time: a few megabytes of states.
 QUERY_ROWS = 4096
@@ -228,7 +228,7 @@ class EmbeddingScorer(ModelScorer):
         scores = torch.empty(len(ht), len(relation), dtype=self.entities.dtype)
         order = torch.argsort(position)
         first = torch.searchsorted(position[order], torch.arange(len(head) + 1))
-        step = max(1, QUERY_ROWS // len(relation))  # heads at a time
+        step = max(1, QUERY_ROWS // max(1, len(relation)))  # heads at a time
         for start in range(0, len(head), step):
             heads = self.entities[head[start : start + step]]
             of_head = self.decoder.cell.of_pairs(self.relations[relation], heads)
@@ -418,9 +418,12 @@ class PassScorer(ModelScorer):
         def own(head: Tensor) -> Tensor:
             reached = self.decoder.reach(self.graph, head)
             last = self.decoder(reached, self.feed)
+            bar.update(len(head))
             return last[torch.from_numpy(reached.first[-1][:-1])].cpu()
 
-        return torch.cat(in_threads(own, self.decoder.split(self.graph, entity)))
+        with Progress(len(entity), "embeddings", "entity") as bar:
+            states = in_threads(own, self.decoder.split(self.graph, entity))
+        return torch.cat([torch.empty(0, self.decoder.dim), *states])
 
     def relation_states(self) -> Tensor:
         """`(2 · num_relations, d)`: the part of each query that multiplies states."""

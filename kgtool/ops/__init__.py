@@ -15,7 +15,9 @@ from kgtool.ops.rgcn.block_sum import block_sum
 from kgtool.ops.rgcn.relational_sum import relational_sum
 from kgtool.ops.runtime.memory import by_row, keep_large_blocks, large, machine_bytes
 from kgtool.ops.runtime.order_by import begins, order_by
+from kgtool.ops.runtime.progress import Progress, say, show_progress
 from kgtool.ops.runtime.rows import common_size, rows
+from kgtool.ops.runtime.standard_state import own_random_state, standard_state
 from kgtool.ops.runtime.threads import hold_threads, in_threads
 from kgtool.ops.scoring.count_better import count_better, count_better_listed
 from kgtool.ops.scoring.entity_loss import entity_loss
@@ -23,6 +25,7 @@ from kgtool.ops.scoring.known_among import known_among
 
 __all__ = [
     "CSC",
+    "Progress",
     "Reach",
     "Region",
     "Task",
@@ -49,6 +52,7 @@ __all__ = [
     "machine_bytes",
     "offsets_of",
     "order_by",
+    "own_random_state",
     "path_loss",
     "path_rows",
     "path_step",
@@ -56,4 +60,7 @@ __all__ = [
     "relational_sum",
     "rows",
     "sample_in_edges",
+    "say",
+    "show_progress",
+    "standard_state",
 ]

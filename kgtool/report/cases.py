@@ -12,7 +12,7 @@ from torch import Tensor
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import RunError
 from kgtool.evaluation.analysis.breakdown import ENTITIES
-from kgtool.inference.explain import Explanation, explain_triple, name_path
+from kgtool.inference.explain import Explanation, explain_triple
 from kgtool.models.scorers import ModelScorer, ScoresTails
 
 SEEN = ENTITIES[0]
@@ -260,16 +260,8 @@ def _explain(
     passes = scorer.passes
     if passes is None:
         return None
-    vocabulary, n = dataset.vocabulary, dataset.num_relations
+    vocabulary = dataset.vocabulary
     head, relation, tail = query.tolist()
     tail = tail if instead is None else vocabulary.entity_ids[instead]
-    found = explain_triple(passes.decoder, passes.graph, (head, relation, tail), feed=passes.feed)
-    name = vocabulary.relations[relation % n]
-    return Explanation(
-        (
-            vocabulary.entities[head],
-            name if relation < n else f"^{name}",
-            vocabulary.entities[tail],
-        ),
-        tuple(name_path(path, vocabulary) for path in found[:PATHS]),
-    )
+    triple = (head, relation, tail)
+    return Explanation.of(triple, explain_triple(passes, triple, PATHS), vocabulary)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from kgtool.data.dataset import KGDataset
 from kgtool.models.scorers import ModelScorer
+from kgtool.ops import Progress
 
 # The most entities shown: with stored states, and with states that need a pass each.
 SHOWN, PASSES = 2000, 1000
@@ -55,8 +55,12 @@ def embedding_map(
     generator = torch.Generator().manual_seed(0)
     entity = torch.randperm(everyone, generator=generator)[:most].sort()[0]
     shown = progress and not scorer.has_states
-    parts = tqdm(entity.split(BATCH), desc="map", unit="part", disable=not shown)
-    states = torch.cat([scorer.entity_states(part) for part in parts])
+    parts = []
+    with Progress(len(entity), "map", "entity", shown=shown) as bar:
+        for part in entity.split(BATCH):
+            parts.append(scorer.entity_states(part))
+            bar.update(len(part))
+    states = torch.cat(parts)
     role, degree = roles(dataset)
     return EmbeddingMap(entity, project(states), role[entity], degree[entity], everyone)
 

@@ -85,7 +85,9 @@ def read_stored(
         raise RunError(f"{metrics_file}: invalid content. Remedy: run `{command}` again.")
     if fingerprint != dataset.fingerprint:
         raise RunError(f"{metrics_file} belongs to other data. Remedy: run `{command}` again.")
-    breakdown = _table(breakdown_file, COLUMNS, ("value", "queries"), command)
+    breakdown = _table(breakdown_file, COLUMNS[:-1], ("value", "queries"), command)
+    # Evaluations by earlier versions have no notes.
+    breakdown["note"] = breakdown["note"].fillna("") if "note" in breakdown else ""
     ends = breakdown[["low", "high"]].apply(pd.to_numeric, errors="coerce")
     breakdown[["low", "high"]] = ends.where(np.isfinite(ends))
     main = breakdown[(breakdown["filter"] == "filtered") & (breakdown["ties"] == "realistic")]

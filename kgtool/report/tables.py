@@ -39,6 +39,7 @@ class Group:
         queries: side → number of queries; sides without queries are left out, also below.
         metrics: side → metric → value.
         low, high: side → ends of the 95 % interval of MRR.
+        note: what to say of the group, such as that no path reaches its answers.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Group:
     metrics: dict[str, dict[str, float]]
     low: dict[str, float]
     high: dict[str, float]
+    note: str = ""
 
 
 def metric_rows(stored: Stored) -> dict[str, list[MetricRow]]:
@@ -86,7 +88,7 @@ def groups_of(breakdown: pd.DataFrame, by: str) -> list[Group]:
     ]
     groups: dict[str, Group] = {}
     for row in rows.itertuples():
-        group = groups.setdefault(row.group, Group(row.group, {}, {}, {}, {}))
+        group = groups.setdefault(row.group, Group(row.group, {}, {}, {}, {}, row.note))
         group.metrics.setdefault(row.side, {})[row.metric] = row.value
         if row.metric == "mrr":
             group.queries[row.side] = int(row.queries)

@@ -9,7 +9,9 @@ previous.safetensors   the checkpoint before the last, in case the last is damag
 owners.safetensors     of a run on several processes: the process that owns each entity's row
 history.tsv            a row per validation
 train.log              log of the training
-run.json               data path and fingerprint, versions, sizes; the run it was made from, if any
+run.json               data path, fingerprints of data and labels, versions, sizes; the run it was
+                       made from, if any
+triples.safetensors    of a run on data in memory: its triples
 data/                  of a run made by `kgtool extend`: its triples
 metrics.<split>.json   results of evaluate
 probability.<assumption>.<weights>.safetensors and others: fits of predict, for these weights
@@ -21,7 +23,9 @@ import importlib.metadata
 import io
 import os
 import platform
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,15 +34,19 @@ import numpy as np
 import pandas as pd
 
 from kgtool.config import Config, load_config
-from kgtool.data.dataset import KGDataset, Vocabulary
-from kgtool.data.loaders import load_dataset
+from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
+from kgtool.data.loaders import Reading, load_dataset
+from kgtool.data.loaders.encode import with_vocabulary
+from kgtool.data.loaders.reading import reading_from
+from kgtool.display import html
 from kgtool.distributed.sharding import Shards
-from kgtool.errors import DataError, RunError
+from kgtool.errors import ConfigError, DataError, KGToolWarning, RunError
 from kgtool.graph.partition import shards_of
 from kgtool.models.factory import load_model
 from kgtool.models.model import Model
 from kgtool.models.scorers import ModelScorer, Scorer
-from kgtool.storage.checkpoint import load_tensors
+from kgtool.ops import standard_state
+from kgtool.storage.checkpoint import Tensors, load_tensors, save_tensors
 from kgtool.storage.files import (
     atomic_write,
     is_leftover,
@@ -57,10 +65,15 @@ LAST = "last.safetensors"
 PREVIOUS = "previous.safetensors"
 HISTORY = "history.tsv"
 LOG = "train.log"
+TRIPLES = "triples.safetensors"
 # The first files of a run, in the order of writing: a folder with the last one can be opened.
 BEGINNING = ("run.json", "entities.tsv", "relations.tsv", "config.toml")
 # Keys of run.json with the types of their values, and the columns of the history.
-_INFO: dict[str, Any] = {"fingerprint": "", "versions": {}, "start": {}, "extended": {}}
+_INFO: dict[str, Any] = {
+    "fingerprint": "", "labels": "", "versions": {}, "start": {}, "extended": {}, "loading": {},
+}  # fmt: skip
+# The settings of training that say when it ends: a resumed run may have others.
+MAY_CHANGE = ("epochs", "patience")
 _HISTORY = ("epoch", "step", "seconds", "loss", "learning_rate", "valid_mrr")
 
 
@@ -84,6 +97,26 @@ class Run:
     config: Config
     vocabulary: Vocabulary
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}: {self._model()}, {self._sizes()})"
+
+    def _repr_html_(self) -> str:
+        fields: dict[str, Any] = {"model": self._model(), "graph": self._sizes()}
+        with suppress(RunError):
+            fields["data"] = self.read_info().get("data") or f"in the folder, {TRIPLES}"
+        with suppress(RunError):
+            best = max(self.history(), key=lambda row: row["valid_mrr"])
+            fields["best valid MRR"] = f"{best['valid_mrr']:.4f} after epoch {best['epoch']:.0f}"
+        return html(f"Run {self.path}", fields)
+
+    def _model(self) -> str:
+        kind = "all paths" if self.config.all_paths else "one path"
+        return f"{kind}, dim {self.config.dim}"
+
+    def _sizes(self) -> str:
+        entities, relations = len(self.vocabulary.entities), len(self.vocabulary.relations)
+        return f"{entities:,} entities, {relations:,} relations"
+
     @classmethod
     def create(
         cls, path: Path, config: Config, dataset: KGDataset, origin: Mapping[str, Any] | None = None
@@ -101,17 +134,20 @@ class Run:
             DataError: if a label has a tab or line feed, which a TSV file cannot hold.
         """
         if not is_hardly_begun(path):
-            refuse_taken(path, "choose another --out, remove it, or continue with --resume")
+            resume = ", or continue with --resume" if (path / BEGINNING[-1]).is_file() else ""
+            refuse_taken(path, f"choose another --out{resume}")
         vocabulary = dataset.vocabulary
         for label in (*vocabulary.entities, *vocabulary.relations):
             if "\t" in label or "\n" in label:
                 raise DataError(f"the label {label!r} has a tab or line feed. Remedy: change it.")
-        info, entities, relations, settings = (path / name for name in BEGINNING)
+        info, entities, relations, _ = (path / name for name in BEGINNING)
         write_json(
             info,
             {
                 "data": str(dataset.path.resolve()) if dataset.path else None,
                 "fingerprint": dataset.fingerprint,
+                **({"loading": dict(dataset.loading)} if dataset.loading else {}),
+                "labels": vocabulary.fingerprint,
                 "entities": dataset.num_entities,
                 "relations": dataset.num_relations,
                 "versions": versions(),
@@ -122,22 +158,61 @@ class Run:
             with atomic_write(place) as file:
                 file.write("id\tlabel\n")
                 file.writelines(f"{i}\t{label}\n" for i, label in enumerate(labels))
-        with atomic_write(settings) as file:
-            file.write(config.to_toml())
-        return cls(path, config, vocabulary)
+        run = cls(path, config, vocabulary)
+        run.save_config()
+        run.hold(dataset)
+        return run
+
+    def save_config(self) -> None:
+        """Write `config.toml`."""
+        with atomic_write(self.written(BEGINNING[-1])) as file:
+            file.write(self.config.to_toml())
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """Open a run folder.
 
         Raises:
-            RunError: if it is not a run, or its files are damaged.
+            RunError: if it is not a run, its files are damaged, or its labels are not those of the
+                training.
         """
         path = Path(path)
         if not (path / "config.toml").is_file():
-            raise RunError(f"{path} is not a run: config.toml is missing. Remedy: check the name.")
+            remedy = "check the name"
+            if (path / BEGINNING[0]).is_file() and is_hardly_begun(path):
+                remedy = "begin the training again; it was stopped before its first step"
+            raise RunError(f"{path} is not a run: config.toml is missing. Remedy: {remedy}.")
         labels = (_read_labels(path / "entities.tsv"), _read_labels(path / "relations.tsv"))
-        return cls(path, load_config(path / "config.toml"), Vocabulary(*labels))
+        run = cls(path, load_config(path / "config.toml"), Vocabulary(*labels))
+        if (path / "run.json").is_file():  # else what reads it says so
+            recorded = run.read_info().get("labels")  # runs before this version have none
+            if recorded is not None and recorded != run.vocabulary.fingerprint:
+                raise RunError(
+                    f"{path}: entities.tsv or relations.tsv has other labels, or another order, "
+                    "than at training; the weights belong to the old ones. Remedy: restore the "
+                    "file."
+                )
+        return run
+
+    def hold(self, dataset: KGDataset) -> None:
+        """Write the triples of the run's data into its folder, if nothing else holds them."""
+        file = self.written(TRIPLES)
+        if dataset.path is None and self.read_info().get("data") is None and not file.exists():
+            splits = {split: dataset.split(split) for split in SPLITS}
+            save_tensors(file, splits, {"name": dataset.name})
+
+    def _held(self) -> KGDataset | None:
+        """The data that `hold` wrote, if it did.
+
+        Raises:
+            RunError, DataError: if the file is damaged.
+        """
+        if not (self.path / TRIPLES).is_file():
+            return None
+        tensors, state = load_tensors(self.path / TRIPLES)
+        if tensors.keys() != set(SPLITS) or not isinstance(state.get("name"), str):
+            raise RunError(f"{self.path / TRIPLES}: invalid content. Remedy: restore the file.")
+        return KGDataset(state["name"], None, self.vocabulary, *(tensors[split] for split in SPLITS))
 
     def read_info(self) -> dict[str, Any]:
         """`run.json`: data path, fingerprint, sizes and versions.
@@ -159,15 +234,55 @@ class Run:
         return {"run": str(self.path.resolve()), "fingerprint": self.read_info()["fingerprint"]}
 
     def weights_digest(self) -> str:
-        """The digest of the best weights; it is in the names of files that depend on them.
+        """The digest of the file of `weights`, for the names of files that depend on them.
 
         Raises:
             RunError: if there are no weights.
         """
-        if not (self.path / BEST).exists():
-            raise RunError(f"{self.path / BEST}: no weights. Remedy: train first.")
-        with open_regular(self.path / BEST) as file:
+        with open_regular(self._weights_file()) as file:
             return sha256_of(file)[:12]
+
+    def weights(self) -> tuple[Path, Tensors, dict[str, Any]]:
+        """The file of the weights, the weights, and the state that is stored with them.
+
+        They are the weights of the best validation. Before the first validation they are those of
+        the last step that was saved, with a `KGToolWarning`.
+
+        Raises:
+            RunError: if there are none, or they are damaged.
+        """
+        file = self._weights_file()
+        tensors, state = load_tensors(file)
+        if file.name == BEST:
+            return file, tensors, state
+        if state.get("history"):
+            raise RunError(
+                f"{self.path / BEST}: no such checkpoint, though the run was validated. Remedy: "
+                "restore the file, or run the training again with --resume: where the last weights "
+                "are the best, it writes the file again."
+            )
+        if not state.get("step"):
+            raise RunError(
+                f"{self.path} was stopped before its first step, it has learned nothing. Remedy: "
+                "continue the training with --resume."
+            )
+        warnings.warn(
+            f"{self.path} has no validation yet: the weights are those of step {state['step']:,}, "
+            "the last that was saved. To train on, run the training again with --resume.",
+            KGToolWarning,
+            stacklevel=2,
+        )
+        weights = {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
+        return file, weights, {"epoch": state.get("epoch", 0)}
+
+    def _weights_file(self) -> Path:
+        for name in (BEST, LAST, PREVIOUS):
+            if (self.path / name).is_file():
+                return self.path / name
+        raise RunError(
+            f"{self.path / BEST}: no such checkpoint; the run has no weights. Remedy: run the "
+            "training again with --resume."
+        )
 
     def written(self, name: str) -> Path:
         """The path of a file to write into the folder.
@@ -189,9 +304,11 @@ class Run:
         """The rows of `history.tsv`, one per validation.
 
         Raises:
-            RunError: if the file is missing, or a cell is not a number.
+            RunError: if the file is missing after a validation, or a cell is not a number.
         """
         path = self.path / HISTORY
+        if not path.exists() and not (self.path / BEST).exists():
+            return []
         try:
             frame = load_table(path)
         except DataError as error:
@@ -207,19 +324,29 @@ class Run:
         rows: list[dict[str, float]] = frame.to_dict("records")
         return rows
 
-    def dataset(self, data: str | Path | None = None) -> KGDataset:
+    @standard_state()
+    def dataset(self, data: KGDataset | str | Path | None = None) -> KGDataset:
         """The data set, with the run's ids.
 
         Args:
-            data: the path; by default the path recorded by the run. An inductive model accepts
-                another graph with the same relations and other entities.
+            data: a data set or its path; by default the path that the run records, whose files must
+                not have changed since the training, or the triples in its folder. An inductive
+                model accepts another graph with the same relations and other entities.
 
         Raises:
-            RunError: if the run records no path, or the recorded path does not exist.
+            RunError: if the run records no path, the recorded path does not exist, or its files
+                have changed since the training.
             DataError: if the data set cannot be loaded, or has labels that the run does not have.
         """
+        if isinstance(data, KGDataset):
+            own = self.vocabulary
+            if self.config.inductive and data.vocabulary != own:
+                own = Vocabulary(data.vocabulary.entities, own.relations)
+            return with_vocabulary(data, own)
         place = data if data is not None else self.read_info().get("data")
         if place is None:
+            if held := self._held():
+                return held
             raise RunError(f"{self.path} records no data path. Remedy: pass --data PATH.")
         if data is None:
             # A relative path is inside the run folder, which may have been moved.
@@ -235,10 +362,30 @@ class Run:
                 )
         if data is not None and self.config.inductive:
             return load_dataset(place, relations=self.vocabulary.relations)
-        return load_dataset(place, vocabulary=self.vocabulary)
+        reading = self._reading(data)
+        dataset = load_dataset(place, vocabulary=self.vocabulary, reading=reading)
+        if data is None and dataset.fingerprint != self.read_info()["fingerprint"]:
+            raise RunError(
+                f"{place} has other triples or labels than when {self.path} was trained on it. "
+                f"Remedy: restore the files, train again, or pass --data {place} to use them as "
+                "they are now."
+            )
+        return dataset
 
+    def _reading(self, data: str | Path | None) -> Reading:
+        """The options that the run's data were loaded with; none for other data."""
+        options = {} if data is not None else self.read_info().get("loading", {}).get("reading", {})
+        try:
+            return reading_from(options)
+        except (ConfigError, TypeError, AttributeError) as error:
+            raise RunError(
+                f"{self.path / 'run.json'}: invalid options to load the data ({error}). Remedy: "
+                "restore the file."
+            ) from error
+
+    @standard_state()
     def model(self, dataset: KGDataset, shards: Shards | None = None) -> Model:
-        """The model with the weights of the best validation, on the train graph.
+        """The model with the weights of `weights`, on the train graph.
 
         Args:
             dataset: the data.
@@ -247,15 +394,17 @@ class Run:
         Raises:
             RunError: if the weights are missing, damaged or do not fit.
         """
-        path = self.path / BEST
-        return load_model(self.config, dataset, load_tensors(path)[0], path, shards)
+        path, weights, _ = self.weights()
+        return load_model(self.config, dataset, weights, path, shards)
 
+    @standard_state()
     def scorer(self, dataset: KGDataset) -> ModelScorer:
         """The scorer of `model`."""
         model = self.model(dataset)
         with MappedTables(self.path):
             return model.scorer()
 
+    @standard_state()
     def distributed_scorer(self, dataset: KGDataset) -> Scorer:
         """As `scorer`, for processes that score together; they must call it together.
 
@@ -268,7 +417,7 @@ class Run:
 
 
 def reopen(out: Path, config: Config, dataset: KGDataset, origin: Mapping[str, Any]) -> Run:
-    """Open a run to continue its training.
+    """Open a run to continue its training, with the epochs and the patience of `config`.
 
     Raises:
         RunError: if it was begun with another configuration, other data or another start.
@@ -283,19 +432,29 @@ def reopen(out: Path, config: Config, dataset: KGDataset, origin: Mapping[str, A
     recorded_start, start = recorded.get("start"), origin.get("start")
     # With a checkpoint, --init-from is not needed again.
     if start != recorded_start and (start or not has_checkpoint(out)):
-        how = f"from {recorded_start['run']}" if recorded_start else "at random"
-        raise RunError(f"{out} was begun {how}. Remedy: resume with the same --init-from.")
-    # The path of the data may change; its fingerprint may not.
-    if run.config.model_copy(update={"data": config.data}) != config:
         raise RunError(
-            f"{out} was begun with another configuration. Remedy: resume with its own "
-            f"{out / 'config.toml'}, or train into another folder."
+            f"{out} was begun from {recorded_start['run']}. Remedy: resume with --init-from "
+            f"{recorded_start['run']}."
+            if recorded_start
+            else f"{out} was begun at random. Remedy: resume without --init-from."
+        )
+    # The path of the data may change; its fingerprint may not.
+    wanted = {name: getattr(config.training, name) for name in MAY_CHANGE}
+    training = run.config.training.model_copy(update=wanted)
+    longer = run.config.model_copy(update={"training": training})
+    if differences := longer.model_copy(update={"data": config.data}).differences(config):
+        raise RunError(
+            f"{out} was begun with another configuration: {'; '.join(differences)}. Remedy: resume "
+            f"with its own {out / 'config.toml'}, in which only "
+            f"{' and '.join(f'training.{name}' for name in MAY_CHANGE)} may change, or train into "
+            "another folder."
         )
     if recorded["fingerprint"] != dataset.fingerprint:
         raise RunError(f"{out} was begun on other data. Remedy: resume with the same files.")
     for name in (BEST, LAST, PREVIOUS, OWNERS, HISTORY, LOG):
         run.written(name)
-    return run
+    run.hold(dataset)
+    return Run(out, longer, run.vocabulary)
 
 
 def has_checkpoint(out: Path) -> bool:

@@ -36,12 +36,14 @@ class File:
         place: the file as errors name it, such as `data/kg/train.txt` or `kg.zip:train.txt`.
         data: the whole file, decompressed.
         format: a key of `kgtool.data.loaders.reading.FORMATS`.
+        notes: notes for the user on how the file was decompressed.
     """
 
     member: str
     place: str
     data: bytes
     format: str = "tsv"
+    notes: tuple[str, ...] = ()
 
 
 class Capped(io.RawIOBase):
@@ -86,15 +88,62 @@ def unfolding(stream: IO[bytes], compression: str) -> IO[bytes]:
 DAMAGE = (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error)
 
 
-def unfold(data: bytes, compression: str, place: str, packed: int | None = None) -> bytes:
-    """The decompressed bytes of a file.
+# The first bytes of compressed files; none of them begins a text.
+_BEGINNINGS = {
+    b"\x1f\x8b": ".gz",
+    b"BZh91AY&SY": ".bz2",
+    b"\xfd7zXZ\0": ".xz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+}
+
+
+def unfolded(
+    member: str,
+    place: str,
+    data: bytes,
+    format: str,
+    *,
+    compression: str,
+    packed: int | None = None,
+) -> File:
+    """A file in memory, decompressed.
+
+    The first bytes show the compression. A text whose name ends in `.gz` is read as the text that
+    it is, and a compressed file without such an ending is decompressed, both with a note.
 
     Args:
-        data: the file.
-        compression: one of `.gz`, `.bz2`, `.xz`, `.zst`, or an empty text.
-        place: the file, for errors.
+        member, place, format: as in `File`.
+        data: the file as it is stored.
+        compression: the compression that its name shows: `.gz`, `.bz2`, `.xz`, `.zst`, or an empty
+            text.
         packed: the size of the archive that contains it, in bytes; the data may be compressed
             twice.
+
+    Raises:
+        DataError: for a file that is damaged, cut short, or that exceeds `most_bytes`.
+    """
+    begins = (ending for first, ending in _BEGINNINGS.items() if data.startswith(first))
+    actual = next(begins, "" if not compression or _is_text(data) else compression)
+    if actual == compression:
+        return File(member, place, unfold(data, compression, place, packed), format)
+    shown = f"compressed ({actual})" if actual else "not compressed"
+    note = f"{place}: the file is {shown}, unlike its name"
+    return File(member, place, unfold(data, actual, place, packed), format, (note,))
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether the first bytes are UTF-8 text."""
+    first = data[:_CHUNK]
+    try:
+        first.decode()
+    except UnicodeDecodeError as error:
+        # the last character may be cut
+        return error.start >= len(first) - 3 > 0 and b"\0" not in first
+    return bool(first) and b"\0" not in first
+
+
+def unfold(data: bytes, compression: str, place: str, packed: int | None = None) -> bytes:
+    """The decompressed bytes of a file; the arguments are those of `unfolded`.
 
     Raises:
         DataError: for a file that is damaged, cut short, or that exceeds `most_bytes`.

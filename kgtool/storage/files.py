@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, overload
@@ -79,34 +79,98 @@ def atomic_write(path: str | Path, mode: str = "w", before: Path | None = None) 
             temporary.unlink()
 
 
+OVERWRITE = "pass --overwrite (in Python overwrite=True)"
+
+
+def refuse_existing(
+    paths: Iterable[str | Path], overwrite: bool, sources: Iterable[str | Path | None] = ()
+) -> None:
+    """Check, before long work, that a command may write its files.
+
+    Args:
+        paths: the files that the caller names.
+        overwrite: whether they may replace files of these names.
+        sources: files that the command reads; they are never replaced.
+
+    Raises:
+        ConfigError: if a path exists and may not be replaced.
+    """
+    real = {os.path.realpath(source) for source in sources if source is not None}
+    for path in map(Path, paths):
+        if os.path.realpath(path) in real:
+            raise ConfigError(
+                f"{path} is an input, and the output would replace it. Remedy: choose another name."
+            )
+        if path.is_file() and not overwrite:
+            raise ConfigError(
+                f"{path} exists already. Remedy: choose another name, or {OVERWRITE}."
+            )
+
+
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(
+    path: str | Path,
+    overwrites: Callable[[str], bool] | None = None,
+    sources: Iterable[str | Path] = (),
+) -> Iterator[Path]:
     """A new folder that gets the name `path` only when the `with` block is done.
 
     The block fills a hidden temporary folder next to `path`. If the block ends early, even by
     Ctrl-C, the temporary folder is removed. An empty folder at `path` is replaced.
 
+    Args:
+        path: the new folder.
+        overwrites: also replace a folder at `path` if this is true for the names of all its files.
+        sources: files and folders that the block reads; a folder that holds one is never replaced.
+
     Raises:
-        ConfigError: if `path` exists and is not an empty folder.
+        ConfigError: if `path` exists and may not be replaced.
         KGToolError: if the folder cannot be created.
     """
     path = Path(path)
     with write_errors(path):
         target = Path(os.path.realpath(path))
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-            raise ConfigError(
-                f"{path} exists already. Remedy: choose another folder, or move this one away."
-            )
+            _check_replaceable(path, target, overwrites, sources)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(target)
         temporary.mkdir()
     try:
         yield temporary
         with write_errors(path):
-            temporary.replace(target)
+            if target.is_dir() and any(target.iterdir()):
+                old = _temporary(target)
+                target.replace(old)
+                temporary.replace(target)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                temporary.replace(target)
             _sync_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # it does not exist after the rename
+
+
+def _check_replaceable(
+    path: Path,
+    target: Path,
+    overwrites: Callable[[str], bool] | None,
+    sources: Iterable[str | Path],
+) -> None:
+    """Raise a ConfigError if a folder that is not empty may not be replaced."""
+    if overwrites is None:
+        raise ConfigError(f"{path} exists already. Remedy: choose another folder, or {OVERWRITE}.")
+    if any(Path(os.path.realpath(source)).is_relative_to(target) for source in sources):
+        raise ConfigError(
+            f"{path} holds the input, and the output would replace it. Remedy: choose another "
+            "folder."
+        )
+    if not target.is_dir():
+        raise ConfigError(f"{path} is a file. Remedy: choose another folder.")
+    other = next((e.name for e in sorted(target.iterdir()) if not overwrites(e.name)), None)
+    if other is not None:
+        raise ConfigError(
+            f"{path} holds {other}, which is not replaced. Remedy: choose another folder."
+        )
 
 
 def _temporary(target: Path) -> Path:

@@ -229,7 +229,7 @@ class AllPathsObjective:
 
     def parts(self, rows: Tensor) -> list[tuple[Tensor, int]]:
         """Parts with some heads each, and a seed that draws their targets."""
-        heads = self.model.decoder.split(self.model.graph, rows) if len(rows) else ()
+        heads = self.model.decoder.split(self.model.graph, rows)
         seeds = torch.randint(2**62, (len(heads),)).tolist()
         return list(zip(heads, seeds, strict=True))
 

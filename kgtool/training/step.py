@@ -101,8 +101,9 @@ class Updater:
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss} at step {self.step + 1} (epoch {self.epoch + 1}); the "
-                "update was not made. Remedy: lower training.learning_rate, set "
-                "training.max_grad_norm, or train with training.precision=float32"
+                "update was not made. Remedy: train into another folder with a lower "
+                "training.learning_rate, with training.max_grad_norm, or with "
+                "training.precision=float32"
             )
         for parameter in self.parameters:
             if parameter.grad is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,14 +12,28 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from kgtool.config import Config
 from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
-from kgtool.errors import ConfigError, Interrupted, KGToolError, RunError, TrainingError, harmless
+from kgtool.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    KGToolError,
+    RunError,
+    TrainingError,
+    harmless,
+)
 from kgtool.evaluation.evaluator import Evaluation, evaluate_model
-from kgtool.ops import hold_threads, keep_large_blocks
+from kgtool.ops import (
+    Progress,
+    hold_threads,
+    keep_large_blocks,
+    own_random_state,
+    say,
+    standard_state,
+)
 from kgtool.runs.log import log_to
 from kgtool.runs.run import (
     BEGINNING,
@@ -29,6 +43,7 @@ from kgtool.runs.run import (
     LOG,
     OWNERS,
     PREVIOUS,
+    TRIPLES,
     Run,
     has_checkpoint,
     is_hardly_begun,
@@ -47,6 +62,7 @@ SAVE_AFTER = 600.0
 Read = TypeVar("Read")
 
 
+@standard_state()
 def train(
     config: Config,
     dataset: KGDataset,
@@ -67,13 +83,23 @@ def train(
     numbers in another order, and a GPU in no fixed order. Then the last bits may differ, and
     training amplifies this difference.
 
+    A resumed run may have another `training.epochs` or `training.patience`; a finished run then
+    goes on. Each further step takes its learning rate from the schedule over the new number of
+    epochs. With `training.lr_schedule = "constant"` this is the run that had the new number from
+    the start. With another schedule the rate of a finished run rises once more, which is a warm
+    restart.
+
+    Other trainings in the same process, in other threads, wait: torch has one random state.
+
     Args:
         config: the configuration of the run.
         dataset: the triples. Train gives the graph and the loss, valid selects the best weights.
         out: the run folder. It must not exist or must be empty, except with `resume`.
         resume: continue from the last checkpoint of `out`, or from the previous one if the last is
-            damaged; `config` must be the configuration of that run.
-        progress: show a progress bar.
+            damaged; `config` must be the configuration of that run, except for `training.epochs`
+            and `training.patience`.
+        progress: show a progress bar, or, without a terminal or notebook, a line a minute and a
+            line per validation.
         init_from: a run that gives the initial weights, matched by label: see
             `kgtool.training.warm_start`. Training validates them before the first step, as epoch 0,
             so the best weights may be the initial ones. A resumed run does not need it again.
@@ -82,6 +108,7 @@ def train(
         The run with the weights of the best validation.
 
     Raises:
+        DataError: when train or valid has no triples.
         RunError: when the folder is not empty or another process uses it, there is no run to
             resume, the run is damaged, or the initial weights do not fit.
         KGToolError: before the first step, when the folder is not writable.
@@ -92,6 +119,12 @@ def train(
     keep_large_blocks()
     hold_threads()
     out = Path(out)
+    for split in ("train", "valid"):
+        if not len(dataset.split(split)):
+            raise DataError(
+                f"{dataset.name}: {split} holds no triples, and training needs train and valid. "
+                "Remedy: hold out some with kgtool.split or kgtool data split."
+            )
     start = Run.open(init_from) if isinstance(init_from, str | Path) else init_from
     if start is not None:
         check_sizes(start.config, config, start.path)
@@ -110,10 +143,14 @@ def train(
         run = Run.create(out, config, dataset, origin)
     else:
         run = Run(out, config, dataset.vocabulary)
-    with _writing(out) if first else nullcontext(_silent()) as log:
+    with _writing(out) if first else nullcontext(_silent()) as log, own_random_state():
+        if dataset.loading:
+            log.info("data %s: %s", dataset.path, json.dumps(dataset.loading, ensure_ascii=False))
         trainer = _Trainer(run, dataset, log, progress and first)
         if not trainer.restore():
             trainer.begin(start)
+        elif first:
+            run.save_config()
         trainer.fit()
     return run
 
@@ -122,7 +159,7 @@ def train(
 def _writing(out: Path) -> Iterator[logging.Logger]:
     """Lock the run folder, remove leftovers, and open the log, in the process that writes."""
     with alone_in(out), log_to(out / LOG) as log:
-        remove_leftovers(out, (*BEGINNING, LAST, BEST, OWNERS, HISTORY))
+        remove_leftovers(out, (*BEGINNING, TRIPLES, LAST, BEST, OWNERS, HISTORY))
         yield log
 
 
@@ -153,8 +190,8 @@ class _Trainer(Updater):
         if start is None:
             self.save()
             return
-        vocabulary, path = self.dataset.vocabulary, start.path / BEST
-        weights = load_tensors(path)[0]
+        vocabulary = self.dataset.vocabulary
+        path, weights, _ = start.weights()
         missing = carry(self.model, weights, start.vocabulary, vocabulary, path)
         self.model.start_entities(missing)
         self.log.info("initial weights from %s; %d entities are new", start.path, len(missing))
@@ -164,27 +201,24 @@ class _Trainer(Updater):
         """Train from the current state to the last epoch, or until patience ends."""
         settings = self.settings
         started = time.perf_counter() - self.seconds
+        if self._ended():
+            self._report_end()
+            return
         self.log.info(
             "%d steps per epoch, %d epochs, products in %s on %s",
             self.steps_per_epoch, settings.epochs, self.precision, self.device,
         )  # fmt: skip
-        bar = tqdm(
-            total=self.total_steps,
-            initial=self.step,
-            desc="train",
-            unit="step",
-            disable=not self.progress,
-        )
+        bar = Progress(self.total_steps, "train", "step", shown=self.progress, initial=self.step)
         with bar, stop_signals() as stopped:
             while not self._ended():
+                bar.rename(f"epoch {self.epoch + 1} of {settings.epochs}")
                 order = self.objective.order(self.run.config.seed, self.epoch)
                 batches = self._batches(order)
                 for rows in batches[self.step - self.epoch * self.steps_per_epoch :]:
                     self.loss_sum += self._step(rows)
                     self.step += 1
                     done = self.step - self.epoch * self.steps_per_epoch
-                    bar.update()
-                    bar.set_postfix(loss=f"{self.loss_sum / done:.3f}", **self._latest())
+                    bar.update(1, self._latest(self.loss_sum / done))
                     self.seconds = time.perf_counter() - started
                     stop, due = process_group.any_rank(
                         stopped(), time.perf_counter() - self.saved > SAVE_AFTER
@@ -199,11 +233,24 @@ class _Trainer(Updater):
                 mean_loss, self.loss_sum = self.loss_sum / self.steps_per_epoch, 0.0
                 if self.epoch % settings.validate_every == 0 or self.epoch == settings.epochs:
                     better = self._validate(mean_loss)
-                    bar.set_postfix(loss=f"{mean_loss:.3f}", **self._latest())
+                    bar.update(0, self._latest(mean_loss))
+                    if bar.shown and not bar.drawn:
+                        say(self._validated())
                 self.seconds = time.perf_counter() - started
                 self.save(better)
         self._check_best()
         self.log.info("finished after %.0f s: best valid MRR %.4f", self.seconds, self.best_mrr)
+
+    def _report_end(self) -> None:
+        """Say how a finished run can go on."""
+        name = "epochs" if self.epoch >= self.settings.epochs else "patience"
+        message = (
+            f"{self.run.path} is finished at epoch {self.epoch}, by training.{name}. To train "
+            f"further, resume with a larger training.{name}."
+        )
+        self.log.info(message)
+        if self.progress:
+            say(message)
 
     def _validate(self, loss: float) -> bool:
         """Rank valid, add a row to the history, and return whether the MRR is the best so far."""
@@ -226,16 +273,23 @@ class _Trainer(Updater):
         )
         if better:
             self.best_mrr = result.mrr
-        self.log.info(
-            "epoch %d: loss %.4f, valid MRR %.4f, best %.4f, %.0f s", self.epoch,
-            loss, result.mrr, self.best_mrr, self.seconds,
-        )  # fmt: skip
+        self.log.info(self._validated())
         return better
 
-    def _latest(self) -> dict[str, str]:
-        if not self.history:
-            return {}
-        return {"valid_mrr": f"{self.history[-1]['valid_mrr']:.4f}"}
+    def _validated(self) -> str:
+        """The last validation in a line."""
+        last = self.history[-1]
+        return (
+            f"epoch {self.epoch}: loss {last['loss']:.4f}, valid MRR {last['valid_mrr']:.4f}, "
+            f"best {self.best_mrr:.4f}, {self.seconds:.0f} s"
+        )
+
+    def _latest(self, loss: float) -> dict[str, str]:
+        """The numbers that progress shows."""
+        numbers = {"loss": f"{loss:.3f}"}
+        if self.history:
+            numbers["valid_mrr"] = f"{self.history[-1]['valid_mrr']:.4f}"
+        return numbers
 
     def _ended(self) -> bool:
         """Whether the last epoch is done or patience has ended."""
@@ -290,6 +344,11 @@ class _Trainer(Updater):
             if not 0 <= self.step - self.epoch * self.steps_per_epoch <= self.steps_per_epoch:
                 raise ValueError(f"step {self.step} is not in epoch {self.epoch}")
             self.take(tensors, path)
+            if self.step > self.total_steps:
+                raise ConfigError(
+                    f"training.epochs = {self.settings.epochs} is less than {self.run.path} has "
+                    f"trained: {self.epoch} epochs. Remedy: resume with a larger number."
+                )
         except KeyError as error:
             raise RunError(f"{path}: incomplete checkpoint: {error} is missing") from error
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
@@ -343,7 +402,7 @@ class _Trainer(Updater):
         self.log.warning(message)
         if process_group.rank():
             return
-        tqdm.write(f"kgtool: {message}", file=sys.stderr)
+        say(f"kgtool: {message}")
 
 
 def _in_turn(read: Callable[[], Read]) -> Read:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kgtool.config import Config
+from kgtool.config import Config, toml_value
 from kgtool.data.dataset import Vocabulary
 from kgtool.errors import RunError
 from kgtool.models.model import Model
@@ -42,7 +42,7 @@ def check_sizes(start: Config, config: Config, place: Path) -> None:
     theirs, ours = sizes(start), sizes(config)
     keys = dict.fromkeys((*theirs, *ours))
     differ = [
-        f"{key} is {_toml(theirs.get(key))} there and {_toml(ours.get(key))} here"
+        f"{key} is {toml_value(theirs.get(key))} there and {toml_value(ours.get(key))} here"
         for key in keys if theirs.get(key) != ours.get(key)
     ]  # fmt: skip
     if differ:
@@ -50,12 +50,6 @@ def check_sizes(start: Config, config: Config, place: Path) -> None:
             f"the weights of {place} do not fit: {'; '.join(differ)}. Remedy: set them as in "
             f"{place / 'config.toml'}, or train without --init-from."
         )
-
-
-def _toml(value: object) -> str:
-    if value is None:
-        return "not set"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @torch.no_grad()

@@ -39,12 +39,14 @@ from tests.support.places import ROOT
 from tests.support.runs import ring, tiny_config, write_folder
 
 COLUMNS = ["--format", "--columns", "--delimiter", "--header"]
+READING = [*COLUMNS, "--truth", "--skip-bad-lines", "--merge-labels"]
 FLAGS = {
     "data list": [],
     "data info": ["name"],
     "data fetch": ["name", "--url"],
-    "data inspect": ["path", *COLUMNS],
-    "data convert": ["path", "--out", "--to", *COLUMNS],
+    "data inspect": ["path", *READING],
+    "data show": ["path", "entity", "--top", "--labels", "--types", "--columns"],
+    "data convert": ["path", "--out", "--to", *READING, "--overwrite"],
     "data split": [
         "files",
         "--out",
@@ -54,9 +56,12 @@ FLAGS = {
         "--inductive",
         "--time",
         "--remove-leaks",
-        *COLUMNS,
+        "--keep-columns",
+        "--allow-unseen",
+        *READING,
+        "--overwrite",
     ],
-    "train": ["config", "overrides", "--data", "--out", "--resume", "--init-from"],
+    "train": ["config", "overrides", "--data", "--columns", "--out", "--resume", "--init-from"],
     "config": ["name", "--defaults"],
     "extend": ["run", "triples", "--out", "--data", *COLUMNS],
     "evaluate": [
@@ -64,6 +69,7 @@ FLAGS = {
         "--task",
         "--split",
         "--data",
+        "--columns",
         "--ensemble",
         "--hits",
         "--seed",
@@ -77,8 +83,9 @@ FLAGS = {
         "--ranks",
         "--group-by",
         "--out",
+        "--overwrite",
     ],
-    "compare": ["runs", "--split", "--group-by", "--out", "--hits"],
+    "compare": ["runs", "--split", "--group-by", "--out", "--hits", "--overwrite"],
     "predict": [
         "run",
         "query",
@@ -90,6 +97,7 @@ FLAGS = {
         "--types",
         "--labels",
         "--out",
+        "--overwrite",
         "--max-length",
         "--data",
     ],
@@ -101,6 +109,7 @@ FLAGS = {
         "--types",
         "--labels",
         "--out",
+        "--overwrite",
         "--data",
     ],
     "explain": [
@@ -113,9 +122,10 @@ FLAGS = {
         "--plot",
         "--labels",
         "--data",
+        "--overwrite",
     ],
-    "export": ["run", "--out", "--formats", "--labels", "--data"],
-    "report": ["run", "--split", "--data", "--ensemble", "--labels", "--out"],
+    "export": ["run", "--out", "--formats", "--labels", "--data", "--overwrite"],
+    "report": ["run", "--split", "--data", "--ensemble", "--labels", "--out", "--overwrite"],
     "serve": ["run", "--data", "--labels", "--host", "--port"],
 }
 PANELS = {
@@ -137,6 +147,11 @@ class Result:
 Kgtool = Callable[..., Result]
 
 
+def without_progress(err: str) -> str:
+    """Standard error without the lines that show progress off a terminal."""
+    return re.sub(r"(compiling kernels, |epoch \d+: loss ).*\n", "", err)
+
+
 @pytest.fixture
 def kgtool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Kgtool:
     """Runs a command line in this process."""
@@ -149,7 +164,8 @@ def kgtool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         # Without a code the process ends with 0.
         code = caught.value.code or 0
         assert isinstance(code, int)
-        return Result(code, *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return Result(code, out, without_progress(err))
 
     return call
 
@@ -226,9 +242,11 @@ def run_process(
         for name in ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR"):
             environment.pop(name, None)
         environment.pop("DGLBACKEND", None)
-    return subprocess.run(
+    done = subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
+    done.stderr = without_progress(done.stderr)
+    return done
 
 
 def test_train_evaluate_export(place, tmp_path_factory):
@@ -274,9 +292,44 @@ def test_the_installed_command_stops_on_ctrl_c(place):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert (
-        err
+        without_progress(err)
         == "Stopped and saved. Continue with the same command and --resume; the run is runs/tiny\n"
     )
+
+
+# Sends Ctrl-C to itself when it imports a module.
+STRUCK = """
+import os, signal, sys
+class Strike:
+    def find_spec(self, name, *_):
+        if name == module:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+module, sys.argv = sys.argv[1], ["kgtool", *sys.argv[2:]]
+sys.meta_path.insert(0, Strike())
+from kgtool.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["typer", "torch", "numba", "pandas", "kgtool.config", "kgtool.training.trainer"]
+)
+def test_ctrl_c_while_it_imports_prints_nothing(place, module):
+    done = run_process(sys.executable, "-c", STRUCK, module, "train", "tiny.toml", cwd=place)
+    assert done.returncode in (130, -signal.SIGINT)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["data", "list"], ["config", "--defaults"]])
+def test_a_reader_that_ends_early_sees_no_traceback(place, words):
+    command = shlex.join([sys.executable, "-m", "kgtool", *words])
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{command} | true"],
+        cwd=place, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
 
 
 def test_importing_prints_nothing(tmp_path):
@@ -511,17 +564,16 @@ def test_convert_brings_a_data_set_into_our_shape(kgtool, tmp_path, monkeypatch)
     Path("data").mkdir()
     for split in ("train", "valid", "test"):
         Path("data", f"{split}.csv").write_text(f"1;a;r;{split}\n")
-    refused(
-        kgtool("data", "convert", "data", "--out", "out"), 2, "line 1: 1 column", "--delimiter ';'"
-    )
-    refused(
-        kgtool("data", "inspect", "data", "--delimiter", ";"), 2, "--columns", "kgtool data inspect"
-    )
+    for options in ((), ("--delimiter", ";")):
+        refused(
+            kgtool("data", "convert", "data", "--out", "out", *options), 2,
+            "line 1: 4 columns", "--columns (kgtool data inspect", "3 is 'r', 4 is 'train'",
+        )  # fmt: skip
     assert not Path("out").exists()
-    options = ("--delimiter", ";", "--columns", "2,3,4")
-    found = kgtool("data", "inspect", "data", *options)
+    reading = ("--delimiter", ";", "--columns", "2,3,4")
+    found = kgtool("data", "inspect", "data", *reading)
     assert (found.code, found.err) == (0, "")
-    done = kgtool("data", "convert", "data", "--out", "out", *options)
+    done = kgtool("data", "convert", "data", "--out", "out", *reading)
     assert (done.code, done.err) == (0, ""), done
     assert done.out.startswith(found.out)
     assert "Written to out/train.txt\n" in done.out
@@ -1237,3 +1289,131 @@ def test_inspect_tells_of_leaks(kgtool, place):
         (place / "ring" / f"{split}.txt").write_text("".join(x for x in lines if "r001" not in x))
     said = " ".join(kgtool("data", "inspect", "ring").out.split())
     assert "relations '[b]own' and 'r001' share at least 100 % of their pairs" in said
+
+
+# One rule for files that exist: a command refuses them, unless --overwrite is passed.
+
+
+def test_no_command_replaces_a_file_unasked(kgtool, run_copy, tmp_path, monkeypatch):
+    """Each command with an output runs twice; the second run needs --overwrite."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(str(Run.open(run_copy).dataset().path), "data")
+    Path("loose.tsv").write_text("".join(Path("data", f"{s}.txt").read_text() for s in SPLITS))
+    Path("q.tsv").write_text("e000\tr000\t?\n")
+    assert kgtool("evaluate", run_copy).code == 0
+    ranks = run_copy / "ranks.test.tsv"
+    shutil.copytree(run_copy, "other")
+    commands: dict[str, list[object]] = {
+        "converted": ["data", "convert", "data", "--out", "converted"],
+        "split": ["data", "split", "loose.tsv", "--out", "split", "--allow-unseen"],
+        "answers.tsv": ["predict", run_copy, "--queries", "q.tsv", "--out", "answers.tsv"],
+        "new.tsv": ["complete", run_copy, "--top", "3", "--out", "new.tsv"],
+        "why.json": ["explain", run_copy, "e000", "r000", "e001", "--json", "why.json"],
+        "why.svg": ["explain", run_copy, "e000", "r000", "e001", "--plot", "why.svg"],
+        "vectors": ["export", run_copy, "--out", "vectors", "--formats", "tsv"],
+        "page.html": ["report", run_copy, "--out", "page.html"],
+        "groups.tsv": ["evaluate", "--ranks", ranks, "--out", "groups.tsv"],
+        "trivial": ["evaluate", "--data", "data", "--out", "trivial"],
+        "compared.tsv": ["compare", run_copy, "other", "--out", "compared.tsv"],
+    }
+    writing = {name.split()[0] for name, flags in FLAGS.items() if "--overwrite" in flags}
+    assert writing == {str(command[0]) for command in commands.values()}
+    for name, command in commands.items():
+        done = kgtool(*command)
+        if name.startswith("why") and done.code == 2 and "one path at a time" in done.err:
+            continue  # this run has no passes to explain
+        assert done.code == 0, (name, done.err)
+        place = Path(name)
+        files = sorted(place.rglob("*.*")) if place.is_dir() else [place]
+        before = {file: file.read_bytes() for file in files}
+        assert before
+        refused(kgtool(*command), 2, "exists already. Remedy: ", "--overwrite")
+        assert {file: file.read_bytes() for file in files} == before
+        files[0].write_text("another")
+        assert kgtool(*command, "--overwrite").code == 0
+        assert files[0].read_bytes() == before[files[0]]
+
+
+def test_an_output_never_replaces_an_input(kgtool, run_copy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("q.tsv").write_text("e000\tr000\t?\n")
+    Path("link.tsv").symlink_to("q.tsv")
+    for out in ("q.tsv", "link.tsv"):
+        done = kgtool("predict", run_copy, "--queries", "q.tsv", "--out", out, "--overwrite")
+        refused(done, 2, f"{out} is an input, and the output would replace it")
+    assert Path("q.tsv").read_text() == "e000\tr000\t?\n"
+
+
+# One loose file is data everywhere.
+
+
+def test_a_loose_file_is_trained_and_evaluated_on_one_split(kgtool, place, loose):
+    lines = [line.split("\t") for line in loose.read_text().splitlines()[:72]]
+    rows = [f'"{h}",{t},{r},0.5\n' for h, r, t in lines]
+    Path("g.csv").write_text("from,to,type,weight\n" + "".join(rows))
+    refused(kgtool("train", "tiny.toml", "--data", "g.csv", "--out", "run"), 2, "from,type,to")
+    assert not Path("run").exists()
+    done = kgtool(
+        "train", "tiny.toml", "--data", "g.csv", "--columns", "from,type,to", "--out", "run"
+    )
+    assert done.code == 0, done.err
+    rule = "split at random: 10 % for valid and 10 % for test, seed 0"
+    assert rule in " ".join(done.out.split())
+    assert rule in Path("run", "train.log").read_text()
+    info = Run.open("run").read_info()
+    assert info["loading"]["reading"] == {"columns": ["from", "type", "to"]}
+    assert info["loading"]["split"] == {"valid": 0.1, "test": 0.1, "seed": 0}
+    assert Run.open("run").dataset().fingerprint == info["fingerprint"]
+    assert kgtool("evaluate", "run").code == 0
+    assert Path("run", "metrics.test.json").exists()
+    again = kgtool(
+        "train", "tiny.toml", "--data", "g.csv", "--columns", "from,type,to", "--out", "run",
+        "--resume",
+    )  # fmt: skip
+    assert again.code == 0, again.err
+    done = kgtool("evaluate", "--data", "g.csv", "--columns", "from,type,to")
+    assert (done.code, rule in " ".join(done.out.split())) == (0, True)
+    refused(kgtool("evaluate", "run", "--columns", "1,2,3"), 2, "--columns is for baselines")
+    assert kgtool("data", "inspect", "g.csv", "--columns", "from,type,to").code == 0
+
+
+def test_training_refuses_doubtful_columns(kgtool, place):
+    rows = [f"a{i % 40}\tt{i % 77}\tr{i % 3}\n" for i in range(400)]
+    Path("g.tsv").write_text("".join(rows))
+    done = kgtool("train", "tiny.toml", "--data", "g.tsv", "--out", "run")
+    refused(done, 2, "the third may be the relation. Remedy: pass --columns 1,3,2")
+    assert not Path("run").exists()
+
+
+def test_training_needs_valid(kgtool, place):
+    Path("g.tsv").write_text("".join(f"a{i}\tr\tb{i}\n" for i in range(30)))
+    done = kgtool("train", "tiny.toml", "--data", "g.tsv", "--out", "run")
+    refused(done, 2, "no triples to train with", "kgtool data split g.tsv --out FOLDER --allow")
+    assert not Path("run").exists()
+
+
+def test_show_prints_the_facts_of_an_entity(kgtool, place):
+    Path("nodes.csv").write_text("id,name,kind\ne000,Zero,Digit\n")
+    done = kgtool("data", "show", "ring", "Zero", "--labels", "nodes.csv", "--types", "nodes.csv")
+    assert (done.code, done.err) == (0, "")
+    assert max(map(len, done.out.splitlines())) <= 80
+    lines = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert lines[:3] == ["Zero (e000)", "type: Digit", "degree: 6 (head of 3, tail of 3)"]
+    assert "^r000 1 e023" in lines
+    refused(kgtool("data", "show", "ring", "00"), 2, "such as 'e000', 'e001', 'e002'")
+
+
+def test_names_are_in_files_too(kgtool, run_copy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("nodes.csv").write_text('id,name\ne001,"One, or first"\ne000,Zero\n')
+    options = ["--labels", "nodes.csv", "--out"]
+    assert kgtool("predict", run_copy, "Zero", "r000", "?", *options, "a.tsv").code == 0
+    table = load_table("a.tsv")
+    assert set(table["head_name"]) == {"Zero"}
+    assert set(table["head"]) == {"e000"}
+    assert dict(zip(table["tail"], table["tail_name"], strict=True)).get("e001") in (
+        None,
+        "One, or first",
+    )
+    assert kgtool("complete", run_copy, "--top", "5", *options, "b.jsonl").code == 0
+    assert '"tail_name":' in Path("b.jsonl").read_text()

@@ -66,9 +66,11 @@ def test_every_kind_of_question(run):
     steps = new[new["question"].isin([0, 1, 2, 3])]
     assert steps["probability"].between(0, 1).all()
     assert new[new["question"] > 3]["probability"].isna().all()
-    for number in range(6):
+    for number in range(4):
+        assert new[new["question"] == number]["probability"].is_monotonic_decreasing
+    for number in (4, 5):
         assert new[new["question"] == number]["score"].is_monotonic_decreasing
-    every = kgtool.predict(asked, questions, top=100, include_known=True)
+    every = kgtool.predict(asked, questions, top=100, include_known=True, any_type=True)
     first = every[every["question"] == 0]
     assert len(first) == asked.dataset.num_entities
     scores = asked.scorer.score_t(torch.tensor([[0, 0]]))[0]
@@ -80,10 +82,107 @@ def test_every_kind_of_question(run):
         assert np.isnan(row.probability) == bool(row.known)
     of_pair = every[every["question"] == 2]
     assert len(of_pair) == asked.dataset.num_relations
-    assert of_pair["probability"].sum() == pytest.approx(1)
+    # No new relation need hold between the two.
+    assert 0 < of_pair["probability"].sum() < 1
+    for number in range(6):
+        rows = every[every["question"] == number]
+        is_known = rows["known"] != ""
+        assert is_known.tolist() == sorted(is_known, reverse=True)  # known answers first
+        assert rows.loc[is_known, "score"].is_monotonic_decreasing
     led = every[(every["question"] == 4) & (every["known"] == "facts")]["tail"].tolist()
     middle = {t for h, r, t in known if (h, r) == ("e000", "r000")}
     assert set(led) == {t for h, r, t in known if h in middle and r == "r001"}
+
+
+def test_what_is_left_out_is_counted(run):
+    asked = kgtool.open_predictor(run)
+    questions = [("e000", "r000", "?"), ("e000", "?", "e001"), ("e000", "r000/r001", "?")]
+    known = facts(asked.dataset)
+    left_out = kgtool.predict(asked, questions).attrs["left_out"]
+    tails = sorted(t for h, r, t in known if (h, r) == ("e000", "r000"))
+    between = sorted(r for h, r, t in known if (h, t) == ("e000", "e001"))
+    assert tails
+    assert between
+    for row, labels in zip(left_out, (tails, between), strict=False):
+        assert (row["known"], row["examples"]) == (len(labels), labels[:5])
+    assert left_out[2]["known"] > 0
+    listed = kgtool.predict(asked, questions, include_known=True).attrs["left_out"]
+    assert [row["known"] for row in listed] == [0, 0, 0]
+
+
+def test_fewer_answers_are_the_first_of_more(run):
+    asked = kgtool.open_predictor(run)
+    questions = [("e000", "r000", "?"), ("?", "r001", "e003")]
+    few, more = (kgtool.predict(asked, questions, top=top) for top in (3, 9))
+    for number in (0, 1):
+        tails = [found[found["question"] == number]["tail"].tolist() for found in (few, more)]
+        assert tails[0] == tails[1][:3]
+
+
+def test_an_entity_is_not_its_own_answer(run):
+    asked = kgtool.open_predictor(run)
+    assert not (asked.dataset.train[:, 0] == asked.dataset.train[:, 2]).any()
+    question = [("e000", "r000", "?")]
+    tails = kgtool.predict(asked, question, top=100)["tail"].tolist()
+    own = kgtool.predict(asked, question, top=100, any_type=True)["tail"].tolist()
+    assert sorted({*own} - {*tails}) == ["e000"]
+    assert "e000" not in kgtool.complete(asked, top=500).query("head == tail")["head"].tolist()
+
+
+def test_given_triples_are_scored_as_the_answers_are(run):
+    asked = kgtool.open_predictor(run)
+    answers = kgtool.predict(asked, [("e000", "r000", "?"), ("?", "r001", "e003")], top=5)
+    known = next(triple for triple, split in facts(asked.dataset).items() if split == "train")
+    answers = answers.sample(frac=1, random_state=1)  # another order, and an index of its own
+    frame = pd.DataFrame(
+        {
+            "tail": [*answers["tail"], known[2], "e001"],
+            "weight": 1.0,
+            "relation": [*answers["relation"], known[1], "r000"],
+            "head": [*answers["head"], known[0], "nobody"],
+        },
+        index=[*answers.index, 77, 78],
+    )
+    found = kgtool.score_triples(asked, frame)
+    assert found.index.tolist() == frame.index.tolist()
+    rows, turned = found.iloc[:-2], answers.iloc[:]
+    assert rows["tail"].tolist() == turned["tail"].tolist()
+    # The second query is asked from the other end: its probability is another one.
+    first = (turned["question"] == 0).to_numpy()
+    for column in ("score", "probability"):
+        assert rows[column][first].tolist() == pytest.approx(turned[column][first].tolist())
+    assert (rows["reason"] == "").all()
+    assert (rows["known"] == "").all()
+    assert found.loc[77, ["known", "reason"]].tolist() == ["train", ""]
+    assert np.isfinite(found.loc[77, "score"])
+    assert np.isnan(found.loc[77, "probability"])
+    assert found.loc[78, "reason"] == "unknown entity 'nobody'"
+    assert found.loc[78, ["head", "relation", "tail"]].tolist() == ["nobody", "r000", "e001"]
+    assert np.isnan(found.loc[78, "score"])
+    rows = list(frame[["head", "relation", "tail"]].itertuples(index=False, name=None))
+    listed = kgtool.score_triples(asked, rows)
+    pd.testing.assert_frame_equal(listed, found.reset_index(drop=True))
+    with pytest.raises(DataError, match="triple 12: unknown entity 'nobody'"):
+        kgtool.score_triples(asked, rows, strict=True)
+    holes = pd.DataFrame({"head": ["e000", None], "relation": "r000", "tail": ["e003", "e001"]})
+    assert kgtool.score_triples(asked, holes)["reason"].tolist() == ["", "no head"]
+    assert len(kgtool.score_triples(asked, frame[:0])) == 0
+
+
+def test_more_missing_facts_make_all_answers_likelier(run):
+    chances = [
+        kgtool.predict(
+            kgtool.open_predictor(run, assumed_missing=missing), [("e000", "r000", "?")], top=100
+        )
+        .set_index("tail")["probability"]
+        .sort_index()
+        for missing in (1, 20, 400)
+    ]
+    assert (chances[0] < chances[1]).all()
+    assert (chances[1] < chances[2]).all()
+    assert len(list(run.glob("probability.*.safetensors"))) == 3
+    with pytest.raises(KGToolError, match="assumed_missing is 0"):
+        kgtool.open_predictor(run, assumed_missing=0)
 
 
 def test_one_answer_asked_from_either_side_has_one_probability_each(run):
@@ -247,13 +346,21 @@ def test_standard_input(run, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["e000", "r000", "e001"], ["is not a query with one '?'"]),
+        (["e000", "?", "?"], ["is not a query with one '?'"]),
+        (["e000", "r000", "e1"], ["unknown entity 'e1'", "did you mean"]),
+        (["e000", "r000", "e001", "--top", "3"], ["--top does not go with HEAD RELATION TAIL"]),
+        (["--triples", "-", "--queries", "q.tsv"], ["--queries does not go with --triples"]),
+        (["e000", "r000", "?", "--header"], ["--header does not go with --task links"]),
+        (
+            ["e000", "r000", "?", "--any-type", "--filter-types"],
+            ["--any-type does not go with --filter-types"],
+        ),
         (["e000", "r0", "?"], ["unknown relation 'r0'", "did you mean 'r00"]),
         (["e0000", "r000", "?"], ["unknown entity 'e0000'", "Remedy"]),
-        ([], ["give one query, or a file of queries with --queries"]),
+        ([], ["give one query, a file of queries with --queries, or a file of triples"]),
         (
             ["e000", "r000", "?", "--queries", "q.tsv"],
-            ["give one query, or a file of queries with --queries"],
+            ["give one query, a file of queries with --queries, or a file of triples"],
         ),
         (["--queries", "none.tsv"], ["none.tsv", "cannot be read"]),
         (["e000", "r000", "?", "--labels", "none.tsv"], ["none.tsv"]),
@@ -274,3 +381,107 @@ def test_mistakes_are_told(trained, tmp_path, monkeypatch, capsys, arguments, pa
     assert err.count("kgtool: ") == 1
     assert all(part in " ".join(err.split()) for part in parts), err
     assert "Traceback" not in err
+
+
+def lines_of(capsys, monkeypatch, *arguments: str) -> tuple[str, str, int]:
+    """Standard output, standard error and exit code of a command."""
+    monkeypatch.setattr(sys, "argv", ["kgtool", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        kgtool.cli.main()
+    out, err = capsys.readouterr()
+    return out, err, int(caught.value.code or 0)
+
+
+def test_a_file_of_triples_is_scored(run, tmp_path, monkeypatch, capsys):
+    file, out = tmp_path / "candidates.csv", tmp_path / "scored.tsv"
+    file.write_text(
+        "subject,weight,predicate,object\n"
+        "e000,1,r000,e003\ne001,2,r001,nobody\ne000,3,r000,e003\ne004,4,r001,e009\n"
+    )
+    options = ["--triples", str(file), "--columns", "subject,predicate,object"]
+    shown, _, code = lines_of(capsys, monkeypatch, "predict", str(run), *options)
+    assert code == 0
+    assert "unknown entity 'nobody'" in " ".join(shown.split())
+    assert "3 of 4 triples scored" in shown
+    assert "1 not scored" in shown
+    text, err, code = lines_of(
+        capsys, monkeypatch, "predict", str(run), *options, "--out", str(out)
+    )
+    assert code == 0
+    assert "triple 2: unknown entity 'nobody'" in err
+    assert "3 of 4 triples scored" in text
+    table = load_table(out)
+    assert table["tail"].tolist() == ["e003", "nobody", "e003", "e009"]
+    assert [bool(cell) for cell in table["score"]] == [True, False, True, True]
+    scored = kgtool.score_triples(run, [("e000", "r000", "e003")])
+    assert float(table["score"][0]) == pytest.approx(scored["score"][0])
+    for name in ("scored.nt", "scored.jsonl", "scored.parquet"):
+        place = str(tmp_path / name)
+        assert lines_of(capsys, monkeypatch, "predict", str(run), *options, "--out", place)[2] == 0
+    statements = list(pyoxigraph.parse(path=tmp_path / "scored.nt"))
+    assert not any("nobody" in str(statement) for statement in statements)
+    _, err, code = lines_of(capsys, monkeypatch, "predict", str(run), *options, "--strict")
+    assert code == 2
+    assert "triple 2: unknown entity 'nobody'" in err
+    file.write_text("nobody\tr000\te003\nnobody\tr000\te004\n")
+    _, err, code = lines_of(
+        capsys, monkeypatch, "predict", str(run), "--triples", str(file), "--format", "tsv"
+    )
+    assert code == 2
+    assert "none of 2 triples can be scored" in err
+    shown, _, code = lines_of(capsys, monkeypatch, "predict", str(run), "e000", "r000", "e003")
+    assert code == 0
+    assert f"{scored['score'][0]:.3f}" in shown
+
+
+def test_a_batch_of_queries_answers_what_it_can(run, tmp_path, monkeypatch, capsys):
+    file, out = tmp_path / "q.tsv", tmp_path / "answers.tsv"
+    file.write_text("nobody\tr000\t?\n" + "e000\tr000\t?\n" * 2 + "e001\tr000\n")
+    arguments = ["predict", str(run), "--queries", str(file), "--top", "2"]
+    text, err, code = lines_of(capsys, monkeypatch, *arguments, "--out", str(out))
+    assert code == 0
+    assert "4 answers written" in text
+    assert load_table(out)["question"].tolist() == ["1", "1", "2", "2"]
+    assert "q.tsv, line 1: unknown entity 'nobody'" in err
+    assert "q.tsv, line 4: 'e001' 'r000' is not a query" in err
+    assert "2 of 4 queries not answered" in err
+    shown, _, _ = lines_of(capsys, monkeypatch, *arguments)
+    assert " ".join(shown.split()).count("not answered:") == 2
+    _, err, code = lines_of(capsys, monkeypatch, *arguments, "--strict")
+    assert code == 2
+    assert "line 1: unknown entity 'nobody'" in err
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "utf-8"])
+@pytest.mark.parametrize("task", ["predict", "triple", "explain", "neighbours", "unknown"])
+def test_labels_that_the_encoding_lacks_are_printed(trained, tmp_path, monkeypatch, encoding, task):
+    names = tmp_path / "names.tsv"
+    names.write_text(
+        "".join(f"e{i:03}\t\u4e2d\u0444\u00e9 {i}\n" for i in range(24)), encoding="utf-8"
+    )
+    if task == "explain" and "one-path" in str(trained):
+        pytest.skip("a one-path run has no paths to explain")
+    first = "\u4e2d\u0444\u00e9 0"
+    arguments = {
+        "predict": ["predict", str(trained), first, "r000", "?"],
+        "triple": ["predict", str(trained), first, "r000", "e003"],
+        "explain": ["explain", str(trained), first, "r000", "e003"],
+        "neighbours": ["predict", str(trained), first, "--task", "neighbours"],
+        "unknown": ["predict", str(trained), "\u4e2d", "r000", "?"],
+    }[task]
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    monkeypatch.setattr(sys, "argv", ["kgtool", *arguments, "--labels", str(names)])
+    with pytest.raises(SystemExit) as caught:
+        kgtool.cli.main()
+    for stream in streams:
+        stream.flush()
+    # click writes errors as UTF-8 where the locale is ASCII.
+    out, err = (
+        stream.buffer.getvalue().decode("utf-8" if encoding == "ascii" else encoding)
+        for stream in streams
+    )
+    assert (caught.value.code or 0) == (2 if task == "unknown" else 0)
+    shown = ("\u4e2d", "\\u4e2d") if encoding in ("utf-8", "ascii") else ("\\u4e2d",)
+    assert any(text in (err if task == "unknown" else out) for text in shown)

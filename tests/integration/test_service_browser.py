@@ -109,8 +109,8 @@ def test_ask_and_go_back_by_keyboard(port, tab):
     assert texts(tab, "#paths .weight") == [f"{path['weight']:.2f}" for path in paths]
     # An entity of the graph is a link to its facts, by keyboard too.
     label = second["label"]
-    tab.run(f"[...document.querySelectorAll('#graph a')].find((a) => "
-            f"new URLSearchParams(a.getAttribute('href')).get('entity') === {label!r}).focus()")  # fmt: skip
+    is_it = f"new URLSearchParams(a.getAttribute('href')).get('entity') === {label!r}"
+    tab.run(f"[...document.querySelectorAll('#graph a')].find((a) => {is_it}).focus()")
     tab.press("Enter")
     shown(tab, "entity", {"entity": label})
     assert tab.run("document.getElementById('why').hidden")
@@ -206,11 +206,12 @@ def test_three_fields_are_scored_and_explained(port, tab):
         assert values[0] == split + (truth["split"] or "")
         assert values[-1] == f"{truth['score']:.2f}"
         assert len(values) == (3 if truth["probability"] is not None else 2)
-        paths = found(port, "/api/explanation", **truth["why"], limit=8)["paths"]
+        why = found(port, "/api/explanation", **truth["why"], limit=8)
         tab.until(f"!document.getElementById('why').hidden && {QUIET}")
-        assert texts(tab, "#paths .weight") == [f"{path['weight']:.2f}" for path in paths]
-        total = sum(path["weight"] for path in paths)
-        assert f"{total:.2f}" in texts(tab, "#total")[0]
+        weights = [f"{path['weight']:.2f}" for path in why["paths"]]
+        assert texts(tab, "#paths .weight") == weights
+        carried, score = f"{why['carried']:.2f}", f"{why['score']:.2f}"
+        assert f"carry {carried} of the score {score}." in texts(tab, "#total")[0]
         assert len(texts(tab, "#next a")) == 3
 
 
@@ -293,8 +294,10 @@ def test_nothing_overlaps_in_a_graph(port, tab, ways):
 
 
 def test_two_columns_on_a_wide_screen_and_one_on_a_phone(port, tab):
-    sides = ("(() => { const [a, b] = ['score', 'why'].map((id) => document.getElementById(id)"
-             ".getBoundingClientRect()); return [b.left > a.right, b.top >= a.bottom]; })()")  # fmt: skip
+    sides = """(() => {
+        const place = (id) => document.getElementById(id).getBoundingClientRect();
+        const [a, b] = ['score', 'why'].map(place);
+        return [b.left > a.right, b.top >= a.bottom]; })()"""
     for width, expected in ((1400, [True, False]), (390, [False, True])):
         tab.open(f"http://127.0.0.1:{port}/?head=e012&relation=$r^2$&tail=e013", width)
         shown(tab, "why", {"head": "e012"})

@@ -140,10 +140,57 @@ def test_installs_the_pins_and_a_second_start_nothing(checkout):
     assert first.returncode == 0, first.stderr
     calls = checkout.calls()
     assert calls[0] == "-m venv .venv"
-    assert installs(calls)[-1] == "-m pip install -qq -c constraints.txt -e .[dev]"
+    assert installs(calls)[-1] == "-m pip install -c constraints.txt -e ."
+    assert "bin/kgtool. To call it as kgtool: . " in first.stdout
 
     second = checkout.run("setup")
     assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
+    assert not checkout.calls()
+
+
+def test_the_extras_of_the_tests_come_when_asked_and_stay(checkout):
+    checkout.run("setup")
+    checkout.calls()
+    checkout.run("setup", "--dev")
+    calls = checkout.calls()
+    assert installs(calls)[-1] == "-m pip install -c constraints.txt -e .[dev]"
+    assert not any("venv" in call for call in calls)  # they are added
+    for words in ((), ("--dev",)):
+        again = checkout.run("setup", *words)
+        assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+        assert not checkout.calls()
+    with (checkout.root / "constraints.txt").open("a") as file:
+        file.write("# changed\n")
+    checkout.run("setup")
+    assert installs(checkout.calls())[-1] == "-m pip install -c constraints.txt -e .[dev]"
+    refused = checkout.run("setup", "--devel")
+    assert (refused.returncode, refused.stderr) == (2, "usage: scripts/setup [--dev]\n")
+
+
+def test_it_takes_the_build_of_torch_that_is_asked_for_and_keeps_it(checkout):
+    cpu = checkout.run("setup")
+    assert any("+cpu" in call for call in checkout.calls()) == sys.platform.startswith("linux")
+    if sys.platform.startswith("linux"):
+        assert "torch: the CPU build; for a GPU, KGTOOL_TORCH=cuda scripts/setup" in cpu.stdout
+    cuda = checkout.run("setup", KGTOOL_TORCH="cuda")
+    calls = checkout.calls()
+    assert "with CUDA (several GB)" in cuda.stdout
+    assert calls[0] == "-m venv .venv"  # pip would take the CPU build for the same version
+    assert not any("+cpu" in call for call in calls)
+    checkout.run("setup")
+    assert not checkout.calls()
+    checkout.run("setup", KGTOOL_TORCH="cpu")
+    assert "-m venv .venv" in checkout.calls()
+    refused = checkout.run("setup", KGTOOL_TORCH="rocm")
+    assert (refused.returncode, refused.stderr) == (2, "KGTOOL_TORCH is cpu or cuda, not rocm\n")
+
+
+def test_an_environment_from_before_there_was_a_choice_is_kept(checkout):
+    checkout.run("setup", "--dev")
+    stamp = checkout.root / ".venv" / ".complete"
+    stamp.write_text(stamp.read_text().replace(" torch=cpu", "").replace(" [dev]", ""))
+    checkout.calls()
+    checkout.run("setup")
     assert not checkout.calls()
 
 
@@ -209,7 +256,9 @@ def test_test_command_runs_every_check_and_fails_if_one_does(checkout):
     checks = ["-m ruff check", "-m ruff format --check", "-m codespell_lib", "-m mypy", "-m pytest"]
     done = checkout.run("test")
     assert done.returncode == 0, done.stderr
-    assert checkout.calls()[-5:] == checks
+    calls = checkout.calls()
+    assert installs(calls)[-1].endswith(" -e .[dev]")
+    assert calls[-5:] == checks
 
     (checkout.bin / "mypy.fails").touch()
     done = checkout.run("test")

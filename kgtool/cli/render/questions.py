@@ -102,16 +102,26 @@ def paths_table(result: PathResult) -> Group:
     return Group(table, *(Text(note) for note in notes))
 
 
-def explanation_table(found: Explanation) -> Table | Text:
+def explanation_table(found: Explanation) -> Group | Text:
     """The table of `kgtool explain`."""
     head, relation, tail = found.triple
     if not found.paths:
-        return Text(f"The model reads no path from {head} to {tail}.")
+        return Text(
+            f"The model reads no path from {head} to {tail}. Such an answer has the score "
+            f"{found.score:.2f}."
+        )
     table = Table(
         title=Text(f"{head} --{relation}--> {tail}"), box=box.SIMPLE, padding=(0, 1, 0, 0)
     )
-    table.add_column("weight", justify="right")
+    table.add_column("weight", justify="right", no_wrap=True)
+    table.add_column("fall", justify="right", no_wrap=True)
     table.add_column("path", overflow="fold")
     for path in found.paths:
-        table.add_row(f"{path.weight:.3f}", Text(str(path)))
-    return table
+        table.add_row(f"{path.weight:.2f}", f"{path.fall:.2f}", Text(str(path)))
+    notes = [
+        f"Score {found.score:.2f}: the listed paths carry {found.carried:.2f}, the rest of the "
+        f"graph {found.rest:.2f}.",
+        "Fall: by how much the score falls without the edges of the path; negative if it rises. "
+        "Weight: the path's share of its fall; paths that share edges divide it.",
+    ]
+    return Group(table, *map(Text, notes))

@@ -134,6 +134,11 @@ def breakdown_table(frame: pd.DataFrame, by: str, hits: Sequence[int]) -> Group:
     notes = []
     if len(shown) < len(names):
         notes.append(f"The {len(shown)} of {len(names):,} groups with the most queries.")
+    said = both[(both["metric"] == "mrr") & both["group"].isin(shown) & (both["note"] != "")]
+    for note, of_note in said.groupby("note", sort=False)["group"]:
+        notes.append(f"{by} {', '.join(of_note)}: {note}.")
+    if by != "distance" and (everywhere := frame.loc[frame["by"] == "all", "note"].max()):
+        notes.append(f"{everywhere}: see the breakdown by distance.")
     return Group(table, *(Text(note) for note in notes))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,24 +14,32 @@ from torch import Tensor
 from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders.audit import Origin, audit
 from kgtool.data.loaders.encode import to_ids, vocabulary_of
-from kgtool.data.loaders.foreign import NAMES, find_layout, read_layout, with_names
-from kgtool.data.loaders.loose import Triples, read_triples
+from kgtool.data.loaders.foreign import (
+    find_layout,
+    find_pykeen,
+    read_layout,
+    read_pykeen,
+    with_names,
+    with_own_names,
+)
+from kgtool.data.loaders.loose import open_data, read_triples
 from kgtool.data.loaders.memory import dataset_of
+from kgtool.data.loaders.near_equal import merged, merged_into
 from kgtool.data.loaders.read import read_file
-from kgtool.data.loaders.reading import LOOK, Reading
+from kgtool.data.loaders.reading import LOOK, NO_TRUTH, Reading, file_name, options_of
 from kgtool.data.loaders.report import LoadReport
-from kgtool.data.loaders.rows import Rows
+from kgtool.data.loaders.rows import Rows, Triples
 from kgtool.data.loaders.sources import (
     Store,
     dataset_name,
     find_negatives,
     find_splits,
-    open_store,
     read_members,
-    split_of,
 )
 from kgtool.data.registry.cache import resolve
-from kgtool.errors import ConfigError
+from kgtool.data.splitting import DEFAULT_SPLIT, default_split
+from kgtool.ops import standard_state
+from kgtool.storage.compression import File
 
 __all__ = [
     "LOOK",
@@ -44,6 +54,7 @@ __all__ = [
 ]
 
 
+@standard_state()
 def load_dataset(
     path: str | Path,
     vocabulary: Vocabulary | None = None,
@@ -54,6 +65,7 @@ def load_dataset(
     return _load(path, vocabulary, relations, reading)[0]
 
 
+@standard_state()
 def load_with_report(
     path: str | Path,
     vocabulary: Vocabulary | None = None,
@@ -66,8 +78,10 @@ def load_with_report(
         path: a folder, `.zip` or `.tar` (also compressed) that holds `train`, `valid` and `test`
             at its root or in one folder. Each is a file of a format of
             `kgtool.data.loaders.reading`, compressed or not, or a folder of such files. Or a data
-            set in the layout of OpenKE, LibKGE or DGL-KE. Or the name of a fetched data set of
-            `kgtool.data_sets()`. Labels are exact strings: the loaders change nothing in them.
+            set in the layout of OpenKE, LibKGE, PyKEEN or DGL-KE. Or the name of a fetched data set
+            of `kgtool.data_sets()`. Or one file of triples, alone or in an archive, which is split
+            as `kgtool data split` splits it by default. Labels are exact strings; only blanks
+            around the cells of a CSV are removed.
         vocabulary: labels with their ids, such as a run's. By default the labels of all three
             splits, sorted by code point, so that ids do not depend on the order of lines.
         relations: without a vocabulary, relations with their ids; entities are those of the data.
@@ -80,7 +94,6 @@ def load_with_report(
     Raises:
         DataError: for a path, archive or file that cannot be used, or a label that the given
             vocabulary lacks. The message names the file, the line and the remedy.
-        ConfigError: for a `reading` with more than three columns.
     """
     dataset, report = _load(path, vocabulary, relations, reading)
     return dataset, report()
@@ -94,22 +107,79 @@ def _load(
 ) -> tuple[KGDataset, Callable[[], LoadReport]]:
     """As `load_with_report`, with a function that computes the report."""
     path = resolve(path)
-    store = _open(path, reading)
-    splits = _read_splits(store, reading)
+    options = options_of(reading)
+    loading: dict[str, Any] = {"reading": options} if options else {}
+    opened = open_data(path, reading)
+    if isinstance(opened, File):
+        splits, how = _split_file(opened, reading)
+        loading |= how
+        places = [opened.place] * len(SPLITS)
+        name = file_name(path.name, reading).stem
+    else:
+        splits = _read_splits(opened, reading)
+        places = [opened.place(member) for split in SPLITS for member, _ in splits[split]]
+        name = dataset_name(path)
     parts = [rows for split in SPLITS for _, rows in splits[split]]
-    places = [store.place(member) for split in SPLITS for member, _ in splits[split]]
+    if reading.merge_labels is not None and isinstance(opened, Store):
+        parts, notes = merged(parts, reading.merge_labels)
+        parts[0] = replace(parts[0], notes=(*parts[0].notes, *notes))
+        splits = _regrouped(splits, parts)
     if vocabulary is None:
         found = vocabulary_of(parts)
         vocabulary = Vocabulary(found.entities, relations or found.relations)
+    if any(rows.facts is not None for rows in parts):
+        parts = [rows if rows.facts is None else rows.select(rows.facts) for rows in parts]
+        splits = _regrouped(splits, parts)
     lines = to_ids(parts, places, vocabulary)
     origins = {split: _origin(splits[split]) for split in SPLITS}
     del parts, splits
-    name = dataset_name(path)
     triples, report = audit(name, path, origins, lines, vocabulary)
-    tensors = {split: torch.from_numpy(triples[split]) for split in SPLITS}
-    return KGDataset(name=name, path=path, vocabulary=vocabulary, **tensors), report
+    tensors = [torch.from_numpy(triples[split]) for split in SPLITS]
+    data = KGDataset(name, path, vocabulary, *tensors, loading=loading)
+    return data, report
 
 
+def _split_file(
+    file: File, reading: Reading
+) -> tuple[dict[str, list[tuple[str, Rows]]], dict[str, Any]]:
+    """The rows of one file by split, as `default_split` splits them; and the rule, JSON-ready."""
+    rows = with_own_names(file, read_file(file, reading), reading)
+    if rows.facts is not None:
+        rows = rows.select(rows.facts)
+    notes: tuple[str, ...] = ()
+    if reading.merge_labels is not None:
+        (rows,), notes = merged([rows], reading.merge_labels)
+    vocabulary = vocabulary_of([rows])
+    triples = torch.from_numpy(to_ids([rows], [file.place], vocabulary))
+    sizes = len(vocabulary.entities), len(vocabulary.relations)
+    code = default_split(triples, *sizes).numpy()
+    shares = " and ".join(f"{100 * DEFAULT_SPLIT[split]:g} % for {split}" for split in SPLITS[1:])
+    how = f"split at random: {shares}, seed {DEFAULT_SPLIT['seed']}, as kgtool data split does it"
+    if not code.any():
+        how = (
+            "all triples are train: a random split has none whose entities and relation stay in "
+            f"train; kgtool data split {file.place} --allow-unseen splits them"
+        )
+    rows = replace(rows, notes=(*rows.notes, *notes, f"{file.place}: {how}"))
+    splits = {}
+    for number, split in enumerate(SPLITS):
+        part = rows.select(code == number)
+        member = f"{file.member} ({split})"
+        if split != "train":  # the file's notes are given once
+            part = replace(part, notes=(), left_out=())
+        splits[split] = [(member, part)]
+    return splits, {"split": dict(DEFAULT_SPLIT) if code.any() else {}, "note": how}
+
+
+def _regrouped(
+    splits: Mapping[str, list[tuple[str, Rows]]], parts: Sequence[Rows]
+) -> dict[str, list[tuple[str, Rows]]]:
+    """The splits with other rows, in the same order."""
+    rest = iter(parts)
+    return {split: [(member, next(rest)) for member, _ in files] for split, files in splits.items()}
+
+
+@standard_state()
 def load_negatives(
     path: str | Path, vocabulary: Vocabulary, reading: Reading = LOOK
 ) -> dict[str, Tensor]:
@@ -128,26 +198,26 @@ def load_negatives(
     Raises:
         DataError: for a file that cannot be used, or a label that the vocabulary lacks.
     """
-    store = _open(resolve(path), reading)
-    found = {}
+    store = open_data(resolve(path), reading)
+    if isinstance(store, File):
+        return {}
+    parts: dict[str, list[tuple[str, Rows]]] = {}
     for split, members in find_negatives(store, reading).items():
-        files = list(read_members(store, members, reading))
-        parts = [read_file(file, reading) for file in files]
-        ids = to_ids(parts, [file.place for file in files], vocabulary)
-        found[split] = torch.from_numpy(ids)
+        for file in read_members(store, members, reading):
+            parts.setdefault(split, []).append((file.place, read_file(file, reading)))
+    if reading.truth not in (None, NO_TRUTH):
+        for split, files in _read_splits(store, reading).items():
+            for member, rows in files:
+                if split != "train" and rows.facts is not None and not rows.facts.all():
+                    negatives = rows.select(~rows.facts)
+                    parts.setdefault(split, []).append((store.place(member), negatives))
+    found = {}
+    for split, rows_of_split in parts.items():
+        places, tables = zip(*rows_of_split, strict=True)
+        if reading.merge_labels is not None:
+            tables = tuple(merged_into(rows, vocabulary, reading.merge_labels) for rows in tables)
+        found[split] = torch.from_numpy(to_ids(tables, places, vocabulary))
     return found
-
-
-def _open(path: Path, reading: Reading) -> Store:
-    if reading.columns is not None and len(reading.columns) > 3:
-        raise ConfigError(
-            f"a data set has three columns, not {','.join(reading.columns)}. Remedy: give three."
-        )
-
-    def wanted(member: str) -> bool:
-        return PurePosixPath(member).name in NAMES or split_of(member, reading) is not None
-
-    return open_store(path, wanted)
 
 
 def _read_splits(store: Store, reading: Reading) -> dict[str, list[tuple[str, Rows]]]:
@@ -155,6 +225,9 @@ def _read_splits(store: Store, reading: Reading) -> dict[str, list[tuple[str, Ro
     layout = find_layout(store) if reading.format is None else None
     if layout is not None:
         return {split: [found] for split, found in read_layout(store, *layout).items()}
+    folder = find_pykeen(store) if reading.format is None else None
+    if folder is not None:
+        return {split: [found] for split, found in read_pykeen(store, folder, reading).items()}
     members = find_splits(store, reading)
     splits = {
         # one file at a time: its bytes are freed before the next file is read
@@ -171,8 +244,13 @@ def _origin(files: Sequence[tuple[str, Rows]]) -> Origin:
     """Where the triples of a split come from."""
     notes = tuple(note for _, rows in files for note in rows.notes)
     (member, rows), *others = files
+    if rows.left_out:
+        notes += (f"{member}: columns left out: {', '.join(rows.left_out)}",)
+    guessed = any(rows.guessed for _, rows in files)
     if not others:
-        return Origin(member, rows.numbers, rows.unit, notes)
+        return Origin(member, rows.numbers, rows.unit, notes, guessed)
     # for several files, rows are counted over all of them, in their order
     count = sum(len(rows.codes) for _, rows in files)
-    return Origin(f"{PurePosixPath(member).parent}/", np.arange(1, count + 1), "row", notes)
+    return Origin(
+        f"{PurePosixPath(member).parent}/", np.arange(1, count + 1), "row", notes, guessed
+    )

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from kgtool.data.dataset import SPLITS, Vocabulary
 from kgtool.data.leakage import near_duplicates
+from kgtool.data.loaders.column_order import doubt_of
+from kgtool.data.loaders.near_equal import near_equal_of
 from kgtool.data.loaders.report import (
     MOST_EXAMPLES,
     Lines,
@@ -36,12 +38,14 @@ class Origin:
         numbers: `(n,)` int64, the position of each triple in it, from 1; ascending.
         unit: the unit of these positions, such as `"line"`.
         notes: for the user: how the file was read.
+        guessed: whether neither the caller nor a header gave its columns.
     """
 
     file: str
     numbers: Ints
     unit: str
     notes: tuple[str, ...]
+    guessed: bool = False
 
 
 def audit(
@@ -75,6 +79,8 @@ def audit(
             test=_report_of(test, origins["test"], vocabulary, train=train, valid=valid),
             notes=tuple(note for split in SPLITS for note in origins[split].notes),
             redundancy=_redundancy(distinct, vocabulary),
+            near_equal=near_equal_of(distinct, vocabulary),
+            column_doubt=doubt_of(distinct) if origins["train"].guessed else "",
         )
 
     triples = {split: lines[at][own] for split, at, own in lines_in_order.distinct(origins)}
@@ -193,7 +199,7 @@ def _report_of(
     entities, relations = seen_entities, seen_relations = _seen(split.hrt, vocabulary)
     if train is not None:
         in_train = np.isin(split.key, train.key)
-        last_pair = max(split.pair.max(), split.reverse.max())
+        last_pair = max(split.pair.max(initial=-1), split.reverse.max(initial=-1))
         count = np.bincount(train.pair, minlength=last_pair + 1)  # train's triples by pair
         same_pair = count[split.pair] - in_train > 0
         reversed_in_train = (split.reverse >= 0) & (count[split.reverse] > 0) & (head != tail)

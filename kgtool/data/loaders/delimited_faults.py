@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from itertools import chain, repeat
 
-from kgtool.data.loaders.header import COMMANDS, ColumnChoice
-from kgtool.data.loaders.reading import EXTRA, FIELDS
+import numpy as np
+from numpy.typing import NDArray
+
+from kgtool.data.loaders.header import COMMANDS, ColumnChoice, or_skip
+from kgtool.data.loaders.reading import FIELDS
 from kgtool.data.loaders.rows import problem_of
 from kgtool.errors import DataError, fault, quoted
 from kgtool.storage.compression import File
 
+_FURTHER = "further column"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NAMES = {b"\t": "tabs", b",": "commas", b";": "semicolons", b"|": "bars", b" ": "spaces"}
 # The first bytes of binary files.
 _MAGIC = (
-    (b"\x1f\x8b", "compressed by gzip", "let its name end in .gz"),
-    (b"BZh91AY&SY", "compressed by bzip2", "let its name end in .bz2"),
-    (b"\xfd7zXZ\0", "compressed by xz", "let its name end in .xz"),
-    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "let its name end in .zst"),
+    (b"\x1f\x8b", "compressed twice by gzip", "decompress it"),
+    (b"BZh91AY&SY", "compressed twice by bzip2", "decompress it"),
+    (b"\xfd7zXZ\0", "compressed twice by xz", "decompress it"),
+    (b"\x28\xb5\x2f\xfd", "compressed twice by zstd", "decompress it"),
     (b"PK\x03\x04", "a zip archive", "let its name end in .zip"),
     (
         b"PAR1",
@@ -64,7 +70,35 @@ def first_fault(
         width: the number of columns.
         skip: number of lines at the start to skip.
     """
-    blank: int | None = None
+    for number, _, problem in _lines(file, delimiter, chosen, width, skip):
+        if problem is not None:
+            error = fault(file.place, *problem, line=number)
+            return or_skip(error) if number > skip + 1 else error
+    raise AssertionError(f"{file.place}: no fault found")
+
+
+def sift(
+    file: File, delimiter: bytes, chosen: ColumnChoice, width: int, skip: int
+) -> tuple[bytes, NDArray[np.int64], list[tuple[int, str]]]:
+    """The lines that are triples, their numbers, and the number and problem of each other line.
+
+    The arguments are those of `first_fault`.
+    """
+    good, numbers, bad = [], [], []
+    for number, line, problem in _lines(file, delimiter, chosen, width, skip):
+        if problem is None:
+            good.append(line)
+            numbers.append(number)
+        else:
+            bad.append((number, problem[0]))
+    return b"\n".join(good), np.array(numbers, np.int64), bad
+
+
+def _lines(
+    file: File, delimiter: bytes, chosen: ColumnChoice, width: int, skip: int
+) -> Iterator[tuple[int, bytes, tuple[str, str] | None]]:
+    """The number of each line, the line, and its problem with a remedy, if it has one."""
+    blanks: list[int] = []  # allowed at the end of a file only
     for number, ended in enumerate(io.BytesIO(file.data), 1):
         line = ended[start_of(ended) :] if number == 1 else ended
         if number <= skip:
@@ -72,22 +106,19 @@ def first_fault(
         if line.endswith(b"\n"):
             line = line[:-2] if line.endswith(b"\r\n") else line[:-1]
         if not line:
-            blank = blank or number
+            blanks.append(number)
             continue
-        if blank is not None:
-            # blank lines are allowed at the end of a file only
-            return fault(file.place, "a blank line", "remove the line, or restore it", blank)
-        problem = _problem(line, delimiter, chosen.columns, width)
-        if problem is not None:
-            return fault(file.place, *problem, line=number)
-    raise AssertionError(f"{file.place}: no fault found")
+        for blank in blanks:
+            yield blank, b"", ("a blank line", "remove the line, or restore it")
+        blanks.clear()
+        yield number, line, _problem(line, delimiter, chosen.columns, width)
 
 
 def wrong_width(file: File, line: int, count: int, width: int) -> DataError:
     """The error for a row of a quoted CSV that has more or fewer cells than the first."""
     problem = f"{_columns(count)} where {width} are expected, as in the first row"
     remedy = "quote cells that contain the delimiter, or add the missing cells"
-    return fault(file.place, problem, remedy, line)
+    return or_skip(fault(file.place, problem, remedy, line))
 
 
 def _problem(
@@ -110,7 +141,7 @@ def _problem(
             expected = f"3 are expected (head, relation, tail, separated by {separator})"
         problem = f"{_columns(len(cells))} where {expected}: {shown}"
         return problem, _column_remedy(line, cells, delimiter, width)
-    for field, i in zip((*FIELDS, EXTRA), columns, strict=False):
+    for field, i in zip(chain(FIELDS, repeat(_FURTHER)), columns, strict=False):
         cell = cells[i]
         try:
             label = cell.decode()
@@ -119,7 +150,7 @@ def _problem(
                 f"not UTF-8: byte 0x{cell[error.start]:02x} in the {field} {quoted(cell)}",
                 "save the file as UTF-8",
             )
-        fault_of_label = None if field == EXTRA else problem_of(label, field)
+        fault_of_label = None if field == _FURTHER else problem_of(label, field)
         if fault_of_label is not None:
             problem, remedy = fault_of_label
             return problem if label.strip() else f"{problem}: {shown}", remedy

@@ -1,14 +1,16 @@
 """Reads and writes the files of `dgl.save_graphs`: DGL's own binary format, which runs no code.
 
 A file holds the heterograph of one split. Each relation is an edge type with the relation's label
-as its name. The file also holds two tensors, which `dgl.load_graphs` returns too: `entities`, the
-labels of nodes by id, in UTF-8, one per line; and `order`, the position of each edge among the
-triples of the split. In a file without these tensors, node ids are the labels.
+as its name; entity types are node types, see `KGDataset.graph`. The file also holds two tensors,
+which `dgl.load_graphs` returns too: `entities`, the labels of entities by id, in UTF-8, one per
+line; and `order`, the position of each edge among the triples of the split. In a file without these
+tensors, node ids are the labels.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.data.dataset import ENTITY, Vocabulary, heterograph_of
+from kgtool.data.dataset import NodeTypes, Vocabulary, edges_by_type, heterograph_of
 from kgtool.data.loaders.memory import columns_of
 from kgtool.data.loaders.rows import Rows, no_triples, rows_of
 from kgtool.errors import DataError, fault, quoted
@@ -27,8 +29,16 @@ from kgtool.storage.files import atomic_write
 MAGIC = bytes.fromhex("3fa1b446f04f2edd")
 
 
-def write_graph(path: Path, triples: Tensor, vocabulary: Vocabulary) -> None:
+def write_graph(
+    path: Path, triples: Tensor, vocabulary: Vocabulary, types: Mapping[str, Sequence[str]]
+) -> None:
     """Write triples `(n, 3)` int64 as a file of `dgl.save_graphs`.
+
+    Args:
+        path: the file.
+        triples: `(n, 3)` int64.
+        vocabulary: the labels.
+        types: entity label → its types; the first one is the node type.
 
     Raises:
         KGToolError: when the file cannot be written.
@@ -41,11 +51,13 @@ def write_graph(path: Path, triples: Tensor, vocabulary: Vocabulary) -> None:
     place[by_name] = torch.arange(len(by_name))
     sorted_ids = torch.stack([triples[:, 0], place[triples[:, 1]], triples[:, 2]], dim=1)
     names = [vocabulary.relations[r] for r in by_name]
-    graph = heterograph_of(sorted_ids, names, len(vocabulary.entities))
+    nodes = NodeTypes.of(vocabulary.entities, types) if types else None
+    graph = heterograph_of(sorted_ids, names, len(vocabulary.entities), nodes)
+    rows = edges_by_type(sorted_ids, names, nodes)
     texts = "\n".join(vocabulary.entities).encode()
     labels = {
         "entities": torch.frombuffer(bytearray(texts), dtype=torch.uint8),
-        "order": torch.argsort(sorted_ids[:, 1], stable=True),
+        "order": torch.cat([rows[kind] for kind in graph.canonical_etypes]).long(),
     }
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "graph"
@@ -70,7 +82,8 @@ def read_graph(file: File) -> Rows:
         raise fault(file.place, problem, "write one file per split, such as train.dgl")
     (graph,) = graphs
     entities = _entities(labels["entities"], graph, file.place) if "entities" in labels else None
-    columns = columns_of(graph, file.place, entities)
+    relations = None if entities is None else [name for _, name, _ in graph.canonical_etypes]
+    columns = columns_of(graph, file.place, entities, relations)
     if not columns[0]:
         raise no_triples(file.place, "the graph has no edges")
     if "order" in labels:
@@ -100,14 +113,22 @@ def _loaded(file: File) -> tuple[list[Any], dict[str, Tensor]]:
     return graphs, labels
 
 
-def _entities(texts: Tensor, graph: Any, place: str) -> list[str]:
+def _entities(texts: Tensor, graph: Any, place: str) -> dict[str, list[str]]:
+    """The labels of the nodes of each node type."""
+    from kgtool.ops.runtime.dgl import dgl
+
     try:
-        entities = texts.numpy().tobytes().decode().split("\n")
+        labels = texts.numpy().tobytes().decode().split("\n")
     except UnicodeDecodeError:
         raise _damaged(place, "the labels of entities are not UTF-8") from None
-    if graph.ntypes != [ENTITY] or len(entities) != graph.num_nodes():
-        raise _damaged(place, f"{len(entities)} labels of entities do not fit its nodes")
-    return entities
+    ids = torch.arange(graph.num_nodes())
+    of_type = {name: graph.nodes[name].data.get(dgl.NID, ids) for name in graph.ntypes}
+    if len(of_type) == 1 and len(labels) == len(ids):
+        return {graph.ntypes[0]: labels}
+    parts = [nodes.long() for nodes in of_type.values()]
+    if len(labels) != len(ids) or not torch.equal(torch.cat(parts).sort().values, ids):
+        raise _damaged(place, f"{len(labels)} labels of entities do not fit its nodes")
+    return {name: [labels[i] for i in nodes.tolist()] for name, nodes in of_type.items()}
 
 
 def _damaged(place: str, problem: str) -> DataError:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 
-from kgtool.data.dataset import Vocabulary
+from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders.rows import Ints, Rows
 from kgtool.errors import DataError, fault, nearest, quoted
 
@@ -60,6 +61,36 @@ def to_ids(parts: Sequence[Rows], places: Sequence[str], vocabulary: Vocabulary)
             raise _unknown(f"{place}, {part.where(at)}", column, text, vocabulary)
         row, label = row + len(hrt), own.stop
     return triples
+
+
+def with_vocabulary(data: KGDataset, vocabulary: Vocabulary) -> KGDataset:
+    """The same triples with the ids of another vocabulary.
+
+    Raises:
+        DataError: for a label that the vocabulary lacks and a triple uses.
+    """
+    own = data.vocabulary
+    if own == vocabulary:
+        return data
+    entity, relation = (
+        _ids(pa.chunked_array([pa.array(labels, pa.large_string())]), known)
+        for labels, known in (
+            (own.entities, vocabulary.entities),
+            (own.relations, vocabulary.relations),
+        )
+    )
+    splits = []
+    for split in SPLITS:
+        triples = data.split(split).numpy()
+        tables = (entity, relation, entity)
+        ids = [table[triples[:, i]] for i, table in enumerate(tables)]
+        found = np.stack(ids, axis=1).reshape(-1, 3)
+        if found.min(initial=0) < 0:
+            row, column = np.argwhere(found < 0)[0].tolist()
+            label = (own.relations if column == 1 else own.entities)[triples[row, column]]
+            raise _unknown(f"{split} of {data.name}, row {row + 1}", column, label, vocabulary)
+        splits.append(torch.from_numpy(found))
+    return KGDataset(data.name, data.path, vocabulary, *splits, types=data.types)
 
 
 def _ids(labels: pa.ChunkedArray, vocabulary: tuple[str, ...]) -> Ints:

@@ -1,19 +1,22 @@
-"""Reads the data sets of OpenKE, LibKGE and DGL-KE: triples of ids, and files with their labels.
+"""Reads the data sets of OpenKE, LibKGE, PyKEEN and DGL-KE: triples of ids, and their labels.
 
 - OpenKE (Han et al. 2018): `entity2id.txt`, `relation2id.txt` (`label⇥id`), `train2id.txt`, ...;
   the first line of each is a count, and a triple is head, **tail**, relation.
 - LibKGE (Broscheit et al. 2020): `entity_ids.del`, `relation_ids.del` (`id⇥label`), `train.del`
+- PyKEEN (Ali et al. 2021), `Dataset.to_directory_binary`: folders `training`, `validation` and
+  `testing`, each with `numeric_triples.tsv.gz`, `entity_to_id.tsv.gz` and `relation_to_id.tsv.gz`
 - DGL-KE (Zheng et al. 2020), `udd`: `entities.dict`, `relations.dict` (`label⇥id`, or `id⇥label`)
   next to `train.tsv`, ... of ids. DGL-KE's command line gives the order of the columns; here it is
-  inferred from the ids, or `--columns` gives it. Such mappings may also lie next to triples of
-  labels; they are then ignored.
+  inferred from the ids, or `--columns` gives it. Mappings of all tools are read next to triples of
+  ids, whatever their names: `entities.tsv`, `entity2id.txt`, `entity_to_id.tsv.gz`, ... Such
+  mappings may also lie next to triples of labels; they are then ignored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -23,10 +26,12 @@ from kgtool.data.dataset import SPLITS
 from kgtool.data.loaders.delimited import read_delimited
 from kgtool.data.loaders.header import COLUMNS_OPTION
 from kgtool.data.loaders.id_labels import IdLabels, count_of, read_id_labels
-from kgtool.data.loaders.reading import LOOK, Reading
+from kgtool.data.loaders.reading import COMPRESSIONS, LOOK, Reading, file_name
 from kgtool.data.loaders.rows import Rows, suspects, used
-from kgtool.data.loaders.sources import Store, split_of
+from kgtool.data.loaders.sources import PYKEEN, Store, split_of
 from kgtool.errors import DataError, fault, quoted
+from kgtool.storage.archives import archive_suffix
+from kgtool.storage.compression import File
 
 _HTR = (0, 2, 1)
 
@@ -60,10 +65,73 @@ _LAYOUTS = (
     Layout("LibKGE", "entity_ids.del", "relation_ids.del", "{}.del", False, ("1", "2", "3")),
     Layout("OpenKE", "entity2id.txt", "relation2id.txt", "{}2id.txt", True, ("1", "3", "2")),
 )
-# DGL-KE's mappings; its triples have the usual file names.
-_ENTITIES = ("entities.dict", "entity2id.txt")
-_RELATIONS = ("relations.dict", "relation.dict", "relation2id.txt")
-NAMES = {name for layout in _LAYOUTS for name in layout.names} | {*_ENTITIES, *_RELATIONS}
+# The names of mappings next to triples of ids, without endings.
+_MAPPINGS = {
+    "entity": ("entities", "entity", "entity2id", "entity_to_id", "entity_ids", "ent2id"),
+    "relation": (
+        "relations",
+        "relation",
+        "relation2id",
+        "relation_to_id",
+        "relation_ids",
+        "rel2id",
+    ),
+}
+_ENDINGS = (".dict", ".txt", ".tsv", ".csv", ".del")
+_TRIPLES = "numeric_triples"  # PyKEEN's file of triples
+_NAMES = {name for layout in _LAYOUTS for name in layout.names}
+
+
+def is_of_tool(member: str) -> bool:
+    """Whether a file of an archive may belong to a data set of another tool."""
+    path = PurePosixPath(member)
+    return path.name in _NAMES or _mapped(path.name) is not None or path.name.startswith(_TRIPLES)
+
+
+def _mapped(name: str) -> str | None:
+    """`"entity"` or `"relation"` for the name of a mapping file, else None."""
+    inner = PurePosixPath(name)
+    if inner.suffix in COMPRESSIONS:
+        inner = inner.with_suffix("")
+    if inner.suffix not in _ENDINGS:
+        return None
+    return next((kind for kind, stems in _MAPPINGS.items() if inner.stem in stems), None)
+
+
+def find_pykeen(store: Store) -> str | None:
+    """The folder of a PyKEEN data set in a folder or archive, or None."""
+    for member in store.members:
+        path = PurePosixPath(member)
+        if path.name.startswith(_TRIPLES) and path.parent.name == PYKEEN["train"]:
+            return str(path.parent.parent)
+    return None
+
+
+def read_pykeen(store: Store, folder: str, reading: Reading) -> dict[str, tuple[str, Rows]]:
+    """Each split's file and its triples, with labels for ids.
+
+    Raises:
+        DataError: for a split or mapping that is missing, or a file that cannot be read.
+    """
+    splits = {}
+    for split, name in PYKEEN.items():
+        part = PurePosixPath(folder) / name
+        inside = [member for member in store.members if PurePosixPath(member).parent == part]
+        member = next((m for m in inside if PurePosixPath(m).name.startswith(_TRIPLES)), None)
+        mappings = _mappings(store, part)
+        if member is None or mappings is None:
+            missing = f"{_TRIPLES}.tsv.gz" if member is None else "a file of labels by id"
+            raise fault(
+                store.path,
+                f"this looks like a data set of PyKEEN, but {part} lacks {missing}",
+                "write it again by Dataset.to_directory_binary",
+            )
+        file = store.file(member, "tsv", file_name(member, reading).compression)
+        rows = _with_labels(read_delimited(file, reading), file.place, *mappings)
+        splits[split] = (member, rows)
+    member, rows = splits["train"]
+    note = f"{store.path}: read as a data set of PyKEEN"
+    return splits | {"train": (member, replace(rows, notes=(note,)))}
 
 
 def find_layout(store: Store) -> tuple[Layout, str] | None:
@@ -145,7 +213,9 @@ def with_names(
     parts = [rows for files in splits.values() for _, rows in files]
     are_ids = all(_all_ids(rows) for rows in parts)
     try:
-        mappings = _mappings(store, first, reading)
+        place = split_of(first, reading)
+        assert place is not None
+        mappings = _mappings(store, PurePosixPath(place[1]))
     except DataError:
         if are_ids:
             raise
@@ -205,19 +275,37 @@ def _left_out(entities: IdLabels, parts: Sequence[Rows]) -> tuple[str, ...]:
     return (f"{entities.place}: {count:,} {kind} in no triple; left out",) if count else ()
 
 
-def _mappings(store: Store, split_file: str, reading: Reading) -> tuple[IdLabels, IdLabels] | None:
-    """DGL-KE's two mappings in the folder of a split file, or None."""
-    place = split_of(split_file, reading)
-    assert place is not None
-    folder = PurePosixPath(place[1])
-    members = set(store.members)
-    mappings = []
-    for names in (_ENTITIES, _RELATIONS):
-        member = next((str(folder / name) for name in names if str(folder / name) in members), None)
-        if member is None:
-            return None
-        mappings.append(read_id_labels(store.file(member, "tsv"), None, None))
-    return mappings[0], mappings[1]
+def with_own_names(file: File, rows: Rows, reading: Reading) -> Rows:
+    """Replaces ids by labels if mappings lie next to a file of triples.
+
+    Raises:
+        DataError: as `with_names`.
+    """
+    path = Path(file.place)
+    if not _all_ids(rows) or not path.is_file() or archive_suffix(path.name) is not None:
+        return rows
+    store = Store(path.parent, tuple(sorted(each.name for each in path.parent.iterdir())))
+    mappings = _mappings(store, PurePosixPath())
+    if mappings is None:
+        return rows
+    note = f"{file.place}: triples of ids, with labels from {mappings[0].place}"
+    named = _with_labels(rows, file.place, *mappings)
+    return replace(named, notes=(*rows.notes, note, *_left_out(mappings[0], [named])))
+
+
+def _mappings(store: Store, folder: PurePosixPath) -> tuple[IdLabels, IdLabels] | None:
+    """The mappings of entities and of relations in a folder, or None."""
+    found: dict[str, IdLabels] = {}
+    inside = [PurePosixPath(member) for member in store.members]
+    for path in sorted(inside, key=lambda path: path.suffix != ".dict"):
+        kind = _mapped(path.name)
+        if path.parent == folder and kind is not None and kind not in found:
+            name = file_name(path.name, LOOK)
+            format = "csv" if name.format == "csv" else "tsv"
+            found[kind] = read_id_labels(
+                store.file(str(path), format, name.compression), None, None
+            )
+    return (found["entity"], found["relation"]) if len(found) == len(_MAPPINGS) else None
 
 
 def _all_ids(rows: Rows) -> bool:
@@ -254,4 +342,4 @@ def _with_labels(rows: Rows, place: str, entities: IdLabels, relations: IdLabels
     all_labels = pa.array(entities.labels + relations.labels, pa.large_string())
     compact, labels = used(codes, all_labels)
     assert not suspects(labels)
-    return replace(rows, codes=compact, labels=labels)
+    return replace(rows, codes=compact, labels=labels, guessed=False)

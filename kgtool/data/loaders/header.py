@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from kgtool.data.loaders.reading import FIELDS, Reading, position_of
+from kgtool.data.loaders.reading import FIELDS, NO_TRUTH, Reading, position_of
 from kgtool.errors import DataError, fault, nearest, quoted
 
 _ENDS = (
@@ -22,8 +23,18 @@ _NAMINGS = [(head, between, tail) for head, tail in _ENDS for between in _BETWEE
 _NAMINGS += [("h", "r", "t"), ("s", "p", "o")]
 _ORDERS = {frozenset(naming): naming for naming in _NAMINGS}
 _COLUMN_NAMES = {name for naming in _NAMINGS for name in naming if len(name) > 1}
+# The names that each of head, relation and tail may have.
+_ROLES = tuple({naming[i] for naming in _NAMINGS} for i in range(3))
+# Namings that leave no doubt among further columns. Not `type`, say: Gephi writes "Directed" there.
+_SURE = {
+    frozenset(naming)
+    for naming in (FIELDS, ("subject", "predicate", "object"), ("h", "r", "t"), ("s", "p", "o"))
+}
 COMMANDS = "(kgtool data inspect, convert and split take it)"  # follows an option in a remedy
+SKIP_OPTION = f"--skip-bad-lines {COMMANDS}"
 COLUMNS_OPTION = f"--columns {COMMANDS}"
+TRUTH = "truth"  # the name of the column of `Reading.truth` among the further columns
+_MOST_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -31,14 +42,25 @@ class ColumnChoice:
     """The columns of a table.
 
     Args:
-        columns: the indices of head, relation, tail and, if requested, the extra column.
+        columns: the indices of head, relation and tail, and of the further columns to read.
         header: whether the first line is a header.
         note: a note for the user about the header, or an empty text.
+        extra: the names of the further columns; the truth of a row is called `TRUTH`.
+        left_out: index → name, for the columns that are not read.
+        guessed: whether the columns are neither the caller's nor named by a header.
     """
 
     columns: tuple[int, ...]
     header: bool
     note: str = ""
+    extra: tuple[str, ...] = ()
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    guessed: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The note, if there is one."""
+        return (self.note,) if self.note else ()
 
 
 def naming_of(names: Sequence[str]) -> tuple[int, int, int] | None:
@@ -51,8 +73,14 @@ def naming_of(names: Sequence[str]) -> tuple[int, int, int] | None:
     return head, relation, tail
 
 
+def role_of(name: str) -> int | None:
+    """The place of a column name among head, relation and tail; None for an unknown name."""
+    folded = name.strip().casefold()
+    return next((i for i, names in enumerate(_ROLES) if folded in names), None)
+
+
 def choose_columns(
-    first: Sequence[str], reading: Reading, extra: str | None, place: str, line: int | None = 1
+    first: Sequence[str], reading: Reading, extra: Sequence[str], place: str, line: int | None = 1
 ) -> ColumnChoice:
     """Chooses the columns by the first row of a table, or by the names of its columns.
 
@@ -60,74 +88,178 @@ def choose_columns(
         first: the cells of the first row, which may be a header. With `line=None`: the column
             names of a format that always has them.
         reading: the caller's options.
-        extra: a further column, by name or by number from 1.
+        extra: further columns, by name or by number from 1.
         place, line: the position of the row, for errors and notes.
 
     Raises:
         DataError: if the columns cannot be inferred, or if the options do not fit the table.
     """
-    named = line is None
-    wanted = tuple(reading.columns or ()) + ((extra,) if extra is not None else ())
+    truth = () if reading.truth in (None, NO_TRUTH) else (reading.truth,)
+    position = position_of(truth[0]) if truth else None
+    # a file of facts alone, as train often is, lacks the column
+    if (
+        truth
+        and len(first) == 3
+        and (position == 3 or (position is None and _not_in(truth, first)))
+    ):
+        truth = ()
+    more = (*extra, *truth)
+    wanted = tuple(reading.columns or ()) + more
     by_name = any(position_of(column) is None for column in wanted)
     chosen = tuple(_find(column, first, place, line) for column in wanted)
     if len(set(chosen)) < len(chosen):
         problem = f"two of the columns {', '.join(map(quoted, wanted))} are the same column"
         raise fault(place, problem, "give each column once", line)
     if reading.columns is not None:
-        names = [first[i] for i in chosen[:3]]
-        looks = naming_of(names) is not None
-        header = named or by_name or (looks if reading.header is None else reading.header)
-        note = _note(place, line, names) if header else ""
-        return ColumnChoice(chosen, header, note)
+        triple, rest = chosen[:3], chosen[3:]
+        looks = naming_of([first[i] for i in triple]) is not None
+        header = line is None or by_name or (looks if reading.header is None else reading.header)
+        guessed = False
+    else:
+        rest = chosen
+        triple, header, guessed = _inferred(first, reading, more, rest, (place, line))
+    shown = [first[i] for i in triple]
+    doubt = " (read as head, relation, tail)" if guessed and header and line is not None else ""
+    names = [name.strip() for name in first] if header else _numbered(first)
+    return ColumnChoice(
+        columns=(*triple, *rest),
+        header=header,
+        note=_note(place, line, shown, doubt) if header else "",
+        extra=(*(names[i] for i in rest[: len(extra)]), *([TRUTH] if truth else [])),
+        left_out={i: names[i] for i in range(len(first)) if i not in (*triple, *rest)},
+        guessed=guessed,
+    )
 
-    others = [i for i in range(len(first)) if i not in chosen]
+
+def _inferred(
+    first: Sequence[str], reading: Reading, more: Sequence[str], rest: Sequence[int],
+    where: tuple[str, int | None],
+) -> tuple[tuple[int, ...], bool, bool]:  # fmt: skip
+    """The columns of head, relation and tail; whether there is a header; whether it is a guess."""
+    place, line = where
+    named, by_name = line is None, any(position_of(column) is None for column in more)
+    others = [i for i in range(len(first)) if i not in rest]
     names = [first[i] for i in others]
+    may_be_header = named or reading.header is not False
     if len(others) != 3:
-        raise wrong_number(first, place, line, extra)
-    order = naming_of(names) if named or reading.header is not False else None
+        sure = [order for order in _proposals(names) if _is_sure(names, order)]
+        if len(others) < 3 or not may_be_header or len(sure) != 1:
+            raise wrong_number(first, place, line, more, may_be_header=may_be_header)
+        return tuple(others[i] for i in sure[0]), True, False
+    order = naming_of(names) if may_be_header else None
     if order is not None:
-        return ColumnChoice(
-            tuple(others[i] for i in order) + chosen,
-            True,
-            _note(place, line, [names[i] for i in order]),
-        )
-    if not named and reading.header is None and not by_name:
-        if {name.strip().casefold() for name in names} <= _COLUMN_NAMES:
-            shown = ", ".join(map(quoted, names))
-            raise fault(
-                place,
-                f"this row may be a header or a triple: {shown}",
-                f"for a header, give the columns of head, relation and tail by {COLUMNS_OPTION}, "
-                "as in --columns 1,2,3 --header; for a triple, pass --no-header",
-                line,
-            )
-        return ColumnChoice((*others, *chosen), False)
+        return tuple(others[i] for i in order), True, False
     if named:
         shown = ", ".join(map(quoted, first))
         raise fault(
             place,
             f"the columns of head, relation and tail cannot be inferred from the names {shown}",
-            f"pass {COLUMNS_OPTION}, as in --columns {','.join(first)}",
+            _column_remedy(first, True, True),
         )
-    header = by_name or bool(reading.header)
-    note = _note(place, line, names, " (read as head, relation, tail)") if header else ""
-    return ColumnChoice((*others, *chosen), header, note)
+    if reading.header is None and not by_name:
+        if {name.strip().casefold() for name in names} <= _COLUMN_NAMES:
+            shown = ", ".join(map(quoted, names))
+            raise fault(
+                place,
+                f"this row may be a header or a triple: {shown}",
+                f"for a header, {_column_remedy(first, True, False)}; for a triple, pass "
+                "--no-header",
+                line,
+            )
+        return tuple(others), False, True
+    return tuple(others), by_name or bool(reading.header), True
+
+
+def _not_in(column: Sequence[str], first: Sequence[str]) -> bool:
+    return column[0] not in [name.strip() for name in first]
+
+
+def _proposals(names: Sequence[str]) -> list[tuple[int, int, int]]:
+    """The columns that the names allow as head, relation and tail; [] if a role has no name."""
+    folded = [name.strip().casefold() for name in names]
+    if len(set(folded)) < len(folded):
+        return []
+    orders = [
+        (folded.index(head), folded.index(between), folded.index(tail))
+        for head, between, tail in _NAMINGS
+        if {head, between, tail} <= set(folded)
+    ]
+    if orders:
+        return orders
+    heads, relations, tails = (
+        [i for i, name in enumerate(folded) if name in role] for role in _ROLES
+    )
+    one_each = len(heads) == len(relations) == len(tails) == 1
+    return [(heads[0], relations[0], tails[0])] if one_each else []
+
+
+def _is_sure(names: Sequence[str], order: tuple[int, int, int]) -> bool:
+    return frozenset(names[i].strip().casefold() for i in order) in _SURE
+
+
+def _column_remedy(first: Sequence[str], named: bool, always: bool) -> str:
+    """Proposes `--columns` by the names that are known; lists the columns if none are.
+
+    Args:
+        first: the first row.
+        named: whether it may be the names of the columns.
+        always: whether the format always has names, so that the columns need no numbers.
+    """
+    orders = _proposals(first) if named else []
+    if orders:
+        proposed = [_option([first[i].strip() for i in order], order) for order in orders[:3]]
+        return f"pass {' or '.join(proposed)} {COMMANDS}"
+    shown = first if always else [f"{i} is {quoted(cell)}" for i, cell in enumerate(first, 1)]
+    names = map(quoted, shown) if always else shown
+    listed = ", ".join(list(names)[:_MOST_LISTED]) + (", …" if len(shown) > _MOST_LISTED else "")
+    by = "names" if always else "numbers"
+    return (
+        f"pass the {by} of the head's, the relation's and the tail's column, in this order, by "
+        f"{COLUMNS_OPTION}: {listed}"
+    )
+
+
+def _option(names: Sequence[str], order: Sequence[int]) -> str:
+    """`--columns` as a shell takes it: by name, or by number where a comma is in a name."""
+    if any("," in name or position_of(name) is not None for name in names):
+        names = [str(i + 1) for i in order]
+    return f"--columns {shlex.quote(','.join(names))}"
+
+
+def _numbered(first: Sequence[str]) -> list[str]:
+    return [f"column {i}" for i in range(1, len(first) + 1)]
 
 
 def wrong_number(
-    first: Sequence[str], place: str, line: int | None, extra: str | None
+    first: Sequence[str],
+    place: str,
+    line: int | None,
+    more: Sequence[str] = (),
+    *,
+    may_be_header: bool = True,
 ) -> DataError:
-    """The error for a table that does not have three columns, without `--columns`."""
+    """The error for a table that does not have three columns, without `--columns`.
+
+    Args:
+        first: the first row.
+        place, line: its position.
+        more: the further columns that the caller wants.
+        may_be_header: whether the row may be the names of the columns.
+    """
     count = "1 column" if len(first) == 1 else f"{len(first)} columns"
-    and_extra = f" in addition to {quoted(extra)}" if extra is not None else ""
+    further = f" in addition to {', '.join(map(quoted, more))}" if more else ""
     shown = ", ".join(map(quoted, first[:8])) + (", …" if len(first) > 8 else "")
-    example = "1,2,3"
-    if line is None and len(first) > 3:
-        example = ",".join(first[:3])
-    remedy = f"pass head, relation and tail by {COLUMNS_OPTION}, as in --columns {example}"
+    remedy = _column_remedy(first, may_be_header, line is None)
     if len(first) < 3:
         remedy = "give each row a head, a relation and a tail"
-    return fault(place, f"{count} where 3 are expected{and_extra}: {shown}", remedy, line)
+    return fault(place, f"{count} where 3 are expected{further}: {shown}", remedy, line)
+
+
+def or_skip(error: DataError) -> DataError:
+    """The error about one line among others, with the option that leaves it out as a remedy."""
+    longer = DataError(f"{str(error)[:-1]}, or pass {SKIP_OPTION}.")
+    longer.problem = error.problem
+    return longer
 
 
 def _find(column: str, first: Sequence[str], place: str, line: int | None) -> int:
@@ -138,17 +270,18 @@ def _find(column: str, first: Sequence[str], place: str, line: int | None) -> in
         return position
     if position is not None:
         raise fault(place, f"no column {column} among {len(first)}: {shown}", "count from 1", line)
+    first = [name.strip() for name in first]
     if column not in first:
         like = nearest(column, first)
         remedy = f"use {quoted(like)}, the nearest, " if like else "use one of these names, "
         raise fault(
             place, f"no column named {quoted(column)}: {shown}", remedy + "or a number", line
         )
-    if list(first).count(column) > 1:
+    if first.count(column) > 1:
         raise fault(
             place, f"two columns are named {quoted(column)}: {shown}", "give its number", line
         )
-    return list(first).index(column)
+    return first.index(column)
 
 
 def _note(place: str, line: int | None, names: Sequence[str], rest: str = "") -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +11,12 @@ from kgtool.data.loaders.delimited_faults import not_utf8, start_of
 from kgtool.data.loaders.rows import problem_of
 from kgtool.errors import fault, quoted
 from kgtool.storage.compression import File
+
+# The names in a header of a mapping.
+_HEADER = {
+    "id", "label", "name", "entity", "relation", "entity_id", "relation_id", "entity_label",
+    "relation_label", "index",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class IdLabels:
 
 def read_id_labels(file: File, id_first: bool | None, counted: bool | None) -> IdLabels:
     """Reads a mapping: lines of a label and its id, separated by a tab or a space.
+
+    A first line of two names, such as `id⇥label`, is a header. A `.csv` is separated by commas.
 
     Args:
         file: the file.
@@ -49,8 +59,13 @@ def read_id_labels(file: File, id_first: bool | None, counted: bool | None) -> I
     # the separator is the tab, or else the space next to the id
     last = id_first is not True
     pairs: list[list[str]] = []
+    if begin == 0 and {name.strip().casefold() for name in re.split("[\t, ]", lines[0])} <= _HEADER:
+        begin = 1
     for number, line in enumerate(lines[begin:], begin + 1):
-        cells = line.split("\t") if "\t" in line else _spaced(line, last)
+        if file.format == "csv":
+            cells = next(csv.reader([line]), [])
+        else:
+            cells = line.split("\t") if "\t" in line else _spaced(line, last)
         if len(cells) != 2:
             problem = f"{quoted(line)} is not a label and its id"
             raise fault(file.place, problem, "write two cells, separated by a tab", number)

@@ -1,54 +1,174 @@
-"""Reads files about entities: readable names, as in `/m/0d05w3⇥China`, and entity types."""
+"""Reads tables about entities: readable names, as in `/m/0d05w3⇥China`, and entity types.
+
+A table is a file of two columns without a header, or a table of any width whose header names the
+columns: `id,name,type` has both names and types. Formats are TSV, CSV, Parquet and JSON lines,
+compressed or not. `FILE:ID,NAME` chooses the columns by name or by number from 1.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from kgtool.errors import DataError, fault, quoted
+from kgtool.data.loaders.loose import open_loose
+from kgtool.data.loaders.reading import FORMATS, LOOK, file_name, position_of
+from kgtool.data.loaders.table import rows_of_table
+from kgtool.errors import DataError, fault, nearest, quoted
+
+# Names of the column of labels in a header, and of names and of types, the surest first.
+_LABELS = (
+    "id", "entity", "entity_id", "node", "node_id", ":id", "key", "identifier", "curie", "iri",
+    "uri", "label", "entity_label",
+)  # fmt: skip
+_NAMES = (
+    "name", "entity_name", "node_name", "display_name", "preferred_name", "title", "label",
+    "description",
+)  # fmt: skip
+_TYPES = (
+    "type", "types", "entity_type", "node_type", ":label", "category", "kind", "class", "label",
+)  # fmt: skip
 
 
-def read_labels(path: str | Path) -> dict[str, str]:
-    """Label → readable name, from a UTF-8 file of `label⇥name` lines without a header.
+def read_labels(path: str | Path, known: Collection[str] | None = None) -> dict[str, str]:
+    """Label → readable name, from a table with a column of labels and one of names.
 
-    Blank lines are skipped.
+    Blank lines are skipped, and so are rows of a table with a header that have no name.
+
+    Args:
+        path: the file, or `FILE:LABEL,NAME`.
+        known: the labels of the data, one of which the file must name.
 
     Raises:
-        DataError: for a missing file, a line without two cells, or a label with two names. The
-            message names the line and the remedy.
+        DataError: for a missing file, columns that cannot be inferred, a label with two names, or
+            a file that names no label of the data. The message names the line and the remedy.
     """
     names: dict[str, str] = {}
-    for number, label, name in _pairs(Path(path), "a label and its name"):
+    for number, label, name in _pairs(path, _NAMES, "name"):
         if names.setdefault(label, name) != name:
             raise fault(path, f"{quoted(label)} has another name above", "keep one", number)
+    _check_known(path, names, known)
     return names
 
 
-def read_types(path: str | Path) -> dict[str, tuple[str, ...]]:
-    """Label → entity types, from a UTF-8 file of `label⇥type` lines; a label may have several.
+def read_types(
+    path: str | Path, known: Collection[str] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Label → entity types, from a table with a column of labels and one of types.
+
+    A label may have several rows, each with a type. The arguments are those of `read_labels`.
 
     Raises:
-        DataError: for a missing file, or a line without two cells.
+        DataError: as `read_labels`.
     """
     types: dict[str, dict[str, None]] = {}
-    for _, label, kind in _pairs(Path(path), "a label and its type"):
+    for _, label, kind in _pairs(path, _TYPES, "type"):
         types.setdefault(label, {})[kind] = None
+    _check_known(path, types, known)
     return {label: tuple(kinds) for label, kinds in types.items()}
 
 
-def _pairs(path: Path, what: str) -> Iterator[tuple[int, str, str]]:
-    """The number and the two cells of each line."""
+def _check_known(path: str | Path, found: Collection[str], known: Collection[str] | None) -> None:
+    """Raise a DataError if the file has rows, but none about a label of the data."""
+    if known and found and not any(label in known for label in found):
+        shown = ", ".join(quoted(label) for label in list(found)[:3])
+        theirs = ", ".join(quoted(label) for label in list(known)[:3])
+        raise fault(
+            path,
+            f"none of its labels ({shown}, …) is a label of the data ({theirs}, …)",
+            f"choose the columns, as in {_plain(path)}:LABEL,NAME with their names or numbers",
+        )
+
+
+def _plain(path: str | Path) -> str:
+    """The path without chosen columns."""
+    text = str(path)
+    return text if Path(text).exists() else text.rpartition(":")[0] or text
+
+
+def _pairs(path: str | Path, values: Sequence[str], what: str) -> Iterator[tuple[int, str, str]]:
+    """The number of each row, its label, and its value."""
+    place, chosen = str(path), None
+    if not Path(place).exists() and ":" in place and Path(_plain(place)).exists():
+        place, _, columns = place.rpartition(":")
+        chosen = [name.strip() for name in columns.split(",")]
+        if len(chosen) != 2:
+            problem = f"{quoted(columns)} are not two columns"
+            raise fault(place, problem, f"give two, as in {place}:id,{what}")
+    if file_name(Path(place).name, LOOK).format not in ("tsv", "csv", "parquet", "jsonl"):
+        endings = ", ".join(e for name in ("tsv", "csv", "parquet", "jsonl") for e in FORMATS[name])
+        raise fault(place, "the file name does not show a table", f"let it end in one of {endings}")
     try:
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}. Remedy: check the name.") from error
-    except UnicodeDecodeError as error:
-        raise fault(path, "not UTF-8", "save the file as UTF-8") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        cells = line.removesuffix("\r").split("\t")
-        if len(cells) != 2 or not all(cell.strip() for cell in cells):
-            problem = f"{quoted(line)} is not {what}"
-            raise fault(path, problem, "write two cells, separated by a tab", number)
-        yield number, cells[0], cells[1]
+        file = open_loose(place, LOOK)
+    except DataError as error:
+        if Path(place).exists():
+            raise
+        raise DataError(
+            f"cannot read {place}: No such file or directory. Remedy: check the name."
+        ) from error
+    rows = rows_of_table(file)
+    first = next(rows, None)
+    if first is None:
+        return
+    label, value, header = _columns(place, first[1], chosen, values, what, named=first[0] == 0)
+    expected = len(first[1])
+    for number, cells in rows if header else _chained(first, rows):
+        bad = len(cells) != expected or not cells[label].strip()
+        if bad or (not cells[value].strip() and not header):
+            shown = quoted(cells[0] if len(cells) == 1 else ", ".join(cells))
+            article = f"a label and its {what}"
+            count = "two cells" if expected == 2 else f"{expected} cells"
+            raise fault(
+                place, f"{shown} is not {article}", f"write {count}, separated by a tab", number
+            )
+        if cells[value].strip():
+            yield number, cells[label], cells[value]
+
+
+def _chained(
+    first: tuple[int, list[str]], rows: Iterator[tuple[int, list[str]]]
+) -> Iterator[tuple[int, list[str]]]:
+    yield first
+    yield from rows
+
+
+def _columns(
+    place: str, first: Sequence[str], chosen: Sequence[str] | None, values: Sequence[str],
+    what: str, *, named: bool,
+) -> tuple[int, int, bool]:  # fmt: skip
+    """The columns of labels and of values, and whether the first row is a header."""
+    names = [name.strip() for name in first]
+    folded = [name.casefold() for name in names]
+    shown = ", ".join(map(quoted, names[:8])) + (", …" if len(names) > 8 else "")
+    if chosen is not None:
+        found = [_position(place, column, names, shown) for column in chosen]
+        by_name = any(position_of(column) is None for column in chosen)
+        known = {*_LABELS, *values}
+        return found[0], found[1], named or by_name or all(folded[i] in known for i in found)
+    label = next((folded.index(name) for name in _LABELS if name in folded), None)
+    rest = [name for name in values if name in folded and folded.index(name) != label]
+    value = folded.index(rest[0]) if rest else None
+    if label is not None and value is not None and len(set(folded)) == len(folded):
+        return label, value, True
+    if len(names) == 2 and not named:
+        return 0, 1, False
+    if len(names) < 2:
+        problem = f"{shown} is not a label and its {what}"
+        raise fault(place, problem, "write two cells, separated by a tab", 1)
+    raise fault(
+        place,
+        f"the columns of labels and of {what}s cannot be inferred from {shown}",
+        f"name both columns, as in {place}:{names[0]},{names[1]}",
+        None if named else 1,
+    )
+
+
+def _position(place: str, column: str, names: Sequence[str], shown: str) -> int:
+    """The index of a column, given by name or by number from 1."""
+    position = position_of(column)
+    if position is not None and 0 <= position < len(names):
+        return position
+    if column in names:
+        return list(names).index(column)
+    like = nearest(column, names)
+    remedy = f"use {quoted(like)}, the nearest" if like else "use one of them, or its number"
+    raise fault(place, f"no column {quoted(column)} among {shown}", remedy)

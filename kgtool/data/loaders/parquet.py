@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import chain, repeat
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from kgtool.data.loaders.header import choose_columns
-from kgtool.data.loaders.reading import EXTRA, FIELDS, Reading
-from kgtool.data.loaders.rows import Rows, rows_of
+from kgtool.data.loaders.reading import FIELDS, Reading
+from kgtool.data.loaders.rows import MOST_VALUES, Rows, no_triples, rows_of
 from kgtool.errors import fault, quoted
 from kgtool.storage.compression import File, most_bytes, too_large
 from kgtool.storage.parquet import open_parquet, read_columns
 
+_FURTHER = "further column"
 
-def read_parquet(file: File, reading: Reading, extra: str | None = None) -> Rows:
+
+def read_parquet(file: File, reading: Reading, extra: Sequence[str] = ()) -> Rows:
     """The triples of a Parquet file; a whole number becomes the text of its digits, with a note.
 
     Raises:
@@ -24,10 +30,21 @@ def read_parquet(file: File, reading: Reading, extra: str | None = None) -> Rows
     names = opened.schema_arrow.names
     chosen = choose_columns(names, reading, extra, file.place, None)
     chosen_columns = read_columns(opened, chosen.columns, len(file.data), file.place)
-    notes = [chosen.note] if chosen.note else []
+    notes = list(chosen.notes)
+    numbers = np.arange(1, opened.metadata.num_rows + 1)
+    missing = np.zeros(len(numbers), np.bool_)
+    if reading.skip_bad_lines:
+        for column in chosen_columns[:3]:
+            missing |= column.is_null().to_numpy()
+        if missing.all():
+            raise no_triples(file.place, "all rows are bad")
+        chosen_columns = [column.filter(pa.array(~missing)) for column in chosen_columns]
     columns = []
-    for field, i, column in zip((*FIELDS, EXTRA), chosen.columns, chosen_columns, strict=False):
+    fields = chain(FIELDS, repeat(_FURTHER))
+    for field, i, column in zip(fields, chosen.columns, chosen_columns, strict=False):
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if column.null_count and field == _FURTHER:
+            column = pc.fill_null(column.cast(pa.large_string()), "")
         if column.null_count:
             row = 1 + int(np.flatnonzero(column.is_null().to_numpy())[0])
             raise fault(
@@ -45,9 +62,30 @@ def read_parquet(file: File, reading: Reading, extra: str | None = None) -> Rows
         except pa.ArrowException as error:  # an extra column of bytes, say
             problem = f"the column {quoted(names[i])} holds {kind}, not text"
             raise fault(file.place, problem, "write it as text") from error
-    extra_texts = _texts(columns[3], file) if len(columns) == 4 else None
-    numbers = np.arange(1, len(columns[0]) + 1)
-    return rows_of(columns[:3], numbers, file.place, "row", extra=extra_texts, notes=tuple(notes))
+    extras = zip(chosen.extra, columns[3:], strict=True)
+    return rows_of(
+        columns[:3], numbers[~missing], file.place, "row", skip_bad=reading.skip_bad_lines,
+        extra={name: _texts(column, file) for name, column in extras},
+        notes=tuple(notes),
+        left_out=tuple(chosen.left_out.values()),
+        few=_few(opened, chosen.left_out, file),
+        skipped=tuple((number, "a null") for number in numbers[missing].tolist()),
+    )  # fmt: skip
+
+
+def _few(
+    opened: pq.ParquetFile, left_out: Mapping[int, str], file: File
+) -> dict[str, frozenset[str]]:
+    """The texts of each left-out column of text, numbers or booleans that has few of them."""
+    names, kinds = opened.schema_arrow.names, opened.schema_arrow.types
+    flat = [i for i in left_out if not pa.types.is_nested(kinds[i]) and names.count(names[i]) == 1]
+    few = {}
+    for i in flat:
+        (column,) = read_columns(opened, [i], len(file.data), file.place)
+        values = pc.unique(column)
+        if len(values) <= MOST_VALUES:
+            few[left_out[i]] = frozenset(map(str, values.to_pylist()))
+    return few
 
 
 def _coded(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -2,67 +2,116 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from kgtool.data.loaders.delimited import read_delimited
-from kgtool.data.loaders.header import COMMANDS
+from kgtool.data.loaders.header import COMMANDS, TRUTH
 from kgtool.data.loaders.json_lines import read_json_lines
 from kgtool.data.loaders.parquet import read_parquet
-from kgtool.data.loaders.reading import Reading
+from kgtool.data.loaders.reading import NO_TRUTH, Reading
 from kgtool.data.loaders.rows import Rows, no_triples
 from kgtool.errors import fault, quoted
 from kgtool.storage.compression import File
 
-LEAST = 10  # rows of a file whose first row may be an unknown header
+RDF = ("ntriples", "nquads", "turtle", "trig", "rdfxml", "jsonld")
+_TRUE = {"1", "1.0", "+1", "true", "t", "yes", "y", "positive", "pos"}
+_FALSE = {"-1", "-1.0", "0", "0.0", "false", "f", "no", "n", "negative", "neg"}
+# A column of 0 and 1, or of true and false, is the truth of rows only under such a name, or none.
+_TRUTH_NAMES = {
+    "label", "labels", "truth", "true", "is_true", "y", "class", "target", "correct", "positive",
+    "polarity", "sign", "fact", "is_fact", "valid", "negative",
+}  # fmt: skip
+_MOST_SKIPPED = 10
 
 
-def read_file(file: File, reading: Reading, extra: str | None = None) -> Rows:
-    """The triples of a file.
+def read_file(file: File, reading: Reading, extra: Sequence[str] = ()) -> Rows:
+    """The triples of a file, negatives included: see `Rows.facts`.
 
     Args:
         file: the file and its format.
         reading: the caller's options.
-        extra: a further column, by name or by number from 1, whose texts to keep.
+        extra: further columns, by name or by number from 1, whose texts to keep.
 
     Raises:
         DataError: for a file that cannot be read with these options; it names the line and the
             remedy.
     """
+    rows = _read(file, reading, extra)
+    if TRUTH in rows.extra:
+        rows = _with_facts(rows, file.place)
+    elif reading.truth is None:
+        _refuse_truth(rows, file.place)
+    skipped = _skipped(rows, file.place)
+    return replace(rows, notes=(*file.notes, *rows.notes, *skipped))
+
+
+def _read(file: File, reading: Reading, extra: Sequence[str]) -> Rows:
     if not file.data:
         raise no_triples(file.place)
     if file.format in ("tsv", "csv"):
-        return _with_note(read_delimited(file, reading, extra), file.place, reading)
+        return read_delimited(file, reading, extra)
     if file.format == "jsonl":
         return read_json_lines(file, reading, extra)
     if file.format == "parquet":
         return read_parquet(file, reading, extra)
+    if reading.columns is not None or extra:
+        what = "a graph" if file.format == "dgl" else "an RDF file"
+        given = "--columns" if reading.columns else f"the column {quoted(extra[0])}"
+        raise fault(file.place, f"{what} has no columns to choose", f"leave out {given}")
     if file.format == "dgl":
-        if reading.columns is not None or extra is not None:
-            raise fault(file.place, "a graph has no columns to choose", "leave out --columns")
         from kgtool.data.loaders.dgl_graph import read_graph
 
         return read_graph(file)
-    if reading.columns is not None or extra is not None:
-        raise fault(file.place, "an RDF file has no columns", "do not pass --columns")
     from kgtool.data.loaders.rdf import read_rdf
 
-    return read_rdf(file)
+    return read_rdf(file, reading)
 
 
-def _with_note(rows: Rows, place: str, reading: Reading) -> Rows:
-    """The rows, with a note if the first row may be a header with unknown names.
+def _with_facts(rows: Rows, place: str) -> Rows:
+    """The rows with `facts`, from the column of their truth."""
+    extra = dict(rows.extra)
+    texts = [text.strip().casefold() for text in extra.pop(TRUTH)]
+    odd = next((i for i, text in enumerate(texts) if text not in _TRUE | _FALSE), None)
+    if odd is not None:
+        raise fault(
+            f"{place}, {rows.where(odd)}",
+            f"the truth of the row is {quoted(rows.extra[TRUTH][odd])}",
+            "write 1 for a fact, and -1 or 0 for a negative",
+        )
+    facts = np.array([text in _TRUE for text in texts])
+    note = f"{place}: {np.count_nonzero(~facts):,} rows are negatives, not facts"
+    return replace(rows, extra=extra, facts=facts, notes=(*rows.notes, note))
 
-    The labels of such a row occur nowhere else in the file. In a short file this may be chance.
-    """
-    if reading.header is not None or len(rows.codes) < LEAST or rows.numbers[0] > 1:
-        return rows
-    if any(np.count_nonzero(rows.codes == code) > 1 for code in rows.codes[0]):
-        return rows
-    names = ", ".join(quoted(rows.labels[code].as_py()) for code in rows.codes[0])
-    note = (
-        f"{place}, line 1 was read as a triple, but {names} occur nowhere else: if they are "
-        f"column names, pass --columns or --header {COMMANDS}"
-    )
-    return replace(rows, notes=(*rows.notes, note))
+
+def _refuse_truth(rows: Rows, place: str) -> None:
+    """Raise a DataError if a column that is not read tells facts from negatives."""
+    for name, values in rows.few.items():
+        texts = {value.casefold() for value in values}
+        number = name.removeprefix("column ")
+        named = name == number
+        signed = bool(texts & {"-1", "-1.0"}) and texts <= {"-1", "-1.0", "1", "1.0", "+1"}
+        both = texts & _TRUE and texts & _FALSE and texts <= _TRUE | _FALSE
+        if signed or (both and (not named or name.casefold() in _TRUTH_NAMES)):
+            shown = " and ".join(map(quoted, sorted(values)))
+            option = shlex.quote(name if named else number)
+            raise fault(
+                place,
+                f"{quoted(name) if named else name} holds {shown}: rows may be negatives",
+                f"if so, pass --truth {option} {COMMANDS}; if all rows are facts, pass --truth "
+                f"{NO_TRUTH}",
+            )
+
+
+def _skipped(rows: Rows, place: str) -> tuple[str, ...]:
+    """A note on the bad lines that were left out, if there are any."""
+    if not rows.skipped:
+        return ()
+    unit = "line" if rows.unit == "statement" else rows.unit
+    listed = [f"{unit} {number} ({problem})" for number, problem in rows.skipped[:_MOST_SKIPPED]]
+    more = ["…"] if len(rows.skipped) > len(listed) else []
+    count = f"{len(rows.skipped):,} bad {unit}{'' if len(rows.skipped) == 1 else 's'}"
+    return (f"{place}: {count} left out: {'; '.join(listed + more)}",)

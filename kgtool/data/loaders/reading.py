@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from kgtool.errors import ConfigError, nearest, quoted
 
@@ -12,14 +14,20 @@ FORMATS = {
     "tsv": (".txt", ".tsv"),
     "csv": (".csv",),
     "parquet": (".parquet", ".pq"),
-    "jsonl": (".jsonl", ".ndjson"),
+    "jsonl": (".jsonl", ".ndjson", ".json"),
     "ntriples": (".nt",),
+    "nquads": (".nq",),
     "turtle": (".ttl",),
+    "trig": (".trig",),
+    "rdfxml": (".rdf", ".owl"),
+    "jsonld": (".jsonld",),
     "dgl": (".dgl",),
 }
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 FIELDS = ("head", "relation", "tail")
-EXTRA = "extra column"
+NO_TRUTH = "none"  # for `Reading.truth`: each row is a fact, whatever its columns look like
+# How far labels may differ that `Reading.merge_labels` merges; each includes those before it.
+MERGING = ("blanks", "unicode", "case")
 _FORMAT_OF = {ending: name for name, endings in FORMATS.items() for ending in endings}
 
 
@@ -29,10 +37,13 @@ class Reading:
 
     Args:
         format: a key of `FORMATS`. By default it is inferred from the file name.
-        columns: the columns of head, relation and tail, and optionally a fourth one; as names, or
-            as numbers from 1.
-        delimiter: one character; any character except a tab implies CSV.
+        columns: the columns of head, relation and tail; as names, or as numbers from 1.
+        delimiter: one character; any character except a tab implies CSV, unless the format is
+            `tsv`, which has no quoting.
         header: whether the first line names the columns.
+        truth: the column that is 1 for a fact and -1 or 0 for a negative; `NO_TRUTH` for none.
+        skip_bad_lines: leave out lines that are not triples, with a note, in place of an error.
+        merge_labels: one of `MERGING`: labels that differ only so become the most frequent of them.
 
     Raises:
         ConfigError: for options that are invalid or contradict each other.
@@ -42,6 +53,9 @@ class Reading:
     columns: tuple[str, ...] | None = None
     delimiter: str | None = None
     header: bool | None = None
+    truth: str | None = None
+    skip_bad_lines: bool = False
+    merge_labels: str | None = None
 
     def __post_init__(self) -> None:
         if self.format is not None and self.format not in FORMATS:
@@ -55,6 +69,11 @@ class Reading:
             self._check_delimiter(self.delimiter)
         if self.columns is not None:
             self._check_columns(self.columns)
+        if self.merge_labels is not None and self.merge_labels not in MERGING:
+            raise ConfigError(
+                f"labels cannot be merged by {quoted(self.merge_labels)}. "
+                f"Remedy: use one of {', '.join(MERGING)}."
+            )
 
     def _check_delimiter(self, delimiter: str) -> None:
         if len(delimiter) != 1 or delimiter in '"\r\n\0':
@@ -62,16 +81,18 @@ class Reading:
                 f"the delimiter {quoted(delimiter)} cannot separate columns. Remedy: give one "
                 "character, such as ';', but not a quote or a line end."
             )
-        if self.format == "tsv" and delimiter != "\t":
-            raise ConfigError(
-                f"the format tsv is separated by tabs, not by {quoted(delimiter)}. "
-                "Remedy: use the format csv."
-            )
 
     def _check_columns(self, columns: tuple[str, ...]) -> None:
         shown = quoted(",".join(columns))
         example = "as in head,relation,tail or 1,3,2"
-        if len(columns) not in (3, 4) or not all(columns):
+        if len(columns) > 3 and all(columns):
+            more = ",".join(columns[3:])
+            raise ConfigError(
+                f"the columns {shown} are more than head, relation and tail. Remedy: pass "
+                f"--columns {','.join(columns[:3])}; kgtool data split takes --time {columns[3]} "
+                f"to split by time, and --keep-columns {more} to keep further columns."
+            )
+        if len(columns) != 3 or not all(columns):
             raise ConfigError(
                 f"the columns {shown} are not three columns. "
                 f"Remedy: give three column names, or numbers from 1, {example}."
@@ -90,6 +111,27 @@ class Reading:
 
 
 LOOK = Reading()  # infer all options from the files
+
+
+def options_of(reading: Reading) -> dict[str, Any]:
+    """The options that are not the default, JSON-ready: `Reading(**options)` reads likewise."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(reading).items()
+        if value != getattr(LOOK, name)
+    }
+
+
+def reading_from(options: Mapping[str, Any]) -> Reading:
+    """The reading with the options of `options_of`.
+
+    Raises:
+        ConfigError, TypeError: for options that `options_of` does not give.
+    """
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
+    }
+    return Reading(**given)
 
 
 def position_of(column: str) -> int | None:

@@ -104,6 +104,43 @@ class Redundancy:
 
 
 @dataclass(frozen=True)
+class NearEqual:
+    """Labels that differ only in blanks, in Unicode form, or in case.
+
+    Args:
+        kind: `"entity"` or `"relation"`.
+        by: the difference: `"blanks"`, `"unicode"` or `"case"`; a group by the later ones may
+            differ in the earlier ones too.
+        groups: number of groups of such labels.
+        first: the `MOST_EXAMPLES` groups with most triples: the labels of each group, the most
+            frequent first, each with its number of triples.
+    """
+
+    kind: str
+    by: str
+    groups: int
+    first: tuple[tuple[tuple[str, int], ...], ...]
+
+    @property
+    def warning(self) -> str:
+        """A sentence with the first groups and the remedy."""
+        plural = {"entity": "entities", "relation": "relations"}[self.kind]
+        difference = {"blanks": "blanks", "unicode": "Unicode form", "case": "case"}[self.by]
+        show = ascii if self.by == "unicode" else quoted
+        groups = [
+            " and ".join(f"{show(label)} ({count:,})" for label, count in group[:MOST_EXAMPLES])
+            for group in self.first
+        ]
+        count = "1 group" if self.groups == 1 else f"{self.groups:,} groups"
+        differ = "differs" if self.groups == 1 else "differ"
+        return (
+            f"{count} of {plural} {differ} only in {difference} (with the number of triples): "
+            f"{'; '.join(groups)}{'; …' if self.groups > len(groups) else ''}. If they are the "
+            f"same, pass --merge-labels {self.by} to kgtool data convert or split"
+        )
+
+
+@dataclass(frozen=True)
 class SplitReport:
     """The counts of a split. All except `duplicates` count distinct triples.
 
@@ -180,6 +217,8 @@ class LoadReport:
         train, valid, test: the splits.
         redundancy: redundant relations.
         notes: for the user: how the files were read.
+        near_equal: labels that differ only in blanks, in Unicode form, or in case.
+        column_doubt: why the columns may not be head, relation, tail, with a remedy; or empty.
     """
 
     name: str
@@ -191,6 +230,14 @@ class LoadReport:
     test: SplitReport
     redundancy: Redundancy
     notes: tuple[str, ...] = ()
+    near_equal: tuple[NearEqual, ...] = ()
+    column_doubt: str = ""
+
+    def __repr__(self) -> str:
+        sizes = (
+            f"{self.entities:,} entities, {self.relations:,} relations, {self.triples:,} triples"
+        )
+        return f"LoadReport({self.name!r}: {sizes}; {len(self.warnings)} warnings)"
 
     @property
     def splits(self) -> tuple[SplitReport, SplitReport, SplitReport]:
@@ -206,7 +253,9 @@ class LoadReport:
     def warnings(self) -> tuple[str, ...]:
         """All warnings, one sentence each, with file and line numbers where they exist."""
         of_splits = tuple(warning for split in self.splits for warning in split.warnings)
-        return of_splits + self.redundancy.warnings
+        near_equal = tuple(one.warning for one in self.near_equal)
+        doubt = (self.column_doubt,) if self.column_doubt else ()
+        return doubt + of_splits + near_equal + self.redundancy.warnings
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the report with its warnings."""

@@ -6,19 +6,27 @@ blank, and has no tab, line end or NUL. Labels are otherwise taken exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from dataclasses import field as field_of
+from itertools import compress
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from torch import Tensor
 
+from kgtool.data.dataset import Vocabulary, labelled
 from kgtool.data.loaders.reading import FIELDS
 from kgtool.errors import DataError, fault, quoted
 
+if TYPE_CHECKING:
+    from kgtool.display import DataFrame
+
 Ints = NDArray[np.int64]
+MOST_VALUES = 2
 # Texts that may not be labels; `problem_of` decides. RE2's \s is ASCII only.
 _SUSPECT = r"[\x00\t\r\n]|^[^!-~]*$"
 
@@ -32,21 +40,73 @@ class Rows:
         labels: `LargeStringArray`, each used by some row; the label of an entity and a relation may
             be one entry or two.
         numbers: `(n,)` int64, ascending: the number of each row in the file, from 1.
-        unit: the unit of `numbers`: `"line"`, `"row"` or `"statement"`.
-        extra: `(n,)` texts of the extra column, if there is one.
+        unit: the unit of `numbers`: `"line"`, `"row"`, `"item"` or `"statement"`.
+        extra: `(n,)` texts of each further column that the caller wants, by its name.
         notes: notes for the user on how the file was read.
+        facts: `(n,)` bool, whether a row is a fact and not a negative; None if all are facts.
+        left_out: the names of the columns that were not read.
+        few: the left-out columns of at most `MOST_VALUES` distinct texts, each with these texts.
+        guessed: whether neither the caller nor a header gave the columns.
+        skipped: with `Reading.skip_bad_lines`, the number of each bad line and its problem.
     """
 
     codes: NDArray[np.integer]
     labels: pa.LargeStringArray
     numbers: Ints
     unit: str = "line"
-    extra: tuple[str, ...] | None = None
+    extra: Mapping[str, tuple[str, ...]] = field_of(default_factory=dict)
     notes: tuple[str, ...] = ()
+    facts: NDArray[np.bool_] | None = None
+    left_out: tuple[str, ...] = ()
+    few: Mapping[str, frozenset[str]] = field_of(default_factory=dict)
+    guessed: bool = False
+    skipped: tuple[tuple[int, str], ...] = ()
+
+    def select(self, mask: NDArray[np.bool_]) -> Rows:
+        """The rows of a mask `(n,)`, without labels that none of them uses."""
+        codes, labels = used(self.codes[mask], self.labels)
+        extra = {name: tuple(compress(texts, mask)) for name, texts in self.extra.items()}
+        facts = None if self.facts is None else self.facts[mask]
+        numbers = self.numbers[mask]
+        return replace(self, codes=codes, labels=labels, numbers=numbers, extra=extra, facts=facts)
 
     def where(self, row: int) -> str:
         """The place of a row in its file, as in `line 12`."""
         return f"{self.unit} {self.numbers[row]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Triples:
+    """Triples that do not belong to a split.
+
+    Args:
+        vocabulary: their labels, sorted by code point.
+        triples: `(n, 3)` int64, in the order of the files, including duplicates.
+        extra: name → `(n,)` texts, for the further columns.
+        notes: notes for the user on how the files were read.
+        negatives: `(m, 3)` int64, the rows that `Reading.truth` marks as no facts.
+        left_out: the names of the columns that were not read.
+        guessed: whether the columns of a file were neither the caller's nor named by a header.
+    """
+
+    vocabulary: Vocabulary
+    triples: Tensor
+    extra: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+    negatives: Tensor
+    left_out: tuple[str, ...] = ()
+    guessed: bool = False
+
+    def __len__(self) -> int:
+        """Number of triples, duplicates included."""
+        return len(self.triples)
+
+    def __repr__(self) -> str:
+        return f"Triples({len(self):,} triples, {self.vocabulary!r})"
+
+    def to_frame(self) -> DataFrame:
+        """The triples as labels, in the columns `head`, `relation` and `tail`."""
+        return labelled(self.triples, self.vocabulary)
 
 
 def problem_of(label: str, field: str) -> tuple[str, str] | None:
@@ -79,15 +139,17 @@ def rows_of(
     place: str,
     unit: str,
     *,
-    extra: tuple[str, ...] | None = None,
-    notes: tuple[str, ...] = (),
+    skip_bad: bool = False,
+    **others: Any,
 ) -> Rows:
     """The rows of three columns of text.
 
     Args:
         columns: head, relation and tail, each `(n,)` texts or codes of texts, without nulls.
-        numbers, unit, extra, notes: as in `Rows`.
+        numbers, unit: as in `Rows`.
         place: the file, for errors.
+        skip_bad: whether to leave out rows with a text that cannot be a label.
+        others: further fields of `Rows`.
 
     Raises:
         DataError: for no rows, or a text that cannot be a label; it names the first.
@@ -110,15 +172,23 @@ def rows_of(
             ) from None
     parts = pa.chunked_array(chunks).unify_dictionaries().chunks
     codes = np.concatenate([part.indices.to_numpy() for part in parts]).reshape(3, -1).T
-    rows = Rows(*used(codes, parts[-1].dictionary), numbers, unit, extra, notes)
-    codes = rows.codes
+    rows = Rows(*used(codes, parts[-1].dictionary), numbers, unit, **others)
     bad = suspects(rows.labels)
-    if bad:
-        row, column = np.argwhere(np.isin(codes, bad))[0].tolist()
-        problem = problem_of(rows.labels[codes[row, column]].as_py(), FIELDS[column])
+    if not bad:
+        return rows
+    skipped = list(rows.skipped)
+    wrong = np.isin(rows.codes, bad)
+    keep: NDArray[np.bool_] = np.logical_not(wrong.any(axis=1))
+    for row in np.flatnonzero(~keep).tolist():
+        column = int(wrong[row].argmax())
+        problem = problem_of(rows.labels[rows.codes[row, column]].as_py(), FIELDS[column])
         assert problem is not None
-        raise fault(f"{place}, {rows.where(row)}", *problem)
-    return rows
+        if not skip_bad:
+            raise fault(f"{place}, {rows.where(row)}", *problem)
+        skipped.append((int(numbers[row]), problem[0]))
+    if not keep.any():
+        raise no_triples(place, "all lines are bad")
+    return replace(rows.select(keep), skipped=tuple(sorted(skipped)))
 
 
 def used(codes: NDArray[Any], labels: pa.Array) -> tuple[NDArray[np.int32], pa.Array]:

@@ -12,10 +12,12 @@ from kgtool.data.loaders.reading import FORMATS, LOOK, Reading, file_name
 from kgtool.data.registry.entries import nearest_name
 from kgtool.errors import DataError, fault, nearest, quoted
 from kgtool.storage.archives import ARCHIVE_SUFFIXES, Wanted, archive_suffix, read_archive
-from kgtool.storage.compression import File, unfold
+from kgtool.storage.compression import File, unfolded
 
 # Files of false triples for triple classification, as in CoDEx (Safavi & Koutra 2020).
 NEGATIVES = {"valid": "valid_negatives", "test": "test_negatives"}
+# The folders of the splits of a PyKEEN data set (`Dataset.to_directory_binary`).
+PYKEEN = {"train": "training", "valid": "validation", "test": "testing"}
 _MOST_NAMES_LISTED = 8
 
 
@@ -53,7 +55,7 @@ class Store:
                     raise not_a_file(self.path / member)
                 data = (self.path / member).read_bytes()
         archive = None if self.contents is None else self.path.stat().st_size
-        return File(member, place, unfold(data, compression, place, archive), format)
+        return unfolded(member, place, data, format, compression=compression, packed=archive)
 
 
 def open_store(path: Path, wanted: Wanted) -> Store:
@@ -79,7 +81,7 @@ def open_store(path: Path, wanted: Wanted) -> Store:
 
 def _in_folder(path: Path) -> Iterator[str]:
     """The visible files of a folder and of its split folders, in name order."""
-    stems = (*SPLITS, *NEGATIVES.values())
+    stems = (*SPLITS, *NEGATIVES.values(), *PYKEEN.values())
     for entry in sorted(path.iterdir()):
         if entry.name.startswith("."):
             continue
@@ -173,8 +175,7 @@ def _missing_split(store: Store, split: str, reading: Reading) -> DataError:
         return fault(store.path, problem, f"give the folder of the split files: {inner}")
     readable = [name for name in members if file_name(name, reading).format is not None]
     if len(readable) == 1:
-        remedy = f"make the splits by kgtool data split {store.path / readable[0]}"
-        return fault(store.path, problem, remedy)
+        return fault(store.path, problem, f"give the file itself: {store.path / readable[0]}")
     spare = [name for name in members if split_of(name, reading) is None and "." in name]
     like = nearest(split + usual, spare)
     hint = f" (did you mean {quoted(like)}?)" if like else ""
@@ -195,16 +196,22 @@ def not_a_file(path: Path) -> DataError:
 
 
 def _not_a_dataset(path: Path) -> DataError:
-    kinds = f"a folder or a {', '.join(ARCHIVE_SUFFIXES[:-1])} or {ARCHIVE_SUFFIXES[-1]} file"
     known = file_name(path.name, LOOK)
     if known.stem in SPLITS and known.format is not None:
-        remedy = f"give its folder: {path.parent}"
-    elif known.format is not None:
-        remedy = f"make train, valid and test by kgtool data split {path}"
-    else:
-        names = ", ".join(f"{split}.txt" for split in SPLITS)
-        remedy = f"give {kinds} with {names}; kgtool data split makes them from one file"
-    return fault(path, f"not {kinds}", remedy)
+        problem = f"the {known.stem} split alone, with the other splits next to it"
+        return fault(path, problem, f"give its folder: {path.parent}")
+    return unknown_format(path)
+
+
+def unknown_format(path: Path) -> DataError:
+    """The error for a file whose name does not show its format."""
+    endings = ", ".join(ending for endings in FORMATS.values() for ending in endings)
+    return fault(
+        path,
+        "the file name does not show the format",
+        f"pass --format with one of {', '.join(FORMATS)} (kgtool data inspect, convert and split "
+        f"take it), or let its name end in one of {endings}",
+    )
 
 
 def missing(path: Path) -> DataError:

@@ -4,41 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from torch import Tensor
 
 from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders.dgl_graph import write_graph
 from kgtool.data.loaders.header import choose_columns
-from kgtool.data.loaders.reading import FORMATS, LOOK
-from kgtool.data.loaders.sources import NEGATIVES, listed, split_of
+from kgtool.data.loaders.reading import FIELDS, FORMATS, LOOK
+from kgtool.data.loaders.sources import NEGATIVES, listed
 from kgtool.errors import ConfigError, DataError, fault, quoted
 from kgtool.storage.files import atomic_write
 
 # The formats that a data set is written in.
 WRITTEN = ("tsv", "dgl")
+LEFT_OUT = "left_out.txt"  # the triples that a split left out
 _STEMS = (*SPLITS, *NEGATIVES.values())
 _LINES = 2**18
 _UNFIT = re.compile("[\t\n\r\0]")
 
 
-def check_folder(folder: Path, to: str = "tsv") -> None:
-    """Check that a data set may be written to a folder, in a format.
-
-    Raises:
-        DataError: if the folder has files that a loader would read as further splits.
-    """
-    if not folder.is_dir():
-        return
-    ours = {f"{split}{_ending(to)}" for split in SPLITS}
-    conflicts = sorted(
-        entry.name
-        for entry in folder.iterdir()
-        if entry.name not in ours and (entry.name in _STEMS or split_of(entry.name, LOOK))
-    )
-    if conflicts:
-        raise fault(folder, f"it has other split files: {listed(conflicts)}", "give another folder")
+def is_of_dataset(name: str) -> bool:
+    """Whether a file of a data set that kgtool writes has this name."""
+    stem, ending = PurePosixPath(name).stem, PurePosixPath(name).suffix
+    return name == LEFT_OUT or (stem in _STEMS and ending in map(_ending, WRITTEN))
 
 
 def write_dataset(
@@ -72,54 +61,70 @@ def write_dataset(
     for stem, triples in parts.items():
         files.append(folder / f"{stem}{_ending(to)}")
         if to == "dgl":
-            write_graph(files[-1], triples, data.vocabulary)
+            write_graph(files[-1], triples, data.vocabulary, data.types)
         else:
             write_triples(files[-1], triples, data.vocabulary)
     return files
 
 
-def _ending(to: str) -> str:
-    """The ending of the files of a format that data sets are written in.
-
-    Raises:
-        ConfigError: for another format.
-    """
+def check_written(to: str) -> None:
+    """Raise a ConfigError for a format that data sets are not written in."""
     if to not in WRITTEN:
         raise ConfigError(f"no format {quoted(to)} to write. Remedy: one of {', '.join(WRITTEN)}.")
+
+
+def _ending(to: str) -> str:
+    """The ending of the files of a format that data sets are written in."""
+    check_written(to)
     return FORMATS[to][0]
 
 
 def write_triples(
-    path: Path, triples: Tensor, vocabulary: Vocabulary, extra: Sequence[str] | None = None
+    path: Path,
+    triples: Tensor,
+    vocabulary: Vocabulary,
+    extra: Mapping[str, Sequence[str]] | None = None,
+    *,
+    header: bool = False,
 ) -> None:
-    """Writes `head⇥relation⇥tail` lines, with an optional further column.
+    """Writes `head⇥relation⇥tail` lines, with optional further columns.
 
     Args:
         path: the file.
         triples: `(n, 3)` int64.
         vocabulary: the labels; `check_labels` must have passed.
-        extra: `n` texts of the further column.
+        extra: name → `n` texts, for the further columns.
+        header: whether to write a first line with the names of the columns.
 
     Raises:
-        DataError: for a first triple that looks like a header.
+        DataError: for a first triple that looks like a header, or a text that a TSV file cannot
+            hold.
         KGToolError: if the file cannot be written.
     """
     tables = (vocabulary.entities, vocabulary.relations, vocabulary.entities)
     first = [labels[i] for labels, i in zip(tables, triples[:1].flatten().tolist())]  # noqa: B905
-    if first and choose_columns(first, LOOK, None, str(path)).header:
+    if not header and first and choose_columns(first, LOOK, (), str(path)).header:
         remedy = "put another triple first in the data"
         raise fault(path, f"the first triple looks like a header: {listed(first)}", remedy)
+    for name, texts in (extra or {}).items():
+        unfit = next((text for text in (name, *texts) if _UNFIT.search(text)), None)
+        if unfit is not None:
+            raise DataError(
+                f"the text {quoted(unfit)} of the column {quoted(name)} has a tab, a line break or "
+                "a NUL, so a TSV file cannot hold it. Remedy: change the text."
+            )
     with atomic_write(path) as file:
+        if header:
+            file.write("\t".join((*FIELDS, *(extra or {}))) + "\n")
         # a loader drops a leading byte order mark, so a label that begins with one needs another
-        if first and first[0].startswith("\ufeff"):
+        elif first and first[0].startswith("\ufeff"):
             file.write("\ufeff")
         for start in range(0, len(triples), _LINES):
             columns: list[Iterable[str]] = [
                 map(labels.__getitem__, ids.tolist())
                 for labels, ids in zip(tables, triples[start : start + _LINES].t(), strict=True)
             ]
-            if extra is not None:
-                columns.append(extra[start : start + _LINES])
+            columns += [texts[start : start + _LINES] for texts in (extra or {}).values()]
             file.write("\n".join(map("\t".join, zip(*columns, strict=True))) + "\n")
 
 

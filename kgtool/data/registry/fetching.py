@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from tqdm.auto import tqdm
 
 from kgtool.data.registry.cache import CACHE, cached_file, is_fetched
 from kgtool.data.registry.entries import Entry, check_address
 from kgtool.errors import ConfigError, FetchError, KGToolError
+from kgtool.ops import Progress
 from kgtool.storage.files import atomic_write
 
 TIMEOUT = (10, 30)  # seconds to connect, and to wait for the next bytes
@@ -65,7 +65,7 @@ def fetch_entry(entry: Entry, address: str | None = None, progress: bool = False
 
 
 def _fetch_once(entry: Entry, address: str, path: Path, progress: bool) -> None:
-    bar = tqdm(total=entry.size, desc=entry.name, unit="B", unit_scale=True, disable=not progress)
+    bar = Progress(entry.size, entry.name, "B", shown=progress, unit_scale=True)
     try:
         with bar, _session(address) as session, atomic_write(path, "wb") as file:
             _download(session, entry, address, file, bar)
@@ -90,7 +90,7 @@ def _session(address: str) -> requests.Session:
 
 
 def _download(
-    session: requests.Session, entry: Entry, address: str, file: BinaryIO, bar: tqdm[None]
+    session: requests.Session, entry: Entry, address: str, file: BinaryIO, bar: Progress
 ) -> None:
     """Write the bytes of an address into a file, and check their size and checksum."""
     size, digest = 0, hashlib.sha256()

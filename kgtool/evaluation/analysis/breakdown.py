@@ -2,7 +2,7 @@
 
 A row is one metric of one group, side and tie policy:
 
-by          the grouping: all, relation, category, degree, distance, entities
+by          the grouping: all, relation, category, degree, distance, entities, reach
 group       the group's name
 side        both, head, tail
 filter      filtered; for `all` also raw
@@ -11,6 +11,7 @@ metric      mrr, mr, gmr, amr, amri, hits@k
 value       its value
 low, high   the ends of its 95 % bootstrap interval over triples; for realistic ties only
 queries     number of queries of the group on that side
+note        where the model cannot reach the answers of the group, its layers; else empty
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from kgtool.evaluation.metrics import (
 from kgtool.ops import distance
 
 COLUMNS = (
-    "by", "group", "side", "filter", "ties", "metric", "value", "low", "high", "queries",
+    "by", "group", "side", "filter", "ties", "metric", "value", "low", "high", "queries", "note",
 )  # fmt: skip
 # From this mean number on, a relation has "many" heads per tail or tails per head (Bordes et al.
 # 2013).
@@ -45,6 +46,7 @@ CATEGORIES = ("1-1", "1-N", "N-1", "N-N", "unseen")
 DEGREES = (0, 1, 3, 10, 30, 100, 300, 1000)  # the upper end of each bucket except the last
 DISTANCES = 5  # the greatest distance with its own group
 ENTITIES = ("seen", "answer unseen", "question unseen", "both unseen")
+REACHED = "reached"  # the group of `reach` whose answers the model reaches
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,9 @@ def ranked_queries(evaluation: Evaluation) -> RankedQueries:
     )
 
 
-def groupings(dataset: KGDataset, queries: Tensor) -> dict[str, Grouping]:
+def groupings(
+    dataset: KGDataset, queries: Tensor, layers: int | None = None
+) -> dict[str, Grouping]:
     """Groupings of queries by properties of the train triples.
 
     - `relation`: its label.
@@ -91,22 +95,31 @@ def groupings(dataset: KGDataset, queries: Tensor) -> dict[str, Grouping]:
     - `distance`: shortest distance between head and tail in the undirected train graph; 1 for a
       train triple itself.
     - `entities`: whether the query's entity and the answer occur in train.
+    - `reach`, given layers: whether the distance is at most the number of layers. A model that
+      scores by paths alone gives all entities beyond the same score.
 
     Args:
         dataset: the data; only train is used.
         queries: `(q, 3)` int64 `(h, r, t)`, head queries as the inverses of their triples.
+        layers: the layers of a model that scores by paths alone; None for other models.
     """
     head, relation, tail = queries.unbind(1)
     relation = relation % dataset.num_relations
     degree = torch.bincount(dataset.train[:, [0, 2]].flatten(), minlength=dataset.num_entities)
     of_answer = degree[tail]
-    return {
+    steps = _distances(dataset, queries)
+    far, none = DISTANCES + 1, DISTANCES + 2
+    found = {
         "relation": Grouping(dataset.vocabulary.relations, relation),
         "category": Grouping(CATEGORIES, categories(dataset)[relation]),
         "degree": Grouping(degree_names(), torch.bucketize(of_answer, torch.tensor(DEGREES))),
-        "distance": _distances(dataset, queries),
+        "distance": Grouping(distance_names(), torch.where(steps < 0, none, steps.clamp(max=far))),
         "entities": Grouping(ENTITIES, (of_answer == 0).long() + 2 * (degree[head] == 0).long()),
     }
+    if layers is not None:
+        names = (REACHED, f"cannot be reached by {layers} layer{'s' * (layers > 1)}")
+        found["reach"] = Grouping(names, ((steps < 0) | (steps > layers)).long())
+    return found
 
 
 def categories(dataset: KGDataset) -> Tensor:
@@ -138,15 +151,14 @@ def distance_names() -> tuple[str, ...]:
     return (*map(str, range(DISTANCES + 1)), f"more than {DISTANCES}", "none")
 
 
-def _distances(dataset: KGDataset, queries: Tensor) -> Grouping:
+def _distances(dataset: KGDataset, queries: Tensor) -> Tensor:
+    """`(q,)` int64: the distance between head and tail in train; below 0 without a path."""
     # The graph is undirected: a triple and its inverse have the same distance.
     n = dataset.num_entities
     low, high = queries[:, [0, 2]].sort(dim=1)[0].unbind(1)
     pair, row = torch.unique(low * n + high, return_inverse=True)
     pairs = torch.stack([pair // n, pair % n], dim=1)
-    steps = distance(dataset.train[:, [0, 2]], pairs, n)[row]
-    far = DISTANCES + 1
-    return Grouping(distance_names(), torch.where(steps < 0, far + 1, steps.clamp(max=far)))
+    return distance(dataset.train[:, [0, 2]], pairs, n)[row]
 
 
 def breakdown(
@@ -188,6 +200,8 @@ def _tables(
     if not ranks:
         return []
     used = {by: in_use(grouping) for by, grouping in groups.items()}
+    reach = groups.get("reach")
+    notes = {} if reach is None else {by: _notes(by, groups[by], reach) for by in groups}
     rows = {
         policy: by_side(addends(rank, candidates, hits), queries.head_side)
         for policy, rank in ranks.items()
@@ -217,8 +231,27 @@ def _tables(
             )
             flat = {name: column.flatten().numpy() for name, column in columns.items()}
             table = pd.DataFrame(flat, index)
+            note = notes.get(by, {})
+            table["note"] = [note.get(name, "") for name in table.index.get_level_values("group")]
             tables.append(table[table["queries"] > 0].reset_index())
     return tables
+
+
+def _notes(by: str, grouping: Grouping, reach: Grouping) -> dict[str, str]:
+    """The groups with answers that the model cannot reach → what to say of them."""
+    beyond = torch.tensor([name != REACHED for name in reach.names])[reach.of]
+    reason = next((name for name in reach.names if name != REACHED), "")
+    size, lost = (
+        torch.bincount(grouping.of[rows], minlength=len(grouping.names)).tolist()
+        for rows in (slice(None), beyond)
+    )
+    notes = {}
+    for name, queries, count in zip(grouping.names, size, lost, strict=True):
+        if count and count == queries:
+            notes[name] = reason
+        elif count and by in ("all", "distance"):
+            notes[name] = f"{count:,} of {queries:,} answers {reason}"
+    return notes
 
 
 def in_use(grouping: Grouping) -> Grouping:

@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pandas as pd
 
 from kgtool.data.dataset import KGDataset
+from kgtool.display import html
 from kgtool.evaluation.analysis.breakdown import breakdown, groupings, ranked_queries
 from kgtool.evaluation.analysis.rank_table import ranks_frame
 from kgtool.evaluation.evaluator import Evaluation
-from kgtool.evaluation.metrics import Grouping
+from kgtool.evaluation.metrics import Grouping, in_short
 from kgtool.evaluation.tasks.path_evaluator import PathEvaluation
 from kgtool.evaluation.tasks.relation_prediction import RelationEvaluation
 from kgtool.evaluation.tasks.triple_classification import TripleEvaluation
@@ -52,6 +53,7 @@ class Result(ABC, Generic[E]):
         table_files: the files of tables that `write` writes, by the name of the table.
     """
 
+    _TITLE: ClassVar[str] = ""
     evaluation: E
     dataset: KGDataset
     about: Mapping[str, Any]
@@ -59,10 +61,23 @@ class Result(ABC, Generic[E]):
     table_files: Mapping[str, Path]
 
     def __repr__(self) -> str:
+        short = f"{short}, " if (short := self._in_short()) else ""
         return (
-            f"{type(self).__name__}({self.dataset.name!r}, {self.evaluation.split!r}, "
+            f"{type(self).__name__}({self.dataset.name!r}, {self.evaluation.split!r}, {short}"
             f"{str(self.metrics_file)!r})"
         )
+
+    def _repr_html_(self) -> str:
+        title = f"{self._TITLE}: {self.evaluation.split} of {self.dataset.name}"
+        return html(title, self.to_frame(), {"written to": self.metrics_file})
+
+    def _in_short(self) -> str:
+        """The main metrics in a line."""
+        return ""
+
+    @abstractmethod
+    def to_frame(self) -> pd.DataFrame:
+        """The metrics as a table."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -92,6 +107,15 @@ class Result(ABC, Generic[E]):
 class LinkResult(Result[Evaluation]):
     """The result of link prediction, with the tables `breakdown` and `ranks`."""
 
+    _TITLE = "Link prediction"
+
+    def _in_short(self) -> str:
+        return in_short(self.evaluation.filtered["both"]["realistic"])
+
+    def to_frame(self) -> pd.DataFrame:
+        """The metrics: a row per side and tie policy, filtered, then a row of raw ranks."""
+        return self.evaluation.to_frame()
+
     @property
     def mrr(self) -> float:
         """The filtered, realistic MRR over both sides: the number that papers report."""
@@ -100,7 +124,7 @@ class LinkResult(Result[Evaluation]):
     @cached_property
     def groups(self) -> dict[str, Grouping]:
         """The groupings of the breakdown, see `kgtool.evaluation.analysis.breakdown.groupings`."""
-        return groupings(self.dataset, self.evaluation.queries)
+        return groupings(self.dataset, self.evaluation.queries, self.about.get("layers"))
 
     @cached_property
     def breakdown(self) -> pd.DataFrame:
@@ -121,6 +145,18 @@ class LinkResult(Result[Evaluation]):
 class RelationResult(Result[RelationEvaluation]):
     """The result of relation prediction, with the table `relations`."""
 
+    _TITLE = "Relation prediction"
+
+    def _in_short(self) -> str:
+        return in_short(self.evaluation.filtered["realistic"])
+
+    def to_frame(self) -> pd.DataFrame:
+        """The metrics: a row per tie policy, filtered, and rows of raw ranks and of the counts."""
+        found = self.evaluation
+        rows = [(f"filtered, {ties}", metrics) for ties, metrics in found.filtered.items()]
+        rows += [("raw", found.raw["realistic"]), ("counts alone", found.counted["realistic"])]
+        return pd.DataFrame([{"ranks": name, **metrics} for name, metrics in rows])
+
     def tables(self) -> dict[str, pd.DataFrame]:
         """`relations`: a row per triple, see `RelationEvaluation.ranks`."""
         return {"relations": self.evaluation.ranks(self.dataset.vocabulary)}
@@ -128,6 +164,15 @@ class RelationResult(Result[RelationEvaluation]):
 
 class TripleResult(Result[TripleEvaluation]):
     """The result of triple classification, with the tables `calibration` and `triples`."""
+
+    _TITLE = "Triple classification"
+
+    def _in_short(self) -> str:
+        return f"accuracy {self.evaluation.metrics['accuracy']:.3f}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """The metrics: one row."""
+        return pd.DataFrame([{"negatives": self.evaluation.negatives, **self.evaluation.metrics}])
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """`calibration`: a row per bin of probability; `triples`: a row per triple."""
@@ -139,6 +184,12 @@ class TripleResult(Result[TripleEvaluation]):
 
 class PathResult(Result[PathEvaluation]):
     """The result of path queries, with the table `paths`."""
+
+    _TITLE = "Path queries"
+
+    def to_frame(self) -> pd.DataFrame:
+        """The metrics: the table `paths`."""
+        return self.table
 
     @property
     def table(self) -> pd.DataFrame:
@@ -152,6 +203,12 @@ class PathResult(Result[PathEvaluation]):
 
 class WalkResult(Result[WalkPerplexity]):
     """The result of walks, with the table `perplexity`; only the JSON file holds it."""
+
+    _TITLE = "Perplexity of walks"
+
+    def to_frame(self) -> pd.DataFrame:
+        """The metrics: the table `perplexity`."""
+        return self.table
 
     @property
     def table(self) -> pd.DataFrame:

@@ -24,7 +24,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from kgtool.data.dataset import KGDataset
 from kgtool.data.statistics import tails_of_relations
@@ -32,6 +31,7 @@ from kgtool.evaluation.metrics import Grouping, interval, resampled_sums
 from kgtool.evaluation.ranking import Ranks, not_finite
 from kgtool.evaluation.tasks.path_composition import ScoresPaths
 from kgtool.evaluation.tasks.path_queries import PARTS, PathQueries
+from kgtool.ops import Progress
 
 COLUMNS = ("answers", "length", "metric", "value", "low", "high", "queries", "ranked")
 HITS = (1, 10)
@@ -54,7 +54,7 @@ class PathEvaluation:
     """
 
     split: str
-    queries: PathQueries
+    queries: PathQueries = field(repr=False)
     ranks: Ranks = field(repr=False)
     typed: Ranks = field(repr=False)
     table: pd.DataFrame = field(repr=False)
@@ -112,7 +112,7 @@ def _rank(
     target = queries.target.numpy()
     among_all, typed = [], []
     block = max(1, BLOCK_BYTES // (4 * n))
-    with tqdm(total=len(queries), unit="query", disable=not progress) as bar:
+    with Progress(len(queries), "paths", "query", shown=progress) as bar:
         for part in torch.arange(len(queries)).split(block):
             path, length = queries.path[part], queries.length[part]
             scores = model.score_paths(queries.head[part], path, length)

@@ -17,7 +17,7 @@ are 1 for scores and 0 for counts, and b is 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import pandas as pd
@@ -141,8 +141,10 @@ def _fit(
         relation: `(n,)` int64.
         filtered: rows and relations that are not candidates.
     """
-    # Scaled by the standard deviation, for the optimiser; a constant feature has no effect.
-    spread = features.std(dim=(0, 1)).clamp(min=1e-6)
+    # Scaled by the standard deviation of these values, for the optimiser. One value has none, and
+    # that of equal values is a rounding error: such a feature has no effect, and is not scaled.
+    spread, mean = torch.std_mean(features, dim=(0, 1), correction=0)
+    spread = torch.where(spread > 1e-6 * (1 + mean.abs()), spread, 1.0)
     scaled = features / spread
     weights = torch.zeros(features.shape[2], requires_grad=True)
     bias = torch.zeros(features.shape[1], requires_grad=True)
@@ -180,12 +182,12 @@ class RelationEvaluation:
     """
 
     split: str
-    weights: list[float]
+    weights: list[float] = field(repr=False)
     filtered: dict[str, Metrics]
-    raw: dict[str, Metrics]
-    counted: dict[str, Metrics]
-    ranking: Ranking
-    triples: Tensor
+    raw: dict[str, Metrics] = field(repr=False)
+    counted: dict[str, Metrics] = field(repr=False)
+    ranking: Ranking = field(repr=False)
+    triples: Tensor = field(repr=False)
 
     def ranks(self, vocabulary: Vocabulary) -> pd.DataFrame:
         """A row per triple: labels, and the filtered ranks and score of its relation."""

@@ -12,7 +12,7 @@ ones are as hard as the negatives.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from sklearn.metrics import (
 from torch import Tensor
 
 from kgtool.data.dataset import KGDataset, Vocabulary, invert
+from kgtool.errors import DataError
 from kgtool.evaluation.calibration import (
     Floats,
     Platt,
@@ -180,11 +181,11 @@ class TripleEvaluation:
     split: str
     negatives: str
     metrics: dict[str, float]
-    calibration: pd.DataFrame
-    triples: Tensor
-    holds: NDArray[np.bool_]
-    probability: Floats
-    threshold: Floats
+    calibration: pd.DataFrame = field(repr=False)
+    triples: Tensor = field(repr=False)
+    holds: NDArray[np.bool_] = field(repr=False)
+    probability: Floats = field(repr=False)
+    threshold: Floats = field(repr=False)
 
     def predictions(self, vocabulary: Vocabulary) -> pd.DataFrame:
         """A row per triple: labels, whether it is true, probability, threshold, prediction."""
@@ -231,6 +232,7 @@ def evaluate_triples(
         seed: of the samples.
 
     Raises:
+        DataError: if valid or the split has no negatives.
         ScoreError: if a score is NaN or infinite.
         ValueError: if valid or the split has no triples.
     """
@@ -241,6 +243,11 @@ def evaluate_triples(
     def labelled(name: str) -> tuple[Tensor, NDArray[np.bool_], Floats]:
         positive = dataset.split(name)
         false = sample_negatives(dataset, name, seed) if negatives is None else negatives[name]
+        if not len(false):
+            raise DataError(
+                f"{dataset.name}: no negative of {name} to classify. Nearly all triples of its "
+                f"entities are facts. Remedy: add a file with negatives of {name}."
+            )
         triples = torch.cat([positive, false])
         features = triple_features(models, triples, dataset.num_entities, dataset.num_relations)
         return triples, np.arange(len(triples)) < len(positive), features

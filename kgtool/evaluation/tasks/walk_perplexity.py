@@ -19,7 +19,7 @@ Each baseline backs off to the one above it (Witten & Bell 1991), with t(c) dist
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -52,7 +52,7 @@ class WalkPerplexity:
     max_length: int
     seed: int
     walks: int
-    table: pd.DataFrame
+    table: pd.DataFrame = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""

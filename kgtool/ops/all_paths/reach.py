@@ -108,7 +108,8 @@ class Reach(Rows):
     def entities(self) -> Tensor:
         """`(rows(L),)` int64: the entity of each row of the last step."""
         reached = zip(self.node, self.rows_of_heads(), strict=True)
-        return torch.from_numpy(np.concatenate([nodes[:size] for nodes, size in reached])).long()
+        entities = [nodes[:size] for nodes, size in reached]
+        return torch.from_numpy(np.concatenate([np.empty(0, np.int32), *entities])).long()
 
     def slot_of(self, position: Tensor, entity: Tensor) -> Tensor:
         """`(n,)` int64: the slots of entities reached from heads; N for those not reached.

@@ -206,7 +206,8 @@ class Region(Rows):
 
     def entities(self) -> Tensor:
         """`(rows(L),)` int64: the entity of each row of the last step."""
-        return torch.from_numpy(np.concatenate([head.entity for head in self._heads])).long()
+        entities = [head.entity for head in self._heads]
+        return torch.from_numpy(np.concatenate([np.empty(0, np.int32), *entities])).long()
 
     def slot_of(self, position: Tensor, entity: Tensor) -> Tensor:
         """`(n,)` int64: the slots of entities that heads keep; N for other entities.

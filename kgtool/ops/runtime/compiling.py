@@ -7,6 +7,8 @@ from typing import Any
 import numba
 import torch
 
+from kgtool.ops.runtime.standard_state import refuse_fork
+
 # The compiler may reorder and fuse sums, but must treat NaN and infinity correctly.
 FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
@@ -25,7 +27,8 @@ def inlined(function: Any) -> Any:
 
 
 def match_threads() -> None:
-    """Set the number of threads of the compiled kernels to torch's."""
+    """Set the number of threads of the compiled kernels to torch's; see also `refuse_fork`."""
+    refuse_fork()
     limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, limit))

@@ -6,13 +6,16 @@ from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kgtool.data.answer_index import AnswerIndex, answer_index, answers_at_heads
-from kgtool.data.dataset import Vocabulary, invert, with_inverses
+from kgtool.data.dataset import SPLITS, Vocabulary, invert, with_inverses
+from kgtool.data.labels import LabelIndex
+from kgtool.errors import DataError
 from tests.support.graphs import Triple, random_dataset, tensor_of, tuples_of
 
 NUM_HEADS, NUM_RELATIONS, NUM_TAILS = 3, 2, 8  # few queries, so that some have many tails
@@ -124,7 +127,8 @@ def test_fingerprint_is_of_labels_and_triples_alone() -> None:
         replace(dataset, vocabulary=Vocabulary(entities[::-1], relations)),
         replace(dataset, vocabulary=Vocabulary(entities, ("new", *relations[1:]))),
         # A label that moves from the relations to the entities.
-        replace(dataset, vocabulary=Vocabulary((*entities, relations[0]), relations[1:])),
+        replace(dataset, vocabulary=Vocabulary((*entities, "z"), relations)),
+        replace(dataset, vocabulary=Vocabulary(entities, ("z", *relations))),
         # The same letters, cut elsewhere between entities and relations.
         replace(
             dataset,
@@ -153,3 +157,48 @@ def test_names_of_steps() -> None:
     assert words.steps == ("r", "^r", "s", "^r", "^^r", "^s")
     # A label of the data is itself.
     assert words.step_ids == {"r": 0, "^r": 1, "s": 2, "^^r": 4, "^s": 5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": torch.zeros(2, 3)}, "train: triples of the type torch.float32"),
+        ({"valid": [(0, 0, 0)]}, "valid: triples of the type list"),
+        ({"test": torch.zeros(3, 2, dtype=torch.long)}, r"test: the shape \(3, 2\)"),
+        ({"test": torch.tensor([[0, 0, 99]])}, "test: the tail 99 has no label among"),
+        ({"test": torch.tensor([[0, -1, 0]])}, "test: the relation -1 has no label"),
+    ],
+)
+def test_triples_that_do_not_fit_the_labels_are_named(change, message) -> None:
+    with pytest.raises(DataError, match=message):
+        replace(random_dataset(0), **change)
+
+
+def test_a_data_set_is_short_to_look_at() -> None:
+    data = random_dataset(0, num_entities=3000, num_train=5000)
+    assert repr(data) == (
+        f"KGDataset('small': 3,000 entities, 3 relations; train {len(data.train):,}, "
+        "valid 3, test 3)"
+    )
+    assert repr(data.vocabulary) == "Vocabulary(3,000 entities, 3 relations)"
+    page = data._repr_html_()
+    assert len(page) < 3000
+    assert f"<td>{len(data.train):,}</td>" in page
+    odd = replace(data, name="<b>")
+    assert "<b>" not in odd._repr_html_()
+    assert "&lt;b&gt;" in odd._repr_html_()
+
+
+def test_a_data_set_as_a_frame() -> None:
+    data = random_dataset(0)
+    frame = data.to_frame()
+    assert len(frame) == len(data) == sum(len(data.split(split)) for split in SPLITS)
+    assert list(frame) == ["head", "relation", "tail", "split"]
+    for split in SPLITS:
+        own = frame[frame["split"] == split].drop(columns="split").reset_index(drop=True)
+        pd.testing.assert_frame_equal(data.to_frame(split), own)
+        again = LabelIndex(data.vocabulary)
+        rows = [(again.entity(h), again.relation(r), again.entity(t)) for h, r, t in own.to_numpy()]
+        assert rows == [tuple(triple) for triple in data.split(split).tolist()]
+    empty = replace(data, valid=data.valid[:0])
+    assert list(empty.to_frame("valid")) == ["head", "relation", "tail"]

@@ -7,7 +7,14 @@ import pytest
 from kgtool.data.dataset import Vocabulary
 from kgtool.data.labels import LabelIndex
 from kgtool.errors import DataError
-from kgtool.inference.query import Question, parse_question, parse_questions, read_lines
+from kgtool.inference.query import (
+    Question,
+    parse_question,
+    parse_questions,
+    parse_triples,
+    read_lines,
+    refusal,
+)
 
 VOCABULARY = Vocabulary(("?x", "Q1", "Q2", "Q3"), ("/a/b", "a", "a/b", "b", "c"))
 LABELS = LabelIndex(VOCABULARY, {"Q1": "China", "Q2": "Paris", "Q3": "Paris", "Q9": "Nowhere"})
@@ -77,11 +84,10 @@ def test_what_asks_for_no_one_thing_is_refused(parts):
 def test_a_file_of_questions(tmp_path):
     file = tmp_path / "questions.tsv"
     file.write_bytes("\ufeffQ1\tc\t?\r\n\r\n?\tb\tChina\n".encode())
-    texts, questions = parse_questions(read_lines(file), str(file), LABELS)
-    assert texts == [["Q1", "c", "?"], ["?", "b", "China"]]
-    assert [q.asked for q in questions] == ["tail", "head"]
-    with pytest.raises(DataError, match=r"q.tsv, line 2: unknown entity 'Q7'"):
-        parse_questions(["Q1\tc\t?", "Q7\tc\t?"], "q.tsv", LABELS)
+    found = parse_questions(read_lines(file), str(file), LABELS)
+    assert found.texts == [["Q1", "c", "?"], ["?", "b", "China"]]
+    assert [q.asked for q in found.questions] == ["tail", "head"]
+    assert (found.number, found.reasons) == ([0, 1], {})
     with pytest.raises(DataError, match="no queries"):
         parse_questions([""], "q.tsv", LABELS)
     file.write_bytes(b"\xff\xfe")
@@ -89,3 +95,34 @@ def test_a_file_of_questions(tmp_path):
         read_lines(file)
     with pytest.raises(DataError, match="cannot be read"):
         read_lines(tmp_path)
+
+
+def test_a_file_with_queries_that_cannot_be_read():
+    lines = ["", "Q7\tc\t?", "Q1\tc\t?", "Q1\tc", "?\tc\tQ1"]
+    found = parse_questions(lines, "q.tsv", LABELS)
+    assert found.number == [1, 3]
+    assert [question.asked for question in found.questions] == ["tail", "head"]
+    assert list(found.reasons) == [0, 2]
+    assert found.reasons[0].startswith("q.tsv, line 2: unknown entity 'Q7'")
+    assert "q.tsv, line 4: 'Q1' 'c' is not a query" in found.reasons[2]
+    with pytest.raises(DataError, match=r"q.tsv, line 2: unknown entity 'Q7'"):
+        parse_questions(lines, "q.tsv", LABELS, strict=True)
+    with pytest.raises(DataError, match=r"q.tsv, line 1: unknown entity 'Q7'"):
+        parse_questions(["Q7\tc\t?"], "q.tsv", LABELS)
+
+
+def test_triples_are_read_as_far_as_their_labels_are_known():
+    rows = [("Q1", "^c", "China"), ("Q7", "c", "Q1"), ("Q1", float("nan"), "Q2"), (None, "c", "Q1"),
+            ("Q2", "c", "Q1"), ("Q1", "c/b", "Q2"), ("Q1", "c", "twin")]  # fmt: skip
+    found = parse_triples(rows, LABELS)
+    assert found.row.tolist() == [0, 4]
+    assert found.ids.tolist() == [[1, 9, 1], [2, 4, 1]]
+    assert found.texts[3] == ("", "c", "Q1")
+    reasons = ["", "unknown entity 'Q7'", "no relation", "no head", "", "unknown relation 'c/b'"]
+    assert found.reasons[:6] == reasons
+    with pytest.raises(DataError, match=r"row 2: .* is not a triple"):
+        parse_triples([("Q1", "c", "Q2"), ("Q1", "c")], LABELS)
+    with pytest.raises(DataError, match=r"row 1: 'abc' is not a triple"):
+        parse_triples(["abc"], LABELS)
+    assert str(refusal(found.texts[1], LABELS, "row 2")).startswith("row 2: unknown entity 'Q7'")
+    assert parse_triples([], LABELS).ids.shape == (0, 3)

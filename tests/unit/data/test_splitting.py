@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import kgtool
 from kgtool.data.dataset import Vocabulary
-from kgtool.data.loaders import load_dataset
+from kgtool.data.loaders import Reading, load_dataset
 from kgtool.data.loaders.write import check_labels, write_triples
 from kgtool.data.splitting import (
     BETWEEN,
@@ -28,6 +28,7 @@ from kgtool.data.splitting import (
     divide_entities,
     random_split,
     time_split,
+    unseen,
 )
 from kgtool.data.timestamps import rank_timestamps
 from kgtool.errors import ConfigError, DataError
@@ -381,3 +382,90 @@ def test_a_label_that_a_file_cannot_hold_is_an_error(odd):
     for vocabulary in (Vocabulary((odd,), ("r",)), Vocabulary(("e",), (odd,))):
         with pytest.raises(DataError, match=r"so a TSV file cannot hold it\. Remedy"):
             check_labels(vocabulary)
+
+
+@settings(max_examples=150, deadline=None)
+@given(triple_sets, shares, st.integers(0, 3))
+def test_unseen_entities_fill_up_the_shares(triples, share, seed):
+    rows = tensor_of(triples)
+    options = {"valid": share[0], "test": share[1], "seed": seed}
+    strict = random_split(rows, ENTITIES, RELATIONS, **options)
+    found = random_split(rows, ENTITIES, RELATIONS, **options, allow_unseen=True)
+    # the triples that a strict split holds out stay where they are
+    assert (found[strict > 0] == strict[strict > 0]).all()
+    couples = [couple(triple) for triple in triples]
+    sides = dict(zip(couples, found.tolist(), strict=True))
+    assert [sides[each] for each in couples] == found.tolist()
+    sizes = Counter(couples)
+    in_train = [size for each, size in sizes.items() if sides[each] == 0]
+    assert in_train or not triples
+    for number, part in zip((1, 2), share, strict=True):
+        held = found.tolist().count(number)
+        wanted = max(1, round(part * len(triples)))
+        groups = [size for each, size in sizes.items() if sides[each] == number]
+        assert held <= wanted or len(groups) == 1
+        if len(in_train) > 1 and not held:
+            raise AssertionError("an empty side, though train has more than a group")
+
+
+def test_unseen_triples_are_those_of_a_loop():
+    rng = np.random.default_rng(1)
+    triples = torch.from_numpy(np.stack([rng.integers(0, n, 40) for n in (15, 6, 15)], 1))
+    train = torch.from_numpy(rng.random(40) < 0.5)
+    known = holds([tuple(row) for row in triples[train].tolist()])
+    expected = [not holds([tuple(row)]) <= known for row in triples.tolist()]
+    assert unseen(triples, train).tolist() == expected
+    assert any(expected)
+
+
+def test_one_file_is_split_by_the_default_rule(tmp_path):
+    """`load_dataset(FILE)` gives what `kgtool data split FILE` gives, duplicates or not."""
+    rng = np.random.default_rng(2)
+    rows = [f"e{h}\tr{r}\te{t}\n" for h, r, t in rng.integers(0, (30, 3, 30), (400, 3)).tolist()]
+    (tmp_path / "g.tsv").write_text("".join(rows + rows[:50]))
+    kgtool.split(tmp_path / "g.tsv", tmp_path / "kg")
+    one, other = load_dataset(tmp_path / "g.tsv"), load_dataset(tmp_path / "kg")
+    assert one.fingerprint == other.fingerprint
+    assert one.loading["split"] == {"valid": 0.1, "test": 0.1, "seed": 0}
+    again = load_dataset(tmp_path / "g.tsv", vocabulary=one.vocabulary)
+    assert again.fingerprint == one.fingerprint
+
+
+def test_time_needs_its_own_option(tmp_path):
+    place = tmp_path / "g.csv"
+    place.write_text("h,r,t,w\n" + "".join(f"a{i % 5},r,b{i % 4},{i}\n" for i in range(20)))
+    with pytest.raises(ConfigError, match=r"pass --columns h,r,t; .* --time w to split by time"):
+        Reading(columns=("h", "r", "t", "w"))
+    drawn = kgtool.split(place, tmp_path / "drawn", reading=Reading(columns=("h", "r", "t")))
+    assert "columns left out: w; --keep-columns w keeps them" in drawn.notes
+    kgtool.split(place, tmp_path / "timed", time="w", keep_columns=["w"], allow_unseen=True)
+    times = {}
+    for split in ("train", "valid", "test"):
+        header, *lines = (tmp_path / "timed" / f"{split}.txt").read_text().splitlines()
+        assert header == "head\trelation\ttail\tw"
+        times[split] = [int(line.split("\t")[3]) for line in lines]
+    assert max(times["train"]) < min(times["valid"]) <= max(times["valid"]) < min(times["test"])
+    assert sum(map(len, times.values())) == 20
+
+
+def test_negatives_are_not_split(tmp_path):
+    place = tmp_path / "g.tsv"
+    rows = [(f"a{i % 5}", "r", f"b{i % 4}", "1") for i in range(20)]
+    place.write_text("".join("\t".join(row) + "\n" for row in [*rows, ("a0", "r", "zz", "-1")]))
+    found = kgtool.split(place, tmp_path / "kg", reading=Reading(truth="4"))
+    assert found.left_out == {"negative": 1}
+    assert (tmp_path / "kg" / "left_out.txt").read_text() == "a0\tr\tzz\tnegative\n"
+    assert "zz" not in load_dataset(tmp_path / "kg").vocabulary.entities
+
+
+@pytest.mark.parametrize("name", ["train.txt", "g.tsv"])
+def test_a_split_never_replaces_its_source(tmp_path, name):
+    folder = tmp_path / "kg"
+    folder.mkdir()
+    source = "".join(f"a{i % 5}\tr\tb{i % 4}\n" for i in range(20))
+    (folder / name).write_text(source)
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match=r"exists already|holds the input"):
+            kgtool.split(folder / name, folder, overwrite=overwrite)
+    assert [file.name for file in folder.iterdir()] == [name]
+    assert (folder / name).read_text() == source

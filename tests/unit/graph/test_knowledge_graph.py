@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import dgl
@@ -65,6 +66,44 @@ def test_relations_without_train_edges_keep_a_type(dataset: KGDataset) -> None:
     empty = dataset.num_relations - 2
     assert empty not in dataset.train[:, 1]
     assert dataset.graph.num_edges(edge_type(empty, dataset.num_relations)) == 0
+
+
+def typed(dataset: KGDataset) -> KGDataset:
+    """Three node types: every third entity is a gene, the next a disease, the last has no type."""
+    types: dict[str, tuple[str, ...]] = {}
+    for i, label in enumerate(dataset.vocabulary.entities):
+        if i % 3 < 2:
+            types[label] = (("gene", "protein"), ("disease",))[i % 3]
+    return replace(dataset, types=types)
+
+
+def test_entity_types_are_node_types(dataset: KGDataset) -> None:
+    graph = typed(dataset).graph
+    assert graph.idtype == torch.int32
+    assert graph.ntypes == ["disease", ENTITY, "gene"]
+    for name, first in (("gene", 0), ("disease", 1), (ENTITY, 2)):
+        ids = graph.nodes[name].data[dgl.NID]
+        assert ids.tolist() == list(range(first, dataset.num_entities, 3))
+    edges = []
+    for kind in graph.canonical_etypes:
+        head, tail = graph.edges(etype=kind)
+        heads, tails = (graph.nodes[end].data[dgl.NID].long() for end in kind[::2])
+        triples = zip(heads[head.long()].tolist(), tails[tail.long()].tolist(), strict=True)
+        edges += [(h, int(kind[1][1:]), t) for h, t in triples]
+    assert sorted(edges) == sorted(tuples_of(dataset.train))
+    names = {edge_type(r, dataset.num_relations) for r in range(dataset.num_relations)}
+    assert set(graph.etypes) == names  # a relation without train edges too
+
+
+def test_entity_types_do_not_change_the_knowledge_graph(dataset: KGDataset) -> None:
+    graph = KnowledgeGraph.from_dataset(typed(dataset))
+    untyped = KnowledgeGraph.from_dataset(dataset)
+    assert graph.num_entities == dataset.num_entities
+    for ours, theirs in zip(
+        graph.flat.adj_tensors("csc"), untyped.flat.adj_tensors("csc"), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(graph.relation, untyped.relation)
 
 
 def test_the_flat_graph_shares_the_arrays_of_the_kernels(dataset: KGDataset) -> None:

@@ -18,8 +18,10 @@ from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import follow
 from kgtool.inference.probability import Probability, fit_probability
 from kgtool.inference.top_k import best_answers, features, forward_features
+from kgtool.models.factory import build_model
+from kgtool.models.scorers import ScoresTails
 from tests.support.graphs import random_dataset
-from tests.support.runs import Table, in_memory, ring
+from tests.support.runs import Table, all_paths_config, in_memory, ring, tiny_config
 
 
 def random(dataset: KGDataset, seed: int = 0) -> Table:
@@ -160,7 +162,7 @@ def test_expected_relations_by_hand():
     assert share[0] >= LEAST_SHARE
 
 
-def completed(dataset: KGDataset, model: Table, top: int = 8, **options) -> Completion:
+def completed(dataset: KGDataset, model: ScoresTails, top: int = 8, **options) -> Completion:
     probability = fit_probability(model, dataset)
     assert probability is not None
     return complete(model, dataset, probability, top, **options)
@@ -190,6 +192,22 @@ def test_a_graph_is_completed_for_some_relations_and_types():
     one_way = in_memory([(0, 0, 5), (1, 0, 5), (2, 0, 6), (3, 0, 6)], [(4, 0, 5)], [], 7)
     found = completed(one_way, random(one_way), top=100, types=Types.of(one_way))
     assert set(found.triples[:, 2].tolist()) <= {5, 6}
+
+
+@pytest.mark.parametrize(
+    "config", [tiny_config(), all_paths_config(node_budget=4), all_paths_config()]
+)
+def test_a_graph_is_completed_where_many_entities_are_never_heads(config):
+    # The first 64 entities, a whole batch, have no query.
+    train = [(64 + i, 0, (7 * i + j) % 64) for i in range(40) for j in range(3)]
+    dataset = in_memory(train[:-8], train[-8:-4], train[-4:], 104)
+    torch.manual_seed(0)
+    scorer = build_model(config, dataset).scorer()
+    probability = fit_probability(oracle(dataset, dataset.train, dataset.valid), dataset)
+    assert probability is not None
+    found = complete(scorer, dataset, probability, 20)
+    assert (found.asked, found.of, len(found.triples)) == (104, 104, 20)
+    assert found.triples[:, 0].min() >= 64
 
 
 def test_ctrl_c_gives_what_was_found(monkeypatch):

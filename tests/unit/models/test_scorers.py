@@ -5,24 +5,49 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kgtool.config import Config
+from kgtool.data.answer_index import answer_index
+from kgtool.data.statistics import Expected
+from kgtool.distributed.sharding import Shards
+from kgtool.evaluation.candidates import Sampled, Types
 from kgtool.evaluation.ensemble import Ensemble
+from kgtool.evaluation.likelihood import tail_likelihood
+from kgtool.evaluation.ranking import rank_scores, rank_tails
+from kgtool.inference.top_k import FEATURES, best_answers, features
 from kgtool.models.factory import build_model
-from kgtool.models.scorers import ModelScorer, Scorer, as_scorer
+from kgtool.models.model import OnePathModel
+from kgtool.models.scorers import ModelScorer, PassScorer, Scorer, as_scorer
 from tests.support.runs import Table, all_paths_config, ring, tiny_config
+
+CONFIGS: dict[str, Config] = {
+    "one": tiny_config(),
+    "all": all_paths_config(),
+    "fed": all_paths_config(encoder={}),
+    "budget": all_paths_config(node_budget=8),
+}
+KINDS = [*CONFIGS, "sharded", "table", "sum", "sum of passes"]
 
 
 def model_scorer(kind: str) -> ModelScorer:
     torch.manual_seed(3)
-    return build_model(all_paths_config() if kind == "all" else tiny_config(), ring()).scorer()
+    return build_model(CONFIGS[kind], ring()).scorer()
 
 
 def scorers() -> dict[str, Scorer]:
     table = as_scorer(Table(torch.rand(24, 6, 24)))
-    found: dict[str, Scorer] = {kind: model_scorer(kind) for kind in ("one", "all")}
-    return found | {"table": table, "sum": Ensemble(found["one"], table, 0.3, {})}
+    torch.manual_seed(3)
+    one = build_model(CONFIGS["one"], ring())
+    assert isinstance(one, OnePathModel)
+    found: dict[str, Scorer] = {kind: model_scorer(kind) for kind in CONFIGS}
+    return found | {
+        "sharded": one.sharded_scorer(Shards.of_owner(torch.zeros(24, dtype=torch.long))),
+        "table": table,
+        "sum": Ensemble(found["one"], table, 0.3, {}),
+        "sum of passes": Ensemble(found["all"], found["one"], 0.3, {}),
+    }
 
 
-@pytest.mark.parametrize("kind", ["one", "all", "table", "sum"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_all_ways_to_score_give_the_same_scores(kind):
     scorer = scorers()[kind]
     generator = torch.Generator().manual_seed(5)
@@ -66,3 +91,51 @@ def test_states_of_some_entities_are_rows_of_all(kind):
     assert whole.shape[0] == 24
     torch.testing.assert_close(scorer.entity_states(torch.tensor([4, 9])), whole[[4, 9]])
     assert scorer.relation_states().shape[0] == 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_queries_have_no_scores(kind):
+    scorer = scorers()[kind]
+    none = torch.empty(0, 3, dtype=torch.long)
+    hr, relation = none[:, :2], torch.arange(3)
+    assert scorer.score_t(hr).shape == (0, 24)
+    assert scorer.score_hrt(none).shape == (0,)
+    assert scorer.score_r(hr, relation).shape == (0, 3)
+    assert scorer.score_r(torch.tensor([[1, 2], [3, 4]]), relation[:0]).shape == (2, 0)
+    for entities in (slice(None), torch.tensor([7, 2])):
+        assert scorer.block_scores(hr)(entities).shape == (0, len(torch.arange(24)[entities]))
+    if scorer.is_sparse:
+        sparse = scorer.sparse_scores(hr)
+        assert (sparse.first.tolist(), len(sparse.entity), len(sparse.rest)) == ([0], 0, 0)
+    if isinstance(scorer, ModelScorer):
+        assert scorer.entity_states(none[:, 0]).shape == (0, scorer.relation_states().shape[1])
+        if scorer.scores_paths:
+            assert scorer.score_paths(none[:, 0], hr, none[:, 0]).shape == (0, 24)
+    if isinstance(scorer, PassScorer):
+        assert len(scorer.features(hr)) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_queries_have_no_ranks_and_no_answers(kind):
+    scorer, dataset = scorers()[kind], ring()
+    none = torch.empty(0, 3, dtype=torch.long)
+    known = answer_index(dataset.train, dataset.num_relations)
+    for candidates in (None, Sampled(5), Types.of(dataset)):
+        found = rank_tails(scorer, none, known, 24, candidates=candidates)
+        assert len(found.filtered.better) == len(found.raw.candidates) == len(found.score) == 0
+    if scorer.shards is None:
+        mixed = rank_scores(
+            [scorer, scorer], lambda two: [two[0], two[1], two[0] + two[1]], none, known, 24
+        )
+        assert [len(ranking.score) for ranking in mixed] == [0, 0, 0]
+    assert tail_likelihood(scorer, none, 24).shape == (0, 2)
+    answers = best_answers(scorer, none[:, :2], known, 24, 3)
+    assert answers.scores.shape == (0, 3)
+    x = features(scorer, none, answers.scores, known, num_entities=24, num_relations=3)
+    assert x.shape == (0, FEATURES)
+
+
+def test_no_entities_have_no_expectations():
+    expected = Expected(ring().train, 24, 3)
+    hr, share = expected.questions(torch.empty(0, dtype=torch.long))
+    assert (hr.shape, share.shape) == ((0, 2), (0,))

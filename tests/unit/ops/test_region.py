@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +21,10 @@ from kgtool.errors import ConfigError, ScoreError
 from kgtool.evaluation.ranking import rank_tails
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.inference.explain import explain_triple
+from kgtool.inference.path_search import PathSearch
 from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.model import AllPathsModel
+from kgtool.models.scorers import PassScorer
 from kgtool.ops import CSC, Reach, Region, Task
 from kgtool.ops.all_paths import growth, region
 from kgtool.ops.runtime.mix import mix
@@ -373,14 +376,24 @@ def test_ranks_by_what_is_kept_are_those_by_all(of_train):
 def test_a_budget_that_is_not_spent_explains_alike():
     torch.manual_seed(8)
     dataset, graph = a_graph(8)
-    decoder = make_decoder(dataset)
-    for triple in dataset.train.tolist()[:6]:
-        plain = explain_triple(decoder, graph, triple)
-        assert explain_triple(with_budget(decoder, PLENTY), graph, triple) == plain
-        some = explain_triple(with_budget(decoder, 4), graph, triple)
-        assert {path.entities for path in some} <= {
-            path.entities for path in explain_triple(decoder, graph, triple, beam=1_000_000)
-        }
+    plain = PassScorer(make_decoder(dataset), graph)
+    ample, small = (replace(plain, decoder=with_budget(plain.decoder, b)) for b in (PLENTY, 4))
+
+    def entities(passes: PassScorer, triple: tuple[int, int, int]) -> set[tuple[int, ...]]:
+        search = PathSearch.of(passes, triple)
+        assert search is not None
+        paths, _ = search.paths(1_000_000)
+        return {tuple(search.entities[slot] for slot in path) for path in paths}
+
+    for head, relation, tail in dataset.train.tolist()[:6]:
+        triple = (head, relation, tail)
+        found, theirs = (explain_triple(passes, triple, top=3) for passes in (ample, plain))
+        assert (found.score, found.rest) == pytest.approx((theirs.score, theirs.rest))
+        assert [p.entities for p in found.paths] == [p.entities for p in theirs.paths]
+        for one, other in zip(found.paths, theirs.paths, strict=True):
+            assert (one.weight, one.fall) == pytest.approx((other.weight, other.fall))
+        if explain_triple(small, triple, top=1).paths:
+            assert entities(small, triple) <= entities(plain, triple)
 
 
 def test_a_walk_learns_to_find_what_is_asked():

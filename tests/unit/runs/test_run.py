@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pickle
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,12 +17,13 @@ import torch
 import kgtool
 from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.data.loaders import load_dataset
-from kgtool.errors import ConfigError, DataError, RunError
+from kgtool.errors import ConfigError, DataError, Interrupted, KGToolWarning, RunError
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.models.factory import build_model
 from kgtool.runs.run import BEST, LAST, Run, versions
-from kgtool.storage.checkpoint import save_tensors
+from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.files import read_json
+from kgtool.training import trainer as trainer_module
 from kgtool.training.trainer import train
 from tests.support.runs import all_paths_config, ring, tiny_config, write_folder
 
@@ -59,6 +64,7 @@ def test_a_run_opens_as_it_was_begun(tmp_path):
     assert opened.read_info() == {
         "data": None,
         "fingerprint": dataset.fingerprint,
+        "labels": dataset.vocabulary.fingerprint,
         "entities": dataset.num_entities,
         "relations": dataset.num_relations,
         "versions": versions(),
@@ -73,8 +79,9 @@ def test_a_run_is_never_begun_over_something(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("all of it")
     for name in ("empty", "file", "full"):
-        with pytest.raises(RunError, match=r"exists already\. Remedy: .*--resume"):
+        with pytest.raises(RunError, match=r"exists already\. Remedy: ") as caught:
             Run.create(tmp_path / name, config, dataset)
+        assert ("--resume" in str(caught.value)) == (name == "empty")  # now the only run
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
 
 
@@ -198,6 +205,139 @@ def test_fewer_labels_keep_the_ids_of_the_run(finished, tmp_path):
     loaded = Run.open(finished).dataset(write_folder(some, tmp_path / "some"))
     assert torch.equal(loaded.train, some.train)
     assert loaded.num_entities == dataset.num_entities
+
+
+ASKING = {
+    "evaluate": lambda run: kgtool.evaluate(run),
+    "predict": lambda run: kgtool.predict(run, [("e000", "r000", "?")]),
+    "complete": lambda run: kgtool.complete(run),
+    "report": lambda run: kgtool.report(run),
+    "serve": lambda run: kgtool.serve(run, port=0, echo=lambda line: None),
+    "export": lambda run: kgtool.export(run, Path(run) / "out"),
+}
+
+
+@pytest.fixture
+def own_data(tmp_path: Path) -> Path:
+    """A run with its data in a folder that the test may change."""
+    folder = write_folder(ring(), tmp_path / "ring")
+    train(tiny_config(epochs=1), load_dataset(folder), tmp_path / "run", progress=False)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("ask", ASKING.values(), ids=ASKING)
+def test_data_that_changed_since_training_are_refused(own_data, ask):
+    folder = own_data.parent / "ring"
+    with (folder / "train.txt").open("a") as file:
+        file.write((folder / "test.txt").read_text())
+    with pytest.raises(RunError, match="has other triples or labels than when") as caught:
+        ask(own_data)
+    assert f"pass --data {folder}" in str(caught.value)
+    assert not list(own_data.glob("*.test.*"))
+
+
+def test_changed_data_are_used_where_they_are_named(own_data):
+    folder = own_data.parent / "ring"
+    with (folder / "train.txt").open("a") as file:
+        file.write((folder / "test.txt").read_text())
+    result = kgtool.evaluate(own_data, data=folder)
+    assert result.metrics_file.name == "metrics.ring.test.json"  # not the run's own
+
+
+@pytest.mark.parametrize("name", ["entities.tsv", "relations.tsv"])
+def test_labels_that_changed_since_training_are_refused(own_data, name):
+    lines = (own_data / name).read_text().splitlines()
+    (first, one), (second, other) = lines[1].split("\t"), lines[2].split("\t")
+    lines[1:3] = [f"{first}\t{other}", f"{second}\t{one}"]
+    (own_data / name).write_text("\n".join(lines) + "\n")
+    for data in (None, own_data.parent / "ring"):
+        with pytest.raises(RunError, match=r"has other labels, or another order") as caught:
+            kgtool.evaluate(own_data, data=data)
+        assert str(own_data) in str(caught.value)
+    info = read_json(own_data / "run.json")
+    del info["labels"]  # a run of an earlier version: its data do not fit the labels
+    (own_data / "run.json").write_text(json.dumps(info))
+    with pytest.raises(RunError, match="has other triples or labels than when"):
+        kgtool.evaluate(own_data)
+
+
+def test_a_run_of_an_earlier_version_opens(own_data):
+    info = read_json(own_data / "run.json")
+    del info["labels"]
+    (own_data / "run.json").write_text(json.dumps(info))
+    assert kgtool.evaluate(own_data).mrr > 0
+
+
+def test_an_extended_run_has_its_own_labels_and_data(own_data, tmp_path):
+    (tmp_path / "new.tsv").write_text("e000\tr000\tnew\n")
+    grown = kgtool.extend(own_data, tmp_path / "new.tsv", tmp_path / "grown")
+    assert "new" in Run.open(grown.path).vocabulary.entities
+    assert kgtool.evaluate(grown.path).mrr > 0
+
+
+def stopped(place: Path, step: int) -> Path:
+    """A run that Ctrl-C stopped in a step of its first epoch, before a validation."""
+    folder = write_folder(ring(), place / "ring")
+
+    def interrupted(trainer: Any, rows: Any) -> float:
+        if trainer.step + 1 == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(trainer, rows)
+
+    original = trainer_module._Trainer._step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer_module._Trainer, "_step", interrupted)
+        with pytest.raises(Interrupted):
+            train(tiny_config(), load_dataset(folder), place / "run", progress=False)
+    assert not (place / "run" / BEST).exists()
+    return place / "run"
+
+
+def test_before_the_first_validation_the_last_weights_answer_and_say_so(tmp_path):
+    run = stopped(tmp_path, 3)
+    with pytest.warns(KGToolWarning, match="no validation yet: the weights are those of step 3"):
+        answers = kgtool.predict(run, [("e000", "r000", "?")])
+    assert len(answers)
+    with pytest.warns(KGToolWarning, match="step 3"):
+        assert kgtool.evaluate(run).mrr > 0
+    with pytest.warns(KGToolWarning, match="step 3"):
+        assert kgtool.report(run).is_file()
+    (tmp_path / "new.tsv").write_text("e000\tr000\tnew\n")
+    with pytest.warns(KGToolWarning, match="step 3"):
+        grown = kgtool.extend(run, tmp_path / "new.tsv", tmp_path / "grown")
+    assert (grown.path / BEST).is_file()
+    with pytest.warns(KGToolWarning, match="step 3"):
+        train(
+            tiny_config(epochs=1), load_dataset(tmp_path / "ring"), tmp_path / "next",
+            progress=False, init_from=run,
+        )  # fmt: skip
+    # The remedy is true: the same run goes on, and then answers without a warning.
+    train(tiny_config(), load_dataset(tmp_path / "ring"), run, resume=True, progress=False)
+    assert kgtool.evaluate(run).mrr > 0
+
+
+def test_a_run_that_has_learned_nothing_does_not_answer(tmp_path):
+    folder = write_folder(ring(), tmp_path / "ring")
+    run = Run.create(tmp_path / "run", tiny_config(), load_dataset(folder))
+    with pytest.raises(RunError, match=r"no weights\. Remedy: run the training again .*--resume"):
+        kgtool.evaluate(run)
+    run = Run.open(stopped(tmp_path / "other", 1))
+    tensors, state = load_tensors(run.path / LAST)
+    save_tensors(run.path / LAST, tensors, state | {"step": 0})
+    with pytest.raises(RunError, match=r"before its first step.*--resume"):
+        kgtool.evaluate(run)
+
+
+def test_best_weights_that_are_lost_are_not_replaced_by_others(own_data):
+    (own_data / BEST).unlink()
+    with pytest.raises(RunError, match="no such checkpoint, though the run was validated"):
+        kgtool.evaluate(own_data)
+    # The remedy is true here: the last weights are the best.
+    train(
+        tiny_config(epochs=1), load_dataset(own_data.parent / "ring"), own_data, resume=True,
+        progress=False,
+    )  # fmt: skip
+    assert kgtool.evaluate(own_data).mrr > 0
 
 
 def test_the_weights_are_those_of_the_best_validation(finished):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 import threading
@@ -21,13 +22,14 @@ from torch import Tensor
 
 from kgtool.config import Config, TrainingConfig
 from kgtool.data.dataset import KGDataset
-from kgtool.errors import Interrupted, RunError, TrainingError
+from kgtool.errors import ConfigError, Interrupted, RunError, TrainingError
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.evaluation.tasks.walk_perplexity import perplexity
 from kgtool.graph.random_walk import WalkSampler
 from kgtool.models.factory import build_model
 from kgtool.models.model import OnePathModel
 from kgtool.ops import entity_loss
+from kgtool.ops.runtime import progress
 from kgtool.runs.run import BEGINNING, BEST, HISTORY, LAST, LOG, OWNERS, PREVIOUS, Run
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.training import objectives, trainer
@@ -218,13 +220,62 @@ def test_resuming_a_finished_run_does_nothing(steady, tmp_path):
 def test_another_configuration_or_other_data_are_not_resumed(tmp_path):
     config, dataset = tiny_config(epochs=1), ring()
     fit(config, tmp_path / "run")
-    with pytest.raises(RunError, match=r"another configuration\. Remedy: resume with its own"):
-        fit(tiny_config(epochs=2), tmp_path / "run", resume=True)
+    other_config = tiny_config(epochs=1, learning_rate=0.1, dim=4)
+    with pytest.raises(RunError, match=r"another configuration: dim is 8 there and 4 here; ") as no:
+        fit(other_config, tmp_path / "run", resume=True)
+    assert "training.learning_rate is 0.005 there and 0.1 here. Remedy: resume" in str(no.value)
+    assert "only training.epochs and training.patience may change" in str(no.value)
     other = replace(dataset, train=dataset.train[:-1])
     with pytest.raises(RunError, match="begun on other data"):
         fit(config, tmp_path / "run", other, resume=True)
     # The place of the same data may change.
     fit(config.model_copy(update={"data": "moved"}), tmp_path / "run", resume=True)
+
+
+def test_a_finished_run_trains_further_as_if_it_had_more_epochs_from_the_start(tmp_path):
+    long = fit(random_config(epochs=5, lr_schedule="constant"), tmp_path / "long")
+    fit(random_config(epochs=3, lr_schedule="constant"), tmp_path / "run")
+    run = fit(long.config, tmp_path / "run", resume=True)
+    assert_same(run, long)
+    assert Run.open(run.path).config == long.config  # so a next --resume takes it for its own
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_further_epochs_take_their_rate_from_the_longer_schedule(tmp_path, schedule):
+    fit(random_config(epochs=2, lr_schedule=schedule), tmp_path / "run")
+    longer = random_config(epochs=4, lr_schedule=schedule)
+    run = fit(longer, tmp_path / "run", resume=True)
+    total = 4 * STEPS_AN_EPOCH
+    expected = [learning_rate(longer.training, step, total) for step in (11, 15)]
+    assert history(run)["learning_rate"].tolist()[2:] == expected
+    assert history(run)["step"].tolist() == [4, 8, 12, 16]
+
+
+def test_a_run_that_patience_ended_goes_on_with_more_patience(monkeypatch, tmp_path, capfd):
+    config = tiny_config(epochs=9, patience=1, learning_rate=1e-9, warmup_steps=0)
+    run = fit(config, tmp_path / "run")
+    assert len(run.history()) == 2
+    more = tiny_config(epochs=12, patience=1, learning_rate=1e-9, warmup_steps=0)
+    train(more, ring(), run.path, resume=True)
+    assert len(run.history()) == 2  # more epochs do not help
+    assert "finished at epoch 2, by training.patience. To train further" in capfd.readouterr().err
+    more = tiny_config(epochs=12, patience=3, learning_rate=1e-9, warmup_steps=0)
+    assert len(fit(more, run.path, resume=True).history()) == 4
+
+
+def test_fewer_epochs_than_were_trained_are_refused_and_change_nothing(tmp_path):
+    run = fit(tiny_config(epochs=3), tmp_path / "run")
+    before = (run.path / "config.toml").read_text()
+    with pytest.raises(ConfigError, match=r"training\.epochs = 2 is less than .*: 3 epochs"):
+        fit(tiny_config(epochs=2), run.path, resume=True)
+    assert (run.path / "config.toml").read_text() == before
+
+
+def test_a_finished_run_says_how_to_train_further(tmp_path, capfd):
+    config = tiny_config(epochs=1)
+    fit(config, tmp_path / "run")
+    train(config, ring(), tmp_path / "run", resume=True)
+    assert "finished at epoch 1, by training.epochs. To train further" in capfd.readouterr().err
 
 
 def test_nothing_to_resume_and_a_taken_folder(tmp_path):
@@ -679,13 +730,34 @@ def test_the_log_tells_of_a_stop(tmp_path):
     assert "failed" not in log
 
 
-def test_training_prints_nothing_but_the_bar(tmp_path, capfd):
+def test_training_prints_nothing_but_its_progress(monkeypatch, tmp_path, capfd):
     fit(tiny_config(epochs=1), tmp_path / "quiet")
     assert capfd.readouterr() == ("", "")
-    train(tiny_config(epochs=1), ring(), tmp_path / "loud")
+    monkeypatch.setattr(progress, "is_watched", lambda: True)
+    train(tiny_config(epochs=2), ring(), tmp_path / "loud")
     out, err = capfd.readouterr()
     assert out == ""
+    assert "epoch 1 of 2: " in err
+    assert "epoch 2 of 2: 100%" in err
     assert "valid_mrr=" in err
+
+
+def test_off_a_terminal_it_prints_a_line_a_minute_and_each_validation(monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(progress, "is_watched", lambda: False)
+    train(tiny_config(epochs=2), ring(), tmp_path / "run")
+    out, err = capfd.readouterr()
+    assert out == ""
+    line = r"epoch {}: loss \d\.\d{{4}}, valid MRR 0\.\d{{4}}, best 0\.\d{{4}}, \d+ s"
+    lines = err.splitlines()
+    assert [bool(re.fullmatch(line.format(i + 1), lines[i])) for i in range(2)] == [True, True]
+    assert len(lines) == 2
+    monkeypatch.setattr(progress, "EVERY", 0.0)  # as if each step took a minute
+    train(tiny_config(epochs=1), ring(), tmp_path / "slow")
+    lines = capfd.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"epoch 1 of 1: step 1 of 4 \(25 %\), loss \d\.\d{3}, \d:\d\d so far, \d:\d\d left",
+        lines[0],
+    )
 
 
 @pytest.mark.parametrize(("remove", "dropout"), [("edge", 0.0), ("edge", 0.3), ("pair", 0.0)])

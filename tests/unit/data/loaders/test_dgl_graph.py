@@ -37,6 +37,21 @@ def test_a_data_set_comes_back_as_it_was(tmp_path: Path) -> None:
     assert again.vocabulary == data.vocabulary
 
 
+def test_a_data_set_with_entity_types_comes_back_in_its_order(tmp_path: Path) -> None:
+    data = ring()
+    types = {label: (f"type{i % 3}",) for i, label in enumerate(data.vocabulary.entities) if i % 4}
+    typed = replace(data, types=types)
+    folder = written(tmp_path, typed)
+    (graph,), _ = dgl.load_graphs(str(folder / "train.dgl"))
+    assert graph.ntypes == ["entity", "type0", "type1", "type2"]
+    assert kgtool.load_dataset(folder).fingerprint == data.fingerprint
+    graph.nodes["type0"].data.pop(dgl.NID)
+    _, labels = dgl.load_graphs(str(folder / "train.dgl"))
+    dgl.save_graphs(str(folder / "train.dgl"), [graph], labels)
+    with pytest.raises(DataError, match="labels of entities do not fit its nodes"):
+        kgtool.load_dataset(folder)
+
+
 def test_labels_of_any_letters_and_relations_out_of_order(tmp_path: Path) -> None:
     rows = [("b", "/z.y/x", "ä"), ("ä", "a b", "∂ß"), ("b", '"q"', "b"), ("ä", "/z.y/x", "b")]
     data = kgtool.dataset_of(rows, rows[1:], rows[:1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import tarfile
 import zipfile
 from pathlib import Path
@@ -257,3 +258,62 @@ def test_an_error_names_the_file_and_the_line(tmp_path, files, problem):
     message = str(caught.value)
     assert message.startswith(f"{place}{'' if problem.startswith(':') else '/'}{problem}")
     assert "Remedy: " in message
+
+
+def mapped(*names: str, header: str = "", separator: str = "\t") -> dict[str, str]:
+    """Mappings `id, label` under the given names, the entities' first."""
+    tables = (ENTITIES, RELATIONS)
+    return {
+        name: header + "".join(f"{i}{separator}{label}\n" for i, label in enumerate(labels))
+        for name, labels in zip(names, tables, strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        mapped("entities.tsv", "relations.tsv"),  # DGL-KE, raw_udd
+        mapped("entity_to_id.tsv", "relation_to_id.tsv", header="id\tlabel\n"),  # PyKEEN
+        mapped("entity2id.csv", "relation2id.csv", header="id,label\n", separator=","),
+        mapped("entity_ids.del", "relation_ids.del"),
+        {"entity2id.txt": mapping(ENTITIES), "relation2id.txt": mapping(RELATIONS)},
+    ],
+    ids=lambda maps: next(iter(maps)),
+)
+def test_labels_next_to_ids_are_used(tmp_path, maps):
+    files = {f"{split}.txt": text for split, text in ids("hrt").items()} | maps
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert labelled(load_dataset(tmp_path)) == TRIPLES
+    (tmp_path / "new").mkdir()
+    for name, text in (maps | {"g.tsv": "".join(ids("hrt").values())}).items():
+        (tmp_path / "new" / name).write_text(text)
+    data, report = load_with_report(tmp_path / "new" / "g.tsv")
+    assert set(data.vocabulary.entities) == set(ENTITIES)
+    assert any("triples of ids, with labels from" in note for note in report.notes)
+
+
+def pykeen(folder: Path) -> Path:
+    """The files of `Dataset.to_directory_binary`."""
+    parts = zip(SPLITS, ("training", "validation", "testing"), strict=True)
+    for split, name in parts:
+        (folder / name).mkdir(parents=True)
+        triples = "head\trelation\ttail\n" + ids("hrt")[split]
+        files = {"numeric_triples.tsv.gz": triples}
+        files |= mapped("entity_to_id.tsv.gz", "relation_to_id.tsv.gz", header="id\tlabel\n")
+        for file, text in files.items():
+            (folder / name / file).write_bytes(gzip.compress(text.encode()))
+    return folder
+
+
+def test_a_folder_or_archive_of_pykeen(tmp_path):
+    folder = pykeen(tmp_path / "kg")
+    data, report = load_with_report(folder)
+    assert labelled(data) == TRIPLES
+    assert f"{folder}: read as a data set of PyKEEN" in report.notes
+    with tarfile.open(tmp_path / "kg.tar", "w") as archive:
+        archive.add(folder, "kg")
+    assert labelled(load_dataset(tmp_path / "kg.tar")) == TRIPLES
+    (folder / "testing" / "entity_to_id.tsv.gz").unlink()
+    with pytest.raises(DataError, match=r"PyKEEN, but testing lacks a file of labels by id"):
+        load_dataset(folder)

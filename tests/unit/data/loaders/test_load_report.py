@@ -106,6 +106,8 @@ def test_every_finding_has_its_count_and_lines(tmp_path: Path) -> None:
         },
         "redundancy": {"twins": 0, "first_twins": [], "symmetric": 0, "first_symmetric": []},
         "notes": [],
+        "near_equal": [],
+        "column_doubt": "",
         "warnings": [
             "train.txt: 3 duplicate lines dropped: lines 3, 6, 7",
             "train.txt: 1 self loop: line 4",

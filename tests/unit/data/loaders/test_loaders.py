@@ -121,8 +121,9 @@ def test_labels_are_taken_as_they_stand(
 
 TABS = "3 are expected (head, relation, tail, separated by tabs)"
 COLUMNS = (
-    "Remedy: pass head, relation and tail by --columns (kgtool data inspect, convert and "
-    "split take it), as in --columns 1,2,3."
+    "Remedy: pass the numbers of the head's, the relation's and the tail's column, in this order, "
+    "by --columns (kgtool data inspect, convert and split take it): 1 is 'a', 2 is 'r', 3 is 'b', "
+    "4 is {!r}."
 )
 GIVE = "Remedy: give the line a head, a relation and a tail, separated by single tabs."
 
@@ -146,22 +147,22 @@ GIVE = "Remedy: give the line a head, a relation and a tail, separated by single
             id="spaces",
         ),
         pytest.param(
-            b"a,r,b\n",
+            b"a,r,b\nc,r\n",
             1,
             f"1 column where {TABS}: 'a,r,b'. Remedy: separate the columns by tabs, not commas, "
             "or pass --delimiter ',' (kgtool data inspect, convert and split take it).",
-            id="commas",
+            id="commas in the first line only",
         ),
         pytest.param(
             b"a\tr\tb\t\nc\tr\td\t\n",
             1,
-            f"4 columns where 3 are expected: 'a', 'r', 'b', ''. {COLUMNS}",
+            f"4 columns where 3 are expected: 'a', 'r', 'b', ''. {COLUMNS.format('')}",
             id="tab at the end",
         ),
         pytest.param(
             b"a\tr\tb\t0.5",
             1,
-            f"4 columns where 3 are expected: 'a', 'r', 'b', '0.5'. {COLUMNS}",
+            f"4 columns where 3 are expected: 'a', 'r', 'b', '0.5'. {COLUMNS.format('0.5')}",
             id="four columns",
         ),
         pytest.param(
@@ -287,7 +288,9 @@ GIVE = "Remedy: give the line a head, a relation and a tail, separated by single
 )
 def test_an_unsound_line_is_named(tmp_path: Path, content: bytes, line: int, message: str) -> None:
     folder = write_folder(tmp_path / "kg", {**SOUND, "valid.txt": content})
-    assert refusal(folder) == f"{folder / 'valid.txt'}, line {line}: {message}"
+    skip = ", or pass --skip-bad-lines (kgtool data inspect, convert and split take it)."
+    suffix = skip if line > 1 else "."
+    assert refusal(folder) == f"{folder / 'valid.txt'}, line {line}: {message[:-1]}{suffix}"
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"])
@@ -502,7 +505,10 @@ def test_two_files_for_a_split_are_refused(tmp_path: Path) -> None:
     )
 
 
-OTHERS = "(or .tsv, .csv, .parquet, .pq, .jsonl, .ndjson, .nt, .ttl, .dgl)"
+OTHERS = (
+    "(or .tsv, .csv, .parquet, .pq, .jsonl, .ndjson, .json, .nt, .nq, .ttl, .trig, .rdf, .owl, "
+    ".jsonld, .dgl)"
+)
 
 
 def test_a_missing_split_is_named_with_what_is_there(tmp_path: Path) -> None:
@@ -535,18 +541,15 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_single_file_is_refused(tmp_path: Path) -> None:
-    write_folder(tmp_path, {**SOUND, "kg.csv": b"a,r,b", "kg.xls": b"a"})
-    kinds = (
-        "a folder or a .zip, .tar.gz, .tgz, .tar.bz2, .tbz2, .tar.xz, .txz, .tar.zst or .tar file"
+def test_one_file_of_a_data_set_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, {**SOUND, "kg.xls": b"a"})
+    assert refusal(tmp_path / "train.txt") == (
+        f"{tmp_path / 'train.txt'}: the train split alone, with the other splits next to it. "
+        f"Remedy: give its folder: {tmp_path}."
     )
-    for name, remedy in {
-        "train.txt": f"give its folder: {tmp_path}",
-        "kg.csv": f"make train, valid and test by kgtool data split {tmp_path / 'kg.csv'}",
-        "kg.xls": f"give {kinds} with train.txt, valid.txt, test.txt; kgtool data split makes them "
-        "from one file",
-    }.items():
-        assert refusal(tmp_path / name) == f"{tmp_path / name}: not {kinds}. Remedy: {remedy}."
+    assert refusal(tmp_path / "kg.xls").startswith(
+        f"{tmp_path / 'kg.xls'}: the file name does not show the format. Remedy: pass --format "
+    )
 
 
 def test_a_missing_path_is_named_with_the_nearest(tmp_path: Path) -> None:

@@ -186,11 +186,10 @@ def test_files_that_do_not_make_three_splits(tmp_path, extra, problem):
     assert "Remedy: " in str(caught.value)
 
 
-def test_one_file_is_for_kgtool_split(tmp_path):
+def test_the_one_file_of_a_folder_is_named(tmp_path):
     place = written(tmp_path, {"graph.csv": b"a,r,b\n"})
-    for path in (place, place / "graph.csv"):
-        with pytest.raises(DataError, match=r"Remedy: make .* by kgtool data split .*graph\.csv"):
-            load_dataset(path)
+    with pytest.raises(DataError, match=r"Remedy: give the file itself: .*graph\.csv"):
+        load_dataset(place)
 
 
 def test_columns_that_need_telling(tmp_path):
@@ -202,7 +201,7 @@ def test_columns_that_need_telling(tmp_path):
     ):
         load_dataset(place)
     assert labelled(load_dataset(place, reading=Reading(columns=("2", "3", "4")))) == TRIPLES
-    with pytest.raises(ConfigError, match="three columns"):
+    with pytest.raises(ConfigError, match="more than head, relation and tail"):
         load_dataset(place, reading=Reading(columns=("2", "3", "4", "1")))
 
 
@@ -223,16 +222,34 @@ def test_convert_writes_what_reads_back_the_same(tmp_path):
     assert report.triples == 5
     negatives = load_negatives(tmp_path / "out", two.vocabulary)
     assert negatives["valid"].tolist() == [[1, 0, 0]]
-    kgtool.convert(written(tmp_path / "2", MIXED), tmp_path / "again")
-    kgtool.convert(tmp_path / "2", tmp_path / "again")
 
 
-def test_convert_does_not_write_beside_other_splits(tmp_path):
-    place = written(tmp_path, MIXED)
-    before = sorted(place.iterdir())
-    with pytest.raises(DataError, match=r"other split files: 'test\.jsonl\.bz2', 'train\.csv\.gz'"):
-        kgtool.convert(place, place)
-    assert sorted(place.iterdir()) == before
+def test_convert_replaces_only_what_it_may(tmp_path):
+    place, out = written(tmp_path / "kg", MIXED), tmp_path / "out"
+    kgtool.convert(place, out)
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    other = written(tmp_path / "2", {f"{split}.tsv": tsv([("x", "r", "y")]) for split in SPLITS})
+    with pytest.raises(ConfigError, match=r"out exists already\. Remedy: .*--overwrite"):
+        kgtool.convert(other, out)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    kgtool.convert(other, out, overwrite=True)
+    assert load_dataset(out).vocabulary.entities == ("x", "y")
+    (out / "notes.md").touch()
+    with pytest.raises(ConfigError, match=r"out holds notes\.md, which is not replaced"):
+        kgtool.convert(place, out, overwrite=True)
+    assert load_dataset(out).vocabulary.entities == ("x", "y")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_convert_in_place_keeps_the_source(tmp_path, overwrite):
+    place = written(tmp_path / "kg", {f"{split}.txt": tsv(TRIPLES[split]) for split in SPLITS})
+    before = {file.name: file.read_bytes() for file in place.iterdir()}
+    with pytest.raises(ConfigError, match=r"kg (exists already|holds the input)"):
+        kgtool.convert(place, place, overwrite=overwrite)
+    (tmp_path / "link").symlink_to(place)
+    with pytest.raises(ConfigError, match=r"link (exists already|holds the input)"):
+        kgtool.convert(place, tmp_path / "link", overwrite=overwrite)
+    assert {file.name: file.read_bytes() for file in place.iterdir()} == before
 
 
 def test_a_first_label_with_a_byte_order_mark_comes_back(tmp_path):

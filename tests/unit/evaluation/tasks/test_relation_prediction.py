@@ -105,6 +105,48 @@ def test_other_relations_of_a_pair_do_not_count_in_the_fit():
     assert bias.tolist() == pytest.approx([0, 0], abs=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 5), (1, 2, 5), (3, 1, 5)])
+def test_one_pair_and_one_relation_have_a_fit(shape):
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(shape, generator=generator)
+    nobody = torch.zeros(0, dtype=torch.long)
+    weights, bias = _fit(features, torch.zeros(shape[0], dtype=torch.long), (nobody, nobody))
+    chance = (features @ weights + bias).softmax(1)
+    assert chance[:, 0].tolist() == pytest.approx([1.0] * shape[0], abs=0.2)
+    assert shape[1] > 1 or weights.abs().max() < 1e-6  # nothing to choose from
+
+
+def test_a_feature_that_is_constant_in_the_fit_has_no_effect():
+    # 0.1 in float32 is not exact: the deviation of many equal values is a rounding error, not 0.
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(501, 3, 2, generator=generator)
+    relation = features[:, :, 0].argmax(1)
+    features[:, :, 1] = 0.1
+    nobody = torch.zeros(0, dtype=torch.long)
+    weights, _ = _fit(features, relation, (nobody, nobody))
+    assert weights[0] > 1
+    assert abs(float(weights[1])) < 1e-3
+
+
+def test_a_relation_model_of_one_relation_and_one_valid_triple():
+    dataset = in_memory([(0, 0, 1), (1, 0, 2)], [(2, 0, 0)], [(0, 0, 2)], 3, 1)
+    found = evaluate_relations([random(dataset)], dataset)
+    assert found.filtered["pessimistic"]["mrr"] == 1
+    assert all(math.isfinite(weight) for weight in found.weights)
+
+
+def test_the_filter_of_test_has_test():
+    # The pair (0, 1) has both relations in test: neither may lose to the other.
+    dataset = in_memory([(1, 0, 2), (2, 1, 0)], [(2, 0, 1)], [(0, 0, 1), (0, 1, 1)], 3, 3)
+    model = Table(torch.zeros(3, 6, 3))
+    model.scores[0, 1, 1] = model.scores[1, 4, 0] = 2  # relation 1, from both ends
+    model.scores[0, 0, 1] = model.scores[1, 3, 0] = 1  # relation 0
+    found = evaluate_relations([model], replace(dataset, valid=dataset.valid[:0]))
+    assert found.ranking.raw.realistic.tolist() == [2, 1]
+    assert found.ranking.filtered.realistic.tolist() == [1, 1]
+    assert found.ranking.filtered.candidates.tolist() == [2, 2]
+
+
 def test_what_is_known_of_test_moves_nothing_of_valid():
     dataset = ring()
     model = random(dataset)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kgtool.data.dataset import KGDataset
-from kgtool.errors import ScoreError
+from kgtool.errors import DataError, ScoreError
 from kgtool.evaluation.calibration import calibration_table
 from kgtool.evaluation.tasks.triple_classification import (
     best_threshold,
@@ -115,6 +115,43 @@ def test_given_negatives_are_the_ones_that_are_told():
     assert found.metrics["f1"] == pytest.approx(
         2 / (1 / found.metrics["precision"] + 1 / found.metrics["recall"])
     )
+
+
+def test_the_classifier_is_fitted_on_valid_alone():
+    # The scores of test are reversed: a classifier that had seen test would be right there.
+    dataset = ring()
+    false = {split: dataset.split(split)[:, [2, 1, 0]] for split in ("valid", "test")}
+    model = Table(torch.zeros(24, 6, 24))
+    for split, true in (("valid", 3.0), ("test", -3.0)):
+        triples = torch.cat([dataset.split(split), false[split]])
+        for i, (h, r, t) in enumerate(triples.tolist()):
+            score = true if i < len(dataset.split(split)) else -true
+            model.scores[h, r, t] = model.scores[t, r + 3, h] = score
+    found = evaluate_triples([model], dataset, negatives=false)
+    assert found.metrics["roc_auc"] < 0.2
+    assert found.metrics["accuracy"] < 0.2
+    seen = evaluate_triples([model], dataset, "valid", negatives=false)
+    assert seen.metrics["accuracy"] == 1
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_split_without_negatives_is_refused(split):
+    dataset = ring()
+    false = {name: dataset.split(name)[:, [2, 1, 0]] for name in ("valid", "test")}
+    false[split] = false[split][:0]
+    with pytest.raises(DataError, match=f"no negative of {split}.*Remedy: "):
+        evaluate_triples([oracle(dataset)], dataset, negatives=false)
+    full = [(a, 0, b) for a in range(3) for b in range(3)]
+    everything = in_memory(full, [(0, 0, 0)], [(0, 0, 1)], 3)
+    with pytest.raises(DataError, match="no negative of valid"):
+        evaluate_triples([random(everything)], everything, split)
+
+
+def test_one_triple_of_one_relation_is_classified():
+    dataset = in_memory([(0, 0, 1), (1, 0, 2)], [(2, 0, 3)], [(3, 0, 0)], 4)
+    found = evaluate_triples([random(dataset)], dataset)
+    assert np.isfinite(found.probability).all()
+    assert all(np.isfinite(value) for value in found.metrics.values())
 
 
 def test_what_is_fitted_is_blind_to_test():

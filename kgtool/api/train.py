@@ -1,0 +1,59 @@
+"""Train a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kgtool.api.runs import AnyRun, opened
+from kgtool.config import Config, load_config
+from kgtool.data.dataset import KGDataset
+from kgtool.data.loaders import load_dataset
+from kgtool.runs.run import Run
+from kgtool.training.trainer import train as train_run
+
+
+def train(
+    config: Config | Mapping[str, Any] | str | Path,
+    dataset: KGDataset | str | Path,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    init_from: AnyRun | None = None,
+) -> Run:
+    """Train a model and write a run folder; see `kgtool.training.trainer.train`.
+
+    After Ctrl-C, training finishes the step, saves a checkpoint and stops. A resumed run continues
+    exactly. The folder of a run on data in memory holds the triples.
+
+    Args:
+        config: the configuration: a `Config`, a dictionary of settings as in
+            `{"dim": 32, "training": {"epochs": 5}}`, a TOML file, or the name of a preset.
+        dataset: the data set or its path. Train gives the graph and the loss, valid selects the
+            best weights.
+        out: the run folder. It must not exist or must be empty, except with `resume`.
+        resume: continue from the last checkpoint of `out`, or from the previous one if the last is
+            damaged; `config` must be the configuration of that run.
+        progress: show a progress bar.
+        init_from: a run that gives the initial weights, matched by label: see
+            `kgtool.training.warm_start`. A resumed run does not need it again.
+
+    Returns:
+        The run with the weights of the best validation.
+
+    Raises:
+        ConfigError, DataError: when configuration or data cannot be used, or train or valid has no
+            triples; before anything is written.
+        RunError: when the folder is not empty or another process uses it, there is no run to
+            resume, the run is damaged, or the initial weights do not fit.
+        KGToolError: before the first step, when the folder is not writable.
+        TrainingError: when the loss is not finite (the step changes no weights), or when a
+            checkpoint cannot be written, for example on a full disk (the previous one stays).
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP.
+    """
+    settings = config if isinstance(config, Config) else load_config(config)
+    data = dataset if isinstance(dataset, KGDataset) else load_dataset(dataset)
+    start = None if init_from is None else opened(init_from)
+    return train_run(settings, data, out, resume=resume, progress=progress, init_from=start)
