@@ -1,13 +1,13 @@
-"""Draw MRR against minutes of training, from the histories of runs, with published results.
+"""Draw MRR against minutes of training, from the histories of runs, and published results.
 
     cp runs/fb15k-237/history.tsv docs/history/fb15k-237.tsv
     python scripts/plot_mrr.py --runs docs/history --out docs/mrr.png
 
-A run's curve is its MRR on valid, with train and valid as the filter. Its time is the wall time of
-training, including validation. The test MRR from `docs/history/test.tsv` is a point at the end of
-the curve. A curve from `*-and-one-path.tsv` continues a run: it adds the training time of a second
-run, and ends at the MRR of both (`kgtool evaluate RUN --ensemble RUN2`). Published results are on
-test, without a time.
+Above is the learning curve: MRR on valid, with train and valid as the filter. Its time is the wall
+time of training, including validation. A curve from `*-and-one-path.tsv` continues a run: it adds
+the training time of a second run, and ends at the MRR of both (`kgtool evaluate RUN --ensemble
+RUN2`). Below is MRR on test, from `docs/history/test.tsv` and from the papers, which give no time.
+Valid and test have axes of their own: other queries, and another filter.
 """
 
 from __future__ import annotations
@@ -26,32 +26,40 @@ PUBLISHED = {
     "WN18RR": {"NBFNet": 0.551, "AdaProp": 0.562, "one-shot-subgraph": 0.568},
 }
 COLORS = ("#2a6fbb", "#c8553d", "#4a9d5b")
+GREY = "#8a97a5"
 
 
-def draw(axes: Axes, name: str, runs: dict[str, pd.DataFrame], test: dict[str, float]) -> None:
-    """Draw a data set: its curves, the test MRRs, and published results."""
+def draw_curves(axes: Axes, name: str, runs: dict[str, pd.DataFrame]) -> None:
+    """Draw MRR on valid against minutes of training."""
     for color, (run, history) in zip(COLORS, runs.items(), strict=False):
-        minutes = history["seconds"] / 60
-        axes.plot(minutes, history["valid_mrr"], "o-", ms=3, color=color, label=f"{run}, valid")
-        if run in test:
-            end = float(minutes.iloc[-1])
-            axes.plot([end], [test[run]], "*", ms=12, color=color, label=f"{run}, test")
-            axes.annotate(
-                f"{test[run]:.3f}", (end, test[run]), (-9, -12), textcoords="offset points",
-                color=color, fontsize=9, ha="right",
-            )  # fmt: skip
-    best = max(PUBLISHED[name].values())
-    for model, mrr in PUBLISHED[name].items():
-        above = 3 if mrr == best else -10
-        axes.axhline(mrr, color="#8a97a5", linewidth=0.9, linestyle="--")
-        axes.annotate(
-            f"{model} {mrr:g}", (0, mrr), (4, above), textcoords="offset points",
-            xycoords=("axes fraction", "data"), fontsize=8, color="#5c6873", ha="left",
-        )  # fmt: skip
-    axes.set(title=name, xlabel="minutes of training on two cores", ylabel="MRR", xlim=(0, None))
+        axes.plot(history["seconds"] / 60, history["valid_mrr"], "o-", ms=3, color=color, label=run)
+    axes.set(
+        title=f"{name}, valid", xlabel="minutes of training on two cores", ylabel="MRR on valid",
+        xlim=(0, None),
+    )  # fmt: skip
     axes.margins(y=0.1)
     axes.grid(alpha=0.25)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=8, frameon=False)
+    axes.legend(loc="lower right", fontsize=8, frameon=False)
+
+
+def draw_test(axes: Axes, name: str, runs: dict[str, float]) -> None:
+    """Draw MRR on test: a row a model, published ones in grey, the best first."""
+    colors = dict(zip(runs, COLORS, strict=False))
+    rows = sorted((PUBLISHED[name] | runs).items(), key=lambda row: row[1])
+    for place, (model, mrr) in enumerate(rows):
+        color = colors.get(model, GREY)
+        axes.plot([mrr], [place], "o", ms=6, color=color)
+        axes.annotate(
+            f"{mrr:.3f}", (mrr, place), (7, 0), textcoords="offset points", fontsize=8, va="center"
+        )
+    least, most = rows[0][1], rows[-1][1]
+    axes.set_yticks(range(len(rows)), [model for model, _ in rows], fontsize=8)
+    axes.set(
+        title=f"{name}, test", xlabel="MRR on test (grey: published)",
+        xlim=(least - 0.4 * (most - least), most + 0.4 * (most - least)),
+        ylim=(-0.6, len(rows) - 0.4),
+    )  # fmt: skip
+    axes.grid(alpha=0.25)
 
 
 def main() -> None:
@@ -63,10 +71,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/mrr.png"), help="%(default)s")
     args = parser.parse_args()
     test = pd.read_csv(args.runs / "test.tsv", sep="\t", index_col="run")["mrr"].to_dict()
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(PUBLISHED)), PUBLISHED, strict=True):
+    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    columns = figure.subplots(2, len(PUBLISHED), height_ratios=(3, 2)).T
+    for (upper, lower), name in zip(columns, PUBLISHED, strict=True):
         files = sorted(args.runs.glob(f"{name.lower()}*.tsv"))
-        draw(axes, name, {file.stem: pd.read_csv(file, sep="\t") for file in files}, test)
+        draw_curves(upper, name, {file.stem: pd.read_csv(file, sep="\t") for file in files})
+        draw_test(lower, name, {file.stem: test[file.stem] for file in files if file.stem in test})
     figure.savefig(args.out, dpi=150)
 
 

@@ -27,11 +27,6 @@ class RelationFacts:
     entities: Tensor
     splits: Tensor
 
-    def split_of(self) -> dict[int, str]:
-        """The name of the split of each fact, by its other end, in the order of `entities`."""
-        names = [SPLITS[i] for i in self.splits.tolist()]
-        return dict(zip(self.entities.tolist(), names, strict=True))
-
 
 @dataclass(frozen=True, eq=False)
 class EntityFacts:
@@ -97,10 +92,6 @@ class FactIndex:
         """`(num_entities,)` int64, the number of facts of each entity, as head and as tail."""
         (_, of_heads), (_, of_tails) = self._by_end
         return of_heads.diff() + of_tails.diff()
-
-    def prepare(self) -> None:
-        """Build the index now."""
-        self.degree  # noqa: B018
 
     def of(self, entity: int) -> EntityFacts:
         """The facts of an entity."""

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import SPLITS, KGDataset
-from kgtool.data.facts import FactIndex
 from kgtool.data.labels import LabelIndex
 from kgtool.display import html
 from kgtool.errors import KGToolError, RunError
@@ -105,11 +104,6 @@ class Predictor:
 
     def _repr_html_(self) -> str:
         return html(f"Predictor of {self.run.path}", {"run": self.run, "data": self.dataset})
-
-    @cached_property
-    def facts(self) -> FactIndex:
-        """The facts of each entity."""
-        return FactIndex(self.dataset)
 
     @cached_property
     def known_in(self) -> dict[str, AnswerIndex]:
@@ -213,7 +207,6 @@ class Predictor:
         """Make all indices and fits now, so that no later query waits for them or writes a file."""
         for made in ("known_in", "known", "types", "plausible", "passes"):
             getattr(self, made)
-        self.facts.prepare()
         self.probability()
         self.relations()
         self.pairs()

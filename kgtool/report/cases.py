@@ -31,13 +31,14 @@ class Answer:
     Attributes:
         entity: its label.
         score: its score.
-        known_in: the split that has it as a fact, or `"answer"` for the answer of the query itself;
-            empty if no triple of the filter has it.
+        rank: filtered, realistic rank.
+        is_asked: whether it is the answer of the query.
     """
 
     entity: str
     score: float
-    known_in: str
+    rank: float
+    is_asked: bool
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,11 @@ class Case:
         by_count: rank of the answer by `count_ranks`.
         score: score of the answer.
         groups: grouping → group of the query, such as category → 1-N.
-        answers: the model's top answers, best first.
+        answers: the model's top answers, best first, and the answer of the query. As in the rank,
+            other known answers are left out.
+        known: other known answers with a score above the last of the top answers, best first, with
+            the splits that have them; `CASES` at most.
+        known_count: number of such answers.
         why: explanation of the answer's score; None unless the model is an all-paths model.
         why_other: explanation of the first unknown answer that is ranked above the answer, if any.
     """
@@ -67,6 +72,8 @@ class Case:
     score: float
     groups: dict[str, str]
     answers: tuple[Answer, ...]
+    known: tuple[tuple[str, str], ...]
+    known_count: int
     why: Explanation | None
     why_other: Explanation | None
 
@@ -190,10 +197,13 @@ def describe(
                 f"the score {float(found[entity]):.3f}, but {row.score:.3f} in the file of ranks. "
                 "Remedy: run `kgtool evaluate` again."
             )
-        answers = _answers(found, query, dataset, splits)
-        other = next((a for a in answers if not a.known_in), None) if row.rank > 1 else None
-        if other is not None and other.score < row.score:
-            other = None
+        held_by = _known(query, dataset, splits)
+        known = torch.tensor(sorted(held_by), dtype=torch.long)
+        answers = _answers(found, query, known, dataset.vocabulary.entities, row.rank)
+        least = answers[min(ANSWERS, len(answers)) - 1].score
+        above = [i for i in known[found[known].argsort(descending=True)].tolist()
+                 if float(found[i]) >= least]  # fmt: skip
+        other = next((a for a in answers if not a.is_asked and a.score >= row.score), None)
         cases.append(
             Case(
                 row.head, row.relation, row.tail, row.side, row.rank, int(row.candidates),
@@ -204,6 +214,8 @@ def describe(
                     if hasattr(row, name)
                 },
                 tuple(answers),
+                tuple((dataset.vocabulary.entities[i], held_by[i]) for i in above[:CASES]),
+                len(above),
                 _explain(scorer, dataset, query),
                 None if other is None else _explain(scorer, dataset, query, other.entity),
             )
@@ -211,21 +223,34 @@ def describe(
     return cases
 
 
-def _answers(
-    scores: Tensor, query: Tensor, dataset: KGDataset, splits: Sequence[str]
-) -> list[Answer]:
-    vocabulary, n = dataset.vocabulary, dataset.num_relations
-    best, order = scores.topk(min(ANSWERS, len(scores)))
+def _known(query: Tensor, dataset: KGDataset, splits: Sequence[str]) -> dict[int, str]:
+    """The other known answers to a query, with the first split that has them."""
     held_by: dict[int, str] = {}
     for split in splits:
-        triples = with_inverses(dataset.split(split), n)
+        triples = with_inverses(dataset.split(split), dataset.num_relations)
         tails = triples[(triples[:, :2] == query[:2]).all(1), 2].tolist()
         held_by |= {tail: split for tail in tails if tail not in held_by}
-    held_by[int(query[2])] = "answer"
-    return [
-        Answer(vocabulary.entities[entity], score, held_by.get(entity, ""))
-        for score, entity in zip(best.tolist(), order.tolist(), strict=True)
-    ]
+    held_by.pop(int(query[2]), None)
+    return held_by
+
+
+def _answers(
+    scores: Tensor, query: Tensor, known: Tensor, entities: Sequence[str], rank: float
+) -> list[Answer]:
+    """The best candidates of a query, then its answer, of `rank`, if that is not among them."""
+    candidate = torch.ones_like(scores, dtype=torch.bool)
+    candidate[known] = False
+    asked = int(query[2])
+    own = scores[candidate]
+    best = scores.masked_fill(~candidate, -torch.inf).topk(min(ANSWERS, len(own))).indices.tolist()
+    if asked not in best:
+        best.append(asked)
+    answers = []
+    for entity in best:
+        better, equal = (own > scores[entity]).sum(), (own == scores[entity]).sum()
+        place = rank if entity == asked else float(better + (equal + 1) / 2)
+        answers.append(Answer(entities[entity], float(scores[entity]), place, entity == asked))
+    return answers
 
 
 def _explain(

@@ -28,6 +28,7 @@ COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a
 SIDE_COLORS = {"both": INK, "head": RED, "tail": BLUE}
 WIDTH = 4.6  # inches: the width of a phone, or half of a desktop page
 MOST_RELATIONS = 25
+FEW = 10  # answers of a bin whose share of true ones says little
 MOST_NAMED = 14  # entities with names on the map
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": GREY,
@@ -143,28 +144,25 @@ def rank_histogram(ranks: pd.DataFrame) -> str:
     """Histogram of ranks in bins of doubling width, and Hits@k for every k."""
     rank = ranks["rank"].to_numpy()
     doublings = int(np.ceil(np.log2(max(rank.max(), 2) + 1)))
-    edges = 2.0 ** np.arange(doublings + 1)
+    edges = np.arange(doublings + 1)  # of the bins, in doublings: bin i has the ranks from 2^i on
     with _drawing("ranks"):
         figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
         axes: Axes = figure.add_subplot()
-        middle, step = edges[:-1], edges[1:] - edges[:-1]
         for i, side in enumerate(("head", "tail")):
             own = rank[(ranks["side"] == side).to_numpy()]
-            share = np.histogram(own, edges)[0] / max(len(own), 1)
-            width = step * 0.42
+            share = np.histogram(own, 2.0**edges)[0] / max(len(own), 1)
             axes.bar(
-                middle + step * (0.06 + 0.44 * i), share, width, align="edge",
+                edges[:-1] + 0.08 + 0.42 * i, share, 0.42, align="edge",
                 color=SIDE_COLORS[side], alpha=0.75, label=f"{side} queries",
             )  # fmt: skip
         k, count = np.unique(rank, return_counts=True)
         hits = count.cumsum() / len(rank)
-        axes.step(np.append(k, edges[-1]), np.append(hits, 1.0), where="post", color=INK,
+        axes.step(np.append(np.log2(k), edges[-1]), np.append(hits, 1.0), where="post", color=INK,
                   linewidth=1.2, label="Hits@k")  # fmt: skip
-        axes.set_xscale("log", base=10)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+        shown = edges[:: 1 if len(edges) < 9 else 2]
+        axes.set_xticks(shown, [f"{2 ** int(i):,}" for i in shown])
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-        axes.set(xlim=(1, edges[-1]), ylim=(0, 1), xlabel="rank, k", ylabel="queries")
+        axes.set(xlim=(0, edges[-1]), ylim=(0, 1), xlabel="rank, k", ylabel="queries")
         axes.grid(axis="x", visible=False)
         figure.legend(loc="outside upper right", ncols=3)
         return _svg(figure, "Histogram of ranks, and Hits@k for every k")
@@ -178,7 +176,10 @@ def calibration_curve(table: pd.DataFrame) -> str:
         x, y = table["probability"].to_numpy(), table["observed"].to_numpy()
         upper.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
         upper.vlines(x, table["low"], table["high"], color=BLUE, linewidth=1.6)
-        upper.plot(x, y, "o-", color=BLUE, markersize=4, linewidth=1)
+        many = table["count"].to_numpy() >= FEW
+        upper.plot(x[many], y[many], "o", color=BLUE, markersize=4.5, clip_on=False)
+        upper.plot(x[~many], y[~many], "o", color=BLUE, markersize=4.5, clip_on=False,
+                   markerfacecolor="white")  # fmt: skip
         upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of true answers")
         lower.vlines(x, 0, table["count"], color=GREY, linewidth=6)
         lower.set(xlabel="predicted probability", ylabel="answers")

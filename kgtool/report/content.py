@@ -122,6 +122,7 @@ def render_page(
         },
         relations=relations,
         most_relations=charts.MOST_RELATIONS,
+        few=charts.FEW,
         curve=charts.learning_curve(history) if history else None,
         relation_chart=charts.by_relation(relations, names),
         category_chart=charts.by_category(categories) if categories else None,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from kgtool.data.dataset import SPLITS
+from kgtool.data.facts import FactIndex
 from kgtool.data.labels import LabelIndex
 from kgtool.errors import ConfigError
 from kgtool.inference.explain import NamedPath, main_relations
@@ -35,12 +36,10 @@ class Asking:
         self.predictor = predictor
         self.labels = predictor.labels
         dataset = predictor.dataset
-        triples = torch.cat([dataset.split(split) for split in SPLITS])
-        loop = triples[triples[:, 0] == triples[:, 2], 0]
-        n = dataset.num_entities
-        ends = torch.bincount(triples[:, ::2].reshape(-1), minlength=n)
-        self.degree: list[int] = (ends - torch.bincount(loop, minlength=n)).tolist()
-        self._uses = torch.bincount(triples[:, 1], minlength=dataset.num_relations).tolist()
+        self._facts = FactIndex(dataset)
+        self.degree: list[int] = self._facts.degree.tolist()
+        relation = self._facts.triples[:, 1]
+        self._uses = torch.bincount(relation, minlength=dataset.num_relations).tolist()
 
     # Names
 
@@ -147,36 +146,31 @@ class Asking:
             DataError: for an unknown label.
         """
         names, n = self.labels.vocabulary, self.predictor.dataset.num_relations
-        own = self.labels.entity(entity)
-        facts = self.predictor.facts.of(own)
-        groups = [
-            replies.Group(
-                relation=self.named(names.relations[group.relation % n]),
-                side="head" if group.relation < n else "tail",
-                count=len(group.entities),
-                others=[
-                    replies.Fact(**self._text(names.entities[i]), split=split)
-                    for i, split in list(group.split_of().items())[:limit]
-                ],
-            )
-            for group in sorted(facts.by_relation, key=lambda group: -len(group.entities))
-        ]
-        given = self.predictor.given_types or {}
-        label = names.entities[own]
+        found = self._facts.of(self.labels.entity(entity))
+        label = names.entities[found.entity]
+        shared = zip(found.neighbours[:limit].tolist(), found.shared[:limit].tolist(), strict=True)
         return replies.EntityFacts(
             **self._text(label),
-            facts=self.degree[own],
-            types=list(given.get(label, ())),
-            as_head=facts.as_head,
-            as_tail=facts.as_tail,
-            groups=groups,
-            neighbours=[
-                self.entity(i, shared)
-                for i, shared in zip(
-                    facts.neighbours[:limit].tolist(), facts.shared[:limit].tolist(), strict=True
+            facts=self.degree[found.entity],
+            types=list((self.predictor.given_types or {}).get(label, ())),
+            as_head=found.as_head,
+            as_tail=found.as_tail,
+            groups=[
+                replies.Group(
+                    relation=self.named(names.relations[group.relation % n]),
+                    side="head" if group.relation < n else "tail",
+                    count=len(group.entities),
+                    others=[
+                        replies.Fact(**self._text(names.entities[i]), split=SPLITS[split])
+                        for i, split in zip(
+                            group.entities[:limit].tolist(), group.splits.tolist(), strict=False
+                        )
+                    ],
                 )
+                for group in found.by_relation
             ],
-            neighbours_count=len(facts.neighbours),
+            neighbours=[self.entity(i, count) for i, count in shared],
+            neighbours_count=len(found.neighbours),
         )
 
     # Queries
@@ -239,26 +233,22 @@ class Asking:
     def _known(self, question: Question) -> list[tuple[int, str]]:
         """The known answers, those with most facts first, with the split that has the fact."""
         predictor, n = self.predictor, self.predictor.dataset.num_relations
-        if question.asked == "relation":
-            of_head = (
-                (group.relation, group.split_of())
-                for group in predictor.facts.of(question.head).by_relation
-                if group.relation < n
-            )
-            held = {r: others[question.tail] for r, others in of_head if question.tail in others}
-            return sorted(held.items(), key=lambda item: -self._uses[item[0]])
         start, path = question.walked(n)
-        if len(path) == 1:
-            split_of = {
-                entity: split
-                for group in predictor.facts.of(start).by_relation
-                if group.relation == path[0]
-                for entity, split in group.split_of().items()
-            }
-        else:
+        split_of: dict[int, str] = {}
+        if len(path) > 1:
             split_of = dict.fromkeys(follow(predictor.known, start, path).tolist(), "facts")
-        names = self.labels.vocabulary.entities
-        return sorted(split_of.items(), key=lambda item: (-self.degree[item[0]], names[item[0]]))
+        for split, index in predictor.known_in.items():
+            if question.asked == "relation":
+                pairs = torch.tensor([[question.head, r, question.tail] for r in range(n)])
+                held = index.contains(pairs).nonzero().flatten()
+            elif len(path) == 1:
+                held = index.tails[index.expand(index.rows(torch.tensor([[start, *path]])))[1]]
+            else:
+                continue
+            for answer in held.tolist():
+                split_of.setdefault(answer, split)
+        count = self._uses if question.asked == "relation" else self.degree
+        return sorted(split_of.items(), key=lambda item: (-count[item[0]], item[0]))
 
     def _why(self, question: Question, answer: str) -> replies.Triple | None:
         """The triple to explain an answer; for a head, the inverse triple from the tail."""
@@ -315,7 +305,10 @@ class Asking:
         result = self.predictor.explain(head, relation, tail, limit)
         first, step, last = map(self.named, result.triple)
         paths = [self._path(path) for path in result.paths]
-        return replies.Explanation(head=first, relation=step, tail=last, paths=paths)
+        return replies.Explanation(
+            head=first, relation=step, tail=last, score=result.score, carried=result.carried,
+            paths=paths,
+        )  # fmt: skip
 
     def _path(self, path: NamedPath) -> replies.Path:
         steps = []

@@ -121,7 +121,7 @@ def _type(schema: Schema) -> list[tuple[str, str]]:
     if schema.get("type") == "array":
         most = f" of at most {schema['maxItems']:,}" if "maxItems" in schema else " of"
         return [(f"list{most} ", ""), *_type(schema["items"])]
-    kind = schema["type"]
+    kind: str = schema["type"]
     if "maximum" in schema:
         return [(f"integer, {schema['minimum']} to {schema['maximum']}", "")]
     if "maxLength" in schema:

@@ -258,6 +258,10 @@ class Explanation(Reply):
     """The relation."""
     tail: Named
     """The tail."""
+    score: float
+    """The score, without the triple itself if it is an edge of the graph."""
+    carried: float
+    """What the listed paths carry of the score: its fall when all their edges leave the graph."""
     paths: list[Path]
     """The paths, strongest first."""
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -48,9 +52,14 @@ def tab(tmp_path: Path) -> Iterator[Tab]:
         yield tab
 
 
-def rows(tab: Tab) -> list[str]:
+def texts(tab: Tab, selector: str) -> list[str]:
+    return tab.run(f"[...document.querySelectorAll({selector!r})].map((each) => each.textContent)")
+
+
+def names(tab: Tab, selector: str) -> list[str]:
+    """The names of answers, without their labels."""
     return tab.run(
-        "[...document.querySelectorAll('#rows th')].map((cell) => cell.firstChild.textContent)"
+        f"[...document.querySelectorAll({selector!r})].map((each) => each.firstChild.textContent)"
     )
 
 
@@ -58,19 +67,19 @@ def address(tab: Tab) -> dict[str, str]:
     return tab.run("Object.fromEntries(new URLSearchParams(location.search))")
 
 
-def asked(tab: Tab, fields: dict[str, str]) -> None:
-    """Wait for the answers to the query in the address."""
+def shown(tab: Tab, section: str, fields: dict[str, str]) -> None:
+    """Wait for the section of the page for an address with these parameters."""
     says = "new URLSearchParams(location.search).get(k) === v"
     tab.until(f"Object.entries({fields}).every(([k, v]) => {says})")
-    tab.until(f"{QUIET} && !document.getElementById('answers').hidden")
+    tab.until(f"{QUIET} && !document.getElementById({section!r}).hidden")
 
 
 def test_ask_and_go_back_by_keyboard(port, tab):
-    """From a search to the graph of an answer, to the next query, and all the way back."""
+    """From a search to the graph of an answer, to an entity, and all the way back."""
     tab.open(f"http://127.0.0.1:{port}/")
     tab.until("document.getElementById('about').textContent.includes('24 entities')")
     tab.run("document.getElementById('head').focus()")
-    tab.type("TWELF")
+    tab.type("TWELF the")
     tab.until("document.querySelectorAll('#head-list li').length === 1")
     assert tab.run("document.getElementById('head').getAttribute('aria-expanded')") == "true"
     tab.press("Enter")
@@ -81,35 +90,49 @@ def test_ask_and_go_back_by_keyboard(port, tab):
     tab.press("Tab")
     assert tab.run("document.activeElement.id") == "tail"
     tab.press("Enter")
-    asked(tab, {"head": "e012", "relation": "$r^2$"})
-    truth = found(port, "/api/answers", head="e012", relation="$r^2$", top=20)["answers"]
-    assert rows(tab) == [each["name"] for each in truth]
-    tab.run("document.querySelector('#rows tr:nth-child(2) td .link').click()")
-    asked(tab, {"why": truth[1]["label"]})
-    tab.until("!document.getElementById('why').hidden")
-    nodes = "[...document.querySelectorAll('#graph g title')].map((each) => each.textContent)"
-    shown = tab.run(nodes)
-    assert shown[0] == "<b>The twelfth</b> (e012)"
-    paths = found(port, "/api/explanation", **truth[1]["why"], top=8)["paths"]
+    asked = {"head": "e012", "relation": "$r^2$"}
+    shown(tab, "answers", asked)
+    truth = found(port, "/api/answers", **asked, limit=20)
+    assert names(tab, "#known-list li") == [each["name"] for each in truth["known"]]
+    assert names(tab, "#rows th, #folded th") == [each["name"] for each in truth["answers"]]
+    second = truth["answers"][1]
+    tab.run("document.querySelectorAll('#answers table .why')[1].click()")
+    shown(tab, "why", asked | {"why": second["label"]})
+    assert tab.run("!document.getElementById('folded').hidden")  # the explained row is not hidden
+    nodes = "#graph a title"
+    on_graph = texts(tab, nodes)
+    assert "<b>The twelfth</b> (e012)" in on_graph
+    paths = found(port, "/api/explanation", **second["why"], limit=8)["paths"]
     on_paths = {each["name"] for path in paths for each in path["entities"]}
-    assert {title.removesuffix(" (e012)").removesuffix(" (e013)") for title in shown} == on_paths
-    assert tab.run("document.querySelectorAll('#graph path').length") >= len(paths[0]["steps"])
-    assert tab.run("document.querySelectorAll('#paths li').length") == len(paths)
-    # An entity of the graph asks the next question, by keyboard too.
-    tab.run("[...document.querySelectorAll('#graph g')].at(-1).focus()")
+    plain = [title.removesuffix(" (e012)").removesuffix(" (e013)") for title in on_graph]
+    assert sorted(plain) == sorted(on_paths)  # one box an entity
+    assert texts(tab, "#paths .weight") == [f"{path['weight']:.2f}" for path in paths]
+    # An entity of the graph is a link to its facts, by keyboard too.
+    label = second["label"]
+    is_it = f"new URLSearchParams(a.getAttribute('href')).get('entity') === {label!r}"
+    tab.run(f"[...document.querySelectorAll('#graph a')].find((a) => {is_it}).focus()")
     tab.press("Enter")
-    asked(tab, {"tail": truth[1]["label"]})
-    assert "head" not in address(tab)
+    shown(tab, "entity", {"entity": label})
     assert tab.run("document.getElementById('why').hidden")
-    other = found(port, "/api/answers", **address(tab), top=20)["answers"]
-    assert rows(tab) == [each["name"] for each in other]
+    facts = found(port, "/api/facts", entity=label, limit=20)
+    links = "[...document.querySelectorAll('#groups dd a')].map((a) => a.getAttribute('href'))"
+    assert tab.run(links) == [
+        f"?{urlencode({'entity': each['label']})}"
+        for group in facts["groups"]
+        for each in group["others"]
+    ]
+    # The name of a relation asks what else there is.
+    tab.run("document.querySelector('#groups dt a').click()")
+    first = facts["groups"][0]
+    shown(tab, "answers", {first["side"]: label, "relation": first["relation"]["label"]})
     tab.run("history.back()")
-    asked(tab, {"why": truth[1]["label"]})
-    tab.until("!document.getElementById('why').hidden")
-    assert tab.run(nodes) == shown
+    shown(tab, "entity", {"entity": label})
+    tab.run("history.back()")
+    shown(tab, "why", asked | {"why": label})
+    assert texts(tab, nodes) == on_graph
     tab.run("history.back()")
     tab.until(f"document.getElementById('why').hidden && {QUIET}")
-    assert rows(tab) == [each["name"] for each in truth]
+    assert names(tab, "#rows th, #folded th") == [each["name"] for each in truth["answers"]]
     tab.run("history.back()")
     tab.until("document.getElementById('answers').hidden")
     boxes = "[...document.querySelectorAll('.field input')].map((box) => box.value)"
@@ -120,31 +143,199 @@ def test_ask_and_go_back_by_keyboard(port, tab):
     }
 
 
-def test_known_facts_are_told_apart(port, tab):
-    tab.open(f"http://127.0.0.1:{port}/?head=e012&relation=$r^2$")
-    asked(tab, {"head": "e012"})
-    tags = "[...document.querySelectorAll('#rows .tag')].map((tag) => tag.textContent)"
-    assert set(tab.run(tags)) == {"new"}
-    tab.run("document.getElementById('known').click()")
-    asked(tab, {"new": "false"})
-    truth = found(port, "/api/answers", head="e012", relation="$r^2$", new=False, top=20)["answers"]
-    assert tab.run(tags) == [each["known"] or "new" for each in truth]
-    assert set(tab.run(tags)) > {"new"}
+def test_a_first_visitor_finds_examples(port, tab):
+    tab.open(f"http://127.0.0.1:{port}/")
+    tab.until("document.querySelectorAll('#examples a').length > 2")
+    for i in range(len(texts(tab, "#examples a"))):
+        tab.run(f"document.querySelectorAll('#examples a')[{i}].click()")
+        tab.until(f"location.search && {QUIET}")
+        assert tab.run("document.getElementById('start').hidden")
+        assert tab.run("!document.getElementById('answers').hidden"
+                       " || !document.getElementById('score').hidden")  # fmt: skip
+        tab.run("history.back()")
+        tab.until("!document.getElementById('start').hidden")
+    tab.run("document.querySelector('#hubs a').click()")
+    tab.until(f"location.search.startsWith('?entity=') && {QUIET}")
+    assert "facts: " in texts(tab, "#entity-about")[0]
+    assert tab.complaints == []
+
+
+def test_known_answers_come_first_and_are_counted(port, tab):
+    tab.open(f"http://127.0.0.1:{port}/?head=e012&tail=e013")
+    shown(tab, "answers", {"head": "e012"})
+    truth = found(port, "/api/answers", head="e012", tail="e013", limit=20)
+    assert texts(tab, "#known-title") == [f"Known: {truth['known_count']}"]
+    assert names(tab, "#known-list li") == [each["name"] for each in truth["known"]]
+    assert texts(tab, "#known-list .tag") == [each["split"] for each in truth["known"]]
+    above = ("document.getElementById('known').getBoundingClientRect().top"
+             " < document.getElementById('new-title').getBoundingClientRect().top")  # fmt: skip
+    assert tab.run(above)
+    known = {each["name"] for each in truth["known"]}
+    assert not known & set(names(tab, "#rows th, #folded th"))
+
+
+def test_improbable_answers_are_folded(port, tab):
+    tab.open(f"http://127.0.0.1:{port}/?head=e012&relation=$r^2$&any_type=true")
+    shown(tab, "answers", {"head": "e012"})
+    asked = {"head": "e012", "relation": "$r^2$", "any_type": True, "limit": 20}
+    answers = found(port, "/api/answers", **asked)["answers"]
+    low = [each["name"] for each in answers if each["probability"] < 0.01]
+    assert 0 < len(low) <= len(answers)
+    assert names(tab, "#folded th") == low
+    assert tab.run("document.getElementById('folded').hidden")
+    assert str(len(low)) in texts(tab, "#unfold")[0]
+    tab.run("document.getElementById('unfold').click()")
+    assert not tab.run("document.getElementById('folded').hidden")
+    assert not tab.run("document.querySelector('#answers .scroll').hidden")
+    values = texts(tab, "#folded .chance")
+    least = [each["probability"] < 0.001 for each in answers if each["probability"] < 0.01]
+    assert [value == "<0.001" for value in values] == least
+
+
+def test_three_fields_are_scored_and_explained(port, tab):
+    for tail, split in (("e013", "yes, in "), ("e020", "no")):
+        tab.open(f"http://127.0.0.1:{port}/")
+        tab.until("document.querySelectorAll('#examples a').length > 2")
+        asked = {"head": "e012", "relation": "<i>r</i>", "tail": tail}
+        for place, text in asked.items():
+            tab.run(f"document.getElementById({place!r}).value = {text!r}")
+        tab.run("document.getElementById('question').requestSubmit()")
+        shown(tab, "score", asked)
+        truth = found(port, "/api/scores", **asked)
+        values = texts(tab, "#facts-of-score dd")
+        assert values[0] == split + (truth["split"] or "")
+        assert values[-1] == f"{truth['score']:.2f}"
+        assert len(values) == (3 if truth["probability"] is not None else 2)
+        why = found(port, "/api/explanation", **truth["why"], limit=8)
+        tab.until(f"!document.getElementById('why').hidden && {QUIET}")
+        weights = [f"{path['weight']:.2f}" for path in why["paths"]]
+        assert texts(tab, "#paths .weight") == weights
+        carried, score = f"{why['carried']:.2f}", f"{why['score']:.2f}"
+        assert f"carry {carried} of the score {score}." in texts(tab, "#total")[0]
+        assert len(texts(tab, "#next a")) == 3
+
+
+def test_one_field_shows_the_facts(port, tab):
+    tab.open(f"http://127.0.0.1:{port}/")
+    tab.until("document.querySelectorAll('#examples a').length > 2")
+    tab.run("document.getElementById('tail').value = 'The thirteenth'")
+    tab.run("document.getElementById('question').requestSubmit()")
+    shown(tab, "entity", {"entity": "The thirteenth"})
+    assert names(tab, "#entity-name") == ["The thirteenth"]
+
+
+# Each box, text and arrowhead of the graph, and which of them overlap.
+OVERLAPS = """(() => {
+  const all = [...document.querySelectorAll('#graph a rect, #graph .step')].map((each) => {
+    const { left, right, top, bottom } = each.getBoundingClientRect();
+    return { what: each.parentNode.textContent.slice(0, 40), left, right, top, bottom };
+  });
+  return all.flatMap((a, i) => all.slice(i + 1).filter((b) =>
+    a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1
+  ).map((b) => [a.what, b.what]));
+})()"""
+PATHS = """(paths => {
+  drawGraph(document.getElementById('graph'), paths, (label) => '?entity=' + label);
+  document.getElementById('why').hidden = false;
+})"""
+
+
+def as_paths(ways: list[str], name: str = "{}") -> list[dict[str, Any]]:
+    """Paths through entities of one letter each."""
+
+    def entity(letter: str) -> dict[str, str]:
+        return {"label": letter, "name": name.format(letter)}
+
+    step = {"label": "r", "name": "a_relation_with_a_long_name", "weight": 1.0}
+    return [
+        {"weight": (-1) ** i * (9 - i), "entities": [entity(c) for c in way],
+         "steps": [[step, step | {"name": "other"}]] * (len(way) - 1)}
+        for i, way in enumerate(ways)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        ["hat", "hbt", "habt", "hbat", "ht", "hact", "hcbdt", "habcdt"],
+        ["hxh", "hyxh", "hh"],  # a loop
+        ["htat", "htbt", "hat"],  # through the tail
+        ["hahbt", "hat"],  # through the head again
+        ["habcdefgt", "hgt", "hft", "haat"],
+        [f"h{c}t" for c in "abcdefgi"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_overlaps_in_a_graph(port, tab, ways):
+    tab.open(f"http://127.0.0.1:{port}/")
+    tab.until("document.querySelectorAll('#examples a').length > 2")
+    for name in ("{}", "A_name_of_two_lines_that_is_long_{}"):
+        tab.run(f"{PATHS}({json.dumps(as_paths(ways, name))})")
+        assert tab.run(OVERLAPS) == []
+        letters = {letter for way in ways for letter in way}
+        assert sorted(texts(tab, "#graph a title")) == sorted(
+            f"{name.format(c)} ({c})" if name != "{}" else c for c in letters
+        )
+        steps = {pair for way in ways for pair in pairwise(way) if len(set(pair)) == 2}
+        assert tab.run("document.querySelectorAll('#graph .tip').length") == len(steps)
+        assert tab.run("document.querySelectorAll('#graph .step').length") == len(steps)
+        inside = """(() => {
+            const graph = document.getElementById('graph');
+            const { width, height } = graph.viewBox.baseVal, box = graph.getBBox();
+            return box.x >= 0 && box.y >= 0 && box.x + box.width <= width + 1
+                && box.y + box.height <= height + 1; })()"""
+        assert tab.run(inside)
+    # The check can fail.
+    tab.run("document.querySelector('#graph .step').setAttribute('y', '0')")
+    tab.run("document.querySelectorAll('#graph .step')[1].setAttribute('y', '0')")
+    tab.run("document.querySelectorAll('#graph .step')[1].setAttribute('x',"
+            " document.querySelector('#graph .step').getAttribute('x'))")  # fmt: skip
+    assert tab.run(OVERLAPS) != [] or len(steps) < 2
+
+
+def test_two_columns_on_a_wide_screen_and_one_on_a_phone(port, tab):
+    sides = """(() => {
+        const place = (id) => document.getElementById(id).getBoundingClientRect();
+        const [a, b] = ['score', 'why'].map(place);
+        return [b.left > a.right, b.top >= a.bottom]; })()"""
+    for width, expected in ((1400, [True, False]), (390, [False, True])):
+        tab.open(f"http://127.0.0.1:{port}/?head=e012&relation=$r^2$&tail=e013", width)
+        shown(tab, "why", {"head": "e012"})
+        tab.run(f"{PATHS}({json.dumps(as_paths(['hat', 'hbt']))})")
+        assert tab.run(sides) == expected, width
+        assert tab.run("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_the_documents_page_fits(port, tab, width, dark):
+    tab.open(f"http://127.0.0.1:{port}/docs", width, dark=dark)
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    assert tab.run("document.querySelectorAll('h2').length") > 9
+    assert tab.complaints == []
+    assert {url.split("/")[2] for url in tab.requested if not url.startswith("data:")} == {
+        f"127.0.0.1:{port}"
+    }
 
 
 @pytest.mark.parametrize("width", [375, 1280])
 def test_strange_labels_are_text_and_fit(port, tab, width):
-    question = "relation=%3Ci%3Er%3C/i%3E&new=false"
+    question = "relation=%3Ci%3Er%3C/i%3E"
     for label in NASTY[:7]:
         head = tab.run(f"encodeURIComponent({label!r})")
         tab.open(f"http://127.0.0.1:{port}/?head={head}&{question}", width)
-        asked(tab, {"head": label})
-        tab.run("document.querySelector('#rows td .link').click()")
+        shown(tab, "answers", {"head": label})
+        tab.run("document.querySelector('#answers .why').click()")
         tab.until(f"!document.getElementById('why').hidden && {QUIET}")
         assert tab.run("document.querySelector('#asked').firstChild.textContent") == label
         assert tab.run("innerWidth") == width
         assert tab.run("document.documentElement.scrollWidth") <= width
         inside = "document.querySelectorAll('main script, main img, main i, main td b').length"
+        assert tab.run(f"[window.alerts, {inside}]") == [0, 0]
+        tab.open(f"http://127.0.0.1:{port}/?entity={head}", width)
+        shown(tab, "entity", {"entity": label})
+        assert names(tab, "#entity-name") == [label]
+        assert tab.run("document.documentElement.scrollWidth") <= width
         assert tab.run(f"[window.alerts, {inside}]") == [0, 0]
     assert tab.complaints == []
     tab.run("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=alert(1)>')")

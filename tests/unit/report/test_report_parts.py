@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,16 +15,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import with_inverses
+from kgtool.evaluation.analysis.rank_table import ranks_frame
+from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.inference.explain import Explanation, NamedPath
 from kgtool.report import charts
-from kgtool.report.cases import choose, count_ranks, queries_of
+from kgtool.report.cases import choose, count_ranks, describe, queries_of
 from kgtool.report.embedding_map import EmbeddingMap, project, roles
 from kgtool.report.graphs import WIDTH, draw, two_lines
 from kgtool.report.names import Names
 from kgtool.report.tables import Group, by_queries, groups_of
 from tests.support.graphs import random_dataset
-from tests.support.runs import in_memory
+from tests.support.runs import Table, in_memory
+
+NO_PATHS: Any = SimpleNamespace(passes=None)
 
 
 def slow_count_rank(train: list[tuple[int, int, int]], n: int, r: int, answer: int) -> float:
@@ -83,6 +90,44 @@ def test_queries_of_labels():
         {"head": ["e000", "e003"], "relation": ["r001"] * 2, "tail": ["e002", "e001"]}
     ).assign(side=["tail", "head"])
     assert queries_of(frame, dataset).tolist() == [[0, 1, 2], [1, 3, 3]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_list_of_answers_has_the_ranks_of_the_evaluation(seed):
+    """Rank and list leave out the same known answers, whatever their scores."""
+    dataset = random_dataset(seed)
+    n, relations = dataset.num_entities, dataset.num_relations
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 40, (n, 2 * relations, n), generator=generator).float()  # with ties
+    model = Table(scores)
+    frame = ranks_frame(evaluate_model(model, dataset, "test"), {}, dataset.vocabulary)
+    rows = range(len(frame))
+    cases = describe(
+        rows, frame, torch.ones(len(frame)), model=model, scorer=NO_PATHS, dataset=dataset,
+        splits=("train", "valid", "test"),
+    )  # fmt: skip
+    known = answer_index(dataset.filter_triples("test"), relations)
+    ids = dataset.vocabulary.entity_ids
+    for case, query in zip(cases, queries_of(frame, dataset), strict=True):
+        facts = set(known.tails[known.expand(known.rows(query[None, :2]))[1]].tolist())
+        own = scores[tuple(query[:2].tolist())]
+        others = facts - {int(query[2])}
+        candidates = [i for i in range(n) if i not in others]
+        listed = [ids[answer.entity] for answer in case.answers]
+        assert not others & set(listed)
+        for answer, entity in zip(case.answers, listed, strict=True):
+            better = sum(float(own[i]) > float(own[entity]) for i in candidates)
+            equal = sum(float(own[i]) == float(own[entity]) for i in candidates)
+            assert answer.rank == better + (equal + 1) / 2
+            assert answer.is_asked == (entity == int(query[2]))
+            assert answer.rank == case.rank or not answer.is_asked
+        assert [a.score for a in case.answers] == sorted(a.score for a in case.answers)[::-1]
+        assert sum(answer.is_asked for answer in case.answers) == 1
+        least = case.answers[min(5, len(case.answers)) - 1].score
+        above = {i for i in others if float(own[i]) >= least}
+        assert case.known_count == len(above)
+        assert {ids[entity] for entity, _ in case.known} <= above
+        assert len(case.known) == min(len(above), 5)
 
 
 def path(weight: float, *entities: str) -> NamedPath:
@@ -240,6 +285,44 @@ def test_one_validation_and_one_rank_are_plotted():
     assert "0.5000" in charts.learning_curve(one)
     frame = pd.DataFrame({"rank": [1.0], "side": ["head"]})
     assert charts.rank_histogram(frame).startswith("<svg")
+
+
+@pytest.fixture
+def axes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The axes of the plots that are drawn."""
+    drawn: list[Any] = []
+
+    def svg(figure: Any, _: Any) -> str:
+        drawn.extend(figure.axes)
+        return ""
+
+    monkeypatch.setattr(charts, "_svg", svg)
+    return drawn
+
+
+def test_bars_of_a_pair_are_equally_wide(axes):
+    frame = pd.DataFrame({"rank": [1.0, 1.5, 2, 9, 700], "side": ["head", "tail"] * 2 + ["head"]})
+    charts.rank_histogram(frame)
+    (plot,) = axes
+    assert plot.get_xscale() == "linear"
+    assert {round(bar.get_width(), 6) for bar in plot.patches} == {0.42}
+    heights = [[bar.get_height() for bar in bars] for bars in plot.containers]
+    assert [sum(part) for part in heights] == [pytest.approx(1)] * 2
+    assert heights[0][:2] == pytest.approx([1 / 3, 1 / 3])  # ranks 1, and 2 to 3, of 3 queries
+    assert heights[1][0] == 0.5  # rank 1.5
+    assert [label.get_text() for label in plot.get_xticklabels()][:3] == ["1", "4", "16"]
+    (hits,) = plot.lines
+    assert next(iter(hits.get_xdata())) == 0  # Hits@1 begins where rank 1 does
+
+
+def test_no_line_joins_the_bins_of_a_calibration(axes):
+    bins = pd.DataFrame({"probability": [0.1, 0.5, 0.9], "observed": [0.3, 1, 0.8],
+                         "count": [30, 1, 40], "low": 0.0, "high": 1.0})  # fmt: skip
+    charts.calibration_curve(bins)
+    diagonal, many, few = axes[0].lines
+    assert diagonal.get_linestyle() == "--"
+    assert many.get_linestyle() == few.get_linestyle() == "None"
+    assert (list(many.get_xdata()), list(few.get_xdata())) == ([0.1, 0.9], [0.5])
 
 
 def test_the_calibration_error_is_weighed_by_counts():

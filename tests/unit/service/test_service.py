@@ -292,17 +292,17 @@ def test_facts_of_an_entity(port, all_paths):
 
 
 def test_types_and_loops_of_an_entity(all_paths):
-    """A self loop is one fact in both directions, and no neighbour."""
+    """A self loop is in both directions, and no neighbour."""
     triples = [(0, 0, 0), (0, 0, 1), (0, 0, 2), (1, 1, 0), (0, 1, 1)]
     data = in_memory(triples, [], [(2, 1, 0)], 3, 2)
     types, labels = {"e000": ["city", "port"]}, LabelIndex(data.vocabulary)
     asking = Asking(replace(all_paths, dataset=data, labels=labels, given_types=types))
     said = asking.facts("e000", 1)
-    assert (said.facts, said.as_head, said.as_tail) == (6, 4, 3)
+    assert (said.facts, said.as_head, said.as_tail) == (7, 4, 3)
     assert said.types == ["city", "port"]
     groups = [(each.relation.label, each.side, each.count) for each in said.groups]
     assert groups == [
-        ("r000", "head", 3), ("r001", "tail", 2), ("r001", "head", 1), ("r000", "tail", 1),
+        ("r000", "head", 3), ("r001", "head", 1), ("r001", "tail", 2), ("r000", "tail", 1),
     ]  # fmt: skip
     assert [each.split for each in said.groups[0].others] == ["train"]
     assert [(each.label, each.facts) for each in said.neighbours] == [("e001", 3)]
