@@ -20,8 +20,26 @@ def opened(run: Run | str | Path) -> Run:
 
 
 def loaded(run: Run, data: KGDataset | str | Path | None) -> KGDataset:
-    """A data set, or the one at a path; by default the path that the run was trained on."""
-    return data if isinstance(data, KGDataset) else run.dataset(data)
+    """A data set, or the one at a path; by default the path that the run was trained on.
+
+    Raises:
+        RunError: when a data set has other labels than the run, or other ids for them.
+    """
+    if not isinstance(data, KGDataset):
+        return run.dataset(data)
+    if not _fits(run, data):
+        raise RunError(
+            f"{data.name!r} has other labels than {run.path}, or other ids for them. Remedy: pass "
+            "the path of its files, which are read with the ids of the run."
+        )
+    return data
+
+
+def _fits(run: Run, dataset: KGDataset) -> bool:
+    """Whether the labels that the weights belong to have the same ids in the data."""
+    own, vocabulary = run.vocabulary, dataset.vocabulary
+    same_entities = run.config.inductive or own.entities == vocabulary.entities
+    return own.relations == vocabulary.relations and same_entities
 
 
 def fitting(run: Run, dataset: KGDataset) -> Run:
@@ -30,9 +48,7 @@ def fitting(run: Run, dataset: KGDataset) -> Run:
     Raises:
         RunError: when labels or ids differ.
     """
-    own, vocabulary = run.vocabulary, dataset.vocabulary
-    same_entities = run.config.inductive or own.entities == vocabulary.entities
-    if own.relations != vocabulary.relations or not same_entities:
+    if not _fits(run, dataset):
         raise RunError(
             f"{run.path} has other labels, or other ids for them. Remedy: train it on the same "
             "files."

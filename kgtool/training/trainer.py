@@ -126,7 +126,12 @@ def train(
         run = Run.create(out, config, dataset, origin)
     else:
         run = Run(out, config, dataset.vocabulary)
-    with _writing(out) if first else nullcontext(_silent()) as log, own_random_state():
+
+    def waits() -> None:
+        if progress:
+            say(f"{out} waits for another training in this process")
+
+    with _writing(out) if first else nullcontext(_silent()) as log, own_random_state(waits):
         trainer = _Trainer(run, dataset, log, progress and first)
         if not trainer.restore():
             trainer.begin(start)

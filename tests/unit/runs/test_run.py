@@ -261,6 +261,19 @@ def test_labels_that_changed_since_training_are_refused(own_data, name):
         kgtool.evaluate(own_data)
 
 
+def test_a_data_set_whose_ids_are_not_the_runs_is_refused(own_data):
+    data = load_dataset(own_data.parent / "ring")
+    assert kgtool.evaluate(own_data, data=data).mrr > 0
+    names = data.vocabulary
+    others = (
+        Vocabulary(names.entities[::-1], names.relations),
+        Vocabulary(names.entities, names.relations[::-1]),
+    )
+    for other in others:
+        with pytest.raises(RunError, match=r"'ring' has other labels than .*, or other ids"):
+            kgtool.evaluate(own_data, data=replace(data, vocabulary=other))
+
+
 def test_a_run_of_an_earlier_version_opens(own_data):
     info = read_json(own_data / "run.json")
     del info["labels"]
