@@ -249,7 +249,7 @@ def table() -> pd.DataFrame:
         )
     ]  # fmt: skip
     columns = ["by", "group", "side", "filter", "ties", "metric", "value", "low", "high", "queries"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).assign(note="")
 
 
 def test_groups_of_a_table():
@@ -258,6 +258,8 @@ def test_groups_of_a_table():
     assert (b.low["head"], b.high["head"]) == (0.1, 1.0)
     assert by_queries([a, b]) == [b, a]
     assert groups_of(table(), "degree") == []
+    noted = table().assign(note=["far"] * 2 + [""] * 3)
+    assert [group.note for group in groups_of(noted, "relation")] == ["far", ""]
 
 
 def group(name: str) -> Group:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import kgtool
-from kgtool.data.dataset import KGDataset, Vocabulary
+from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders import load_dataset
 from kgtool.errors import ConfigError, DataError, Interrupted, KGToolWarning, RunError
 from kgtool.evaluation.evaluator import evaluate_model
@@ -259,6 +259,18 @@ def test_labels_that_changed_since_training_are_refused(own_data, name):
     (own_data / "run.json").write_text(json.dumps(info))
     with pytest.raises(RunError, match="has other triples or labels than when"):
         kgtool.evaluate(own_data)
+
+
+def test_a_data_set_with_other_ids_is_read_by_its_labels(own_data):
+    data = load_dataset(own_data.parent / "ring")
+    names = data.vocabulary
+    last = torch.tensor([len(names.entities), len(names.relations), len(names.entities)]) - 1
+    backwards = replace(
+        data,
+        vocabulary=Vocabulary(names.entities[::-1], names.relations[::-1]),
+        **{split: last - data.split(split) for split in SPLITS},
+    )
+    assert kgtool.evaluate(own_data, data=backwards).mrr == kgtool.evaluate(own_data, data=data).mrr
 
 
 def test_a_run_of_an_earlier_version_opens(own_data):
