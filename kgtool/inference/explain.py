@@ -43,7 +43,7 @@ CANDIDATES = 20
 MAIN_RELATIONS = 3
 
 # The two entities of a step.
-_Pair = frozenset[int]
+Pair = frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -98,15 +98,15 @@ def explain_triple(
         top: the most paths.
         beam: path endings that the first search keeps at each layer.
     """
-    passes = replace(passes, graph=_without_triple(passes.graph, triple))
-    score = _score_without(passes, triple, ())
+    passes = replace(passes, graph=without_triple(passes.graph, triple))
+    score = score_without(passes, triple, ())
     search = PathSearch.of(passes, triple)
     found = _candidates(search, max(CANDIDATES, top), beam) if search else {}
     if not search or not found:
         return Explained(score, score, ())
     falls = [
         score - left
-        for left in in_threads(lambda pairs: _score_without(passes, triple, pairs), [*found])
+        for left in in_threads(lambda pairs: score_without(passes, triple, pairs), [*found])
     ]
     parts = search.parts([path for path, _ in found.values()])
     paths = []
@@ -117,11 +117,11 @@ def explain_triple(
         paths.append(Path(weight, fall, entities, tuple(_divided(weight, step) for step in steps)))
     paths.sort(key=lambda path: (-abs(path.weight), len(path.entities)))
     listed = tuple(paths[:top])
-    rest = _score_without(passes, triple, frozenset().union(*(_pairs(p.entities) for p in listed)))
+    rest = score_without(passes, triple, frozenset().union(*(pairs_of(p.entities) for p in listed)))
     return Explained(score, rest, listed)
 
 
-def _without_triple(graph: KnowledgeGraph, triple: tuple[int, int, int]) -> KnowledgeGraph:
+def without_triple(graph: KnowledgeGraph, triple: tuple[int, int, int]) -> KnowledgeGraph:
     """The graph without the edge of a triple and its inverse, if it has them."""
     head, relation, tail = triple
     edge = _between(graph, head, tail)
@@ -135,13 +135,13 @@ def _between(graph: KnowledgeGraph, head: int, tail: int) -> Tensor:
     return first + torch.nonzero(graph.head[first:end] == head).flatten()
 
 
-def _pairs(path: Sequence[int]) -> frozenset[_Pair]:
+def pairs_of(path: Sequence[int]) -> frozenset[Pair]:
     """The pairs of entities, or of slots, of a path's steps."""
     return frozenset(map(frozenset, pairwise(path)))
 
 
-def _score_without(
-    passes: PassScorer, triple: tuple[int, int, int], pairs: Collection[_Pair]
+def score_without(
+    passes: PassScorer, triple: tuple[int, int, int], pairs: Collection[Pair]
 ) -> float:
     """The score of a triple on the graph without the edges between pairs of entities."""
     graph = passes.graph
@@ -153,7 +153,7 @@ def _score_without(
 
 def _candidates(
     search: PathSearch, count: int, beam: int
-) -> dict[frozenset[_Pair], tuple[Slots, float]]:
+) -> dict[frozenset[Pair], tuple[Slots, float]]:
     """The paths with the largest contributions, for or against the score.
 
     The beam widens until these paths stay the same. Paths over the same pairs of entities stand on
@@ -162,12 +162,12 @@ def _candidates(
     Returns:
         The pairs of entities of each path → its slots, and the size of its contribution.
     """
-    before: set[frozenset[_Pair]] = set()
+    before: set[frozenset[Pair]] = set()
     while True:
         paths, whole = search.paths(beam)
-        grouped: dict[frozenset[_Pair], tuple[Slots, float]] = {}
+        grouped: dict[frozenset[Pair], tuple[Slots, float]] = {}
         for slots, part in paths.items():
-            pairs = _pairs([search.entities[slot] for slot in slots])
+            pairs = pairs_of([search.entities[slot] for slot in slots])
             other, sum_ = grouped.get(pairs, (slots, 0.0))
             grouped[pairs] = (min(slots, other, key=len), sum_ + part)
         sizes = {pairs: (slots, abs(part)) for pairs, (slots, part) in grouped.items()}
