@@ -54,7 +54,7 @@ USES = {
     "types": (LINKS,),
     "any_type": (LINKS,),
     "assumed_missing": (LINKS, TRIPLES, TRIPLE),
-    "labels": (LINKS, TRIPLES, TRIPLE, NEIGHBOURS),
+    "labels": (LINKS, NEIGHBOURS, TRIPLES, TRIPLE),
     "out": (LINKS, TRIPLES, TRIPLE),
     "max_length": (ROUTES,),
     "format": (TRIPLES,),
