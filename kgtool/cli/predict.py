@@ -55,7 +55,7 @@ USES = {
     "types": (LINKS,),
     "any_type": (LINKS,),
     "assumed_missing": (LINKS, TRIPLES, TRIPLE),
-    "labels": (LINKS, TRIPLES, TRIPLE, NEIGHBOURS),
+    "labels": (LINKS, NEIGHBOURS, TRIPLES, TRIPLE),
     "out": (LINKS, TRIPLES, TRIPLE),
     "overwrite": (LINKS, TRIPLES, TRIPLE),
     "max_length": (ROUTES,),

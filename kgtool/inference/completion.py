@@ -124,7 +124,7 @@ def _corrected(probability: Floats, confirmed: NDArray[np.bool_], marked: float)
     if not confirmed.any() or confirmed.all():
         return probability
     odds = logit(probability.clip(1e-9, 1 - 1e-9))[:, None]
-    (scale,), (shift,) = fit_marked(odds, confirmed, marked, penalty=1e-6)
+    (scale,), (shift,) = fit_marked(odds, confirmed, marked, toward=1.0)
     corrected: Floats = expit(scale * odds[:, 0] + shift + np.log1p(-marked))
     return corrected
 

@@ -7,17 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.data.statistics import LEAST_SHARE, Expected
 from kgtool.errors import RunError, ScoreError
 from kgtool.evaluation.candidates import Types
-from kgtool.inference.completion import Completion, complete
+from kgtool.inference.completion import Completion, _corrected, complete
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import follow
 from kgtool.inference.probability import Probability, fit_probability
-from kgtool.inference.top_k import best_answers, features, forward_features
+from kgtool.inference.top_k import best_answers, features, forward_features, triple_scores
 from kgtool.models.factory import build_model
 from kgtool.models.scorers import ScoresTails
 from tests.support.graphs import random_dataset
@@ -183,6 +184,76 @@ def test_a_graph_is_completed_by_what_is_missing():
     more = completed(dataset, oracle(dataset, dataset.train, dataset.valid, hidden), top=50)
     assert not everything.contains(more.triples).any()
     assert len(torch.unique(more.triples, dim=0)) == len(more.triples) == 50
+
+
+def test_probabilities_of_a_completed_graph_sum_to_what_it_lacks():
+    whole = ring()
+    rest = replace(whole, test=whole.test[:0])
+    model = oracle(rest, whole.train, whole.valid, whole.test)
+    lacks = len(whole.test)
+    probability = fit_probability(model, rest, lacks)
+    assert probability is not None
+    found = complete(model, rest, probability, 200)
+    assert found.probability.sum() == pytest.approx(lacks, rel=0.3)
+    # Under another assumption, the same answers have other probabilities.
+    probability = fit_probability(model, rest, lacks // 4)
+    assert probability is not None
+    fewer = complete(model, rest, probability, 200)
+    assert fewer.probability.sum() < 0.8 * found.probability.sum()
+
+
+@pytest.mark.parametrize("marked", [0.3, 0.5])
+def test_the_confirmed_share_of_the_pool_corrects_probabilities(marked):
+    generator = np.random.default_rng(0)
+    odds = generator.normal(0, 3, 40_000)
+    true = generator.random(40_000) < expit(
+        0.5 * odds - 2
+    )  # the best of many: less sure, and lower
+    confirmed = true & (generator.random(40_000) < marked)
+    chance = _corrected(expit(odds), confirmed, marked)
+    rest = ~confirmed
+    assert chance[rest].sum() == pytest.approx(true[rest].sum(), rel=0.1)
+    high = rest & (chance > 0.4)
+    assert chance[high].mean() == pytest.approx(true[high].mean(), abs=0.06)
+    assert expit(odds)[rest].sum() > 2 * true[rest].sum()
+    none = np.zeros(40_000, dtype=bool)
+    assert (_corrected(expit(odds), none, marked) == expit(odds)).all()
+
+
+def test_given_triples_have_the_scores_of_answers():
+    dataset = random_dataset(3)
+    model, n = random(dataset), dataset.num_entities
+    known = answer_index(dataset.train, dataset.num_relations)
+    hr = torch.tensor([(h, r) for h in (5, 0, 3) for r in range(2 * dataset.num_relations)])
+    found = best_answers(model, hr, known, n, n, new=False)
+    order = torch.randperm(len(found.tail), generator=torch.Generator().manual_seed(0))
+    triples = found.triples(hr)[order]
+    scores = triple_scores(model, triples, known, n)
+    new = ~found.is_known[order]
+    assert torch.allclose(scores[new], found.scores[order][new])
+    assert torch.allclose(scores[:, :2], found.scores[order][:, :2])
+    assert bool((scores[~new, 2] <= 0).all())
+    assert len(triple_scores(model, triples[:0], known, n)) == 0
+
+
+def test_what_types_leave_out_above_the_last_answer_is_counted():
+    dataset = random_dataset(3)
+    model, n = random(dataset), dataset.num_entities
+    known = answer_index(dataset.train, dataset.num_relations)
+    types = Types.of(dataset)
+    hr = torch.tensor([(h, r) for h in (5, 0) for r in range(2 * dataset.num_relations)])
+    for top in (2, n):
+        found = best_answers(model, hr, known, n, top, types=types)
+        for query, (h, r) in enumerate(hr.tolist()):
+            last = found.score[found.query == query].tolist()[top - 1 : top]
+            allowed = types.of_queries(hr[query : query + 1])[0]
+            other = [
+                t
+                for t in range(n)
+                if not allowed[t] and not known.contains(torch.tensor([[h, r, t]]))
+            ]
+            above = [t for t in other if not last or float(model.scores[h, r, t]) > last[0]]
+            assert found.left_out[query] == len(above)
 
 
 def test_a_graph_is_completed_for_some_relations_and_types():
