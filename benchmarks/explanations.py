@@ -151,7 +151,7 @@ def random_path(passes: PassScorer, triple: Triple, length: int, draw: random.Ra
     ways = [np.zeros(graph.num_entities)]  # of each length, the walks from the head to each entity
     ways[0][head] = 1
     for _ in range(length):
-        ways.append(np.bincount(target, ways[-1][source], graph.num_entities))
+        ways.append(np.bincount(target, ways[-1][source], graph.num_entities).astype(np.float64))
     if not ways[length][tail]:
         return []
     path = [tail]
