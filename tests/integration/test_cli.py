@@ -963,7 +963,7 @@ def test_export_writes_the_forms_asked_for(kgtool, trained, tmp_path):
     metadata = (tmp_path / "out" / "projector_metadata.tsv").read_text()
     assert "\nthe third\te003\tentity\n" in metadata
     labels.write_text("e003\n")
-    result = kgtool("export", trained, "--out", tmp_path / "out", *options)
+    result = kgtool("export", trained, "--out", tmp_path / "other", *options)
     refused(result, 2, "labels.tsv, line 1")
 
 

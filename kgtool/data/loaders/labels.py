@@ -8,6 +8,7 @@ compressed or not. `FILE:ID,NAME` chooses the columns by name or by number from 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from kgtool.data.loaders.loose import open_loose
@@ -94,24 +95,18 @@ def _pairs(path: str | Path, values: Sequence[str], what: str) -> Iterator[tuple
         if len(chosen) != 2:
             problem = f"{quoted(columns)} are not two columns"
             raise fault(place, problem, f"give two, as in {place}:id,{what}")
+    if not Path(place).exists():
+        raise DataError(f"cannot read {place}: No such file or directory. Remedy: check the name.")
     if file_name(Path(place).name, LOOK).format not in ("tsv", "csv", "parquet", "jsonl"):
         endings = ", ".join(e for name in ("tsv", "csv", "parquet", "jsonl") for e in FORMATS[name])
         raise fault(place, "the file name does not show a table", f"let it end in one of {endings}")
-    try:
-        file = open_loose(place, LOOK)
-    except DataError as error:
-        if Path(place).exists():
-            raise
-        raise DataError(
-            f"cannot read {place}: No such file or directory. Remedy: check the name."
-        ) from error
-    rows = rows_of_table(file)
+    rows = rows_of_table(open_loose(place, LOOK))
     first = next(rows, None)
     if first is None:
         return
     label, value, header = _columns(place, first[1], chosen, values, what, named=first[0] == 0)
     expected = len(first[1])
-    for number, cells in rows if header else _chained(first, rows):
+    for number, cells in rows if header else chain([first], rows):
         bad = len(cells) != expected or not cells[label].strip()
         if bad or (not cells[value].strip() and not header):
             shown = quoted(cells[0] if len(cells) == 1 else ", ".join(cells))
@@ -122,13 +117,6 @@ def _pairs(path: str | Path, values: Sequence[str], what: str) -> Iterator[tuple
             )
         if cells[value].strip():
             yield number, cells[label], cells[value]
-
-
-def _chained(
-    first: tuple[int, list[str]], rows: Iterator[tuple[int, list[str]]]
-) -> Iterator[tuple[int, list[str]]]:
-    yield first
-    yield from rows
 
 
 def _columns(
