@@ -148,11 +148,12 @@ class Asking:
         names, n = self.labels.vocabulary, self.predictor.dataset.num_relations
         found = self._facts.of(self.labels.entity(entity))
         label = names.entities[found.entity]
+        types = self.predictor.given_types or self.predictor.dataset.types
         shared = zip(found.neighbours[:limit].tolist(), found.shared[:limit].tolist(), strict=True)
         return replies.EntityFacts(
             **self._text(label),
             facts=self.degree[found.entity],
-            types=list((self.predictor.given_types or {}).get(label, ())),
+            types=list(types.get(label, ())),
             as_head=found.as_head,
             as_tail=found.as_tail,
             groups=[

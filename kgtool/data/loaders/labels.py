@@ -7,14 +7,16 @@ compressed or not. `FILE:ID,NAME` chooses the columns by name or by number from 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kgtool.data.loaders.loose import open_loose
 from kgtool.data.loaders.reading import FORMATS, LOOK, file_name, position_of
+from kgtool.data.loaders.sources import TYPES, Store
 from kgtool.data.loaders.table import rows_of_table
 from kgtool.errors import DataError, fault, nearest, quoted
+from kgtool.storage.compression import File
 
 # Names of the column of labels in a header, and of names and of types, the surest first.
 _LABELS = (
@@ -61,10 +63,31 @@ def read_types(
     Raises:
         DataError: as `read_labels`.
     """
+    return _types(path, _pairs(path, _TYPES, "type"), known)
+
+
+def types_of_store(store: Store, known: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """The types of the entities of a data set, from its file `types.tsv`; {} without this file.
+
+    Raises:
+        DataError: as `read_types`.
+    """
+    found = [member for member in store.members if PurePosixPath(member).name == TYPES]
+    if not found:
+        return {}
+    member = min(found, key=len)
+    return _types(
+        store.place(member), _pairs_of(store.file(member, "tsv"), None, _TYPES, "type"), known
+    )
+
+
+def _types(
+    place: str | Path, pairs: Iterable[tuple[int, str, str]], known: Collection[str] | None
+) -> dict[str, tuple[str, ...]]:
     types: dict[str, dict[str, None]] = {}
-    for _, label, kind in _pairs(path, _TYPES, "type"):
+    for _, label, kind in pairs:
         types.setdefault(label, {})[kind] = None
-    _check_known(path, types, known)
+    _check_known(place, types, known)
     return {label: tuple(kinds) for label, kinds in types.items()}
 
 
@@ -100,7 +123,14 @@ def _pairs(path: str | Path, values: Sequence[str], what: str) -> Iterator[tuple
     if file_name(Path(place).name, LOOK).format not in ("tsv", "csv", "parquet", "jsonl"):
         endings = ", ".join(e for name in ("tsv", "csv", "parquet", "jsonl") for e in FORMATS[name])
         raise fault(place, "the file name does not show a table", f"let it end in one of {endings}")
-    rows = rows_of_table(open_loose(place, LOOK))
+    yield from _pairs_of(open_loose(place, LOOK), chosen, values, what)
+
+
+def _pairs_of(
+    file: File, chosen: Sequence[str] | None, values: Sequence[str], what: str
+) -> Iterator[tuple[int, str, str]]:
+    """As `_pairs`, of a file in memory."""
+    rows, place = rows_of_table(file), file.place
     first = next(rows, None)
     if first is None:
         return

@@ -18,6 +18,7 @@ from kgtool.data.loaders.read import read_file
 from kgtool.data.loaders.reading import LOOK, Reading, file_name
 from kgtool.data.loaders.rows import Triples
 from kgtool.data.loaders.sources import (
+    TYPES,
     Store,
     listed,
     missing,
@@ -125,7 +126,7 @@ def open_data(path: Path, reading: Reading) -> Store | File:
     def wanted(member: str) -> bool:
         return is_of_tool(member) or split_of(member, reading) is not None
 
-    store = open_store(path, wanted)
+    store = open_store(path, lambda member: wanted(member) or PurePosixPath(member).name == TYPES)
     of_data_set = store.contents is None or any(map(wanted, store.members))
     if not of_data_set and len(_readable(store.members, reading)) == 1:
         return open_loose(path, reading)

@@ -53,6 +53,7 @@ def dataset_of(
     entities: Labels | None = None,
     relations: LabelsById | None = None,
     edge_type: str | None = None,
+    types: Mapping[str, Sequence[str]] | None = None,
 ) -> KGDataset:
     """A data set of triples in memory.
 
@@ -86,6 +87,7 @@ def dataset_of(
             the same forms.
         edge_type: the edge field that holds the relation; by default the first of `edge_type`,
             `etype`, `rel_type`, `relation`, `_TYPE`, `type` that the graph has.
+        types: entity label → its types; by default the node types of graphs with several.
 
     Returns:
         The data set, with ids in the code-point order of labels, and without duplicates in a split.
@@ -101,6 +103,7 @@ def dataset_of(
             remedy = "give a text" if argument == "name" else "name a field of the graph's edges"
             raise fault(argument, problem, remedy)
     parts: dict[str, Rows] = {}
+    node_types: dict[str, tuple[str, ...]] = {}
     masks: dict[str, Any] = {}
     if valid is None and test is None:
         train, valid, test = _edge_splits(train)
@@ -112,6 +115,7 @@ def dataset_of(
             continue
         mask = masks.get(split)
         columns = columns_of(given, split, entities, relations, field=edge_type, mask=mask)
+        node_types |= _node_types(_edges(given, split, edge_type, mask) or {}, columns)
         if len(columns[0]) or split == "train":
             numbers = np.arange(1, len(columns[0]) + 1)
             parts[split] = rows_of(columns, numbers, split, "row")
@@ -123,7 +127,8 @@ def dataset_of(
     tensors = [
         torch.from_numpy(_distinct(ids[split])) if split in ids else empty for split in SPLITS
     ]
-    return KGDataset(name, None, vocabulary, *tensors)
+    own = {label: tuple(kinds) for label, kinds in types.items()} if types else node_types
+    return KGDataset(name, None, vocabulary, *tensors, types=own)
 
 
 def triples_of(
@@ -258,6 +263,22 @@ def columns_of(
         labels_of(column, labels, split, field)  # type: ignore[arg-type]
         for column, labels, field in zip(cells, known, FIELDS, strict=True)
     ]
+
+
+def _node_types(
+    edges: Mapping[tuple[str, str, str], Any], columns: Sequence[Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
+    """The node type of each entity of a graph with several, from its edges and their labels."""
+    if len({end for kind in edges for end in kind[::2]}) < 2:
+        return {}
+    types: dict[str, tuple[str, ...]] = {}
+    begin = 0
+    for (head_type, _, tail_type), (heads, _, _) in edges.items():
+        end = begin + len(heads)
+        types |= dict.fromkeys(columns[0][begin:end], (head_type,))
+        types |= dict.fromkeys(columns[2][begin:end], (tail_type,))
+        begin = end
+    return types
 
 
 def _edges(given: Any, split: str, field: str | None, mask: Any) -> dict[Any, Any] | None:
