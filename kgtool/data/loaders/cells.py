@@ -167,7 +167,7 @@ def _choose(names: list[Any], extra: str | None, place: str, partial: bool) -> l
     if extra is None:
         return chosen
     numbers = tuple(str(1 if i is None else i + 1) for i in chosen)
-    return list(choose_columns(texts, Reading(columns=numbers), extra, place, None).columns)
+    return list(choose_columns(texts, Reading(columns=numbers), [extra], place, None).columns)
 
 
 def _by_name(texts: list[str], others: list[int], place: str, partial: bool) -> list[int | None]:
