@@ -6,7 +6,7 @@ entity that no path reaches, without the edges of:
 
 - the first path of the explanation,
 - another listed path, drawn at random,
-- a random path of the same length from head to tail, all walks being equally likely.
+- another path of the same length from head to tail, all walks being equally likely.
 
 It also gives the share of first paths whose removal raises the score although their weight is
 positive, or lowers it although their weight is negative ("wrong sign"); the rank correlation
@@ -94,6 +94,7 @@ def rule_on_top(predictor: Predictor, link: tuple[str, str, str]) -> bool:
 Triple = tuple[int, int, int]
 # The way to explain: by gradients alone, and as `kgtool explain` does.
 GRADIENTS, REMOVAL = "gradients alone", "kgtool explain"
+TRIES = 20  # draws of a random path that differs from the first one
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def random_path(passes: PassScorer, triple: Triple, length: int, draw: random.Ra
     ways = [np.zeros(graph.num_entities)]  # of each length, the walks from the head to each entity
     ways[0][head] = 1
     for _ in range(length):
-        ways.append(np.bincount(target, ways[-1][source], graph.num_entities))
+        ways.append(np.bincount(target, ways[-1][source], graph.num_entities).astype(np.float64))
     if not ways[length][tail]:
         return []
     path = [tail]
@@ -187,7 +188,9 @@ def perturb(
 
     falls = [fall(path.entities) for path in paths]
     other = draw.choice(falls[1:]) if len(paths) > 1 else float("nan")
-    drawn = random_path(passes, triple, len(paths[0].entities) - 1, draw)
+    first = pairs_of(paths[0].entities)
+    walks = (random_path(passes, triple, len(paths[0].entities) - 1, draw) for _ in range(TRIES))
+    drawn = next((walk for walk in walks if walk and pairs_of(walk) != first), [])
     wider = WAYS[way](passes, triple, 1, 4 * BEAM)
     sizes = [path.weight for path in paths]
     varied = len(paths) > 2 and len(set(falls)) > 1 and len(set(sizes)) > 1
