@@ -44,6 +44,7 @@ from scipy.stats import spearmanr
 import kgtool
 from kgtool.inference.explain import (
     BEAM,
+    CANDIDATES,
     NamedPath,
     Path,
     explain_triple,
@@ -245,7 +246,9 @@ def main() -> int:
     parser.add_argument(
         "--links", type=common.positive, default=150, help="test triples (%(default)s)"
     )
-    parser.add_argument("--top", type=common.positive, default=10, help="paths (%(default)s)")
+    parser.add_argument(
+        "--top", type=common.positive, default=CANDIDATES, help="paths (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     args = parser.parse_args()
     run = kgtool.Run.open(args.run)
