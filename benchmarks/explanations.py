@@ -6,7 +6,7 @@ entity that no path reaches, without the edges of:
 
 - the first path of the explanation,
 - another listed path, drawn at random,
-- a random path of the same length from head to tail, all walks being equally likely.
+- another path of the same length from head to tail, all walks being equally likely.
 
 It also gives the share of first paths whose removal raises the score although their weight is
 positive, or lowers it although their weight is negative ("wrong sign"); the rank correlation
@@ -44,6 +44,7 @@ from scipy.stats import spearmanr
 import kgtool
 from kgtool.inference.explain import (
     BEAM,
+    CANDIDATES,
     NamedPath,
     Path,
     explain_triple,
@@ -94,6 +95,7 @@ def rule_on_top(predictor: Predictor, link: tuple[str, str, str]) -> bool:
 Triple = tuple[int, int, int]
 # The way to explain: by gradients alone, and as `kgtool explain` does.
 GRADIENTS, REMOVAL = "gradients alone", "kgtool explain"
+TRIES = 20  # draws of a random path that differs from the first one
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,9 @@ def perturb(
 
     falls = [fall(path.entities) for path in paths]
     other = draw.choice(falls[1:]) if len(paths) > 1 else float("nan")
-    drawn = random_path(passes, triple, len(paths[0].entities) - 1, draw)
+    first = pairs_of(paths[0].entities)
+    walks = (random_path(passes, triple, len(paths[0].entities) - 1, draw) for _ in range(TRIES))
+    drawn = next((walk for walk in walks if walk and pairs_of(walk) != first), [])
     wider = WAYS[way](passes, triple, 1, 4 * BEAM)
     sizes = [path.weight for path in paths]
     varied = len(paths) > 2 and len(set(falls)) > 1 and len(set(sizes)) > 1
@@ -242,7 +246,9 @@ def main() -> int:
     parser.add_argument(
         "--links", type=common.positive, default=150, help="test triples (%(default)s)"
     )
-    parser.add_argument("--top", type=common.positive, default=10, help="paths (%(default)s)")
+    parser.add_argument(
+        "--top", type=common.positive, default=CANDIDATES, help="paths (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     args = parser.parse_args()
     run = kgtool.Run.open(args.run)

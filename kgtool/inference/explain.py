@@ -4,13 +4,14 @@ The gradients (`kgtool.inference.path_search`) give the candidates: the paths wi
 contributions `c`, for or against the score. But a pass adapts to what it reads, so a contribution
 does not say what the score would be without the path. So each candidate is tested: its edges leave
 the graph, and the fall of the score is measured. Paths that share edges fall together. So the
-weight of a path p is its share of the fall,
+weight of a path p is its share of the fall: of all that its edges carry, the part of p itself,
 
-    weight(p) = fall(p) · |c(p)| / Σ_q |c(q)|,
+    weight(p) = fall(p) · |c(p)| / Σ_q |c(q)| · |p ∩ q| / |q|,
 
-over the candidates q that share an edge with p, p included. A positive weight supports the score, a
-negative one speaks against it. One more pass, without the edges of all listed paths, gives the rest
-of the score: what the listed paths carry is a difference of two scores, not a sum of estimates.
+over the candidates q, p included, where `|p ∩ q| / |q|` is the part of q's edges that are edges of
+p. A positive weight supports the score, a negative one speaks against it. One more pass, without
+the edges of all listed paths, gives the rest of the score: what the listed paths carry is a
+difference of two scores, not a sum of estimates.
 Removal as a test of explanations: DeYoung et al. 2020 ("comprehensiveness").
 """
 
@@ -54,7 +55,7 @@ class Path:
     use any of them. So all paths over the same entities are one explanation.
 
     Attributes:
-        weight: its share of `fall`, see the module; negative if it lowers the score.
+        weight: its share of `fall`, by the formula above; negative if it lowers the score.
         fall: the fall of the score when its edges leave the graph.
         entities: entity ids from head to tail.
         steps: for each step `(relation, weight)`, strongest first, inverses included: the path's
@@ -111,8 +112,8 @@ def explain_triple(
     parts = search.parts([path for path, _ in found.values()])
     paths = []
     for (pairs, (slots, size)), fall, steps in zip(found.items(), falls, parts, strict=True):
-        shared = sum(other for those, (_, other) in found.items() if pairs & those)
-        weight = fall * size / shared if shared else 0.0
+        over = sum(c * len(pairs & other) / len(other) for other, (_, c) in found.items())
+        weight = fall * size / over if over else 0.0
         entities = tuple(search.entities[slot] for slot in slots)
         paths.append(Path(weight, fall, entities, tuple(_divided(weight, step) for step in steps)))
     paths.sort(key=lambda path: (-abs(path.weight), len(path.entities)))

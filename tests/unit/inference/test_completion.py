@@ -35,7 +35,7 @@ def test_a_fit_weighs_queries_by_their_number(monkeypatch):
     i = torch.arange(n)
     model.scores[i, 0, (i + 2) % n] += 8
     model.scores[(i + 2) % n, 1, i] += 8
-    fitted = fit_probability(model, dataset)
+    fitted = fit_probability(model, dataset, missing=len(dataset.valid))
     assert fitted is not None
     hr = with_inverses(dataset.train, 1)[:, :2]
     known = answer_index(torch.cat([dataset.train, dataset.test]), 1)
