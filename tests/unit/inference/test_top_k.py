@@ -204,20 +204,20 @@ def test_probabilities_of_a_completed_graph_sum_to_what_it_lacks():
 
 @pytest.mark.parametrize("marked", [0.3, 0.5])
 def test_the_confirmed_share_of_the_pool_corrects_probabilities(marked):
-    generator = np.random.default_rng(0)
-    odds = generator.normal(0, 3, 40_000)
-    true = generator.random(40_000) < expit(
-        0.5 * odds - 2
-    )  # the best of many: less sure, and lower
-    confirmed = true & (generator.random(40_000) < marked)
-    chance = _corrected(expit(odds), confirmed, marked)
-    rest = ~confirmed
-    assert chance[rest].sum() == pytest.approx(true[rest].sum(), rel=0.1)
-    high = rest & (chance > 0.4)
-    assert chance[high].mean() == pytest.approx(true[high].mean(), abs=0.06)
-    assert expit(odds)[rest].sum() > 2 * true[rest].sum()
-    none = np.zeros(40_000, dtype=bool)
-    assert (_corrected(expit(odds), none, marked) == expit(odds)).all()
+    generator, n = np.random.default_rng(0), 40_000
+    odds, relation = generator.normal(0, 3, n), generator.integers(0, 2, n)
+    # The best of many: less sure than they seem, and less often true, the more so of relation 1.
+    true = generator.random(n) < expit(0.5 * odds - 1 - 2 * relation)
+    confirmed = true & (generator.random(n) < marked)
+    chance = _corrected(expit(odds), relation, confirmed, marked)
+    for r in (0, 1):
+        rest = ~confirmed & (relation == r)
+        assert chance[rest].sum() == pytest.approx(true[rest].sum(), rel=0.1)
+        high = rest & (chance > 0.4)
+        assert chance[high].mean() == pytest.approx(true[high].mean(), abs=0.06)
+    assert expit(odds)[~confirmed].sum() > 1.5 * true[~confirmed].sum()
+    none = np.zeros(n, dtype=bool)
+    assert (_corrected(expit(odds), relation, none, marked) == expit(odds)).all()
 
 
 def test_given_triples_have_the_scores_of_answers():
