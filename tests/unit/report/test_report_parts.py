@@ -249,7 +249,7 @@ def table() -> pd.DataFrame:
         )
     ]  # fmt: skip
     columns = ["by", "group", "side", "filter", "ties", "metric", "value", "low", "high", "queries"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).assign(note="")
 
 
 def test_groups_of_a_table():

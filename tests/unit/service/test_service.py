@@ -50,6 +50,7 @@ from tests.support.services import found, posted, raw, refusal, reply, served
 near = partial(pytest.approx, rel=1e-4, abs=1e-6)
 NAMES = (
     "e000\tZürich\ne001\tNew York\ne002\tnew york state\ne003\tYork\ne004\tYork\nr000\tnext to\n"
+    "e020\tTwenty\n"
 )
 
 
