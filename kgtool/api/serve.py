@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kgtool.api.predict import predictor_of
 from kgtool.api.runs import AnyData, AnyRun
+from kgtool.ops import end_progress
 
 LOCAL = "127.0.0.1"
 
@@ -53,6 +54,7 @@ def serve(
         app = build_app(predictor, names_of(host, listener), desk)
         try:
             with running(app, listener) as ended:
+                end_progress()
                 echo(f"Serving {predictor.run.path} at {address(host, listener)} (Ctrl-C stops)")
                 ended.wait()
         except KeyboardInterrupt:

@@ -31,6 +31,7 @@ from kgtool.data.dataset import Vocabulary
 from kgtool.data.labels import LabelIndex
 from kgtool.errors import KGToolError
 from kgtool.inference.predictor import Predictor
+from kgtool.ops.runtime import progress
 from kgtool.service import serving
 from kgtool.service.asking import Asking
 from kgtool.service.desk import Desk
@@ -929,3 +930,14 @@ def test_ctrl_c_stops_it_cleanly(all_paths):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out, err) == (0, "Stopped.\n", "")
+
+
+def test_a_server_that_waits_says_nothing(monkeypatch, capfd):
+    """Progress off a terminal is for work that ends."""
+    monkeypatch.setattr(progress, "EVERY", 0.01)
+    with progress.show_progress("serve"):
+        time.sleep(0.1)
+        progress.end_progress()
+        assert "serve: working" in capfd.readouterr().err
+        time.sleep(0.1)
+        assert capfd.readouterr().err == ""
