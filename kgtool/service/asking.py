@@ -36,6 +36,7 @@ class Asking:
         self.predictor = predictor
         self.labels = predictor.labels
         dataset = predictor.dataset
+        self._types = predictor.given_types or dataset.types
         self._facts = FactIndex(dataset)
         self.degree: list[int] = self._facts.degree.tolist()
         relation = self._facts.triples[:, 1]
@@ -152,7 +153,7 @@ class Asking:
         return replies.EntityFacts(
             **self._text(label),
             facts=self.degree[found.entity],
-            types=list((self.predictor.given_types or {}).get(label, ())),
+            types=list(self._types.get(label, ())),
             as_head=found.as_head,
             as_tail=found.as_tail,
             groups=[

@@ -157,7 +157,7 @@ def test_words_in_any_order_and_those_with_most_facts_first():
     search = EntitySearch.of(LabelIndex(Vocabulary(entities, ())), [1, 2, 3, 9, 4])
     assert search("citr acid", 9) == [2, 1, 0]
     assert search("acid", 9) == [3, 2, 0, 4, 1]
-    assert search("osis aci", 9) == [3]
+    assert search("osis cido", 9) == [3]
     assert search("", 2) == [3, 4]
 
 
@@ -302,6 +302,10 @@ def test_types_and_loops_of_an_entity(all_paths):
     said = asking.facts("e000", 1)
     assert (said.facts, said.as_head, said.as_tail) == (7, 4, 3)
     assert said.types == ["city", "port"]
+    own = replace(data, types={"e000": ("harbour",)})
+    assert Asking(replace(all_paths, dataset=own, labels=labels)).facts("e000", 1).types == [
+        "harbour"
+    ]
     groups = [(each.relation.label, each.side, each.count) for each in said.groups]
     assert groups == [
         ("r000", "head", 3), ("r001", "head", 1), ("r001", "tail", 2), ("r000", "tail", 1),
