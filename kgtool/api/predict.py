@@ -64,17 +64,22 @@ def open_predictor(
 
 
 def predictor_of(
-    run: AnyRun, data: AnyData | None = None, labels: str | Path | None = None
+    run: AnyRun,
+    data: AnyData | None = None,
+    labels: str | Path | None = None,
+    *,
+    types: str | Path | None = None,
+    assumed_missing: int | None = None,
 ) -> Predictor:
     """A predictor itself, or the predictor of a run; the arguments are those of `open_predictor`.
 
     Raises:
-        RunError: when data or labels come with a predictor, which has its own.
+        RunError: when others come with a predictor, which has its own.
     """
     if isinstance(run, Predictor):
-        refuse_again(data=data, labels=labels)
+        refuse_again(data=data, labels=labels, types=types, assumed_missing=assumed_missing)
         return run
-    return open_predictor(run, data, labels)
+    return open_predictor(run, data, labels, types, assumed_missing=assumed_missing)
 
 
 def predict(

@@ -15,7 +15,7 @@ from kgtool.ops.rgcn.block_sum import block_sum
 from kgtool.ops.rgcn.relational_sum import relational_sum
 from kgtool.ops.runtime.memory import by_row, keep_large_blocks, large, machine_bytes
 from kgtool.ops.runtime.order_by import begins, order_by
-from kgtool.ops.runtime.progress import Progress, say, show_progress
+from kgtool.ops.runtime.progress import Progress, end_progress, say, show_progress
 from kgtool.ops.runtime.rows import common_size, rows
 from kgtool.ops.runtime.standard_state import own_random_state, standard_state
 from kgtool.ops.runtime.threads import hold_threads, in_threads
@@ -38,6 +38,7 @@ __all__ = [
     "distance",
     "distinct_ways",
     "edge_norm",
+    "end_progress",
     "entity_loss",
     "find_edges",
     "grow_region",

@@ -3,7 +3,7 @@
 // explained answer in `why`; or an entity. Labels are inserted by textContent only, never as markup.
 
 const PLACES = ["head", "relation", "tail"];
-const MOST = 20, FOLD = 0.01, NARROW = matchMedia("(max-width: 44rem)");
+const MOST = 20, MOST_FACTS = 10, FOLD = 0.01, NARROW = matchMedia("(max-width: 44rem)");
 const by = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en");
 let about = {}, relations = [], shown = 0;
@@ -167,7 +167,7 @@ async function show() {
   try {
     let why;
     if (view === "entity") {
-      const found = await get("facts", { entity: query.entity, limit: MOST });
+      const found = await get("facts", { entity: query.entity, limit: MOST_FACTS });
       if (!isNew()) return;
       showEntity(found);
     } else {
@@ -214,7 +214,8 @@ function showAnswers({ asked, question, known, known_count, answers, other_types
   document.title = `${head} —${relation}→ ${tail} – kgtool`;
   by("asked").replaceChildren(...linkedArrow(question));
   const chosen = (each) => (each.label === why ? "chosen" : "");
-  const name = (each) => (asked === "relation" ? named(each) : [entityLink(each), ...named(each).slice(1)]);
+  const target = (each) => (asked === "relation" ? link(address({ ...question, relation: each.label }), each.name) : entityLink(each));
+  const name = (each) => [target(each), ...named(each).slice(1)];
   const reason = (each) => (each.why ? [make("a", {
     href: address(question, each.label), class: "why", "aria-label": `Why ${each.name}?`,
   }, "why?")] : []);

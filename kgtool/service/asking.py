@@ -36,6 +36,7 @@ class Asking:
         self.predictor = predictor
         self.labels = predictor.labels
         dataset = predictor.dataset
+        self._types = predictor.given_types or dataset.types
         self._facts = FactIndex(dataset)
         self.degree: list[int] = self._facts.degree.tolist()
         relation = self._facts.triples[:, 1]
@@ -148,12 +149,11 @@ class Asking:
         names, n = self.labels.vocabulary, self.predictor.dataset.num_relations
         found = self._facts.of(self.labels.entity(entity))
         label = names.entities[found.entity]
-        types = self.predictor.given_types or self.predictor.dataset.types
         shared = zip(found.neighbours[:limit].tolist(), found.shared[:limit].tolist(), strict=True)
         return replies.EntityFacts(
             **self._text(label),
             facts=self.degree[found.entity],
-            types=list(types.get(label, ())),
+            types=list(self._types.get(label, ())),
             as_head=found.as_head,
             as_tail=found.as_tail,
             groups=[

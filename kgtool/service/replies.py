@@ -290,7 +290,7 @@ class EntityFacts(Counted):
     """What the graph says of an entity."""
 
     types: list[str]
-    """Its types, from a file of types; empty without one."""
+    """Its types, from a table of types or from the data set; empty without them."""
     as_head: int
     """The number of facts with the entity as head."""
     as_tail: int

@@ -136,7 +136,7 @@ FLAGS = {
     ],
     "export": ["run", "--out", "--formats", "--labels", "--data", "--overwrite"],
     "report": ["run", "--split", "--data", "--ensemble", "--labels", "--out", "--overwrite"],
-    "serve": ["run", "--data", "--labels", "--host", "--port"],
+    "serve": ["run", "--data", "--labels", "--types", "--assumed-missing", "--host", "--port"],
 }
 PANELS = {
     "Data": ["data"],

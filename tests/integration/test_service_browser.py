@@ -114,7 +114,7 @@ def test_ask_and_go_back_by_keyboard(port, tab):
     tab.press("Enter")
     shown(tab, "entity", {"entity": label})
     assert tab.run("document.getElementById('why').hidden")
-    facts = found(port, "/api/facts", entity=label, limit=20)
+    facts = found(port, "/api/facts", entity=label, limit=10)
     links = "[...document.querySelectorAll('#groups dd a')].map((a) => a.getAttribute('href'))"
     assert tab.run(links) == [
         f"?{urlencode({'entity': each['label']})}"
@@ -170,6 +170,10 @@ def test_known_answers_come_first_and_are_counted(port, tab):
     above = ("document.getElementById('known').getBoundingClientRect().top"
              " < document.getElementById('new-title').getBoundingClientRect().top")  # fmt: skip
     assert tab.run(above)
+    tab.run("document.querySelector('#known-list a').click()")  # a relation: the whole triple
+    shown(tab, "score", {"relation": truth["known"][0]["label"]})
+    tab.run("history.back()")
+    shown(tab, "answers", {"head": "e012"})
     known = {each["name"] for each in truth["known"]}
     assert not known & set(names(tab, "#rows th, #folded th"))
 

@@ -156,8 +156,8 @@ def show_progress(command: str) -> Iterator[None]:
         while not ended.wait(min(EVERY, 1.0)):
             with _shown.lock:
                 active = _shown.active
-                drawn = active is not None and active.drawn
-                if drawn or time.monotonic() - _shown.last < EVERY:
+                quiet = active.drawn if active is not None else _shown.command is None
+                if quiet or time.monotonic() - _shown.last < EVERY:
                     continue
                 so_far = duration(time.monotonic() - _shown.began)
                 say(active.line() if active else f"{command}: working, {so_far} so far")
@@ -171,6 +171,12 @@ def show_progress(command: str) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+        _shown.command = None
+
+
+def end_progress() -> None:
+    """Show no more lines of `show_progress`: the command only waits from now on, as a server."""
+    with _shown.lock:
         _shown.command = None
 
 

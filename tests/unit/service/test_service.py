@@ -31,6 +31,7 @@ from kgtool.data.dataset import Vocabulary
 from kgtool.data.labels import LabelIndex
 from kgtool.errors import KGToolError
 from kgtool.inference.predictor import Predictor
+from kgtool.ops.runtime import progress
 from kgtool.service import serving
 from kgtool.service.asking import Asking
 from kgtool.service.desk import Desk
@@ -50,6 +51,7 @@ from tests.support.services import found, posted, raw, refusal, reply, served
 near = partial(pytest.approx, rel=1e-4, abs=1e-6)
 NAMES = (
     "e000\tZürich\ne001\tNew York\ne002\tnew york state\ne003\tYork\ne004\tYork\nr000\tnext to\n"
+    "e020\tTwenty\n"
 )
 
 
@@ -155,7 +157,7 @@ def test_words_in_any_order_and_those_with_most_facts_first():
     search = EntitySearch.of(LabelIndex(Vocabulary(entities, ())), [1, 2, 3, 9, 4])
     assert search("citr acid", 9) == [2, 1, 0]
     assert search("acid", 9) == [3, 2, 0, 4, 1]
-    assert search("osis aci", 9) == [3]
+    assert search("osis cido", 9) == [3]
     assert search("", 2) == [3, 4]
 
 
@@ -300,6 +302,10 @@ def test_types_and_loops_of_an_entity(all_paths):
     said = asking.facts("e000", 1)
     assert (said.facts, said.as_head, said.as_tail) == (7, 4, 3)
     assert said.types == ["city", "port"]
+    own = replace(data, types={"e000": ("harbour",)})
+    assert Asking(replace(all_paths, dataset=own, labels=labels)).facts("e000", 1).types == [
+        "harbour"
+    ]
     groups = [(each.relation.label, each.side, each.count) for each in said.groups]
     assert groups == [
         ("r000", "head", 3), ("r001", "head", 1), ("r001", "tail", 2), ("r000", "tail", 1),
@@ -928,3 +934,14 @@ def test_ctrl_c_stops_it_cleanly(all_paths):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out, err) == (0, "Stopped.\n", "")
+
+
+def test_a_server_that_waits_says_nothing(monkeypatch, capfd):
+    """Progress off a terminal is for work that ends."""
+    monkeypatch.setattr(progress, "EVERY", 0.01)
+    with progress.show_progress("serve"):
+        time.sleep(0.1)
+        progress.end_progress()
+        assert "serve: working" in capfd.readouterr().err
+        time.sleep(0.1)
+        assert capfd.readouterr().err == ""
