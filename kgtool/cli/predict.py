@@ -38,7 +38,10 @@ USES = {
 
 
 @command(
-    "predict runs/mine HEAD RELATION '?'", "predict runs/mine ENTITY --task neighbours", panel=ASK
+    "predict runs/mine HEAD RELATION '?'",
+    "predict runs/mine ENTITY --task neighbours",
+    panel=ASK,
+    long=False,
 )
 def predict(
     context: typer.Context,
