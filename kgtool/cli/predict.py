@@ -73,6 +73,7 @@ LISTED = 20
     "predict runs/mine --triples candidates.csv --out scored.tsv",
     "predict runs/mine ENTITY --task neighbours",
     panel=ASK,
+    long=False,
 )
 def predict(
     context: typer.Context,

@@ -159,7 +159,7 @@ Kgtool = Callable[..., Result]
 
 def without_progress(err: str) -> str:
     """Standard error without the lines that show progress off a terminal."""
-    return re.sub(r"(compiling kernels, |epoch \d+: loss ).*\n", "", err)
+    return re.sub(r"(compiling kernels, |epoch \d+: loss |.* so far).*\n", "", err)
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from tqdm.auto import tqdm
 
 # Seconds between two lines where nobody watches.
 EVERY = 60.0
+# Without the rate, so that 80 columns hold the numbers.
+BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 # Seconds of work before a bar appears that the caller did not ask for.
 DELAY = 2.0
 
@@ -82,8 +84,9 @@ class Progress:
         # When, and with how much work, the first part was done: it may have compiled kernels.
         self._first: tuple[float, int] | None = None
         self._bar: Any = tqdm(
-            total=total, initial=initial, desc=name, unit=unit, unit_scale=unit_scale,
+            total=total, initial=initial, desc=f"{name}: ", unit=unit, unit_scale=unit_scale,
             disable=not self.drawn, delay=0 if shown else DELAY,
+            bar_format=None if unit_scale else BAR,
         )  # fmt: skip
 
     def __enter__(self) -> Progress:
