@@ -104,6 +104,9 @@ class KGDataset:
     loading: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.vocabulary, Vocabulary):
+            problem = f"the type {type(self.vocabulary).__name__} where labels are expected"
+            raise fault("vocabulary", problem, "give a kgtool.Vocabulary")
         for split in SPLITS:
             triples = getattr(self, split)
             _check_triples(triples, split, self.num_entities, self.num_relations)

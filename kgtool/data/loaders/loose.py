@@ -28,7 +28,7 @@ from kgtool.data.loaders.sources import (
     split_of,
     unknown_format,
 )
-from kgtool.errors import ConfigError, fault
+from kgtool.errors import ConfigError, fault, path_of
 from kgtool.ops import standard_state
 from kgtool.storage.archives import archive_suffix, read_archive
 from kgtool.storage.compression import File, unfolded
@@ -58,8 +58,8 @@ def read_triples(
             names the line and the remedy.
         ConfigError: for no file.
     """
-    if isinstance(places, (str, Path)):
-        places = [places]
+    if isinstance(places, (str, Path)) or not isinstance(places, (list, tuple)):
+        places = [path_of(places, "places", expected="one or more files of triples")]
     if not places:
         raise ConfigError("no file of triples. Remedy: give one, or - for the standard input.")
     names, parts = [], []

@@ -21,7 +21,7 @@ from kgtool.data.loaders.cells import (
 )
 from kgtool.data.loaders.encode import to_ids, vocabulary_of
 from kgtool.data.loaders.reading import FIELDS
-from kgtool.data.loaders.rows import Ints, Rows, Triples, no_triples, rows_of
+from kgtool.data.loaders.rows import Ints, Rows, Triples, rows_of
 from kgtool.errors import DataError, fault, nearest, quoted
 from kgtool.ops import standard_state
 
@@ -116,7 +116,9 @@ def dataset_of(
         mask = masks.get(split)
         columns = columns_of(given, split, entities, relations, field=edge_type, mask=mask)
         node_types |= _node_types(_edges(given, split, edge_type, mask) or {}, columns)
-        if len(columns[0]) or split == "train":
+        if not columns[0] and split == "train":
+            raise _nothing(split)
+        if len(columns[0]):
             numbers = np.arange(1, len(columns[0]) + 1)
             parts[split] = rows_of(columns, numbers, split, "row")
     vocabulary = vocabulary_of(list(parts.values()))
@@ -169,6 +171,8 @@ def triples_of(
         if extra is not None:
             times = [_time(cell, f"{place}, row {row}") for row, cell in enumerate(cells[3], 1)]
             texts[extra] = tuple(times)
+    if not found[0]:
+        raise _nothing(place)
     rows = rows_of(found, np.arange(1, len(found[0]) + 1), place, "row")
     own = vocabulary_of([rows])
     vocabulary = Vocabulary(own.entities, relations or own.relations)
@@ -181,6 +185,10 @@ def _time(cell: Any, place: str) -> str:
     if is_missing(cell):
         raise fault(place, f"the time is missing: {cell!r}", "fill it in, or drop the row")
     return str(cell.isoformat() if hasattr(cell, "isoformat") else cell)
+
+
+def _nothing(place: str) -> DataError:
+    return fault(place, "no triples", "give at least one (head, relation, tail)")
 
 
 def _distinct(ids: Ints) -> Ints:
@@ -288,6 +296,10 @@ def _edges(given: Any, split: str, field: str | None, mask: Any) -> dict[Any, An
     if hasattr(given, "canonical_etypes"):
         return _dgl_edges(given, split, field, mask)
     if hasattr(given, "edge_index_dict"):
+        for kind in given.edge_index_dict:
+            if not isinstance(kind, tuple) or len(kind) != 3:
+                problem = f"the edge type {quoted(repr(kind))}"
+                raise fault(split, problem, "name edge types (head type, relation, tail type)")
         return {
             kind: _pyg_edges(index, None, f"the edge_index of {kind}")
             for kind, index in given.edge_index_dict.items()
@@ -373,7 +385,7 @@ def _dgl_edges(graph: Any, split: str, field: str | None, mask: Any) -> dict[Any
     graph = graph.cpu()
     kinds = graph.canonical_etypes
     if not kinds:
-        raise no_triples(split, "the graph has no edge types")
+        raise _nothing(split)
     if len(kinds) > 1 or (kinds[0] != ("_N", "_E", "_N") and field is None and mask is None):
         return {kind: _ends(graph.edges(etype=kind)) for kind in kinds}
     fields = [field] if field else _TYPE_FIELDS

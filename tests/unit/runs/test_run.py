@@ -20,7 +20,7 @@ from kgtool.data.loaders import load_dataset
 from kgtool.errors import ConfigError, DataError, Interrupted, KGToolWarning, RunError
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.models.factory import build_model
-from kgtool.runs.run import BEST, LAST, Run, versions
+from kgtool.runs.run import BEST, LAST, TRIPLES, Run, versions
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.files import read_json
 from kgtool.training import trainer as trainer_module
@@ -185,8 +185,10 @@ def test_the_data_gone_and_elsewhere(run_folder, tmp_path):
         run.dataset(tmp_path / "nowhere")
 
 
-def test_a_run_of_triples_made_in_memory_asks_for_data(tmp_path):
+def test_a_run_of_triples_made_in_memory_holds_them(tmp_path):
     run = Run.create(tmp_path / "run", tiny_config(), ring())
+    assert run.dataset().fingerprint == ring().fingerprint
+    (run.path / TRIPLES).unlink()
     with pytest.raises(RunError, match=r"records no data path\. Remedy: pass --data"):
         run.dataset()
 

@@ -707,6 +707,7 @@ def test_what_a_run_leaves(steady):
     assert sorted(path.name for path in run.path.iterdir()) == [
         "best.safetensors", "config.toml", "entities.tsv", "history.tsv", "last.safetensors",
         "previous.safetensors", "relations.tsv", "run.json", "train.log",
+        "triples.safetensors",
     ]  # fmt: skip
     table = pd.read_csv(run.path / HISTORY, sep="\t")
     assert list(table) == [
