@@ -69,6 +69,7 @@ def test_what_a_notebook_shows_is_short(tmp_path) -> None:
         assert len(frame)
     realistic = shown["result"].to_frame().query("side == 'both' and ties == 'realistic'")
     assert realistic["mrr"].item() == shown["result"].mrr
-    assert len(shown["read"].to_frame()) == len(shown["read"]) == len(data.train)
+    count = shown["division"].table["triples"][0]
+    assert len(shown["read"].to_frame()) == len(shown["read"]) == count
     begun = kgtool.Run.create(tmp_path / "begun", tiny_config(), ring())
     assert "best valid MRR" not in begun._repr_html_()
