@@ -268,9 +268,9 @@ SkipBadLines = Annotated[
 MergeLabels = Annotated[
     str | None,
     typer.Option(
-        help="Merge labels that differ only in blanks, also in unicode form, or also in case: the "
-        "most frequent stays.",
-        metavar="blanks|unicode|case",
+        help="Merge labels that differ only in blanks; with unicode, also in Unicode form; with "
+        "case, also in case. The most frequent stays.",
+        metavar="LEVEL",
         show_default=False,
     ),
 ]
