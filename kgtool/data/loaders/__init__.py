@@ -160,7 +160,7 @@ def _split_file(
     if not code.any():
         how = (
             "all triples are train: a random split has none whose entities and relation stay in "
-            f"train; kgtool data split {file.place} --allow-unseen splits them"
+            f"train; kgtool data split {file.place} --out FOLDER --allow-unseen splits them"
         )
     rows = replace(rows, notes=(*rows.notes, *notes, f"{file.place}: {how}"))
     splits = {}

@@ -39,7 +39,7 @@ def read_labels(path: str | Path, known: Collection[str] | None = None) -> dict[
 
     Args:
         path: the file, or `FILE:LABEL,NAME`.
-        known: the labels of the data, one of which the file must name.
+        known: the labels of the data; the file must name at least one of them.
 
     Raises:
         DataError: for a missing file, columns that cannot be inferred, a label with two names, or
