@@ -196,10 +196,10 @@ def test_removal_tests_the_paths_of_largest_contributions(monkeypatch):
             pairs: sum(abs(grouped[q]) * len(pairs & q) / len(q) for q in largest)
             for pairs in largest
         }
-        for path in found.paths:
-            pairs = pairs_of(path.entities)
+        for shown in found.paths:
+            pairs = pairs_of(shown.entities)
             share = abs(grouped[pairs]) / total[pairs]
-            assert path.weight == pytest.approx(path.fall * share, rel=1e-5)
+            assert shown.weight == pytest.approx(shown.fall * share, rel=1e-5)
     assert 0 < against < 8
 
 
