@@ -25,6 +25,7 @@ from kgtool.cli.app import (
     Top,
     Types,
     command,
+    interactive,
     reading_of,
     refuse_unused,
 )
@@ -241,7 +242,7 @@ def _score(
     from kgtool.cli.render.answers import meaning, scored_count, scored_table
     from kgtool.export.predictions import save_predictions
 
-    frame = predictor.score_triples(rows, strict)
+    frame = predictor.score_triples(rows, strict, progress=interactive() and len(rows) > 1)
     failed = frame[frame["reason"] != ""]
     if len(failed) == len(frame):
         raise DataError(

@@ -132,6 +132,9 @@ def test_probabilities_tell_what_is_missing(tmp_path):
     assert missing.mean() > 0.5
     nothing = chance(dataset.train[:8])  # their questions have no other answer
     assert nothing.mean() < 0.1
+    assert (found.missing, found.held_out) == (
+        len(dataset.valid) + len(dataset.test), len(dataset.valid)
+    )  # fmt: skip
     found.save(tmp_path / "p.safetensors")
     again = Probability.load(tmp_path / "p.safetensors", dataset.num_relations)
     x = torch.randn(5, 7, dtype=torch.double)
@@ -139,6 +142,10 @@ def test_probabilities_tell_what_is_missing(tmp_path):
     assert (again.of(x, relation) == found.of(x, relation)).all()
     assert (again.of_asked(x[:, :4], relation) == found.of_asked(x[:, :4], relation)).all()
     assert (again.ece, again.right) == (found.ece, found.right)
+    assert again.marked == found.marked == pytest.approx(8 / 24)
+    # What valid does not have is true with the odds of the fit, times the share that valid lacks.
+    every, rest = again.platt.probability(x.numpy(), relation.numpy()), again.of(x, relation)
+    assert rest / (1 - rest) == pytest.approx(every / (1 - every) * 16 / 24)
     with pytest.raises(RunError, match="does not belong to this run"):
         Probability.load(tmp_path / "p.safetensors", dataset.num_relations + 1)
 
