@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import sys
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -64,8 +65,7 @@ class Terminal(Console):
         """The segments of a renderable, their texts harmless; styles are the console's own."""
         options = options or self.options
         if isinstance(renderable, Table):
-            table = self._writable_table(renderable)
-            renderable = table if self._has_room(table, options) else _as_list(table)
+            renderable = self._fitted(self._writable_table(renderable), options)
         elif isinstance(renderable, (str, Text)):
             renderable = self._writable(renderable)
         for segment in super().render(renderable, options):
@@ -99,11 +99,8 @@ class Terminal(Console):
         """The table, with cells that can be written; the same object if all can."""
         if self.encoding.startswith("utf"):
             return table
-        new = Table(
-            title=self._writable(table.title), box=table.box, padding=table.padding,
-            title_justify=table.title_justify, show_header=table.show_header,
-            show_lines=table.show_lines,
-        )  # fmt: skip
+        new = copy(table)
+        new.title = self._writable(table.title)
         new.columns = [
             replace(
                 column,
@@ -112,21 +109,29 @@ class Terminal(Console):
             )
             for column in table.columns
         ]
-        new.rows = table.rows
         return new
 
-    def _has_room(self, table: Table, options: ConsoleOptions) -> bool:
-        """Whether numbers fit uncut, and texts fit in columns that are not too narrow."""
-        needed = 0
+    def _fitted(self, table: Table, options: ConsoleOptions) -> Table:
+        """The table, or one whose texts fold more, or a list, by the room that numbers leave."""
+        full, least = 0, 0
         for column in table.columns:
             cells = [Measurement.get(self, options, cell).maximum for cell in column.cells]
             width = max([Measurement.get(self, options, column.header).minimum, *cells])
-            is_text = column.justify != "right" and not column.no_wrap
-            needed += min(width, LEAST_TEXT) if is_text else width
+            full += width
+            least += width if column.justify == "right" else min(width, LEAST_TEXT)
         _, right, _, left = table.padding
         count = len(table.columns)
         frame = (count + 1 if table.box else 0) + (left + right) * count
-        return needed + frame <= options.max_width
+        if full + frame <= options.max_width:
+            return table
+        if least + frame > options.max_width:
+            return _as_list(table)
+        new = copy(table)
+        new.columns = [
+            replace(column, no_wrap=column.justify == "right", overflow="fold")
+            for column in table.columns
+        ]
+        return new
 
 
 def _as_list(table: Table) -> Table:

@@ -56,6 +56,23 @@ def test_a_narrow_table_is_a_list(monkeypatch):
     assert [*NUMBERS, *LABELS[:2], *LABELS[2].split()] in wide
 
 
+def test_a_long_first_column_folds_before_the_table_becomes_a_list(monkeypatch):
+    found = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    found.add_column("", no_wrap=True)
+    for name in ("train", "valid", "test"):
+        found.add_column(name, justify="right")
+    found.add_row("relations unseen in train", *NUMBERS)
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("COLUMNS", "48")
+    Terminal().print(found)
+    lines = stream.getvalue().splitlines()
+    assert any(all(number in line for number in NUMBERS) for line in lines)
+    words = " ".join(stream.getvalue().split())
+    assert all(word in words for word in ("relations", "unseen", "train"))
+    assert "\u2026" not in words
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_columns_stay_aligned_in_other_encodings(monkeypatch, encoding):
     lines = printed(monkeypatch, 120, encoding).splitlines()
