@@ -15,7 +15,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kgtool.display import html
-from kgtool.errors import ConfigError
+from kgtool.errors import ConfigError, path_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -508,7 +508,7 @@ def load_config(path: str | Path | Mapping[str, Any], overrides: Iterable[str] =
     if isinstance(path, Mapping):
         settings, where = deepcopy(dict(path)), "the configuration"
     else:
-        path = _file_of(path)
+        path = _file_of(path_of(path, "path", ConfigError, "a TOML file, a preset or a dictionary"))
         settings, where = _read_toml(path), str(path)
     for override in overrides:
         _apply(settings, override)

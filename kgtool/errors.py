@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class KGToolError(Exception):
@@ -75,6 +77,20 @@ def quoted(text: str | bytes) -> str:
     if isinstance(text, bytes):
         text = text[: 4 * _LONGEST_QUOTE + 4].decode(errors="replace")
     return repr(text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…")
+
+
+def path_of(
+    value: object, argument: str, error: type[KGToolError] = DataError, expected: str = "a path"
+) -> Path:
+    """A path from what a caller passes for an argument.
+
+    Raises:
+        KGToolError: of the class `error`, for a value that is not a path.
+    """
+    if isinstance(value, (str, os.PathLike)):
+        return Path(value)
+    kind = type(value).__name__
+    raise error(f"{argument} is of the type {kind}. Remedy: pass {expected}.")
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -140,7 +140,7 @@ def show(
     vocabulary = dataset.vocabulary
     names = {} if labels is None else read_labels(labels, vocabulary.entity_ids)
     index = LabelIndex(vocabulary, names)
-    kinds = {} if types is None else read_types(types, vocabulary.entity_ids)
+    kinds = dataset.types if types is None else read_types(types, vocabulary.entity_ids)
     try:
         found = index.entity(entity)
     except DataError as error:

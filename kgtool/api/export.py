@@ -33,7 +33,7 @@ def export(
         data: the data set or its path; by default the path that the run was trained on.
         formats: some of `tsv`, `projector`, `word2vec`, `npy`, `parquet`, `safetensors`, all by
             default; see `kgtool.export.export_embeddings`.
-        labels: a file of `id⇥label` lines: readable labels for the points of the projector.
+        labels: a table of labels and readable names, for the projector and the tables.
         overwrite: replace files of an earlier export.
 
     Returns:

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kgtool.api.runs import AnyData, AnyRun, with_data
 from kgtool.api.split import read_any
 from kgtool.data.growth import grow
@@ -13,6 +15,7 @@ from kgtool.data.loaders import LOOK, Reading, load_negatives
 from kgtool.data.loaders.write import write_dataset
 from kgtool.errors import DataError
 from kgtool.models.factory import build_model
+from kgtool.ops import own_random_state
 from kgtool.runs.log import log_to
 from kgtool.runs.run import BEST, HISTORY, LOG, Run, refuse_taken
 from kgtool.storage.checkpoint import save_tensors
@@ -66,7 +69,9 @@ def extend(
         )
     grown = growth.dataset
     file, weights, state = run.weights()
-    model = build_model(run.config, grown)
+    with own_random_state():
+        torch.manual_seed(run.config.seed)
+        model = build_model(run.config, grown)
     carry(model, weights, run.vocabulary, grown.vocabulary, file)
     model.start_entities(growth.unseen)
     negatives = load_negatives(dataset.path, dataset.vocabulary) if dataset.path else {}

@@ -29,7 +29,7 @@ def report(
         split: the evaluated split.
         data: the data set or its path; by default the path that the run was trained on.
         ensemble: the further runs that `evaluate` was called with.
-        labels: a file of `id⇥label` lines: readable labels for entities and relations.
+        labels: a table of labels and readable names of entities and relations.
         out: the page; by default `report.<split>.html` next to the files of the evaluation, which
             is written anew each time.
         progress: show a progress bar.

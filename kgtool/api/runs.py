@@ -77,9 +77,7 @@ def fitting(run: Run, dataset: KGDataset) -> Run:
     Raises:
         RunError: when labels or ids differ.
     """
-    own, vocabulary = run.vocabulary, dataset.vocabulary
-    same_entities = run.config.inductive or own.entities == vocabulary.entities
-    if own.relations != vocabulary.relations or not same_entities:
+    if not _fits(run, dataset):
         raise RunError(
             f"{run.path} has other labels, or other ids for them. Remedy: train it on the same "
             "files."
@@ -134,3 +132,10 @@ def walk_model(run: Run, dataset: KGDataset) -> tuple[Model, int]:
             "say, one_path.walk_ratio=0.5."
         )
     return run.model(dataset), settings.max_path_length
+
+
+def _fits(run: Run, dataset: KGDataset) -> bool:
+    """Whether the labels that the weights belong to have the same ids in the data."""
+    own, vocabulary = run.vocabulary, dataset.vocabulary
+    same_entities = run.config.inductive or own.entities == vocabulary.entities
+    return own.relations == vocabulary.relations and same_entities

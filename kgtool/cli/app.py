@@ -78,7 +78,8 @@ def command(
         panel: one of `PANELS`, of a command of `app`.
         group: where the command belongs.
         name: of the command; by default that of the function.
-        long: whether it may take long, so that it shows its progress.
+        long: whether it may take long, so that it shows its progress; the imports for it take a
+            second. A command that calls `refuse_unused` shows its progress from there on.
     """
 
     def register(function: CommandFunction) -> CommandFunction:
@@ -267,9 +268,9 @@ SkipBadLines = Annotated[
 MergeLabels = Annotated[
     str | None,
     typer.Option(
-        help="Merge labels that differ only in blanks, also in unicode form, or also in case: the "
-        "most frequent stays.",
-        metavar="blanks|unicode|case",
+        help="Merge labels that differ only in blanks; with unicode, also in Unicode form; with "
+        "case, also in case. The most frequent stays.",
+        metavar="LEVEL",
         show_default=False,
     ),
 ]
@@ -287,7 +288,7 @@ Header = Annotated[
 
 
 def refuse_unused(context: typer.Context, mode: str, uses: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse arguments on the command line that a mode of the command does not use.
+    """Refuse arguments that a mode of the command does not use; then show its progress.
 
     Args:
         context: the command's context.
@@ -307,6 +308,7 @@ def refuse_unused(context: typer.Context, mode: str, uses: Mapping[str, tuple[st
                 f"{name} does not go with {mode}. Remedy: leave it out; it goes with "
                 f"{', '.join(modes)}."
             )
+    context.with_resource(_progress(context.info_name or ""))
 
 
 def reading_of(

@@ -59,6 +59,7 @@ USES = {
     "evaluate runs/mine --task relations",
     "evaluate --ranks runs/mine/ranks.test.tsv --group-by distance",
     panel=EVALUATE,
+    long=False,
 )
 def evaluate(
     context: typer.Context,

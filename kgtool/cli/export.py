@@ -24,7 +24,8 @@ def export(
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="File with id and readable label, tab-separated, for the projector.",
+            help="Table with a column of labels and one of readable names, for the projector and "
+            "the tables.",
             show_default=False,
         ),
     ] = None,

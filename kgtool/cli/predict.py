@@ -25,6 +25,7 @@ from kgtool.cli.app import (
     Top,
     Types,
     command,
+    interactive,
     reading_of,
     refuse_unused,
 )
@@ -55,7 +56,7 @@ USES = {
     "types": (LINKS,),
     "any_type": (LINKS,),
     "assumed_missing": (LINKS, TRIPLES, TRIPLE),
-    "labels": (LINKS, TRIPLES, TRIPLE, NEIGHBOURS),
+    "labels": (LINKS, NEIGHBOURS, TRIPLES, TRIPLE),
     "out": (LINKS, TRIPLES, TRIPLE),
     "overwrite": (LINKS, TRIPLES, TRIPLE),
     "max_length": (ROUTES,),
@@ -73,6 +74,7 @@ LISTED = 20
     "predict runs/mine --triples candidates.csv --out scored.tsv",
     "predict runs/mine ENTITY --task neighbours",
     panel=ASK,
+    long=False,
 )
 def predict(
     context: typer.Context,
@@ -240,7 +242,7 @@ def _score(
     from kgtool.cli.render.answers import meaning, scored_count, scored_table
     from kgtool.export.predictions import save_predictions
 
-    frame = predictor.score_triples(rows, strict)
+    frame = predictor.score_triples(rows, strict, progress=interactive() and len(rows) > 1)
     failed = frame[frame["reason"] != ""]
     if len(failed) == len(frame):
         raise DataError(

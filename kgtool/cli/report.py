@@ -29,7 +29,8 @@ def report(
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="File with id and readable label, tab-separated: printed in place of ids.",
+            help="Table with a column of labels and one of readable names: printed in place of "
+            "labels.",
             show_default=False,
         ),
     ] = None,

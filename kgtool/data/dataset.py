@@ -104,6 +104,9 @@ class KGDataset:
     loading: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.vocabulary, Vocabulary):
+            problem = f"the type {type(self.vocabulary).__name__} where labels are expected"
+            raise fault("vocabulary", problem, "give a kgtool.Vocabulary")
         for split in SPLITS:
             triples = getattr(self, split)
             _check_triples(triples, split, self.num_entities, self.num_relations)
@@ -291,11 +294,13 @@ def edges_by_type(
     order = order_by(keys, sizes)
     keys = [key[order] for key in keys]
     start = np.flatnonzero(np.logical_or.reduce([begins(key) for key in keys]))
-    found = {(kinds[0], name, kinds[0]): torch.empty(0, dtype=torch.int32) for name in names}
+    found: dict[tuple[str, str, str], Tensor] = {}
     for begin, end in zip(start, [*start[1:], len(order)], strict=True):
         relation, *ends = (key[begin] for key in keys)
         head, tail = (kinds[i] for i in ends) if ends else (ENTITY, ENTITY)
         found[head, names[relation], tail] = torch.from_numpy(order[begin:end])
+    for name in set(names) - {name for _, name, _ in found}:
+        found[kinds[0], name, kinds[0]] = torch.empty(0, dtype=torch.int32)
     return found
 
 

@@ -71,7 +71,8 @@ def grow(dataset: KGDataset, vocabulary: Vocabulary, triples: Tensor) -> Growth:
         for split in SPLITS
     }
     added = different[~torch.stack(list(known.values())).any(0)]
-    grown = replace(dataset, path=None, vocabulary=merged, train=torch.cat([dataset.train, added]))
+    train = torch.cat([dataset.train, added])
+    grown = replace(dataset, path=None, vocabulary=merged, train=train, loading={})
     before, after = (
         _has_edges(train, grown.num_entities) for train in (dataset.train, grown.train)
     )

@@ -109,7 +109,7 @@ def fit_marked(
     weight: Floats | None = None,
     *,
     penalty: float = 1.0,
-    toward: float = 0.0,
+    toward: float | Floats = 0.0,
 ) -> tuple[Floats, Floats]:
     """Logistic regression where only some of the true rows are marked as true.
 
@@ -123,7 +123,7 @@ def fit_marked(
         marked: c, above 0 and at most 1.
         weight: `(n,)`, sample weights; 1 by default.
         penalty: of half the squared distance of w from `toward`; scikit-learn's is 1 from 0.
-        toward: the weights without data.
+        toward: the weights without data, one for all or `(k,)`.
 
     Returns:
         w `(k,)` and b `(1,)`, of the probability that a row is true, marked or not.
@@ -141,7 +141,7 @@ def fit_marked(
         value += penalty / 2 * (away @ away)
         return value, np.append(rows.T @ slope + penalty * away, slope.sum())
 
-    start = np.append(np.full(rows.shape[1], toward), 0.0)
+    start = np.append(np.broadcast_to(toward, rows.shape[1]), 0.0)
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
     return found[:-1], found[-1:]
 

@@ -92,10 +92,12 @@ class Types:
 
         Args:
             dataset: the data.
-            given: entity label → types; it may have labels that are not in the data.
+            given: entity label → types; it may have labels that are not in the data. By default
+                the types of the data set, if it has any.
         """
         seen = tails_of_relations(dataset.train, dataset)
-        if given is None:
+        given = given or dataset.types
+        if not given:
             return cls(seen)
         kinds = {kind: i for i, kind in enumerate(dict.fromkeys(chain(*given.values())))}
         ids = dataset.vocabulary.entity_ids

@@ -66,22 +66,22 @@ def export_embeddings(
         relations: `(num_relations, d)`, or `(2 * num_relations, d)` with the inverses.
         out: the folder; created if it is missing.
         forms: keys of `FORMS`; all by default.
-        names: label → readable name, for the projector's points.
+        names: label → readable name, for the projector's points and the tables.
 
     Returns:
         The paths written, in the order of the formats.
 
     Raises:
         ValueError: if the shapes do not fit the vocabulary or each other.
-        ConfigError: for an unknown format, for no format, or for names without the projector.
+        ConfigError: for an unknown format, for no format, or for names without a format for them.
         DataError: if a label has a tab, a line break or another character that TSV cannot hold.
         KGToolError: if an embedding is NaN or infinite in float32, or a file cannot be written.
     """
     forms = known_forms(forms)
-    if names is not None and "projector" not in forms:
+    if names is not None and not {"tsv", "projector", "parquet"} & set(forms):
         raise ConfigError(
-            "readable names are for the projector only, which is not among the formats. "
-            "Remedy: add the format projector, or do not pass names."
+            "readable names are for the formats tsv, projector and parquet. Remedy: add one of "
+            "them, or do not pass names."
         )
     embeddings = check_embeddings(vocabulary, entities, relations, names)
     folder = Path(out)

@@ -49,6 +49,12 @@ class Block:
         return [form % tuple(row.tolist()) for row in self.vectors]
 
 
+def name_of(label: str, kind: str, names: Mapping[str, str]) -> str:
+    """The readable name of a row, or its label; that of an inverse relation begins with a ^."""
+    name = UNFIT.sub("\N{REPLACEMENT CHARACTER}", names.get(label, label))
+    return f"^{name}" if kind == "inverse_relation" else name
+
+
 Write = Callable[[Block], object]
 
 

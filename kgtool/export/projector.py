@@ -8,11 +8,10 @@ own name; the inverse of a relation has the name of the relation after a `^`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from kgtool.export.embeddings import UNFIT, Block, Embeddings, Write
+from kgtool.export.embeddings import Block, Embeddings, Write, name_of
 from kgtool.storage.files import atomic_write
 
 FILES: tuple[str, ...] = (
@@ -41,12 +40,7 @@ def start(stack: ExitStack, folder: Path, embeddings: Embeddings) -> Write:
     def write(block: Block) -> None:
         numbers.writelines(f"{row}\n" for row in block.rows)
         for label in block.labels:
-            name = "" if names is None else _shown(label, block.kind, names) + "\t"
+            name = "" if names is None else name_of(label, block.kind, names) + "\t"
             metadata.write(f"{name}{label}\t{block.kind}\n")
 
     return write
-
-
-def _shown(label: str, kind: str, names: Mapping[str, str]) -> str:
-    name = UNFIT.sub("\N{REPLACEMENT CHARACTER}", names.get(label, label))
-    return f"^{name}" if kind == "inverse_relation" else name

@@ -1,7 +1,8 @@
 """One table of all embeddings as text: `embeddings.tsv`.
 
 The header is `kind, label, 0, 1, …, d-1`; there is a row per embedding. `kind` is `entity`,
-`relation` or `inverse_relation`; an inverse has the label of its relation. Read the file with
+`relation` or `inverse_relation`; an inverse has the label of its relation. With readable names, a
+column `name` follows `label`. Read the file with
 `pd.read_csv(path, sep="\\t", dtype={"label": str}, keep_default_na=False, quoting=3)`; otherwise
 labels such as `NA` and `"quoted` are lost.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from kgtool.export.embeddings import Block, Embeddings, Write
+from kgtool.export.embeddings import Block, Embeddings, Write, name_of
 from kgtool.storage.files import atomic_write
 
 FILES: tuple[str, ...] = ("embeddings.tsv",)
@@ -20,10 +21,13 @@ FILES: tuple[str, ...] = ("embeddings.tsv",)
 def start(stack: ExitStack, folder: Path, embeddings: Embeddings) -> Write:
     """Open the table and write its header; see `kgtool.export.Form`."""
     file = stack.enter_context(atomic_write(folder / FILES[0]))
-    file.write("\t".join(["kind", "label", *map(str, range(embeddings.dim))]) + "\n")
+    names = embeddings.names
+    named = [] if names is None else ["name"]
+    file.write("\t".join(["kind", "label", *named, *map(str, range(embeddings.dim))]) + "\n")
 
     def write(block: Block) -> None:
-        pairs = zip(block.labels, block.rows, strict=True)
-        file.writelines(f"{block.kind}\t{label}\t{row}\n" for label, row in pairs)
+        for label, row in zip(block.labels, block.rows, strict=True):
+            name = "" if names is None else name_of(label, block.kind, names) + "\t"
+            file.write(f"{block.kind}\t{label}\t{name}{row}\n")
 
     return write

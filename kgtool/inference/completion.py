@@ -3,8 +3,8 @@
 For every entity and every relation that it may have (`kgtool.data.statistics`), the best answers
 enter a pool of bounded size. The inverse queries of the pool's answers then give the probabilities.
 The facts of valid are treated as missing. The probabilities of the best of very many answers are
-too high; the share of the pool that valid confirms corrects them, where valid has only the share
-`Probability.marked` of the true ones. The confirmed triples are then left out.
+too high; the share of the pool that valid confirms corrects them, for each relation, where valid
+has only the share `Probability.marked` of the true ones. The confirmed triples are then left out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, hstack
 from scipy.special import expit, logit
 from torch import Tensor
 
@@ -106,26 +107,35 @@ def complete(
         model, pool.triples, pool.scores, known, num_entities=n, num_relations=num_relations
     )
     chance = probability.of(x, pool.triples[:, 1])
+    relation = (pool.triples[:, 1] % num_relations).numpy()
     confirmed = answer_index(dataset.valid, num_relations).contains(pool.triples).numpy()
-    chance = _corrected(chance, confirmed, probability.marked)
+    chance = _corrected(chance, relation, confirmed, probability.marked)
     best = np.argsort(-chance, kind="stable")
     best = best[~confirmed[best]][:top]
     return Completion(pool.triples[best], pool.scores[best, 0], chance[best], asked, n)
 
 
-def _corrected(probability: Floats, confirmed: NDArray[np.bool_], marked: float) -> Floats:
-    """`(m,)`: probabilities with log-odds shifted and scaled to fit the confirmed triples.
+def _corrected(
+    probability: Floats, relation: NDArray[np.int64], confirmed: NDArray[np.bool_], marked: float
+) -> Floats:
+    """`(m,)`: probabilities with log-odds scaled, and shifted by relation, to fit confirmed ones.
 
     Args:
         probability: `(m,)`, of the triples if they are not confirmed.
+        relation: `(m,)`.
         confirmed: `(m,)`.
         marked: the share of the true triples that is confirmed.
     """
     if not confirmed.any() or confirmed.all():
         return probability
     odds = logit(probability.clip(1e-9, 1 - 1e-9))[:, None]
-    (scale,), (shift,) = fit_marked(odds, confirmed, marked, penalty=1e-6)
-    corrected: Floats = expit(scale * odds[:, 0] + shift + np.log1p(-marked))
+    ids, own = np.unique(relation, return_inverse=True)
+    n = len(odds)
+    rows = hstack([odds, csr_array((np.ones(n), own, np.arange(n + 1)), shape=(n, len(ids)))])
+    # A relation with few triples in the pool gets a small shift.
+    toward = np.append(1.0, np.zeros(len(ids)))
+    weights, shift = fit_marked(csr_array(rows), confirmed, marked, toward=toward)
+    corrected: Floats = expit(rows @ weights + shift + np.log1p(-marked))
     return corrected
 
 

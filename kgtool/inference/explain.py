@@ -4,13 +4,14 @@ The gradients (`kgtool.inference.path_search`) give the candidates: the paths wi
 contributions `c`, for or against the score. But a pass adapts to what it reads, so a contribution
 does not say what the score would be without the path. So each candidate is tested: its edges leave
 the graph, and the fall of the score is measured. Paths that share edges fall together. So the
-weight of a path p is its share of the fall,
+weight of a path p is its share of the fall: of all that its edges carry, the part of p itself,
 
-    weight(p) = fall(p) · |c(p)| / Σ_q |c(q)|,
+    weight(p) = fall(p) · |c(p)| / Σ_q |c(q)| · |p ∩ q| / |q|,
 
-over the candidates q that share an edge with p, p included. A positive weight supports the score, a
-negative one speaks against it. One more pass, without the edges of all listed paths, gives the rest
-of the score: what the listed paths carry is a difference of two scores, not a sum of estimates.
+over the candidates q, p included, where `|p ∩ q| / |q|` is the part of q's edges that are edges of
+p. A positive weight supports the score, a negative one speaks against it. One more pass, without
+the edges of all listed paths, gives the rest of the score: what the listed paths carry is a
+difference of two scores, not a sum of estimates.
 Removal as a test of explanations: DeYoung et al. 2020 ("comprehensiveness").
 """
 
@@ -43,7 +44,7 @@ CANDIDATES = 20
 MAIN_RELATIONS = 3
 
 # The two entities of a step.
-_Pair = frozenset[int]
+Pair = frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Path:
     use any of them. So all paths over the same entities are one explanation.
 
     Attributes:
-        weight: its share of `fall`, see the module; negative if it lowers the score.
+        weight: its share of `fall`, by the formula above; negative if it lowers the score.
         fall: the fall of the score when its edges leave the graph.
         entities: entity ids from head to tail.
         steps: for each step `(relation, weight)`, strongest first, inverses included: the path's
@@ -98,30 +99,30 @@ def explain_triple(
         top: the most paths.
         beam: path endings that the first search keeps at each layer.
     """
-    passes = replace(passes, graph=_without_triple(passes.graph, triple))
-    score = _score_without(passes, triple, ())
+    passes = replace(passes, graph=without_triple(passes.graph, triple))
+    score = score_without(passes, triple, ())
     search = PathSearch.of(passes, triple)
     found = _candidates(search, max(CANDIDATES, top), beam) if search else {}
     if not search or not found:
         return Explained(score, score, ())
     falls = [
         score - left
-        for left in in_threads(lambda pairs: _score_without(passes, triple, pairs), [*found])
+        for left in in_threads(lambda pairs: score_without(passes, triple, pairs), [*found])
     ]
     parts = search.parts([path for path, _ in found.values()])
     paths = []
     for (pairs, (slots, size)), fall, steps in zip(found.items(), falls, parts, strict=True):
-        shared = sum(other for those, (_, other) in found.items() if pairs & those)
-        weight = fall * size / shared if shared else 0.0
+        over = sum(c * len(pairs & other) / len(other) for other, (_, c) in found.items())
+        weight = fall * size / over if over else 0.0
         entities = tuple(search.entities[slot] for slot in slots)
         paths.append(Path(weight, fall, entities, tuple(_divided(weight, step) for step in steps)))
     paths.sort(key=lambda path: (-abs(path.weight), len(path.entities)))
     listed = tuple(paths[:top])
-    rest = _score_without(passes, triple, frozenset().union(*(_pairs(p.entities) for p in listed)))
+    rest = score_without(passes, triple, frozenset().union(*(pairs_of(p.entities) for p in listed)))
     return Explained(score, rest, listed)
 
 
-def _without_triple(graph: KnowledgeGraph, triple: tuple[int, int, int]) -> KnowledgeGraph:
+def without_triple(graph: KnowledgeGraph, triple: tuple[int, int, int]) -> KnowledgeGraph:
     """The graph without the edge of a triple and its inverse, if it has them."""
     head, relation, tail = triple
     edge = _between(graph, head, tail)
@@ -135,13 +136,13 @@ def _between(graph: KnowledgeGraph, head: int, tail: int) -> Tensor:
     return first + torch.nonzero(graph.head[first:end] == head).flatten()
 
 
-def _pairs(path: Sequence[int]) -> frozenset[_Pair]:
+def pairs_of(path: Sequence[int]) -> frozenset[Pair]:
     """The pairs of entities, or of slots, of a path's steps."""
     return frozenset(map(frozenset, pairwise(path)))
 
 
-def _score_without(
-    passes: PassScorer, triple: tuple[int, int, int], pairs: Collection[_Pair]
+def score_without(
+    passes: PassScorer, triple: tuple[int, int, int], pairs: Collection[Pair]
 ) -> float:
     """The score of a triple on the graph without the edges between pairs of entities."""
     graph = passes.graph
@@ -153,7 +154,7 @@ def _score_without(
 
 def _candidates(
     search: PathSearch, count: int, beam: int
-) -> dict[frozenset[_Pair], tuple[Slots, float]]:
+) -> dict[frozenset[Pair], tuple[Slots, float]]:
     """The paths with the largest contributions, for or against the score.
 
     The beam widens until these paths stay the same. Paths over the same pairs of entities stand on
@@ -162,12 +163,12 @@ def _candidates(
     Returns:
         The pairs of entities of each path → its slots, and the size of its contribution.
     """
-    before: set[frozenset[_Pair]] = set()
+    before: set[frozenset[Pair]] = set()
     while True:
         paths, whole = search.paths(beam)
-        grouped: dict[frozenset[_Pair], tuple[Slots, float]] = {}
+        grouped: dict[frozenset[Pair], tuple[Slots, float]] = {}
         for slots, part in paths.items():
-            pairs = _pairs([search.entities[slot] for slot in slots])
+            pairs = pairs_of([search.entities[slot] for slot in slots])
             other, sum_ = grouped.get(pairs, (slots, 0.0))
             grouped[pairs] = (min(slots, other, key=len), sum_ + part)
         sizes = {pairs: (slots, abs(part)) for pairs, (slots, part) in grouped.items()}

@@ -1,4 +1,4 @@
-"""Plots of explanations: the paths from head to tail that contribute to a score."""
+"""Plots of explanations: the paths from head to tail that carry a score."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from kgtool.inference.explain import Explanation, main_relations
 from kgtool.storage.files import atomic_write
 
 SUFFIXES = (".png", ".svg", ".pdf")
-_FOR, _AGAINST = "#2a6fbb", "#c8553d"  # positive and negative contributions
+_FOR, _AGAINST = "#2a6fbb", "#c8553d"  # positive and negative weights
 _ENTITY, _ENDS, _EDGE = "#f3f5f7", "#dbe8f6", "#8a97a5"
 _LABEL = 22  # characters of a label that are shown
 _STEP, _ROW = 3.0, 0.6  # inches between entities, and between paths
 
 
 def save_picture(explanation: Explanation, file: Path) -> None:
-    """Draw a row per path, strongest on top; a wider line means a larger contribution.
+    """Draw a row per path, strongest on top; a wider line means a larger weight.
+
+    Under the rows stand the score, and the score without the edges of these paths.
 
     Args:
         explanation: the explanation.
@@ -40,15 +42,20 @@ def save_picture(explanation: Explanation, file: Path) -> None:
 def _draw(explanation: Explanation) -> Figure:
     longest = max((len(path.steps) for path in explanation.paths), default=1)
     rows = max(len(explanation.paths), 1)
-    figure = Figure(figsize=(_STEP * longest + 2.8, _ROW * rows + 0.7), layout="constrained")
+    figure = Figure(
+        figsize=(_STEP * longest + 2.8, _ROW * (rows + 0.5) + 0.7), layout="constrained"
+    )
     axes: Axes = figure.add_subplot()
     axes.set_axis_off()
-    axes.set(xlim=(-0.35, longest + 0.6), ylim=(0.5 - rows, 0.5))
+    axes.set(xlim=(-0.35, longest + 0.6), ylim=(-rows, 0.5))
     head, relation, tail = explanation.triple
     # Labels are not formulas, though they may contain dollar signs.
     axes.set_title(f"{head}  —{relation}→  {tail}", fontsize=11, parse_math=False)
     if not explanation.paths:
         axes.text(longest / 2, 0, "No path from head to tail.", ha="center")
+    else:
+        note = f"score {explanation.score:.2f}, without these paths {explanation.rest:.2f}"
+        axes.text(longest + 0.58, 0.3 - rows, note, fontsize=9, ha="right", va="center")
     most = max((abs(path.weight) for path in explanation.paths), default=1.0) or 1.0
     for row, path in enumerate(explanation.paths):
         color = _FOR if path.weight >= 0 else _AGAINST

@@ -336,12 +336,15 @@ class Predictor:
         h, r, t = self.labels.entity(head), self.labels.relation(relation), self.labels.entity(tail)
         return Explanation.of((h, r, t), explain_triple(passes, (h, r, t), top), names)
 
-    def score_triples(self, rows: Iterable[Sequence[object]], strict: bool = False) -> pd.DataFrame:
+    def score_triples(
+        self, rows: Iterable[Sequence[object]], strict: bool = False, progress: bool = False
+    ) -> pd.DataFrame:
         """Score given triples: the answer to "how likely is this one?".
 
         Args:
             rows: triples of labels or readable names; `^r` is the inverse of the relation `r`.
             strict: refuse the triples if one of them cannot be scored.
+            progress: show a progress bar.
 
         Returns:
             One row per triple, in the given order: labels of `head`, `relation` and `tail`,
@@ -370,7 +373,8 @@ class Predictor:
         table["reason"] = parsed.reasons
         if len(triples):
             place = parsed.row.numpy()
-            scores = triple_scores(self.scorer, triples, self.known, self.dataset.num_entities)
+            n = self.dataset.num_entities
+            scores = triple_scores(self.scorer, triples, self.known, n, progress=progress)
             held = self._split_of(triples)
             is_known = torch.tensor([bool(split) for split in held])
             labels = zip(*((names.entities[h], names.steps[r], names.entities[t])

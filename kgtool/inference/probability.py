@@ -103,7 +103,8 @@ class Probability:
         complete = state.keys() == set(_NUMBERS) and all(
             type(n) in (int, float) for n in state.values()
         )
-        if not complete or not bool((spread > 1 / LARGEST).all()):
+        counts = complete and state["missing"] >= 1 and state["held_out"] >= 1
+        if not counts or not bool((spread > 1 / LARGEST).all()):
             raise RunError(
                 f"{path}: does not belong to this run. Remedy: remove it; it is made again."
             )

@@ -66,6 +66,8 @@ def questions_of(head: Any, relation: Any = None, tail: Any = None) -> list[tupl
             "relation and tail do not go with many queries, which hold them. Remedy: give them in "
             "each query, and other arguments by name, such as top=5."
         )
+    if getattr(head, "shape", None) == (3,) and not hasattr(head, "index"):
+        head = head.tolist()  # an array
     if isinstance(head, (tuple, list)) and len(head) == 3 and all(map(_is_part, head)):
         return [tuple(head)]
     columns = cells_of(head, "queries", partial=True)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import invert
@@ -112,17 +113,31 @@ def best_answers(
 
 @torch.no_grad()
 def triple_scores(
-    model: ScoresTails, triples: Tensor, known: AnswerIndex, num_entities: int
+    model: ScoresTails,
+    triples: Tensor,
+    known: AnswerIndex,
+    num_entities: int,
+    *,
+    progress: bool = False,
 ) -> Tensor:
     """`(m, 3)` float64: the scores of triples `(m, 3)` int64, as in `Answers.scores`.
 
     A known fact is compared with the new answers and itself.
 
+    Args:
+        model: scores tails.
+        triples: relations inverses included.
+        known: the known facts, inverses included.
+        num_entities: number of entities.
+        progress: show a progress bar.
+
     Raises:
         ScoreError: if a score is NaN or infinite, naming the query.
     """
     found = torch.empty(len(triples), 3, dtype=torch.double)
+    bar = tqdm(total=len(triples), desc="triples", unit="triple", disable=not progress)
     for hr, position, row in distinct_in_chunks(triples[:, :2], whole_rows(num_entities)):
+        bar.update(len(position))
         scores, norm = finite_scores(model, hr)
         score = scores[row, triples[position, 2]].double()
         query, slot = known.expand(known.rows(hr))
@@ -130,6 +145,7 @@ def triple_scores(
         own = torch.where(known.contains(triples[position]), score, -torch.inf)
         norm_new = torch.logaddexp(unknown.float().logsumexp(1).double()[row], own)
         found[position] = torch.stack([score, score - norm[row], score - norm_new], dim=1)
+    bar.close()
     return found
 
 

@@ -40,7 +40,7 @@ from kgtool.data.loaders.encode import with_vocabulary
 from kgtool.data.loaders.reading import reading_from
 from kgtool.display import html
 from kgtool.distributed.sharding import Shards
-from kgtool.errors import ConfigError, DataError, KGToolWarning, RunError
+from kgtool.errors import ConfigError, DataError, KGToolWarning, RunError, path_of
 from kgtool.graph.partition import shards_of
 from kgtool.models.factory import load_model
 from kgtool.models.model import Model
@@ -176,7 +176,7 @@ class Run:
             RunError: if it is not a run, its files are damaged, or its labels are not those of the
                 training.
         """
-        path = Path(path)
+        path = path_of(path, "path", RunError, "the folder of a run")
         if not (path / "config.toml").is_file():
             remedy = "check the name"
             if (path / BEGINNING[0]).is_file() and is_hardly_begun(path):

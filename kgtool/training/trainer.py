@@ -143,7 +143,12 @@ def train(
         run = Run.create(out, config, dataset, origin)
     else:
         run = Run(out, config, dataset.vocabulary)
-    with _writing(out) if first else nullcontext(_silent()) as log, own_random_state():
+
+    def waits() -> None:
+        if progress:
+            say(f"{out} waits for another training in this process")
+
+    with _writing(out) if first else nullcontext(_silent()) as log, own_random_state(waits):
         if dataset.loading:
             log.info("data %s: %s", dataset.path, json.dumps(dataset.loading, ensure_ascii=False))
         trainer = _Trainer(run, dataset, log, progress and first)

@@ -91,14 +91,22 @@ FLAGS = {
         "query",
         "--task",
         "--queries",
+        "--triples",
+        "--strict",
         "--top",
         "--include-known",
         "--filter-types",
         "--types",
+        "--any-type",
+        "--assumed-missing",
         "--labels",
         "--out",
         "--overwrite",
         "--max-length",
+        "--format",
+        "--columns",
+        "--delimiter",
+        "--header",
         "--data",
     ],
     "complete": [
@@ -107,6 +115,8 @@ FLAGS = {
         "--relation",
         "--filter-types",
         "--types",
+        "--any-type",
+        "--assumed-missing",
         "--labels",
         "--out",
         "--overwrite",
@@ -149,7 +159,7 @@ Kgtool = Callable[..., Result]
 
 def without_progress(err: str) -> str:
     """Standard error without the lines that show progress off a terminal."""
-    return re.sub(r"(compiling kernels, |epoch \d+: loss ).*\n", "", err)
+    return re.sub(r"(compiling kernels, |epoch \d+: loss |.* so far).*\n", "", err)
 
 
 @pytest.fixture
@@ -564,9 +574,9 @@ def test_convert_brings_a_data_set_into_our_shape(kgtool, tmp_path, monkeypatch)
     Path("data").mkdir()
     for split in ("train", "valid", "test"):
         Path("data", f"{split}.csv").write_text(f"1;a;r;{split}\n")
-    for options in ((), ("--delimiter", ";")):
+    for given in ([], ["--delimiter", ";"]):
         refused(
-            kgtool("data", "convert", "data", "--out", "out", *options), 2,
+            kgtool("data", "convert", "data", "--out", "out", *given), 2,
             "line 1: 4 columns", "--columns (kgtool data inspect", "3 is 'r', 4 is 'train'",
         )  # fmt: skip
     assert not Path("out").exists()
@@ -953,7 +963,7 @@ def test_export_writes_the_forms_asked_for(kgtool, trained, tmp_path):
     metadata = (tmp_path / "out" / "projector_metadata.tsv").read_text()
     assert "\nthe third\te003\tentity\n" in metadata
     labels.write_text("e003\n")
-    result = kgtool("export", trained, "--out", tmp_path / "out", *options)
+    result = kgtool("export", trained, "--out", tmp_path / "other", *options)
     refused(result, 2, "labels.tsv, line 1")
 
 
@@ -1371,6 +1381,10 @@ def test_a_loose_file_is_trained_and_evaluated_on_one_split(kgtool, place, loose
         "--resume",
     )  # fmt: skip
     assert again.code == 0, again.err
+    Path("more.tsv").write_text("e000\tr000\tnew\n")
+    done = kgtool("extend", "run", "more.tsv", "--out", "grown")
+    assert done.code == 0, done.err
+    assert kgtool("evaluate", "grown").code == 0
     done = kgtool("evaluate", "--data", "g.csv", "--columns", "from,type,to")
     assert (done.code, rule in " ".join(done.out.split())) == (0, True)
     refused(kgtool("evaluate", "run", "--columns", "1,2,3"), 2, "--columns is for baselines")

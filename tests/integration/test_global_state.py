@@ -91,9 +91,11 @@ def config(kind: str) -> Any:
 
 
 def numbers(kind: str, folder: Path) -> dict[str, Any]:
-    """Everything that a run gives: weights, metrics, answers, embeddings; all by new objects."""
-    folder.mkdir()
-    data = kgtool.load_dataset(write_folder(ring(), folder / "ring"))
+    """Everything that a run gives: weights, metrics, answers, embeddings; all by new objects.
+
+    The folder holds the data, which are made under torch's defaults.
+    """
+    data = kgtool.load_dataset(folder / "ring")
     run = kgtool.train(config(kind), data, folder / "run", progress=False)
     (folder / "new.tsv").write_text("e000\tr000\tnew\n")
     grown = kgtool.extend(run.path, folder / "new.tsv", folder / "grown")
@@ -130,7 +132,9 @@ def standard(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[s
 
     def of(kind: str) -> dict[str, Any]:
         if kind not in found:
-            found[kind] = numbers(kind, tmp_path_factory.mktemp("standard") / "work")
+            folder = tmp_path_factory.mktemp("standard")
+            write_folder(ring(), folder / "ring")
+            found[kind] = numbers(kind, folder)
         return found[kind]
 
     return of
@@ -140,19 +144,21 @@ def standard(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[s
 @pytest.mark.parametrize("kind", ["all-paths", "one-path"])
 def test_numbers_do_not_depend_on_the_users_settings(standard, tmp_path, kind, name):
     expected = standard(kind)
+    write_folder(ring(), tmp_path / "ring")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Anomaly Detection has been enabled")
         with STATES[name]():
             before = state()
-            found = numbers(kind, tmp_path / "work")
+            found = numbers(kind, tmp_path)
             assert state() == before
     assert_equal(found, expected)
 
 
 def test_the_number_of_threads_changes_last_bits_at_most_and_stays(standard, tmp_path):
+    write_folder(ring(), tmp_path / "ring")
     with threads():
         before = state()
-        found = numbers("all-paths", tmp_path / "work")
+        found = numbers("all-paths", tmp_path)
         assert state() == before
     for name in ("mrr", "answers"):
         pd.testing.assert_frame_equal(found[name], standard("all-paths")[name], rtol=1e-3)
@@ -191,12 +197,12 @@ def test_blocks_in_several_threads_end_in_any_order():
         assert torch.get_default_dtype() == torch.float64
 
 
-def test_trainings_in_threads_are_those_of_training_alone(standard, tmp_path):
+def test_trainings_in_threads_are_those_of_training_alone(standard, tmp_path, capfd):
     data = kgtool.load_dataset(write_folder(ring(), tmp_path / "ring"))
     threads = [
         threading.Thread(
             target=kgtool.train, args=(config("one-path"), data, tmp_path / str(i)),
-            kwargs={"progress": False},
+            kwargs={"progress": i == 2},
         )
         for i in range(3)
     ]  # fmt: skip
@@ -204,6 +210,7 @@ def test_trainings_in_threads_are_those_of_training_alone(standard, tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
+    assert "waits for another training in this process" in capfd.readouterr().err
     for i in range(3):
         for key, tensor in load_tensors(tmp_path / str(i) / LAST)[0].items():
             assert tensor.numpy().tobytes() == standard("one-path")[f"run {LAST} {key}"]
@@ -223,7 +230,7 @@ if __name__ == "__main__":
     if sys.argv[2] == "worked":
         kgtool.evaluate(sys.argv[1])
     with multiprocessing.get_context(sys.argv[3]).Pool(1) as pool:
-        print(pool.map_async(work, [0]).get(timeout=120))
+        print(pool.map_async(work, [0]).get(timeout=120)[0])
 """
 
 

@@ -184,6 +184,20 @@ def test_the_remedy_of_a_note_works(tmp_path, monkeypatch, capsys):
     assert not {"g0 ", "G0", "Kopf"} & set(entities)
 
 
+def test_quotes_of_a_tsv_are_named(tmp_path, monkeypatch, capsys):
+    place = tmp_path / "g.tsv"
+    place.write_bytes(text([tuple(f'"{cell}"' for cell in row) for row in ROWS], "\t"))
+    command = ["data", "split", str(place), "--out", str(tmp_path / "kg")]
+    code, said = run(command, monkeypatch, capsys)
+    assert code == 0
+    option = re.search(r"all labels are in quotes: .* pass (--format csv --delimiter \S+) ", said)
+    assert option is not None
+    command += [*shlex.split(option[1]), "--overwrite"]
+    code, said = run(command, monkeypatch, capsys)
+    assert (code, "in quotes" in said) == (0, False)
+    assert "g0" in load_dataset(tmp_path / "kg").vocabulary.entities
+
+
 def test_columns_that_a_split_leaves_out_can_be_kept(tmp_path, monkeypatch, capsys):
     place = tmp_path / "g.csv"
     rows = [(*row, str(2000 + i % 9), f'"n, {i}"') for i, row in enumerate(ROWS)]

@@ -402,7 +402,7 @@ FAULTS: list[Any] = [
     ("x.json", b'{"h": {"0": "a"}}', {}, ": neither JSON lines nor an array", 'orient="records"'),
     ("x.json", b'[["a","r","b"],["a","r"]]', {}, ", item 2: an array of 2 where 3", "as many"),
     ("x.owl", b"Prefix(:=<http://a#>)\n", {}, ": an ontology in OWL's own syntax", "RDF/XML"),
-    ("x.rdf", b"<rdf:RDF><a></rdf:RDF>", {}, ", line 1: not RDF/XML", "correct the statement"),
+    ("x.rdf", b"<rdf:RDF><a></rdf:RDF>", {}, ": not RDF/XML", "correct the statement"),
     ("x.tsv", b"a\tr\tb\t1\n", {"truth": "5"}, ", line 1: no column 5 among 4", "count from 1"),
     (
         "x.tsv",

@@ -122,6 +122,6 @@ def explanation_table(found: Explanation) -> Group | Text:
         f"Score {found.score:.2f}: the listed paths carry {found.carried:.2f}, the rest of the "
         f"graph {found.rest:.2f}.",
         "Fall: by how much the score falls without the edges of the path; negative if it rises. "
-        "Weight: the path's share of its fall; paths that share edges divide it.",
+        "Weight: its share of the fall, which paths over the same edges divide.",
     ]
     return Group(table, *map(Text, notes))

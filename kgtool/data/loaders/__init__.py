@@ -22,6 +22,7 @@ from kgtool.data.loaders.foreign import (
     with_names,
     with_own_names,
 )
+from kgtool.data.loaders.labels import types_of_store
 from kgtool.data.loaders.loose import open_data, read_triples
 from kgtool.data.loaders.memory import dataset_of
 from kgtool.data.loaders.near_equal import merged, merged_into
@@ -135,7 +136,8 @@ def _load(
     del parts, splits
     triples, report = audit(name, path, origins, lines, vocabulary)
     tensors = [torch.from_numpy(triples[split]) for split in SPLITS]
-    data = KGDataset(name, path, vocabulary, *tensors, loading=loading)
+    types = types_of_store(opened, vocabulary.entity_ids) if isinstance(opened, Store) else {}
+    data = KGDataset(name, path, vocabulary, *tensors, types=types, loading=loading)
     return data, report
 
 
@@ -158,7 +160,7 @@ def _split_file(
     if not code.any():
         how = (
             "all triples are train: a random split has none whose entities and relation stay in "
-            f"train; kgtool data split {file.place} --allow-unseen splits them"
+            f"train; kgtool data split {file.place} --out FOLDER --allow-unseen splits them"
         )
     rows = replace(rows, notes=(*rows.notes, *notes, f"{file.place}: {how}"))
     splits = {}

@@ -79,6 +79,10 @@ def _table(given: Any, place: str) -> pd.DataFrame | list[tuple[Any, ...]]:
         return given.to_pandas()
     if isinstance(given, np.ndarray) and given.dtype.names:
         given = {name: given[name].tolist() for name in given.dtype.names}
+    if isinstance(given, pd.Series) and any(role_of(str(name)) is not None for name in given.index):
+        given = dict(given)  # a row of a data frame
+    if isinstance(given, Mapping) and given and all(map(_is_cell, given.values())):
+        return pd.DataFrame([dict(given)], dtype=object)
     if isinstance(given, Mapping):
         try:
             return pd.DataFrame(dict(given), dtype=object)
@@ -87,10 +91,17 @@ def _table(given: Any, place: str) -> pd.DataFrame | list[tuple[Any, ...]]:
             raise fault(place, problem, "give the columns head, relation and tail") from None
     shape = tuple(getattr(given, "shape", ()))
     if len(shape) == 2 and (shape[1] == 3 or shape[0] not in (2, 3)):
-        return [tuple(row) for row in given.tolist()]
+        try:
+            return [tuple(row) for row in given.tolist()]
+        except (AttributeError, RuntimeError):  # a sparse matrix
+            raise no_rows(given, place) from None
     if len(shape) > 1 or (shape and str(given.dtype) != "object"):
         raise _wrong_shape(shape, place)
     return _rows(given, place)
+
+
+def _is_cell(value: Any) -> bool:
+    return isinstance(value, (str, int, np.integer)) or is_missing(value)
 
 
 def _rows(given: Any, place: str) -> pd.DataFrame | list[tuple[Any, ...]]:
@@ -167,7 +178,7 @@ def _choose(names: list[Any], extra: str | None, place: str, partial: bool) -> l
     if extra is None:
         return chosen
     numbers = tuple(str(1 if i is None else i + 1) for i in chosen)
-    return list(choose_columns(texts, Reading(columns=numbers), extra, place, None).columns)
+    return list(choose_columns(texts, Reading(columns=numbers), [extra], place, None).columns)
 
 
 def _by_name(texts: list[str], others: list[int], place: str, partial: bool) -> list[int | None]:
@@ -298,7 +309,8 @@ def names_by_id(given: Any, argument: str, unique: bool = True) -> dict[int, str
     if isinstance(given, Mapping):
         pairs = _pairs(given, argument)
     else:
-        if isinstance(given, (str, bytes, set, frozenset)) or not hasattr(given, "__len__"):
+        refused = (str, bytes, set, frozenset, pd.DataFrame)
+        if isinstance(given, refused) or not hasattr(given, "__len__"):
             problem = f"the type {type(given).__name__} where labels are expected"
             raise fault(argument, problem, "give a list: the label of id 0, of id 1 and so on")
         pairs = list(enumerate(given.tolist() if hasattr(given, "tolist") else given))

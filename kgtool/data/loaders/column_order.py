@@ -17,7 +17,7 @@ def doubt_of(triples: NDArray[np.int64]) -> str:
     in the second column, and 351 in the third.
 
     Args:
-        triples: `(n, 3)` ids, read as head, relation, tail without a header or the caller's word.
+        triples: `(n, 3)` ids, read as head, relation, tail without a header and `--columns`.
     """
     heads, relations, tails = (
         int(np.count_nonzero(np.bincount(column))) if len(column) else 0 for column in triples.T

@@ -200,8 +200,14 @@ def _read_plain(file: File, table: Table, reading: Reading, extra: Sequence[str]
                 raise no_triples(file.place, "all lines are bad") from None
     if numbers is None:
         numbers = np.arange(skip + 1, skip + 1 + len(codes))
+    notes = (*chosen.notes, *_trimmed(file, blanks))
+    if not table.quoted and pc.all(pc.match_substring_regex(labels, '^".*"$')).as_py():
+        notes += (
+            f"{file.place}: all labels are in quotes: if these are not part of the labels, pass "
+            f"--format csv --delimiter {quoted(table.delimiter)} {COMMANDS}",
+        )
     rows = Rows(
-        codes, labels, numbers, "line", extra_texts, (*chosen.notes, *_trimmed(file, blanks)),
+        codes, labels, numbers, "line", extra_texts, notes,
         left_out=tuple(chosen.left_out.values()), few=few, guessed=chosen.guessed,
         skipped=tuple(bad),
     )  # fmt: skip

@@ -114,7 +114,7 @@ def _loaded(file: File) -> tuple[list[Any], dict[str, Tensor]]:
 
 
 def _entities(texts: Tensor, graph: Any, place: str) -> dict[str, list[str]]:
-    """The labels of the nodes of each node type."""
+    """The labels of the nodes of each node type that has edges."""
     from kgtool.ops.runtime.dgl import dgl
 
     try:
@@ -128,7 +128,8 @@ def _entities(texts: Tensor, graph: Any, place: str) -> dict[str, list[str]]:
     parts = [nodes.long() for nodes in of_type.values()]
     if len(labels) != len(ids) or not torch.equal(torch.cat(parts).sort().values, ids):
         raise _damaged(place, f"{len(labels)} labels of entities do not fit its nodes")
-    return {name: [labels[i] for i in nodes.tolist()] for name, nodes in of_type.items()}
+    ends = {end for kind in graph.canonical_etypes for end in kind[::2]}
+    return {end: [labels[i] for i in of_type[end].tolist()] for end in ends}
 
 
 def _damaged(place: str, problem: str) -> DataError:

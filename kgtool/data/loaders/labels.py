@@ -7,13 +7,16 @@ compressed or not. `FILE:ID,NAME` chooses the columns by name or by number from 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path, PurePosixPath
 
 from kgtool.data.loaders.loose import open_loose
 from kgtool.data.loaders.reading import FORMATS, LOOK, file_name, position_of
+from kgtool.data.loaders.sources import TYPES, Store
 from kgtool.data.loaders.table import rows_of_table
 from kgtool.errors import DataError, fault, nearest, quoted
+from kgtool.storage.compression import File
 
 # Names of the column of labels in a header, and of names and of types, the surest first.
 _LABELS = (
@@ -36,7 +39,7 @@ def read_labels(path: str | Path, known: Collection[str] | None = None) -> dict[
 
     Args:
         path: the file, or `FILE:LABEL,NAME`.
-        known: the labels of the data, one of which the file must name.
+        known: the labels of the data; the file must name at least one of them.
 
     Raises:
         DataError: for a missing file, columns that cannot be inferred, a label with two names, or
@@ -60,10 +63,31 @@ def read_types(
     Raises:
         DataError: as `read_labels`.
     """
+    return _types(path, _pairs(path, _TYPES, "type"), known)
+
+
+def types_of_store(store: Store, known: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """The types of the entities of a data set, from its file `types.tsv`; {} without this file.
+
+    Raises:
+        DataError: as `read_types`.
+    """
+    found = [member for member in store.members if PurePosixPath(member).name == TYPES]
+    if not found:
+        return {}
+    member = min(found, key=len)
+    return _types(
+        store.place(member), _pairs_of(store.file(member, "tsv"), None, _TYPES, "type"), known
+    )
+
+
+def _types(
+    place: str | Path, pairs: Iterable[tuple[int, str, str]], known: Collection[str] | None
+) -> dict[str, tuple[str, ...]]:
     types: dict[str, dict[str, None]] = {}
-    for _, label, kind in _pairs(path, _TYPES, "type"):
+    for _, label, kind in pairs:
         types.setdefault(label, {})[kind] = None
-    _check_known(path, types, known)
+    _check_known(place, types, known)
     return {label: tuple(kinds) for label, kinds in types.items()}
 
 
@@ -94,24 +118,25 @@ def _pairs(path: str | Path, values: Sequence[str], what: str) -> Iterator[tuple
         if len(chosen) != 2:
             problem = f"{quoted(columns)} are not two columns"
             raise fault(place, problem, f"give two, as in {place}:id,{what}")
+    if not Path(place).exists():
+        raise DataError(f"cannot read {place}: No such file or directory. Remedy: check the name.")
     if file_name(Path(place).name, LOOK).format not in ("tsv", "csv", "parquet", "jsonl"):
         endings = ", ".join(e for name in ("tsv", "csv", "parquet", "jsonl") for e in FORMATS[name])
         raise fault(place, "the file name does not show a table", f"let it end in one of {endings}")
-    try:
-        file = open_loose(place, LOOK)
-    except DataError as error:
-        if Path(place).exists():
-            raise
-        raise DataError(
-            f"cannot read {place}: No such file or directory. Remedy: check the name."
-        ) from error
-    rows = rows_of_table(file)
+    yield from _pairs_of(open_loose(place, LOOK), chosen, values, what)
+
+
+def _pairs_of(
+    file: File, chosen: Sequence[str] | None, values: Sequence[str], what: str
+) -> Iterator[tuple[int, str, str]]:
+    """As `_pairs`, of a file in memory."""
+    rows, place = rows_of_table(file), file.place
     first = next(rows, None)
     if first is None:
         return
     label, value, header = _columns(place, first[1], chosen, values, what, named=first[0] == 0)
     expected = len(first[1])
-    for number, cells in rows if header else _chained(first, rows):
+    for number, cells in rows if header else chain([first], rows):
         bad = len(cells) != expected or not cells[label].strip()
         if bad or (not cells[value].strip() and not header):
             shown = quoted(cells[0] if len(cells) == 1 else ", ".join(cells))
@@ -122,13 +147,6 @@ def _pairs(path: str | Path, values: Sequence[str], what: str) -> Iterator[tuple
             )
         if cells[value].strip():
             yield number, cells[label], cells[value]
-
-
-def _chained(
-    first: tuple[int, list[str]], rows: Iterator[tuple[int, list[str]]]
-) -> Iterator[tuple[int, list[str]]]:
-    yield first
-    yield from rows
 
 
 def _columns(

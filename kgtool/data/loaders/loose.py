@@ -18,6 +18,7 @@ from kgtool.data.loaders.read import read_file
 from kgtool.data.loaders.reading import LOOK, Reading, file_name
 from kgtool.data.loaders.rows import Triples
 from kgtool.data.loaders.sources import (
+    TYPES,
     Store,
     listed,
     missing,
@@ -27,7 +28,7 @@ from kgtool.data.loaders.sources import (
     split_of,
     unknown_format,
 )
-from kgtool.errors import ConfigError, fault
+from kgtool.errors import ConfigError, fault, path_of
 from kgtool.ops import standard_state
 from kgtool.storage.archives import archive_suffix, read_archive
 from kgtool.storage.compression import File, unfolded
@@ -57,8 +58,8 @@ def read_triples(
             names the line and the remedy.
         ConfigError: for no file.
     """
-    if isinstance(places, (str, Path)):
-        places = [places]
+    if isinstance(places, (str, Path)) or not isinstance(places, (list, tuple)):
+        places = [path_of(places, "places", expected="one or more files of triples")]
     if not places:
         raise ConfigError("no file of triples. Remedy: give one, or - for the standard input.")
     names, parts = [], []
@@ -125,7 +126,7 @@ def open_data(path: Path, reading: Reading) -> Store | File:
     def wanted(member: str) -> bool:
         return is_of_tool(member) or split_of(member, reading) is not None
 
-    store = open_store(path, wanted)
+    store = open_store(path, lambda member: wanted(member) or PurePosixPath(member).name == TYPES)
     of_data_set = store.contents is None or any(map(wanted, store.members))
     if not of_data_set and len(_readable(store.members, reading)) == 1:
         return open_loose(path, reading)

@@ -21,7 +21,7 @@ from kgtool.data.loaders.cells import (
 )
 from kgtool.data.loaders.encode import to_ids, vocabulary_of
 from kgtool.data.loaders.reading import FIELDS
-from kgtool.data.loaders.rows import Ints, Rows, Triples, no_triples, rows_of
+from kgtool.data.loaders.rows import Ints, Rows, Triples, rows_of
 from kgtool.errors import DataError, fault, nearest, quoted
 from kgtool.ops import standard_state
 
@@ -53,6 +53,7 @@ def dataset_of(
     entities: Labels | None = None,
     relations: LabelsById | None = None,
     edge_type: str | None = None,
+    types: Mapping[str, Sequence[str]] | None = None,
 ) -> KGDataset:
     """A data set of triples in memory.
 
@@ -86,6 +87,7 @@ def dataset_of(
             the same forms.
         edge_type: the edge field that holds the relation; by default the first of `edge_type`,
             `etype`, `rel_type`, `relation`, `_TYPE`, `type` that the graph has.
+        types: entity label → its types; by default the node types of graphs with several.
 
     Returns:
         The data set, with ids in the code-point order of labels, and without duplicates in a split.
@@ -101,6 +103,7 @@ def dataset_of(
             remedy = "give a text" if argument == "name" else "name a field of the graph's edges"
             raise fault(argument, problem, remedy)
     parts: dict[str, Rows] = {}
+    node_types: dict[str, tuple[str, ...]] = {}
     masks: dict[str, Any] = {}
     if valid is None and test is None:
         train, valid, test = _edge_splits(train)
@@ -112,7 +115,10 @@ def dataset_of(
             continue
         mask = masks.get(split)
         columns = columns_of(given, split, entities, relations, field=edge_type, mask=mask)
-        if len(columns[0]) or split == "train":
+        node_types |= _node_types(_edges(given, split, edge_type, mask) or {}, columns)
+        if not columns[0] and split == "train":
+            raise _nothing(split)
+        if len(columns[0]):
             numbers = np.arange(1, len(columns[0]) + 1)
             parts[split] = rows_of(columns, numbers, split, "row")
     vocabulary = vocabulary_of(list(parts.values()))
@@ -123,7 +129,8 @@ def dataset_of(
     tensors = [
         torch.from_numpy(_distinct(ids[split])) if split in ids else empty for split in SPLITS
     ]
-    return KGDataset(name, None, vocabulary, *tensors)
+    own = {label: tuple(kinds) for label, kinds in types.items()} if types else node_types
+    return KGDataset(name, None, vocabulary, *tensors, types=own)
 
 
 def triples_of(
@@ -164,6 +171,8 @@ def triples_of(
         if extra is not None:
             times = [_time(cell, f"{place}, row {row}") for row, cell in enumerate(cells[3], 1)]
             texts[extra] = tuple(times)
+    if not found[0]:
+        raise _nothing(place)
     rows = rows_of(found, np.arange(1, len(found[0]) + 1), place, "row")
     own = vocabulary_of([rows])
     vocabulary = Vocabulary(own.entities, relations or own.relations)
@@ -176,6 +185,10 @@ def _time(cell: Any, place: str) -> str:
     if is_missing(cell):
         raise fault(place, f"the time is missing: {cell!r}", "fill it in, or drop the row")
     return str(cell.isoformat() if hasattr(cell, "isoformat") else cell)
+
+
+def _nothing(place: str) -> DataError:
+    return fault(place, "no triples", "give at least one (head, relation, tail)")
 
 
 def _distinct(ids: Ints) -> Ints:
@@ -260,6 +273,22 @@ def columns_of(
     ]
 
 
+def _node_types(
+    edges: Mapping[tuple[str, str, str], Any], columns: Sequence[Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
+    """The node type of each entity of a graph with several, from its edges and their labels."""
+    if len({end for kind in edges for end in kind[::2]}) < 2:
+        return {}
+    types: dict[str, tuple[str, ...]] = {}
+    begin = 0
+    for (head_type, _, tail_type), (heads, _, _) in edges.items():
+        end = begin + len(heads)
+        types |= dict.fromkeys(columns[0][begin:end], (head_type,))
+        types |= dict.fromkeys(columns[2][begin:end], (tail_type,))
+        begin = end
+    return types
+
+
 def _edges(given: Any, split: str, field: str | None, mask: Any) -> dict[Any, Any] | None:
     """The ends of the edges of each edge type, and the relation of each edge; None for no graph."""
     if isinstance(given, (pd.DataFrame, Mapping)):  # whose attributes are columns
@@ -267,6 +296,10 @@ def _edges(given: Any, split: str, field: str | None, mask: Any) -> dict[Any, An
     if hasattr(given, "canonical_etypes"):
         return _dgl_edges(given, split, field, mask)
     if hasattr(given, "edge_index_dict"):
+        for kind in given.edge_index_dict:
+            if not isinstance(kind, tuple) or len(kind) != 3:
+                problem = f"the edge type {quoted(repr(kind))}"
+                raise fault(split, problem, "name edge types (head type, relation, tail type)")
         return {
             kind: _pyg_edges(index, None, f"the edge_index of {kind}")
             for kind, index in given.edge_index_dict.items()
@@ -352,7 +385,7 @@ def _dgl_edges(graph: Any, split: str, field: str | None, mask: Any) -> dict[Any
     graph = graph.cpu()
     kinds = graph.canonical_etypes
     if not kinds:
-        raise no_triples(split, "the graph has no edge types")
+        raise _nothing(split)
     if len(kinds) > 1 or (kinds[0] != ("_N", "_E", "_N") and field is None and mask is None):
         return {kind: _ends(graph.edges(etype=kind)) for kind in kinds}
     fields = [field] if field else _TYPE_FIELDS

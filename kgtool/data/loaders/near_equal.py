@@ -30,12 +30,15 @@ def keys_of(labels: Sequence[str], by: str) -> pa.Array:
     """A key of each label: labels with one key differ only as `by` of `MERGING` says."""
     keys = pa.array(labels, pa.large_string())
     level = MERGING.index(by)
-    keys = pc.replace_substring_regex(keys, _NO_WIDTH, "")
-    keys = pc.utf8_trim_whitespace(pc.replace_substring_regex(keys, _BLANKS, " "))
-    if level >= MERGING.index("unicode"):
+    is_ascii = pc.all(pc.string_is_ascii(keys)).as_py()  # then the quick ways do
+    if not is_ascii:
+        keys = pc.replace_substring_regex(keys, _NO_WIDTH, "")
+    if pc.any(pc.match_substring_regex(keys, _BLANKS)).as_py():
+        keys = pc.utf8_trim_whitespace(pc.replace_substring_regex(keys, _BLANKS, " "))
+    if level >= MERGING.index("unicode") and not is_ascii:
         keys = pc.utf8_normalize(keys, form="NFC")
     if level >= MERGING.index("case"):
-        keys = pc.utf8_lower(keys)
+        keys = pc.ascii_lower(keys) if is_ascii else pc.utf8_lower(keys)
     return keys
 
 
@@ -49,8 +52,12 @@ def near_equal(labels: Sequence[str], counts: Ints, kind: str) -> tuple[NearEqua
     """
     occurring = np.flatnonzero(counts)
     labels, counts = [labels[i] for i in occurring.tolist()], counts[occurring]
-    if len(pc.unique(keys_of(labels, MERGING[-1]))) == len(labels):
-        return ()  # the usual case, in one pass
+    # only labels with a common key at the last level can have one at an earlier level
+    number = keys_of(labels, MERGING[-1]).dictionary_encode().indices.to_numpy()
+    several = np.flatnonzero(np.bincount(number)[number] > 1) if len(labels) else number
+    if not len(several):
+        return ()
+    labels, counts = [labels[i] for i in several.tolist()], counts[several]
     found = []
     before: Sequence[str] = labels
     for by in MERGING:

@@ -88,7 +88,7 @@ def _with_facts(rows: Rows, place: str) -> Rows:
 
 
 def _refuse_truth(rows: Rows, place: str) -> None:
-    """Raise a DataError if a column that is not read tells facts from negatives."""
+    """Raise a DataError if a column that is not read may mark rows as negatives."""
     for name, values in rows.few.items():
         texts = {value.casefold() for value in values}
         number = name.removeprefix("column ")

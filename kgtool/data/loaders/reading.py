@@ -37,7 +37,8 @@ class Reading:
 
     Args:
         format: a key of `FORMATS`. By default it is inferred from the file name.
-        columns: the columns of head, relation and tail; as names, or as numbers from 1.
+        columns: the columns of head, relation and tail; as names, or as numbers from 1; a tuple, or
+            a text with commas.
         delimiter: one character; any character except a tab implies CSV, unless the format is
             `tsv`, which has no quoting.
         header: whether the first line names the columns.
@@ -58,6 +59,11 @@ class Reading:
     merge_labels: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.columns, str):  # as on the command line
+            object.__setattr__(self, "columns", tuple(self.columns.split(",")))
+        for name in ("format", "delimiter"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}. Remedy: pass a text.")
         if self.format is not None and self.format not in FORMATS:
             like = nearest(self.format, FORMATS)
             hint = f"did you mean {like}? " if like else ""

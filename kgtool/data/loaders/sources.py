@@ -18,6 +18,8 @@ from kgtool.storage.compression import File, unfolded
 NEGATIVES = {"valid": "valid_negatives", "test": "test_negatives"}
 # The folders of the splits of a PyKEEN data set (`Dataset.to_directory_binary`).
 PYKEEN = {"train": "training", "valid": "validation", "test": "testing"}
+# The file with the types of the entities of a data set.
+TYPES = "types.tsv"
 _MOST_NAMES_LISTED = 8
 
 

@@ -12,7 +12,7 @@ from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders.dgl_graph import write_graph
 from kgtool.data.loaders.header import choose_columns
 from kgtool.data.loaders.reading import FIELDS, FORMATS, LOOK
-from kgtool.data.loaders.sources import NEGATIVES, listed
+from kgtool.data.loaders.sources import NEGATIVES, TYPES, listed
 from kgtool.errors import ConfigError, DataError, fault, quoted
 from kgtool.storage.files import atomic_write
 
@@ -27,13 +27,13 @@ _UNFIT = re.compile("[\t\n\r\0]")
 def is_of_dataset(name: str) -> bool:
     """Whether a file of a data set that kgtool writes has this name."""
     stem, ending = PurePosixPath(name).stem, PurePosixPath(name).suffix
-    return name == LEFT_OUT or (stem in _STEMS and ending in map(_ending, WRITTEN))
+    return name in (LEFT_OUT, TYPES) or (stem in _STEMS and ending in map(_ending, WRITTEN))
 
 
 def write_dataset(
     data: KGDataset, folder: Path, negatives: Mapping[str, Tensor] | None = None, to: str = "tsv"
 ) -> list[Path]:
-    """Writes `train.txt`, `valid.txt` and `test.txt`, and files of negatives.
+    """Writes `train.txt`, `valid.txt` and `test.txt`, negatives, and `types.tsv`, if any.
 
     As DGL graphs they are `train.dgl`, ..., see `kgtool.data.loaders.dgl_graph`.
 
@@ -64,6 +64,10 @@ def write_dataset(
             write_graph(files[-1], triples, data.vocabulary, data.types)
         else:
             write_triples(files[-1], triples, data.vocabulary)
+    if data.types:
+        files.append(folder / TYPES)
+        with atomic_write(files[-1]) as file:
+            file.writelines(f"{e}\t{kind}\n" for e, kinds in data.types.items() for kind in kinds)
     return files
 
 

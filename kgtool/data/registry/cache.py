@@ -8,7 +8,7 @@ from pathlib import Path
 import platformdirs
 
 from kgtool.data.registry.entries import NAME, Entry, entries
-from kgtool.errors import DataError
+from kgtool.errors import DataError, path_of
 from kgtool.storage.files import sha256_of
 
 # The environment variable that overrides the cache folder of the platform.
@@ -54,7 +54,8 @@ def resolve(place: str | Path) -> Path:
         DataError: if that archive is not fetched yet, or is damaged.
         ConfigError: if the user's registry cannot be used.
     """
-    name, path = str(place), Path(place)
+    wanted = "the path of a data set, or its name; frames go to kgtool.dataset_of or kgtool.split"
+    name, path = str(place), path_of(place, "path", expected=wanted)
     if not NAME.fullmatch(name) or path.exists():
         return path
     entry = entries().get(name)

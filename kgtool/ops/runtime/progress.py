@@ -18,6 +18,8 @@ from tqdm.auto import tqdm
 
 # Seconds between two lines where nobody watches.
 EVERY = 60.0
+# Without the rate, so that 80 columns hold the numbers.
+BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 # Seconds of work before a bar appears that the caller did not ask for.
 DELAY = 2.0
 
@@ -74,14 +76,17 @@ class Progress:
     ) -> None:
         outer = _shown.active is None
         self.total, self.name, self.unit = total, name, unit
-        self.done = self.initial = initial
+        self.done = initial
         self.shown = outer and (shown or _shown.command is not None)
         self.drawn = self.shown and is_watched()
         self._numbers: dict[str, str] = {}
         self._began = time.monotonic()
+        # When, and with how much work, the first part was done: it may have compiled kernels.
+        self._first: tuple[float, int] | None = None
         self._bar: Any = tqdm(
-            total=total, initial=initial, desc=name, unit=unit, unit_scale=unit_scale,
+            total=total, initial=initial, desc=f"{name}: ", unit=unit, unit_scale=unit_scale,
             disable=not self.drawn, delay=0 if shown else DELAY,
+            bar_format=None if unit_scale else BAR,
         )  # fmt: skip
 
     def __enter__(self) -> Progress:
@@ -103,6 +108,7 @@ class Progress:
     def update(self, count: int = 1, numbers: Mapping[str, str] | None = None) -> None:
         """Add work done, and show numbers next to it, by name."""
         self.done += count
+        self._first = self._first or (time.monotonic(), self.done)
         if numbers:
             self._numbers = dict(numbers)
             self._bar.set_postfix(self._numbers, refresh=False)
@@ -121,13 +127,15 @@ class Progress:
 
     def line(self) -> str:
         """The progress as a line of text."""
-        took = time.monotonic() - self._began
+        now = time.monotonic()
         share = f" ({100 * self.done / self.total:.0f} %)" if self.total else ""
         parts = [f"{self.name}: {self.unit} {self.done:,} of {self.total:,}{share}"]
         parts += [f"{name} {number}" for name, number in self._numbers.items()]
-        parts.append(f"{duration(took)} so far")
-        if fresh := self.done - self.initial:
-            parts.append(f"{duration(took * (self.total - self.done) / fresh)} left")
+        parts.append(f"{duration(now - self._began)} so far")
+        since, first = self._first or (now, self.done)
+        if self.done > first:
+            left = (now - since) * (self.total - self.done) / (self.done - first)
+            parts.append(f"{duration(left)} left")
         return ", ".join(parts)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -123,13 +123,18 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 @contextmanager
-def own_random_state() -> Iterator[None]:
+def own_random_state(waits: Callable[[], None] | None = None) -> Iterator[None]:
     """Work with torch's random generators alone; afterwards they continue where the user left them.
 
     Torch has one default generator in a process. Other threads that enter this block wait, so that
     two trainings in two threads give the same numbers as one after the other.
+
+    Args:
+        waits: called before this thread waits for another one.
     """
     if not _training.acquire(blocking=False):
+        if waits is not None:
+            waits()
         _training.acquire()
         # In a new thread, torch may have met the single thread of the other training's parts.
         torch.set_num_threads(_process.threads)

@@ -236,3 +236,20 @@ def test_a_label_that_is_none_is_an_error(run, label) -> None:
     ):
         with pytest.raises(DataError, match=r"Remedy: "):
             call()
+
+
+@pytest.mark.parametrize("value", [3, None, pd.DataFrame(), {}.keys()], ids=str)
+@pytest.mark.parametrize(
+    "function",
+    [kgtool.load_dataset, kgtool.load_config, kgtool.read_triples, kgtool.Run.open],
+    ids=lambda function: function.__name__,
+)
+def test_what_is_not_a_path_is_named(function, value) -> None:
+    with pytest.raises(KGToolError, match=r"paths?|places"):
+        function(value)
+
+
+def test_columns_are_a_tuple_or_a_text() -> None:
+    assert kgtool.Reading(columns="a,b,c") == kgtool.Reading(columns=("a", "b", "c"))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="format is 3"):
+        kgtool.Reading(format=3)  # type: ignore[arg-type]

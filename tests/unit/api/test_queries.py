@@ -71,6 +71,9 @@ def test_one_query_comes_by_its_parts(run, asked):
             kgtool.predict(asked, head, relation, tail, top=4),
             kgtool.predict(asked, head=head, relation=relation, tail=tail, top=4),
             kgtool.predict(asked, query, top=4),
+            kgtool.predict(asked, np.array(query), top=4),
+            kgtool.predict(asked, dict(zip("hrt", query, strict=True)), top=4),
+            kgtool.predict(asked, pd.Series(query, index=["head", "relation", "tail"]), top=4),
             kgtool.predict(run, *query, top=4),
         ):
             pd.testing.assert_frame_equal(found, expected)

@@ -165,6 +165,7 @@ def test_names_of_steps() -> None:
         ({"train": torch.zeros(2, 3)}, "train: triples of the type torch.float32"),
         ({"valid": [(0, 0, 0)]}, "valid: triples of the type list"),
         ({"test": torch.zeros(3, 2, dtype=torch.long)}, r"test: the shape \(3, 2\)"),
+        ({"vocabulary": None}, "vocabulary: the type NoneType where labels are expected"),
         ({"test": torch.tensor([[0, 0, 99]])}, "test: the tail 99 has no label among"),
         ({"test": torch.tensor([[0, -1, 0]])}, "test: the relation -1 has no label"),
     ],

@@ -98,13 +98,13 @@ def test_a_file_of_questions(tmp_path):
 
 
 def test_a_file_with_queries_that_cannot_be_read():
-    lines = ["", "Q7\tc\t?", "Q1\tc\t?", "Q1\tc", "?\tc\tQ1"]
+    lines = ["", "Q7\tc\t?", "Q1\tc\t?", "Q1", "?\tc\tQ1"]
     found = parse_questions(lines, "q.tsv", LABELS)
     assert found.number == [1, 3]
     assert [question.asked for question in found.questions] == ["tail", "head"]
     assert list(found.reasons) == [0, 2]
     assert found.reasons[0].startswith("q.tsv, line 2: unknown entity 'Q7'")
-    assert "q.tsv, line 4: 'Q1' 'c' is not a query" in found.reasons[2]
+    assert "q.tsv, line 4: 'Q1' is not a query" in found.reasons[2]
     with pytest.raises(DataError, match=r"q.tsv, line 2: unknown entity 'Q7'"):
         parse_questions(lines, "q.tsv", LABELS, strict=True)
     with pytest.raises(DataError, match=r"q.tsv, line 1: unknown entity 'Q7'"):

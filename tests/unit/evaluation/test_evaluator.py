@@ -217,12 +217,15 @@ def test_a_score_that_is_not_finite_raises():
         evaluate_model(model, dataset)
 
 
-def test_the_chunk_size_and_the_bar_change_nothing(capsys):
+def test_the_chunk_size_and_the_bar_change_nothing(monkeypatch, capsys):
     dataset = ring()
     model = random(dataset)
     found = evaluate_model(model, dataset)
     assert evaluate_model(model, dataset, chunk_size=3) == found
     assert capsys.readouterr() == ("", "")
+    assert evaluate_model(model, dataset, progress=True) == found
+    assert capsys.readouterr() == ("", "")  # off a terminal: a line a minute
+    monkeypatch.setattr("kgtool.ops.runtime.progress.is_watched", lambda: True)
     assert evaluate_model(model, dataset, progress=True) == found
     assert "test: " in capsys.readouterr().err
 

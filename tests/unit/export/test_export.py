@@ -55,7 +55,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def read_tsv(folder: Path) -> Read:
-    table = read_table(folder / "embeddings.tsv")
+    table = read_table(folder / "embeddings.tsv").drop(columns="name", errors="ignore")
     assert list(table.columns[:2]) == ["kind", "label"]
     assert list(table.columns[2:]) == [str(i) for i in range(len(table.columns) - 2)]
     vectors = table.iloc[:, 2:].to_numpy(dtype=np.float32)
@@ -132,7 +132,7 @@ def read_npy(folder: Path) -> Read:
 
 
 def read_parquet(folder: Path) -> Read:
-    frame = pd.read_parquet(folder / "embeddings.parquet")
+    frame = pd.read_parquet(folder / "embeddings.parquet").drop(columns="name", errors="ignore")
     assert list(frame.columns) == ["kind", "label", "vector"]
     return by_kind(frame["kind"].tolist(), frame["label"].tolist(), np.stack(frame["vector"]))
 
@@ -272,7 +272,7 @@ def test_unknown_forms(tmp_path, vocabulary, forms, message):
     assert not any(tmp_path.iterdir())
 
 
-def test_the_projector_shows_readable_names(tmp_path):
+def test_readable_names_stand_next_to_labels(tmp_path):
     vocabulary = Vocabulary(("Q64", "Q1", "NA"), ("P36",))
     names = {"Q64": "Berlin \N{BEER MUG}", "P36": "capital", "Q1": "a\rb", "unknown": "x"}
     entities, relations = hard_floats(3, 2), hard_floats(2, 2, seed=1)
@@ -289,7 +289,13 @@ def test_the_projector_shows_readable_names(tmp_path):
     assert bits(vectors) == bits(torch.cat([entities, relations]))
     for form in set(READERS) - {"projector"}:  # an id stays an id
         same(READERS[form](tmp_path), vocabulary, entities, relations)
-    with pytest.raises(ConfigError, match="add the format projector"):
+    for table in (
+        read_table(tmp_path / "embeddings.tsv"),
+        pd.read_parquet(tmp_path / "embeddings.parquet"),
+    ):
+        assert list(table.columns[:3]) == ["kind", "label", "name"]
+        assert table[["name", "label", "kind"]].to_numpy().tolist() == rows[1:]
+    with pytest.raises(ConfigError, match="add one of them"):
         export_embeddings(vocabulary, entities, relations, tmp_path, ["npy"], names=names)
 
 

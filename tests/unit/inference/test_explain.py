@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -14,7 +16,14 @@ from kgtool.cli import app
 from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.errors import ConfigError, DataError, RunError
 from kgtool.graph.knowledge_graph import KnowledgeGraph
-from kgtool.inference.explain import Explanation, NamedPath, Path, explain_triple, name_path
+from kgtool.inference.explain import (
+    Explanation,
+    NamedPath,
+    Path,
+    explain_triple,
+    name_path,
+    pairs_of,
+)
 from kgtool.inference.path_search import PathSearch
 from kgtool.inference.plot import save_picture
 from kgtool.models.all_paths import AllPathsDecoder
@@ -149,6 +158,49 @@ def test_the_beam_widens_until_the_candidates_stay_the_same():
         some, all_kept = search.paths(8)
         assert not all_kept
         assert 0 < len(some) <= 8
+
+
+def searches(count: int) -> Iterator[tuple[PassScorer, tuple[int, int, int], PathSearch]]:
+    """Searches on graphs with many paths, for triples that are no edges."""
+    for seed in range(count):
+        torch.manual_seed(seed)
+        dataset = random_dataset(seed, num_entities=12, num_train=40)
+        passes, triple = passes_of(dataset), new_triples(dataset)[0]
+        search = PathSearch.of(passes, triple)
+        if search is not None:
+            yield passes, triple, search
+
+
+def test_a_narrow_beam_keeps_the_largest_of_either_sign():
+    against = 0
+    for _, _, search in searches(8):
+        paths, _ = search.paths(1_000_000)
+        strongest = max(paths, key=lambda path: abs(paths[path]))
+        against += paths[strongest] < 0
+        assert strongest in search.paths(len(paths) // 3)[0]
+    assert 0 < against < 8
+
+
+def test_removal_tests_the_paths_of_largest_contributions(monkeypatch):
+    monkeypatch.setattr("kgtool.inference.explain.CANDIDATES", 3)
+    against = 0
+    for passes, triple, search in searches(8):
+        grouped: dict[frozenset[frozenset[int]], float] = defaultdict(float)
+        for path, part in search.paths(1_000_000)[0].items():
+            grouped[pairs_of([search.entities[slot] for slot in path])] += part
+        largest = sorted(grouped, key=lambda pairs: -abs(grouped[pairs]))[:3]
+        against += grouped[largest[0]] < 0
+        found = explain_triple(passes, triple, top=3, beam=1_000_000)
+        assert {pairs_of(path.entities) for path in found.paths} == set(largest)
+        total = {
+            pairs: sum(abs(grouped[q]) * len(pairs & q) / len(q) for q in largest)
+            for pairs in largest
+        }
+        for shown in found.paths:
+            pairs = pairs_of(shown.entities)
+            share = abs(grouped[pairs]) / total[pairs]
+            assert shown.weight == pytest.approx(shown.fall * share, rel=1e-5)
+    assert 0 < against < 8
 
 
 def test_an_edge_does_not_explain_itself():

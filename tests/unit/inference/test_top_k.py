@@ -7,17 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.data.statistics import LEAST_SHARE, Expected
 from kgtool.errors import RunError, ScoreError
 from kgtool.evaluation.candidates import Types
-from kgtool.inference.completion import Completion, complete
+from kgtool.inference.completion import Completion, _corrected, complete
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import follow
 from kgtool.inference.probability import Probability, fit_probability
-from kgtool.inference.top_k import best_answers, features, forward_features
+from kgtool.inference.top_k import best_answers, features, forward_features, triple_scores
 from kgtool.models.factory import build_model
 from kgtool.models.scorers import ScoresTails
 from tests.support.graphs import random_dataset
@@ -131,6 +132,9 @@ def test_probabilities_tell_what_is_missing(tmp_path):
     assert missing.mean() > 0.5
     nothing = chance(dataset.train[:8])  # their questions have no other answer
     assert nothing.mean() < 0.1
+    assert (found.missing, found.held_out) == (
+        len(dataset.valid) + len(dataset.test), len(dataset.valid)
+    )  # fmt: skip
     found.save(tmp_path / "p.safetensors")
     again = Probability.load(tmp_path / "p.safetensors", dataset.num_relations)
     x = torch.randn(5, 7, dtype=torch.double)
@@ -138,6 +142,10 @@ def test_probabilities_tell_what_is_missing(tmp_path):
     assert (again.of(x, relation) == found.of(x, relation)).all()
     assert (again.of_asked(x[:, :4], relation) == found.of_asked(x[:, :4], relation)).all()
     assert (again.ece, again.right) == (found.ece, found.right)
+    assert again.marked == found.marked == pytest.approx(8 / 24)
+    # What valid does not have is true with the odds of the fit, times the share that valid lacks.
+    every, rest = again.platt.probability(x.numpy(), relation.numpy()), again.of(x, relation)
+    assert rest / (1 - rest) == pytest.approx(every / (1 - every) * 16 / 24)
     with pytest.raises(RunError, match="does not belong to this run"):
         Probability.load(tmp_path / "p.safetensors", dataset.num_relations + 1)
 
@@ -183,6 +191,76 @@ def test_a_graph_is_completed_by_what_is_missing():
     more = completed(dataset, oracle(dataset, dataset.train, dataset.valid, hidden), top=50)
     assert not everything.contains(more.triples).any()
     assert len(torch.unique(more.triples, dim=0)) == len(more.triples) == 50
+
+
+def test_probabilities_of_a_completed_graph_sum_to_what_it_lacks():
+    whole = ring()
+    rest = replace(whole, test=whole.test[:0])
+    model = oracle(rest, whole.train, whole.valid, whole.test)
+    lacks = len(whole.test)
+    probability = fit_probability(model, rest, lacks)
+    assert probability is not None
+    found = complete(model, rest, probability, 200)
+    assert found.probability.sum() == pytest.approx(lacks, rel=0.3)
+    # Under another assumption, the same answers have other probabilities.
+    probability = fit_probability(model, rest, lacks // 4)
+    assert probability is not None
+    fewer = complete(model, rest, probability, 200)
+    assert fewer.probability.sum() < 0.8 * found.probability.sum()
+
+
+@pytest.mark.parametrize("marked", [0.3, 0.5])
+def test_the_confirmed_share_of_the_pool_corrects_probabilities(marked):
+    generator, n = np.random.default_rng(0), 40_000
+    odds, relation = generator.normal(0, 3, n), generator.integers(0, 2, n)
+    # The best of many: less sure than they seem, and less often true, the more so of relation 1.
+    true = generator.random(n) < expit(0.5 * odds - 1 - 2 * relation)
+    confirmed = true & (generator.random(n) < marked)
+    chance = _corrected(expit(odds), relation, confirmed, marked)
+    for r in (0, 1):
+        rest = ~confirmed & (relation == r)
+        assert chance[rest].sum() == pytest.approx(true[rest].sum(), rel=0.1)
+        high = rest & (chance > 0.4)
+        assert chance[high].mean() == pytest.approx(true[high].mean(), abs=0.06)
+    assert expit(odds)[~confirmed].sum() > 1.5 * true[~confirmed].sum()
+    none = np.zeros(n, dtype=bool)
+    assert (_corrected(expit(odds), relation, none, marked) == expit(odds)).all()
+
+
+def test_given_triples_have_the_scores_of_answers():
+    dataset = random_dataset(3)
+    model, n = random(dataset), dataset.num_entities
+    known = answer_index(dataset.train, dataset.num_relations)
+    hr = torch.tensor([(h, r) for h in (5, 0, 3) for r in range(2 * dataset.num_relations)])
+    found = best_answers(model, hr, known, n, n, new=False)
+    order = torch.randperm(len(found.tail), generator=torch.Generator().manual_seed(0))
+    triples = found.triples(hr)[order]
+    scores = triple_scores(model, triples, known, n)
+    new = ~found.is_known[order]
+    assert torch.allclose(scores[new], found.scores[order][new])
+    assert torch.allclose(scores[:, :2], found.scores[order][:, :2])
+    assert bool((scores[~new, 2] <= 0).all())
+    assert len(triple_scores(model, triples[:0], known, n)) == 0
+
+
+def test_what_types_leave_out_above_the_last_answer_is_counted():
+    dataset = random_dataset(3)
+    model, n = random(dataset), dataset.num_entities
+    known = answer_index(dataset.train, dataset.num_relations)
+    types = Types.of(dataset)
+    hr = torch.tensor([(h, r) for h in (5, 0) for r in range(2 * dataset.num_relations)])
+    for top in (2, n):
+        found = best_answers(model, hr, known, n, top, types=types)
+        for query, (h, r) in enumerate(hr.tolist()):
+            last = found.score[found.query == query].tolist()[top - 1 : top]
+            allowed = types.of_queries(hr[query : query + 1])[0]
+            other = [
+                t
+                for t in range(n)
+                if not allowed[t] and not known.contains(torch.tensor([[h, r, t]]))
+            ]
+            above = [t for t in other if not last or float(model.scores[h, r, t]) > last[0]]
+            assert found.left_out[query] == len(above)
 
 
 def test_a_graph_is_completed_for_some_relations_and_types():

@@ -258,6 +258,8 @@ def test_groups_of_a_table():
     assert (b.low["head"], b.high["head"]) == (0.1, 1.0)
     assert by_queries([a, b]) == [b, a]
     assert groups_of(table(), "degree") == []
+    noted = table().assign(note=["far"] * 2 + [""] * 3)
+    assert [group.note for group in groups_of(noted, "relation")] == ["far", ""]
 
 
 def group(name: str) -> Group:

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 import kgtool
-from kgtool.data.dataset import KGDataset, Vocabulary
+from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders import load_dataset
 from kgtool.errors import ConfigError, DataError, Interrupted, KGToolWarning, RunError
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.models.factory import build_model
-from kgtool.runs.run import BEST, LAST, Run, versions
+from kgtool.runs.run import BEST, LAST, TRIPLES, Run, versions
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.files import read_json
 from kgtool.training import trainer as trainer_module
@@ -185,8 +185,10 @@ def test_the_data_gone_and_elsewhere(run_folder, tmp_path):
         run.dataset(tmp_path / "nowhere")
 
 
-def test_a_run_of_triples_made_in_memory_asks_for_data(tmp_path):
+def test_a_run_of_triples_made_in_memory_holds_them(tmp_path):
     run = Run.create(tmp_path / "run", tiny_config(), ring())
+    assert run.dataset().fingerprint == ring().fingerprint
+    (run.path / TRIPLES).unlink()
     with pytest.raises(RunError, match=r"records no data path\. Remedy: pass --data"):
         run.dataset()
 
@@ -259,6 +261,15 @@ def test_labels_that_changed_since_training_are_refused(own_data, name):
     (own_data / "run.json").write_text(json.dumps(info))
     with pytest.raises(RunError, match="has other triples or labels than when"):
         kgtool.evaluate(own_data)
+
+
+def test_a_data_set_with_other_ids_is_read_by_its_labels(own_data):
+    data = load_dataset(own_data.parent / "ring")
+    names = data.vocabulary
+    last = torch.tensor([len(names.entities), len(names.relations), len(names.entities)]) - 1
+    turned = Vocabulary(names.entities[::-1], names.relations[::-1])
+    backwards = KGDataset("turned", None, turned, *(last - data.split(split) for split in SPLITS))
+    assert kgtool.evaluate(own_data, data=backwards).mrr == kgtool.evaluate(own_data, data=data).mrr
 
 
 def test_a_run_of_an_earlier_version_opens(own_data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,40 @@ def test_a_graph_as_dgls_own_data_sets_hold_it(as_bytes: bool) -> None:
     whole = kgtool.dataset_of(graph, entities=data.vocabulary.entities, relations=names)
     for split in SPLITS:
         assert len(whole.split(split)) == 2 * len(data.split(split))
+
+
+def test_a_data_set_has_the_types_of_its_types_file(tmp_path: Path) -> None:
+    data = ring()
+    place = write_folder(data, tmp_path / "ring")
+    assert kgtool.load_dataset(place).types == {}
+    first, second, *_ = data.vocabulary.entities
+    (place / "types.tsv").write_text(f"{first}\tcity\n{first}\tport\n{second}\triver\n")
+    types = {first: ("city", "port"), second: ("river",)}
+    loaded = kgtool.load_dataset(place)
+    assert loaded.types == types
+    assert loaded.fingerprint == data.fingerprint
+    assert loaded.graph.ntypes == ["city", "entity", "river"]
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", place)
+    assert kgtool.load_dataset(packed).types == types
+    for to in ("tsv", "dgl"):
+        _, files = kgtool.convert(place, tmp_path / to, to=to)
+        assert files[-1].name == "types.tsv"
+        again = kgtool.load_dataset(tmp_path / to)
+        assert (again.types, again.fingerprint) == (types, data.fingerprint)
+    (place / "types.tsv").write_text("elsewhere\tcity\n")
+    with pytest.raises(DataError, match=r"types\.tsv: none of its labels .* is a label"):
+        kgtool.load_dataset(place)
+
+
+def test_node_types_of_a_notebooks_graph_are_entity_types() -> None:
+    pair = (torch.tensor([0, 1]), torch.tensor([1, 0]))
+    graph = dgl.heterograph({("gene", "causes", "disease"): pair, ("gene", "binds", "gene"): pair})
+    data = kgtool.dataset_of(graph)
+    assert data.types == {
+        "gene:0": ("gene",), "gene:1": ("gene",),
+        "disease:0": ("disease",), "disease:1": ("disease",),
+    }  # fmt: skip
+    assert data.graph.ntypes == ["disease", "gene"]
+    assert data.graph.canonical_etypes == [("gene", "r0", "gene"), ("gene", "r1", "disease")]
+    given = kgtool.dataset_of(graph, types={"gene:0": ["kinase", "gene"]})
+    assert given.types == {"gene:0": ("kinase", "gene")}

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import scipy.sparse
 import torch
 
 import kgtool
@@ -211,7 +212,7 @@ def test_a_pytorch_geometric_graph():
         (torch.tensor([(0, 0, 1), (0, -1, 1)]), "train, row 2: the relation -1 is below 0"),
         ("my-graph", "train: the text 'my-graph'"),
         (Path("my-graph"), "read files with kgtool.load_dataset"),
-        ({"train": "a", "test": "b"}, "train: a dictionary whose values are not columns"),
+        ({"train": "a", "test": "b"}, "train: 2 columns where 3 are expected"),
         ({"head": ["a"], "relation": ["r", "s"], "tail": ["b"]}, "columns of one length"),
         ([{"head": "a", "relation": "r"}], "train: 2 columns where 3 are expected"),
         ([{"head": "a", "relation": "r", "tail": "b"}, {"head": "a"}], "row 2: the relation is mi"),
@@ -235,6 +236,10 @@ def test_a_pytorch_geometric_graph():
         (np.zeros((1, 3, 3), int), "an array of the shape (1, 3, 3)"),
         ((np.arange(3), np.arange(3), np.arange(3)), "three arrays, which may be columns or rows"),
         (kgtool.dataset_of(TRIPLES), "train: a data set where triples are expected"),
+        (torch.eye(3).to_sparse(), "train: no triples: 'Tensor'"),
+        (scipy.sparse.eye_array(3), "train: no triples: 'dia_array'"),
+        (SimpleNamespace(edge_index_dict={"r": torch.zeros(2, 1)}), "train: the edge type \"'r'\""),
+        (pd.DataFrame(columns=["head", "relation", "tail"]), "train: no triples. Remedy: give"),
         (pd.Series(["a", "r", "b"], dtype=object), "train: no triples: 'Series'"),
     ],
 )
@@ -344,6 +349,7 @@ def test_labels_of_ids_come_in_several_forms(labels):
         ({"entities": ["x", float("nan"), "y"]}, "the label of id 1 is 'nan', not a string"),
         ({"entities": "xyz"}, "entities: the type str where labels are expected"),
         ({"entities": {"x", "y", "z"}}, "entities: the type set where labels are expected"),
+        ({"entities": pd.DataFrame({"x": ["a"]})}, "entities: the type DataFrame where labels"),
         ({"entities": 3}, "entities: the type int where labels are expected"),
         ({"entities": {"drug": ["x", "y", "z"]}}, "labels by node type need a graph"),
         ({"entities": ["x", "y", ""]}, "an empty tail"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import deque
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
+from kgtool.cli.render.ranking import breakdown_table
 from kgtool.data.dataset import with_inverses
 from kgtool.evaluation.analysis.breakdown import (
     COLUMNS,
@@ -141,6 +144,42 @@ def test_all_is_what_the_evaluator_says_and_groups_add_up():
         rows = rows[rows["ties"] == "realistic"]
         assert rows["queries"].sum() == found.counts["queries"]
         assert np.average(rows["value"], weights=rows["queries"]) == pytest.approx(found.mrr)
+
+
+def test_answers_that_no_path_of_the_model_reaches_are_marked():
+    # A chain 0-1-…-8, and 9 apart; two test triples at distance 2, one at 3, one at 8, one without.
+    chain = [(i, 0, i + 1) for i in range(8)]
+    test = [(0, 0, 2), (1, 0, 3), (0, 0, 3), (0, 0, 8), (0, 0, 9)]
+    dataset = in_memory(chain, [], test, 10)
+    queries = with_inverses(dataset.test, 1)
+    ranked = RankedQueries(
+        torch.arange(5).repeat(2), torch.arange(10) >= 5, {POLICIES[0]: torch.ones(10).double()},
+        {}, torch.full((10,), 10), torch.full((10,), torch.nan),
+    )  # fmt: skip
+
+    def notes(layers: int | None, by: str) -> dict[str, str]:
+        table = breakdown(ranked, groupings(dataset, queries, layers), (1,))
+        rows = table[(table["by"] == by) & (table["side"] == "both") & (table["metric"] == "mrr")]
+        return dict(zip(rows["group"], rows["note"], strict=True))
+
+    beyond = "cannot be reached by 2 layers"
+    marked = {"2": "", "3": beyond, "more than 5": beyond, "none": beyond}
+    assert notes(2, "distance") == marked
+    assert notes(2, "all") == {"all": f"6 of 10 answers {beyond}"}
+    assert notes(2, "reach") == {"reached": "", beyond: beyond}
+    assert notes(2, "relation") == {"r000": ""}
+    assert notes(2, "entities")["answer unseen"] == beyond
+    assert notes(1, "distance")["2"] == "cannot be reached by 1 layer"
+    assert notes(8, "distance")["more than 5"] == ""
+    assert notes(8, "distance")["none"] == "cannot be reached by 8 layers"
+    assert set(notes(None, "distance").values()) == {""}  # a model of embeddings reaches all
+    shown = breakdown(ranked, groupings(dataset, queries, 2), (1,))
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(breakdown_table(shown, "distance", (1,)))
+    text = " ".join(console.export_text().split())
+    assert f"distance 3, more than 5, none: {beyond}." in text
+    console.print(breakdown_table(shown, "category", (1,)))
+    assert f"6 of 10 answers {beyond}: see the breakdown" in " ".join(console.export_text().split())
 
 
 def test_the_table_is_the_same_every_time():
