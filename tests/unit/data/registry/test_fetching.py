@@ -384,7 +384,7 @@ def test_two_processes_fetch_at_once(serve, cache, tmp_path):
     assert (cache / "kg.tar.gz").read_bytes() == BODY
 
 
-def test_progress_counts_the_bytes(serve, capsys, monkeypatch):
+def test_progress_counts_the_bytes(serve, monkeypatch, capsys):
     monkeypatch.setattr("kgtool.ops.runtime.progress.is_watched", lambda: True)
     fetch_entry(entry_of(serve(send(BODY)).address), progress=True)
     said = capsys.readouterr().err
