@@ -17,13 +17,15 @@ from tests.support.runs import ring
 
 FRAME = ring().to_frame().drop(columns="split").sample(frac=1, random_state=0, ignore_index=True)
 DATED = FRAME.assign(year=np.arange(len(FRAME)) // 3 + 1990)
+# Triples that come again, and earlier, at the end.
+REPEATED = pd.concat([DATED, DATED.tail(25).assign(year=1980)], ignore_index=True)
 ROWS = list(FRAME.itertuples(index=False, name=None))
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "memory.tsv"
-    DATED.to_csv(path, sep="\t", index=False)
+    REPEATED.to_csv(path, sep="\t", index=False)
     return path
 
 
@@ -42,7 +44,7 @@ def test_a_frame_is_split_as_its_file_is(file, options, tmp_path) -> None:
     division = kgtool.split(file, tmp_path / "kg", reading=reading, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        memory = kgtool.split(DATED, **options)
+        memory = kgtool.split(REPEATED, **options)
         loaded = kgtool.split(file, reading=reading, **options)
     for made in (memory, loaded):
         datasets = made if isinstance(made, tuple) else (made,)
@@ -55,7 +57,7 @@ def test_a_frame_is_split_as_its_file_is(file, options, tmp_path) -> None:
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_frame_is_written_as_its_file_is(file, options, tmp_path) -> None:
     reading = kgtool.Reading(columns=("head", "relation", "tail"))
-    ours = kgtool.split(DATED, tmp_path / "ours", **options)
+    ours = kgtool.split(REPEATED, tmp_path / "ours", **options)
     theirs = kgtool.split(file, tmp_path / "theirs", reading=reading, **options)
     assert len(ours.folders) == len(theirs.folders)
     for one, other in zip(ours.folders, theirs.folders, strict=True):
@@ -63,6 +65,7 @@ def test_a_frame_is_written_as_its_file_is(file, options, tmp_path) -> None:
             assert (one / f"{split}.txt").read_bytes() == (other / f"{split}.txt").read_bytes()
     columns = ["split", "triples", "entities", "relations"]
     pd.testing.assert_frame_equal(ours.table[columns], theirs.table[columns])
+    assert (ours.read, ours.duplicates) == (theirs.read, theirs.duplicates) == (97, 25)
     assert ours.left_out == theirs.left_out
     with pytest.raises(ConfigError, match="exists already"):
         kgtool.split(DATED, tmp_path / "ours", **options)
