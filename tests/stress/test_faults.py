@@ -87,7 +87,7 @@ def test_a_full_disk_stops_training_in_words(tmp_path, monkeypatch):
         original(path, *args, **others)
 
     monkeypatch.setattr(trainer, "save_tensors", once)
-    with pytest.raises(TrainingError, match=r"cannot write it .* room .* --resume") as late:
+    with pytest.raises(TrainingError, match=r"cannot write it .* free space .* --resume") as late:
         train(random_config(), ring(), tmp_path / "run", progress=False)
     assert late.value.exit_code == 1
     assert load_tensors(tmp_path / "run" / LAST)[1]["step"] == 0
