@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import subprocess
 import sys
 from typing import Any
@@ -12,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 
+import kgtool
 from benchmarks import __main__ as table
 from benchmarks import (
     budget,
     common,
+    explanations,
     mapped,
     ranking,
     scale,
@@ -25,6 +29,7 @@ from benchmarks import (
 from benchmarks.common import Row
 from kgtool import KGDataset, Vocabulary
 from kgtool.training.step import Updater
+from tests.support.runs import all_paths_config, ring, write_folder
 
 
 def lost() -> list[Row]:
@@ -243,3 +248,27 @@ def test_pykeen_trains_the_same_model(negatives):
     assert throughput.pykeen_seconds(task) > 0
     if not negatives:
         assert throughput.difference(task) < throughput.TOLERANCE
+
+
+def test_explanations_are_perturbed(tmp_path, capsys, monkeypatch):
+    data = write_folder(ring(), tmp_path / "ring")
+    config = all_paths_config(epochs=8, learning_rate=0.02).model_copy(update={"data": str(data)})
+    run = kgtool.train(config, kgtool.load_dataset(data), tmp_path / "run", progress=False)
+    monkeypatch.setattr("sys.argv", ["explanations", str(run.path), "--links", "6", "--top", "5"])
+    assert explanations.main() == 0
+    out = capsys.readouterr().out
+    for way in explanations.WAYS:
+        cells = next(line for line in out.splitlines() if line.startswith(f"│ {way}")).split("│")
+        first, listed, drawn, wrong_sign = (float(cell.strip(" %")) for cell in cells[2:6])
+        assert first >= 0
+        assert listed >= 0
+        assert drawn >= 0
+        assert way == explanations.GRADIENTS or wrong_sign == 0
+    passes, draw = kgtool.open_predictor(run).passes, random.Random(0)
+    assert passes is not None
+    edges = {(h, t) for h, _, t in passes.graph.triples().tolist()}
+    head, relation, tail = ring().test[0].tolist()
+    for length in (2, 3):
+        path = explanations.random_path(passes, (head, relation, tail), length, draw)
+        assert path == [] or (len(path) == length + 1 and (path[0], path[-1]) == (head, tail))
+        assert all(step in edges for step in itertools.pairwise(path))

@@ -288,3 +288,19 @@ def test_runs_go_through_the_dgl_graph(
         kgtool.evaluate(run)
     with pytest.raises(LookupError, match="no DGL"):
         kgtool.predict(run, [("e000", "r002", "?")])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_graph_without_some_edges_is_that_of_the_other_triples(seed):
+    dataset = random_dataset(seed)
+    graph = KnowledgeGraph.from_dataset(dataset)
+    gone = dataset.train[torch.randperm(len(dataset.train))[:5]]
+    left = [t for t in dataset.train.tolist() if t not in gone.tolist()]
+    found = graph.without(graph.find(gone))
+    expected = KnowledgeGraph.from_dataset(replace(dataset, train=torch.tensor(left)))
+    for name in ("offsets", "head", "relation", "inverse"):
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        assert torch.equal(ours, theirs), name
+        assert ours.dtype == theirs.dtype
+    same = graph.without(torch.empty(0, dtype=torch.long))
+    assert torch.equal(same.inverse, graph.inverse)

@@ -186,8 +186,8 @@ def test_removal_tests_the_paths_of_largest_contributions(monkeypatch):
     against = 0
     for passes, triple, search in searches(8):
         grouped: dict[frozenset[frozenset[int]], float] = defaultdict(float)
-        for path, part in search.paths(1_000_000)[0].items():
-            grouped[pairs_of([search.entities[slot] for slot in path])] += part
+        for slots, part in search.paths(1_000_000)[0].items():
+            grouped[pairs_of([search.entities[slot] for slot in slots])] += part
         largest = sorted(grouped, key=lambda pairs: -abs(grouped[pairs]))[:3]
         against += grouped[largest[0]] < 0
         found = explain_triple(passes, triple, top=3, beam=1_000_000)
