@@ -13,12 +13,12 @@ import torch
 
 from kgtool.api.runs import AnyData, AnyRun, refuse_again, walk_model, with_data
 from kgtool.data.labels import LabelIndex
+from kgtool.data.loaders.cells import cells_of
 from kgtool.data.loaders.labels import read_labels, read_types
-from kgtool.data.loaders.memory import columns_of
 from kgtool.errors import ConfigError, DataError, KGToolError, RunError
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import Predictor
-from kgtool.inference.query import is_label, parse_question, questions_of
+from kgtool.inference.query import parse_question, questions_of
 from kgtool.inference.walks import likeliest_routes, next_steps
 from kgtool.ops import keep_large_blocks
 from kgtool.storage.checkpoint import load_tensors, save_tensors
@@ -154,13 +154,9 @@ def score_triples(
         ScoreError: when the model gives a score that is not finite.
     """
     predictor = predictor_of(run, data, labels)
-    if not isinstance(triples, pd.DataFrame):
-        rows = triples.tolist() if hasattr(triples, "tolist") else triples
-        return predictor.score_triples(rows, strict)
-    # Missing cells are a reason not to score a row, not an error of the frame.
-    whole = triples.apply(lambda column: column.map(lambda cell: cell if is_label(cell) else ""))
-    rows = list(zip(*columns_of(whole, "triples"), strict=True))
-    return predictor.score_triples(rows, strict).set_index(triples.index)
+    rows = list(zip(*cells_of(triples, "triples"), strict=True))
+    scored = predictor.score_triples(rows, strict)
+    return scored.set_index(triples.index) if isinstance(triples, pd.DataFrame) else scored
 
 
 def neighbours(

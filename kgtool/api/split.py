@@ -32,7 +32,7 @@ from kgtool.data.splitting import (
     unseen,
 )
 from kgtool.data.timestamps import rank_timestamps
-from kgtool.errors import ConfigError, DataError
+from kgtool.errors import ConfigError, DataError, KGToolWarning
 from kgtool.storage.files import atomic_folder
 
 # The name of triples in memory, in data sets and in errors.
@@ -172,7 +172,9 @@ def split(
         return Division(tuple(folders), table, read, duplicates, lost, tuple(notes))
     notes += [f"triples in no split, {why}: {count:,}." for why, count in lost.items()]
     for note in notes:
-        warnings.warn(note, stacklevel=3)  # the caller of what the package gives, `checked`
+        warnings.warn(
+            KGToolWarning(note), stacklevel=3
+        )  # the caller of what the package gives, `checked`
     made = cut.datasets()
     return made[0] if inductive is None else (made[0], made[1])
 

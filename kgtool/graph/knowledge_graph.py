@@ -35,28 +35,24 @@ class KnowledgeGraph:
 
     Attributes:
         csc: the arrays, for the kernels.
+        flat: the same arrays as a homogeneous int32 `dgl.DGLGraph`, in CSC format only, with the
+            relation ids as edge data `dgl.ETYPE`.
         offsets: `(num_entities + 1,)` int32: the edges into v are `offsets[v]:offsets[v + 1]`.
         head, relation: `(e,)` int32: head and relation id of each edge.
     """
 
     def __init__(self, csc: CSC, num_relation_ids: int) -> None:
+        from kgtool.ops.runtime.dgl import dgl
+
         self.csc, self.num_relation_ids = csc, num_relation_ids
         self.offsets, self.head, self.relation = (
             torch.from_numpy(ids) for ids in (csc.offsets, csc.source, csc.type)
         )
-
-    @cached_property
-    def flat(self) -> dgl.DGLGraph:
-        """The same arrays as a homogeneous int32 graph, in CSC format only.
-
-        The relation ids are edge data `dgl.ETYPE`.
-        """
-        from kgtool.ops.runtime.dgl import dgl
-
         no_ids: list[int] = []  # an edge's id is its position
-        flat = dgl.graph(("csc", (self.offsets, self.head, no_ids)), num_nodes=self.num_entities)
-        flat.edata[dgl.ETYPE] = self.relation
-        return flat
+        self.flat: dgl.DGLGraph = dgl.graph(
+            ("csc", (self.offsets, self.head, no_ids)), num_nodes=csc.num_sources
+        )
+        self.flat.edata[dgl.ETYPE] = self.relation
 
     @classmethod
     def from_heterograph(
