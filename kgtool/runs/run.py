@@ -104,7 +104,7 @@ class Run:
         fields: dict[str, Any] = {"model": self._model(), "graph": self._sizes()}
         with suppress(RunError):
             fields["data"] = self.read_info().get("data") or f"in the folder, {TRIPLES}"
-        with suppress(RunError):
+        with suppress(RunError, ValueError):  # a run without a validation
             best = max(self.history(), key=lambda row: row["valid_mrr"])
             fields["best valid MRR"] = f"{best['valid_mrr']:.4f} after epoch {best['epoch']:.0f}"
         return html(f"Run {self.path}", fields)

@@ -175,7 +175,7 @@ def test_an_error_gives_the_settings_back_too():
 def test_every_public_function_that_computes_is_protected():
     functions = {name for name in kgtool.__all__ if inspect.isfunction(getattr(kgtool, name))}
     without = {name for name in functions if not hasattr(getattr(kgtool, name), "__wrapped__")}
-    assert without == {"data_sets", "fetch", "load_config"}  # these use no tensors
+    assert without == {"load_config"}  # it uses no tensors
 
 
 def test_blocks_in_several_threads_end_in_any_order():

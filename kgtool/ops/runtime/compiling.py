@@ -28,8 +28,10 @@ def inlined(function: Any) -> Any:
 
 def match_threads() -> None:
     """Set the number of threads of the compiled kernels to torch's; see also `refuse_fork`."""
-    refuse_fork()
     limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    layer: str = numba.config.THREADING_LAYER  # type: ignore[attr-defined]
+    if limit > 1 or layer != "workqueue":  # a single thread of the work queue survives a fork
+        refuse_fork()
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, limit))
     if torch.get_num_threads() != threads:  # Numba's first call starts all its threads
