@@ -207,6 +207,7 @@ class _Trainer(Updater):
         settings = self.settings
         started = time.perf_counter() - self.seconds
         if self._ended():
+            self._log_end()
             self._report_end()
             return
         self.log.info(
@@ -244,6 +245,9 @@ class _Trainer(Updater):
                 self.seconds = time.perf_counter() - started
                 self.save(better)
         self._check_best()
+        self._log_end()
+
+    def _log_end(self) -> None:
         self.log.info("finished after %.0f s: best valid MRR %.4f", self.seconds, self.best_mrr)
 
     def _report_end(self) -> None:
@@ -349,7 +353,8 @@ class _Trainer(Updater):
             if not 0 <= self.step - self.epoch * self.steps_per_epoch <= self.steps_per_epoch:
                 raise ValueError(f"step {self.step} is not in epoch {self.epoch}")
             self.take(tensors, path)
-            if self.step > self.total_steps:
+            begun = self.loss_sum != 0  # there are steps after the last whole epoch
+            if self.epoch + begun > self.settings.epochs:
                 raise ConfigError(
                     f"training.epochs = {self.settings.epochs} is less than {self.run.path} has "
                     f"trained: {self.epoch} epochs. Remedy: resume with a larger number."
