@@ -449,7 +449,10 @@ def _sound(value: Any, kind: type) -> bool:
             isinstance(row, dict)
             and _sound(row.get("epoch"), int)
             and _sound(row.get("valid_mrr"), float)
-            and all(type(number) in (int, float) for number in row.values())
+            and all(
+                type(number) in (int, float) and (math.isfinite(number) or name == "loss")
+                for name, number in row.items()
+            )
             for row in value
         )
     if kind is int:

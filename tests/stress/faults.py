@@ -47,7 +47,7 @@ from tqdm.auto import tqdm
 from kgtool.config import Config, load_config, parse_config
 from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.errors import Interrupted, KGToolError
-from kgtool.runs.run import BEGINNING, BEST, HISTORY, LAST, LOG, PREVIOUS
+from kgtool.runs.run import BEGINNING, BEST, HISTORY, LAST, LOG, PREVIOUS, TRIPLES
 from kgtool.storage import files
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.training.trainer import train
@@ -461,7 +461,7 @@ def files_whole(out: Path) -> bool:
     names = {path.name for path in out.iterdir()}
     for name in names:
         path = out / name
-        if files.is_leftover(name, (*BEGINNING, BEST, LAST, HISTORY)):
+        if files.is_leftover(name, (*BEGINNING, TRIPLES, BEST, LAST, HISTORY)):
             continue
         try:
             if path.suffix == ".safetensors":

@@ -523,9 +523,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(monkeypatch, tmp_path
         monkeypatch.setattr(objectives, "entity_loss", lambda *args: entity_loss(*args) * value)
 
     before_step(monkeypatch, 7, note)
-    message = (
-        r"the loss is (nan|inf) at step 7 \(epoch 2\); the update was not made. Remedy: "
-    )
+    message = r"the loss is (nan|inf) at step 7 \(epoch 2\); the update was not made. Remedy: "
     with pytest.raises(TrainingError, match=message):
         fit(tiny_config(), tmp_path / "run")
     [(caught, before)] = seen
