@@ -390,12 +390,7 @@ class Config(_Section):
 
     def differences(self, other: Config) -> list[str]:
         """The settings that another configuration has otherwise, one text each."""
-        there, here = _by_key(self.model_dump()), _by_key(other.model_dump())
-        return [
-            f"{key} is {toml_value(there.get(key))} there and {toml_value(here.get(key))} here"
-            for key in dict.fromkeys((*there, *here))
-            if there.get(key) != here.get(key)
-        ]
+        return differences(dict(self.settings()), dict(other.settings()))
 
     def __repr__(self) -> str:
         changed = [f"{name}={toml_value(value)}" for name, value in self.settings(changed=True)]
@@ -439,13 +434,13 @@ class Config(_Section):
         return "\n".join(lines) + "\n"
 
 
-def _by_key(settings: Mapping[str, Any], section: str = "") -> dict[str, Any]:
-    """Dotted key → value."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        inner = isinstance(value, Mapping)
-        found |= _by_key(value, f"{section}{key}.") if inner else {f"{section}{key}": value}
-    return found
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """The settings, by key, that two sides do not share, one text each; None is `not set`."""
+    return [
+        f"{key} is {toml_value(there.get(key))} there and {toml_value(here.get(key))} here"
+        for key in dict.fromkeys((*there, *here))
+        if there.get(key) != here.get(key)
+    ]
 
 
 def toml_value(value: object) -> str:

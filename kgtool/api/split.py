@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -225,9 +226,13 @@ class _Cut:
         """`(m,)` int64, the rows of a split."""
         return self.rows[self.target == graph * len(SPLITS) + SPLITS.index(split)]
 
-    def triples(self, graph: int) -> dict[str, Tensor]:
-        """`(m, 3)` int64, the triples of each split of a graph."""
-        return {split: self.found.triples[self.chosen(graph, split)] for split in SPLITS}
+    @cached_property
+    def graphs(self) -> dict[str, dict[str, Tensor]]:
+        """The triples of each graph by split, `(m, 3)` int64."""
+        return {
+            name: {split: self.found.triples[self.chosen(graph, split)] for split in SPLITS}
+            for graph, name in enumerate(self.names)
+        }
 
     def reasons(self) -> list[str]:
         """The reason of each triple that is in no split; negatives last."""
@@ -237,8 +242,7 @@ class _Cut:
     def num_unseen(self) -> int:
         """Number of triples of valid and test with an entity or relation that train lacks."""
         count = 0
-        for graph in range(len(self.names)):
-            parts = self.triples(graph)
+        for parts in self.graphs.values():
             train = torch.arange(sum(map(len, parts.values()))) < len(parts["train"])
             count += int(unseen(torch.cat(list(parts.values())), train).sum())
         return count
@@ -247,25 +251,23 @@ class _Cut:
         """The table of a `Division`."""
         counts = [
             (name, split, len(part), len(part[:, ::2].unique()), len(part[:, 1].unique()))
-            for graph, name in enumerate(self.names)
-            for split, part in self.triples(graph).items()
+            for name, parts in self.graphs.items()
+            for split, part in parts.items()
         ]
         columns = ["folder", "split", "triples", "entities", "relations"]
         return pd.DataFrame(counts, columns=columns)
 
     def check(self, place: str, graphs: Sequence[str | Path], allow_unseen: bool) -> None:
         """Raise a DataError that names an empty split, if there is one."""
-        for number, graph in enumerate(graphs):
-            for split, part in self.triples(number).items():
+        for graph, parts in zip(graphs, self.graphs.values(), strict=True):
+            for split, part in parts.items():
                 if not len(part):
                     raise _empty(place, graph, split, allow_unseen)
 
     def datasets(self) -> list[KGDataset]:
         """The graphs as data sets."""
         vocabulary = self.found.vocabulary
-        return [
-            _dataset(name, vocabulary, self.triples(graph)) for graph, name in enumerate(self.names)
-        ]
+        return [_dataset(name, vocabulary, parts) for name, parts in self.graphs.items()]
 
     def write(self, folders: Sequence[Path], extra: Mapping[str, Sequence[str]]) -> None:
         """Write the splits of each graph to its folder, with further columns of all rows.
@@ -275,8 +277,8 @@ class _Cut:
         vocabulary, negatives = self.found.vocabulary, self.found.negatives
         check_labels(vocabulary)
         header = bool(extra)
-        for graph, folder in enumerate(folders):
-            for split, part in self.triples(graph).items():
+        for graph, (folder, parts) in enumerate(zip(folders, self.graphs.values(), strict=True)):
+            for split, part in parts.items():
                 columns = _of_rows(extra, self.chosen(graph, split))
                 write_triples(folder / f"{split}.txt", part, vocabulary, columns, header=header)
         why = self.reasons()

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kgtool.config import Config, toml_value
+from kgtool.config import Config, differences
 from kgtool.data.dataset import Vocabulary
 from kgtool.errors import RunError
 from kgtool.models.model import Model
@@ -39,13 +39,7 @@ def sizes(config: Config) -> dict[str, object]:
 
 def check_sizes(start: Config, config: Config, place: Path) -> None:
     """Raise a RunError that names the settings that differ, if the weights do not fit."""
-    theirs, ours = sizes(start), sizes(config)
-    keys = dict.fromkeys((*theirs, *ours))
-    differ = [
-        f"{key} is {toml_value(theirs.get(key))} there and {toml_value(ours.get(key))} here"
-        for key in keys if theirs.get(key) != ours.get(key)
-    ]  # fmt: skip
-    if differ:
+    if differ := differences(sizes(start), sizes(config)):
         raise RunError(
             f"the weights of {place} do not fit: {'; '.join(differ)}. Remedy: set them as in "
             f"{place / 'config.toml'}, or train without --init-from."
