@@ -174,8 +174,9 @@ class KGDataset:
         are the ids of its entities.
         """
         names = [edge_type(relation, self.num_relations) for relation in range(self.num_relations)]
-        nodes = NodeTypes.of(self.vocabulary.entities, self.types) if self.types else None
-        return heterograph_of(self.train, names, self.num_entities, nodes)
+        nodes = NodeTypes.of(self.vocabulary.entities, self.types)
+        rows = edges_by_type(self.train, names, nodes)
+        return heterograph_of(self.train, rows, self.num_entities, nodes)
 
     def split(self, name: str) -> Tensor:
         """The `(n, 3)` int64 triples of `"train"`, `"valid"` or `"test"`.
@@ -261,8 +262,13 @@ class NodeTypes:
     node: Tensor
 
     @classmethod
-    def of(cls, labels: Sequence[str], types: Mapping[str, Sequence[str]]) -> NodeTypes:
-        """The node type of a label is its first type, or `"entity"` without a type."""
+    def of(cls, labels: Sequence[str], types: Mapping[str, Sequence[str]]) -> NodeTypes | None:
+        """The node type of a label is its first type, or `"entity"` without a type.
+
+        None without types: all entities have the type `"entity"`, and their ids are the nodes.
+        """
+        if not types:
+            return None
         first = [types[label][0] if types.get(label) else ENTITY for label in labels]
         names = sorted(set(first)) or [ENTITY]
         place = {name: i for i, name in enumerate(names)}
@@ -282,8 +288,9 @@ def edges_by_type(
 
     Args:
         triples: `(n, 3)` int64.
-        names: the name of each relation. A relation without triples has an edge type, too.
-        nodes: the node types; None if all entities have the type `"entity"`.
+        names: the name of each relation, ascending, since DGL sorts edge types. A relation without
+            triples has an edge type, too.
+        nodes: the node types, see `NodeTypes.of`.
     """
     kinds = [ENTITY] if nodes is None else list(nodes.entities)
     columns, sizes = [triples[:, 1]], [len(names)]
@@ -305,17 +312,18 @@ def edges_by_type(
 
 
 def heterograph_of(
-    triples: Tensor, names: Sequence[str], num_entities: int, nodes: NodeTypes | None = None
+    triples: Tensor,
+    rows: Mapping[tuple[str, str, str], Tensor],
+    num_entities: int,
+    nodes: NodeTypes | None = None,
 ) -> dgl.DGLGraph:
     """Triples as a DGL heterograph, int32, without inverses.
 
     Args:
         triples: `(n, 3)` int64.
-        names: the name of each relation, ascending, since DGL sorts edge types. Edges of a type are
-            in the order of the triples.
+        rows: the rows of each canonical edge type, see `edges_by_type`.
         num_entities: number of entities; all entity ids are below it.
-        nodes: the node types; None if all entities have the type `"entity"`, and their ids are the
-            nodes.
+        nodes: the node types, see `NodeTypes.of`.
     """
     from kgtool.ops.runtime.dgl import dgl
 
@@ -324,10 +332,7 @@ def heterograph_of(
     if nodes is not None:
         head, tail = (nodes.node[ids.long()] for ids in (head, tail))
         counts = {name: len(ids) for name, ids in nodes.entities.items()}
-    edges = {
-        kind: (head[rows], tail[rows])
-        for kind, rows in edges_by_type(triples, names, nodes).items()
-    }
+    edges = {kind: (head[some], tail[some]) for kind, some in rows.items()}
     graph = dgl.heterograph(edges, num_nodes_dict=counts)
     if nodes is not None:
         for name, ids in nodes.entities.items():

@@ -51,9 +51,9 @@ def write_graph(
     place[by_name] = torch.arange(len(by_name))
     sorted_ids = torch.stack([triples[:, 0], place[triples[:, 1]], triples[:, 2]], dim=1)
     names = [vocabulary.relations[r] for r in by_name]
-    nodes = NodeTypes.of(vocabulary.entities, types) if types else None
-    graph = heterograph_of(sorted_ids, names, len(vocabulary.entities), nodes)
+    nodes = NodeTypes.of(vocabulary.entities, types)
     rows = edges_by_type(sorted_ids, names, nodes)
+    graph = heterograph_of(sorted_ids, rows, len(vocabulary.entities), nodes)
     texts = "\n".join(vocabulary.entities).encode()
     labels = {
         "entities": torch.frombuffer(bytearray(texts), dtype=torch.uint8),
