@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,7 @@ from kgtool.ops import standard_state
 from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_fitted, save_tensors
 
+Made = TypeVar("Made")
 COLUMNS = ("question", "asked", "head", "relation", "tail", "score", "probability", "known")
 TRIPLE_COLUMNS = ("head", "relation", "tail", "score", "probability", "known", "reason")
 # Valid triples to fit relation prediction on: each takes two passes of an all-paths model.
@@ -135,15 +136,20 @@ class Predictor:
         default = as_many_as_held_out(self.dataset)
         return default if self.given_missing is None else self.given_missing
 
+    def _once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What `make` returned at the first call."""
+        if name not in self._fitted:
+            self._fitted[name] = make()
+        made: Made = self._fitted[name]
+        return made
+
     @standard_state()
     def probability(self) -> Probability | None:
         """The calibration of probabilities; None if valid is too small to fit it.
 
         The first call reads it from the run's folder, or fits it and writes it there.
         """
-        if "probability" not in self._fitted:
-            self._fitted["probability"] = self._fit_probability()
-        return self._fitted["probability"]
+        return self._once("probability", self._fit_probability)
 
     def _fit_probability(self) -> Probability | None:
         file = self.fitted_file(f"probability.{self.assumed_missing}")
@@ -161,9 +167,7 @@ class Predictor:
 
         The first call reads it from the run's folder, or fits it and writes it there.
         """
-        if "relations" not in self._fitted:
-            self._fitted["relations"] = self._fit_relations()
-        return self._fitted["relations"]
+        return self._once("relations", self._fit_relations)
 
     def _fit_relations(self) -> RelationModel:
         file = self.fitted_file("relations")
@@ -180,14 +184,13 @@ class Predictor:
                 save_tensors(file, {"weights": found.weights, "bias": found.bias}, {})
         return found
 
+    @standard_state()
     def pairs(self) -> PairChance | None:
         """The chance of any relation between two entities; None without `probability`.
 
         The first call reads it from the run's folder, or fits it and writes it there.
         """
-        if "pairs" not in self._fitted:
-            self._fitted["pairs"] = self._fit_pairs()
-        return self._fitted["pairs"]
+        return self._once("pairs", self._fit_pairs)
 
     def _fit_pairs(self) -> PairChance | None:
         probability = self.probability()
@@ -218,9 +221,9 @@ class Predictor:
         """
         if self.dataset.fingerprint != self.run.read_info()["fingerprint"]:
             return None
-        if "digest" not in self._fitted:  # reading all weights takes seconds where they are large
-            self._fitted["digest"] = self.run.weights_digest()
-        return self.run.written(f"{name}.{self._fitted['digest']}.safetensors")
+        # Reading all weights takes seconds where they are large.
+        digest = self._once("digest", self.run.weights_digest)
+        return self.run.written(f"{name}.{digest}.safetensors")
 
     @standard_state()
     def ask(

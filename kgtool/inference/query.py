@@ -17,7 +17,7 @@ from kgtool.data.loaders.cells import cells_of, is_missing
 from kgtool.data.loaders.reading import FIELDS
 from kgtool.errors import DataError, fault, quoted
 
-# How what is asked for is written; in Python it may be missing too: None, NaN.
+# Marks the missing part of a query. In Python, None and NaN mark it too.
 ASKED = "?"
 # Errors of a file that name the nearest label.
 HINTS = 3
@@ -50,8 +50,9 @@ def questions_of(head: Any, relation: Any = None, tail: Any = None) -> list[tupl
     """The queries that a caller asks: one by its parts, or many in place of the head.
 
     Args:
-        head: a label or what is asked for; or a list of queries, a data frame, dictionaries.
-        relation, tail: labels or what is asked for; nothing if there are many queries.
+        head: a label, or `?`, None or NaN for the missing part of the query. Or many queries: a
+            list, a data frame, dictionaries.
+        relation, tail: as a single head; None with many queries.
 
     Returns:
         A head, a relation and a tail for each query, for `parse_question`.
@@ -79,7 +80,7 @@ def _is_part(value: Any) -> bool:
 
 
 def written(parts: Sequence[Any]) -> list[Any]:
-    """A query with `?` for what is asked for: an empty text, a missing value, the tail of two."""
+    """A query with `?` in place of an empty text or a missing value, and as the tail of two."""
     parts = [ASKED if is_missing(part) or part == "" else part for part in parts]
     return [*parts, ASKED] if len(parts) == 2 and ASKED not in parts else parts
 

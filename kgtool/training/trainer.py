@@ -109,8 +109,8 @@ def train(
 
     Raises:
         DataError: when train or valid has no triples.
-        RunError: when the folder is not empty or another process uses it, there is no run to
-            resume, the run is damaged, or the initial weights do not fit.
+        RunError: when the folder is not empty or another process uses it, the run to resume is
+            missing, the run is damaged, or the initial weights do not fit.
         KGToolError: before the first step, when the folder is not writable.
         TrainingError: when the loss is not finite (the step changes no weights), or when a
             checkpoint cannot be written, for example on a full disk (the previous one stays).
