@@ -114,8 +114,9 @@ def dataset_of(
         if given is None and split != "train":
             continue
         mask = masks.get(split)
-        columns = columns_of(given, split, entities, relations, field=edge_type, mask=mask)
-        node_types |= _node_types(_edges(given, split, edge_type, mask) or {}, columns)
+        edges = _edges(given, split, edge_type, mask)
+        columns = _columns(given, edges, split, entities, relations, field=edge_type)
+        node_types |= _node_types(edges or {}, columns)
         if not columns[0] and split == "train":
             raise _nothing(split)
         if len(columns[0]):
@@ -240,22 +241,31 @@ def columns_of(
     split: str,
     entities: Labels | None = None,
     relations: LabelsById | None = None,
-    *,
-    field: str | None = None,
-    mask: Any = None,
 ) -> list[Sequence[str]]:
     """Labels of head, relation and tail, see `dataset_of`.
 
     Args:
         given: the triples.
         split: the name of the triples in errors.
-        entities, relations, field: labels, and the edge field that holds the relation.
-        mask: `(e,)` bool, the edges to read of a DGL graph with one edge type; None for all.
+        entities, relations: labels.
 
     Raises:
         DataError: as `dataset_of`.
     """
-    names, edges = _entity_names(entities), _edges(given, split, field, mask)
+    return _columns(given, _edges(given, split, None, None), split, entities, relations)
+
+
+def _columns(
+    given: Any,
+    edges: dict[Any, Any] | None,
+    split: str,
+    entities: Labels | None,
+    relations: LabelsById | None,
+    *,
+    field: str | None = None,
+) -> list[Sequence[str]]:
+    """Like `columns_of`, with what `_edges` returned for the triples and the edge field."""
+    names = _entity_names(entities)
     # Several edge types may be one relation.
     relation_names = names_by_id(relations, "relations", edges is None or len(edges) == 1)
     if edges is not None:
