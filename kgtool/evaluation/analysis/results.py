@@ -39,6 +39,7 @@ class Evaluated(Protocol):
 
 
 E = TypeVar("E", bound=Evaluated)
+T = TypeVar("T", PathEvaluation, WalkPerplexity)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -182,39 +183,35 @@ class TripleResult(Result[TripleEvaluation]):
         }
 
 
-class PathResult(Result[PathEvaluation]):
-    """The result of path queries, with the table `paths`."""
+class _OneTable(Result[T]):
+    """The result of a task whose metrics are one table."""
 
-    _TITLE = "Path queries"
-
-    def to_frame(self) -> pd.DataFrame:
-        """The metrics: the table `paths`."""
-        return self.table
+    _TABLE: ClassVar[str]
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row per metric, part and length, see `kgtool.evaluation.tasks.path_evaluator`."""
+        """The table of the evaluation, which has its columns."""
         return self.evaluation.table
-
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """`paths`: a row per metric, part and length."""
-        return {"paths": self.table}
-
-
-class WalkResult(Result[WalkPerplexity]):
-    """The result of walks, with the table `perplexity`; only the JSON file holds it."""
-
-    _TITLE = "Perplexity of walks"
 
     def to_frame(self) -> pd.DataFrame:
-        """The metrics: the table `perplexity`."""
+        """The metrics: the table."""
         return self.table
 
-    @property
-    def table(self) -> pd.DataFrame:
-        """A row per set of steps and predictor, see `WalkPerplexity`."""
-        return self.evaluation.table
-
     def tables(self) -> dict[str, pd.DataFrame]:
-        """`perplexity`: a row per set of steps and predictor."""
-        return {"perplexity": self.table}
+        """The table by its name."""
+        return {self._TABLE: self.table}
+
+
+class PathResult(_OneTable[PathEvaluation]):
+    """The result of path queries, with the table `paths`: a row per metric, part and length."""
+
+    _TITLE, _TABLE = "Path queries", "paths"
+
+
+class WalkResult(_OneTable[WalkPerplexity]):
+    """The result of walks, with the table `perplexity`; only the JSON file holds it.
+
+    The table has a row per set of steps and predictor.
+    """
+
+    _TITLE, _TABLE = "Perplexity of walks", "perplexity"
