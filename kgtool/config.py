@@ -105,6 +105,12 @@ class EncoderConfig(_Section):
 class OnePathConfig(_Section):
     """The one-path decoder, and how it is trained: on queries (head, relation, ?)."""
 
+    dim: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST,
+        description="Dimension of the one-path part where the model has all paths too. Unset: dim.",
+    )
     cell: Literal["gru", "distmult"] = Field(
         "gru",
         description="How the decoder reads a relation. `gru`: a GRU cell; `distmult`: the "
@@ -235,7 +241,7 @@ class AllPathsConfig(_Section):
     )
 
 
-class TrainingConfig(_Section):
+class PartTrainingConfig(_Section):
     """Optimiser, learning rate, precision and validation."""
 
     epochs: int = Field(
@@ -293,12 +299,41 @@ class TrainingConfig(_Section):
     )
 
 
+class TrainingConfig(PartTrainingConfig):
+    """Optimiser, learning rate, precision and validation."""
+
+    one_path: PartTrainingConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_one_path(cls, settings: Any) -> Any:
+        """Settings that `[training.one_path]` does not state are those of `[training]`."""
+        if not isinstance(settings, dict) or not isinstance(settings.get("one_path"), dict):
+            return settings
+        common = {key: value for key, value in settings.items() if key != "one_path"}
+        return {**settings, "one_path": {**common, **settings["one_path"]}}
+
+
+# The one-path part of a model whose configuration states no decoder.
+ONE_PATH: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "one_path": {"dim": 128},
+        "encoder": {},
+        "training": {"optimizer": "adagrad", "learning_rate": 0.1, "warmup_steps": 0},
+    }
+)
+
+
 class Config(_Section):
     """The settings of a training run.
 
-    The decoder is the section that is present, `one_path` or `all_paths`; without either, it is
-    all-paths. The one-path decoder reads the states of the encoder. The all-paths decoder uses the
-    states of the encoder only where there is an encoder section.
+    A model has a section for each of its parts, `one_path` and `all_paths`; without either, it has
+    both. The two parts are trained apart, and their scores are added, see
+    `kgtool.models.combined`. `dim` and `training` are those of the all-paths part; the one-path
+    part may have its own in `one_path.dim` and `[training.one_path]`.
+
+    The one-path decoder reads the states of the encoder. A model with all paths alone uses an
+    encoder only where there is an encoder section; the encoder then feeds the passes.
     """
 
     data: str | None = Field(
@@ -320,6 +355,32 @@ class Config(_Section):
     training: TrainingConfig = TrainingConfig()
 
     @property
+    def parts(self) -> dict[str, Config]:
+        """The parts of the model, in the order of their training, each as its own configuration.
+
+        The keys are `one_path` and `all_paths`. A model of one part is its own only part.
+        """
+        if not (self.one_path and self.all_paths):
+            return {"one_path" if self.one_path else "all_paths": self}
+        own = self.training.one_path or self.training
+        common = TrainingConfig.model_validate(self.training.model_dump(exclude={"one_path"}))
+        one_path = self.model_copy(
+            update={
+                "dim": self.one_path.dim or self.dim,
+                "one_path": self.one_path.model_copy(update={"dim": None}),
+                "all_paths": None,
+                "training": TrainingConfig.model_validate(own.model_dump(exclude={"one_path"})),
+            }
+        )
+        all_paths = {"one_path": None, "encoder": None, "training": common}
+        return {"one_path": one_path, "all_paths": self.model_copy(update=all_paths)}
+
+    @property
+    def combined(self) -> bool:
+        """Whether the model is the sum of a one-path and an all-paths part."""
+        return len(self.parts) > 1
+
+    @property
     def samples_negatives(self) -> bool:
         """Whether a step reads and changes only the rows of the entities that it samples."""
         return bool(self.one_path and self.one_path.training == "negative_sampling")
@@ -330,14 +391,35 @@ class Config(_Section):
         """Add the sections that a configuration needs and does not state."""
         if not isinstance(settings, dict):
             return settings
-        if settings.get("one_path") is not None:
+        stated = [name for name in ("one_path", "all_paths") if settings.get(name) is not None]
+        if stated == ["all_paths"]:
+            return settings
+        if stated:
             return settings if settings.get("encoder") is not None else {**settings, "encoder": {}}
-        return settings if settings.get("all_paths") is not None else {**settings, "all_paths": {}}
+        training = settings.get("training", {})
+        if isinstance(training, TrainingConfig):
+            training = training.model_dump(exclude_unset=True)
+        if isinstance(training, dict):
+            own = training.get("one_path")
+            own = {**ONE_PATH["training"], **own} if isinstance(own, dict) else ONE_PATH["training"]
+            settings = {**settings, "training": {**training, "one_path": dict(own)}}
+        defaults = {name: dict(ONE_PATH[name]) for name in ("one_path", "encoder")}
+        return {**defaults, **settings, "all_paths": {}}
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Config:
-        if self.one_path and self.all_paths:
-            raise ValueError("one_path and all_paths exclude each other: a model has one decoder")
+        parts = self.parts
+        for part in parts.values():
+            part._part_fits()
+        if len(parts) == 1 and (self.training.one_path or (self.one_path and self.one_path.dim)):
+            raise ValueError(
+                "one_path.dim and [training.one_path] are for a model with one_path and all_paths. "
+                "Remedy: set dim and [training]"
+            )
+        return self
+
+    def _part_fits(self) -> None:
+        """Check the settings of a part."""
         encoder = self.encoder
         if self.all_paths and encoder and (encoder.edge_dropout or encoder.feature_dropout):
             raise ValueError("an encoder that feeds all_paths has no dropout: leave it at 0")
@@ -362,7 +444,6 @@ class Config(_Section):
             )
         if self.one_path and self.samples_negatives:
             self._fits_negatives(self.one_path, encoder or EncoderConfig())
-        return self
 
     def _fits_negatives(self, one_path: OnePathConfig, encoder: EncoderConfig) -> None:
         """Refuse settings that would read or change all entities at each step."""
@@ -384,9 +465,10 @@ class Config(_Section):
 
     @property
     def inductive(self) -> bool:
-        """Whether the model has no parameters of an entity, and so serves other graphs."""
-        embeddings = self.encoder and self.encoder.entity_init == "embedding"
-        return bool(self.all_paths) and not embeddings
+        """Whether the model serves other graphs: its all-paths part has no entity's parameters."""
+        paths = self.parts.get("all_paths")
+        embeddings = paths and paths.encoder and paths.encoder.entity_init == "embedding"
+        return paths is not None and not embeddings
 
     def differences(self, other: Config) -> list[str]:
         """The settings that another configuration has otherwise, one text each."""
@@ -406,12 +488,12 @@ class Config(_Section):
             changed: only those that are not the default.
         """
         found = []
-        for name, value in self:
-            if not isinstance(value, _Section):
-                found.append((name, value, type(self).model_fields[name].get_default()))
-                continue
-            for key, field in type(value).model_fields.items():
-                found.append((f"{name}.{key}", getattr(value, key), field.get_default()))
+        for name, section in _sections(self):
+            prefix = f"{name}." if name else ""
+            for key, field in type(section).model_fields.items():
+                value = getattr(section, key)
+                if not isinstance(value, _Section):
+                    found.append((f"{prefix}{key}", value, field.get_default()))
         return [
             (name, value)
             for name, value, default in found
@@ -427,11 +509,15 @@ class Config(_Section):
         """
         if not comments:
             return tomli_w.dumps(self.model_dump(exclude_none=True))
-        sections = [(name, value) for name, value in self if isinstance(value, _Section)]
-        lines = _described(self)
-        for name, section in sections:
-            lines += ["", *_described(section, name)]
-        return "\n".join(lines) + "\n"
+        return "\n\n".join(_described(section, name) for name, section in _sections(self)) + "\n"
+
+
+def _sections(section: _Section, name: str = "") -> Iterator[tuple[str, _Section]]:
+    """A section and those inside it, each with its name, as in `training.one_path`."""
+    yield name, section
+    for key, value in section:
+        if isinstance(value, _Section):
+            yield from _sections(value, f"{name}.{key}" if name else key)
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
@@ -450,19 +536,10 @@ def toml_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def defaults_toml() -> str:
-    """The default configuration as commented TOML, the other sections commented out behind it."""
-    lines = []
-    for name, section in (("encoder", EncoderConfig()), ("one_path", OnePathConfig())):
-        described = _described(section, name)
-        lines += ["", *(line if line.startswith("#") else f"#{line}" for line in described)]
-    return Config().to_toml(comments=True) + "\n".join(lines) + "\n"
-
-
-def _described(section: _Section, name: str | None = None) -> list[str]:
+def _described(section: _Section, name: str) -> str:
     """The lines of a section, each setting below its description."""
     defaults, lines = type(section)(), []
-    if name is not None:
+    if name:
         lines += [f"# {(type(section).__doc__ or '').splitlines()[0]}", f"[{name}]"]
     for key, field in type(section).model_fields.items():
         if field.description is None:  # a section of its own
@@ -473,7 +550,7 @@ def _described(section: _Section, name: str | None = None) -> list[str]:
         lines.append(
             f"{key} = {_toml(value)}  # {mark}" if value is not None else f"# {key}: unset"
         )
-    return lines
+    return "\n".join(lines)
 
 
 def _toml(value: object) -> str:

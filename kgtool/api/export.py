@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from kgtool.api.runs import AnyData, AnyRun, with_data
+from kgtool.api.runs import AnyData, AnyRun, require_embeddings, with_data
 from kgtool.data.loaders.labels import read_labels
 from kgtool.errors import RunError
 from kgtool.export import FORMS, export_embeddings, known_forms
@@ -23,9 +23,8 @@ def export(
 ) -> list[Path]:
     """Write a run's entity and relation embeddings to a folder, in formats of other tools.
 
-    With an encoder these are its outputs over the train graph; relations include inverses. In an
-    all-paths model, an entity's embedding is its state after the pass that starts at it, and a
-    relation's embedding is the part of the query that is multiplied with such states.
+    These are the encoder's states over the train graph; relations include inverses. A model of
+    paths alone has none.
 
     Args:
         run: a run, its folder, or a predictor.
@@ -40,7 +39,8 @@ def export(
         The files written.
 
     Raises:
-        RunError, DataError: when run, data or labels cannot be used, or `out` is a run.
+        RunError, DataError: when run, data or labels cannot be used, the run has no embeddings, or
+            `out` is a run.
         ConfigError: for an unknown format, or a file that exists when `overwrite` is false.
         KGToolError: when a file cannot be written.
     """
@@ -54,6 +54,6 @@ def export(
     refuse_existing(files, overwrite, [labels])
     names = None if labels is None else read_labels(labels)
     run, dataset = with_data(run, data)
-    scorer = run.scorer(dataset)
+    scorer = require_embeddings(run, run.scorer(dataset))
     entities, relations = scorer.entity_states(), scorer.relation_states()
     return export_embeddings(dataset.vocabulary, entities, relations, out, chosen, names=names)

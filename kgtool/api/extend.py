@@ -68,7 +68,7 @@ def extend(
             "already. Remedy: give new ones."
         )
     grown = growth.dataset
-    file, weights, state = run.weights()
+    file, weights, state = run.weights(whole=True)
     with own_random_state():
         torch.manual_seed(run.config.seed)
         model = build_model(run.config, grown)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from kgtool.api.runs import AnyData, AnyRun, refuse_again, walk_model, with_data
+from kgtool.api.runs import (
+    AnyData,
+    AnyRun,
+    refuse_again,
+    require_embeddings,
+    walk_model,
+    with_data,
+)
 from kgtool.data.labels import LabelIndex
 from kgtool.data.loaders.cells import cells_of
 from kgtool.data.loaders.labels import read_labels, read_types
-from kgtool.errors import ConfigError, DataError, KGToolError, RunError
+from kgtool.errors import ConfigError, DataError, RunError
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import Predictor
 from kgtool.inference.query import parse_question, questions_of
 from kgtool.inference.walks import likeliest_routes, next_steps
 from kgtool.ops import keep_large_blocks
-from kgtool.storage.checkpoint import load_tensors, save_tensors
 
 
 def open_predictor(
@@ -180,35 +184,17 @@ def neighbours(
         One row per entity, nearest first: `entity` (label), `cosine`.
 
     Raises:
-        RunError, DataError: when run or data cannot be used, or the data have no such entity.
+        RunError, DataError: when run or data cannot be used, the run has no embeddings, or the data
+            have no such entity.
     """
     predictor = predictor_of(run, data, labels)
-    row, cosine = nearest_rows(states(predictor), predictor.labels.entity(entity), top)
+    states = require_embeddings(predictor.run, predictor.scorer).entity_states()
+    row, cosine = nearest_rows(states, predictor.labels.entity(entity), top)
     names = predictor.dataset.vocabulary.entities
     table = pd.DataFrame(
         {"entity": [names[i] for i in row.tolist()], "cosine": cosine.numpy().astype(np.float64)}
     )
     return predictor.labels.with_names(table)
-
-
-def states(predictor: Predictor) -> torch.Tensor:
-    """`(num_entities, d)`: entity embeddings, from the run's folder if cached there."""
-    file = predictor.fitted_file("states")
-    if file is None or predictor.scorer.has_states:
-        return predictor.scorer.entity_states()
-    if file.exists():
-        found = load_tensors(file)[0].get("entities")
-        if (
-            found is not None
-            and found.dtype == torch.float32
-            and found.shape == (predictor.dataset.num_entities, predictor.run.config.dim)
-            and bool(found.isfinite().all())
-        ):
-            return found
-    entities = predictor.scorer.entity_states()
-    with suppress(KGToolError):  # a read-only run works too
-        save_tensors(file, {"entities": entities}, {})
-    return entities
 
 
 def predict_next(

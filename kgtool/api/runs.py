@@ -119,6 +119,20 @@ def result_file(
     return run.written(".".join([*names, split, ending]))
 
 
+def require_embeddings(run: Run, scorer: ModelScorer) -> ModelScorer:
+    """The scorer of a run, if it has embeddings of entities and relations.
+
+    Raises:
+        RunError: when it has none.
+    """
+    if not scorer.has_states:
+        raise RunError(
+            f"{run.path} has no embeddings: its scores come from paths alone. Remedy: train with "
+            "the sections [one_path] and [all_paths], or with neither."
+        )
+    return scorer
+
+
 def walk_model(run: Run, dataset: KGDataset) -> tuple[Model, int]:
     """A model that was trained on walks, and the maximum length of these walks.
 

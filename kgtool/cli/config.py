@@ -27,11 +27,11 @@ def config_command(
 
     The output is a configuration too: save it, change it, and pass it to kgtool train.
     """
-    from kgtool.config import defaults_toml, load_config
+    from kgtool.config import Config, load_config
 
     if (name is None) != defaults:
         raise ConfigError(
             "kgtool config takes either a configuration or --defaults. Remedy: pass one"
         )
-    text = defaults_toml() if name is None else load_config(name).to_toml(comments=True)
+    text = (Config() if name is None else load_config(name)).to_toml(comments=True)
     typer.echo(harmless(text), nl=False)

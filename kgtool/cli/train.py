@@ -91,7 +91,7 @@ def train(
                 err=True,
             )
         raise typer.Exit(130) from None
-    best = max(run.history(), key=lambda row: row["valid_mrr"])
+    best = run.best_validation()
     # Not rich's print, here and elsewhere: it would read the [brackets] of a path as markup.
     typer.echo(
         f"Best valid MRR {best['valid_mrr']:.4f} after epoch {best['epoch']:.0f}; "

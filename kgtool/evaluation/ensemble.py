@@ -1,10 +1,9 @@
-"""Ensembles: the weighted sum of the scores of models that were trained separately.
+"""Ensembles: the weighted sum of the scores of two models that were trained apart.
 
     score(h, r, t) = score_1(h, r, t) + λ · score_2(h, r, t)
 
-λ is the weight with the best MRR on valid; a third model is added to the sum of two. Embeddings
-that are trained inside an all-paths model hurt it, since they see the edges that are removed from
-the paths. Embeddings that are trained separately cannot hurt it so.
+λ is fitted on valid. `--with` adds whole runs, with one λ for all relations; the parts of a model,
+see `kgtool.models.combined`, may have a λ for each relation.
 """
 
 from __future__ import annotations
@@ -17,49 +16,28 @@ from torch import Tensor
 
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
-from kgtool.evaluation.ranking import rank_scores
-from kgtool.models.scorers import BlockScores, Scorer, ScoresTails, as_scorer
+from kgtool.evaluation.evaluator import Evaluation, evaluation_of
+from kgtool.evaluation.ranking import Ranking, Ranks, rank_scores
+from kgtool.models.scorers import ScoresTails, SumScorer, as_scorer
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+# The parts of a model: embeddings may be the better part of some relations.
+PART_WEIGHTS = (*WEIGHTS, 1.5, 2.0, 3.0, 5.0)
+# A relation's MRR by weight is averaged with that of all relations, which counts as this many of
+# its queries. Cross-validation chooses; infinity gives all relations one weight.
+PRIORS = (float("inf"), 200.0, 50.0, 20.0)
+FOLDS = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Ensemble(Scorer):
-    """The sum of two models' scores.
+class Ensemble(SumScorer):
+    """The sum of two runs' scores, with one weight.
 
     Attributes:
-        first, second: score the same entities under the same ids.
-        weight: λ.
         mrr: weight → MRR on valid: filtered, both sides, realistic ties.
     """
 
-    first: Scorer
-    second: Scorer
-    weight: float
     mrr: dict[float, float]
-
-    def score_t(self, hr: Tensor) -> Tensor:
-        """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
-        return self.first.score_t(hr) + self.weight * self.second.score_t(hr)
-
-    def score_hrt(self, hrt: Tensor) -> Tensor:
-        """`(n,)` float scores of triples `(n, 3)` int64."""
-        return self.first.score_hrt(hrt) + self.weight * self.second.score_hrt(hrt)
-
-    def score_r(self, ht: Tensor, relation: Tensor) -> Tensor:
-        """`(n, k)` scores of pairs `(n, 2)` int64 with each relation `(k,)` int64."""
-        first, second = (scorer.score_r(ht, relation) for scorer in (self.first, self.second))
-        return first + self.weight * second
-
-    @property
-    def in_blocks(self) -> bool:  # type: ignore[override]
-        """Whether both models score blocks of entities."""
-        return self.first.in_blocks and self.second.in_blocks
-
-    def block_scores(self, hr: Tensor) -> BlockScores:
-        """Reads queries `(n, 2)` int64 once; the result scores them against a block of entities."""
-        one, other = self.first.block_scores(hr), self.second.block_scores(hr)
-        return lambda entities: one(entities) + self.weight * other(entities)
 
 
 def fit_ensemble(
@@ -70,6 +48,105 @@ def fit_ensemble(
     Raises:
         ValueError: if valid has no triples.
     """
+    rankings = _rankings(first, second, dataset, WEIGHTS, progress=progress)
+    mrr = {
+        weight: float((1 / ranking.filtered.realistic).mean())
+        for weight, ranking in zip(WEIGHTS, rankings, strict=True)
+    }
+    weight = max(mrr, key=lambda weight: mrr[weight])
+    return Ensemble(as_scorer(first), as_scorer(second), weight, mrr)
+
+
+@dataclass(frozen=True, eq=False)
+class Mixed:
+    """The weights of a sum, fitted on valid.
+
+    Attributes:
+        weight: `(2 · num_relations,)` float, λ by relation id.
+        prior: the one of `PRIORS` that cross-validation chose.
+        evaluation: the metrics of the sum on valid.
+    """
+
+    weight: Tensor
+    prior: float
+    evaluation: Evaluation
+
+
+def fit_mixture(first: ScoresTails, second: ScoresTails, dataset: KGDataset) -> Mixed:
+    """Choose a weight of `second` for each relation id, by the filtered MRR on valid.
+
+    All weights of `PART_WEIGHTS` rank valid at once. The weight of a relation has the best mean of
+    two MRRs: over the relation's queries, and, as often as `prior` says, over all queries.
+    Cross-validation over `FOLDS` parts of valid chooses the prior; so relations get weights of
+    their own only if these are better on triples that did not choose them.
+
+    Raises:
+        ValueError: if valid has no triples.
+    """
+    rankings = _rankings(first, second, dataset, PART_WEIGHTS)
+    queries = with_inverses(dataset.valid, dataset.num_relations)
+    relation, count = queries[:, 1], 2 * dataset.num_relations
+    mrr = torch.stack([1 / ranking.filtered.realistic for ranking in rankings], dim=1)
+    # A triple and its inverse are in one fold: their ranks depend on each other.
+    fold = torch.arange(len(dataset.valid)).repeat(2) % FOLDS
+    held_out = dict.fromkeys(PRIORS, 0.0)
+    for i in range(min(FOLDS, len(dataset.valid)) if len(dataset.valid) > 1 else 0):
+        others, own = fold != i, fold == i
+        for prior in PRIORS:
+            best = _best(mrr[others], relation[others], count, prior)
+            held_out[prior] += float(mrr[own].gather(1, best[relation[own]].unsqueeze(1)).sum())
+    prior = max(PRIORS, key=lambda prior: held_out[prior])
+    best = _best(mrr, relation, count, prior)
+    ranking = _chosen(rankings, best[relation])
+    return Mixed(
+        torch.tensor(PART_WEIGHTS)[best], prior, evaluation_of(ranking, queries, dataset, "valid")
+    )
+
+
+def _best(mrr: Tensor, relation: Tensor, count: int, prior: float) -> Tensor:
+    """`(count,)` int64: the position of each relation's weight.
+
+    Args:
+        mrr: `(q, w)` float64, the reciprocal rank of each query by each weight.
+        relation: `(q,)` int64, the queries' relation ids, below `count`.
+        prior: see `PRIORS`.
+    """
+    mean = mrr.mean(0)
+    if prior == float("inf"):
+        return mean.argmax().repeat(count)
+    sums = torch.zeros(count, mrr.shape[1], dtype=mrr.dtype).index_add_(0, relation, mrr)
+    return (sums + prior * mean).argmax(1)
+
+
+def _chosen(rankings: Sequence[Ranking], choice: Tensor) -> Ranking:
+    """The ranking that each query `(n,)` chooses by its position among `rankings`."""
+
+    def pick(parts: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(parts)).gather(0, choice.unsqueeze(0)).squeeze(0)
+
+    def ranks(parts: Sequence[Ranks]) -> Ranks:
+        return Ranks(
+            pick([part.better for part in parts]),
+            pick([part.equal for part in parts]),
+            pick([part.candidates for part in parts]),
+        )
+
+    return Ranking(
+        ranks([ranking.filtered for ranking in rankings]),
+        ranks([ranking.raw for ranking in rankings]),
+        pick([ranking.score for ranking in rankings]),
+    )
+
+
+def _rankings(
+    first: ScoresTails,
+    second: ScoresTails,
+    dataset: KGDataset,
+    weights: Sequence[float],
+    *,
+    progress: bool = False,
+) -> list[Ranking]:
+    """The rankings of valid, both sides, by the sum with each weight."""
     if not len(dataset.valid):
         raise ValueError("the valid split holds no triples")
     num_relations = dataset.num_relations
@@ -78,16 +155,9 @@ def fit_ensemble(
 
     def sums(scores: Sequence[Tensor]) -> Iterator[Tensor]:
         one, other = scores
-        return (one + weight * other for weight in WEIGHTS)
+        return (one + weight * other for weight in weights)
 
-    rankings = rank_scores(
+    return rank_scores(
         [first, second], sums, queries, AnswerIndex(triples, 2 * num_relations),
         dataset.num_entities, progress="weights on valid" if progress else None,
     )  # fmt: skip
-    mrr = {
-        weight: float((1 / ranking.filtered.realistic).mean())
-        for weight, ranking in zip(WEIGHTS, rankings, strict=True)
-    }
-    return Ensemble(
-        as_scorer(first), as_scorer(second), max(mrr, key=lambda weight: mrr[weight]), mrr
-    )

@@ -140,6 +140,20 @@ def evaluate_model(
         model, queries, known, dataset.num_entities, chunk_size=chunk_size,
         progress=split if progress else None, candidates=candidates,
     )  # fmt: skip
+    return evaluation_of(ranking, queries, dataset, split, hits=hits, candidates=candidates)
+
+
+def evaluation_of(
+    ranking: Ranking,
+    queries: Tensor,
+    dataset: KGDataset,
+    split: str,
+    *,
+    hits: Sequence[int] = HITS,
+    candidates: Candidates | None = None,
+) -> Evaluation:
+    """The metrics of a ranking of a split's triples and their inverses; see `evaluate_model`."""
+    triples, num_relations = dataset.split(split), dataset.num_relations
     seen_entity = torch.zeros(dataset.num_entities, dtype=torch.bool)
     seen_entity[dataset.train[:, [0, 2]].flatten()] = True
     seen_relation = torch.zeros(num_relations, dtype=torch.bool)

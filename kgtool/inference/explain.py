@@ -29,7 +29,7 @@ from kgtool.data.dataset import Vocabulary
 from kgtool.display import frame_of, html
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.inference.path_search import PathSearch, Slots
-from kgtool.models.scorers import PassScorer
+from kgtool.models.scorers import ModelScorer, PassScorer
 from kgtool.ops import in_threads
 
 if TYPE_CHECKING:
@@ -224,25 +224,56 @@ class Explanation:
         paths: the listed paths, strongest first; empty if no path leads from head to tail.
         score: the score, without the edge of the triple itself.
         rest: the score without the edges of the listed paths too.
+        embeddings: the part of `rest` that the embeddings of a combined model give; None for a
+            model of paths alone.
     """
 
     triple: tuple[str, str, str]
     paths: tuple[NamedPath, ...]
     score: float = 0.0
     rest: float = 0.0
+    embeddings: float | None = None
 
     @classmethod
     def of(
-        cls, triple: tuple[int, int, int], found: Explained, vocabulary: Vocabulary
+        cls,
+        scorer: ModelScorer,
+        passes: PassScorer,
+        triple: tuple[int, int, int],
+        vocabulary: Vocabulary,
+        top: int,
     ) -> Explanation:
-        """The explanation of a triple of ids, in labels."""
+        """The explanation of a triple of ids, in labels.
+
+        Args:
+            scorer: the model.
+            passes: its passes, on the CPU.
+            triple: ids, the relation an inverse for a head query.
+            vocabulary: the labels.
+            top: the most paths.
+        """
         head, relation, tail = triple
+        found = explain_triple(passes, triple, top)
+        part = scorer.beyond_passes(torch.tensor([triple]))
+        beyond = 0.0 if part is None else float(part)
         return cls(
             (vocabulary.entities[head], vocabulary.steps[relation], vocabulary.entities[tail]),
             tuple(name_path(path, vocabulary) for path in found.paths),
-            found.score,
-            found.rest,
+            found.score + beyond,
+            found.rest + beyond,
+            None if part is None else beyond,
         )
+
+    def parts(self) -> str:
+        """A sentence: the parts of the score."""
+        graph = self.rest - (self.embeddings or 0.0)
+        text = (
+            f"Score {self.score:.2f}: the listed paths carry {self.carried:.2f}, the rest of the "
+            f"graph {graph:.2f}"
+        )
+        if self.embeddings is None:
+            return f"{text}."
+        return f"{text}, the embeddings {self.embeddings:.2f}."
 
     @property
     def carried(self) -> float:
@@ -279,6 +310,7 @@ class Explanation:
             "score": self.score,
             "carried": self.carried,
             "rest": self.rest,
+            "embeddings": self.embeddings,
             "paths": [
                 {
                     "weight": path.weight,

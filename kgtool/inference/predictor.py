@@ -27,7 +27,7 @@ from kgtool.evaluation.tasks.relation_prediction import (
     count_relations,
     fit_relations,
 )
-from kgtool.inference.explain import Explanation, explain_triple
+from kgtool.inference.explain import Explanation
 from kgtool.inference.pairs import PairChance, fit_pairs, load_pairs, save_pairs
 from kgtool.inference.plausible import Plausible
 from kgtool.inference.probability import (
@@ -337,7 +337,7 @@ class Predictor:
             )
         names = self.dataset.vocabulary
         h, r, t = self.labels.entity(head), self.labels.relation(relation), self.labels.entity(tail)
-        return Explanation.of((h, r, t), explain_triple(passes, (h, r, t), top), names)
+        return Explanation.of(self.scorer, passes, (h, r, t), names, top)
 
     def score_triples(
         self, rows: Iterable[Sequence[object]], strict: bool = False, progress: bool = False

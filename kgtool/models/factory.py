@@ -13,6 +13,7 @@ from kgtool.distributed.sharding import Shards
 from kgtool.errors import ConfigError
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder
+from kgtool.models.combined import CombinedModel
 from kgtool.models.model import AllPathsModel, Model, OnePathModel, path_device
 from kgtool.models.path_gru import OnePathDecoder, WalkReadout
 from kgtool.models.rgcn import RGCNEncoder
@@ -87,13 +88,24 @@ def _graph(dataset: KGDataset, shards: Shards | None) -> KnowledgeGraph:
 
 
 def _on_device(config: Config, model: Model) -> Model:
-    """Move the model to the device that runs it."""
-    # The kernels of the encoder and of a node budget run on the CPU only.
-    on_cpu = config.encoder or (config.all_paths and config.all_paths.node_budget)
-    return model if on_cpu else model.to(path_device())
+    """Move the parts of the model to the devices that run them."""
+    for name, part in config.parts.items():
+        # The kernels of the encoder and of a node budget run on the CPU only.
+        if not (part.encoder or (part.all_paths and part.all_paths.node_budget)):
+            (model.get_submodule(name) if config.combined else model).to(path_device())
+    return model
 
 
 def _build(
+    config: Config, dataset: KGDataset, graph: KnowledgeGraph, shards: Shards | None
+) -> Model:
+    parts = {
+        name: _build_part(part, dataset, graph, shards) for name, part in config.parts.items()
+    }
+    return CombinedModel.of(parts) if config.combined else parts[kind_of(config)]
+
+
+def _build_part(
     config: Config, dataset: KGDataset, graph: KnowledgeGraph, shards: Shards | None
 ) -> Model:
     rows = shards.count if shards else dataset.num_entities
@@ -145,10 +157,10 @@ def _all_paths(
 
 
 Build = Callable[[Config, KGDataset, KnowledgeGraph, RGCNEncoder | None, Shards | None], Model]
-# Builds the model of each decoder, by the decoder's section in the configuration.
+# Builds the model of each part, by the part's section in the configuration.
 MODELS: Mapping[str, Build] = {"one_path": _one_path, "all_paths": _all_paths}
 
 
 def kind_of(config: Config) -> str:
-    """The decoder's section in a configuration, a key of `MODELS`."""
+    """The decoder's section in the configuration of one part, a key of `MODELS`."""
     return "all_paths" if config.all_paths else "one_path"

@@ -15,7 +15,7 @@ from kgtool.distributed.sharding import Shards
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder, Feed
 from kgtool.models.path_gru import OnePathDecoder
-from kgtool.ops import Progress, by_row, in_threads
+from kgtool.ops import by_row, in_threads
 
 # Pairs are scored with this many (head, relation) queries at a time: a few megabytes of states.
 QUERY_ROWS = 4096
@@ -99,28 +99,31 @@ class Scorer(ABC):
 
 
 class ModelScorer(Scorer):
-    """The scorer of one model. It also returns states, and may score or explain paths.
+    """The scorer of one model. It may also have embeddings, and score or explain paths.
 
     Attributes:
-        has_states: the scorer stores the states of entities; if not, each takes a pass over the
-            graph.
+        has_states: the model has embeddings: states of entities and relations.
         scores_paths: `score_paths` scores a path of several relations as a whole.
     """
 
     has_states: bool = False
     scores_paths: bool = False
 
-    @abstractmethod
     def entity_states(self, entity: Tensor | None = None) -> Tensor:
-        """`(n, d)` float states of the entities `(n,)` int64; of all entities by default."""
+        """`(n, d)` float states of the entities `(n,)` int64, if `has_states`; all by default."""
+        raise NotImplementedError("the model has no embeddings")
 
-    @abstractmethod
     def relation_states(self) -> Tensor:
-        """`(2 · num_relations, d)` float states of the relations, inverses included."""
+        """`(2 · num_relations, d)` float states of the relations, with inverses, if `has_states`."""
+        raise NotImplementedError("the model has no embeddings")
 
     @property
     def passes(self) -> PassScorer | None:
         """The scorer whose passes explain a score by paths; None for a model without passes."""
+        return None
+
+    def beyond_passes(self, hrt: Tensor) -> Tensor | None:
+        """`(n,)`: the part of the scores of triples `(n, 3)` int64 that `passes` does not have."""
         return None
 
     def score_paths(self, head: Tensor, path: Tensor, length: Tensor) -> Tensor:
@@ -147,6 +150,54 @@ class RowScorer(Scorer):
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
         return self.model.score_t(hr)
+
+
+@dataclass(frozen=True, eq=False)
+class SumScorer(Scorer):
+    """The weighted sum of two models' scores: `first + λ · second`.
+
+    Attributes:
+        first, second: score the same entities under the same ids.
+        weight: λ; one number, or `(2 · num_relations,)`, one for each relation id.
+    """
+
+    first: Scorer
+    second: Scorer
+    weight: float | Tensor
+
+    def scale(self, relation: Tensor) -> Tensor:
+        """λ of relation ids: their shape, or one number."""
+        weight = torch.as_tensor(self.weight)
+        return weight[relation] if weight.ndim else weight
+
+    def score_t(self, hr: Tensor) -> Tensor:
+        """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
+        return self.first.score_t(hr) + self._column(hr) * self.second.score_t(hr)
+
+    def score_hrt(self, hrt: Tensor) -> Tensor:
+        """`(n,)` float scores of triples `(n, 3)` int64."""
+        return self.first.score_hrt(hrt) + self.scale(hrt[:, 1]) * self.second.score_hrt(hrt)
+
+    def score_r(self, ht: Tensor, relation: Tensor) -> Tensor:
+        """`(n, k)` scores of pairs `(n, 2)` int64 with each relation `(k,)` int64."""
+        first, second = (scorer.score_r(ht, relation) for scorer in (self.first, self.second))
+        return first + self.scale(relation) * second
+
+    @property
+    def in_blocks(self) -> bool:  # type: ignore[override]
+        """Whether both models score blocks of entities."""
+        return self.first.in_blocks and self.second.in_blocks
+
+    def block_scores(self, hr: Tensor) -> BlockScores:
+        """Reads queries `(n, 2)` int64 once; the result scores them against a block of entities."""
+        one, other = self.first.block_scores(hr), self.second.block_scores(hr)
+        weight = self._column(hr)
+        return lambda entities: one(entities) + weight * other(entities)
+
+    def _column(self, hr: Tensor) -> Tensor:
+        """λ of queries `(n, 2)`, to multiply their rows of scores with."""
+        scale = self.scale(hr[:, 1])
+        return scale.unsqueeze(1) if scale.ndim else scale
 
 
 def as_scorer(model: ScoresTails) -> Scorer:
@@ -199,8 +250,9 @@ class EmbeddingScorer(ModelScorer):
         return self.relations
 
     @torch.no_grad()
+    @torch.autocast("cpu", enabled=False)
     def score_paths(self, head: Tensor, path: Tensor, length: Tensor) -> Tensor:
-        """See `ModelScorer.score_paths`."""
+        """See `ModelScorer.score_paths`. Scores are float32: rounding would cause ties."""
         queries = self.decoder(head, path, length, self.entities, self.relations)
         return torch.addmm(self.decoder.bias, queries, self.entities.t())
 
@@ -405,31 +457,6 @@ class PassScorer(ModelScorer):
         """`(n,)` scores of triples `(n, 3)` int64."""
         queries = self.decoder.queries(hrt[:, 1], self.feed).cpu()
         return (self.features(hrt[:, [0, 2]]) * queries).sum(1)
-
-    @torch.no_grad()
-    def entity_states(self, entity: Tensor | None = None) -> Tensor:
-        """`(n, d)`: each entity's own state after a pass from it, of entities `(n,)` int64.
-
-        Closed paths lead back to the entity, so this state describes the edges around it.
-        """
-        if entity is None:
-            entity = torch.arange(self.graph.num_entities)
-
-        def own(head: Tensor) -> Tensor:
-            reached = self.decoder.reach(self.graph, head)
-            last = self.decoder(reached, self.feed)
-            bar.update(len(head))
-            return last[torch.from_numpy(reached.first[-1][:-1])].cpu()
-
-        with Progress(len(entity), "embeddings", "entity") as bar:
-            states = in_threads(own, self.decoder.split(self.graph, entity))
-        return torch.cat([torch.empty(0, self.decoder.dim), *states])
-
-    def relation_states(self) -> Tensor:
-        """`(2 · num_relations, d)`: the part of each query that multiplies states."""
-        relation = torch.arange(len(self.decoder.relations))
-        queries = self.decoder.queries(relation, self.feed)
-        return queries.detach()[:, : self.decoder.dim].cpu()
 
     @property
     def passes(self) -> PassScorer:

@@ -12,7 +12,7 @@ from torch import Tensor
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.errors import RunError
 from kgtool.evaluation.analysis.breakdown import ENTITIES
-from kgtool.inference.explain import Explanation, explain_triple
+from kgtool.inference.explain import Explanation
 from kgtool.models.scorers import ModelScorer, ScoresTails
 
 SEEN = ENTITIES[0]
@@ -264,4 +264,4 @@ def _explain(
     head, relation, tail = query.tolist()
     tail = tail if instead is None else vocabulary.entity_ids[instead]
     triple = (head, relation, tail)
-    return Explanation.of(triple, explain_triple(passes, triple, PATHS), vocabulary)
+    return Explanation.of(scorer, passes, triple, vocabulary, PATHS)

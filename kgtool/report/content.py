@@ -113,7 +113,7 @@ def render_page(
         date=date_of(run),
         training=None if seconds is None else duration(seconds),
         history=history,
-        best_validation=max(history, key=lambda row: row["valid_mrr"]) if history else None,
+        best_validation=run.best_validation() if history else None,
         data_rows=data_rows(dataset),
         breakdowns={
             name: (title, groups)
@@ -137,7 +137,8 @@ def render_page(
         best=best,
         worst=worst,
         reads_paths=scorer.passes is not None,
-        map=_map(scorer, dataset, names, progress),
+        has_states=scorer.has_states,
+        map=_map(scorer, dataset, names),
     )  # fmt: skip
 
 
@@ -171,6 +172,9 @@ def clean_title(name: str, split: str) -> str:
 
 def describe_model(config: Config) -> str:
     """A sentence that describes the model of a configuration."""
+    if config.combined:
+        one_path, all_paths = map(describe_model, config.parts.values())
+        return f"{all_paths}. Added, with weights fitted on valid: {one_path}"
     encoder, paths = config.encoder, config.all_paths
     layers = 0 if encoder is None else encoder.layers
     fed = "entity embeddings"
@@ -231,10 +235,8 @@ def data_rows(dataset: KGDataset) -> list[dict[str, Any]]:
     return rows
 
 
-def _map(
-    scorer: ModelScorer, dataset: KGDataset, names: Names, progress: bool
-) -> dict[str, Any] | None:
-    entity_map = embedding_map(scorer, dataset, progress)
+def _map(scorer: ModelScorer, dataset: KGDataset, names: Names) -> dict[str, Any] | None:
+    entity_map = embedding_map(scorer, dataset)
     if entity_map is None:
         return None
     vocabulary, n = dataset.vocabulary, dataset.num_relations

@@ -11,12 +11,9 @@ from torch import Tensor
 
 from kgtool.data.dataset import KGDataset
 from kgtool.models.scorers import ModelScorer
-from kgtool.ops import Progress
 
-# The most entities shown: with stored states, and with states that need a pass each.
-SHOWN, PASSES = 2000, 1000
+SHOWN = 2000  # the most entities
 FEWEST = 10
-BATCH = 50  # passes per update of the progress bar
 DIMS = 50  # principal components for t-SNE
 
 
@@ -40,27 +37,18 @@ class EmbeddingMap:
     everyone: int
 
 
-def embedding_map(
-    scorer: ModelScorer, dataset: KGDataset, progress: bool = False
-) -> EmbeddingMap | None:
+def embedding_map(scorer: ModelScorer, dataset: KGDataset) -> EmbeddingMap | None:
     """The map of all entities, or of a fixed random sample of many entities.
 
     Returns:
-        None for fewer than `FEWEST` entities.
+        None for fewer than `FEWEST` entities, and for a model without embeddings.
     """
     everyone = dataset.num_entities
-    if everyone < FEWEST:
+    if everyone < FEWEST or not scorer.has_states:
         return None
-    most = SHOWN if scorer.has_states else PASSES
     generator = torch.Generator().manual_seed(0)
-    entity = torch.randperm(everyone, generator=generator)[:most].sort()[0]
-    shown = progress and not scorer.has_states
-    parts = []
-    with Progress(len(entity), "map", "entity", shown=shown) as bar:
-        for part in entity.split(BATCH):
-            parts.append(scorer.entity_states(part))
-            bar.update(len(part))
-    states = torch.cat(parts)
+    entity = torch.randperm(everyone, generator=generator)[:SHOWN].sort()[0]
+    states = scorer.entity_states(entity)
     role, degree = roles(dataset)
     return EmbeddingMap(entity, project(states), role[entity], degree[entity], everyone)
 

@@ -104,14 +104,15 @@ class Run:
         fields: dict[str, Any] = {"model": self._model(), "graph": self._sizes()}
         with suppress(RunError):
             fields["data"] = self.read_info().get("data") or f"in the folder, {TRIPLES}"
-        with suppress(RunError, ValueError):  # a run without a validation
-            best = max(self.history(), key=lambda row: row["valid_mrr"])
+        with suppress(RunError):  # a run without a validation
+            best = self.best_validation()
             fields["best valid MRR"] = f"{best['valid_mrr']:.4f} after epoch {best['epoch']:.0f}"
         return html(f"Run {self.path}", fields)
 
     def _model(self) -> str:
-        kind = "all paths" if self.config.all_paths else "one path"
-        return f"{kind}, dim {self.config.dim}"
+        kinds = {"one_path": "one path", "all_paths": "all paths"}
+        parts = self.config.parts.items()
+        return " and ".join(f"{kinds[name]}, dim {part.dim}" for name, part in parts)
 
     def _sizes(self) -> str:
         entities, relations = len(self.vocabulary.entities), len(self.vocabulary.relations)
@@ -242,15 +243,30 @@ class Run:
         with open_regular(self._weights_file()) as file:
             return sha256_of(file)[:12]
 
-    def weights(self) -> tuple[Path, Tensors, dict[str, Any]]:
+    def weights(self, whole: bool = False) -> tuple[Path, Tensors, dict[str, Any]]:
         """The file of the weights, the weights, and the state that is stored with them.
 
         They are the weights of the best validation. Before the first validation they are those of
-        the last step that was saved, with a `KGToolWarning`.
+        the last step that was saved, with a `KGToolWarning`. A combined model has those of its
+        one-path part alone until its passes are validated.
+
+        Args:
+            whole: refuse the weights of the one-path part alone.
 
         Raises:
             RunError: if there are none, or they are damaged.
         """
+        file, tensors, state = self._weights()
+        if self.config.combined and not state.get("part"):
+            if whole:
+                raise RunError(
+                    f"{self.path} has only its embeddings yet. Remedy: continue the training with "
+                    "--resume until the paths are validated."
+                )
+            tensors = {n: t for n, t in tensors.items() if n.startswith("one_path.")}
+        return file, tensors, state
+
+    def _weights(self) -> tuple[Path, Tensors, dict[str, Any]]:
         file = self._weights_file()
         tensors, state = load_tensors(file)
         if file.name == BEST:
@@ -273,7 +289,7 @@ class Run:
             stacklevel=2,
         )
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
-        return file, weights, {"epoch": state.get("epoch", 0)}
+        return file, weights, {"epoch": state.get("epoch", 0), "part": state.get("part", 0)}
 
     def _weights_file(self) -> Path:
         for name in (BEST, LAST, PREVIOUS):
@@ -300,8 +316,8 @@ class Run:
             )
         return path
 
-    def history(self) -> list[dict[str, float]]:
-        """The rows of `history.tsv`, one per validation.
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of `history.tsv`, one per validation: numbers, and the name of a model's part.
 
         Raises:
             RunError: if the file is missing after a validation, or a cell is not a number.
@@ -315,14 +331,27 @@ class Run:
             raise RunError(f"{path}: damaged history ({error})") from error
         if missing := [name for name in _HISTORY if name not in frame]:
             raise RunError(f"{path}: no column {', '.join(missing)}. Remedy: restore the file.")
+        named = {name: frame.pop(name) for name in ("part",) if name in frame}
         frame = frame.apply(pd.to_numeric, errors="coerce")
         # Epoch 0 has no loss.
         known = np.isfinite(frame.astype(float)) | (frame.columns == "loss")
         if not known.all(axis=None):
             line = int((~known).any(axis=1).argmax()) + 2
             raise RunError(f"{path}, line {line}: not a number. Remedy: restore the file.")
-        rows: list[dict[str, float]] = frame.to_dict("records")
+        rows: list[dict[str, Any]] = frame.assign(**named).to_dict("records")
         return rows
+
+    def best_validation(self) -> dict[str, Any]:
+        """The row of `history` with the best MRR; of a combined run, of the part it has reached.
+
+        Raises:
+            RunError: as `history`, or if there is no validation.
+        """
+        rows = self.history()
+        if not rows:
+            raise RunError(f"{self.path} has no validation yet. Remedy: train further.")
+        last = rows[-1].get("part")
+        return max((r for r in rows if r.get("part") == last), key=lambda row: row["valid_mrr"])
 
     @standard_state()
     def dataset(self, data: KGDataset | str | Path | None = None) -> KGDataset:
@@ -340,7 +369,7 @@ class Run:
         """
         if isinstance(data, KGDataset):
             own = self.vocabulary
-            if self.config.inductive and data.vocabulary != own:
+            if self._answers_by_paths(data.vocabulary):
                 own = Vocabulary(data.vocabulary.entities, own.relations)
             return with_vocabulary(data, own)
         place = data if data is not None else self.read_info().get("data")
@@ -361,7 +390,9 @@ class Run:
                     f"the run's data {place} does not exist any more. Remedy: pass --data PATH."
                 )
         if data is not None and self.config.inductive:
-            return load_dataset(place, relations=self.vocabulary.relations)
+            other = load_dataset(place, relations=self.vocabulary.relations)
+            own = self._answers_by_paths(other.vocabulary) or not self.config.combined
+            return other if own else with_vocabulary(other, self.vocabulary)
         reading = self._reading(data)
         dataset = load_dataset(place, vocabulary=self.vocabulary, reading=reading)
         if data is None and dataset.fingerprint != self.read_info()["fingerprint"]:
@@ -371,6 +402,15 @@ class Run:
                 "they are now."
             )
         return dataset
+
+    def _answers_by_paths(self, vocabulary: Vocabulary) -> bool:
+        """Whether the run answers on a graph with these labels without embeddings of entities.
+
+        A combined run has embeddings for the entities of its training.
+        """
+        if not self.config.inductive or vocabulary == self.vocabulary:
+            return False
+        return not (self.config.combined and self.vocabulary.entity_ids.keys() >= {*vocabulary.entities})
 
     def _reading(self, data: str | Path | None) -> Reading:
         """The options that the run's data were loaded with; none for other data."""
@@ -394,8 +434,39 @@ class Run:
         Raises:
             RunError: if the weights are missing, damaged or do not fit.
         """
-        path, weights, _ = self.weights()
-        return load_model(self.config, dataset, weights, path, shards)
+        path, weights, state = self.weights()
+        config = self.config
+        if config.combined:
+            name = None if state.get("part") else "one_path"
+            if dataset.vocabulary.entities != self.vocabulary.entities:
+                name = "all_paths"
+            if name is not None:
+                self._warn_of_part(name, state)
+                weights, config = part_of(weights, name), config.parts[name]
+        return load_model(config, dataset, weights, path, shards)
+
+    def _warn_of_part(self, name: str, state: Mapping[str, Any]) -> None:
+        """Warn that one part of a combined model answers alone.
+
+        Raises:
+            RunError: if the weights do not have this part.
+        """
+        if name == "one_path":
+            message = (
+                f"{self.path} has only its embeddings yet, which answer alone. To train its paths, "
+                "run the training again with --resume."
+            )
+        elif state.get("part"):
+            message = (
+                f"{self.path} answers by paths alone: the graph has other entities than training "
+                "had, for which there are no embeddings."
+            )
+        else:
+            raise RunError(
+                f"{self.path} has only its embeddings yet, which do not know the entities of this "
+                "graph. Remedy: continue the training with --resume."
+            )
+        warnings.warn(message, KGToolWarning, stacklevel=3)
 
     @standard_state()
     def scorer(self, dataset: KGDataset) -> ModelScorer:
@@ -410,7 +481,8 @@ class Run:
 
         With a model that samples negatives, each holds and scores some entities, as in training.
         """
-        owners, drawing = self.path / OWNERS, self.config.samples_negatives
+        owners = self.path / OWNERS
+        drawing = self.config.samples_negatives and not self.config.combined
         model = self.model(dataset, shards_of(dataset, owners, save=False) if drawing else None)
         with MappedTables(self.path):
             return model.distributed_scorer()
@@ -455,6 +527,12 @@ def reopen(out: Path, config: Config, dataset: KGDataset, origin: Mapping[str, A
         run.written(name)
     run.hold(dataset)
     return Run(out, longer, run.vocabulary)
+
+
+def part_of(weights: Tensors, name: str) -> Tensors:
+    """The weights of one part of a combined model, by their names in the part."""
+    prefix = f"{name}."
+    return {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
 
 
 def has_checkpoint(out: Path) -> bool:

@@ -297,13 +297,14 @@ function showEntity({ label, name, facts, types, as_head, as_tail, groups, neigh
   by("entity").hidden = false;
 }
 
-function showPaths({ head, relation, tail, score, carried, paths }, move) {
+function showPaths({ head, relation, tail, score, carried, embeddings, paths }, move) {
   by("why").hidden = false;
   by("explained").replaceChildren(
     "Why ", ...arrow({ head: head.name, relation: relation.name, tail: tail.name }));
   by("total").textContent = !paths.length ? "No path of the model leads from the head to the tail."
     : `${paths.length === 1 ? "This path carries" : `These ${paths.length} paths carry`} ${carried.toFixed(2)}`
-      + ` of the score ${score.toFixed(2)}. The rest is ${(score - carried).toFixed(2)}.`;
+      + ` of the score ${score.toFixed(2)}. The rest is ${(score - carried).toFixed(2)}`
+      + `${embeddings === null ? "." : `, and ${embeddings.toFixed(2)} of it comes from embeddings.`}`;
   by("legend").hidden = by("in-words").hidden = !paths.length;
   by("words").textContent = paths.length === 1 ? "The path in words" : `The ${paths.length} paths in words`;
   by("in-words").open = NARROW.matches;

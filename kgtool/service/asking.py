@@ -308,7 +308,7 @@ class Asking:
         paths = [self._path(path) for path in result.paths]
         return replies.Explanation(
             head=first, relation=step, tail=last, score=result.score, carried=result.carried,
-            paths=paths,
+            embeddings=result.embeddings, paths=paths,
         )  # fmt: skip
 
     def _path(self, path: NamedPath) -> replies.Path:

@@ -262,6 +262,8 @@ class Explanation(Reply):
     """The score, without the triple itself if it is an edge of the graph."""
     carried: float
     """What the listed paths carry of the score: its fall when all their edges leave the graph."""
+    embeddings: float | None
+    """The embeddings' part of the score; null for a model without embeddings."""
     paths: list[Path]
     """The paths, strongest first."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kgtool.config import Config, TrainingConfig
 from kgtool.data.dataset import KGDataset
@@ -42,10 +42,10 @@ class _Worked:
 
 
 class Updater:
-    """A model with its objective and its optimiser.
+    """The training of a model of one part: its objective, its optimiser and its place in epochs.
 
     Args:
-        config: the configuration of the run.
+        config: the configuration of the part.
         dataset: the triples.
         owners: the file with the process that holds the row of each entity; needed with several
             processes. Tables that do not fit into memory are stored next to it.
@@ -80,8 +80,10 @@ class Updater:
         limit = self.settings.steps_per_epoch or self.all_steps
         self.steps_per_epoch = min(self.all_steps, limit)
         self.total_steps = self.settings.epochs * self.steps_per_epoch
+        # The state of torch's generator for the first step.
+        self.generator = torch.get_rng_state()
 
-    def _step(self, rows: Tensor) -> float:
+    def make_step(self, rows: Tensor) -> float:
         """Make one update; return the loss."""
         drawn = self.objective.sparse
         with by_row(*drawn, *(sums for p in drawn for sums in self.optimizer.state[p].values())):
@@ -120,7 +122,7 @@ class Updater:
         with self.mapped:
             return self.model.distributed_scorer()
 
-    def _batches(self, order: Tensor) -> Sequence[Tensor]:
+    def batches(self, order: Tensor) -> Sequence[Tensor]:
         """The rows of this process per step of an epoch; all processes make as many steps."""
         if process_group.world_size() == 1:
             batches = order.split(self.objective.batch_size)
@@ -145,31 +147,41 @@ class Updater:
 
     def _gradients(self, part: Any) -> _Worked:
         """The loss and the gradients of a part of a batch."""
-        with self._autocast():
+        with self.autocast():
             loss, count = self.objective.loss(part)
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         return _Worked(loss.item(), count, gradients)
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """The precision of the products of a step."""
         return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == torch.bfloat16)
 
     def tensors(self, weights: Tensors) -> Tensors:
-        """The tensors of a checkpoint (in the first process): weights, optimiser, generator."""
+        """The tensors of a checkpoint (in the first process): weights, optimiser, generator.
+
+        Args:
+            weights: those of the whole model, by name.
+        """
         tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
         tensors |= self.whole(pack_optimizer(self.optimizer, list(self.names)))
         return tensors | {"generator": torch.get_rng_state()}
 
-    def take(self, tensors: Tensors, path: Path) -> None:
+    def take(self, tensors: Tensors, model: nn.Module, path: Path) -> None:
         """Restore the tensors that `tensors` returned; errors name `path`.
 
+        Args:
+            tensors: the tensors.
+            model: the whole model, with this part.
+            path: their file.
+
         Raises:
-            RunError: when the tensors do not fit this model.
+            RunError: when the tensors do not fit the model.
             KeyError: when a tensor is missing.
         """
         if shards := self.model.shards:
             tensors = shards.local_tensors(tensors, self.sharded)
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
-        load_weights(self.model, weights, path)
+        load_weights(model, weights, path)
         unpack_optimizer(self.optimizer, list(self.names), tensors)
         torch.set_rng_state(tensors["generator"])
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
+import torch
 
 from kgtool.config import Config
 from kgtool.data.dataset import KGDataset
@@ -25,7 +26,9 @@ from kgtool.errors import (
     TrainingError,
     harmless,
 )
+from kgtool.evaluation.ensemble import fit_mixture
 from kgtool.evaluation.evaluator import Evaluation, evaluate_model
+from kgtool.models.combined import CombinedModel
 from kgtool.ops import (
     Progress,
     hold_threads,
@@ -47,9 +50,17 @@ from kgtool.runs.run import (
     Run,
     has_checkpoint,
     is_hardly_begun,
+    part_of,
     reopen,
 )
-from kgtool.storage.checkpoint import fault, load_either, load_tensors, save_tensors
+from kgtool.storage.checkpoint import (
+    Tensors,
+    fault,
+    load_either,
+    load_tensors,
+    load_weights,
+    save_tensors,
+)
 from kgtool.storage.files import alone_in, atomic_write, remove_leftovers
 from kgtool.training.optimizer import learning_rate
 from kgtool.training.signals import stop_signals
@@ -88,6 +99,10 @@ def train(
     epochs. With `training.lr_schedule = "constant"` this is the run that had the new number from
     the start. With another schedule the rate of a finished run rises once more, which is a warm
     restart.
+
+    The parts of a combined model are trained one after the other, the embeddings first. The
+    embeddings that the sum uses are those of their best validation. When the passes are validated,
+    the weights of the sum are fitted, and the best sum is selected.
 
     Other trainings in the same process, in other threads, wait: torch has one random state.
 
@@ -133,6 +148,11 @@ def train(
                 "--init-from does not work with negative sampling in several processes. Remedy: "
                 "start the run in one process, stop it, and continue with torchrun and --resume."
             )
+    if process_group.world_size() > 1 and config.samples_negatives and config.combined:
+        raise ConfigError(
+            "negative sampling in several processes trains a one-path model alone. Remedy: remove "
+            "the section [all_paths], or train in one process."
+        )
     origin = {"start": start.origin()} if start else {}
     first = process_group.rank() == 0
     # All processes decide before the first one writes files.
@@ -174,18 +194,51 @@ def _silent() -> logging.Logger:
     return log
 
 
-class _Trainer(Updater):
-    """The state of a training run: everything that `last.safetensors` holds."""
+# What the parts of a model are called in progress lines.
+NAMES = {"one_path": "embeddings", "all_paths": "paths"}
+
+
+class _Trainer:
+    """The state of a training run: everything that `last.safetensors` holds.
+
+    Attributes:
+        model: the whole model.
+        parts: the training of each part, in order.
+        part: the number of the part that is being trained.
+    """
 
     def __init__(self, run: Run, dataset: KGDataset, log: logging.Logger, progress: bool) -> None:
         self.run, self.dataset, self.log, self.progress = run, dataset, log, progress
-        super().__init__(run.config, dataset, run.path / OWNERS)
+        self.parts = {
+            name: Updater(config, dataset, run.path / OWNERS)
+            for name, config in run.config.parts.items()
+        }
+        self.names = list(self.parts)
+        models = {name: part.model for name, part in self.parts.items()}
+        self.model = CombinedModel.of(models) if len(models) > 1 else models[self.names[0]]
         # The state that a checkpoint holds in addition to tensors.
-        self.stale = 0
+        self.part = self.stale = 0
         self.loss_sum = self.seconds = 0.0
         self.saved = 0.0
         self.best_mrr = -1.0
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, Any]] = []
+        torch.set_rng_state(self.now.generator)
+
+    @property
+    def now(self) -> Updater:
+        """The training of the current part."""
+        return self.parts[self.names[self.part]]
+
+    @property
+    def combined(self) -> bool:
+        """Whether the model has several parts."""
+        return len(self.parts) > 1
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the history that belong to the current part."""
+        name = self.names[self.part]
+        return [row for row in self.history if row.get("part", name) == name]
 
     def begin(self, start: Run | None) -> None:
         """Save the initial weights before the first step; validate those of another run.
@@ -196,65 +249,95 @@ class _Trainer(Updater):
             self.save()
             return
         vocabulary = self.dataset.vocabulary
-        path, weights, _ = start.weights()
+        path, weights, _ = start.weights(whole=True)
         missing = carry(self.model, weights, start.vocabulary, vocabulary, path)
         self.model.start_entities(missing)
         self.log.info("initial weights from %s; %d entities are new", start.path, len(missing))
         self.save(better=self._validate(math.nan))
 
     def fit(self) -> None:
-        """Train from the current state to the last epoch, or until patience ends."""
-        settings = self.settings
-        started = time.perf_counter() - self.seconds
+        """Train from the current state to the end of the last part."""
         if self._ended():
             self._log_end()
             self._report_end()
             return
-        self.log.info(
-            "%d steps per epoch, %d epochs, products in %s on %s",
-            self.steps_per_epoch, settings.epochs, self.precision, self.device,
-        )  # fmt: skip
-        bar = Progress(self.total_steps, "train", "step", shown=self.progress, initial=self.step)
+        total = sum(part.total_steps for part in self.parts.values())
+        done = sum(self.parts[name].total_steps for name in self.names[: self.part])
+        bar = Progress(
+            total, "train", "step", shown=self.progress, initial=done + self.now.step
+        )
+        self._clock = time.perf_counter() - self.seconds
         with bar, stop_signals() as stopped:
-            while not self._ended():
-                bar.rename(f"epoch {self.epoch + 1} of {settings.epochs}")
-                order = self.objective.order(self.run.config.seed, self.epoch)
-                batches = self._batches(order)
-                for rows in batches[self.step - self.epoch * self.steps_per_epoch :]:
-                    self.loss_sum += self._step(rows)
-                    self.step += 1
-                    done = self.step - self.epoch * self.steps_per_epoch
-                    bar.update(1, self._latest(self.loss_sum / done))
-                    self.seconds = time.perf_counter() - started
-                    stop, due = process_group.any_rank(
-                        stopped(), time.perf_counter() - self.saved > SAVE_AFTER
-                    )
-                    if stop or due:
-                        self.save()
-                    if stop:
-                        self.log.info("stopped after step %d; saved", self.step)
-                        raise Interrupted
-                self.epoch += 1
-                better = False
-                mean_loss, self.loss_sum = self.loss_sum / self.steps_per_epoch, 0.0
-                if self.epoch % settings.validate_every == 0 or self.epoch == settings.epochs:
-                    better = self._validate(mean_loss)
-                    bar.update(0, self._latest(mean_loss))
-                    if bar.shown and not bar.drawn:
-                        say(self._validated())
-                self.seconds = time.perf_counter() - started
-                self.save(better)
+            self._fit_part(bar, stopped)
+            while self.part + 1 < len(self.parts):
+                self._next_part()
+                self._fit_part(bar, stopped)
         self._check_best()
         self._log_end()
+
+    def _fit_part(self, bar: Progress, stopped: Callable[[], bool]) -> None:
+        """Train the current part to its last epoch, or until patience ends."""
+        now, settings = self.now, self.now.settings
+        name = self.names[self.part]
+        self.log.info(
+            "%s%d steps per epoch, %d epochs, products in %s on %s",
+            f"{name}: " if self.combined else "",
+            now.steps_per_epoch, settings.epochs, now.precision, now.device,
+        )  # fmt: skip
+        label = f"{NAMES[name]}, " if self.combined else ""
+        while not self._part_ended():
+            bar.rename(f"{label}epoch {now.epoch + 1} of {settings.epochs}")
+            order = now.objective.order(self.run.config.seed, now.epoch)
+            batches = now.batches(order)
+            for rows in batches[now.step - now.epoch * now.steps_per_epoch :]:
+                self.loss_sum += now.make_step(rows)
+                now.step += 1
+                done = now.step - now.epoch * now.steps_per_epoch
+                bar.update(1, self._latest(self.loss_sum / done))
+                self._count_seconds()
+                stop, due = process_group.any_rank(
+                    stopped(), time.perf_counter() - self.saved > SAVE_AFTER
+                )
+                if stop or due:
+                    self.save()
+                if stop:
+                    self.log.info("stopped after step %d; saved", now.step)
+                    raise Interrupted
+            now.epoch += 1
+            better = False
+            mean_loss, self.loss_sum = self.loss_sum / now.steps_per_epoch, 0.0
+            if now.epoch % settings.validate_every == 0 or now.epoch == settings.epochs:
+                better = self._validate(mean_loss)
+                bar.update(0, self._latest(mean_loss))
+                if bar.shown and not bar.drawn:
+                    say(self._validated())
+            self._count_seconds()
+            self.save(better)
+        bar.update(now.total_steps - now.step)  # patience ends a part early
+
+    def _count_seconds(self) -> None:
+        self.seconds = time.perf_counter() - self._clock
+
+    def _next_part(self) -> None:
+        """Restore the best weights of the current part, and go on to the next one."""
+        self._check_best()
+        path, name = self.run.path / BEST, self.names[self.part]
+        tensors, _ = _in_turn(lambda: load_tensors(path))
+        load_weights(self.now.model, part_of(tensors, name), path)
+        self.log.info("%s: best valid MRR %.4f", name, self.best_mrr)
+        self.part += 1
+        self.stale, self.best_mrr, self.loss_sum = 0, -1.0, 0.0
+        torch.set_rng_state(self.now.generator)
+        self.save()
 
     def _log_end(self) -> None:
         self.log.info("finished after %.0f s: best valid MRR %.4f", self.seconds, self.best_mrr)
 
     def _report_end(self) -> None:
         """Say how a finished run can go on."""
-        name = "epochs" if self.epoch >= self.settings.epochs else "patience"
+        name = "epochs" if self.now.epoch >= self.now.settings.epochs else "patience"
         message = (
-            f"{self.run.path} is finished at epoch {self.epoch}, by training.{name}. To train "
+            f"{self.run.path} is finished at epoch {self.now.epoch}, by training.{name}. To train "
             f"further, resume with a larger training.{name}."
         )
         self.log.info(message)
@@ -262,18 +345,26 @@ class _Trainer(Updater):
             say(message)
 
     def _validate(self, loss: float) -> bool:
-        """Rank valid, add a row to the history, and return whether the MRR is the best so far."""
-        with self._autocast() if self.model.validates_as_trained else nullcontext():
-            result: Evaluation = evaluate_model(self.scorer(), self.dataset, "valid")
+        """Rank valid, add a row to the history, and return whether the MRR is the best so far.
+
+        The last part of a combined model is validated in the sum, whose weights are then fitted.
+        """
+        now = self.now
+        with now.autocast() if now.model.validates_as_trained else nullcontext():
+            if isinstance(self.model, CombinedModel) and self.part:
+                result = self._validate_sum(self.model)
+            else:
+                result = evaluate_model(now.scorer(), self.dataset, "valid")
         better = result.mrr > self.best_mrr
         self.stale = 0 if better else self.stale + 1
         metrics = result.filtered["both"]["realistic"]
         # The rate of the last step, which may belong to the run before it was resumed.
-        rate = learning_rate(self.settings, self.step - 1, self.total_steps)
+        rate = learning_rate(now.settings, now.step - 1, now.total_steps)
         self.history.append(
             {
-                "epoch": self.epoch,
-                "step": self.step,
+                **({"part": self.names[self.part]} if self.combined else {}),
+                "epoch": now.epoch,
+                "step": now.step,
                 "seconds": round(self.seconds, 2),
                 "loss": loss,
                 "learning_rate": rate,
@@ -285,40 +376,56 @@ class _Trainer(Updater):
         self.log.info(self._validated())
         return better
 
+    def _validate_sum(self, model: CombinedModel) -> Evaluation:
+        """Fit the weights of the sum on valid, and return its metrics."""
+        fitted = fit_mixture(model.all_paths.scorer(), model.one_path.scorer(), self.dataset)
+        weight = model.mixture.get_buffer("weight")
+        weight.copy_(fitted.weight)
+        self.log.info(
+            "weight of the embeddings: mean %.3f, from %g to %g, prior %g",
+            float(weight.mean()), float(weight.min()), float(weight.max()), fitted.prior,
+        )  # fmt: skip
+        return fitted.evaluation
+
     def _validated(self) -> str:
         """The last validation in a line."""
         last = self.history[-1]
+        part = f"{NAMES[last['part']]}, " if self.combined else ""
         return (
-            f"epoch {self.epoch}: loss {last['loss']:.4f}, valid MRR {last['valid_mrr']:.4f}, "
+            f"{part}epoch {self.now.epoch}: loss {last['loss']:.4f}, valid MRR {last['valid_mrr']:.4f}, "
             f"best {self.best_mrr:.4f}, {self.seconds:.0f} s"
         )
 
     def _latest(self, loss: float) -> dict[str, str]:
         """The numbers that progress shows."""
         numbers = {"loss": f"{loss:.3f}"}
-        if self.history:
+        if self.rows:
             numbers["valid_mrr"] = f"{self.history[-1]['valid_mrr']:.4f}"
         return numbers
 
     def _ended(self) -> bool:
-        """Whether the last epoch is done or patience has ended."""
-        s = self.settings
-        return self.epoch >= s.epochs or (s.patience is not None and self.stale >= s.patience)
+        """Whether all parts have ended."""
+        return self.part + 1 == len(self.parts) and self._part_ended()
+
+    def _part_ended(self) -> bool:
+        """Whether the last epoch of the current part is done or its patience has ended."""
+        s = self.now.settings
+        return self.now.epoch >= s.epochs or (s.patience is not None and self.stale >= s.patience)
 
     def save(self, better: bool = False) -> None:
         """Write `last.safetensors`, then the best weights and the history.
 
         The order matters: a resumed run can write the later files again from the first.
         """
-        weights = self.whole(self.model.state_dict())
-        tensors = self.tensors(weights)
-        state = {name: getattr(self, name) for name in _STATE}
-        folder = self.run.path
+        now, folder = self.now, self.run.path
+        weights = now.whole(self.model.state_dict())
+        tensors = now.tensors(weights)
+        state = {name: getattr(self._holder(name), name) for name in _STATE}
         try:
             if process_group.rank() == 0:
                 save_tensors(folder / LAST, tensors, state, before=folder / PREVIOUS)
                 if better:
-                    save_tensors(folder / BEST, weights, {"epoch": self.epoch})
+                    self._save_best(weights)
                 self._save_history()
             process_group.barrier()
         except KGToolError as error:
@@ -329,10 +436,24 @@ class _Trainer(Updater):
             ) from error
         self.saved = time.perf_counter()
 
+    def _save_best(self, weights: Tensors) -> None:
+        """Write the best weights: those of the parts that training has reached."""
+        state: dict[str, Any] = {"epoch": self.now.epoch}
+        if self.combined:
+            state["part"] = self.part
+            if not self.part:
+                name = self.names[0]
+                weights = {f"{name}.{key}": t for key, t in part_of(weights, name).items()}
+        save_tensors(self.run.path / BEST, weights, state)
+
     def _save_history(self) -> None:
         if self.history and process_group.rank() == 0:
             with atomic_write(self.run.path / HISTORY) as file:
                 pd.DataFrame(self.history).to_csv(file, sep="\t", index=False)
+
+    def _holder(self, name: str) -> object:
+        """The object with a field of `_STATE`."""
+        return self.now if name in ("epoch", "step") else self
 
     def restore(self) -> bool:
         """Restore the last checkpoint, or the previous one; return whether there is one.
@@ -346,18 +467,24 @@ class _Trainer(Updater):
             return False
         tensors, state, wrong = checkpoint
         try:
+            state = {"part": 0, **state}  # runs before this version have one part
             for name, kind in _STATE.items():
                 if not _sound(state[name], kind):
                     raise ValueError(f"invalid {name}")
-                setattr(self, name, state[name])
-            if not 0 <= self.step - self.epoch * self.steps_per_epoch <= self.steps_per_epoch:
-                raise ValueError(f"step {self.step} is not in epoch {self.epoch}")
-            self.take(tensors, path)
+            if state["part"] >= len(self.parts):
+                raise ValueError(f"part {state['part']} is none of {', '.join(self.names)}")
+            self.part = state["part"]
+            now = self.now
+            for name in _STATE:
+                setattr(self._holder(name), name, state[name])
+            if not 0 <= now.step - now.epoch * now.steps_per_epoch <= now.steps_per_epoch:
+                raise ValueError(f"step {now.step} is not in epoch {now.epoch}")
+            now.take(tensors, self.model, path)
             begun = self.loss_sum != 0  # there are steps after the last whole epoch
-            if self.epoch + begun > self.settings.epochs:
+            if now.epoch + begun > now.settings.epochs:
                 raise ConfigError(
-                    f"training.epochs = {self.settings.epochs} is less than {self.run.path} has "
-                    f"trained: {self.epoch} epochs. Remedy: resume with a larger number."
+                    f"training.epochs = {now.settings.epochs} is less than {self.run.path} has "
+                    f"trained: {now.epoch} epochs. Remedy: resume with a larger number."
                 )
         except KeyError as error:
             raise RunError(f"{path}: incomplete checkpoint: {error} is missing") from error
@@ -367,7 +494,7 @@ class _Trainer(Updater):
             ) from error
         if wrong:
             self._warn(f"{wrong} Training continues from the previous checkpoint, {PREVIOUS}.")
-        self.log.info("resumed at step %d", self.step)
+        self.log.info("resumed at step %d", self.now.step)
         self._check_best()
         if self._ended():
             self._save_history()
@@ -376,7 +503,7 @@ class _Trainer(Updater):
         return True
 
     def _check_best(self) -> None:
-        """Check that `best.safetensors` has the weights of the best row of the history.
+        """Check that `best.safetensors` has the weights of the part's best row of the history.
 
         If it does not, write it again. It may have the weights of a later epoch that the resumed
         run trains again: this epoch will give the same weights.
@@ -384,26 +511,28 @@ class _Trainer(Updater):
         Raises:
             RunError: when it does not, and the weights of the best epoch are lost.
         """
-        if not self.history:
+        if not self.rows:
             return
-        best = int(max(self.history, key=lambda row: row["valid_mrr"])["epoch"])
+        now = self.now
+        best = int(max(self.rows, key=lambda row: row["valid_mrr"])["epoch"])
         path = self.run.path / BEST
         try:
-            epoch = load_tensors(path)[1].get("epoch")
-            epoch = epoch if type(epoch) is int else -1
+            state = load_tensors(path)[1]
+            epoch = state.get("epoch")
+            epoch = epoch if type(epoch) is int and state.get("part", 0) == self.part else -1
             wrong = f"{path} holds the weights of epoch {epoch}, not those of epoch {best}."
         except RunError as error:
             epoch, wrong = -1, fault(error)
-        if epoch == best or epoch > self.epoch:
+        if epoch == best or epoch > now.epoch:
             return
-        if (self.epoch, self.step) != (best, best * self.steps_per_epoch):
+        if (now.epoch, now.step) != (best, best * now.steps_per_epoch):
             raise RunError(
                 f"{wrong} Remedy: restore {path}; or remove {LAST} and {PREVIOUS} there too and "
                 "train again with --resume, which then starts from the first step."
             )
-        weights = self.whole(self.model.state_dict())
+        weights = now.whole(self.model.state_dict())
         if process_group.rank() == 0:
-            save_tensors(path, weights, {"epoch": self.epoch})
+            self._save_best(weights)
         self._warn(f"{wrong} {LAST} has these weights; {BEST} is written again.")
 
     def _warn(self, message: str) -> None:
@@ -437,7 +566,7 @@ def _in_turn(read: Callable[[], Read]) -> Read:
 
 # The fields of a checkpoint's JSON, and their types.
 _STATE: dict[str, type] = {
-    "epoch": int, "step": int, "stale": int, "loss_sum": float, "seconds": float,
+    "part": int, "epoch": int, "step": int, "stale": int, "loss_sum": float, "seconds": float,
     "best_mrr": float, "history": list,
 }  # fmt: skip
 
@@ -447,11 +576,13 @@ def _sound(value: Any, kind: type) -> bool:
     if kind is list:
         return isinstance(value, list) and all(
             isinstance(row, dict)
+            and isinstance(row.get("part", ""), str)
             and _sound(row.get("epoch"), int)
             and _sound(row.get("valid_mrr"), float)
             and all(
                 type(number) in (int, float) and (math.isfinite(number) or name == "loss")
                 for name, number in row.items()
+                if name != "part"
             )
             for row in value
         )

@@ -119,8 +119,7 @@ def explanation_table(found: Explanation) -> Group | Text:
     for path in found.paths:
         table.add_row(f"{path.weight:.2f}", f"{path.fall:.2f}", Text(str(path)))
     notes = [
-        f"Score {found.score:.2f}: the listed paths carry {found.carried:.2f}, the rest of the "
-        f"graph {found.rest:.2f}.",
+        found.parts(),
         "Fall: by how much the score falls without the edges of the path; negative if it rises. "
         "Weight: its share of the fall, which paths over the same edges divide.",
     ]

@@ -37,8 +37,8 @@ def config(request: pytest.FixtureRequest) -> Config:
 
 def trained(config: Config, steps: int) -> list[torch.Tensor]:
     updater = Updater(config, random_dataset(1, num_entities=300, num_train=2000))
-    for rows in updater._batches(updater.objective.order(config.seed, 0))[:steps]:
-        updater._step(rows)
+    for rows in updater.batches(updater.objective.order(config.seed, 0))[:steps]:
+        updater.make_step(rows)
     return [parameter.detach() for parameter in updater.parameters]
 
 
@@ -52,7 +52,7 @@ def test_no_gradient_is_added_up_in_the_order_of_threads(config):
     """`x[rows]` adds gradients of repeated rows in any order; `index_select` has a fixed order."""
     updater = Updater(config, random_dataset(1, num_entities=300, num_train=2000))
     updater.model.train()
-    rows = updater._batches(updater.objective.order(config.seed, 0))[0]
+    rows = updater.batches(updater.objective.order(config.seed, 0))[0]
     seen, ahead = set(), [updater.objective.loss(updater.objective.parts(rows)[0])[0].grad_fn]
     while ahead:
         function = ahead.pop()
