@@ -74,11 +74,11 @@ def work(args: argparse.Namespace, mapped: bool) -> Found:
     with tempfile.TemporaryDirectory() as folder:
         before, path = common.own_bytes(), Path(folder) / "best.safetensors"
         updater = Updater(settings, data, Path(folder) / "owners")
-        batches = updater._batches(updater.objective.order(settings.seed, 0))[: args.steps]
+        batches = updater.batches(updater.objective.order(settings.seed, 0))[: args.steps]
 
         def train() -> None:
             for rows in batches:
-                updater._step(rows)
+                updater.make_step(rows)
 
         step, _ = common.median_seconds(train, args.repeats)
         after = common.own_bytes()

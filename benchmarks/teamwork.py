@@ -71,12 +71,12 @@ def speed(config: Config, data: KGDataset, owners: Path, steps: int, repeats: in
     """The edges a second that all processes together train on."""
     updater = Updater(config, data, owners)
     order = updater.objective.order(config.seed, 0)
-    batches = updater._batches(order)[:steps]
+    batches = updater.batches(order)[:steps]
 
     def train() -> None:
         process_group.barrier()
         for rows in batches:
-            updater._step(rows)
+            updater.make_step(rows)
         process_group.barrier()
 
     seconds, _ = common.median_seconds(train, repeats)

@@ -116,8 +116,8 @@ def kgtool_seconds(task: Task) -> float:
 
     def epoch() -> None:
         order = updater.objective.order(task.seed, updater.epoch)
-        for rows in updater._batches(order):
-            updater._step(rows)
+        for rows in updater.batches(order):
+            updater.make_step(rows)
             updater.step += 1
         updater.epoch += 1
 

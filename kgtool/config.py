@@ -475,6 +475,8 @@ class Config(_Section):
         return differences(dict(self.settings()), dict(other.settings()))
 
     def __repr__(self) -> str:
+        if self == Config():
+            return "Config()"
         changed = [f"{name}={toml_value(value)}" for name, value in self.settings(changed=True)]
         return f"Config({', '.join(changed)})"
 
@@ -621,7 +623,15 @@ def parse_config(settings: dict[str, Any], where: str = "the configuration") -> 
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{where}: {_explain(e)}" for e in error.errors())) from None
+        faults = {e["loc"]: e for e in error.errors()}
+        # A setting of [training] that [training.one_path] takes over has its fault once.
+        own = [e for loc, e in faults.items() if _taken_from(loc) not in faults]
+        raise ConfigError("\n".join(f"{where}: {_explain(e)}" for e in own)) from None
+
+
+def _taken_from(loc: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
+    """The place of a setting of `[training]` that `[training.one_path]` may have taken over."""
+    return ("training", *loc[2:]) if loc[:2] == ("training", "one_path") else None
 
 
 def _new(key: str, values: Mapping[Any, str] = MappingProxyType({})) -> _Renaming:

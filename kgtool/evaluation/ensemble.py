@@ -34,9 +34,11 @@ class Ensemble(SumScorer):
     """The sum of two runs' scores, with one weight.
 
     Attributes:
+        weight: λ.
         mrr: weight → MRR on valid: filtered, both sides, realistic ties.
     """
 
+    weight: float
     mrr: dict[float, float]
 
 

@@ -72,7 +72,8 @@ class CombinedModel(Model):
     def of(cls, parts: Mapping[str, Model]) -> CombinedModel:
         """The model of the parts `one_path` and `all_paths`."""
         one_path, all_paths = parts["one_path"], parts["all_paths"]
-        assert isinstance(one_path, OnePathModel) and isinstance(all_paths, AllPathsModel)
+        assert isinstance(one_path, OnePathModel)
+        assert isinstance(all_paths, AllPathsModel)
         return cls(one_path, all_paths)
 
     def embeddings(self) -> list[nn.Parameter]:

@@ -99,9 +99,7 @@ def _on_device(config: Config, model: Model) -> Model:
 def _build(
     config: Config, dataset: KGDataset, graph: KnowledgeGraph, shards: Shards | None
 ) -> Model:
-    parts = {
-        name: _build_part(part, dataset, graph, shards) for name, part in config.parts.items()
-    }
+    parts = {name: _build_part(part, dataset, graph, shards) for name, part in config.parts.items()}
     return CombinedModel.of(parts) if config.combined else parts[kind_of(config)]
 
 

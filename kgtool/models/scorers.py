@@ -114,7 +114,7 @@ class ModelScorer(Scorer):
         raise NotImplementedError("the model has no embeddings")
 
     def relation_states(self) -> Tensor:
-        """`(2 · num_relations, d)` float states of the relations, with inverses, if `has_states`."""
+        """`(2 · num_relations, d)` float states of relations, with inverses, if `has_states`."""
         raise NotImplementedError("the model has no embeddings")
 
     @property
@@ -250,11 +250,11 @@ class EmbeddingScorer(ModelScorer):
         return self.relations
 
     @torch.no_grad()
-    @torch.autocast("cpu", enabled=False)
     def score_paths(self, head: Tensor, path: Tensor, length: Tensor) -> Tensor:
-        """See `ModelScorer.score_paths`. Scores are float32: rounding would cause ties."""
-        queries = self.decoder(head, path, length, self.entities, self.relations)
-        return torch.addmm(self.decoder.bias, queries, self.entities.t())
+        """See `ModelScorer.score_paths`."""
+        with torch.autocast("cpu", enabled=False):  # rounded scores would cause ties
+            queries = self.decoder(head, path, length, self.entities, self.relations)
+            return torch.addmm(self.decoder.bias, queries, self.entities.t())
 
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""

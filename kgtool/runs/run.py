@@ -391,8 +391,9 @@ class Run:
                 )
         if data is not None and self.config.inductive:
             other = load_dataset(place, relations=self.vocabulary.relations)
-            own = self._answers_by_paths(other.vocabulary) or not self.config.combined
-            return other if own else with_vocabulary(other, self.vocabulary)
+            if self.config.combined and not self._answers_by_paths(other.vocabulary):
+                return with_vocabulary(other, self.vocabulary)
+            return other
         reading = self._reading(data)
         dataset = load_dataset(place, vocabulary=self.vocabulary, reading=reading)
         if data is None and dataset.fingerprint != self.read_info()["fingerprint"]:

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -263,9 +263,7 @@ class _Trainer:
             return
         total = sum(part.total_steps for part in self.parts.values())
         done = sum(self.parts[name].total_steps for name in self.names[: self.part])
-        bar = Progress(
-            total, "train", "step", shown=self.progress, initial=done + self.now.step
-        )
+        bar = Progress(total, "train", "step", shown=self.progress, initial=done + self.now.step)
         self._clock = time.perf_counter() - self.seconds
         with bar, stop_signals() as stopped:
             self._fit_part(bar, stopped)
@@ -350,11 +348,12 @@ class _Trainer:
         The last part of a combined model is validated in the sum, whose weights are then fitted.
         """
         now = self.now
-        with now.autocast() if now.model.validates_as_trained else nullcontext():
-            if isinstance(self.model, CombinedModel) and self.part:
-                result = self._validate_sum(self.model)
-            else:
-                result = evaluate_model(now.scorer(), self.dataset, "valid")
+        precision = now.autocast() if now.model.validates_as_trained else nullcontext()
+        if isinstance(self.model, CombinedModel) and self.part:
+            result = self._validate_sum(self.model, precision)
+        else:
+            with precision:
+                result: Evaluation = evaluate_model(now.scorer(), self.dataset, "valid")
         better = result.mrr > self.best_mrr
         self.stale = 0 if better else self.stale + 1
         metrics = result.filtered["both"]["realistic"]
@@ -376,9 +375,18 @@ class _Trainer:
         self.log.info(self._validated())
         return better
 
-    def _validate_sum(self, model: CombinedModel) -> Evaluation:
-        """Fit the weights of the sum on valid, and return its metrics."""
-        fitted = fit_mixture(model.all_paths.scorer(), model.one_path.scorer(), self.dataset)
+    def _validate_sum(
+        self, model: CombinedModel, precision: AbstractContextManager[Any]
+    ) -> Evaluation:
+        """Fit the weights of the sum on valid, and return its metrics.
+
+        Args:
+            model: the model.
+            precision: that of the passes; the embeddings' scores are float32.
+        """
+        embeddings = model.one_path.scorer()
+        with precision:
+            fitted = fit_mixture(model.all_paths.scorer(), embeddings, self.dataset)
         weight = model.mixture.get_buffer("weight")
         weight.copy_(fitted.weight)
         self.log.info(
@@ -392,8 +400,8 @@ class _Trainer:
         last = self.history[-1]
         part = f"{NAMES[last['part']]}, " if self.combined else ""
         return (
-            f"{part}epoch {self.now.epoch}: loss {last['loss']:.4f}, valid MRR {last['valid_mrr']:.4f}, "
-            f"best {self.best_mrr:.4f}, {self.seconds:.0f} s"
+            f"{part}epoch {self.now.epoch}: loss {last['loss']:.4f}, "
+            f"valid MRR {last['valid_mrr']:.4f}, best {self.best_mrr:.4f}, {self.seconds:.0f} s"
         )
 
     def _latest(self, loss: float) -> dict[str, str]:

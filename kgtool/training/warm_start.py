@@ -23,6 +23,8 @@ from kgtool.storage.checkpoint import unfit
 def sizes(config: Config) -> dict[str, object]:
     """The settings that determine the shapes of the weights, by key."""
     settings: dict[str, object] = {"dim": config.dim, "encoder": config.encoder is not None}
+    if config.combined:
+        settings["one_path.dim"] = config.parts["one_path"].dim
     if encoder := config.encoder:
         settings |= {"encoder.entity_init": encoder.entity_init, "encoder.layers": encoder.layers}
         if encoder.layers:
@@ -31,6 +33,7 @@ def sizes(config: Config) -> dict[str, object]:
     settings["one_path"] = config.one_path is not None
     if one := config.one_path:
         settings |= {"one_path.cell": one.cell, "one_path.walk_ratio > 0": one.walk_ratio > 0}
+    settings["all_paths"] = config.all_paths is not None
     if all_paths := config.all_paths:
         settings |= {"all_paths.layers": all_paths.layers, "all_paths.mlp_dim": all_paths.mlp_dim}
         settings["all_paths.node_budget > 0"] = all_paths.node_budget > 0

@@ -35,6 +35,7 @@ from kgtool.runs.run import BEST, Run, versions
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.tables import load_table, save_table
 from kgtool.training import objectives, trainer
+from kgtool.training.step import Updater
 from tests.support.places import ROOT
 from tests.support.runs import ring, tiny_config, write_folder
 
@@ -1166,7 +1167,7 @@ def test_a_name_is_taken_for_data_once_it_is_fetched(kgtool, place, cache, monke
 
 
 def interrupt_in_step(monkeypatch: pytest.MonkeyPatch, number: int, times: int = 1) -> None:
-    original = trainer._Trainer._step
+    original = Updater.make_step
 
     def step(self: Any, *args: Any) -> float:
         if self.step + 1 == number:
@@ -1174,7 +1175,7 @@ def interrupt_in_step(monkeypatch: pytest.MonkeyPatch, number: int, times: int =
                 os.kill(os.getpid(), signal.SIGINT)
         return original(self, *args)
 
-    monkeypatch.setattr(trainer._Trainer, "_step", step)
+    monkeypatch.setattr(Updater, "make_step", step)
 
 
 def test_ctrl_c_is_code_130_and_tells_how_to_go_on(kgtool, place):

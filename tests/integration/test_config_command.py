@@ -37,7 +37,7 @@ def test_the_defaults_are_printed(run, tmp_path):
     assert code == 0
     (tmp_path / "config.toml").write_text(out)
     assert load_config(tmp_path / "config.toml") == Config()
-    assert "#[one_path]\n" in out
+    assert "[one_path]\n" in out
 
 
 @pytest.mark.parametrize(

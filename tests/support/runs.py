@@ -107,6 +107,21 @@ def all_paths_config(
     )
 
 
+def combined_config(**training: Any) -> Config:
+    """Both parts: 4 epochs of 4 steps of each on `ring()`, with all that draws random numbers."""
+    one, paths = random_config(dim=12, epochs=3), all_paths_config(edge_dropout=0.2)
+    return parse_config(
+        {
+            "seed": 7,
+            "dim": paths.dim,
+            "encoder": one.encoder.model_dump() if one.encoder else {},
+            "one_path": {**one.one_path.model_dump(), "dim": one.dim} if one.one_path else {},
+            "all_paths": paths.all_paths.model_dump() if paths.all_paths else {},
+            "training": QUICK | training | {"one_path": {"epochs": 3, "learning_rate": 0.03}},
+        }
+    )
+
+
 def random_config(**training: Any) -> Config:
     """Like `tiny_config`, with all options that draw random numbers in a step."""
     return tiny_config(

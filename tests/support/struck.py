@@ -18,14 +18,14 @@ import torch
 from kgtool.cli import main
 from kgtool.distributed import process_group
 from kgtool.graph import partition
-from kgtool.training.trainer import _Trainer
+from kgtool.training.step import Updater
 
 TWO = socket.gethostname() == "two"
-_step = _Trainer._step
+_step = Updater.make_step
 
 
-def step(self: _Trainer, rows: torch.Tensor) -> float:
-    if self.step == 6 and TWO and "again" not in str(self.run.path):
+def step(self: Updater, rows: torch.Tensor) -> float:
+    if self.step == 6 and TWO and not any("again" in word for word in sys.argv):
         os.kill(os.getpid(), signal.SIGKILL)
     return _step(self, rows)
 
@@ -57,7 +57,7 @@ def commands(arguments: list[str]) -> None:
 if __name__ == "__main__":
     partition.metis = halves
     if not process_group.restarted():
-        _Trainer._step = step  # type: ignore[assignment]
+        Updater.make_step = step  # type: ignore[method-assign]
     if TWO:
         sys.addaudithook(refuse)
     with process_group.joined_group():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from copy import deepcopy
@@ -29,10 +28,11 @@ from kgtool.models.factory import build_model
 from kgtool.models.model import OnePathModel
 from kgtool.models.scorers import ShardedScorer
 from kgtool.ops import rows as rows_of
-from kgtool.runs.run import Run
+from kgtool.runs.run import OWNERS, Run
 from kgtool.storage.checkpoint import load_either, load_tensors, save_tensors
 from kgtool.storage.files import write_json
 from kgtool.training import trainer
+from kgtool.training.step import Updater
 from kgtool.training.trainer import train
 from tests.support.graphs import random_dataset
 from tests.support.runs import all_paths_config, ring, tiny_config
@@ -276,21 +276,21 @@ def save_after_all(path: Path, *about: Any, **more: Any) -> None:
 
 
 def check_resuming(config: Config, whole: Run, place: Path) -> None:
-    original = trainer._Trainer._step
+    original = Updater.make_step
 
     def step(self: Any, rows: Tensor) -> float:
         if self.step == 6:
             raise KeyboardInterrupt
         return original(self, rows)
 
-    trainer._Trainer._step = step  # type: ignore[method-assign]
+    Updater.make_step = step  # type: ignore[method-assign]
     try:
         train(config, ring(), place, progress=False)
         raise AssertionError("not stopped")
     except KeyboardInterrupt:
         pass
     finally:
-        trainer._Trainer._step = original  # type: ignore[method-assign]
+        Updater.make_step = original  # type: ignore[method-assign]
     process_group.barrier()
     partition.metis = in_a_row
     trainer.load_either = slowly  # type: ignore[attr-defined]
@@ -313,10 +313,9 @@ def check_resuming(config: Config, whole: Run, place: Path) -> None:
 def check_steps(place: Path) -> None:
     """Replicated weights stay equal bit for bit, with clipped gradients, also of sharded rows."""
     for name, config in CONFIGS.items():
-        run = Run(place / name, config, ring().vocabulary)
-        one = trainer._Trainer(run, ring(), logging.Logger("none"), progress=False)
-        for rows in one._batches(one.objective.order(config.seed, 0)):
-            one._step(rows)
+        one = Updater(config, ring(), place / name / OWNERS)
+        for rows in one.batches(one.objective.order(config.seed, 0)):
+            one.make_step(rows)
             one.step += 1
         for parameter in one.dense:
             assert torch.equal(process_group.broadcast(parameter.detach().clone()), parameter), name

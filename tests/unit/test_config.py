@@ -14,7 +14,6 @@ from kgtool.config import (
     EncoderConfig,
     OnePathConfig,
     TrainingConfig,
-    defaults_toml,
     load_config,
     parse_config,
     preset_folder,
@@ -115,7 +114,8 @@ def test_every_key_can_be_set(tmp_path):
     config, default = leaves(load(tmp_path, ONE_PATH)), leaves(load(tmp_path, "[one_path]"))
     # Negatives exclude some of the others.
     same = [k for k in default if config[k] == default[k]]
-    assert same == ["one_path.num_negatives", "all_paths"]
+    of_both = ["one_path.dim", "all_paths", "training.one_path"]
+    assert sorted(same) == sorted(["one_path.num_negatives", *of_both])
     paths = leaves(load(tmp_path, ALL_PATHS).all_paths or AllPathsConfig())
     assert [k for k, value in leaves(AllPathsConfig()).items() if paths[k] == value] == []
     assert config["training.max_grad_norm"] == 1.0
@@ -275,17 +275,84 @@ def test_negatives_and_negative_sampling_need_each_other():
         parse_config({"one_path": {"training": "KvsAll", "num_negatives": 3}})
 
 
-def test_a_model_has_one_decoder():
-    assert Config() == parse_config({"all_paths": {}}) == Config(all_paths=AllPathsConfig())
-    with pytest.raises(ConfigError, match="one_path and all_paths exclude each other"):
-        parse_config({"all_paths": {}, "one_path": {}})
-    both = parse_config({"encoder": {"layers": 0}})
-    assert (both.all_paths, both.inductive) == (AllPathsConfig(), False)
-    assert parse_config({"encoder": {"entity_init": "relations"}}).inductive
-    with pytest.raises(ConfigError, match="an encoder that feeds all_paths has no dropout"):
-        parse_config({"encoder": {"feature_dropout": 0.1}})
+def test_a_model_has_the_parts_that_are_stated_or_both():
+    assert list(parse_config({"all_paths": {}}).parts) == ["all_paths"]
     one = parse_config({"one_path": {}})
-    assert (one.all_paths, one.encoder) == (None, EncoderConfig())
+    assert one.parts == {"one_path": one}
+    assert (one.all_paths, one.encoder, one.combined) == (None, EncoderConfig(), False)
+    stated: list[dict[str, Any]] = [{}, {"encoder": {"layers": 0}}, {"one_path": {}, "all_paths": {}}]
+    for settings in stated:
+        both = parse_config(settings)
+        assert list(both.parts) == ["one_path", "all_paths"]
+        assert both.combined
+        assert both.inductive
+        assert (both.parts["one_path"].encoder, both.parts["all_paths"].encoder) == (
+            both.encoder,
+            None,
+        )
+    assert both.training.one_path is None  # the settings of both parts are one
+    assert Config(training=TrainingConfig(epochs=3)) == parse_config({"training": {"epochs": 3}})
+
+
+def test_an_encoder_feeds_a_model_of_paths_alone():
+    fed = parse_config({"all_paths": {}, "encoder": {"layers": 0}})
+    assert (fed.all_paths, fed.inductive) == (AllPathsConfig(), False)
+    relations = {"entity_init": "relations"}
+    assert parse_config({"all_paths": {}, "encoder": relations}).inductive
+    with pytest.raises(ConfigError, match="an encoder that feeds all_paths has no dropout"):
+        parse_config({"all_paths": {}, "encoder": {"feature_dropout": 0.1}})
+    both = parse_config({"all_paths": {}, "one_path": {}, "encoder": {"feature_dropout": 0.1}})
+    assert both.parts["one_path"].encoder == both.encoder
+
+
+def test_the_parts_have_their_own_dimension_and_training():
+    settings = {
+        "dim": 8,
+        "seed": 5,
+        "all_paths": {"layers": 2},
+        "one_path": {"dim": 16, "batch_size": 9},
+        "training": {"epochs": 3, "warmup_steps": 4, "one_path": {"epochs": 7}},
+    }
+    config = parse_config(settings)
+    one, paths = config.parts.values()
+    assert (one.dim, paths.dim) == (16, 8)
+    assert (one.seed, paths.seed) == (5, 5)
+    assert (one.training.epochs, paths.training.epochs) == (7, 3)
+    assert (one.training.warmup_steps, paths.training.warmup_steps) == (4, 4)
+    assert one == parse_config(
+        {"dim": 16, "seed": 5, "one_path": {"batch_size": 9},
+         "training": {"epochs": 7, "warmup_steps": 4}}
+    )  # fmt: skip
+    assert paths == parse_config(
+        {"dim": 8, "seed": 5, "all_paths": {"layers": 2},
+         "training": {"epochs": 3, "warmup_steps": 4}}
+    )  # fmt: skip
+    assert (
+        load_config(settings, ["training.one_path.epochs=9"]).parts["one_path"].training.epochs == 9
+    )
+    assert "training.one_path.epochs is 7 there and 9 here" in config.differences(
+        load_config(settings, ["training.one_path.epochs=9"])
+    )
+
+
+def test_settings_of_a_part_are_checked_as_those_of_a_model():
+    with pytest.raises(ConfigError, match=r"num_blocks = 3 does not divide dim = 16"):
+        parse_config(
+            {"dim": 9, "all_paths": {}, "one_path": {"dim": 16}, "encoder": {"num_blocks": 3}}
+        )
+    with pytest.raises(ConfigError, match=r"negative sampling needs .*optimizer = 'adagrad'"):
+        parse_config(
+            {"all_paths": {}, "one_path": {"training": "negative_sampling", "num_negatives": 4}}
+        )
+    for settings in (
+        {"one_path": {"dim": 4}},
+        {"one_path": {}, "training": {"one_path": {"epochs": 3}}},
+        {"all_paths": {}, "training": {"one_path": {"epochs": 3}}},
+    ):
+        with pytest.raises(ConfigError, match=r"Remedy: set dim and \[training\]"):
+            parse_config(settings)
+    with pytest.raises(ConfigError, match=r"nearest is 'training\.one_path\.epochs'"):
+        parse_config({"training": {"one_path": {"epoch": 3}}})
 
 
 SECTIONS: list[type[BaseModel]] = [
@@ -300,7 +367,9 @@ SECTIONS: list[type[BaseModel]] = [
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_setting_has_a_description(section):
     for name, field in section.model_fields.items():
-        if section is Config and name in ("encoder", "one_path", "all_paths", "training"):
+        if (section is Config and name in ("encoder", "one_path", "all_paths", "training")) or (
+            section is TrainingConfig and name == "one_path"
+        ):
             continue
         description = field.description or ""
         assert 10 <= len(description) <= 160, f"{name}: {len(description)}"
@@ -415,7 +484,8 @@ def test_commented_settings_parse_back(tmp_path, text):
 
 
 def test_comments_describe_each_setting_and_mark_defaults(tmp_path):
-    lines = load(tmp_path, "dim = 64\n[training]\npatience = 3").to_toml(True).splitlines()
+    text = "dim = 64\n[all_paths]\n[training]\npatience = 3"
+    lines = load(tmp_path, text).to_toml(True).splitlines()
     dim = lines.index("dim = 64  # default: 32")
     assert lines[dim - 1] == f"# {Config.model_fields['dim'].description}"
     assert "seed = 0  # default" in lines
@@ -425,18 +495,12 @@ def test_comments_describe_each_setting_and_mark_defaults(tmp_path):
 
 
 def test_commented_defaults_hold_every_setting(tmp_path):
-    text = defaults_toml()
+    text = Config().to_toml(comments=True)
     assert load(tmp_path, text) == Config()
     lines = text.splitlines()
     for section in SECTIONS:
         for field in section.model_fields.values():
             assert field.description is None or f"# {field.description}" in lines
-    # The other sections are there to be uncommented.
-    for name, expected in (("encoder", EncoderConfig()), ("one_path", OnePathConfig())):
-        first = lines.index(f"#[{name}]")
-        end = lines.index("", first) if "" in lines[first:] else len(lines)
-        plain = [line if line.startswith("# ") else line[1:] for line in lines[first:end]]
-        assert getattr(load(tmp_path, "\n".join(plain)), name) == expected
 
 
 def test_presets_load_by_name(tmp_path, monkeypatch):

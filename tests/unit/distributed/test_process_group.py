@@ -82,7 +82,7 @@ def test_a_run_of_several_goes_on_alone(place, tmp_path):
         for kind in (LAST, BEST):
             shutil.copy(place / name / kind, run.path / kind)
         trainer.restore()
-        assert trainer.step == 16
+        assert trainer.now.step == 16
         for parameter, tensor in trainer.model.state_dict().items():
             assert torch.equal(tensor, tensors[f"model.{parameter}"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,20 @@ from typer.testing import CliRunner
 
 import kgtool
 from kgtool.cli import app
-from kgtool.data.dataset import KGDataset
+from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.data.loaders import load_dataset
 from kgtool.errors import RunError
-from kgtool.evaluation.ensemble import WEIGHTS, Ensemble, fit_ensemble
+from kgtool.evaluation.ensemble import (
+    FOLDS,
+    PART_WEIGHTS,
+    PRIORS,
+    WEIGHTS,
+    Ensemble,
+    fit_ensemble,
+    fit_mixture,
+)
 from kgtool.evaluation.evaluator import evaluate_model
-from kgtool.models.scorers import as_scorer
+from kgtool.models.scorers import SumScorer, as_scorer
 from kgtool.runs.run import Run
 from kgtool.storage.files import read_json
 from kgtool.training.trainer import train
@@ -112,3 +121,101 @@ def test_runs_of_other_labels_are_refused(runs, tmp_path, config, label):
     run = train(config(epochs=1), load_dataset(other), tmp_path / "run", progress=False)
     with pytest.raises(RunError, match="has other labels, or other ids for them"):
         kgtool.evaluate(runs / "paths", ensemble=[run])
+
+
+def large_valid(count: int) -> KGDataset:
+    """A random data set; valid has the first half of `count` triples."""
+    dataset = random_dataset(3, num_entities=30, num_relations=4, num_train=count)
+    train = dataset.train
+    half = len(train) // 2
+    return replace(dataset, train=train[half:], valid=train[:half])
+
+
+def planted(good: list[int], count: int = 400) -> tuple[KGDataset, Table, Table]:
+    """Two models: the second one knows the answers to some relation ids, which the first does not.
+
+    Args:
+        good: these relation ids; 4 relations have 8 ids.
+        count: number of triples.
+    """
+    dataset = large_valid(count)
+    first, second = Table(dataset, 0), Table(dataset, 1)
+    triples = with_inverses(dataset.valid, 4)
+    for knows, relation in ((second, True), (first, False)):
+        own = triples[torch.isin(triples[:, 1], torch.tensor(good)) == relation]
+        knows.scores[tuple(own.t())] += 1
+    return dataset, first, second
+
+
+def test_relations_have_weights_of_their_own_where_these_are_better():
+    dataset, first, second = planted([0, 1, 5])
+    found = fit_mixture(first, second, dataset)
+    assert found.prior < float("inf")
+    assert found.weight.shape == (8,)
+    assert found.weight[[0, 1, 5]].min() > found.weight[[2, 3, 4, 6, 7]].max()
+    both = SumScorer(as_scorer(first), as_scorer(second), found.weight)
+    evaluated = evaluate_model(both, dataset, "valid")
+    assert found.evaluation.to_dict() == evaluated.to_dict()
+    assert evaluated.mrr > fit_ensemble(first, second, dataset).mrr[1.0]
+
+
+def test_relations_share_a_weight_where_their_own_is_no_better():
+    dataset = large_valid(400)
+    first, flat = Table(dataset, 0), Table(dataset, 1)
+    flat.scores.fill_(0.5)
+    found = fit_mixture(first, flat, dataset)
+    assert (found.prior, found.weight.unique().tolist()) == (float("inf"), [0.0])
+    # One weight is the best of each relation.
+    triples = with_inverses(dataset.valid, 4)
+    first.scores[tuple(triples.t())], flat.scores[tuple(triples.t())] = -1.0, 2.0
+    found = fit_mixture(first, flat, dataset)
+    assert found.prior == float("inf")
+    assert found.evaluation.mrr == 1.0
+
+
+def test_the_weights_are_those_of_a_slow_loop():
+    dataset, first, second = planted([2, 6], count=150)
+    found = fit_mixture(first, second, dataset)
+    queries = with_inverses(dataset.valid, 4).tolist()
+    ranks = {
+        weight: 1 / evaluate_model(
+            SumScorer(as_scorer(first), as_scorer(second), weight), dataset, "valid"
+        ).ranking.filtered.realistic
+        for weight in PART_WEIGHTS
+    }  # fmt: skip
+
+    def best(prior: float, rows: list[int]) -> dict[int, float]:
+        mean = {w: float(mrr[rows].mean()) for w, mrr in ranks.items()}
+        chosen = {}
+        for relation in range(8):
+            own = [i for i in rows if queries[i][1] == relation]
+            total = {
+                w: mean[w] if prior == float("inf")
+                else sum(float(mrr[i]) for i in own) + prior * mean[w]
+                for w, mrr in ranks.items()
+            }  # fmt: skip
+            chosen[relation] = max(total, key=lambda w: total[w])
+        return chosen
+
+    n = len(dataset.valid)
+    held_out = {}
+    for prior in PRIORS:
+        held_out[prior] = 0.0
+        for fold in range(FOLDS):
+            weights = best(prior, [i for i in range(2 * n) if i % n % FOLDS != fold])
+            held_out[prior] += sum(
+                float(ranks[weights[queries[i][1]]][i])
+                for i in range(2 * n) if i % n % FOLDS == fold
+            )  # fmt: skip
+    prior = max(held_out, key=lambda p: held_out[p])
+    assert found.prior == prior
+    expected = best(prior, list(range(2 * n)))
+    assert found.weight.tolist() == pytest.approx([expected[r] for r in range(8)])
+
+
+def test_one_valid_triple_is_enough_for_a_weight():
+    dataset = random_dataset(3, num_entities=30, num_relations=4, num_train=60)
+    dataset = replace(dataset, valid=dataset.valid[:1])
+    found = fit_mixture(Table(dataset, 0), Table(dataset, 1), dataset)
+    assert found.prior == float("inf")
+    assert found.weight.isfinite().all()

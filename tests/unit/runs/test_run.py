@@ -23,6 +23,7 @@ from kgtool.models.factory import build_model
 from kgtool.runs.run import BEST, LAST, TRIPLES, Run, versions
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.files import read_json
+from kgtool.training.step import Updater
 from kgtool.training import trainer as trainer_module
 from kgtool.training.trainer import train
 from tests.support.runs import all_paths_config, ring, tiny_config, write_folder
@@ -295,9 +296,9 @@ def stopped(place: Path, step: int) -> Path:
             os.kill(os.getpid(), signal.SIGINT)
         return original(trainer, rows)
 
-    original = trainer_module._Trainer._step
+    original = Updater.make_step
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer_module._Trainer, "_step", interrupted)
+        patch.setattr(Updater, "make_step", interrupted)
         with pytest.raises(Interrupted):
             train(tiny_config(), load_dataset(folder), place / "run", progress=False)
     assert not (place / "run" / BEST).exists()

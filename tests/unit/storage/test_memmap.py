@@ -22,7 +22,7 @@ from kgtool.storage import memmap
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.memmap import MappedTables, map_table
 from kgtool.training.step import Updater
-from kgtool.training.trainer import _Trainer, train
+from kgtool.training.trainer import train
 from tests.support.runs import ring, tiny_config
 
 DRAWN = tiny_config(dim=4, num_negatives=4, optimizer="adagrad", encoder={"layers": 1, "fanout": 2})
@@ -66,17 +66,17 @@ def test_training_is_the_same_and_resumes(tmp_path, monkeypatch, request):
     # The embeddings, Adagrad's sums of them, and what a layer makes of them.
     assert seen.count((24, 4)) == 2 + validations
 
-    original = _Trainer._step
+    original = Updater.make_step
 
-    def step(self: _Trainer, rows: torch.Tensor) -> float:
+    def step(self: Updater, rows: torch.Tensor) -> float:
         if self.step == 6:
             raise Interrupted
         return original(self, rows)
 
-    monkeypatch.setattr(_Trainer, "_step", step)
+    monkeypatch.setattr(Updater, "make_step", step)
     with pytest.raises(Interrupted):
         train(DRAWN, ring(), tmp_path / "resumed", progress=False)
-    monkeypatch.setattr(_Trainer, "_step", original)
+    monkeypatch.setattr(Updater, "make_step", original)
     train(DRAWN, ring(), tmp_path / "resumed", resume=True, progress=False)
 
     for kind in (BEST, LAST):
@@ -126,7 +126,7 @@ def test_steps_read_rows_alone(small_memory, tmp_path, monkeypatch):
 
     gradients = updater._gradients
     monkeypatch.setattr(updater, "_gradients", noted)
-    updater._step(rows)
+    updater.make_step(rows)
     noted(updater.objective.parts(rows)[0])
     assert expected == [[True, True], [False, False]]
     assert "rr" not in mapping_of(updater.model.embeddings()[1])[1]

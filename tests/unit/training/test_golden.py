@@ -26,8 +26,8 @@ def numbers(name: str) -> dict[str, Any]:
     """The losses of three steps and the metrics after them."""
     dataset = random_dataset(1, num_entities=300, num_train=2000)
     updater = Updater(CONFIGS[name], dataset)
-    batches = updater._batches(updater.objective.order(updater.seed, 0))
-    losses = [updater._step(rows) for rows in batches[:3]]
+    batches = updater.batches(updater.objective.order(updater.seed, 0))
+    losses = [updater.make_step(rows) for rows in batches[:3]]
     found = evaluate_model(updater.scorer(), dataset, "test")
     ranks = found.ranking.filtered.better + 1 + found.ranking.filtered.equal / 2
     return {"losses": losses, "mrr": found.mrr, "mean rank": float(ranks.mean())}

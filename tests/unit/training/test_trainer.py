@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import re
@@ -34,6 +33,7 @@ from kgtool.runs.run import BEGINNING, BEST, HISTORY, LAST, LOG, OWNERS, PREVIOU
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.training import objectives, trainer
 from kgtool.training.optimizer import learning_rate
+from kgtool.training.step import Updater
 from kgtool.training.trainer import train
 from tests.stress.strangers import in_a_team
 from tests.support.runs import RING, all_paths_config, random_config, ring, tiny_config
@@ -53,7 +53,8 @@ def weights(run: Run, name: str) -> dict[str, bytes]:
 def history(run: Run) -> pd.DataFrame:
     """The history without its times."""
     table = pd.read_csv(run.path / HISTORY, sep="\t", dtype=str)
-    return table.drop(columns="seconds").map(float)  # to the last bit
+    parts = [table.pop("part")] if "part" in table else []
+    return pd.concat([*parts, table.drop(columns="seconds").map(float)], axis=1)  # to the last bit
 
 
 def assert_same(left: Run, right: Run) -> None:
@@ -68,14 +69,14 @@ def assert_same(left: Run, right: Run) -> None:
 
 def before_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[Any], None]) -> None:
     """Call a function at the beginning of a step, counted from 1."""
-    original = trainer._Trainer._step
+    original = Updater.make_step
 
     def step(self: Any, rows: Tensor) -> float:
         if self.step + 1 == number:
             act(self)
         return original(self, rows)
 
-    monkeypatch.setattr(trainer._Trainer, "_step", step)
+    monkeypatch.setattr(Updater, "make_step", step)
 
 
 def interrupt(*_: object) -> None:
@@ -210,7 +211,7 @@ def test_resuming_a_finished_run_does_nothing(steady, tmp_path):
     run = fit(steady("adam").config, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in run.path.iterdir() if path.name != LOG}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer._Trainer, "_step", None)
+        patch.setattr(Updater, "make_step", None)
         again = fit(run.config, run.path, resume=True)
     assert again.history() == run.history()
     assert before == {path.name: (run.path / path.name).read_bytes() for path in run.path.iterdir()
@@ -516,7 +517,7 @@ def test_training_in_another_thread(steady, tmp_path):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_before_the_update(monkeypatch, tmp_path, value):
-    seen: list[tuple[trainer._Trainer, dict[str, Tensor]]] = []
+    seen: list[tuple[Updater, dict[str, Tensor]]] = []
 
     def note(self: Any) -> None:
         seen.append((self, {k: t.clone() for k, t in self.model.state_dict().items()}))
@@ -776,17 +777,14 @@ def test_a_step_is_the_optimisers_on_the_mean_loss(tmp_path, monkeypatch, make, 
     monkeypatch.setattr("kgtool.models.all_paths.LEAST_EDGES", edges_a_part)
     monkeypatch.setattr("kgtool.models.all_paths.MOST_EDGES", edges_a_part)
     dataset, config = ring(), make(optimizer="adamw", lr_schedule="constant", warmup_steps=1)
-    run = Run(tmp_path, config, dataset.vocabulary)
-    mine, plain = (
-        trainer._Trainer(run, dataset, logging.Logger("test"), progress=False) for _ in range(2)
-    )
+    mine, plain = (Updater(config, dataset, tmp_path / OWNERS) for _ in range(2))
     optimizer = torch.optim.AdamW(
         plain.parameters, lr=config.training.learning_rate, weight_decay=0, fused=False
     )
     for seed in range(3):
         rows = mine.objective.order(seed, 0)[: mine.objective.batch_size]
         torch.manual_seed(seed)
-        loss = mine._step(rows)
+        loss = mine.make_step(rows)
         torch.manual_seed(seed)
         losses = [plain.objective.loss(part) for part in plain.objective.parts(rows)]
         mean = torch.stack([loss for loss, _ in losses]).sum() / sum(n for _, n in losses)
