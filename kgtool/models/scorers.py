@@ -154,14 +154,17 @@ def as_scorer(model: ScoresTails) -> Scorer:
     return model if isinstance(model, Scorer) else RowScorer(model)
 
 
-def _products(queries: Tensor, count: int, entities: Tensor, bias: Tensor) -> BlockScores:
+def _block_scores(
+    queries: Tensor, count: int, entities: Tensor, decoder: OnePathDecoder
+) -> BlockScores:
     """A function that scores the first `count` of queries `(q, d)` against entities `(n, d)`."""
+    bias = decoder.bias
 
     @torch.no_grad()
     def score(rows: slice | Tensor) -> Tensor:
         with by_row(entities) if isinstance(rows, Tensor) else nullcontext():
             states = _padded(entities[rows])
-        scores = torch.addmm(_padded(bias[rows]), queries, states.t())
+        scores = decoder.similarity.scores(queries, states, _padded(bias[rows]))
         return scores[:count, : len(bias[rows])]
 
     return score
@@ -202,7 +205,7 @@ class EmbeddingScorer(ModelScorer):
     def score_paths(self, head: Tensor, path: Tensor, length: Tensor) -> Tensor:
         """See `ModelScorer.score_paths`."""
         queries = self.decoder(head, path, length, self.entities, self.relations)
-        return torch.addmm(self.decoder.bias, queries, self.entities.t())
+        return self.decoder.similarity.scores(queries, self.entities, self.decoder.bias)
 
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
@@ -219,7 +222,7 @@ class EmbeddingScorer(ModelScorer):
         length = torch.ones(len(padded), dtype=torch.long)
         with by_row(self.entities):
             queries = self.decoder(head, path, length, self.entities, self.relations)
-        return _products(queries, len(hr), self.entities, self.decoder.bias)
+        return _block_scores(queries, len(hr), self.entities, self.decoder)
 
     @torch.no_grad()
     def score_r(self, ht: Tensor, relation: Tensor) -> Tensor:
@@ -235,8 +238,8 @@ class EmbeddingScorer(ModelScorer):
             for i, query in enumerate(of_head, start):
                 row = order[first[i] : first[i + 1]]
                 tail = ht[row, 1]
-                scores[row] = torch.addmm(
-                    self.decoder.bias[tail].unsqueeze(1), self.entities[tail], query.t()
+                scores[row] = self.decoder.similarity.scores(
+                    self.entities[tail], query, self.decoder.bias[tail].unsqueeze(1)
                 )
         return scores
 
@@ -246,7 +249,8 @@ class EmbeddingScorer(ModelScorer):
         head, relation, tail = hrt.unbind(1)
         length = torch.ones(len(hrt), dtype=torch.long)
         queries = self.decoder(head, relation.unsqueeze(1), length, self.entities, self.relations)
-        return (queries * self.entities[tail]).sum(1) + self.decoder.bias[tail]
+        similar = self.decoder.similarity.of_rows(queries, self.entities[tail])
+        return similar + self.decoder.bias[tail]
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,7 +290,7 @@ class ShardedScorer(Scorer):
             states = self.shards.fetch(self.entities, head)
         length = torch.ones(len(padded), dtype=torch.long)
         queries = self.decoder(place, padded[:, 1:], length, states, self.relations)
-        return _products(queries, len(hr), self.entities, self.decoder.bias)
+        return _block_scores(queries, len(hr), self.entities, self.decoder)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,15 +1,21 @@
-"""DURA, a regulariser of queries and tails against the overfitting of bilinear scores.
+"""Regularisers against the overfitting of bilinear scores: DURA and N3.
 
-Zhang, Cai & Wang 2020, "Duality-Induced Regularizer for Tensor Factorization Based Knowledge Graph
+DURA: Zhang, Cai & Wang 2020, "Duality-Induced Regularizer for Tensor Factorization Based Knowledge Graph
 Completion", eq. 4: `‖e_t - s_k‖² = ‖s_k‖² + ‖e_t‖² - 2⟨s_k, e_t⟩`, so the score of a
-distance model is `⟨s_k, e_t⟩` minus half of the two squared norms. Each triple adds its norms once,
-so frequent entities are regularised more.
+distance model is `⟨s_k, e_t⟩` minus half of the two squared norms.
+
+N3: Lacroix, Usunier & Obozinski 2018, "Canonical Tensor Decomposition for Knowledge Base
+Completion", eq. 4: the sum of the cubed absolute values of head, relation and tail.
+
+Each triple adds its norms once, so frequent entities are regularised more.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from kgtool.models.cells import Cell
 
 
 def dura(queries: Tensor, entities: Tensor, position: Tensor, tail: Tensor) -> Tensor:
@@ -28,3 +34,17 @@ def dura(queries: Tensor, entities: Tensor, position: Tensor, tail: Tensor) -> T
     tail_count = torch.bincount(tail, minlength=len(entities)).to(entities.dtype)
     total = query_count @ queries.square().sum(1) + tail_count @ entities.square().sum(1)
     return total / max(len(tail), 1)
+
+
+def n3(cell: Cell, *factors: Tensor) -> Tensor:
+    """The mean over triples of `Σ |x|³` of all factors.
+
+    Args:
+        cell: it knows whether the states are complex numbers.
+        factors: `(p, d)` float each: the states of heads, relations and tails.
+
+    Returns:
+        A scalar with gradients to the factors.
+    """
+    cubes = [cell.moduli(factor).pow(3).sum() for factor in factors]
+    return torch.stack(cubes).sum() / max(len(factors[0]), 1)

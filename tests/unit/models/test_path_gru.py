@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from kgtool.graph.knowledge_graph import KnowledgeGraph
+from kgtool.models.cells import CELLS, GRUCell
 from kgtool.models.model import OnePathModel
-from kgtool.models.path_gru import GRUCell, OnePathDecoder
+from kgtool.models.path_gru import OnePathDecoder
 from kgtool.models.rgcn import RGCNEncoder
 from tests.support.graphs import random_dataset
 
@@ -127,13 +128,15 @@ def test_dropout_is_for_training_alone() -> None:
         assert not torch.allclose(case.fast(), case.fast())
 
 
-def random_model(seed: int, num_layers: int, product: bool = False) -> OnePathModel:
+def random_model(
+    seed: int, num_layers: int, cell: str = "gru", norm: int = 2, dim: int = 6
+) -> OnePathModel:
     dataset = random_dataset(seed)
     torch.manual_seed(seed)
     encoder = RGCNEncoder(
         dataset.num_entities,
         dataset.num_relations,
-        6,
+        dim,
         num_layers,
         decomposition="basis",
         num_parts=2,
@@ -141,14 +144,15 @@ def random_model(seed: int, num_layers: int, product: bool = False) -> OnePathMo
         feature_dropout=0.3,
     )
     decoder = OnePathDecoder(
-        dataset.num_entities, 6, input_dropout=0.3, output_dropout=0.3, product=product
-    )
+        dataset.num_entities, dim, input_dropout=0.3, output_dropout=0.3,
+        cell=CELLS[cell](dim, norm),
+    )  # fmt: skip
     nn.init.normal_(decoder.bias)
     return OnePathModel(encoder, decoder, KnowledgeGraph.from_dataset(dataset)).double()
 
 
 def test_the_product_is_distmult_and_a_path_its_composition() -> None:
-    model = random_model(1, 0, product=True)
+    model = random_model(1, 0, "distmult")
     scorer = model.scorer()
     e, w, b = scorer.entities, scorer.relations, model.decoder.bias.detach()
     head, path, length = torch.tensor([2, 5]), torch.tensor([[1, 0], [4, 3]]), torch.tensor([1, 2])
@@ -158,10 +162,10 @@ def test_the_product_is_distmult_and_a_path_its_composition() -> None:
     assert not list(model.decoder.cell.parameters())
 
 
-@pytest.mark.parametrize("product", [False, True])
+@pytest.mark.parametrize("product", ["gru", "distmult"])
 @pytest.mark.parametrize("num_layers", [0, 2])
 @pytest.mark.parametrize("seed", range(3))
-def test_all_scoring_routes_agree(seed: int, num_layers: int, product: bool) -> None:
+def test_all_scoring_routes_agree(seed: int, num_layers: int, product: str) -> None:
     model = random_model(seed, num_layers, product)
     scorer = model.train().scorer()
     num_entities, num_ids = len(scorer.entities), len(scorer.relations)

@@ -282,7 +282,6 @@ def test_clipping_is_torch_s_own():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("one_path.loss", "bce"),
         ("one_path.training", "KvsAll"),
         ("one_path.label_smoothing", 0.1),
         ("one_path.path_query_ratio", 0.5),
