@@ -103,7 +103,7 @@ class EncoderConfig(_Section):
 
 
 # The cells that a setting of `one_path` fits, for settings that do not fit all.
-_CELLS_OF: dict[str, tuple[str, ...]] = {
+CELLS_OF: dict[str, tuple[str, ...]] = {
     "norm": ("transe", "rotate"),
     "margin": ("transe", "rotate"),
     "dura": ("gru", "distmult", "complex", "tucker"),
@@ -230,8 +230,11 @@ class OnePathConfig(_Section):
         Raises:
             ValueError: naming the setting.
         """
-        for key, cells in _CELLS_OF.items():
-            if getattr(self, key) != type(self).model_fields[key].default and self.cell not in cells:
+        for key, cells in CELLS_OF.items():
+            if (
+                getattr(self, key) != type(self).model_fields[key].default
+                and self.cell not in cells
+            ):
                 raise ValueError(
                     f"one_path.{key} does not fit one_path.cell = {self.cell!r}: it is for "
                     f"{', '.join(cells)}"

@@ -1,9 +1,9 @@
 """Cells: how a relation path is composed, and how its last state is compared with a tail.
 
 With the states `e` of entities and `w` of relations, a path `r_1 … r_k` from h has the states
-`s_0 = e_h` and `s_i = cell(w_{r_i}, s_{i-1})`, and a tail t the score `sim(s_k, e_t) + b_t`. For one
-relation this is the model of the cell's paper; for a path it is that model's composition (Guu et
-al. 2015). Complex numbers are stored with all real parts before all imaginary parts.
+`s_0 = e_h` and `s_i = cell(w_{r_i}, s_{i-1})`, and a tail t has the score `sim(s_k, e_t) + b_t`.
+For one relation this is the model of the cell's paper; for a path it is that model's composition
+(Guu et al. 2015). Complex numbers are stored with all real parts before all imaginary parts.
 
 | cell | `cell(w, s)` | `sim(s, e)` |
 |---|---|---|
@@ -34,10 +34,12 @@ class Cell(nn.Module):
 
     Attributes:
         similarity: compares the last state of a path with the states of entities.
+        complex_numbers: the states are complex numbers.
         init_scale: the encoder's initial embeddings are multiplied by it.
     """
 
     similarity: Similarity = PRODUCT
+    complex_numbers: bool = False
     init_scale: float = 1.0
 
     def forward(self, relation: Tensor, state: Tensor) -> Tensor:
@@ -68,16 +70,12 @@ class Cell(nn.Module):
         """
         raise NotImplementedError
 
-    def moduli(self, states: Tensor) -> Tensor:
-        """The absolute values of the states' numbers, complex or real, in the last dimension."""
-        return states.abs()
-
 
 class GRUCell(nn.GRUCell, Cell):
     """torch's cell, which can also read every input from every state at once.
 
-    `s' = (1 - z) ∗ n + z ∗ s` with `n = tanh(W w + b + r ∗ (U s + c))`: `z` keeps the old state, and
-    `r` gates after the product.
+    `s' = (1 - z) ∗ n + z ∗ s` with `n = tanh(W w + b + r ∗ (U s + c))`: `z` keeps the old state,
+    and `r` gates after the product.
     """
 
     def of_pairs(self, inputs: Tensor, states: Tensor) -> Tensor:
@@ -121,6 +119,7 @@ class DistMult(Cell):
 class ComplEx(Cell):
     """A relation scales and rotates each complex dimension: `s ∗ w`."""
 
+    complex_numbers = True
     init_scale = 0.01
 
     def forward(self, relation: Tensor, state: Tensor) -> Tensor:
@@ -131,13 +130,11 @@ class ComplEx(Cell):
         """`h̄ ∗ t`, since `Re⟨h ∗ w, t̄⟩ = Re⟨h̄ ∗ t, w̄⟩`."""
         return complex_product(conjugate(head), tail)
 
-    def moduli(self, states: Tensor) -> Tensor:
-        """See `Cell`."""
-        return complex_moduli(states)
-
 
 class RotatE(Cell):
     """A relation rotates each complex dimension by the angle of `w`: `s ∗ w / |w|`."""
+
+    complex_numbers = True
 
     def __init__(self, similarity: Similarity) -> None:
         super().__init__()
@@ -145,7 +142,7 @@ class RotatE(Cell):
 
     def forward(self, relation: Tensor, state: Tensor) -> Tensor:
         """See `Cell`."""
-        modulus = complex_moduli(relation).clamp(min=1e-12)
+        modulus = complex_moduli(relation)
         return complex_product(relation / torch.cat([modulus, modulus], dim=-1), state)
 
 
@@ -188,7 +185,8 @@ def conjugate(x: Tensor) -> Tensor:
 
 def complex_moduli(x: Tensor) -> Tensor:
     """`(…, d / 2)`: the moduli of complex numbers; their gradient is 0 at 0."""
-    return torch.linalg.vector_norm(torch.stack(x.chunk(2, dim=-1)), dim=0)
+    real, imaginary = x.chunk(2, dim=-1)
+    return (real * real + imaginary * imaginary).clamp(min=1e-30).sqrt()
 
 
 # A new cell by its name in the configuration, from the dimension and the norm of distances.

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from kgtool.models.cells import Cell, GRUCell
 from kgtool.ops import Similarity
 
+
 class WalkReadout(nn.Module):
     """Reads the entities of a walk, and predicts the walk's next relation.
 

@@ -139,13 +139,17 @@ class WalkReader:
         tail = walks.end.unsqueeze(1).expand_as(stands)[stands]
         return (
             F.nll_loss(self.next_relation(_where(read.before, taken)), relation)
-            + entity_loss(
-                after, self.entities, decoder.bias, torch.arange(len(entity)), entity,
-                similarity=decoder.similarity,
-            )  # fmt: skip
+            + self._loss_of_entities(after, entity)
             + F.nll_loss(self.next_or_end(state, begins), step)
             + F.nll_loss(self.next_or_end(state, begins, tail), step)
         )
+
+    def _loss_of_entities(self, state: Tensor, entity: Tensor) -> Tensor:
+        each = torch.arange(len(entity))
+        return entity_loss(
+            state, self.entities, self.decoder.bias, each, entity,
+            similarity=self.decoder.similarity,
+        )  # fmt: skip
 
     def _drop_out(self, states: Tensor, share: float) -> Tensor:
         return F.dropout(states, share, self.decoder.training)

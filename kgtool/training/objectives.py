@@ -92,11 +92,10 @@ class OnePathObjective:
         loss = self._loss(batch, entities, relations)
         if s.n3 or s.relation_prediction:
             head, relation = (ids[batch.position] for ids in (batch.head, batch.path[:, 0]))
+            heads, tails = (entities.index_select(0, ids) for ids in (head, batch.tail))
             loss = loss + _loss_of_triples(
-                s, self.model.decoder.cell,
-                entities.index_select(0, head), relation, entities.index_select(0, batch.tail),
-                relations,
-            )  # fmt: skip
+                s, self.model.decoder.cell, (heads, relation, tails), relations
+            )
         if s.path_query_ratio:
             count = max(1, round(s.path_query_ratio * len(rows)))
             paths = Batch.of_walks(self._walks.walks(count, least=2))
@@ -200,7 +199,7 @@ class SampledObjective:
             loss = (negative + F.softplus(-positive - s.margin)).sum()
         if s.n3 or s.relation_prediction:
             heads = states.index_select(0, at_head)
-            mean = _loss_of_triples(s, decoder.cell, heads, relation, tails, relations)
+            mean = _loss_of_triples(s, decoder.cell, (heads, relation, tails), relations)
             loss = loss + len(part) * mean
         if s.dura:
             norms = dura(queries.to(states.dtype), states, query, at_tail)
@@ -224,9 +223,7 @@ class SampledObjective:
 def _loss_of_triples(
     settings: OnePathConfig,
     cell: Cell,
-    heads: Tensor,
-    relation: Tensor,
-    tails: Tensor,
+    triples: tuple[Tensor, Tensor, Tensor],
     relations: Tensor,
 ) -> Tensor:
     """The mean over triples of the regulariser N3 and of relation prediction, if configured.
@@ -238,13 +235,15 @@ def _loss_of_triples(
     Args:
         settings: the weights.
         cell: of the decoder.
-        heads, tails: `(p, d)` states.
-        relation: `(p,)` int64 ids.
+        triples: `(p, d)` states of the heads, `(p,)` int64 relation ids, `(p, d)` states of the
+            tails.
         relations: `(R, d)` states.
     """
+    heads, relation, tails = triples
     loss = heads.new_zeros(())
     if settings.n3:
-        loss = settings.n3 * n3(cell, heads, relations.index_select(0, relation), tails)
+        factors = (heads, relations.index_select(0, relation), tails)
+        loss = settings.n3 * n3(factors, cell.complex_numbers)
     if settings.relation_prediction:
         between = cell.between(heads, tails).to(relations.dtype)
         loss = loss + settings.relation_prediction * entity_loss(

@@ -46,6 +46,8 @@ training = "KvsAll"
 loss = "bce"
 label_smoothing = 0.1
 dura = 0.05
+n3 = 0.01
+relation_prediction = 0.5
 remove_target_edges = "none"
 path_query_ratio = 0.5
 walk_ratio = 0.25
@@ -113,9 +115,10 @@ def test_those_of_the_project_load(path):
 
 def test_every_key_can_be_set(tmp_path):
     config, default = leaves(load(tmp_path, ONE_PATH)), leaves(load(tmp_path, "[one_path]"))
-    # Negatives exclude some of the others.
+    # Negatives and distances exclude some of the others.
     same = [k for k in default if config[k] == default[k]]
-    assert same == ["one_path.num_negatives", "all_paths"]
+    excluded = ["norm", "num_negatives", "adversarial_temperature", "margin"]
+    assert same == [*(f"one_path.{key}" for key in excluded), "all_paths"]
     paths = leaves(load(tmp_path, ALL_PATHS).all_paths or AllPathsConfig())
     assert [k for k, value in leaves(AllPathsConfig()).items() if paths[k] == value] == []
     assert config["training.max_grad_norm"] == 1.0
@@ -444,7 +447,7 @@ def test_presets_load_by_name(tmp_path, monkeypatch):
     assert preset_folder() == ROOT / "configs"
     assert load_config("wn18rr") == load_config(ROOT / "configs" / "wn18rr.toml")
     assert load_config("wn18rr", ["dim=8"]).dim == 8
-    with pytest.raises(ConfigError, match=r"cannot read .* wn18: .*The presets are codex-s, fam"):
+    with pytest.raises(ConfigError, match=r"cannot read .* wn18: .*The presets are codex-s, codex"):
         load_config("wn18")
     (tmp_path / "wn18rr").write_text("dim = 5")  # a file of this name is the file
     assert load_config("wn18rr").dim == 5

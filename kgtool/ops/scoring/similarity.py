@@ -31,7 +31,9 @@ class Similarity(ABC):
     """How similar two states are: a higher value is a better score. It is symmetric."""
 
     @abstractmethod
-    def with_gradient(self, queries: Tensor, candidates: Tensor, out: Tensor) -> tuple[Tensor, Pull]:
+    def with_gradient(
+        self, queries: Tensor, candidates: Tensor, out: Tensor
+    ) -> tuple[Tensor, Pull]:
         """The similarities of queries `(q, d)` and candidates `(n, d)`, and their gradient.
 
         Args:
@@ -95,7 +97,9 @@ class Product(Similarity):
         """Autocast's dtype under CPU autocast."""
         return product_dtype(queries)
 
-    def with_gradient(self, queries: Tensor, candidates: Tensor, out: Tensor) -> tuple[Tensor, Pull]:
+    def with_gradient(
+        self, queries: Tensor, candidates: Tensor, out: Tensor
+    ) -> tuple[Tensor, Pull]:
         """See `Similarity`."""
         scores = torch.mm(queries, candidates.t(), out=out)
         return scores, lambda grad: (grad @ candidates, grad.t() @ queries)
@@ -122,6 +126,7 @@ class Product(Similarity):
 class _Distance(Similarity):
     """A negative distance; products would be too coarse in bfloat16."""
 
+    @torch.no_grad()
     def scores(self, queries: Tensor, candidates: Tensor, bias: Tensor) -> Tensor:
         """See `Similarity`."""
         out = queries.new_empty(len(queries), len(candidates))
@@ -136,7 +141,9 @@ class _Distance(Similarity):
 class Euclidean(_Distance):
     """`-‖q - e‖₂`, also of complex numbers."""
 
-    def with_gradient(self, queries: Tensor, candidates: Tensor, out: Tensor) -> tuple[Tensor, Pull]:
+    def with_gradient(
+        self, queries: Tensor, candidates: Tensor, out: Tensor
+    ) -> tuple[Tensor, Pull]:
         """See `Similarity`."""
         norms = candidates.square().sum(1)
         squares = torch.addmm(norms, queries, candidates.t(), alpha=-2, out=out)
@@ -169,7 +176,9 @@ class Manhattan(_Distance):
     def __init__(self, complex_numbers: bool = False) -> None:
         self.complex_numbers = complex_numbers
 
-    def with_gradient(self, queries: Tensor, candidates: Tensor, out: Tensor) -> tuple[Tensor, Pull]:
+    def with_gradient(
+        self, queries: Tensor, candidates: Tensor, out: Tensor
+    ) -> tuple[Tensor, Pull]:
         """See `Similarity`."""
         q, e = queries.detach().contiguous(), candidates.detach().contiguous()
         match_threads()
@@ -192,8 +201,8 @@ class Manhattan(_Distance):
         """See `Similarity`."""
         apart = queries - candidates
         if self.complex_numbers:
-            # The norm of torch, since its gradient is 0 at 0.
-            return -torch.linalg.vector_norm(torch.stack(apart.chunk(2, dim=1)), dim=0).sum(1)
+            real, imaginary = apart.square().chunk(2, dim=1)
+            apart = (real + imaginary).clamp(min=1e-30).sqrt()  # its gradient is 0 at 0
         return -apart.abs().sum(1)
 
 

@@ -15,6 +15,7 @@ from kgtool.models.cells import CELLS, GRUCell
 from kgtool.models.model import OnePathModel
 from kgtool.models.path_gru import OnePathDecoder
 from kgtool.models.rgcn import RGCNEncoder
+from tests.support.cells import EACH_CELL, similarity_by_hand
 from tests.support.graphs import random_dataset
 
 N, R, DIM, MAX_LENGTH = 7, 6, 5, 4
@@ -162,11 +163,11 @@ def test_the_product_is_distmult_and_a_path_its_composition() -> None:
     assert not list(model.decoder.cell.parameters())
 
 
-@pytest.mark.parametrize("product", ["gru", "distmult"])
+@pytest.mark.parametrize(("cell", "norm"), EACH_CELL)
 @pytest.mark.parametrize("num_layers", [0, 2])
 @pytest.mark.parametrize("seed", range(3))
-def test_all_scoring_routes_agree(seed: int, num_layers: int, product: str) -> None:
-    model = random_model(seed, num_layers, product)
+def test_all_scoring_routes_agree(seed: int, num_layers: int, cell: str, norm: int) -> None:
+    model = random_model(seed, num_layers, cell, norm)
     scorer = model.train().scorer()
     num_entities, num_ids = len(scorer.entities), len(scorer.relations)
     everything = torch.cartesian_prod(
@@ -186,11 +187,11 @@ def test_all_scoring_routes_agree(seed: int, num_layers: int, product: str) -> N
     by_relations = by_tails.view(num_entities, num_ids, num_entities)[pairs[:, 0], :, pairs[:, 1]]
     torch.testing.assert_close(scorer.score_r(pairs, relation), by_relations[:, relation])
 
-    # And with ⟨s_1, e_t⟩ + b_t by hand, from the states in evaluation mode.
+    # And with sim(s_1, e_t) + b_t by hand, from the states in evaluation mode.
     entities, relations = model.eval().states()
     for head, relation, tail in everything[::41].tolist():
         state = model.decoder.cell(relations[relation : relation + 1], entities[head : head + 1])
-        score = (state[0] * entities[tail]).sum() + model.decoder.bias[tail]
+        score = similarity_by_hand(cell, norm, state[0], entities[tail]) + model.decoder.bias[tail]
         torch.testing.assert_close(
             score.detach(), by_tails[head * num_ids + relation, tail], rtol=1e-9, atol=1e-9
         )
@@ -198,8 +199,9 @@ def test_all_scoring_routes_agree(seed: int, num_layers: int, product: str) -> N
     assert not scorer.score_hrt(everything).requires_grad
 
 
-def test_scores_of_chains() -> None:
-    model = random_model(3, 1)
+@pytest.mark.parametrize(("cell", "norm"), EACH_CELL)
+def test_scores_of_chains(cell: str, norm: int) -> None:
+    model = random_model(3, 1, cell, norm)
     scorer = model.scorer()
     head, length = torch.tensor([4, 0, 9]), torch.tensor([3, 1, 2])
     path = torch.tensor([[0, 5, 2], [3, -1, -1], [1, 1, -1]])
@@ -209,5 +211,5 @@ def test_scores_of_chains() -> None:
         state = scorer.entities[head[i] : head[i] + 1]
         for relation in path[i, : length[i]].tolist():
             state = model.decoder.cell(scorer.relations[relation : relation + 1], state)
-        expected = (scorer.entities @ state[0] + model.decoder.bias).detach()
-        torch.testing.assert_close(scores[i], expected)
+        similar = [similarity_by_hand(cell, norm, state[0], tail) for tail in scorer.entities]
+        torch.testing.assert_close(scores[i], (torch.stack(similar) + model.decoder.bias).detach())
