@@ -216,7 +216,7 @@ def relation_loss(model: Model, triples: list[tuple[int, int, int]]) -> float:
     """The mean over triples of -log P(r | h, t), by scores of every relation."""
     scorer = model.scorer()
     hrt = torch.tensor(triples)
-    scores = scorer.score_r(hrt[:, ::2], torch.arange(len(scorer.relations)))
+    scores = scorer.score_r(hrt[:, ::2], torch.arange(len(scorer.relation_states())))
     return float(torch.nn.functional.cross_entropy(scores, hrt[:, 1]))
 
 
