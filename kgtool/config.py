@@ -102,6 +102,16 @@ class EncoderConfig(_Section):
         return "basis" if self.num_blocks is None else "block"
 
 
+# The cells that a setting of `one_path` fits, for settings that do not fit all.
+CELLS_OF: dict[str, tuple[str, ...]] = {
+    "norm": ("transe", "rotate"),
+    "margin": ("transe", "rotate"),
+    "dura": ("gru", "distmult", "complex", "tucker"),
+    "n3": ("distmult", "complex"),
+    "relation_prediction": ("transe", "distmult", "complex", "tucker"),
+}
+
+
 class OnePathConfig(_Section):
     """The one-path decoder, and how it is trained: on queries (head, relation, ?)."""
 
@@ -111,10 +121,15 @@ class OnePathConfig(_Section):
         le=LARGEST,
         description="Dimension of the one-path part where the model has all paths too. Unset: dim.",
     )
-    cell: Literal["gru", "distmult"] = Field(
+    cell: Literal["gru", "transe", "distmult", "complex", "rotate", "tucker"] = Field(
         "gru",
-        description="How the decoder reads a relation. `gru`: a GRU cell; `distmult`: the "
-        "element-wise product of DistMult (Yang et al. 2015).",
+        description="How the decoder reads a relation. `gru`: a GRU cell; or as in TransE, "
+        "DistMult, ComplEx, RotatE or TuckER, each with states of inverse relations.",
+    )
+    norm: Literal[1, 2] = Field(
+        2,
+        description="Norm of the distance in TransE and RotatE. `1`: the sum of absolute values, "
+        "of complex numbers in RotatE; `2`: the Euclidean distance.",
     )
     input_dropout: float = Field(
         0.3,
@@ -147,6 +162,18 @@ class OnePathConfig(_Section):
         description="Negative entities sampled per step, shared by its queries. At least 1 with "
         "negative sampling, 0 otherwise.",
     )
+    adversarial_temperature: float = Field(
+        0.0,
+        ge=0,
+        description="Self-adversarial negative sampling (Sun et al. 2019): negatives count by a "
+        "softmax of their scores times this. 0: equally. Needs loss = 'bce'.",
+    )
+    margin: float = Field(
+        0.0,
+        ge=0,
+        description="Added to the scores of TransE and RotatE in the loss; `gamma` of Sun et al. "
+        "2019. Needs loss = 'bce'.",
+    )
     loss: Literal["softmax", "bce"] = Field(
         "softmax",
         description="`softmax`: cross-entropy over the entities; `bce`: binary cross-entropy of "
@@ -164,6 +191,18 @@ class OnePathConfig(_Section):
         ge=0,
         description="Weight of the DURA regulariser: squared norms of query and answer "
         "(Zhang et al. 2020). 0 turns it off.",
+    )
+    n3: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of the N3 regulariser: cubed absolute values of head, relation and "
+        "answer (Lacroix et al. 2018). 0 turns it off.",
+    )
+    relation_prediction: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of a further loss: predict the relation between head and answer "
+        "(Chen et al. 2021). 0 turns it off.",
     )
     remove_target_edges: Literal["none", "edge"] = Field(
         "edge",
@@ -190,6 +229,36 @@ class OnePathConfig(_Section):
         le=LONGEST,
         description="Maximum number of relations in a path query or walk of training. 2 to 100.",
     )
+
+    def check(self, dim: int) -> None:
+        """Refuse settings that do not fit each other, or the dimension of states.
+
+        Raises:
+            ValueError: naming the setting.
+        """
+        for key, cells in CELLS_OF.items():
+            if (
+                getattr(self, key) != type(self).model_fields[key].default
+                and self.cell not in cells
+            ):
+                raise ValueError(
+                    f"one_path.{key} does not fit one_path.cell = {self.cell!r}: it is for "
+                    f"{', '.join(cells)}"
+                )
+        if self.cell in ("complex", "rotate") and dim % 2:
+            raise ValueError(
+                f"one_path.cell = {self.cell!r} needs an even dim, not {dim}: half of it are real "
+                "parts, half imaginary parts"
+            )
+        if self.margin and self.loss != "bce":
+            raise ValueError("one_path.margin needs one_path.loss = 'bce': a softmax ignores it")
+        if self.adversarial_temperature and not (
+            self.training == "negative_sampling" and self.loss == "bce"
+        ):
+            raise ValueError(
+                "one_path.adversarial_temperature needs one_path.training = 'negative_sampling' "
+                "and one_path.loss = 'bce'"
+            )
 
 
 class AllPathsConfig(_Section):
@@ -442,6 +511,8 @@ class Config(_Section):
                 "one_path.num_negatives needs one_path.training = 'negative_sampling', not "
                 f"{self.one_path.training!r}"
             )
+        if self.one_path:
+            self.one_path.check(self.dim)
         if self.one_path and self.samples_negatives:
             self._fits_negatives(self.one_path, encoder or EncoderConfig())
 
@@ -450,7 +521,6 @@ class Config(_Section):
         if not one_path.num_negatives:
             raise ValueError("negative sampling needs one_path.num_negatives above 0")
         needed = {
-            "one_path.loss": (one_path.loss, "softmax"),
             "one_path.label_smoothing": (one_path.label_smoothing, 0),
             "one_path.path_query_ratio": (one_path.path_query_ratio, 0),
             "one_path.walk_ratio": (one_path.walk_ratio, 0),

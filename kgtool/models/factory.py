@@ -13,6 +13,7 @@ from kgtool.distributed.sharding import Shards
 from kgtool.errors import ConfigError
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder
+from kgtool.models.cells import CELLS
 from kgtool.models.combined import CombinedModel
 from kgtool.models.model import AllPathsModel, Model, OnePathModel, path_device
 from kgtool.models.path_gru import OnePathDecoder, WalkReadout
@@ -133,10 +134,14 @@ def _one_path(
         raise ValueError("the configuration has no one_path decoder with an encoder")
     walks = WalkReadout(2 * dataset.num_relations, config.dim) if d.walk_ratio else None
     rows = shards.count if shards else dataset.num_entities
+    cell = CELLS[d.cell](config.dim, d.norm)
     decoder = OnePathDecoder(
         rows, config.dim, input_dropout=d.input_dropout, output_dropout=d.output_dropout,
-        product=d.cell == "distmult", walks=walks,
+        cell=cell, walks=walks,
     )  # fmt: skip
+    if cell.init_scale != 1:
+        for table in (encoder.entities, encoder.relations):
+            table.data.mul_(cell.init_scale)
     return OnePathModel(encoder, decoder, graph, shards)
 
 

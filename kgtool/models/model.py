@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kgtool.distributed.sharding import Shards
@@ -200,33 +199,30 @@ class OnePathModel(Model):
     def _start_by_edges(self, settled: Tensor, old_edges: Tensor) -> None:
         """Start new entities where they score their edges as high as trained entities do.
 
-        The model scores a tail of `(u, r, ?)` by the product of a query state and the tail's state.
-        A new entity starts in the direction of the sum of these query states over its edges
-        `(u, r, v)`, inverses included. All new entities of a round have the same length: embeddings
-        of this length score such an edge as high as an edge between trained entities. (An encoder's
-        messages reach old and new entities alike.) If they were longer, new entities would rank
-        above old ones for any query. Entities whose edges all lead to new entities start in a later
+        The model scores a tail of `(u, r, ?)` by the similarity of a query state and the tail's
+        state. With products, a new entity starts in the direction of the sum of these query states
+        over its edges `(u, r, v)`, inverses included. All new entities of a round have the same
+        length: embeddings of this length score such an edge as high as an edge between trained
+        entities. (An encoder's messages reach old and new entities alike.) If they were longer, new
+        entities would rank above old ones for any query. With distances, a new entity starts at the
+        mean of the query states. Entities whose edges all lead to new entities start in a later
         round. The bias, and the embedding of an entity without an edge, is the mean of the trained
         ones.
         """
         graph, rows, bias = self.graph, self.encoder.entities, self.decoder.bias
+        similarity = self.decoder.similarity
         trained = torch.unique(graph.tail[old_edges])
         longest = float(rows[trained].norm(dim=1).max())
         bias[~settled] = bias[trained].mean()
         old_edges = old_edges[:: len(old_edges) // SAMPLE + 1]
         queries = self._queries_of(old_edges)
-        usual = (queries * rows[graph.tail[old_edges]]).sum(1).mean()
+        usual = similarity.of_rows(queries, rows[graph.tail[old_edges]]).mean()
         for _ in range(ROUNDS):
             edges = torch.nonzero(settled[graph.head] & ~settled[graph.tail]).flatten()
             if not len(edges):
                 return
-            queries = self._queries_of(edges)
             tail, place = torch.unique(graph.tail[edges], return_inverse=True)
-            sums = torch.zeros(len(tail), queries.shape[1]).index_add_(0, place, queries)
-            direction = F.normalize(sums, dim=1)
-            scored = (queries * direction[place]).sum(1).mean()
-            length = (usual / scored.clamp(min=1e-6)).clamp(min=0, max=longest)
-            rows[tail] = length * direction
+            rows[tail] = similarity.best(self._queries_of(edges), place, usual, longest)
             settled[tail] = True
 
     def _queries_of(self, edges: Tensor) -> Tensor:

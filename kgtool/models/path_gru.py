@@ -1,15 +1,11 @@
-"""The one-path decoder: a GRU reads a relation path from a head and scores every tail at once.
+"""The one-path decoder: a cell reads a relation path from a head and scores every tail at once.
 
 Optionally, it also reads whole walks, see `kgtool.models.walk_gru`.
 
 Guu et al. 2015 ("Traversing Knowledge Graphs in Vector Space") and Das et al. 2017 ("Chains of
 Reasoning"): `s_0 = e_h`, `s_i = GRU(input = w_{r_i}, state = s_{i-1})`,
-`score(h, r_1 … r_k, t) = ⟨s_k, e_t⟩ + b_t`. Link prediction is `k = 1`.
-
-The cell is torch's, `s' = (1 - z) ∗ n + z ∗ s` with `n = tanh(W w + b + r ∗ (U s + c))`: `z` keeps
-the old state, and `r` gates after the product. The other cell is the product alone,
-`s_i = w_{r_i} ∗ s_{i-1}`. For one relation this is DistMult (Yang et al. 2015), the decoder of the
-R-GCN paper. For a path it is the bilinear-diagonal model of Guu et al.
+`score(h, r_1 … r_k, t) = ⟨s_k, e_t⟩ + b_t`. Link prediction is `k = 1`. Other cells compose a path
+as TransE, DistMult, ComplEx, RotatE or TuckER do, see `kgtool.models.cells`.
 """
 
 from __future__ import annotations
@@ -20,40 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class GRUCell(nn.GRUCell):
-    """torch's cell, which can also read every input from every state at once."""
-
-    def of_pairs(self, inputs: Tensor, states: Tensor) -> Tensor:
-        """The new state of each pair of an old state and an input.
-
-        The cell multiplies each input and each state once, not once per pair.
-
-        Args:
-            inputs: `(k, d)`.
-            states: `(b, d)`.
-
-        Returns:
-            `(b, k, d)`.
-        """
-        of_input = F.linear(inputs, self.weight_ih, self.bias_ih).chunk(3, dim=1)
-        of_state = F.linear(states, self.weight_hh, self.bias_hh).unsqueeze(1).chunk(3, dim=2)
-        gates = zip(of_input[:2], of_state[:2], strict=True)
-        reset, update = (torch.sigmoid(x + s) for x, s in gates)
-        new = torch.tanh(of_input[2] + reset * of_state[2])
-        return torch.lerp(new, states.unsqueeze(1), update)
-
-
-class ProductCell(nn.Module):
-    """The cell `s' = w ∗ s`, with the same methods as `GRUCell`."""
-
-    def forward(self, relation: Tensor, state: Tensor) -> Tensor:
-        """`(q, d)` new states, from relation states and states `(q, d)`."""
-        return relation * state
-
-    def of_pairs(self, inputs: Tensor, states: Tensor) -> Tensor:
-        """`(b, k, d)` new states, from inputs `(k, d)` and states `(b, d)`."""
-        return inputs * states.unsqueeze(1)
+from kgtool.models.cells import Cell, GRUCell
+from kgtool.ops import Similarity
 
 
 class WalkReadout(nn.Module):
@@ -99,14 +63,14 @@ class WalkReadout(nn.Module):
 
 
 class OnePathDecoder(nn.Module):
-    """A GRU, or another cell, over one relation path of any length.
+    """A cell over one relation path of any length.
 
     Args:
         num_entities: N.
         dim: d, of entity states, relation states and the cell's state.
         input_dropout: dropout on the head's state and the relations' states.
         output_dropout: dropout on the path's last state.
-        product: use `ProductCell` in place of the GRU.
+        cell: composes a path; None for a GRU.
         walks: reads whole walks; None for a decoder of relation paths alone.
     """
 
@@ -120,20 +84,20 @@ class OnePathDecoder(nn.Module):
         *,
         input_dropout: float = 0.0,
         output_dropout: float = 0.0,
-        product: bool = False,
+        cell: Cell | None = None,
         walks: WalkReadout | None = None,
     ) -> None:
         super().__init__()
         self.input_dropout = input_dropout
         self.output_dropout = output_dropout
-        self.cell: GRUCell | ProductCell = ProductCell() if product else GRUCell(dim, dim)
+        self.cell: Cell = GRUCell(dim, dim) if cell is None else cell
         self.bias = nn.Parameter(torch.zeros(num_entities))  # b_t
         self.walks = walks
 
     def forward(
         self, head: Tensor, path: Tensor, length: Tensor, entities: Tensor, relations: Tensor
     ) -> Tensor:
-        """The state that each path ends in; its product with a tail's state is the score.
+        """The state that each path ends in; its similarity to a tail's state is the score.
 
         Args:
             head: `(q,)` int64 entity ids.
@@ -164,3 +128,8 @@ class OnePathDecoder(nn.Module):
         ended.append(state)
         last = torch.cat(ended[::-1]).index_select(0, torch.argsort(order))
         return F.dropout(last, self.output_dropout, self.training)
+
+    @property
+    def similarity(self) -> Similarity:
+        """The cell's similarity of last states and the states of tails."""
+        return self.cell.similarity

@@ -205,14 +205,17 @@ def as_scorer(model: ScoresTails) -> Scorer:
     return model if isinstance(model, Scorer) else RowScorer(model)
 
 
-def _products(queries: Tensor, count: int, entities: Tensor, bias: Tensor) -> BlockScores:
+def _block_scores(
+    queries: Tensor, count: int, entities: Tensor, decoder: OnePathDecoder
+) -> BlockScores:
     """A function that scores the first `count` of queries `(q, d)` against entities `(n, d)`."""
+    bias = decoder.bias
 
     @torch.no_grad()
     def score(rows: slice | Tensor) -> Tensor:
         with by_row(entities) if isinstance(rows, Tensor) else nullcontext():
             states = _padded(entities[rows])
-        scores = torch.addmm(_padded(bias[rows]), queries, states.t())
+        scores = decoder.similarity.scores(queries, states, _padded(bias[rows]))
         return scores[:count, : len(bias[rows])]
 
     return score
@@ -254,7 +257,7 @@ class EmbeddingScorer(ModelScorer):
         """See `ModelScorer.score_paths`."""
         with torch.autocast("cpu", enabled=False):  # rounded scores would cause ties
             queries = self.decoder(head, path, length, self.entities, self.relations)
-            return torch.addmm(self.decoder.bias, queries, self.entities.t())
+            return self.decoder.similarity.scores(queries, self.entities, self.decoder.bias)
 
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
@@ -271,7 +274,7 @@ class EmbeddingScorer(ModelScorer):
         length = torch.ones(len(padded), dtype=torch.long)
         with by_row(self.entities):
             queries = self.decoder(head, path, length, self.entities, self.relations)
-        return _products(queries, len(hr), self.entities, self.decoder.bias)
+        return _block_scores(queries, len(hr), self.entities, self.decoder)
 
     @torch.no_grad()
     def score_r(self, ht: Tensor, relation: Tensor) -> Tensor:
@@ -287,8 +290,8 @@ class EmbeddingScorer(ModelScorer):
             for i, query in enumerate(of_head, start):
                 row = order[first[i] : first[i + 1]]
                 tail = ht[row, 1]
-                scores[row] = torch.addmm(
-                    self.decoder.bias[tail].unsqueeze(1), self.entities[tail], query.t()
+                scores[row] = self.decoder.similarity.scores(
+                    self.entities[tail], query, self.decoder.bias[tail].unsqueeze(1)
                 )
         return scores
 
@@ -298,7 +301,8 @@ class EmbeddingScorer(ModelScorer):
         head, relation, tail = hrt.unbind(1)
         length = torch.ones(len(hrt), dtype=torch.long)
         queries = self.decoder(head, relation.unsqueeze(1), length, self.entities, self.relations)
-        return (queries * self.entities[tail]).sum(1) + self.decoder.bias[tail]
+        similar = self.decoder.similarity.of_rows(queries, self.entities[tail])
+        return similar + self.decoder.bias[tail]
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,7 +342,7 @@ class ShardedScorer(Scorer):
             states = self.shards.fetch(self.entities, head)
         length = torch.ones(len(padded), dtype=torch.long)
         queries = self.decoder(place, padded[:, 1:], length, states, self.relations)
-        return _products(queries, len(hr), self.entities, self.decoder.bias)
+        return _block_scores(queries, len(hr), self.entities, self.decoder)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ A walk `e_0 r_1 e_1 … r_k e_k` has the probability
 Before a step the state is `u_{i-1}`, with `u_0 = e_0`. After the relation it is
 `s_i = GRU(w_{r_i}, u_{i-1})`, and after the entity `u_i = GRU'(e_i, s_i)`. `WalkReadout` predicts
 the next relation from `u_{i-1}`. The probability of the next entity is the softmax of the decoder's
-scores, `⟨s_i, e_t⟩ + b_t`; in a walk's first step, these are the scores of link prediction.
+scores, such as `⟨s_i, e_t⟩ + b_t`; in a walk's first step, these are the scores of link prediction.
 
 A relation path leaves out the entities between: `s_i = GRU(w_{r_i}, s_{i-1})`, as in path queries.
 After each step it continues or ends, to any tail or to a given one:
@@ -104,7 +104,8 @@ class WalkReader:
 
     def next_entity(self, state: Tensor) -> Tensor:
         """`(q, N)` log P of the entity where a walk's step ends."""
-        return torch.addmm(self.decoder.bias, state, self.entities.t()).log_softmax(dim=1)
+        scores = self.decoder.similarity.scores(state, self.entities, self.decoder.bias)
+        return scores.log_softmax(dim=1)
 
     def next_or_end(self, state: Tensor, begins: Tensor, tail: Tensor | None = None) -> Tensor:
         """`(q, R + 1)` log P of a path's next relation; the last column is its end.
@@ -138,10 +139,17 @@ class WalkReader:
         tail = walks.end.unsqueeze(1).expand_as(stands)[stands]
         return (
             F.nll_loss(self.next_relation(_where(read.before, taken)), relation)
-            + entity_loss(after, self.entities, decoder.bias, torch.arange(len(entity)), entity)
+            + self._loss_of_entities(after, entity)
             + F.nll_loss(self.next_or_end(state, begins), step)
             + F.nll_loss(self.next_or_end(state, begins, tail), step)
         )
+
+    def _loss_of_entities(self, state: Tensor, entity: Tensor) -> Tensor:
+        each = torch.arange(len(entity))
+        return entity_loss(
+            state, self.entities, self.decoder.bias, each, entity,
+            similarity=self.decoder.similarity,
+        )  # fmt: skip
 
     def _drop_out(self, states: Tensor, share: float) -> Tensor:
         return F.dropout(states, share, self.decoder.training)

@@ -22,12 +22,17 @@ from kgtool.ops.runtime.threads import hold_threads, in_threads
 from kgtool.ops.scoring.count_better import count_better, count_better_listed
 from kgtool.ops.scoring.entity_loss import entity_loss
 from kgtool.ops.scoring.known_among import known_among
+from kgtool.ops.scoring.similarity import PRODUCT, Euclidean, Manhattan, Similarity
 
 __all__ = [
     "CSC",
+    "PRODUCT",
+    "Euclidean",
+    "Manhattan",
     "Progress",
     "Reach",
     "Region",
+    "Similarity",
     "Task",
     "begins",
     "block_sum",

@@ -35,6 +35,17 @@ BREAKDOWNS = {
 }
 
 
+# The one-path decoder, by its cell.
+READERS = {
+    "gru": "A GRU that reads one path",
+    "transe": "TransE’s translations along one path",
+    "distmult": "DistMult’s product along one path",
+    "complex": "ComplEx’s product along one path",
+    "rotate": "RotatE’s rotations along one path",
+    "tucker": "TuckER’s core tensor along one path",
+}
+
+
 def render_page(
     run: Run,
     dataset: KGDataset,
@@ -188,8 +199,7 @@ def describe_model(config: Config) -> str:
         return (
             f"{text}, fed by {fed}; {config.dim} dims" if encoder else f"{text}; {config.dim} dims"
         )
-    product = config.one_path is not None and config.one_path.cell == "distmult"
-    reader = "DistMult’s product along one path" if product else "A GRU that reads one path"
+    reader = READERS[config.one_path.cell if config.one_path else "gru"]
     return f"{reader} over {fed}; {config.dim} dims"
 
 

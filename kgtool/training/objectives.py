@@ -14,6 +14,7 @@ from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.graph.random_walk import WalkSampler
+from kgtool.models.cells import Cell
 from kgtool.models.factory import kind_of
 from kgtool.models.model import AllPathsModel, Model, OnePathModel
 from kgtool.models.walk_gru import WalkReader
@@ -27,7 +28,7 @@ from kgtool.ops import (
     path_loss,
 )
 from kgtool.training.batches import Batch, PassBatch, PassSampler, epoch_order, link_queries
-from kgtool.training.regularizer import dura
+from kgtool.training.regularizer import dura, n3
 
 
 class Objective(Protocol):
@@ -89,6 +90,12 @@ class OnePathObjective:
             excluded_edges = torch.cat([excluded_edges, walks.edge[walks.taken]])
         entities, relations = self.model.states(excluded_edges)
         loss = self._loss(batch, entities, relations)
+        if s.n3 or s.relation_prediction:
+            head, relation = (ids[batch.position] for ids in (batch.head, batch.path[:, 0]))
+            heads, tails = (entities.index_select(0, ids) for ids in (head, batch.tail))
+            loss = loss + _loss_of_triples(
+                s, self.model.decoder.cell, (heads, relation, tails), relations
+            )
         if s.path_query_ratio:
             count = max(1, round(s.path_query_ratio * len(rows)))
             paths = Batch.of_walks(self._walks.walks(count, least=2))
@@ -103,9 +110,11 @@ class OnePathObjective:
         assert s.training != "negative_sampling"  # see `make_objective`
         queries = self.model.decoder(batch.head, batch.path, batch.length, entities, relations)
         queries = queries.to(entities.dtype)
+        decoder = self.model.decoder
+        bias = decoder.bias + s.margin if s.margin else decoder.bias
         loss = entity_loss(
-            queries, entities, self.model.decoder.bias,
-            batch.position, batch.tail, s.loss, s.training, s.label_smoothing,
+            queries, entities, bias, batch.position, batch.tail,
+            s.loss, s.training, s.label_smoothing, decoder.similarity,
         )  # fmt: skip
         if s.dura:
             loss = loss + s.dura * dura(queries, entities, batch.position, batch.tail)
@@ -113,7 +122,7 @@ class OnePathObjective:
 
 
 class SampledObjective:
-    """Negative sampling: a softmax over the tail of each edge and K sampled entities.
+    """Negative sampling: the tail of each edge against K sampled entities.
 
     It is for graphs of millions of entities: a step reads and changes only the rows that it
     samples. Importance sampling estimates the softmax over all entities (Bengio & Senécal 2003).
@@ -124,6 +133,12 @@ class SampledObjective:
 
     with the sum over the distinct sampled v, each sampled `n_v` times, without the known answers of
     (h, r). All queries of a step share one sample.
+
+    The binary cross-entropy is that of Sun et al. 2019 with the margin γ and, for uniform
+    negatives, the weights `p_v ∝ exp(α s_v)` of the adversarial temperature α, which have no
+    gradient; the sample estimates them, too:
+
+        loss(h, r, t) = -log σ(s_t + γ) - Σ_v p_v log σ(-s_v - γ), p_v ∝ n_v exp(α s_v) / q_v.
 
     Args:
         settings: settings of the decoder.
@@ -164,16 +179,28 @@ class SampledObjective:
         length = torch.ones_like(of_query)
         queries = decoder(of_query, hr[:, 1:], length, states, relations)  # (q, d)
         bias = self.model.rows(decoder.bias, entity)
-        scores = (queries @ states.index_select(0, at_negatives).t()).float()
-        scores = scores + (bias.index_select(0, at_negatives) + log_weight)
+        scores = decoder.similarity.pairs(queries, states.index_select(0, at_negatives)).float()
+        biases = bias.index_select(0, at_negatives)
         inverse = graph.inverse_of(hr[:, 1])
         known = known_among(graph.csc, hr[:, 0], inverse, negatives)
         # Also mask copies: if all drawn entities are known, their gradient would be NaN.
         masked = known | log_weight.isneginf()
-        negative = scores.masked_fill(masked, -torch.inf).logsumexp(1).index_select(0, query)
-        positive = (queries.index_select(0, query) * states.index_select(0, at_tail)).sum(1)
+        tails = states.index_select(0, at_tail)
+        positive = decoder.similarity.of_rows(queries.index_select(0, query), tails)
         positive = positive.float() + bias.index_select(0, at_tail)
-        loss = F.softplus(negative - positive).sum()
+        if s.loss == "softmax":
+            scores = (scores + (biases + log_weight)).masked_fill(masked, -torch.inf)
+            loss = F.softplus(scores.logsumexp(1).index_select(0, query) - positive).sum()
+        else:
+            scores = scores + biases
+            weight = s.adversarial_temperature * scores.detach() + log_weight
+            weight = weight.masked_fill(masked, -torch.inf).softmax(1).masked_fill(masked, 0)
+            negative = (weight * F.softplus(scores + s.margin)).sum(1).index_select(0, query)
+            loss = (negative + F.softplus(-positive - s.margin)).sum()
+        if s.n3 or s.relation_prediction:
+            heads = states.index_select(0, at_head)
+            mean = _loss_of_triples(s, decoder.cell, (heads, relation, tails), relations)
+            loss = loss + len(part) * mean
         if s.dura:
             norms = dura(queries.to(states.dtype), states, query, at_tail)
             loss = loss + s.dura * len(part) * norms
@@ -191,6 +218,39 @@ class SampledObjective:
         log_weight = (times / (count * chance)).log()
         copies = common_size(len(entity)) - len(entity)
         return _with_copies(entity), F.pad(log_weight, (0, copies), value=-torch.inf)
+
+
+def _loss_of_triples(
+    settings: OnePathConfig,
+    cell: Cell,
+    triples: tuple[Tensor, Tensor, Tensor],
+    relations: Tensor,
+) -> Tensor:
+    """The mean over triples of the regulariser N3 and of relation prediction, if configured.
+
+    Relation prediction (Chen et al. 2021, "Relation Prediction as an Auxiliary Training Objective
+    for Improving Multi-Relational Graph Representations") is a softmax over all relation ids of
+    the scores of `(h, ?, t)`.
+
+    Args:
+        settings: the weights.
+        cell: of the decoder.
+        triples: `(p, d)` states of the heads, `(p,)` int64 relation ids, `(p, d)` states of the
+            tails.
+        relations: `(R, d)` states.
+    """
+    heads, relation, tails = triples
+    loss = heads.new_zeros(())
+    if settings.n3:
+        factors = (heads, relations.index_select(0, relation), tails)
+        loss = settings.n3 * n3(factors, cell.complex_numbers)
+    if settings.relation_prediction:
+        between = cell.between(heads, tails).to(relations.dtype)
+        loss = loss + settings.relation_prediction * entity_loss(
+            between, relations, relations.new_zeros(len(relations)),
+            torch.arange(len(between)), relation, similarity=cell.similarity,
+        )  # fmt: skip
+    return loss
 
 
 def _with_copies(rows: Tensor) -> Tensor:

@@ -45,6 +45,8 @@ training = "KvsAll"
 loss = "bce"
 label_smoothing = 0.1
 dura = 0.05
+n3 = 0.01
+relation_prediction = 0.5
 remove_target_edges = "none"
 path_query_ratio = 0.5
 walk_ratio = 0.25
@@ -112,10 +114,11 @@ def test_those_of_the_project_load(path):
 
 def test_every_key_can_be_set(tmp_path):
     config, default = leaves(load(tmp_path, ONE_PATH)), leaves(load(tmp_path, "[one_path]"))
-    # Negatives exclude some of the others.
+    # Negatives and distances exclude some of the others.
     same = [k for k in default if config[k] == default[k]]
+    excluded = ["norm", "num_negatives", "adversarial_temperature", "margin"]
     of_both = ["one_path.dim", "all_paths", "training.one_path"]
-    assert sorted(same) == sorted(["one_path.num_negatives", *of_both])
+    assert sorted(same) == sorted([*(f"one_path.{key}" for key in excluded), *of_both])
     paths = leaves(load(tmp_path, ALL_PATHS).all_paths or AllPathsConfig())
     assert [k for k, value in leaves(AllPathsConfig()).items() if paths[k] == value] == []
     assert config["training.max_grad_norm"] == 1.0
@@ -508,7 +511,7 @@ def test_presets_load_by_name(tmp_path, monkeypatch):
     assert preset_folder() == ROOT / "configs"
     assert load_config("wn18rr") == load_config(ROOT / "configs" / "wn18rr.toml")
     assert load_config("wn18rr", ["dim=8"]).dim == 8
-    with pytest.raises(ConfigError, match=r"cannot read .* wn18: .*The presets are codex-s, fam"):
+    with pytest.raises(ConfigError, match=r"cannot read .* wn18: .*The presets are codex-s, codex"):
         load_config("wn18")
     (tmp_path / "wn18rr").write_text("dim = 5")  # a file of this name is the file
     assert load_config("wn18rr").dim == 5

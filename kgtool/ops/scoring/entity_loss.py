@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kgtool.ops.runtime.bfloat16 import product_dtype
+from kgtool.ops.scoring.similarity import PRODUCT, Similarity
 from kgtool.ops.scoring.softmax_rows import softmax_rows
 
 Loss = Literal["softmax", "bce"]
@@ -50,9 +50,9 @@ class _EntityLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, queries: Tensor, entities: Tensor, bias: Tensor, position: Tensor, tail: Tensor,
-        loss: Loss, training: Training, smoothing: float,
+        loss: Loss, training: Training, smoothing: float, similarity: Similarity,
     ) -> Tensor:  # fmt: skip
-        dtype = product_dtype(queries)
+        dtype = similarity.dtype(queries)
         q, e = queries.to(dtype), entities.to(dtype)
         one = training == "1vsAll"
         count = len(tail) if one else len(q)
@@ -63,7 +63,7 @@ class _EntityLoss(torch.autograd.Function):
         total = 0.0
         for start in range(0, len(q), CHUNK):
             chunk = q[start : start + CHUNK]
-            s = torch.mm(chunk, e.t(), out=buffer[: len(chunk)])  # (c, N)
+            s, pull = similarity.with_gradient(chunk, e, buffer[: len(chunk)])  # (c, N)
             rows = first[start : start + len(chunk) + 1]
             answers = tail[rows[0] : rows[-1]]
             if loss == "softmax":
@@ -73,15 +73,16 @@ class _EntityLoss(torch.autograd.Function):
                 part, grad = _bce(s, bias, row, answers, smoothing, one)
             total += part
             grad_bias += grad
-            grad_q[start : start + CHUNK] = s @ e
-            grad_e += s.t() @ chunk
+            of_chunk, of_entities = pull(s)
+            grad_q[start : start + CHUNK] = of_chunk
+            grad_e += of_entities
         ctx.save_for_backward(grad_q, grad_e, grad_bias)
         ctx.count = count
         return queries.new_tensor(total / count)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return *(grads[0] / ctx.count * grad for grad in ctx.saved_tensors), *[None] * 5
+        return *(grads[0] / ctx.count * grad for grad in ctx.saved_tensors), *[None] * 6
 
 
 def entity_loss(
@@ -93,8 +94,11 @@ def entity_loss(
     loss: Loss = "softmax",
     training: Training = "1vsAll",
     smoothing: float = 0.0,
+    similarity: Similarity = PRODUCT,
 ) -> Tensor:
     """The mean loss of the scores `⟨queries, entities⟩ + bias`, given each query's answers.
+
+    The candidates may be the relations, too: any rows that a query is compared with.
 
     Args:
         queries: `(q, d)` float.
@@ -107,12 +111,14 @@ def entity_loss(
             over answers (Lacroix et al. 2018, with the mask added). `"KvsAll"`: a loss for all
             answers of a query together; mean over queries (Dettmers et al. 2018).
         smoothing: label smoothing ε: the target is mixed with the uniform distribution.
+        similarity: what replaces the product in the score, such as a negative distance.
 
     Returns:
         A scalar with gradients to `queries`, `entities` and `bias`. Under CPU autocast, the three
         matrix products run in autocast's dtype, and the loss in the dtype of the queries.
+        Distances stay in the dtype of the queries.
     """
     out: Tensor = _EntityLoss.apply(  # type: ignore[no-untyped-call]
-        queries, entities, bias, position, tail, loss, training, smoothing
+        queries, entities, bias, position, tail, loss, training, smoothing, similarity
     )
     return out

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from kgtool.graph.knowledge_graph import KnowledgeGraph
+from kgtool.models.cells import CELLS, GRUCell
 from kgtool.models.model import OnePathModel
-from kgtool.models.path_gru import GRUCell, OnePathDecoder
+from kgtool.models.path_gru import OnePathDecoder
 from kgtool.models.rgcn import RGCNEncoder
+from tests.support.cells import EACH_CELL, similarity_by_hand
 from tests.support.graphs import random_dataset
 
 N, R, DIM, MAX_LENGTH = 7, 6, 5, 4
@@ -127,13 +129,15 @@ def test_dropout_is_for_training_alone() -> None:
         assert not torch.allclose(case.fast(), case.fast())
 
 
-def random_model(seed: int, num_layers: int, product: bool = False) -> OnePathModel:
+def random_model(
+    seed: int, num_layers: int, cell: str = "gru", norm: int = 2, dim: int = 6
+) -> OnePathModel:
     dataset = random_dataset(seed)
     torch.manual_seed(seed)
     encoder = RGCNEncoder(
         dataset.num_entities,
         dataset.num_relations,
-        6,
+        dim,
         num_layers,
         decomposition="basis",
         num_parts=2,
@@ -141,14 +145,15 @@ def random_model(seed: int, num_layers: int, product: bool = False) -> OnePathMo
         feature_dropout=0.3,
     )
     decoder = OnePathDecoder(
-        dataset.num_entities, 6, input_dropout=0.3, output_dropout=0.3, product=product
-    )
+        dataset.num_entities, dim, input_dropout=0.3, output_dropout=0.3,
+        cell=CELLS[cell](dim, norm),
+    )  # fmt: skip
     nn.init.normal_(decoder.bias)
     return OnePathModel(encoder, decoder, KnowledgeGraph.from_dataset(dataset)).double()
 
 
 def test_the_product_is_distmult_and_a_path_its_composition() -> None:
-    model = random_model(1, 0, product=True)
+    model = random_model(1, 0, "distmult")
     scorer = model.scorer()
     e, w, b = scorer.entities, scorer.relations, model.decoder.bias.detach()
     head, path, length = torch.tensor([2, 5]), torch.tensor([[1, 0], [4, 3]]), torch.tensor([1, 2])
@@ -158,11 +163,11 @@ def test_the_product_is_distmult_and_a_path_its_composition() -> None:
     assert not list(model.decoder.cell.parameters())
 
 
-@pytest.mark.parametrize("product", [False, True])
+@pytest.mark.parametrize(("cell", "norm"), EACH_CELL)
 @pytest.mark.parametrize("num_layers", [0, 2])
 @pytest.mark.parametrize("seed", range(3))
-def test_all_scoring_routes_agree(seed: int, num_layers: int, product: bool) -> None:
-    model = random_model(seed, num_layers, product)
+def test_all_scoring_routes_agree(seed: int, num_layers: int, cell: str, norm: int) -> None:
+    model = random_model(seed, num_layers, cell, norm)
     scorer = model.train().scorer()
     num_entities, num_ids = len(scorer.entities), len(scorer.relations)
     everything = torch.cartesian_prod(
@@ -182,11 +187,11 @@ def test_all_scoring_routes_agree(seed: int, num_layers: int, product: bool) -> 
     by_relations = by_tails.view(num_entities, num_ids, num_entities)[pairs[:, 0], :, pairs[:, 1]]
     torch.testing.assert_close(scorer.score_r(pairs, relation), by_relations[:, relation])
 
-    # And with ⟨s_1, e_t⟩ + b_t by hand, from the states in evaluation mode.
+    # And with sim(s_1, e_t) + b_t by hand, from the states in evaluation mode.
     entities, relations = model.eval().states()
     for head, relation, tail in everything[::41].tolist():
         state = model.decoder.cell(relations[relation : relation + 1], entities[head : head + 1])
-        score = (state[0] * entities[tail]).sum() + model.decoder.bias[tail]
+        score = similarity_by_hand(cell, norm, state[0], entities[tail]) + model.decoder.bias[tail]
         torch.testing.assert_close(
             score.detach(), by_tails[head * num_ids + relation, tail], rtol=1e-9, atol=1e-9
         )
@@ -194,8 +199,9 @@ def test_all_scoring_routes_agree(seed: int, num_layers: int, product: bool) -> 
     assert not scorer.score_hrt(everything).requires_grad
 
 
-def test_scores_of_chains() -> None:
-    model = random_model(3, 1)
+@pytest.mark.parametrize(("cell", "norm"), EACH_CELL)
+def test_scores_of_chains(cell: str, norm: int) -> None:
+    model = random_model(3, 1, cell, norm)
     scorer = model.scorer()
     head, length = torch.tensor([4, 0, 9]), torch.tensor([3, 1, 2])
     path = torch.tensor([[0, 5, 2], [3, -1, -1], [1, 1, -1]])
@@ -205,5 +211,5 @@ def test_scores_of_chains() -> None:
         state = scorer.entities[head[i] : head[i] + 1]
         for relation in path[i, : length[i]].tolist():
             state = model.decoder.cell(scorer.relations[relation : relation + 1], state)
-        expected = (scorer.entities @ state[0] + model.decoder.bias).detach()
-        torch.testing.assert_close(scores[i], expected)
+        similar = [similarity_by_hand(cell, norm, state[0], tail) for tail in scorer.entities]
+        torch.testing.assert_close(scores[i], (torch.stack(similar) + model.decoder.bias).detach())

@@ -21,11 +21,15 @@ from tests.support.runs import Table, all_paths_config, ring, tiny_config
 
 CONFIGS: dict[str, Config] = {
     "one": tiny_config(),
+    "transe": tiny_config(cell="transe"),
+    "rotate": tiny_config(cell="rotate", norm=1),
+    "complex": tiny_config(cell="complex"),
+    "tucker": tiny_config(cell="tucker"),
     "all": all_paths_config(),
     "fed": all_paths_config(encoder={}),
     "budget": all_paths_config(node_budget=8),
 }
-KINDS = [*CONFIGS, "sharded", "table", "sum", "sum of passes"]
+KINDS = [*CONFIGS, "sharded", "sharded rotate", "table", "sum", "sum of passes"]
 
 
 def model_scorer(kind: str) -> ModelScorer:
@@ -36,11 +40,14 @@ def model_scorer(kind: str) -> ModelScorer:
 def scorers() -> dict[str, Scorer]:
     table = as_scorer(Table(torch.rand(24, 6, 24)))
     torch.manual_seed(3)
-    one = build_model(CONFIGS["one"], ring())
+    one, rotate = (build_model(CONFIGS[kind], ring()) for kind in ("one", "rotate"))
     assert isinstance(one, OnePathModel)
+    assert isinstance(rotate, OnePathModel)
+    shards = Shards.of_owner(torch.zeros(24, dtype=torch.long))
     found: dict[str, Scorer] = {kind: model_scorer(kind) for kind in CONFIGS}
     return found | {
-        "sharded": one.sharded_scorer(Shards.of_owner(torch.zeros(24, dtype=torch.long))),
+        "sharded": one.sharded_scorer(shards),
+        "sharded rotate": rotate.sharded_scorer(shards),
         "table": table,
         "sum": Ensemble(found["one"], table, 0.3, {}),
         "sum of passes": Ensemble(found["all"], found["one"], 0.3, {}),

@@ -10,16 +10,17 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kgtool.config import parse_config
+from kgtool.config import CELLS_OF, parse_config
 from kgtool.data.dataset import KGDataset, invert
 from kgtool.errors import ConfigError
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.sampling import draw_around
 from kgtool.models.factory import build_model
-from kgtool.models.model import OnePathModel
+from kgtool.models.model import Model, OnePathModel
 from kgtool.models.rgcn import RGCNEncoder
 from kgtool.ops import known_among, rows, sample_in_edges
-from kgtool.training.objectives import SampledObjective, make_objective
+from kgtool.training.batches import link_queries
+from kgtool.training.objectives import OnePathObjective, SampledObjective, make_objective
 from kgtool.training.optimizer import clip_norm
 from tests.support.graphs import edges_of, random_dataset
 from tests.support.runs import ring, tiny_config
@@ -178,6 +179,84 @@ def test_the_loss_is_that_of_a_loop():
     )
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize("cell", ["rotate", "complex"])
+def test_the_binary_loss_is_that_of_a_loop(cell, temperature):
+    margin = 2.0 if cell == "rotate" else 0.0
+    model, made = sampled(
+        encoder={"layers": 0}, cell=cell, loss="bce", margin=margin,
+        adversarial_temperature=temperature,
+    )  # fmt: skip
+    graph, decoder = model.graph, model.decoder.eval()
+    made._draw = lambda: (entity, log_weight)  # type: ignore[method-assign]
+    entity, log_weight = torch.tensor([2, 3, 8, 9, 20]), torch.randn(5)
+    part = torch.tensor([3, 9, 70, 71, 100])
+    answers, losses = set(edges_of(graph)), []
+    entities, relations = (states.detach() for states in model.states())
+    for t, inverse, h in [edges_of(graph)[e] for e in part.tolist()]:
+        r = (inverse + graph.num_relation_ids // 2) % graph.num_relation_ids
+        query = decoder(
+            torch.tensor([h]), torch.tensor([[r]]), torch.tensor([1]), entities, relations
+        )
+        score = (decoder.similarity.pairs(query, entities)[0] + decoder.bias).detach()
+        shares = {
+            v: math.exp(temperature * float(score[v]) + weight)
+            for v, weight in zip(entity.tolist(), log_weight.tolist(), strict=True)
+            if (h, r, v) not in answers
+        }
+        negative = sum(
+            share / sum(shares.values()) * math.log1p(math.exp(float(score[v]) + margin))
+            for v, share in shares.items()
+        )
+        losses.append(math.log1p(math.exp(-float(score[t]) - margin)) + negative)
+    assert made.loss(part)[0].item() == pytest.approx(sum(losses), rel=1e-5)
+
+
+def relation_loss(model: Model, triples: list[tuple[int, int, int]]) -> float:
+    """The mean over triples of -log P(r | h, t), by scores of every relation."""
+    scorer = model.scorer()
+    hrt = torch.tensor(triples)
+    scores = scorer.score_r(hrt[:, ::2], torch.arange(len(scorer.relation_states())))
+    return float(torch.nn.functional.cross_entropy(scores, hrt[:, 1]))
+
+
+@pytest.mark.parametrize("cell", CELLS_OF["relation_prediction"])
+@pytest.mark.parametrize("num_negatives", [0, 4])
+def test_relation_prediction_is_a_softmax_over_relations(cell, num_negatives):
+    plain: dict[str, Any] = {
+        "encoder": {"layers": 0}, "cell": cell, "input_dropout": 0.0, "output_dropout": 0.0,
+        "precision": "float32",
+    }  # fmt: skip
+    if num_negatives:
+        plain |= {"num_negatives": num_negatives, "optimizer": "adagrad"}
+    losses = []
+    for weight in (0.0, 0.5):
+        config, dataset = tiny_config(**plain, relation_prediction=weight), ring()
+        torch.manual_seed(1)
+        model = build_model(config, dataset)
+        assert isinstance(model, OnePathModel)
+        with torch.no_grad():
+            for table in (model.encoder.entities, model.encoder.relations):
+                torch.nn.init.normal_(table)
+        made = make_objective(config, model, dataset)
+        part = torch.tensor([3, 9, 70, 71, 100])
+        if not num_negatives:
+            part = torch.arange(20)
+        torch.manual_seed(2)
+        loss, count = made.loss(part)
+        losses.append(loss.item() / count)
+    if num_negatives:
+        triples = [(h, r, t) for t, r, h in (edges_of(model.graph)[e] for e in part.tolist())]
+        half = model.graph.num_relation_ids // 2
+        triples = [(h, (r + half) % (2 * half), t) for h, r, t in triples]
+    else:
+        assert isinstance(made, OnePathObjective)
+        batch, _ = link_queries(made.answers, part)
+        head, relation = batch.head[batch.position], batch.path[batch.position, 0]
+        triples = list(zip(head.tolist(), relation.tolist(), batch.tail.tolist(), strict=True))
+    assert losses[1] - losses[0] == pytest.approx(0.5 * relation_loss(model, triples), rel=1e-4)
+
+
 def test_the_loss_of_many_draws_is_that_of_all_entities():
     model, made = sampled(num_negatives=60_000, encoder={"layers": 0})
     model.decoder.eval()
@@ -282,7 +361,6 @@ def test_clipping_is_torch_s_own():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("one_path.loss", "bce"),
         ("one_path.training", "KvsAll"),
         ("one_path.label_smoothing", 0.1),
         ("one_path.path_query_ratio", 0.5),

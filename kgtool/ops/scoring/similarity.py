@@ -1,0 +1,265 @@
+"""Similarities of query states and candidate states: the product, or a negative distance.
+
+Each compares all queries with all candidates. The Euclidean distance needs matrix products only,
+`‖q - e‖² = ‖q‖² + ‖e‖² - 2⟨q, e⟩`. The others are sums of absolute values, of real numbers or of
+complex ones, which a compiled kernel adds up. No sum depends on the number of threads.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kgtool.ops.runtime.bfloat16 import product_dtype
+from kgtool.ops.runtime.compiling import FASTMATH, inlined, match_threads
+
+# From the gradient of similarities `(q, n)` to those of the queries and of the candidates.
+Pull = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+# Candidates and queries that a kernel compares before it reads the next ones: they stay in cache.
+TILE = 32
+
+
+class Similarity(ABC):
+    """How similar two states are: a higher value is a better score. It is symmetric."""
+
+    @abstractmethod
+    def with_gradient(
+        self, queries: Tensor, candidates: Tensor, out: Tensor
+    ) -> tuple[Tensor, Pull]:
+        """The similarities of queries `(q, d)` and candidates `(n, d)`, and their gradient.
+
+        Args:
+            queries, candidates: float, of one dtype.
+            out: `(q, n)`, same dtype. It takes the similarities, and may be overwritten before
+                their gradient is known.
+        """
+
+    @abstractmethod
+    def scores(self, queries: Tensor, candidates: Tensor, bias: Tensor) -> Tensor:
+        """`(q, n)` similarities plus a bias that broadcasts, without gradients of their own.
+
+        An entry does not depend on the other queries and candidates, to the bit, if there are a
+        dozen of each.
+        """
+
+    @abstractmethod
+    def of_rows(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """`(n,)` similarities of each query with the candidate in the same row, by autograd."""
+
+    @abstractmethod
+    def best(self, queries: Tensor, row: Tensor, usual: Tensor, longest: float) -> Tensor:
+        """States `(n, d)` that are similar to their queries `(q, d)`, on average.
+
+        Args:
+            queries: float.
+            row: `(q,)` int64, the state of each query, 0 to n - 1.
+            usual: the mean similarity to reach, where states may be of any length.
+            longest: the largest length of a state.
+        """
+
+    def dtype(self, queries: Tensor) -> torch.dtype:
+        """The dtype in which queries are compared."""
+        return queries.dtype
+
+    def pairs(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """`(q, n)` similarities, with gradients."""
+        out: Tensor = _Pairs.apply(queries, candidates, self)  # type: ignore[no-untyped-call]
+        return out
+
+
+class _Pairs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, candidates: Tensor, similarity: Similarity) -> Tensor:
+        dtype = similarity.dtype(queries)
+        out = queries.new_empty(len(queries), len(candidates), dtype=dtype)
+        scores, pull = similarity.with_gradient(queries.to(dtype), candidates.to(dtype), out)
+        ctx.pull, ctx.dtypes = pull, (queries.dtype, candidates.dtype)
+        return scores
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        pulled = ctx.pull(grads[0].contiguous())
+        return *(grad.to(dtype) for grad, dtype in zip(pulled, ctx.dtypes, strict=True)), None
+
+
+class Product(Similarity):
+    """`⟨q, e⟩`."""
+
+    def dtype(self, queries: Tensor) -> torch.dtype:
+        """Autocast's dtype under CPU autocast."""
+        return product_dtype(queries)
+
+    def with_gradient(
+        self, queries: Tensor, candidates: Tensor, out: Tensor
+    ) -> tuple[Tensor, Pull]:
+        """See `Similarity`."""
+        scores = torch.mm(queries, candidates.t(), out=out)
+        return scores, lambda grad: (grad @ candidates, grad.t() @ queries)
+
+    def pairs(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """See `Similarity`."""
+        return queries @ candidates.t()
+
+    def scores(self, queries: Tensor, candidates: Tensor, bias: Tensor) -> Tensor:
+        """See `Similarity`."""
+        return torch.addmm(bias, queries, candidates.t())
+
+    def of_rows(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """See `Similarity`."""
+        return (queries * candidates).sum(1)
+
+    def best(self, queries: Tensor, row: Tensor, usual: Tensor, longest: float) -> Tensor:
+        """In the direction of the sum of the queries, all of the length that scores as usual."""
+        direction = F.normalize(_sums(queries, row), dim=1)
+        scored = self.of_rows(queries, direction[row]).mean()
+        return (usual / scored.clamp(min=1e-6)).clamp(min=0, max=longest) * direction
+
+
+class _Distance(Similarity):
+    """A negative distance; products would be too coarse in bfloat16."""
+
+    @torch.no_grad()
+    def scores(self, queries: Tensor, candidates: Tensor, bias: Tensor) -> Tensor:
+        """See `Similarity`."""
+        out = queries.new_empty(len(queries), len(candidates))
+        return self.with_gradient(queries, candidates, out)[0] + bias
+
+    def best(self, queries: Tensor, row: Tensor, usual: Tensor, longest: float) -> Tensor:
+        """The mean of the queries."""
+        sums = _sums(queries, row)
+        return sums / torch.bincount(row, minlength=len(sums)).unsqueeze(1)
+
+
+class Euclidean(_Distance):
+    """`-‖q - e‖₂`, also of complex numbers."""
+
+    def with_gradient(
+        self, queries: Tensor, candidates: Tensor, out: Tensor
+    ) -> tuple[Tensor, Pull]:
+        """See `Similarity`."""
+        norms = candidates.square().sum(1)
+        squares = torch.addmm(norms, queries, candidates.t(), alpha=-2, out=out)
+        squares.add_(queries.square().sum(1, keepdim=True)).clamp_(min=0)
+        distance = squares.sqrt()
+
+        def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
+            # Equal states have no direction: their gradient is 0.
+            weight = torch.where(distance > 0, grad / distance, 0)
+            with torch.autocast("cpu", enabled=False):
+                return (
+                    weight @ candidates - weight.sum(1, keepdim=True) * queries,
+                    weight.t() @ queries - weight.sum(0).unsqueeze(1) * candidates,
+                )
+
+        return torch.neg(distance, out=out), pull
+
+    def of_rows(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """See `Similarity`."""
+        return -torch.linalg.vector_norm(queries - candidates, dim=1)
+
+
+class Manhattan(_Distance):
+    """`-Σ |q_k - e_k|`; of complex numbers, with all real parts before all imaginary parts.
+
+    Args:
+        complex_numbers: `|·|` is the modulus of a complex number.
+    """
+
+    def __init__(self, complex_numbers: bool = False) -> None:
+        self.complex_numbers = complex_numbers
+
+    def with_gradient(
+        self, queries: Tensor, candidates: Tensor, out: Tensor
+    ) -> tuple[Tensor, Pull]:
+        """See `Similarity`."""
+        q, e = queries.detach().contiguous(), candidates.detach().contiguous()
+        match_threads()
+        _sum_moduli(q.numpy(), e.numpy(), self.complex_numbers, out.numpy())
+
+        def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
+            match_threads()
+            pulled = torch.zeros_like(q), torch.zeros_like(e)
+            for of, others, weight, into in (
+                (q, e, grad, pulled[0]), (e, q, grad.t().contiguous(), pulled[1])
+            ):  # fmt: skip
+                _pull(
+                    of.numpy(), others.numpy(), self.complex_numbers, weight.numpy(), into.numpy()
+                )
+            return pulled
+
+        return out, pull
+
+    def of_rows(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """See `Similarity`."""
+        apart = queries - candidates
+        if self.complex_numbers:
+            real, imaginary = apart.square().chunk(2, dim=1)
+            apart = (real + imaginary).clamp(min=1e-30).sqrt()  # its gradient is 0 at 0
+        return -apart.abs().sum(1)
+
+
+PRODUCT = Product()
+
+
+def _sums(queries: Tensor, row: Tensor) -> Tensor:
+    sums = queries.new_zeros(int(row.max()) + 1, queries.shape[1])
+    return sums.index_add_(0, row, queries)
+
+
+@inlined
+def _modulus_sum(x, y, complex_numbers):  # type: ignore[no-untyped-def] # pragma: no cover
+    total = x.dtype.type(0)
+    if complex_numbers:
+        half = len(x) // 2
+        for k in range(half):
+            real, imaginary = x[k] - y[k], x[half + k] - y[half + k]
+            total += np.sqrt(real * real + imaginary * imaginary)
+    else:
+        for k in range(len(x)):
+            total += abs(x[k] - y[k])
+    return total
+
+
+@inlined
+def _add_gradient(x, y, complex_numbers, weight, into):  # type: ignore[no-untyped-def] # pragma: no cover
+    """Add `weight` times the gradient of `-Σ |x - y|` in x; it is 0 where x and y are equal."""
+    zero, tiny = x.dtype.type(0), x.dtype.type(1e-30)
+    if complex_numbers:
+        half = len(x) // 2
+        for k in range(half):
+            real, imaginary = x[k] - y[k], x[half + k] - y[half + k]
+            share = weight / np.sqrt(max(real * real + imaginary * imaginary, tiny))
+            into[k] -= share * real
+            into[half + k] -= share * imaginary
+    else:
+        for k in range(len(x)):
+            into[k] -= weight if x[k] > y[k] else (-weight if x[k] < y[k] else zero)
+
+
+@numba.njit(parallel=True, fastmath=FASTMATH, cache=True)
+def _sum_moduli(queries, candidates, complex_numbers, out):  # type: ignore[no-untyped-def] # pragma: no cover
+    num_queries, num_candidates = out.shape
+    for tile in numba.prange((num_candidates + TILE - 1) // TILE):
+        for i in range(num_queries):
+            for j in range(tile * TILE, min((tile + 1) * TILE, num_candidates)):
+                out[i, j] = -_modulus_sum(queries[i], candidates[j], complex_numbers)
+
+
+@numba.njit(parallel=True, fastmath=FASTMATH, cache=True)
+def _pull(of, others, complex_numbers, weight, into):  # type: ignore[no-untyped-def] # pragma: no cover
+    """Add up the gradient of each row of `of`, in the order of the other rows."""
+    num_rows, num_others = weight.shape
+    for tile in numba.prange((num_rows + TILE - 1) // TILE):
+        for start in range(0, num_others, TILE):
+            for i in range(tile * TILE, min((tile + 1) * TILE, num_rows)):
+                for j in range(start, min(start + TILE, num_others)):
+                    if weight[i, j] != 0:
+                        _add_gradient(of[i], others[j], complex_numbers, weight[i, j], into[i])
