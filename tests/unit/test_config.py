@@ -283,9 +283,11 @@ def test_a_model_has_the_parts_that_are_stated_or_both():
     one = parse_config({"one_path": {}})
     assert one.parts == {"one_path": one}
     assert (one.all_paths, one.encoder, one.combined) == (None, EncoderConfig(), False)
-    stated: list[dict[str, Any]] = [{}, {"encoder": {"layers": 0}}, {"one_path": {}, "all_paths": {}}]
-    for settings in stated:
-        both = parse_config(settings)
+    for both in (
+        parse_config({}),
+        parse_config({"encoder": {"layers": 0}}),
+        parse_config({"one_path": {}, "all_paths": {}}),
+    ):
         assert list(both.parts) == ["one_path", "all_paths"]
         assert both.combined
         assert both.inductive
