@@ -20,9 +20,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kgtool.ops import product
+
 
 class GRUCell(nn.GRUCell):
     """torch's cell, which can also read every input from every state at once."""
+
+    def forward(self, inputs: Tensor, states: Tensor) -> Tensor:  # type: ignore[override]
+        """`(q, d)` new states, from inputs and states `(q, d)`."""
+        of_input = (product(inputs, self.weight_ih.t()) + self.bias_ih).chunk(3, dim=1)
+        of_state = (product(states, self.weight_hh.t()) + self.bias_hh).chunk(3, dim=1)
+        gates = zip(of_input[:2], of_state[:2], strict=True)
+        reset, update = (torch.sigmoid(x + s) for x, s in gates)
+        new = torch.tanh(of_input[2] + reset * of_state[2])
+        return torch.lerp(new, states.to(new.dtype), update)
 
     def of_pairs(self, inputs: Tensor, states: Tensor) -> Tensor:
         """The new state of each pair of an old state and an input.

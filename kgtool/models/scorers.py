@@ -15,7 +15,7 @@ from kgtool.distributed.sharding import Shards
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder, Feed
 from kgtool.models.path_gru import OnePathDecoder
-from kgtool.ops import Progress, by_row, in_threads
+from kgtool.ops import Progress, by_row, in_threads, product_parts
 
 # Pairs are scored with this many (head, relation) queries at a time: a few megabytes of states.
 QUERY_ROWS = 4096
@@ -161,10 +161,21 @@ def _products(queries: Tensor, count: int, entities: Tensor, bias: Tensor) -> Bl
     def score(rows: slice | Tensor) -> Tensor:
         with by_row(entities) if isinstance(rows, Tensor) else nullcontext():
             states = _padded(entities[rows])
-        scores = torch.addmm(_padded(bias[rows]), queries, states.t())
-        return scores[:count, : len(bias[rows])]
+        return _scores(_padded(bias[rows]), queries, states)[:count, : len(bias[rows])]
 
     return score
+
+
+def _scores(bias: Tensor, queries: Tensor, entities: Tensor) -> Tensor:
+    """`(q, n)` scores of queries `(q, d)` against entities `(n, d)`, in parts for threads."""
+    parts = product_parts(len(entities), queries.numel())
+    scores = queries.new_empty(len(queries), len(entities))
+
+    def score(part: slice) -> None:
+        torch.addmm(bias[part], queries, entities[part].t(), out=scores[:, part])
+
+    in_threads(score, parts)
+    return scores
 
 
 def _padded(rows: Tensor) -> Tensor:
@@ -202,7 +213,7 @@ class EmbeddingScorer(ModelScorer):
     def score_paths(self, head: Tensor, path: Tensor, length: Tensor) -> Tensor:
         """See `ModelScorer.score_paths`."""
         queries = self.decoder(head, path, length, self.entities, self.relations)
-        return torch.addmm(self.decoder.bias, queries, self.entities.t())
+        return _scores(self.decoder.bias, queries, self.entities)
 
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""

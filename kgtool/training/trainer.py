@@ -28,7 +28,6 @@ from kgtool.errors import (
 from kgtool.evaluation.evaluator import Evaluation, evaluate_model
 from kgtool.ops import (
     Progress,
-    hold_threads,
     keep_large_blocks,
     own_random_state,
     say,
@@ -117,7 +116,6 @@ def train(
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP.
     """
     keep_large_blocks()
-    hold_threads()
     out = Path(out)
     for split in ("train", "valid"):
         if not len(dataset.split(split)):

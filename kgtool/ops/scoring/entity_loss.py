@@ -7,6 +7,7 @@ the gradients of queries and entities are stored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kgtool.ops.runtime.bfloat16 import product_dtype
+from kgtool.ops.runtime.threads import in_threads, product_parts
 from kgtool.ops.scoring.softmax_rows import softmax_rows
 
 Loss = Literal["softmax", "bce"]
@@ -21,6 +23,8 @@ Training = Literal["1vsAll", "KvsAll"]
 
 # Queries per chunk: enough rows for the matrix products, few enough for the cache.
 CHUNK = 256
+# Rows of scores that a thread turns into binary cross-entropy at a time.
+BCE_ROWS = 32
 
 
 def _bce(
@@ -46,6 +50,52 @@ def _bce(
     return loss, s.sum(0)
 
 
+def _bce_in_parts(
+    scores: Tensor, bias: Tensor, row: Tensor, col: Tensor, smoothing: float, one: bool
+) -> tuple[float, Tensor]:
+    """`_bce` of a few rows at a time."""
+    first = torch.searchsorted(row, torch.arange(0, len(scores) + BCE_ROWS, BCE_ROWS)).tolist()
+
+    def bce(i: int) -> tuple[float, Tensor]:
+        start, answers = i * BCE_ROWS, slice(first[i], first[i + 1])
+        part = scores[start : start + BCE_ROWS]
+        return _bce(part, bias, row[answers] - start, col[answers], smoothing, one)
+
+    losses, grads = zip(*in_threads(bce, range(len(first) - 1)), strict=True)
+    return sum(losses), torch.stack(grads).sum(0)
+
+
+def _scores(chunk: Tensor, entities: Tensor, scores: Tensor, blocks: Sequence[slice]) -> Tensor:
+    """Write the scores `(c, N)` of queries `(c, d)`, a block of entities at a time."""
+
+    def score(block: slice) -> None:
+        torch.mm(chunk, entities[block].t(), out=scores[:, block])
+
+    in_threads(score, blocks)
+    return scores
+
+
+def _add_gradients(
+    grad: Tensor, chunk: Tensor, entities: Tensor, grad_entities: Tensor, blocks: Sequence[slice]
+) -> Tensor:
+    """Add to the gradient of the entities; return the gradient `(c, d)` of the queries.
+
+    Both come from a block of entities at a time. The blocks' parts of the queries' gradient are
+    added in order.
+    """
+
+    def add(block: slice) -> Tensor:
+        part = grad[:, block]
+        if part.dtype == grad_entities.dtype:
+            grad_entities[block].addmm_(part.t(), chunk)
+        else:
+            grad_entities[block] += part.t() @ chunk
+        return (part @ entities[block]).to(grad_entities.dtype)
+
+    first, *others = in_threads(add, blocks)
+    return sum(others, first)
+
+
 class _EntityLoss(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -59,22 +109,22 @@ class _EntityLoss(torch.autograd.Function):
         grad_q, grad_e = torch.empty_like(queries), torch.zeros_like(entities)
         grad_bias = torch.zeros_like(bias)
         buffer = q.new_empty(min(CHUNK, len(q)), len(e))
+        blocks = product_parts(len(e), buffer.shape[0] * e.shape[1])
         first = torch.searchsorted(position, torch.arange(len(q) + 1))
         total = 0.0
         for start in range(0, len(q), CHUNK):
             chunk = q[start : start + CHUNK]
-            s = torch.mm(chunk, e.t(), out=buffer[: len(chunk)])  # (c, N)
+            s = _scores(chunk, e, buffer[: len(chunk)], blocks)
             rows = first[start : start + len(chunk) + 1]
             answers = tail[rows[0] : rows[-1]]
             if loss == "softmax":
                 part, grad = softmax_rows(s, bias, rows - rows[0], answers, smoothing, one)
             else:
                 row = position[rows[0] : rows[-1]] - start
-                part, grad = _bce(s, bias, row, answers, smoothing, one)
+                part, grad = _bce_in_parts(s, bias, row, answers, smoothing, one)
             total += part
             grad_bias += grad
-            grad_q[start : start + CHUNK] = s @ e
-            grad_e += s.t() @ chunk
+            grad_q[start : start + CHUNK] = _add_gradients(s, chunk, e, grad_e, blocks)
         ctx.save_for_backward(grad_q, grad_e, grad_bias)
         ctx.count = count
         return queries.new_tensor(total / count)
