@@ -157,9 +157,7 @@ class Updater:
         def work(part: Any) -> _Worked:
             with self._autocast():
                 loss, count = self.objective.loss(part, *leaves)
-            return _Worked(
-                loss.item(), count, torch.autograd.grad(loss, inputs, allow_unused=True)
-            )
+            return _Worked(loss.item(), count, torch.autograd.grad(loss, inputs, allow_unused=True))
 
         worked = in_threads(work, parts)
         many = len(self.parameters)

@@ -53,8 +53,9 @@ def standard_state() -> Iterator[None]:
 
     The default dtype is float32 and the default device the CPU; autocast and inference mode are
     off, gradients are on; numpy warns of invalid numbers; torch works in one thread, see
-    `kgtool.ops.runtime.threads`. All of this is the user's again after the block. The default dtype and the precision of products belong to the process: other threads see
-    the standard ones until the last block ends.
+    `kgtool.ops.runtime.threads`. All of this is the user's again after the block. The default dtype
+    and the precision of products belong to the process: other threads see the standard ones until
+    the last block ends.
 
     In a process that was forked after kgtool had worked in its parent, torch works in one thread.
     """
