@@ -29,6 +29,7 @@ from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.model import AllPathsModel
 from kgtool.ops import in_threads
+from kgtool.training.batches import PassBatch
 from kgtool.training.objectives import AllPathsObjective
 
 # Full passes of a large graph take seconds and a row per entity, so a few must do.
@@ -136,7 +137,7 @@ def _seconds(
     heads = objective.order(args.seed, 0)[: args.heads if most else WHOLE_HEADS]
     parameters = list(decoder.parameters())
 
-    def part_of(part: tuple[torch.Tensor, int]) -> None:
+    def part_of(part: PassBatch) -> None:
         loss, _ = objective.loss(part)
         torch.autograd.grad(loss, parameters)
 

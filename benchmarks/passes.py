@@ -27,6 +27,7 @@ from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.model import AllPathsModel
 from kgtool.ops import in_threads
 from kgtool.ops.runtime.lanes import add, kernel, lanes_of, load, multiply, store, zero
+from kgtool.training.batches import PassBatch
 from kgtool.training.objectives import AllPathsObjective
 from kgtool.training.optimizer import training_dtype
 
@@ -152,7 +153,7 @@ def main() -> int:
     def all_passes() -> None:
         in_threads(one_pass, decoder.split(graph, heads))
 
-    def train_part(part: tuple[Tensor, int]) -> None:
+    def train_part(part: PassBatch) -> None:
         with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
             loss, _ = objective.loss(part)
         torch.autograd.grad(loss, parameters)
@@ -167,7 +168,7 @@ def main() -> int:
     peak = common.peak_bytes() - before
     product = args.layers * common.median_seconds(bare, args.repeats)[0] / len(heads)
     query = common.median_seconds(lambda: edges(int(heads[0])).sum().backward(), 1)[0]
-    queries = sum(len(objective.sample(part).tail) for part in objective.parts(heads)) / len(heads)
+    queries = sum(len(part.tail) for part in objective.parts(heads)) / len(heads)
     rows = [
         ["kgtool, a pass", f"{1e3 * passes:.1f}", f"{passes / product:.2f}", ""],
         ["kgtool, with targets and loss", f"{1e3 * trained:.1f}", f"{trained / product:.2f}",

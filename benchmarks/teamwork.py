@@ -63,7 +63,7 @@ def edges_a_row(updater: Updater, data: KGDataset, order: Tensor) -> float:
         return 2 * len(data.train) / len(objective.answers)
     if isinstance(objective, AllPathsObjective):
         heads = order[:HEADS]
-        return sum(len(objective.sample(p).tail) for p in objective.parts(heads)) / len(heads)
+        return sum(len(part.tail) for part in objective.parts(heads)) / len(heads)
     return 1.0
 
 

@@ -29,9 +29,9 @@ from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.ops import Reach, Region, Task, path_step, reach
 from kgtool.ops.all_paths.region import EDGES_AN_ENTITY
 
-# Edges that a part of a batch reads in all its layers. Below the least, threads lose more time
-# waiting for Python's lock than they gain. Above the most, a part only takes more memory.
-LEAST_EDGES, MOST_EDGES = 1 << 21, 1 << 23
+# A part of a batch reads at least this many edges in all its layers. With fewer, threads lose more
+# time waiting for Python's lock than they gain.
+PART_EDGES = 4_000_000
 # A budgeted pass takes as long for an edge as a full pass takes for this many.
 READING = 8
 
@@ -109,9 +109,10 @@ class AllPathsDecoder(nn.Module):
         return len(self.weights)
 
     def split(self, graph: KnowledgeGraph, head: Tensor) -> tuple[Tensor, ...]:
-        """Split heads into even parts, `(b,)` each: one per thread, if there is enough work.
+        """Split heads into even parts, `(b,)` each, by the work of their passes.
 
-        Without heads there are no parts.
+        The number of parts is a power of two, which divides evenly among threads. It does not
+        depend on the number of threads. Without heads there are no parts.
         """
         if not len(head):
             return ()
@@ -119,8 +120,8 @@ class AllPathsDecoder(nn.Module):
         if self.node_budget:
             edges = min(edges, self.node_budget * EDGES_AN_ENTITY) * READING
         edges *= len(head) * self.layers
-        parts = min(max(torch.get_num_threads(), edges // MOST_EDGES), edges // LEAST_EDGES)
-        return head.tensor_split(max(1, min(parts, len(head))))
+        parts = 1 << max(0, (edges // PART_EDGES).bit_length() - 1)
+        return head.tensor_split(min(parts, len(head)))
 
     def reach(
         self,

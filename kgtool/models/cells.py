@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kgtool.ops import PRODUCT, Euclidean, Manhattan, Similarity
+from kgtool.ops import PRODUCT, Euclidean, Manhattan, Similarity, product
 
 
 class Cell(nn.Module):
@@ -77,6 +77,15 @@ class GRUCell(nn.GRUCell, Cell):
     `s' = (1 - z) ∗ n + z ∗ s` with `n = tanh(W w + b + r ∗ (U s + c))`: `z` keeps the old state,
     and `r` gates after the product.
     """
+
+    def forward(self, relation: Tensor, state: Tensor) -> Tensor:  # type: ignore[override]
+        """See `Cell`; relation states and states `(q, d)`."""
+        of_input = (product(relation, self.weight_ih.t()) + self.bias_ih).chunk(3, dim=1)
+        of_state = (product(state, self.weight_hh.t()) + self.bias_hh).chunk(3, dim=1)
+        gates = zip(of_input[:2], of_state[:2], strict=True)
+        reset, update = (torch.sigmoid(x + s) for x, s in gates)
+        new = torch.tanh(of_input[2] + reset * of_state[2])
+        return torch.lerp(new, state.to(new.dtype), update)
 
     def of_pairs(self, inputs: Tensor, states: Tensor) -> Tensor:
         """See `Cell`. It multiplies each input and each state once, not once per pair."""
@@ -159,8 +168,8 @@ class TuckER(Cell):
         nn.init.normal_(self.core, std=dim**-0.5)
 
     def forward(self, relation: Tensor, state: Tensor) -> Tensor:
-        """See `Cell`."""
-        matrix = torch.tensordot(relation, self.core, dims=1)  # (…, d, d)
+        """See `Cell`; relation states `(n, d)`."""
+        matrix = product(relation, self.core.flatten(1)).unflatten(1, self.core.shape[1:])
         new: Tensor = (state.unsqueeze(-2) @ matrix).squeeze(-2)
         return new
 

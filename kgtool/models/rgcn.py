@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from kgtool.distributed import process_group
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.sampling import Neighbourhood
-from kgtool.ops import CSC, block_sum, common_size, relational_sum
+from kgtool.ops import CSC, block_sum, common_size, product, relational_sum
 
 if TYPE_CHECKING:
     import dgl
@@ -181,13 +181,13 @@ class RGCNLayer(nn.Module):
         Returns:
             `(N, dim_out)`, same dtype.
         """
-        product = _padded_product if isinstance(own, Tensor) else torch.matmul
+        times = _padded_product if isinstance(own, Tensor) else product
         if self.decomposition == "basis":
             neighbours = relational_sum(h, self.coefficients, scale, edges)  # (N, B, d)
-            out = product(neighbours.flatten(1), self.bases.flatten(0, 1))  # (N, B·d) (B·d, d')
+            out = times(neighbours.flatten(1), self.bases.flatten(0, 1))  # (N, B·d) (B·d, d')
         else:
             out = block_sum(h, self.blocks, scale, edges)
-        return (out + product(_rows(h, own), self.self_loop)).to(h.dtype)
+        return (out + times(_rows(h, own), self.self_loop)).to(h.dtype)
 
 
 class RGCNEncoder(nn.Module):
@@ -385,7 +385,7 @@ def _rows(h: Tensor, own: Tensor | slice) -> Tensor:
 
 def _padded_product(x: Tensor, matrix: Tensor) -> Tensor:
     """`x @ matrix` for a sampled number of rows, computed at a padded size that repeats."""
-    return (F.pad(x, (0, 0, 0, common_size(len(x)) - len(x))) @ matrix)[: len(x)]
+    return product(F.pad(x, (0, 0, 0, common_size(len(x)) - len(x))), matrix)[: len(x)]
 
 
 def _blocks(edges: CSC, rows: slice) -> Iterator[tuple[CSC, slice, slice]]:

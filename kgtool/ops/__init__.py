@@ -15,10 +15,11 @@ from kgtool.ops.rgcn.block_sum import block_sum
 from kgtool.ops.rgcn.relational_sum import relational_sum
 from kgtool.ops.runtime.memory import by_row, keep_large_blocks, large, machine_bytes
 from kgtool.ops.runtime.order_by import begins, order_by
+from kgtool.ops.runtime.products import product
 from kgtool.ops.runtime.progress import Progress, end_progress, say, show_progress
 from kgtool.ops.runtime.rows import common_size, rows
 from kgtool.ops.runtime.standard_state import own_random_state, standard_state
-from kgtool.ops.runtime.threads import hold_threads, in_threads
+from kgtool.ops.runtime.threads import in_threads, product_parts, torch_in_one_thread
 from kgtool.ops.scoring.count_better import count_better, count_better_listed
 from kgtool.ops.scoring.entity_loss import entity_loss
 from kgtool.ops.scoring.known_among import known_among
@@ -48,7 +49,6 @@ __all__ = [
     "find_edges",
     "grow_region",
     "hold_out",
-    "hold_threads",
     "in_edges",
     "in_threads",
     "inverse_edges",
@@ -62,6 +62,8 @@ __all__ = [
     "path_loss",
     "path_rows",
     "path_step",
+    "product",
+    "product_parts",
     "reach",
     "relational_sum",
     "rows",
@@ -69,4 +71,5 @@ __all__ = [
     "say",
     "show_progress",
     "standard_state",
+    "torch_in_one_thread",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -71,9 +72,11 @@ class PassBatch:
         head: `(b,)` int64.
         excluded_edges: for each head, `(k,)` int64 edge ids in `graph`: the in-edges of the head
             that its pass may not use.
-        excluded_of_any: int64 edge ids in the whole graph: the excluded edges of all heads.
+        excluded_of_any: int64 edge ids in the whole graph: the excluded edges of all heads of the
+            batch, also in a part of it.
         position, relation, tail: `(q,)` int64, ascending in `position`: `(head[position], relation,
             tail)` are the targets.
+        seed: the seed of further draws in the passes.
     """
 
     graph: KnowledgeGraph
@@ -83,6 +86,28 @@ class PassBatch:
     position: Tensor
     relation: Tensor
     tail: Tensor
+    seed: int
+
+    def parts(self, sizes: Sequence[int]) -> list[PassBatch]:
+        """Split the batch into parts with the given numbers of heads, which sum to `b`."""
+        bounds = [0]
+        for size in sizes:
+            bounds.append(bounds[-1] + size)
+        first = torch.searchsorted(self.position, torch.tensor(bounds)).tolist()
+        parts = []
+        for i in range(len(sizes)):
+            heads, own = slice(bounds[i], bounds[i + 1]), slice(first[i], first[i + 1])
+            parts.append(
+                replace(
+                    self,
+                    head=self.head[heads],
+                    excluded_edges=self.excluded_edges[heads],
+                    position=self.position[own] - bounds[i],
+                    relation=self.relation[own],
+                    tail=self.tail[own],
+                )
+            )
+        return parts
 
 
 class PassSampler:
@@ -149,6 +174,7 @@ class PassSampler:
         return PassBatch(
             thinned, head, edge_of_thinned[excluded].split(counts), edge[excluded],
             position[chosen], inverse[chosen], source[chosen],
+            int(torch.randint(2**62, (1,), generator=generator)),
         )  # fmt: skip
 
     def _thinned(self, head: Tensor, generator: torch.Generator | None) -> KnowledgeGraph:

@@ -14,6 +14,7 @@ from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.graph.random_walk import WalkSampler
+from kgtool.models.all_paths import Feed
 from kgtool.models.cells import Cell
 from kgtool.models.factory import kind_of
 from kgtool.models.model import AllPathsModel, Model, OnePathModel
@@ -42,14 +43,18 @@ class Objective(Protocol):
         ...
 
     def parts(self, rows: Tensor) -> Sequence[Any]:
-        """Split a batch (rows of the order of an epoch) into parts for threads.
+        """Split a batch (rows of the order of an epoch) into parts for threads, by its size.
 
-        All random draws of the batch happen here, or use a seed that is drawn here, from torch's
-        default generator.
+        If there are several parts, all random draws of the batch happen here, or use a seed that
+        is drawn here, from torch's default generator.
         """
         ...
 
-    def loss(self, part: Any) -> tuple[Tensor, int]:
+    def shared(self, parts: Sequence[Any]) -> Sequence[Tensor]:
+        """What all parts of a batch read and what is computed once, with gradients."""
+        ...
+
+    def loss(self, part: Any, *shared: Tensor) -> tuple[Tensor, int]:
         """The summed loss of a part, and the number of its terms."""
         ...
 
@@ -78,6 +83,10 @@ class OnePathObjective:
     def parts(self, rows: Tensor) -> list[Tensor]:
         """One part with all rows, since they share one pass of the encoder."""
         return [rows] if len(rows) else []
+
+    def shared(self, parts: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Nothing: there is one part."""
+        return ()
 
     def loss(self, rows: Tensor) -> tuple[Tensor, int]:
         """The mean loss of the queries, plus the losses of path queries and walks if configured."""
@@ -162,6 +171,10 @@ class SampledObjective:
     def parts(self, rows: Tensor) -> list[Tensor]:
         """One part, even if it is empty, since all processes draw and fetch together."""
         return [rows]
+
+    def shared(self, parts: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Nothing: there is one part."""
+        return ()
 
     def loss(self, part: Tensor) -> tuple[Tensor, int]:
         """The summed loss of the inverses of edges; this process has all answers of their tails."""
@@ -287,27 +300,30 @@ class AllPathsObjective:
         """Heads, drawn by the square root of their degree."""
         return self._passes.order(seed, epoch)[process_group.strided()]
 
-    def parts(self, rows: Tensor) -> list[tuple[Tensor, int]]:
-        """Parts with some heads each, and a seed that draws their targets."""
+    def parts(self, rows: Tensor) -> list[PassBatch]:
+        """The heads with their targets, a few heads in each part.
+
+        The targets of all heads and the dropped edges are drawn once for the batch.
+        """
+        if not len(rows):
+            return []
         heads = self.model.decoder.split(self.model.graph, rows)
-        seeds = torch.randint(2**62, (len(heads),)).tolist()
-        return list(zip(heads, seeds, strict=True))
+        return self._passes.batch(rows).parts([len(part) for part in heads])
 
-    def sample(self, part: tuple[Tensor, int]) -> PassBatch:
-        """The heads of a part with their targets."""
-        heads, seed = part
-        return self._passes.batch(heads, torch.Generator().manual_seed(seed))
+    def shared(self, parts: Sequence[PassBatch]) -> Sequence[Tensor]:
+        """The encoder's states, if there is one."""
+        feed = self.model.feed(parts[0].excluded_of_any) if parts else None
+        return feed or ()
 
-    def loss(self, part: tuple[Tensor, int]) -> tuple[Tensor, int]:
+    def loss(self, part: PassBatch, *shared: Tensor) -> tuple[Tensor, int]:
         """A softmax of each target over all entities except the other answers of its query.
 
         With a node budget, the loss of the walk is added: the walk learns to lead to targets.
         """
-        batch = self.sample(part)
-        decoder = self.model.decoder
-        task = Task(batch.position, batch.tail, part[1], self._dropout)
+        batch, decoder = part, self.model.decoder
+        task = Task(batch.position, batch.tail, batch.seed, self._dropout)
         reached = decoder.reach(batch.graph, batch.head, batch.excluded_edges, task)
-        feed = self.model.feed(batch.excluded_of_any)
+        feed = Feed(*shared) if shared else None
         last = decoder(reached, feed)
         head = batch.head[batch.position]
         targets = torch.stack([head, batch.relation, batch.tail], dim=1)

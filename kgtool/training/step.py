@@ -19,7 +19,7 @@ from kgtool.errors import TrainingError
 from kgtool.graph.partition import shards_of
 from kgtool.models.factory import build_model
 from kgtool.models.scorers import Scorer
-from kgtool.ops import by_row, in_threads
+from kgtool.ops import by_row, in_threads, torch_in_one_thread
 from kgtool.storage.checkpoint import Tensors, load_weights, pack_optimizer, unpack_optimizer
 from kgtool.storage.memmap import MappedTables
 from kgtool.training.objectives import make_objective
@@ -83,6 +83,7 @@ class Updater:
         # The state of torch's generator for the first step.
         self.generator = torch.get_rng_state()
 
+    @torch_in_one_thread()
     def make_step(self, rows: Tensor) -> float:
         """Make one update; return the loss."""
         drawn = self.objective.sparse
@@ -94,9 +95,8 @@ class Updater:
         if process_group.world_size() > 1:
             # Draws depend on step and process only, so that a resumed run repeats them.
             torch.manual_seed(hash((self.seed, self.step, process_group.rank())))
-        worked = in_threads(self._gradients, self.objective.parts(rows))
+        worked = self._worked(self.objective.parts(rows))
         for i, parameter in enumerate(self.parameters):
-            # Add up in the order of the parts, not in the order in which threads finish.
             gradients = [grad for part in worked if (grad := part.gradients[i]) is not None]
             parameter.grad = _sum(gradients) if gradients else None
         loss, count = self._together(worked)
@@ -117,6 +117,7 @@ class Updater:
             self.optimizer.step()
         return loss
 
+    @torch_in_one_thread()
     def scorer(self) -> Scorer:
         """The scorer of the current weights; all processes call it together."""
         with self.mapped:
@@ -145,12 +146,29 @@ class Updater:
         total, count = sums.tolist()
         return total / count, count
 
-    def _gradients(self, part: Any) -> _Worked:
-        """The loss and the gradients of a part of a batch."""
+    def _worked(self, parts: Sequence[Any]) -> list[_Worked]:
+        """The losses and gradients of the parts of a batch, and last of what the parts share.
+
+        They are in the order of the parts, and not in the order in which threads finish.
+        """
         with self.autocast():
-            loss, count = self.objective.loss(part)
-        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
-        return _Worked(loss.item(), count, gradients)
+            shared = self.objective.shared(parts)
+        leaves = [tensor.detach().requires_grad_() for tensor in shared]
+        inputs = (*self.parameters, *leaves)
+
+        def work(part: Any) -> _Worked:
+            with self.autocast():
+                loss, count = self.objective.loss(part, *leaves)
+            return _Worked(loss.item(), count, torch.autograd.grad(loss, inputs, allow_unused=True))
+
+        worked = in_threads(work, parts)
+        many = len(self.parameters)
+        of_leaves = zip(*(part.gradients[many:] for part in worked), strict=True)
+        sums = [_sum([grad for grad in grads if grad is not None]) for grads in of_leaves]
+        if sums:
+            gradients = torch.autograd.grad(shared, self.parameters, sums, allow_unused=True)
+            worked.append(_Worked(0.0, 0, gradients))
+        return worked
 
     def autocast(self) -> torch.autocast:
         """The precision of the products of a step."""

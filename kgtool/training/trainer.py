@@ -31,7 +31,6 @@ from kgtool.evaluation.evaluator import Evaluation, evaluate_model
 from kgtool.models.combined import CombinedModel
 from kgtool.ops import (
     Progress,
-    hold_threads,
     keep_large_blocks,
     own_random_state,
     say,
@@ -89,10 +88,10 @@ def train(
     killed run loses at most the last ten minutes or the last epoch. A resumed run continues
     exactly: it gives the same numbers as a run that never stopped.
 
-    On a CPU, a seed gives the same result, bit for bit, with the same number of threads, the same
-    kind of CPU and the same versions of torch and numba. Other threads or another CPU add up
-    numbers in another order, and a GPU in no fixed order. Then the last bits may differ, and
-    training amplifies this difference.
+    On a CPU, the same seed, data, kind of CPU and versions of torch and numba give the same
+    result, bit for bit, on any number of threads. Another kind of CPU adds up numbers in another
+    order, and a GPU in no fixed order. Then the last bits may differ, and training amplifies this
+    difference.
 
     A resumed run may have another `training.epochs` or `training.patience`; a finished run then
     goes on. Each further step takes its learning rate from the schedule over the new number of
@@ -132,7 +131,6 @@ def train(
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP.
     """
     keep_large_blocks()
-    hold_threads()
     out = Path(out)
     for split in ("train", "valid"):
         if not len(dataset.split(split)):

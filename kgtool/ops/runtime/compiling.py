@@ -8,6 +8,7 @@ import numba
 import torch
 
 from kgtool.ops.runtime.standard_state import refuse_fork
+from kgtool.ops.runtime.threads import num_workers
 
 # The compiler may reorder and fuse sums, but must treat NaN and infinity correctly.
 FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
@@ -27,12 +28,12 @@ def inlined(function: Any) -> Any:
 
 
 def match_threads() -> None:
-    """Set the number of threads of the compiled kernels to torch's; see also `refuse_fork`."""
+    """Set the threads of the compiled kernels to `num_workers`; see also `refuse_fork`."""
     limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     layer: str = numba.config.THREADING_LAYER  # type: ignore[attr-defined]
     if limit > 1 or layer != "workqueue":  # a single thread of the work queue survives a fork
         refuse_fork()
     threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, limit))
+    numba.set_num_threads(min(num_workers(), limit))
     if torch.get_num_threads() != threads:  # Numba's first call starts all its threads
         torch.set_num_threads(threads)

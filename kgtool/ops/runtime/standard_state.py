@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from kgtool.ops.runtime.threads import torch_in_one_thread
+
 
 @dataclass
 class _Process:
@@ -29,7 +31,6 @@ class _Process:
         worked: whether a block was ever opened, so that pools of threads may exist.
         forked: whether this process is the child of one that had worked; `limited` whether its
             pools are set to one thread.
-        threads: torch's number of threads in the last training.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -39,7 +40,6 @@ class _Process:
     worked: bool = False
     forked: bool = False
     limited: bool = False
-    threads: int = 1
 
 
 _process = _Process()
@@ -52,9 +52,10 @@ def standard_state() -> Iterator[None]:
     """Work under torch's own defaults; also a decorator of functions (not of generators).
 
     The default dtype is float32 and the default device the CPU; autocast and inference mode are
-    off, gradients are on; numpy warns of invalid numbers. All of this is the user's again after the
-    block. The default dtype and the precision of products belong to the process: other threads see
-    the standard ones until the last block ends.
+    off, gradients are on; numpy warns of invalid numbers; torch works in one thread, see
+    `kgtool.ops.runtime.threads`. All of this is the user's again after the block. The default dtype
+    and the precision of products belong to the process: other threads see the standard ones until
+    the last block ends.
 
     In a process that was forked after kgtool had worked in its parent, torch works in one thread.
     """
@@ -74,6 +75,7 @@ def standard_state() -> Iterator[None]:
         _process.depth += 1
     try:
         with ExitStack() as stack:
+            stack.enter_context(torch_in_one_thread())
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(np.errstate(all="warn", under="ignore"))
@@ -136,10 +138,7 @@ def own_random_state(waits: Callable[[], None] | None = None) -> Iterator[None]:
         if waits is not None:
             waits()
         _training.acquire()
-        # In a new thread, torch may have met the single thread of the other training's parts.
-        torch.set_num_threads(_process.threads)
     try:
-        _process.threads = torch.get_num_threads()
         gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
         with torch.random.fork_rng(gpus):
             yield

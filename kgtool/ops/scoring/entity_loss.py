@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kgtool.ops.runtime.threads import in_threads
 from kgtool.ops.scoring.similarity import PRODUCT, Similarity
 from kgtool.ops.scoring.softmax_rows import softmax_rows
 
@@ -21,6 +22,8 @@ Training = Literal["1vsAll", "KvsAll"]
 
 # Queries per chunk: enough rows for the matrix products, few enough for the cache.
 CHUNK = 256
+# Rows of scores that a thread turns into binary cross-entropy at a time.
+BCE_ROWS = 32
 
 
 def _bce(
@@ -44,6 +47,21 @@ def _bce(
     s[row, col] = torch.sigmoid(target) - (1 - smoothing) - uniform
     scores.copy_(s)
     return loss, s.sum(0)
+
+
+def _bce_in_parts(
+    scores: Tensor, bias: Tensor, row: Tensor, col: Tensor, smoothing: float, one: bool
+) -> tuple[float, Tensor]:
+    """`_bce` of a few rows at a time."""
+    first = torch.searchsorted(row, torch.arange(0, len(scores) + BCE_ROWS, BCE_ROWS)).tolist()
+
+    def bce(i: int) -> tuple[float, Tensor]:
+        start, answers = i * BCE_ROWS, slice(first[i], first[i + 1])
+        part = scores[start : start + BCE_ROWS]
+        return _bce(part, bias, row[answers] - start, col[answers], smoothing, one)
+
+    losses, grads = zip(*in_threads(bce, range(len(first) - 1)), strict=True)
+    return sum(losses), torch.stack(grads).sum(0)
 
 
 class _EntityLoss(torch.autograd.Function):
@@ -70,12 +88,10 @@ class _EntityLoss(torch.autograd.Function):
                 part, grad = softmax_rows(s, bias, rows - rows[0], answers, smoothing, one)
             else:
                 row = position[rows[0] : rows[-1]] - start
-                part, grad = _bce(s, bias, row, answers, smoothing, one)
+                part, grad = _bce_in_parts(s, bias, row, answers, smoothing, one)
             total += part
             grad_bias += grad
-            of_chunk, of_entities = pull(s)
-            grad_q[start : start + CHUNK] = of_chunk
-            grad_e += of_entities
+            grad_q[start : start + CHUNK] = pull(s, grad_e)
         ctx.save_for_backward(grad_q, grad_e, grad_bias)
         ctx.count = count
         return queries.new_tensor(total / count)

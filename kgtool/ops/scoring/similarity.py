@@ -19,9 +19,12 @@ from torch import Tensor
 
 from kgtool.ops.runtime.bfloat16 import product_dtype
 from kgtool.ops.runtime.compiling import FASTMATH, inlined, match_threads
+from kgtool.ops.runtime.products import product
+from kgtool.ops.runtime.threads import in_threads, product_parts
 
-# From the gradient of similarities `(q, n)` to those of the queries and of the candidates.
-Pull = Callable[[Tensor], tuple[Tensor, Tensor]]
+# From the gradient of similarities `(q, n)`: adds the gradient of the candidates to a tensor
+# `(n, d)`, and returns that of the queries `(q, d)` in the dtype of this tensor.
+Pull = Callable[[Tensor, Tensor], Tensor]
 
 # Candidates and queries that a kernel compares before it reads the next ones: they stay in cache.
 TILE = 32
@@ -31,16 +34,34 @@ class Similarity(ABC):
     """How similar two states are: a higher value is a better score. It is symmetric."""
 
     @abstractmethod
+    def compare(self, queries: Tensor, candidates: Tensor, out: Tensor) -> Pull:
+        """Write the similarities of queries and a block of candidates; see `with_gradient`."""
+
     def with_gradient(
         self, queries: Tensor, candidates: Tensor, out: Tensor
     ) -> tuple[Tensor, Pull]:
         """The similarities of queries `(q, d)` and candidates `(n, d)`, and their gradient.
+
+        Threads share the candidates in blocks, which depend on the sizes only.
 
         Args:
             queries, candidates: float, of one dtype.
             out: `(q, n)`, same dtype. It takes the similarities, and may be overwritten before
                 their gradient is known.
         """
+        blocks = product_parts(len(candidates), queries.numel())
+        pulls = in_threads(
+            lambda block: self.compare(queries, candidates[block], out[:, block]), blocks
+        )
+
+        def pull(grad: Tensor, into: Tensor) -> Tensor:
+            def of_block(i: int) -> Tensor:
+                return pulls[i](grad[:, blocks[i]], into[blocks[i]])
+
+            first, *others = in_threads(of_block, range(len(blocks)))
+            return sum(others, first)
+
+        return out, pull
 
     @abstractmethod
     def scores(self, queries: Tensor, candidates: Tensor, bias: Tensor) -> Tensor:
@@ -82,12 +103,14 @@ class _Pairs(torch.autograd.Function):
         out = queries.new_empty(len(queries), len(candidates), dtype=dtype)
         scores, pull = similarity.with_gradient(queries.to(dtype), candidates.to(dtype), out)
         ctx.pull, ctx.dtypes = pull, (queries.dtype, candidates.dtype)
+        ctx.shape = candidates.shape
         return scores
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        pulled = ctx.pull(grads[0].contiguous())
-        return *(grad.to(dtype) for grad, dtype in zip(pulled, ctx.dtypes, strict=True)), None
+        of_queries, of_candidates = ctx.dtypes
+        into = torch.zeros(ctx.shape, dtype=of_candidates)
+        return ctx.pull(grads[0].contiguous(), into).to(of_queries), into, None
 
 
 class Product(Similarity):
@@ -97,20 +120,33 @@ class Product(Similarity):
         """Autocast's dtype under CPU autocast."""
         return product_dtype(queries)
 
-    def with_gradient(
-        self, queries: Tensor, candidates: Tensor, out: Tensor
-    ) -> tuple[Tensor, Pull]:
+    def compare(self, queries: Tensor, candidates: Tensor, out: Tensor) -> Pull:
         """See `Similarity`."""
-        scores = torch.mm(queries, candidates.t(), out=out)
-        return scores, lambda grad: (grad @ candidates, grad.t() @ queries)
+        torch.mm(queries, candidates.t(), out=out)
+
+        def pull(grad: Tensor, into: Tensor) -> Tensor:
+            if grad.dtype == into.dtype:
+                into.addmm_(grad.t(), queries)
+            else:
+                into += grad.t() @ queries
+            return (grad @ candidates).to(into.dtype)
+
+        return pull
 
     def pairs(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """See `Similarity`."""
-        return queries @ candidates.t()
+        return product(queries, candidates.t())
 
     def scores(self, queries: Tensor, candidates: Tensor, bias: Tensor) -> Tensor:
         """See `Similarity`."""
-        return torch.addmm(bias, queries, candidates.t())
+        out = queries.new_empty(len(queries), len(candidates))
+        bias = bias.expand(out.shape)
+
+        def score(block: slice) -> None:
+            torch.addmm(bias[:, block], queries, candidates[block].t(), out=out[:, block])
+
+        in_threads(score, product_parts(len(candidates), queries.numel()))
+        return out
 
     def of_rows(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """See `Similarity`."""
@@ -141,25 +177,23 @@ class _Distance(Similarity):
 class Euclidean(_Distance):
     """`-‖q - e‖₂`, also of complex numbers."""
 
-    def with_gradient(
-        self, queries: Tensor, candidates: Tensor, out: Tensor
-    ) -> tuple[Tensor, Pull]:
+    @torch.autocast("cpu", enabled=False)
+    def compare(self, queries: Tensor, candidates: Tensor, out: Tensor) -> Pull:
         """See `Similarity`."""
         norms = candidates.square().sum(1)
-        squares = torch.addmm(norms, queries, candidates.t(), alpha=-2, out=out)
+        squares = torch.addmm(norms, queries, candidates.t(), alpha=-2)
         squares.add_(queries.square().sum(1, keepdim=True)).clamp_(min=0)
-        distance = squares.sqrt()
+        distance = squares.sqrt_()
+        torch.neg(distance, out=out)
 
-        def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
+        def pull(grad: Tensor, into: Tensor) -> Tensor:
             # Equal states have no direction: their gradient is 0.
             weight = torch.where(distance > 0, grad / distance, 0)
             with torch.autocast("cpu", enabled=False):
-                return (
-                    weight @ candidates - weight.sum(1, keepdim=True) * queries,
-                    weight.t() @ queries - weight.sum(0).unsqueeze(1) * candidates,
-                )
+                into += weight.t() @ queries - weight.sum(0).unsqueeze(1) * candidates
+                return weight @ candidates - weight.sum(1, keepdim=True) * queries
 
-        return torch.neg(distance, out=out), pull
+        return pull
 
     def of_rows(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """See `Similarity`."""
@@ -184,14 +218,14 @@ class Manhattan(_Distance):
         match_threads()
         _sum_moduli(q.numpy(), e.numpy(), self.complex_numbers, out.numpy())
 
-        def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
+        def pull(grad: Tensor, into: Tensor) -> Tensor:
             match_threads()
-            pulled = torch.zeros_like(q), torch.zeros_like(e)
-            for of, others, weight, into in (
-                (q, e, grad, pulled[0]), (e, q, grad.t().contiguous(), pulled[1])
+            pulled = torch.zeros_like(q)
+            for of, others, weight, sums in (
+                (q, e, grad, pulled), (e, q, grad.t().contiguous(), into)
             ):  # fmt: skip
                 _pull(
-                    of.numpy(), others.numpy(), self.complex_numbers, weight.numpy(), into.numpy()
+                    of.numpy(), others.numpy(), self.complex_numbers, weight.numpy(), sums.numpy()
                 )
             return pulled
 

@@ -18,6 +18,7 @@ from kgtool.ops import (
     count_better,
     count_better_listed,
     entity_loss,
+    product_parts,
     relational_sum,
 )
 from kgtool.ops.graph.csc import NUM_CHUNKS
@@ -316,10 +317,15 @@ EACH_LOSS = pytest.mark.parametrize(("loss", "training"), LOSSES)
 @EACH_LOSS
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("num_queries", [1, CHUNK, CHUNK + 9])
+@pytest.mark.parametrize("num_entities", [7, 40])
 def test_loss_equals_dense_autograd(
-    loss: Loss, training: Training, smoothing: float, num_queries: int
-) -> None:
-    floats, position, tail = loss_inputs(num_queries)
+    loss: Loss, training: Training, smoothing: float, num_queries: int, num_entities: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Also if threads share the entities: 40 entities are two blocks."""
+    monkeypatch.setattr("kgtool.ops.runtime.threads.PRODUCT", 1)
+    assert len(product_parts(num_entities, num_queries)) == 1 + (num_entities == 40)
+    floats, position, tail = loss_inputs(num_queries, num_entities)
     fast = entity_loss(*floats, position, tail, loss, training, smoothing)
     slow = dense_loss(floats, position, tail, loss, training, smoothing)
     torch.testing.assert_close(fast, slow)

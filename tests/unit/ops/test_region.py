@@ -311,7 +311,7 @@ def test_other_answers_are_those_of_the_index():
         decoder = make_decoder(dataset)
         decoder = with_budget(decoder, budget) if budget else decoder
         objective = AllPathsObjective(AllPathsConfig(), AllPathsModel(decoder, graph), answers)
-        batch = objective.sample((torch.arange(6), 3))
+        (batch,) = objective.parts(torch.arange(6))
         reached = decoder.reach(graph, batch.head, batch.excluded_edges)
         decoder(reached)
         heads = batch.head[batch.position]

@@ -774,8 +774,7 @@ def test_all_paths_train_and_resume(tmp_path, remove, dropout):
 @pytest.mark.parametrize("make", [all_paths_config, tiny_config])
 def test_a_step_is_the_optimisers_on_the_mean_loss(tmp_path, monkeypatch, make, edges_a_part):
     """For any number of parts, and for any memory layout of their gradients."""
-    monkeypatch.setattr("kgtool.models.all_paths.LEAST_EDGES", edges_a_part)
-    monkeypatch.setattr("kgtool.models.all_paths.MOST_EDGES", edges_a_part)
+    monkeypatch.setattr("kgtool.models.all_paths.PART_EDGES", edges_a_part)
     dataset, config = ring(), make(optimizer="adamw", lr_schedule="constant", warmup_steps=1)
     mine, plain = (Updater(config, dataset, tmp_path / OWNERS) for _ in range(2))
     optimizer = torch.optim.AdamW(
