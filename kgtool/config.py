@@ -83,12 +83,12 @@ class EncoderConfig(_Section):
     entity_init: Literal["embedding", "relations", "features"] = Field(
         "embedding",
         description="Initial state of an entity. `embedding`: its own; `relations`: the mean "
-        "of the relations at its edges (NodePiece); `features`: its vector in features, projected.",
+        "of the relations at its edges (NodePiece); `features`: features alone.",
     )
     features: str | list[str] | None = Field(
         None,
-        description="Vectors of entities, projected and added to the initial state: a .npy, "
-        ".parquet, .tsv or .csv, or a list of them; `data`: those of the data set in memory.",
+        description="Vectors of entities, projected and added to initial states: a .npy, .parquet, "
+        ".tsv or .csv, or a list of them; `data`: those of the data set.",
     )
 
     @model_validator(mode="before")

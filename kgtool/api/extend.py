@@ -13,7 +13,7 @@ from kgtool.api.runs import AnyData, AnyRun, with_data
 from kgtool.api.split import read_any
 from kgtool.data.growth import grow
 from kgtool.data.loaders import LOOK, Reading, load_negatives
-from kgtool.data.loaders.features import any_features
+from kgtool.data.loaders.feature_files import any_features
 from kgtool.data.loaders.write import write_dataset
 from kgtool.errors import DataError, RunError
 from kgtool.models.factory import build_model

@@ -15,7 +15,7 @@ import pandas as pd
 
 from kgtool.config import Config
 from kgtool.data.dataset import KGDataset
-from kgtool.data.loaders.features import coverages, with_features
+from kgtool.data.loaders.feature_files import coverages, with_features
 from kgtool.distributed import process_group
 from kgtool.errors import (
     ConfigError,

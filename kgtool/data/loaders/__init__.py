@@ -14,7 +14,7 @@ from torch import Tensor
 from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders.audit import Origin, audit
 from kgtool.data.loaders.encode import to_ids, vocabulary_of
-from kgtool.data.loaders.features import any_features
+from kgtool.data.loaders.feature_files import any_features
 from kgtool.data.loaders.foreign import (
     find_layout,
     find_pykeen,
