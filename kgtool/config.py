@@ -80,18 +80,27 @@ class EncoderConfig(_Section):
         description="Maximum number of in-edges that a layer samples per entity. "
         "Only negative sampling uses it.",
     )
-    entity_init: Literal["embedding", "relations"] = Field(
+    entity_init: Literal["embedding", "relations", "features"] = Field(
         "embedding",
         description="Initial state of an entity. `embedding`: its own; `relations`: the mean "
-        "of the relations at its edges (NodePiece).",
+        "of the relations at its edges (NodePiece); `features`: features alone.",
+    )
+    features: str | list[str] | None = Field(
+        None,
+        description="Vectors of entities, projected and added to initial states: a .npy, .parquet, "
+        ".tsv or .csv, or a list of them; `data`: those of the data set.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _choose_decomposition(cls, settings: Any) -> Any:
-        """Two bases, where neither bases nor blocks are set."""
+        """Two bases, where neither bases nor blocks are set; and the features of the data set."""
         if not isinstance(settings, dict):
             return settings
+        if settings.get("entity_init") == "features" and settings.get("features") is None:
+            settings = {**settings, "features": "data"}
+        if settings.get("features") in ("", []):
+            raise ValueError("features names no file. Remedy: name one, or leave features out")
         if settings.get("num_bases") is None and settings.get("num_blocks") is None:
             return {**settings, "num_bases": 2}
         return settings
@@ -524,7 +533,6 @@ class Config(_Section):
             "one_path.label_smoothing": (one_path.label_smoothing, 0),
             "one_path.path_query_ratio": (one_path.path_query_ratio, 0),
             "one_path.walk_ratio": (one_path.walk_ratio, 0),
-            "encoder.entity_init": (encoder.entity_init, "embedding"),
             "encoder.edge_dropout": (encoder.edge_dropout, 0),
             "training.optimizer": (self.training.optimizer, "adagrad"),
             "training.weight_decay": (self.training.weight_decay, 0),
@@ -532,13 +540,22 @@ class Config(_Section):
         for key, (value, only) in needed.items():
             if value != only:
                 raise ValueError(f"negative sampling needs {key} = {only!r}, not {value!r}")
+        if encoder.entity_init == "relations":
+            raise ValueError(
+                "negative sampling needs encoder.entity_init = 'embedding' or 'features', not "
+                "'relations'"
+            )
 
     @property
     def inductive(self) -> bool:
-        """Whether the model serves other graphs: its all-paths part has no entity's parameters."""
-        paths = self.parts.get("all_paths")
-        embeddings = paths and paths.encoder and paths.encoder.entity_init == "embedding"
-        return paths is not None and not embeddings
+        """Whether a part of the model serves other graphs: it has no parameters of an entity."""
+        if self.combined:
+            return any(part.inductive for part in self.parts.values())
+        encoder = self.encoder
+        if encoder and encoder.entity_init == "embedding":
+            return False
+        # A one-path model has a bias per entity, except one that reads features instead.
+        return bool(self.all_paths) or bool(encoder and encoder.features)
 
     def differences(self, other: Config) -> list[str]:
         """The settings that another configuration has otherwise, one text each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from kgtool.api.runs import AnyData, AnyRun, with_data
 from kgtool.api.split import read_any
 from kgtool.data.growth import grow
 from kgtool.data.loaders import LOOK, Reading, load_negatives
+from kgtool.data.loaders.feature_files import any_features
 from kgtool.data.loaders.write import write_dataset
-from kgtool.errors import DataError
+from kgtool.errors import DataError, RunError
 from kgtool.models.factory import build_model
 from kgtool.ops import own_random_state
 from kgtool.runs.log import log_to
-from kgtool.runs.run import BEST, HISTORY, LOG, Run, refuse_taken
+from kgtool.runs.run import BEST, HISTORY, LOG, Run, reads_features, refuse_taken
 from kgtool.storage.checkpoint import save_tensors
 from kgtool.storage.files import atomic_folder
 from kgtool.training.warm_start import carry
@@ -31,6 +33,8 @@ def extend(
     out: str | Path,
     data: AnyData | None = None,
     reading: Reading = LOOK,
+    *,
+    features: Any = None,
 ) -> Run:
     """Add triples to the train triples of a run, without training: a new run folder.
 
@@ -50,6 +54,8 @@ def extend(
         out: the new run's folder; written whole or not at all.
         data: the data set to extend or its path; by default the path that the run was trained on.
         reading: how to read the files of triples; by default their format is inferred.
+        features: vectors of entities for a model that reads features, in addition to those of the
+            run: files, or vectors in memory; see `kgtool.load_dataset`.
 
     Raises:
         RunError: when the run cannot be used, or `out` is not empty.
@@ -60,6 +66,13 @@ def extend(
     out = Path(out)
     refuse_taken(out, "choose another --out, or remove it")
     run, dataset = with_data(run, data)
+    if features is not None:
+        if not reads_features(run.config):
+            raise RunError(
+                f"{run.path} was trained without features. Remedy: extend it without them, or "
+                "train with encoder.features."
+            )
+        dataset = replace(dataset, features=any_features(features, dataset))
     given, places = read_any(triples, reading, dataset.vocabulary.relations)
     growth = grow(dataset, given.vocabulary, given.triples)
     if not growth.added:
@@ -67,7 +80,7 @@ def extend(
             f"{', '.join(places)}: the data hold all {len(given.triples):,} triples "
             "already. Remedy: give new ones."
         )
-    grown = growth.dataset
+    grown = run.with_features(growth.dataset)
     file, weights, state = run.weights(whole=True)
     with own_random_state():
         torch.manual_seed(run.config.seed)
@@ -77,6 +90,9 @@ def extend(
     negatives = load_negatives(dataset.path, dataset.vocabulary) if dataset.path else {}
     config = run.config.model_copy(update={"data": str(out / DATA)})
     source = {"files": places, **growth.counts()}
+    if grown.features is not None:
+        lacking = grown.features.lacks(grown.entity_features).all(1)
+        source["new entities without features"] = int(lacking[dataset.num_entities :].sum())
     with atomic_folder(out) as folder:
         Run.create(folder, config, grown, {"data": DATA, "extended": run.origin() | source})
         write_dataset(grown, folder / DATA, negatives)

@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -177,6 +177,8 @@ def split(
             KGToolWarning(note), stacklevel=3
         )  # the caller of what the package gives, `checked`
     made = cut.datasets()
+    if isinstance(triples, KGDataset) and triples.features is not None:
+        made = [replace(each, features=triples.features) for each in made]
     return made[0] if inductive is None else (made[0], made[1])
 
 

@@ -23,6 +23,7 @@ from kgtool.cli.renamed import refuse_old_command, refuse_old_options
 from kgtool.errors import ConfigError, harmless
 
 if TYPE_CHECKING:
+    from kgtool.data.dataset import KGDataset
     from kgtool.data.loaders.reading import Reading
 
 CommandFunction = TypeVar("CommandFunction", bound=Callable[..., None])
@@ -177,6 +178,14 @@ Data = Annotated[
         show_default=False,
     ),
 ]
+Features = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="File of vectors of entities that a run with encoder.features lacks: .npy, .parquet, "
+        ".tsv or .csv; repeated for a run with several.",
+        show_default=False,
+    ),
+]
 Split = Annotated[str, typer.Option(help="train, valid or test.")]
 Ensemble = Annotated[
     list[Path] | None,
@@ -323,6 +332,24 @@ def reading_of(
 
     names = None if columns is None else names_of(columns)
     return Reading(format, names, "\t" if delimiter == "\\t" else delimiter, header, **others)
+
+
+def data_with(data: Path | None, features: list[Path] | None) -> Path | KGDataset | None:
+    """The data of a command, with --features of its entities.
+
+    Raises:
+        ConfigError: for features without other data: a run has the features of its own.
+    """
+    if not features:
+        return data
+    if data is None:
+        raise ConfigError(
+            "--features goes with --data: a run keeps the features of its own data. Remedy: pass "
+            "the data too"
+        )
+    from kgtool.data.loaders import load_dataset
+
+    return load_dataset(data, features=[str(path) for path in features])
 
 
 def names_of(columns: str) -> tuple[str, ...]:

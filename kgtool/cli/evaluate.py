@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,11 +12,13 @@ from kgtool.cli.app import (
     Columns,
     Data,
     Ensemble,
+    Features,
     Hits,
     Overwrite,
     Split,
     command,
     cut_offs,
+    data_with,
     interactive,
     known_split,
     print_next,
@@ -28,6 +30,9 @@ from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError
 from kgtool.storage.files import refuse_existing
 
+if TYPE_CHECKING:
+    from kgtool.api.runs import AnyData
+
 LINKS, RELATIONS, TRIPLES, PATHS, WALKS = TASKS = tuple(
     f"--task {name}" for name in ("links", "relations", "triples", "paths", "walks")
 )
@@ -38,6 +43,7 @@ USES = {
     "task": TASKS,
     "split": TASKS,
     "data": TASKS,
+    "features": TASKS,
     "columns": (LINKS,),
     "ensemble": (LINKS, RELATIONS, TRIPLES),
     "hits": (LINKS, RELATIONS, RANKS),
@@ -73,6 +79,7 @@ def evaluate(
     ] = "links",
     split: Split = "test",
     data: Data = None,
+    features: Features = None,
     columns: Columns = None,
     ensemble: Ensemble = None,
     hits: Hits = "1,3,10",
@@ -177,6 +184,9 @@ def evaluate(
     personalised PageRank. PageRank takes hours on a large graph: Ctrl-C keeps the finished ones.
     """
     refuse_unused(context, f"--task {task}" if ranks is None else RANKS, USES)
+    if run is None and features:
+        raise ConfigError("--features is for a run. Remedy: leave it out, or give a run")
+    graph = data_with(data, features)
     if ranks is not None:
         if out is not None:
             refuse_existing([out], overwrite, [ranks])
@@ -203,30 +213,30 @@ def evaluate(
         )
     elif task == "links":
         _links(
-            run, known_split(split), data, ensemble=ensemble or [], hits=cut_offs(hits),
+            run, known_split(split), graph, ensemble=ensemble or [], hits=cut_offs(hits),
             candidates=candidates,
         )  # fmt: skip
     elif task == "relations":
-        _relations(run, known_split(split), data, ensemble or [], cut_offs(hits))
+        _relations(run, known_split(split), graph, ensemble or [], cut_offs(hits))
     elif task == "triples":
         _triples(
-            run, known_split(split, ("valid", "test")), data, ensemble=ensemble or [],
+            run, known_split(split, ("valid", "test")), graph, ensemble=ensemble or [],
             sample_negatives=sample_negatives, seed=seed,
         )  # fmt: skip
     elif task == "paths":
         _paths(
-            run, known_split(split, ("valid", "test")), data, max_answers=max_answers,
+            run, known_split(split, ("valid", "test")), graph, max_answers=max_answers,
             lengths=whole_numbers("--lengths", lengths, "2,3,4,5"), num_queries=num_queries,
             seed=seed, compose=compose,
         )  # fmt: skip
     else:
-        _walks(run, known_split(split), data, num_walks, seed)
+        _walks(run, known_split(split), graph, num_walks, seed)
 
 
 def _links(
     run: Path,
     split: str,
-    data: Path | None,
+    data: AnyData | None,
     *,
     ensemble: list[Path],
     hits: tuple[int, ...],
@@ -256,7 +266,7 @@ def _links(
 
 
 def _relations(
-    run: Path, split: str, data: Path | None, ensemble: list[Path], hits: tuple[int, ...]
+    run: Path, split: str, data: AnyData | None, ensemble: list[Path], hits: tuple[int, ...]
 ) -> None:
     from kgtool.api.evaluate import evaluate_relations
     from kgtool.cli.render.questions import relations_table
@@ -271,7 +281,7 @@ def _relations(
 def _triples(
     run: Path,
     split: str,
-    data: Path | None,
+    data: AnyData | None,
     *,
     ensemble: list[Path],
     sample_negatives: bool,
@@ -290,7 +300,7 @@ def _triples(
 def _paths(
     run: Path,
     split: str,
-    data: Path | None,
+    data: AnyData | None,
     *,
     lengths: tuple[int, ...],
     num_queries: int,
@@ -309,7 +319,7 @@ def _paths(
     _written(*result.files)
 
 
-def _walks(run: Path, split: str, data: Path | None, num_walks: int, seed: int) -> None:
+def _walks(run: Path, split: str, data: AnyData | None, num_walks: int, seed: int) -> None:
     from kgtool.api.evaluate import evaluate_walks
     from kgtool.cli.render.walks import perplexity_table
 

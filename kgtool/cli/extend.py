@@ -12,6 +12,7 @@ from kgtool.cli.app import (
     Columns,
     Data,
     Delimiter,
+    Features,
     Format,
     Header,
     RunFolder,
@@ -37,17 +38,19 @@ def extend(
     columns: Columns = None,
     delimiter: Delimiter = None,
     header: Header = None,
+    features: Features = None,
 ) -> None:
     """Add triples and entities to a run without training; write a new run.
 
-    Entities may be new, relations may not. All commands accept the new run; to train it further,
-    pass it to kgtool train --init-from.
+    Entities may be new, relations may not. A run with encoder.features answers for a new entity by
+    its vector. All commands accept the new run; to train it further, pass it to kgtool train
+    --init-from.
     """
     from kgtool.api.extend import extend as extend_run
     from kgtool.cli.render.growth import growth_table
 
     reading = reading_of(format, columns, delimiter, header)
-    extended = extend_run(run, triples, out, data, reading)
+    extended = extend_run(run, triples, out, data, reading, features=features)
     Terminal().print(growth_table(extended.read_info()))
     typer.echo(f"The run is {extended.path}; train it further with --init-from {extended.path}")
     print_next("evaluate", extended.path)

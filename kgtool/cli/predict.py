@@ -16,6 +16,7 @@ from kgtool.cli.app import (
     Columns,
     Data,
     Delimiter,
+    Features,
     FilterTypes,
     Format,
     Header,
@@ -25,6 +26,7 @@ from kgtool.cli.app import (
     Top,
     Types,
     command,
+    data_with,
     interactive,
     reading_of,
     refuse_unused,
@@ -33,6 +35,7 @@ from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError, DataError, harmless
 
 if TYPE_CHECKING:
+    from kgtool.api.runs import AnyData
     from kgtool.data.loaders.reading import Reading
     from kgtool.inference.predictor import Predictor
     from kgtool.inference.query import ParsedQuestions
@@ -138,6 +141,7 @@ def predict(
     delimiter: Delimiter = None,
     header: Header = None,
     data: Data = None,
+    features: Features = None,
 ) -> None:
     """Predict missing entities and relations, score triples, next steps, routes or neighbours.
 
@@ -165,15 +169,16 @@ def predict(
     elif mode == LINKS and len(given) == 3 and ASKED not in given:
         mode = TRIPLE
     refuse_unused(context, mode, USES)
+    graph = data_with(data, features)
     if task == "next":
-        _next(run, _counted(given, task, "ENTITY [RELATION ENTITY ...]", 1), top, data)
+        _next(run, _counted(given, task, "ENTITY [RELATION ENTITY ...]", 1), top, graph)
         return
     if task == "routes":
         ends = _counted(given, task, "HEAD [TAIL]", 1, 2)
-        _routes(run, ends, top, data, max_length)
+        _routes(run, ends, top, graph, max_length)
         return
     if task == "neighbours":
-        _neighbours(run, _counted(given, task, "ENTITY", 1, 1)[0], top, labels, data)
+        _neighbours(run, _counted(given, task, "ENTITY", 1, 1)[0], top, labels, graph)
         return
     if any_type and (filter_types or types is not None):
         raise ConfigError("--any-type does not go with --filter-types or --types.")
@@ -197,11 +202,11 @@ def predict(
     if mode in (TRIPLES, TRIPLE):
         reading = reading_of(format, columns, delimiter, header)
         rows = [given] if triples is None else _read_triples(triples, reading)
-        predictor = open_predictor(run, data, labels, assumed_missing=assumed_missing)
+        predictor = open_predictor(run, graph, labels, assumed_missing=assumed_missing)
         _score(predictor, rows, strict or triples is None, out)
         return
     lines = read_lines(queries) if queries is not None else []
-    predictor = open_predictor(run, data, labels, types, assumed_missing=assumed_missing)
+    predictor = open_predictor(run, graph, labels, types, assumed_missing=assumed_missing)
     if queries is not None:
         place = "standard input" if str(queries) == "-" else str(queries)
         parsed = parse_questions(lines, place, predictor.labels, strict)
@@ -291,7 +296,7 @@ def _counted(
     return labels
 
 
-def _next(run: Path, walk: list[str], top: int, data: Path | None) -> None:
+def _next(run: Path, walk: list[str], top: int, data: AnyData | None) -> None:
     from kgtool.api.predict import predict_next
     from kgtool.cli.render.walks import steps_table
 
@@ -299,7 +304,7 @@ def _next(run: Path, walk: list[str], top: int, data: Path | None) -> None:
 
 
 def _routes(
-    run: Path, ends: list[str], top: int, data: Path | None, max_length: int | None
+    run: Path, ends: list[str], top: int, data: AnyData | None, max_length: int | None
 ) -> None:
     from kgtool.api.predict import predict_routes
     from kgtool.cli.render.walks import routes_table
@@ -309,7 +314,9 @@ def _routes(
     )
 
 
-def _neighbours(run: Path, entity: str, top: int, labels: Path | None, data: Path | None) -> None:
+def _neighbours(
+    run: Path, entity: str, top: int, labels: Path | None, data: AnyData | None
+) -> None:
     from kgtool.api.predict import neighbours, open_predictor
     from kgtool.cli.render.answers import neighbours_table
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kgtool.data.features import Features
 from kgtool.display import frame_of, html
 from kgtool.errors import fault
 from kgtool.ops.runtime.order_by import begins, order_by
@@ -87,6 +88,7 @@ class KGDataset:
         vocabulary: the labels of entities and relations, by id.
         train, valid, test: `(n, 3)` int64, without duplicates inside a split.
         types: entity label → its types; an entity without a type is not a key.
+        features: vectors of entities by label; also of labels that are not entities here.
         loading: JSON-ready, what loading needs apart from the path: `reading`, the options that
             are not the default, and `split`, the shares and the seed if one file was split.
 
@@ -101,6 +103,7 @@ class KGDataset:
     valid: Tensor
     test: Tensor
     types: Mapping[str, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
+    features: Features | None = field(default=None, kw_only=True)
     loading: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -159,6 +162,17 @@ class KGDataset:
     def num_relations(self) -> int:
         """Number of relations, in any split, inverses not counted."""
         return len(self.vocabulary.relations)
+
+    @cached_property
+    def entity_features(self) -> Tensor:
+        """`(num_entities, D)` float32, the features by entity; NaN where a vector is missing.
+
+        Raises:
+            ValueError: if the data set has no features.
+        """
+        if self.features is None:
+            raise ValueError(f"{self.name} has no features")
+        return self.features.of(self.vocabulary.entities)
 
     @cached_property
     def graph(self) -> dgl.DGLGraph:

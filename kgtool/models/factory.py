@@ -15,6 +15,7 @@ from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.cells import CELLS
 from kgtool.models.combined import CombinedModel
+from kgtool.models.features import FeatureProjection
 from kgtool.models.model import AllPathsModel, Model, OnePathModel, path_device
 from kgtool.models.path_gru import OnePathDecoder, WalkReadout
 from kgtool.models.rgcn import RGCNEncoder
@@ -48,7 +49,10 @@ def build_model(
             f"GB: dim = {config.dim} with {dataset.num_entities:,} entities and "
             f"{dataset.num_relations:,} relations. Remedy: smaller sizes in the configuration."
         )
-    return _on_device(config, _build(config, dataset, graph, shards))
+    model = _build(config, dataset, graph, shards)
+    if model.encoder and model.encoder.features:
+        model.encoder.features.fit(torch.unique(dataset.train[:, ::2]))
+    return _on_device(config, model)
 
 
 def load_model(
@@ -115,10 +119,19 @@ def _build_part(
 def _build_encoder(
     e: EncoderConfig, dim: int, num_entities: int, dataset: KGDataset
 ) -> RGCNEncoder:
+    features = None
+    if e.features is not None:
+        if dataset.features is None:
+            raise ConfigError(
+                f"encoder.features = {e.features!r}, but the data set {dataset.name} has none. "
+                "Remedy: train with kgtool.train, or make the data set with features."
+            )
+        features = FeatureProjection(dataset.entity_features, dataset.features.widths, dim)
     return RGCNEncoder(
         num_entities, dataset.num_relations, dim, e.layers,
         decomposition=e.decomposition, num_parts=e.num_blocks or e.num_bases or 0,
         edge_dropout=e.edge_dropout, feature_dropout=e.feature_dropout, entity_init=e.entity_init,
+        features=features,
     )  # fmt: skip
 
 
@@ -137,10 +150,10 @@ def _one_path(
     cell = CELLS[d.cell](config.dim, d.norm)
     decoder = OnePathDecoder(
         rows, config.dim, input_dropout=d.input_dropout, output_dropout=d.output_dropout,
-        cell=cell, walks=walks,
+        cell=cell, bias=not config.inductive, walks=walks,
     )  # fmt: skip
     if cell.init_scale != 1:
-        for table in (encoder.entities, encoder.relations):
+        for table in encoder.embeddings():
             table.data.mul_(cell.init_scale)
     return OnePathModel(encoder, decoder, graph, shards)
 

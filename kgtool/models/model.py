@@ -136,7 +136,8 @@ class OnePathModel(Model):
 
     def embeddings(self) -> list[nn.Parameter]:
         """The parameters with a row per entity or per relation; the others are weights."""
-        return [self.encoder.entities, self.encoder.relations, self.decoder.bias]
+        bias = self.decoder.bias
+        return [*self.encoder.embeddings(), *([bias] if isinstance(bias, nn.Parameter) else [])]
 
     def states(self, excluded_edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Entity and relation states, with gradients; excluded edges carry no messages."""
@@ -155,7 +156,9 @@ class OnePathModel(Model):
         """
         layers = len(self.encoder.layers)
         around = draw_around(self.graph, entity, layers, fanout, excluded_edges, self.shards)
-        return self.encoder.of_some(self.rows(self.encoder.entities, around.entity), around)
+        own = self.encoder.entities
+        h = None if own is None else self.rows(own, around.entity)
+        return self.encoder.of_some(self.encoder.initial(h, around.entity), around)
 
     def rows(self, table: Tensor, entity: Tensor) -> Tensor:
         """Some rows of a table by entity, with a sparse gradient.
@@ -180,7 +183,7 @@ class OnePathModel(Model):
         All processes must call it together.
         """
         self.eval()
-        embeddings = self.encoder.entities
+        embeddings = self.encoder.initial(self.encoder.entities, shards.entities)
         around = all_around(self.graph, shards, embeddings.dtype)
         entities, relations = self.encoder.of_local(
             embeddings, around, lambda local: shards.fetch(local, around.entity)
@@ -209,7 +212,7 @@ class OnePathModel(Model):
         round. The bias, and the embedding of an entity without an edge, is the mean of the trained
         ones.
         """
-        graph, rows, bias = self.graph, self.encoder.entities, self.decoder.bias
+        graph, rows, bias = self.graph, self.get_parameter("encoder.entities"), self.decoder.bias
         similarity = self.decoder.similarity
         trained = torch.unique(graph.tail[old_edges])
         longest = float(rows[trained].norm(dim=1).max())
@@ -270,7 +273,7 @@ class AllPathsModel(Model):
         own = [self.decoder.relations, self.decoder.relations_hidden]
         if self.decoder.node_budget:
             own.append(self.decoder.priority)
-        return own + ([self.encoder.entities, self.encoder.relations] if self.encoder else [])
+        return own + (self.encoder.embeddings() if self.encoder else [])
 
     @torch.no_grad()
     def scorer(self) -> PassScorer:

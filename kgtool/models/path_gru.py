@@ -71,6 +71,7 @@ class OnePathDecoder(nn.Module):
         input_dropout: dropout on the head's state and the relations' states.
         output_dropout: dropout on the path's last state.
         cell: composes a path; None for a GRU.
+        bias: whether entities have a bias `b_t`, a parameter; otherwise it is 0.
         walks: reads whole walks; None for a decoder of relation paths alone.
     """
 
@@ -85,13 +86,20 @@ class OnePathDecoder(nn.Module):
         input_dropout: float = 0.0,
         output_dropout: float = 0.0,
         cell: Cell | None = None,
+        bias: bool = True,
         walks: WalkReadout | None = None,
     ) -> None:
         super().__init__()
         self.input_dropout = input_dropout
         self.output_dropout = output_dropout
         self.cell: Cell = GRUCell(dim, dim) if cell is None else cell
-        self.bias = nn.Parameter(torch.zeros(num_entities))  # b_t
+        self.bias: Tensor = (
+            nn.Parameter(torch.zeros(num_entities))  # b_t
+            if bias
+            else torch.zeros(num_entities, device="cpu")  # also in a model without memory
+        )
+        if not bias:
+            self.rows_of = {}
         self.walks = walks
 
     def forward(

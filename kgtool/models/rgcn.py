@@ -14,6 +14,8 @@ al. 2022), which also serves entities that training never saw:
 
     h_v = mean of { u_r : N_r(v) not empty }
 
+or from its features, see `kgtool.models.features`, which are otherwise added to these states.
+
 Shapes: N entities, R relation ids with inverses, E edges, B bases, K blocks, d dims.
 """
 
@@ -30,13 +32,14 @@ from torch import Tensor, nn
 from kgtool.distributed import process_group
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.sampling import Neighbourhood
+from kgtool.models.features import FeatureProjection
 from kgtool.ops import CSC, block_sum, common_size, product, relational_sum
 
 if TYPE_CHECKING:
     import dgl
 
 Decomposition = Literal["basis", "block"]
-EntityInit = Literal["embedding", "relations"]
+EntityInit = Literal["embedding", "relations", "features"]
 
 ALL = slice(None)
 # Without gradients, the encoder computes states for this many entities at a time: it saves memory.
@@ -206,8 +209,13 @@ class RGCNEncoder(nn.Module):
         edge_dropout: fraction of edges dropped in training, each with its inverse.
         feature_dropout: dropout on a layer's input states.
         entity_init: `"embedding"`: an entity's state starts from its embedding; `"relations"`: from
-            the relations of its edges, so the encoder has no parameter of an entity.
+            the relations of its edges, so the encoder has no parameter of an entity; `"features"`:
+            from its features alone.
+        features: the projection of the entities' features, added to their initial states; None for
+            entities without features.
     """
+
+    entities: nn.Parameter | None
 
     def __init__(
         self,
@@ -221,19 +229,23 @@ class RGCNEncoder(nn.Module):
         edge_dropout: float = 0.0,
         feature_dropout: float = 0.0,
         entity_init: EntityInit = "embedding",
+        features: FeatureProjection | None = None,
     ) -> None:
         super().__init__()
         self.edge_dropout = edge_dropout
         self.feature_dropout = feature_dropout
         self.entity_init = entity_init
+        if entity_init == "features" and features is None:
+            raise ValueError("entity_init is 'features', and there are none")
         # An embedding of each entity, or u_r of each relation id.
         rows = num_entities if entity_init == "embedding" else 2 * num_relations
-        self.entities = nn.Parameter(torch.empty(rows, dim))
+        starts = None if entity_init == "features" else nn.Parameter(torch.empty(rows, dim))
+        self.register_parameter("entities", starts)
         self.relations = nn.Parameter(torch.empty(2 * num_relations, dim))
-        self.rows_of = {  # see `kgtool.models.model.Model.rows_of`
-            "entities": ("entity" if entity_init == "embedding" else "relation", 0),
-            "relations": ("relation", 0),
-        }
+        self.rows_of = {"relations": ("relation", 0)}  # see `kgtool.models.model.Model.rows_of`
+        if starts is not None:
+            kind = "entity" if entity_init == "embedding" else "relation"
+            self.rows_of["entities"] = (kind, 0)
         self.layers = nn.ModuleList(
             RGCNLayer(dim, dim, 2 * num_relations, decomposition, num_parts)
             for _ in range(num_layers)
@@ -242,11 +254,17 @@ class RGCNEncoder(nn.Module):
         self.relation_maps = nn.ModuleList(
             nn.Linear(dim, dim, bias=False) for _ in range(num_layers)
         )
+        self.features = features
         self.reset_parameters()
+
+    def embeddings(self) -> list[nn.Parameter]:
+        """The parameters with a row per entity or per relation."""
+        return [*([] if self.entities is None else [self.entities]), self.relations]
 
     def reset_parameters(self) -> None:
         """Embeddings with standard deviation 0.1, messages with a fifth of that, identity maps."""
-        nn.init.normal_(self.entities, std=0.1)
+        if self.entities is not None:
+            nn.init.normal_(self.entities, std=0.1)
         nn.init.normal_(self.relations, std=0.1)
         for norm, relation_map in zip(self.norms, self.relation_maps, strict=True):
             nn.init.constant_(norm.get_parameter("weight"), 0.02)
@@ -256,7 +274,6 @@ class RGCNEncoder(nn.Module):
         self,
         graph: KnowledgeGraph,
         excluded_edges: Tensor | None = None,
-        embeddings: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The states of all entities and relations.
 
@@ -266,17 +283,15 @@ class RGCNEncoder(nn.Module):
             graph: the knowledge graph.
             excluded_edges: `(k,)` int64 edges that must not carry messages, such as the targets of
                 the loss. Their inverses carry no messages either.
-            embeddings: `(N, d)` of all entities; by default `entities`.
 
         Returns:
             `(N, d)` entity states and `(R, d)` relation states, inverses included.
         """
-        h = self.entities if embeddings is None else embeddings
-        if not len(self.layers) and self.entity_init == "embedding":
-            return h, self.relations
-        scale = graph.scale(self._active(graph, excluded_edges), h.dtype)
-        if self.entity_init == "relations":
-            h = self._mean_relations(graph, scale)
+        if not len(self.layers) and self.entity_init != "relations":
+            return self.initial(self.entities), self.relations
+        scale = graph.scale(self._active(graph, excluded_edges), self.relations.dtype)
+        by_edges = self.entity_init == "relations"
+        h = self.initial(self._mean_relations(graph, scale) if by_edges else self.entities)
         for i in range(len(self.layers)):
             if torch.is_grad_enabled():
                 h = self._layer(i, h, graph.csc, scale, ALL)
@@ -287,11 +302,27 @@ class RGCNEncoder(nn.Module):
                 h = torch.cat(process_group.all_gather(h))
         return h, self._relations()
 
+    def initial(self, h: Tensor | None, entity: Tensor | None = None) -> Tensor:
+        """The initial states of entities: their features are added.
+
+        Args:
+            h: `(n, d)` their embeddings or mean relations; None if there are only features.
+            entity: `(n,)` int64; all entities by default.
+
+        Returns:
+            `(n, d)`.
+        """
+        if self.features is None:
+            assert h is not None
+            return h
+        projected: Tensor = self.features(entity)
+        return projected if h is None else h + projected
+
     def of_some(self, h: Tensor, around: Neighbourhood) -> tuple[Tensor, Tensor]:
         """The states of some entities, from their sampled neighbourhood, and of all relations.
 
         Args:
-            h: `(m, d)`, the embeddings of `around.entity`.
+            h: `(m, d)`, the initial states of `around.entity`.
             around: a sampled neighbourhood with one hop per layer.
 
         Returns:
@@ -308,7 +339,7 @@ class RGCNEncoder(nn.Module):
         """The states of this process's entities, from all their in-edges; without gradients.
 
         Args:
-            h: `(n, d)` embeddings of these entities.
+            h: `(n, d)` initial states of these entities.
             around: all edges into them, in one hop that every layer reads.
             fetch: takes this process's rows `(n, d)` of a table, and returns the rows of
                 `around.entity`. All processes call it together.
@@ -360,6 +391,7 @@ class RGCNEncoder(nn.Module):
         tail, relation = graph.groups.t().contiguous()
         count = torch.zeros(graph.num_entities, dtype=scale.dtype).index_add_(0, tail, present)
         offsets = torch.searchsorted(tail, torch.arange(graph.num_entities))
+        assert self.entities is not None
         return F.embedding_bag(
             relation, self.entities, offsets, mode="sum",
             per_sample_weights=present / count.clamp(min=1)[tail],

@@ -12,6 +12,7 @@ train.log              log of the training
 run.json               data path, fingerprints of data and labels, versions, sizes; the run it was
                        made from, if any
 triples.safetensors    of a run on data in memory: its triples
+features.safetensors   of a model with features: the vectors of all labels, the run's entities first
 data/                  of a run made by `kgtool extend`: its triples
 metrics.<split>.json   results of evaluate
 probability.<assumption>.<weights>.safetensors and others: fits of predict, for these weights
@@ -26,7 +27,7 @@ import platform
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ import pandas as pd
 
 from kgtool.config import Config, load_config
 from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
+from kgtool.data.features import Features
 from kgtool.data.loaders import Reading, load_dataset
 from kgtool.data.loaders.encode import with_vocabulary
 from kgtool.data.loaders.reading import reading_from
@@ -66,11 +68,13 @@ PREVIOUS = "previous.safetensors"
 HISTORY = "history.tsv"
 LOG = "train.log"
 TRIPLES = "triples.safetensors"
+FEATURES = "features.safetensors"
 # The first files of a run, in the order of writing: a folder with the last one can be opened.
 BEGINNING = ("run.json", "entities.tsv", "relations.tsv", "config.toml")
 # Keys of run.json with the types of their values, and the columns of the history.
 _INFO: dict[str, Any] = {
     "fingerprint": "", "labels": "", "versions": {}, "start": {}, "extended": {}, "loading": {},
+    "features": "",
 }  # fmt: skip
 # The settings of training that say when it ends: a resumed run may have others.
 MAY_CHANGE = ("epochs", "patience")
@@ -149,6 +153,7 @@ class Run:
                 "fingerprint": dataset.fingerprint,
                 **({"loading": dict(dataset.loading)} if dataset.loading else {}),
                 "labels": vocabulary.fingerprint,
+                **features_info(config, dataset),
                 "entities": dataset.num_entities,
                 "relations": dataset.num_relations,
                 "versions": versions(),
@@ -196,11 +201,50 @@ class Run:
         return run
 
     def hold(self, dataset: KGDataset) -> None:
-        """Write the triples of the run's data into its folder, if nothing else holds them."""
+        """Write what the run needs later and nothing else holds: triples in memory, features."""
         file = self.written(TRIPLES)
         if dataset.path is None and self.read_info().get("data") is None and not file.exists():
             splits = {split: dataset.split(split) for split in SPLITS}
             save_tensors(file, splits, {"name": dataset.name})
+        vectors = self.written(FEATURES)
+        if reads_features(self.config) and dataset.features and not vectors.exists():
+            ordered = dataset.features.ordered(self.vocabulary.entities)
+            save_tensors(
+                vectors, ordered.tensors(),
+                {"widths": list(ordered.widths), "features": dataset.features.fingerprint},
+            )  # fmt: skip
+
+    def features(self) -> Features:
+        """The features that the model was trained with, and those of an extension.
+
+        Raises:
+            RunError: if the file is missing, damaged or of another run.
+        """
+        path = self.path / FEATURES
+        tensors, state = load_tensors(path)
+        try:
+            found = Features.from_tensors(tensors, state["widths"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{path}: invalid content. Remedy: restore the file.") from error
+        if state.get("features") != self.read_info().get("features"):
+            raise RunError(f"{path} belongs to another run. Remedy: restore the file.")
+        return found
+
+    def with_features(self, dataset: KGDataset) -> KGDataset:
+        """A data set with the run's features and its own, if the model reads features.
+
+        The features of the data set replace those of the run with the same label.
+
+        Raises:
+            RunError: as `features`.
+            DataError: if the features of the data set have other widths.
+        """
+        if not reads_features(self.config):
+            return dataset
+        found = self.features()
+        if dataset.features is not None:
+            found = found.merged(dataset.features, f"the features of {dataset.name}")
+        return replace(dataset, features=found)
 
     def _held(self) -> KGDataset | None:
         """The data that `hold` wrote, if it did.
@@ -436,15 +480,34 @@ class Run:
             RunError: if the weights are missing, damaged or do not fit.
         """
         path, weights, state = self.weights()
-        config = self.config
+        dataset, config = self.with_features(dataset), self.config
         if config.combined:
             name = None if state.get("part") else "one_path"
-            if dataset.vocabulary.entities != self.vocabulary.entities:
+            if not config.parts["one_path"].inductive and self._other_entities(dataset):
                 name = "all_paths"
             if name is not None:
                 self._warn_of_part(name, state)
                 weights, config = part_of(weights, name), config.parts[name]
+        if config.encoder and self._other_entities(dataset):
+            self._warn_of_lacking(dataset)
         return load_model(config, dataset, weights, path, shards)
+
+    def _other_entities(self, dataset: KGDataset) -> bool:
+        return dataset.vocabulary.entities != self.vocabulary.entities
+
+    def _warn_of_lacking(self, dataset: KGDataset) -> None:
+        """Warn of entities of another graph without features, if the model reads features."""
+        if not dataset.features:
+            return
+        lacking = int(dataset.features.lacks(dataset.entity_features).all(1).sum())
+        if lacking:
+            warnings.warn(
+                f"{lacking:,} of {dataset.num_entities:,} entities of {dataset.name} have no "
+                "features; they get the learned vector for missing ones. To give them, pass "
+                "--features FILE, or kgtool.load_dataset(..., features=...).",
+                KGToolWarning,
+                stacklevel=3,
+            )
 
     def _warn_of_part(self, name: str, state: Mapping[str, Any]) -> None:
         """Warn that one part of a combined model answers alone.
@@ -524,6 +587,8 @@ def reopen(out: Path, config: Config, dataset: KGDataset, origin: Mapping[str, A
         )
     if recorded["fingerprint"] != dataset.fingerprint:
         raise RunError(f"{out} was begun on other data. Remedy: resume with the same files.")
+    if recorded.get("features") != features_info(config, dataset).get("features"):
+        raise RunError(f"{out} was begun with other features. Remedy: resume with the same files.")
     for name in (BEST, LAST, PREVIOUS, OWNERS, HISTORY, LOG):
         run.written(name)
     run.hold(dataset)
@@ -534,6 +599,18 @@ def part_of(weights: Tensors, name: str) -> Tensors:
     """The weights of one part of a combined model, by their names in the part."""
     prefix = f"{name}."
     return {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
+
+
+def reads_features(config: Config) -> bool:
+    """Whether the model of a configuration reads features of entities."""
+    return bool(config.encoder and config.encoder.features)
+
+
+def features_info(config: Config, dataset: KGDataset) -> dict[str, str]:
+    """The fingerprint of the features that a run reads, for `run.json`."""
+    if not reads_features(config) or dataset.features is None:
+        return {}
+    return {"features": dataset.features.fingerprint}
 
 
 def has_checkpoint(out: Path) -> bool:

@@ -16,6 +16,7 @@ import torch
 
 from kgtool.config import Config
 from kgtool.data.dataset import KGDataset
+from kgtool.data.loaders.feature_files import coverages, with_features
 from kgtool.distributed import process_group
 from kgtool.errors import (
     ConfigError,
@@ -40,6 +41,7 @@ from kgtool.runs.log import log_to
 from kgtool.runs.run import (
     BEGINNING,
     BEST,
+    FEATURES,
     HISTORY,
     LAST,
     LOG,
@@ -138,9 +140,13 @@ def train(
                 f"{dataset.name}: {split} holds no triples, and training needs train and valid. "
                 "Remedy: hold out some with kgtool.split or kgtool data split."
             )
+    wanted = config.encoder.features if config.encoder else None
+    dataset = with_features(dataset, wanted)
     start = Run.open(init_from) if isinstance(init_from, str | Path) else init_from
     if start is not None:
         check_sizes(start.config, config, start.path)
+        if wanted and dataset.features:
+            dataset.features.check_widths(start.features().widths, str(start.path))
         if process_group.world_size() > 1 and config.samples_negatives:
             raise ConfigError(
                 "--init-from does not work with negative sampling in several processes. Remedy: "
@@ -169,6 +175,10 @@ def train(
     with _writing(out) if first else nullcontext(_silent()) as log, own_random_state(waits):
         if dataset.loading:
             log.info("data %s: %s", dataset.path, json.dumps(dataset.loading, ensure_ascii=False))
+        for line in map(str, coverages(dataset, wanted)):
+            log.info(line)
+            if progress and first:
+                say(line)
         trainer = _Trainer(run, dataset, log, progress and first)
         if not trainer.restore():
             trainer.begin(start)
@@ -182,7 +192,7 @@ def train(
 def _writing(out: Path) -> Iterator[logging.Logger]:
     """Lock the run folder, remove leftovers, and open the log, in the process that writes."""
     with alone_in(out), log_to(out / LOG) as log:
-        remove_leftovers(out, (*BEGINNING, TRIPLES, LAST, BEST, OWNERS, HISTORY))
+        remove_leftovers(out, (*BEGINNING, TRIPLES, FEATURES, LAST, BEST, OWNERS, HISTORY))
         yield log
 
 

@@ -27,6 +27,7 @@ def sizes(config: Config) -> dict[str, object]:
         settings["one_path.dim"] = config.parts["one_path"].dim
     if encoder := config.encoder:
         settings |= {"encoder.entity_init": encoder.entity_init, "encoder.layers": encoder.layers}
+        settings["encoder.features"] = "set" if encoder.features else None
         if encoder.layers:
             settings["encoder.num_bases"] = encoder.num_bases
             settings["encoder.num_blocks"] = encoder.num_blocks

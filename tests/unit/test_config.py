@@ -35,6 +35,7 @@ edge_dropout = 0.1
 feature_dropout = 0.2
 fanout = 5
 entity_init = "relations"
+features = ["a.npy", "b.tsv"]
 
 [one_path]
 cell = "distmult"

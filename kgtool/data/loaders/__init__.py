@@ -14,6 +14,7 @@ from torch import Tensor
 from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders.audit import Origin, audit
 from kgtool.data.loaders.encode import to_ids, vocabulary_of
+from kgtool.data.loaders.feature_files import any_features
 from kgtool.data.loaders.foreign import (
     find_layout,
     find_pykeen,
@@ -61,9 +62,18 @@ def load_dataset(
     vocabulary: Vocabulary | None = None,
     relations: tuple[str, ...] | None = None,
     reading: Reading = LOOK,
+    *,
+    features: Any = None,
 ) -> KGDataset:
-    """Loads the triples of a folder or archive; see `load_with_report`."""
-    return _load(path, vocabulary, relations, reading)[0]
+    """Loads the triples of a folder or archive; see `load_with_report`.
+
+    Args:
+        path, vocabulary, relations, reading: see `load_with_report`.
+        features: vectors of entities: one or more files, see `kgtool.data.loaders.features`, or
+            vectors in memory, see `dataset_of`.
+    """
+    data = _load(path, vocabulary, relations, reading)[0]
+    return data if features is None else replace(data, features=any_features(features, data))
 
 
 @standard_state()

@@ -90,7 +90,9 @@ def with_vocabulary(data: KGDataset, vocabulary: Vocabulary) -> KGDataset:
             label = (own.relations if column == 1 else own.entities)[triples[row, column]]
             raise _unknown(f"{split} of {data.name}, row {row + 1}", column, label, vocabulary)
         splits.append(torch.from_numpy(found))
-    return KGDataset(data.name, data.path, vocabulary, *splits, types=data.types)
+    return KGDataset(
+        data.name, data.path, vocabulary, *splits, types=data.types, features=data.features
+    )
 
 
 def _ids(labels: pa.ChunkedArray, vocabulary: tuple[str, ...]) -> Ints:

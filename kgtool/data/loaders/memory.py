@@ -20,6 +20,7 @@ from kgtool.data.loaders.cells import (
     names_by_id,
 )
 from kgtool.data.loaders.encode import to_ids, vocabulary_of
+from kgtool.data.loaders.features import features_of
 from kgtool.data.loaders.reading import FIELDS
 from kgtool.data.loaders.rows import Ints, Rows, Triples, rows_of
 from kgtool.errors import DataError, fault, nearest, quoted
@@ -54,6 +55,7 @@ def dataset_of(
     relations: LabelsById | None = None,
     edge_type: str | None = None,
     types: Mapping[str, Sequence[str]] | None = None,
+    features: Any = None,
 ) -> KGDataset:
     """A data set of triples in memory.
 
@@ -88,6 +90,11 @@ def dataset_of(
         edge_type: the edge field that holds the relation; by default the first of `edge_type`,
             `etype`, `rel_type`, `relation`, `_TYPE`, `type` that the graph has.
         types: entity label → its types; by default the node types of graphs with several.
+        features: vectors of entities, which a model reads if `encoder.features` is `"data"`: a
+            dictionary from label to vector; a data frame with labels, as a column or as its index,
+            and columns of numbers; an `(n, D)` array or tensor with a row per id; the name of a
+            field of the graph's nodes, such as `"feat"` or `"x"`; or a list of these, whose vectors
+            are concatenated. Entities may lack a vector.
 
     Returns:
         The data set, with ids in the code-point order of labels, and without duplicates in a split.
@@ -102,6 +109,7 @@ def dataset_of(
             problem = f"the type {type(value).__name__} where a name is expected"
             remedy = "give a text" if argument == "name" else "name a field of the graph's edges"
             raise fault(argument, problem, remedy)
+    own_features = None if features is None else features_of(features, entities, train)
     parts: dict[str, Rows] = {}
     node_types: dict[str, tuple[str, ...]] = {}
     masks: dict[str, Any] = {}
@@ -131,7 +139,7 @@ def dataset_of(
         torch.from_numpy(_distinct(ids[split])) if split in ids else empty for split in SPLITS
     ]
     own = {label: tuple(kinds) for label, kinds in types.items()} if types else node_types
-    return KGDataset(name, None, vocabulary, *tensors, types=own)
+    return KGDataset(name, None, vocabulary, *tensors, types=own, features=own_features)
 
 
 def triples_of(
