@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +49,7 @@ from kgtool.runs.run import (
     is_hardly_begun,
     reopen,
 )
+from kgtool.runs.tracking import Tracker, Tracking, trackers_of
 from kgtool.storage.checkpoint import fault, load_either, load_tensors, save_tensors
 from kgtool.storage.files import alone_in, atomic_write, remove_leftovers
 from kgtool.training.optimizer import learning_rate
@@ -71,6 +72,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     init_from: Run | str | Path | None = None,
+    track: str | Iterable[str] = (),
 ) -> Run:
     """Train a model and write a run folder.
 
@@ -103,12 +105,16 @@ def train(
         init_from: a run that gives the initial weights, matched by label: see
             `kgtool.training.warm_start`. Training validates them before the first step, as epoch 0,
             so the best weights may be the initial ones. A resumed run does not need it again.
+        track: trackers of `kgtool.runs.tracking` that show the course of the training: one or more
+            of `"tensorboard"`, `"mlflow"`, `"wandb"`. A resumed run continues the same tracked
+            run; training goes on without a tracker that fails.
 
     Returns:
         The run with the weights of the best validation.
 
     Raises:
         DataError: when train or valid has no triples.
+        ConfigError: for an unknown tracker, or one whose package is not installed.
         RunError: when the folder is not empty or another process uses it, the run to resume is
             missing, the run is damaged, or the initial weights do not fit.
         KGToolError: before the first step, when the folder is not writable.
@@ -116,6 +122,7 @@ def train(
             checkpoint cannot be written, for example on a full disk (the previous one stays).
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP.
     """
+    trackers = trackers_of(track)
     keep_large_blocks()
     hold_threads()
     out = Path(out)
@@ -156,7 +163,8 @@ def train(
             trainer.begin(start)
         elif first:
             run.save_config()
-        trainer.fit()
+        with trainer.tracked(trackers if first else {}):
+            trainer.fit()
     return run
 
 
@@ -179,7 +187,9 @@ class _Trainer(Updater):
 
     def __init__(self, run: Run, dataset: KGDataset, log: logging.Logger, progress: bool) -> None:
         self.run, self.dataset, self.log, self.progress = run, dataset, log, progress
+        self.tracking = Tracking({}, run.path, self._warn)
         super().__init__(run.config, dataset, run.path / OWNERS)
+        self.log_every = max(1, self.steps_per_epoch // 50)
         # The state that a checkpoint holds in addition to tensors.
         self.stale = 0
         self.loss_sum = self.seconds = 0.0
@@ -202,6 +212,22 @@ class _Trainer(Updater):
         self.log.info("initial weights from %s; %d entities are new", start.path, len(missing))
         self.save(better=self._validate(math.nan))
 
+    @contextmanager
+    def tracked(self, trackers: Mapping[str, Tracker]) -> Iterator[None]:
+        """Let trackers show what happens in the `with` block."""
+        data = {"data_set": self.dataset.name, "data_fingerprint": self.dataset.fingerprint}
+        self.tracking = Tracking(trackers, self.run.path, self._warn)
+        self.tracking.start(dict(self.run.config.settings()) | data, self.step, self.history)
+        status = "failed"
+        try:
+            yield
+            status = "finished"
+        except Interrupted:
+            status = "stopped"
+            raise
+        finally:
+            self.tracking.end(status, self.history)
+
     def fit(self) -> None:
         """Train from the current state to the last epoch, or until patience ends."""
         settings = self.settings
@@ -221,8 +247,11 @@ class _Trainer(Updater):
                 order = self.objective.order(self.run.config.seed, self.epoch)
                 batches = self._batches(order)
                 for rows in batches[self.step - self.epoch * self.steps_per_epoch :]:
-                    self.loss_sum += self._step(rows)
+                    loss = self._step(rows)
+                    self.loss_sum += loss
                     self.step += 1
+                    if self.step % self.log_every == 0:
+                        self.tracking.log(self.step, {"train/step_loss": loss})
                     done = self.step - self.epoch * self.steps_per_epoch
                     bar.update(1, self._latest(self.loss_sum / done))
                     self.seconds = time.perf_counter() - started
@@ -242,6 +271,8 @@ class _Trainer(Updater):
                     bar.update(0, self._latest(mean_loss))
                     if bar.shown and not bar.drawn:
                         say(self._validated())
+                else:
+                    self.tracking.log(self.step, {"train/loss": mean_loss})
                 self.seconds = time.perf_counter() - started
                 self.save(better)
         self._check_best()
@@ -283,6 +314,7 @@ class _Trainer(Updater):
         if better:
             self.best_mrr = result.mrr
         self.log.info(self._validated())
+        self.tracking.log_row(self.history[-1])
         return better
 
     def _validated(self) -> str:
