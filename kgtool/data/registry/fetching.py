@@ -103,7 +103,7 @@ def _fetch_unknown(entry: Entry, address: str, path: Path, progress: bool) -> No
                 fetched.rename(made)
             _check_counts(entry, made)
         except DataError as error:
-            reason = str(error).replace(f"{scratch}/", "")
+            reason = str(error).replace(f"{scratch}/", "").partition(" Remedy:")[0].rstrip(".")
             raise _failure(entry, address, f"what came is not a data set: {reason}") from error
         files = sorted(file for file in made.rglob("*") if file.is_file()) or [made]
         found = {}
