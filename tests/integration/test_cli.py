@@ -1463,7 +1463,7 @@ def test_names_are_in_files_too(kgtool, run_copy, tmp_path, monkeypatch):
     assert '"tail_name":' in Path("b.jsonl").read_text()
 
 
-def test_a_training_is_tracked_or_refused_before_it_begins(kgtool, monkeypatch):
+def test_a_training_is_tracked_or_refused_before_it_begins(kgtool, place, monkeypatch):
     result = kgtool("train", "tiny.toml", "--data", "ring", "--track", "tensorboard")
     assert (result.code, result.err) == (0, "")
     assert len([*Path("runs/tiny").glob("events.out.tfevents.*")]) == 1
