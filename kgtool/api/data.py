@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kgtool.data.dataset import KGDataset
+from kgtool.data.dataset import SPLITS, KGDataset
 from kgtool.data.facts import EntityFacts, FactIndex
 from kgtool.data.labels import LabelIndex
 from kgtool.data.loaders import (
@@ -21,46 +21,63 @@ from kgtool.data.loaders import (
 from kgtool.data.loaders.labels import read_labels, read_types
 from kgtool.data.loaders.write import check_written, is_of_dataset, write_dataset
 from kgtool.data.registry.cache import is_fetched, resolve
-from kgtool.data.registry.entries import entries, find_entry
+from kgtool.data.registry.entries import Entry, entries, find_entry
 from kgtool.data.registry.fetching import fetch_entry
 from kgtool.errors import DataError, quoted
 from kgtool.storage.files import atomic_folder
 
 
-def data_sets() -> pd.DataFrame:
-    """The public data sets of the registry, and those that KGTOOL_REGISTRY adds.
+def data_sets(part: str = "") -> pd.DataFrame:
+    """The public data sets of the catalogue, and those that KGTOOL_REGISTRY adds.
+
+    Args:
+        part: leave out data sets without this text in their name, in any case.
 
     Returns:
-        One row per data set: `name`, `about`, `address`, `sha256` and `size` (bytes) of the file,
-        triples in `train`, `valid` and `test`, `entities` and `relations` of all three, `licence`,
-        `reference` and `link` of the paper to cite, and whether the cache has it (`fetched`).
+        One row per data set: `name`, `about`, the `address`, `files` below it, and `sha256` of what
+        is fetched (commas between those of several files; empty where nobody published it), `size`
+        in bytes, triples in `train`, `valid` and `test`, `triples` in all, `entities` and
+        `relations`, `licence`, `reference` and `link` of the paper to cite, and whether the cache
+        has it (`fetched`). Unknown numbers are `<NA>`.
 
     Raises:
         ConfigError: when the file that KGTOOL_REGISTRY names cannot be used.
     """
-    rows = [{**entry.model_dump(), "fetched": is_fetched(entry)} for entry in entries().values()]
-    return pd.DataFrame(rows)
+    rows = []
+    for entry in entries().values():
+        if part.casefold() in entry.name.casefold():
+            row = entry.model_dump(exclude={"layout"}) | {"triples": entry.total}
+            row |= {
+                key: ",".join(row[key]) for key in ("files", "sha256") if type(row[key]) is list
+            }
+            rows.append({**row, "fetched": is_fetched(entry, thorough=False)})
+    names = [*(name for name in Entry.model_fields if name != "layout"), "fetched"]
+    frame = pd.DataFrame(rows, columns=names)
+    counts = ("size", *SPLITS, "triples", "entities", "relations")
+    return frame.astype(dict.fromkeys(counts, "Int64"))
 
 
 def fetch(name: str, url: str | None = None, progress: bool = False) -> Path:
     """Fetch a data set into the cache, unless it is there undamaged.
 
     The cache is the folder that KGTOOL_CACHE names, by default the platform's cache folder of the
-    user. Afterwards `load_dataset(name)` loads the data set.
+    user. Afterwards `load_dataset(name)` loads the data set. Where the catalogue has no checksum,
+    the first fetch pins what came: see `kgtool.data.registry.fetching`.
 
     Args:
         name: a name of `data_sets()`.
-        url: a mirror to fetch from; the registry's checksum must match either way.
+        url: a mirror to fetch from; known checksums must match either way.
         progress: show a progress bar.
 
     Returns:
-        The path of the archive.
+        The path of the archive, file or folder.
 
     Raises:
         DataError: for an unknown name; the message gives the nearest known one.
         ConfigError: for a URL that is not https, or a registry that cannot be used.
-        FetchError: when the URL does not give the bytes that the registry describes.
-        KGToolError: when the file cannot be written. No error leaves half a file.
+        FetchError: when the URL does not give the bytes that the registry describes, or what came
+            is not a data set.
+        KGToolError: when a file cannot be written. No error leaves half a file.
     """
     return fetch_entry(find_entry(name), url, progress)
 

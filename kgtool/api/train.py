@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from kgtool.config import Config, load_config
 from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders import load_dataset
 from kgtool.runs.run import Run
+from kgtool.runs.tracking import trackers_of
 from kgtool.training.trainer import train as train_run
 
 
@@ -22,6 +23,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     init_from: AnyRun | None = None,
+    track: str | Iterable[str] = (),
 ) -> Run:
     """Train a model and write a run folder; see `kgtool.training.trainer.train`.
 
@@ -39,13 +41,16 @@ def train(
         progress: show a progress bar.
         init_from: a run that gives the initial weights, matched by label: see
             `kgtool.training.warm_start`. A resumed run does not need it again.
+        track: trackers that show the course of the training: one or more of `"tensorboard"`,
+            `"mlflow"` and `"wandb"`. A resumed run continues the same tracked run; training goes
+            on without a tracker that fails.
 
     Returns:
         The run with the weights of the best validation.
 
     Raises:
-        ConfigError, DataError: when configuration or data cannot be used, or train or valid has no
-            triples; before anything is written.
+        ConfigError, DataError: when configuration or data cannot be used, train or valid has no
+            triples, or the package of a tracker is not installed; before anything is written.
         RunError: when the folder is not empty or another process uses it, there is no run to
             resume, the run is damaged, or the initial weights do not fit.
         KGToolError: before the first step, when the folder is not writable.
@@ -53,7 +58,10 @@ def train(
             checkpoint cannot be written, for example on a full disk (the previous one stays).
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP.
     """
+    trackers_of(track)  # fail before the data are loaded
     settings = config if isinstance(config, Config) else load_config(config)
     data = dataset if isinstance(dataset, KGDataset) else load_dataset(dataset)
     start = None if init_from is None else opened(init_from)
-    return train_run(settings, data, out, resume=resume, progress=progress, init_from=start)
+    return train_run(
+        settings, data, out, resume=resume, progress=progress, init_from=start, track=track
+    )

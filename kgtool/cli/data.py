@@ -27,6 +27,7 @@ from kgtool.cli.app import (
     reading_of,
 )
 from kgtool.cli.render.console import Terminal
+from kgtool.errors import ConfigError, DataError, quoted
 
 data = typer.Typer(
     cls=Group, help="List, fetch, inspect, convert and split data sets.", no_args_is_help=True
@@ -45,49 +46,93 @@ Place = Annotated[
 ]
 
 
-@command("data list", group=data, name="list", long=False)
-def list_data_sets() -> None:
+@command("data list", "data list fb237", group=data, name="list", long=False)
+def list_data_sets(
+    part: Annotated[
+        str, typer.Argument(help="Only names with this text, in any case.", show_default=False)
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for all columns, with addresses and licences: .tsv, .parquet or .jsonl.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
     """List the public data sets that can be fetched by name.
 
-    The environment variable KGTOOL_REGISTRY names a TOML file with more data sets, in the format of
-    kgtool/data/registry/data_sets.toml.
+    A ? is a number that nobody published. The environment variable KGTOOL_REGISTRY names a TOML
+    file with more data sets, in the format of those in kgtool/data/registry/catalogue.
     """
     from kgtool.api.data import data_sets
     from kgtool.cli.render.data_sets import data_sets_table
     from kgtool.data.registry.cache import cache_folder
+    from kgtool.storage.files import refuse_existing
+    from kgtool.storage.tables import save_table
 
-    Terminal().print(data_sets_table(data_sets(), cache_folder()))
+    if out is not None:
+        refuse_existing([out], overwrite)
+    found = data_sets(part)
+    if not len(found):
+        raise DataError(
+            f"no data set has {quoted(part)} in its name. Remedy: kgtool data list shows all names."
+        )
+    terminal = Terminal()
+    terminal.print(data_sets_table(found, cache_folder(), terminal.width))
+    if out is not None:
+        save_table(found, out)
+        typer.echo(f"Written to {out}")
 
 
 @command("data info FB15k-237", group=data, long=False)
 def info(name: Name) -> None:
     """Print the size, licence, source and reference of a public data set."""
     from kgtool.cli.render.data_sets import data_set_list
-    from kgtool.data.registry.cache import cached_file, is_fetched
+    from kgtool.data.registry.cache import cached_file, is_fetched, read_record
     from kgtool.data.registry.entries import find_entry
 
     entry = find_entry(name)
-    Terminal().print(data_set_list(entry, cached_file(entry), is_fetched(entry)))
+    record = read_record(entry)
+    pins = record.sources if record else {}
+    Terminal().print(data_set_list(entry, cached_file(entry), pins, is_fetched(entry)))
 
 
-@command("data fetch FB15k-237", group=data)
+@command("data fetch FB15k-237", "data fetch fb237_v1 fb237_v1_ind", group=data)
 def fetch(
-    name: Name,
+    names: Annotated[
+        list[str], typer.Argument(help="Names from kgtool data list.", show_default=False)
+    ],
     url: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="Mirror to fetch from; the checksum must match.", show_default=False
+            metavar="URL",
+            help="Mirror to fetch from; known checksums must match.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Fetch a public data set into the cache, unless the cache has it undamaged.
+    """Fetch public data sets into the cache, unless the cache has them undamaged.
 
-    Afterwards its name can be used in place of a path. The environment variable KGTOOL_CACHE names
-    another cache folder.
+    Afterwards a name can be used in place of a path. The environment variable KGTOOL_CACHE names
+    another cache folder. Where the SHA-256 of a source is not known, the first fetch pins it, and
+    later fetches must get the same bytes.
     """
     from kgtool.api.data import fetch as fetch_data_set
+    from kgtool.data.registry.cache import needs_record, record_file
+    from kgtool.data.registry.entries import find_entry
 
-    typer.echo(f"{name} is {fetch_data_set(name, url, interactive())}")
+    chosen = [find_entry(name) for name in names]
+    if url is not None and len(names) > 1:
+        raise ConfigError("--url is the mirror of one data set. Remedy: fetch one at a time.")
+    for entry in chosen:
+        typer.echo(f"{entry.name} is {fetch_data_set(entry.name, url, interactive())}")
+        if needs_record(entry) and not all(s.sha256 for s in entry.sources(entry.address)):
+            typer.echo(
+                f"Its SHA-256 is not known: the first fetch pinned it in {record_file(entry)}"
+            )
+        if entry.licence:
+            typer.echo(f"Licence: {entry.licence}")
 
 
 @command("data inspect my-graph", "data inspect triples.csv", group=data)

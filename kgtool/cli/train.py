@@ -43,6 +43,15 @@ def train(
             help="Folder of a run with the initial weights, matched by label.", show_default=False
         ),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Show the course of the training in tensorboard, mlflow or wandb; more than one "
+            "if repeated.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Train a model and write a run folder.
 
@@ -53,14 +62,19 @@ def train(
     One file of triples is split at random: 10 % are valid and 10 % are test. The run records this
     rule and --columns.
 
+    --track tensorboard writes event files into the run folder: tensorboard --logdir runs. A resumed
+    run continues the same tracked run, and training goes on if a tracker fails.
+
     Several processes, on one machine or on many that share a folder, train one model together:
     torchrun --nproc-per-node 4 -m kgtool train ...
     """
     from kgtool.config import load_config
     from kgtool.data.loaders import load_with_report
     from kgtool.distributed import process_group
+    from kgtool.runs.tracking import trackers_of
     from kgtool.training.trainer import train as train_run
 
+    trackers_of(track or ())  # fail before the data are loaded
     settings = load_config(config, overrides or ())
     if data is not None:
         settings = settings.model_copy(update={"data": str(data)})
@@ -82,7 +96,7 @@ def train(
     try:
         run = train_run(
             settings, dataset, out,
-            resume=resume, progress=True, init_from=init_from,
+            resume=resume, progress=True, init_from=init_from, track=track or (),
         )  # fmt: skip
     except Interrupted:
         if process_group.rank() == 0:

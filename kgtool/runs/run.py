@@ -257,7 +257,9 @@ class Run:
         tensors, state = load_tensors(self.path / TRIPLES)
         if tensors.keys() != set(SPLITS) or not isinstance(state.get("name"), str):
             raise RunError(f"{self.path / TRIPLES}: invalid content. Remedy: restore the file.")
-        return KGDataset(state["name"], None, self.vocabulary, *(tensors[split] for split in SPLITS))
+        return KGDataset(
+            state["name"], None, self.vocabulary, *(tensors[split] for split in SPLITS)
+        )
 
     def read_info(self) -> dict[str, Any]:
         """`run.json`: data path, fingerprint, sizes and versions.
@@ -455,7 +457,9 @@ class Run:
         """
         if not self.config.inductive or vocabulary == self.vocabulary:
             return False
-        return not (self.config.combined and self.vocabulary.entity_ids.keys() >= {*vocabulary.entities})
+        return not (
+            self.config.combined and self.vocabulary.entity_ids.keys() >= {*vocabulary.entities}
+        )
 
     def _reading(self, data: str | Path | None) -> Reading:
         """The options that the run's data were loaded with; none for other data."""

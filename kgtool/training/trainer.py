@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,6 +54,7 @@ from kgtool.runs.run import (
     part_of,
     reopen,
 )
+from kgtool.runs.tracking import Tracker, Tracking, trackers_of
 from kgtool.storage.checkpoint import (
     Tensors,
     fault,
@@ -83,6 +84,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     init_from: Run | str | Path | None = None,
+    track: str | Iterable[str] = (),
 ) -> Run:
     """Train a model and write a run folder.
 
@@ -119,12 +121,16 @@ def train(
         init_from: a run that gives the initial weights, matched by label: see
             `kgtool.training.warm_start`. Training validates them before the first step, as epoch 0,
             so the best weights may be the initial ones. A resumed run does not need it again.
+        track: trackers of `kgtool.runs.tracking` that show the course of the training: one or more
+            of `"tensorboard"`, `"mlflow"`, `"wandb"`. A resumed run continues the same tracked
+            run; training goes on without a tracker that fails.
 
     Returns:
         The run with the weights of the best validation.
 
     Raises:
         DataError: when train or valid has no triples.
+        ConfigError: for an unknown tracker, or one whose package is not installed.
         RunError: when the folder is not empty or another process uses it, the run to resume is
             missing, the run is damaged, or the initial weights do not fit.
         KGToolError: before the first step, when the folder is not writable.
@@ -132,6 +138,7 @@ def train(
             checkpoint cannot be written, for example on a full disk (the previous one stays).
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP.
     """
+    trackers = trackers_of(track)
     keep_large_blocks()
     out = Path(out)
     for split in ("train", "valid"):
@@ -184,7 +191,8 @@ def train(
             trainer.begin(start)
         elif first:
             run.save_config()
-        trainer.fit()
+        with trainer.tracked(trackers if first else {}):
+            trainer.fit()
     return run
 
 
@@ -217,6 +225,7 @@ class _Trainer:
 
     def __init__(self, run: Run, dataset: KGDataset, log: logging.Logger, progress: bool) -> None:
         self.run, self.dataset, self.log, self.progress = run, dataset, log, progress
+        self.tracking = Tracking({}, run.path, self._warn)
         self.parts = {
             name: Updater(config, dataset, run.path / OWNERS)
             for name, config in run.config.parts.items()
@@ -236,6 +245,12 @@ class _Trainer:
     def now(self) -> Updater:
         """The training of the current part."""
         return self.parts[self.names[self.part]]
+
+    @property
+    def steps(self) -> int:
+        """The number of steps so far, with all planned steps of the parts before."""
+        before = (self.parts[name] for name in self.names[: self.part])
+        return sum(part.total_steps for part in before) + self.now.step
 
     @property
     def combined(self) -> bool:
@@ -263,6 +278,22 @@ class _Trainer:
         self.log.info("initial weights from %s; %d entities are new", start.path, len(missing))
         self.save(better=self._validate(math.nan))
 
+    @contextmanager
+    def tracked(self, trackers: Mapping[str, Tracker]) -> Iterator[None]:
+        """Let trackers show what happens in the `with` block."""
+        data = {"data_set": self.dataset.name, "data_fingerprint": self.dataset.fingerprint}
+        self.tracking = Tracking(trackers, self.run.path, self._warn)
+        self.tracking.start(dict(self.run.config.settings()) | data, self.steps, self.history)
+        status = "failed"
+        try:
+            yield
+            status = "finished"
+        except Interrupted:
+            status = "stopped"
+            raise
+        finally:
+            self.tracking.end(status, self.rows)
+
     def fit(self) -> None:
         """Train from the current state to the end of the last part."""
         if self._ended():
@@ -270,8 +301,7 @@ class _Trainer:
             self._report_end()
             return
         total = sum(part.total_steps for part in self.parts.values())
-        done = sum(self.parts[name].total_steps for name in self.names[: self.part])
-        bar = Progress(total, "train", "step", shown=self.progress, initial=done + self.now.step)
+        bar = Progress(total, "train", "step", shown=self.progress, initial=self.steps)
         self._clock = time.perf_counter() - self.seconds
         with bar, stop_signals() as stopped:
             self._fit_part(bar, stopped)
@@ -291,13 +321,17 @@ class _Trainer:
             now.steps_per_epoch, settings.epochs, now.precision, now.device,
         )  # fmt: skip
         label = f"{NAMES[name]}, " if self.combined else ""
+        log_every = max(1, now.steps_per_epoch // 50)
         while not self._part_ended():
             bar.rename(f"{label}epoch {now.epoch + 1} of {settings.epochs}")
             order = now.objective.order(self.run.config.seed, now.epoch)
             batches = now.batches(order)
             for rows in batches[now.step - now.epoch * now.steps_per_epoch :]:
-                self.loss_sum += now.make_step(rows)
+                loss = now.make_step(rows)
+                self.loss_sum += loss
                 now.step += 1
+                if now.step % log_every == 0:
+                    self.tracking.log(self.steps, {"train/step_loss": loss})
                 done = now.step - now.epoch * now.steps_per_epoch
                 bar.update(1, self._latest(self.loss_sum / done))
                 self._count_seconds()
@@ -317,6 +351,8 @@ class _Trainer:
                 bar.update(0, self._latest(mean_loss))
                 if bar.shown and not bar.drawn:
                     say(self._validated())
+            else:
+                self.tracking.log(self.steps, {"train/loss": mean_loss})
             self._count_seconds()
             self.save(better)
         bar.update(now.total_steps - now.step)  # patience ends a part early
@@ -371,7 +407,7 @@ class _Trainer:
             {
                 **({"part": self.names[self.part]} if self.combined else {}),
                 "epoch": now.epoch,
-                "step": now.step,
+                "step": self.steps,
                 "seconds": round(self.seconds, 2),
                 "loss": loss,
                 "learning_rate": rate,
@@ -381,6 +417,7 @@ class _Trainer:
         if better:
             self.best_mrr = result.mrr
         self.log.info(self._validated())
+        self.tracking.log_row(self.history[-1])
         return better
 
     def _validate_sum(

@@ -42,9 +42,9 @@ from tests.support.runs import ring, tiny_config, write_folder
 COLUMNS = ["--format", "--columns", "--delimiter", "--header"]
 READING = [*COLUMNS, "--truth", "--skip-bad-lines", "--merge-labels"]
 FLAGS = {
-    "data list": [],
+    "data list": ["part", "--out", "--overwrite"],
     "data info": ["name"],
-    "data fetch": ["name", "--url"],
+    "data fetch": ["names", "--url"],
     "data inspect": ["path", *READING],
     "data show": ["path", "entity", "--top", "--labels", "--types", "--columns"],
     "data convert": ["path", "--out", "--to", *READING, "--overwrite"],
@@ -62,7 +62,16 @@ FLAGS = {
         *READING,
         "--overwrite",
     ],
-    "train": ["config", "overrides", "--data", "--columns", "--out", "--resume", "--init-from"],
+    "train": [
+        "config",
+        "overrides",
+        "--data",
+        "--columns",
+        "--out",
+        "--resume",
+        "--init-from",
+        "--track",
+    ],
     "config": ["name", "--defaults"],
     "extend": ["run", "triples", "--out", "--data", *COLUMNS],
     "evaluate": [
@@ -1104,10 +1113,24 @@ def test_data_sets_are_listed_and_told(kgtool, cache):
     result = kgtool("data", "list")
     assert (result.code, result.err) == (0, "")
     rows = [line.split() for line in result.out.splitlines()]
-    assert ["FB15k-237", "310,116", "14,541", "237", "3.7", "MB", "no"] in rows
-    assert ["umls", "6,529", "135", "46", "35.6", "kB", "no"] in rows
+    assert ["FB15k-237", "310,116", "14,541", "237", "3.7", "MB"] in rows
+    assert ["umls", "6,529", "135", "46", "35.6", "kB"] in rows
+    assert ["ILPC-small_ind", "26,770", "6,653", "?", "531.8", "kB"] in rows
+    assert "Fetched: none." in result.out
     assert str(cache) in result.out.replace("\n", "")
     assert not cache.exists()
+    result = kgtool("data", "list", "CODEX", "--out", "list.jsonl")
+    assert (result.code, result.err) == (0, "")
+    assert [line.split()[0] for line in result.out.splitlines()[3:6]] == [
+        "CoDEx-S", "CoDEx-M", "CoDEx-L",
+    ]  # fmt: skip
+    listed = [json.loads(line) for line in Path("list.jsonl").read_text().splitlines()]
+    assert [(row["name"], row["licence"]) for row in listed] == [
+        (f"CoDEx-{size}", "MIT") for size in "SML"
+    ]
+    assert listed[1]["size"] is None
+    refused(kgtool("data", "list", "codex", "--out", "list.jsonl"), 2, "exists already")
+    refused(kgtool("data", "list", "codes"), 2, "no data set has 'codes' in its name")
 
     result = kgtool("data", "info", "FB15k-237")
     assert (result.code, result.err) == (0, "")
@@ -1121,7 +1144,14 @@ def test_data_sets_are_listed_and_told(kgtool, cache):
         assert part in told
     assert str(cache / "FB15k-237.tar.gz") in "".join(told.split())
     refused(kgtool("data", "info", "fb15k237"), 2, "'fb15k237'", "did you mean FB15k-237?")
+    told = " ".join(kgtool("data", "info", "FB-25_ind").out.split())
+    assert "17,147 train, 5,716 valid, 5,716 test" in told
+    assert "licence CC BY-NC-SA" in told
+    assert "train.txt from msg.txt" in told
+    assert "train.txt: unknown; the first fetch pins it" in told
     refused(kgtool("data", "fetch", "umsl"), 2, "did you mean umls?")
+    refused(kgtool("data", "fetch", "umls", "umsl"), 2, "did you mean umls?")
+    refused(kgtool("data", "fetch", "umls", "WN18RR", "--url", "https://x/y"), 2, "one at a time")
     refused(kgtool("data", "fetch", "umls", "--url", "ftp://x/y"), 2, "is not an https address")
 
 
@@ -1153,7 +1183,7 @@ def test_a_name_is_taken_for_data_once_it_is_fetched(kgtool, place, cache, monke
     shutil.copy(archive, cache / "my-ring.tar.gz")  # as by a fetch; see test_fetching
     result = kgtool("data", "fetch", "my-ring")
     assert (result.code, result.out) == (0, f"my-ring is {cache / 'my-ring.tar.gz'}\n")
-    assert re.search(r"my-ring .* yes", kgtool("data", "list").out)
+    assert "Fetched: my-ring." in kgtool("data", "list").out
     assert "Load report of my-ring" in kgtool("data", "inspect", "my-ring").out
     result = kgtool("train", "tiny.toml", "data=my-ring")
     assert (result.code, result.err) == (0, "")
@@ -1432,3 +1462,18 @@ def test_names_are_in_files_too(kgtool, run_copy, tmp_path, monkeypatch):
     )
     assert kgtool("complete", run_copy, "--top", "5", *options, "b.jsonl").code == 0
     assert '"tail_name":' in Path("b.jsonl").read_text()
+
+
+def test_a_training_is_tracked_or_refused_before_it_begins(kgtool, place, monkeypatch):
+    result = kgtool("train", "tiny.toml", "--data", "ring", "--track", "tensorboard")
+    assert (result.code, result.err) == (0, "")
+    assert len([*Path("runs/tiny").glob("events.out.tfevents.*")]) == 1
+    again = ["--data", "ring", "--resume", "--track", "tensorboard", "training.epochs=6"]
+    assert kgtool("train", "tiny.toml", *again).code == 0
+    assert len([*Path("runs/tiny").glob("events.out.tfevents.*")]) == 2
+    assert json.loads(Path("runs/tiny/tracking.json").read_text()) == {"tensorboard": "events"}
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # an import then fails
+    begin = ["train", "tiny.toml", "--data", "ring", "--out", "runs/new", "--track"]
+    refused(kgtool(*begin, "mlflow"), 2, "pip install 'kgtool[mlflow]'")
+    refused(kgtool(*begin, "tensorbord"), 2, "did you mean tensorboard?")
+    assert not Path("runs/new").exists()

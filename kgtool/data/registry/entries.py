@@ -1,4 +1,7 @@
-"""The registry of data sets, read from TOML files and validated."""
+"""The catalogue of data sets, read from TOML files and validated.
+
+A file has a table for each data set. Keys before the first table hold for all of its data sets.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,19 @@ import difflib
 import os
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from kgtool.config import NOT_TOML, shown
 from kgtool.errors import ConfigError, DataError
@@ -20,30 +31,58 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-BUNDLED = Path(__file__).with_name("data_sets.toml")
+BUNDLED = Path(__file__).with_name("catalogue")  # a file for each source
 # The environment variable with the path of a file of further entries.
 REGISTRY = "KGTOOL_REGISTRY"
 # A name must be a valid file name on every system, without path separators.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_ARCHIVE = re.compile(r"\.(zip|tar\.gz|tgz)$", re.IGNORECASE)
+# The endings of what loaders read as it is, alone.
+_READABLE = re.compile(r"\.(zip|tar\.gz|tgz|(txt|tsv|csv)(\.gz)?)$", re.IGNORECASE)
+# A file of a data set of several files: NAME, or NAME=PATH where the source has another path.
+_FILE = re.compile(r"(?P<name>[\w-][\w.-]*(/[\w-][\w.-]*)?)(=(?P<path>[^=?#\s]+))?", re.ASCII)
+_SHA256 = re.compile("[0-9a-f]{64}")
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 
 
+@dataclass(frozen=True)
+class Source:
+    """A file to fetch: its name in the data set, its address, and its SHA-256, if it is known."""
+
+    name: str
+    address: str
+    sha256: str
+
+
 class Entry(BaseModel):
-    """A data set: the address and checksum of its archive, its counts, and its reference."""
+    """A data set: where it is, its counts, its licence and its reference.
+
+    Counts, sizes and checksums that nobody published are None or empty.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str
     about: str = Field("", description="the content of the triples")
-    address: str = Field(description="https, to a .zip, .tar.gz or .tgz")
-    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the archive, in lower case")
-    size: int = Field(gt=0, description="bytes of the archive")
-    train: int = Field(gt=0, description="triples of the split")
-    valid: int = Field(gt=0, description="triples of the split")
-    test: int = Field(gt=0, description="triples of the split")
-    entities: int = Field(gt=0, description="of all three splits")
-    relations: int = Field(gt=0, description="of all three splits")
+    address: str = Field(
+        description="https, to an archive, to a file of triples, or to the folder of `files`"
+    )
+    files: list[str] = Field(
+        [], description="files below the address, as NAME or NAME=PATH; kgtool stores them as NAME"
+    )
+    layout: Literal["", "ogb", "hetionet"] = Field(
+        "", description="the source's own layout, which kgtool converts"
+    )
+    sha256: str | list[str] = Field(
+        "", description="of the archive or file, or of each of `files`; pinned at the first fetch "
+        "if it is not known",
+    )  # fmt: skip
+    size: int | None = Field(None, gt=0, description="bytes to fetch")
+    train: int | None = Field(None, gt=0, description="triples of the split")
+    valid: int | None = Field(None, gt=0, description="triples of the split")
+    test: int | None = Field(None, gt=0, description="triples of the split")
+    triples: int | None = Field(None, gt=0, description="of a graph without splits")
+    entities: int | None = Field(None, gt=0, description="of all splits")
+    relations: int | None = Field(None, gt=0, description="of all splits")
     licence: str = Field("", description="of the triples")
     reference: str = Field("", description="the paper to cite")
     link: str = Field("", description="to the paper")
@@ -57,17 +96,81 @@ class Entry(BaseModel):
 
     @field_validator("address")
     @classmethod
-    def _leads_to_an_archive(cls, address: str) -> str:
-        if not _ARCHIVE.search(urlsplit(check_address(address)).path):
-            raise ValueError("the address must end in .zip, .tar.gz or .tgz")
-        return address
+    def _is_allowed(cls, address: str) -> str:
+        return check_address(address)
+
+    @field_validator("files")
+    @classmethod
+    def _are_names(cls, files: list[str]) -> list[str]:
+        for file in files:
+            if not _FILE.fullmatch(file) or ".." in file:
+                raise ValueError(f"{file!r} is not NAME or NAME=PATH")
+        return files
+
+    @field_validator("sha256")
+    @classmethod
+    def _are_sums(cls, sums: str | list[str]) -> str | list[str]:
+        for one in [sums] if isinstance(sums, str) else sums:
+            if one and not _SHA256.fullmatch(one):
+                raise ValueError("a SHA-256 has 64 digits from 0 to 9 and from a to f")
+        return sums
+
+    @model_validator(mode="after")
+    def _fits(self) -> Entry:
+        path = urlsplit(self.address).path
+        if self.files and not path.endswith("/"):
+            raise ValueError("the address of several files must end in /")
+        if not self.files and not _READABLE.search(path):
+            raise ValueError(
+                "the address must end in .zip, .tar.gz, .tgz, or .txt, .tsv, .csv (also .gz); or "
+                "in / where `files` names the files"
+            )
+        number = len(self.sha256) if isinstance(self.sha256, list) else None
+        if number is not None and number != len(self.files):
+            raise ValueError(f"sha256 has {number} sums for {len(self.files)} files")
+        if self.files and isinstance(self.sha256, str) and self.sha256:
+            raise ValueError("sha256 must be a list with the sum of each of `files`")
+        return self
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the cache has a folder of files, not an archive or a single file."""
+        return bool(self.files or self.layout)
 
     @property
     def file_name(self) -> str:
-        """The name of the archive in the cache."""
-        suffix = _ARCHIVE.search(urlsplit(self.address).path)
+        """The name of the archive, file or folder in the cache."""
+        if self.is_folder:
+            return self.name
+        suffix = _READABLE.search(urlsplit(self.address).path)
         assert suffix is not None  # the validator checked it
         return self.name + suffix[0].lower()
+
+    @property
+    def total(self) -> int | None:
+        """The number of all triples, if it is known."""
+        splits = (self.train, self.valid, self.test)
+        counts = [count for count in splits if count is not None]
+        return self.triples if self.triples or len(counts) < len(splits) else sum(counts)
+
+    def sources(self, address: str) -> list[Source]:
+        """What to fetch.
+
+        Args:
+            address: the entry's, or that of a mirror.
+        """
+        if not self.files:
+            assert isinstance(self.sha256, str)
+            return [Source(urlsplit(self.address).path.rpartition("/")[2], address, self.sha256)]
+        base = address if address.endswith("/") else f"{address}/"
+        sums = self.sha256 if isinstance(self.sha256, list) else [""] * len(self.files)
+        found = []
+        for file, digest in zip(self.files, sums, strict=True):
+            match = _FILE.fullmatch(file)
+            assert match is not None  # the validator checked it
+            name = match["name"]
+            found.append(Source(name, base + (match["path"] or name), digest))
+        return found
 
 
 def check_address(address: str) -> str:
@@ -90,7 +193,9 @@ def entries() -> dict[str, Entry]:
     Raises:
         ConfigError: if that file cannot be read, or if an entry is invalid or repeats a name.
     """
-    registry = _read(BUNDLED)
+    registry: dict[str, Entry] = {}
+    for path in sorted(BUNDLED.glob("*.toml")):
+        registry |= _read(path)
     own = os.environ.get(REGISTRY)
     if not own:
         return registry
@@ -136,15 +241,17 @@ def _read(path: Path) -> dict[str, Entry]:
         ) from error
     except NOT_TOML as error:
         raise ConfigError(f"{path}: not TOML in UTF-8: {error}") from error
-    return {name: _parse(path, name, table) for name, table in tables.items()}
-
-
-def _parse(path: Path, name: str, table: Any) -> Entry:
-    if not isinstance(table, dict):
+    shared = {key: value for key, value in tables.items() if not isinstance(value, dict)}
+    named = {key: value for key, value in tables.items() if isinstance(value, dict)}
+    if shared and not named:
         raise ConfigError(
-            f"{path}: {name} is outside of an entry. Remedy: put it below the name of a data set, "
-            "such as [my-graph]."
+            f"{path}: {next(iter(shared))} is outside of an entry. Remedy: put it below the name "
+            "of a data set, such as [my-graph]."
         )
+    return {name: _parse(path, name, {**shared, **table}) for name, table in named.items()}
+
+
+def _parse(path: Path, name: str, table: dict[str, Any]) -> Entry:
     try:
         return Entry.model_validate({**table, "name": name})
     except ValidationError as error:
@@ -160,4 +267,5 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         keys = [field for field in Entry.model_fields if field != "name"]
         return f"unknown key {key!r}; the keys are {', '.join(keys)}"
-    return f"{key} = {shown(error['input'])}: {error['msg'].removeprefix('Value error, ')}"
+    problem = error["msg"].removeprefix("Value error, ")
+    return f"{key} = {shown(error['input'])}: {problem}" if key else problem

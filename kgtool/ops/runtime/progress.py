@@ -56,7 +56,7 @@ class Progress:
     """The progress of work of a known size; use it in a `with` block.
 
     Args:
-        total: the size of the work.
+        total: the size of the work; 0 if it is not known.
         name: what is done, such as `test`.
         unit: of the work, such as `query`.
         shown: whether to show it; `show_progress` shows it after a while in any case.
@@ -84,8 +84,8 @@ class Progress:
         # When, and with how much work, the first part was done: it may have compiled kernels.
         self._first: tuple[float, int] | None = None
         self._bar: Any = tqdm(
-            total=total, initial=initial, desc=f"{name}: ", unit=unit, unit_scale=unit_scale,
-            disable=not self.drawn, delay=0 if shown else DELAY,
+            total=total or None, initial=initial, desc=f"{name}: ", unit=unit,
+            unit_scale=unit_scale, disable=not self.drawn, delay=0 if shown else DELAY,
             bar_format=None if unit_scale else BAR,
         )  # fmt: skip
 
@@ -116,6 +116,10 @@ class Progress:
         if self.shown and not self.drawn and time.monotonic() - _shown.last >= EVERY:
             say(self.line())
 
+    def expect(self, total: int) -> None:
+        """Set the size of the work, where it was not known."""
+        self.total = self._bar.total = total
+
     def rename(self, name: str) -> None:
         """Show another name."""
         self.name = name
@@ -128,12 +132,12 @@ class Progress:
     def line(self) -> str:
         """The progress as a line of text."""
         now = time.monotonic()
-        share = f" ({100 * self.done / self.total:.0f} %)" if self.total else ""
-        parts = [f"{self.name}: {self.unit} {self.done:,} of {self.total:,}{share}"]
+        share = f" of {self.total:,} ({100 * self.done / self.total:.0f} %)" if self.total else ""
+        parts = [f"{self.name}: {self.unit} {self.done:,}{share}"]
         parts += [f"{name} {number}" for name, number in self._numbers.items()]
         parts.append(f"{duration(now - self._began)} so far")
         since, first = self._first or (now, self.done)
-        if self.done > first:
+        if self.done > first and self.total:
             left = (now - since) * (self.total - self.done) / (self.done - first)
             parts.append(f"{duration(left)} left")
         return ", ".join(parts)

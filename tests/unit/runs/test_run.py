@@ -24,7 +24,6 @@ from kgtool.runs.run import BEST, LAST, TRIPLES, Run, versions
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.files import read_json
 from kgtool.training.step import Updater
-from kgtool.training import trainer as trainer_module
 from kgtool.training.trainer import train
 from tests.support.runs import all_paths_config, ring, tiny_config, write_folder
 
@@ -177,7 +176,9 @@ def test_the_data_gone_and_elsewhere(run_folder, tmp_path):
         f'{{"data": "{place}", "fingerprint": "{info["fingerprint"]}"}}'
     )
     run = Run.open(run_folder)
-    with pytest.raises(RunError, match=r"does not exist any more\. Remedy: pass --data PATH") as caught:
+    with pytest.raises(
+        RunError, match=r"does not exist any more\. Remedy: pass --data PATH"
+    ) as caught:
         run.dataset()
     assert str(place) in str(caught.value)
     elsewhere = write_folder(ring(), tmp_path / "elsewhere")

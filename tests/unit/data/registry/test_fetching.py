@@ -365,7 +365,10 @@ def test_two_processes_fetch_at_once(serve, cache, tmp_path):
 
     server = serve(answer)
     entry = entry_of(server.address)
-    lines = [f"{key} = {value!r}" for key, value in entry.model_dump(exclude={"name"}).items()]
+    lines = [
+        f"{key} = {value!r}"
+        for key, value in entry.model_dump(exclude={"name"}, exclude_none=True).items()
+    ]
     (tmp_path / "own.toml").write_text("\n".join(["[kg]", *lines]))
     processes = [
         subprocess.Popen(

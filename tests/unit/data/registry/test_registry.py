@@ -26,7 +26,8 @@ from kgtool.data.registry.entries import (
 from kgtool.errors import ConfigError, DataError
 from tests.support.runs import ring, write_folder
 
-NAMES = ["FB15k-237", "WN18RR", "umls", "kinship", "nations"]
+NAMES = ["FB15k-237", "WN18RR", "umls", "kinship", "nations"]  # those of ConvE with a checksum
+ALL = list(entries())
 OWN = f"""
 [my-graph]
 address = "https://example.org/files/my-graph.zip?download=1"
@@ -75,16 +76,6 @@ def packed(own: Callable[[str], Path], tmp_path: Path, cache: Path) -> Entry:
     return entries()["ring"]
 
 
-def test_the_bundled_entries_are_whole():
-    assert list(entries()) == NAMES
-    for name, entry in entries().items():
-        assert entry.name == name
-        assert entry.file_name == f"{name}.tar.gz"
-        assert entry.address.startswith("https://github.com/TimDettmers/ConvE/raw/master/")
-        assert "" not in (entry.about, entry.licence, entry.reference)
-        assert entry.link.startswith("https://")
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_the_bundled_entries_are_those_of_the_archives(
     name: str, benchmark_archive: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
@@ -103,25 +94,38 @@ def test_the_bundled_entries_are_those_of_the_archives(
 
 def test_a_user_adds_entries(own):
     own(OWN)
-    assert list(entries()) == [*NAMES, "my-graph"]
+    assert list(entries()) == [*ALL, "my-graph"]
     entry = find_entry("my-graph")
     assert entry.file_name == "my-graph.zip"
     assert entry.licence == ""
     table = data_sets()
-    assert table["name"].tolist() == [*NAMES, "my-graph"]
-    assert table.loc[0, ["train", "valid", "test"]].tolist() == [272_115, 17_535, 20_466]
+    assert table["name"].tolist() == [*ALL, "my-graph"]
+    row = table.set_index("name").loc["FB15k-237"]
+    assert row[["train", "valid", "test"]].tolist() == [272_115, 17_535, 20_466]
+    assert data_sets("MY-g")["name"].tolist() == ["my-graph"]
     assert not table["fetched"].any()
 
 
 def test_the_form_of_the_bundled_file_is_that_of_a_users(own):
-    own(BUNDLED.read_text().replace("[", "[my-"))
-    assert [name for name in entries() if name.startswith("my-")] == [f"my-{n}" for n in NAMES]
+    for path in sorted(BUNDLED.glob("*.toml")):
+        text = path.read_text()
+        names = re.findall(r"^\[(.*)\]$", text, re.MULTILINE)
+        own(re.sub(r"^\[", "[my-", text, flags=re.MULTILINE))
+        mine = [entry for name, entry in entries().items() if name.startswith("my-")]
+        assert [entry.name for entry in mine] == [f"my-{name}" for name in names]
+        for entry in mine:
+            theirs = entries()[entry.name.removeprefix("my-")]
+            assert entry.model_dump(exclude={"name"}) == theirs.model_dump(exclude={"name"})
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (("size = 100\n", ""), "the key 'size' is missing (bytes of the archive)"),
+        (("address =", "licence ="), "the key 'address' is missing (https, to an archive, "),
+        (("size = 100", "files = ['a.txt']"), "the address of several files must end in /"),
+        (("size = 100", "files = ['../a.txt']"), "files = ['../a.txt']: '../a.txt' is not NAME"),
+        (("size = 100", "files = ['/a.txt']"), "'/a.txt' is not NAME or NAME=PATH"),
+        (("size = 100", "layout = 'rdf'"), "layout = 'rdf': Input should be"),
         (("size = 100", "size = 0"), "size = 0: Input should be greater than 0"),
         (("size = 100", "size = '100'"), "size = '100': Input should be a valid integer"),
         (("size = 100", "bytes = 100"), "unknown key 'bytes'; the keys are about, address, "),
@@ -131,7 +135,7 @@ def test_the_form_of_the_bundled_file_is_that_of_a_users(own):
         (("https:", "file:"), "is not an https address"),
         (("https://example.org", "https://"), "is not an https address"),
         (("https://example.org", "https://[::1"), "address = 'https://[::1"),
-        ((".zip", ".rar"), "the address must end in .zip, .tar.gz or .tgz"),
+        ((".zip", ".rar"), "the address must end in .zip, .tar.gz, .tgz, or .txt"),
         (("[my-graph]", "['my graph']"), "a name may have letters, digits"),
         (("[my-graph]", "['../up']"), "a name may have letters, digits"),
         (("[my-graph]", "['']"), "a name may have letters, digits"),
@@ -161,7 +165,7 @@ def test_a_registry_that_cannot_be_read_is_told(own, tmp_path, monkeypatch):
         with pytest.raises(ConfigError, match=r"cannot read the registry .*check KGTOOL_REGISTRY"):
             entries()
     monkeypatch.setenv("KGTOOL_REGISTRY", "")
-    assert list(entries()) == NAMES
+    assert list(entries()) == ALL
 
 
 @pytest.mark.parametrize(
