@@ -19,6 +19,7 @@ from kgtool.api.runs import (
 )
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
+from kgtool.data.loaders.column_order import check_columns
 from kgtool.data.loaders import load_dataset, load_negatives
 from kgtool.distributed import process_group
 from kgtool.errors import ConfigError, DataError
@@ -141,12 +142,13 @@ def evaluate_baselines(
         Name → result, of `kgtool.evaluation.baselines.BASELINES`.
 
     Raises:
-        DataError: when the data cannot be used.
+        DataError: when the data cannot be used, or their columns may not be head, relation, tail.
         ConfigError: when `out` has such results already and `overwrite` is false.
         KGToolError: when a file cannot be written.
     """
     keep_large_blocks()
     dataset = data if isinstance(data, KGDataset) else load_dataset(data)
+    check_columns(dataset)
     require(dataset, split)
     about = about_data(dataset)
     among = parse_candidates(candidates, dataset)

@@ -154,7 +154,7 @@ def score_triples(
         ScoreError: when the model gives a score that is not finite.
     """
     predictor = predictor_of(run, data, labels)
-    rows = list(zip(*cells_of(triples, "triples"), strict=True))
+    rows = list(zip(*cells_of(triples, "triples").columns, strict=True))
     scored = predictor.score_triples(rows, strict)
     return scored.set_index(triples.index) if isinstance(triples, pd.DataFrame) else scored
 

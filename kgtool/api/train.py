@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kgtool.api.runs import AnyRun, opened
+from kgtool.api.runs import AnyRun, unwrapped
 from kgtool.config import Config, load_config
 from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders import load_dataset
+from kgtool.data.loaders.column_order import check_columns
 from kgtool.runs.run import Run
 from kgtool.training.trainer import train as train_run
 
@@ -44,8 +45,9 @@ def train(
         The run with the weights of the best validation.
 
     Raises:
-        ConfigError, DataError: when configuration or data cannot be used, or train or valid has no
-            triples; before anything is written.
+        ConfigError, DataError: when configuration or data cannot be used, train or valid has no
+            triples, or the columns of the data may not be head, relation, tail; before anything is
+            written.
         RunError: when the folder is not empty or another process uses it, there is no run to
             resume, the run is damaged, or the initial weights do not fit.
         KGToolError: before the first step, when the folder is not writable.
@@ -55,5 +57,6 @@ def train(
     """
     settings = config if isinstance(config, Config) else load_config(config)
     data = dataset if isinstance(dataset, KGDataset) else load_dataset(dataset)
-    start = None if init_from is None else opened(init_from)
+    check_columns(data)
+    start = None if init_from is None else unwrapped(init_from)
     return train_run(settings, data, out, resume=resume, progress=progress, init_from=start)

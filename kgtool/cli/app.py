@@ -263,7 +263,10 @@ Truth = Annotated[
 ]
 SkipBadLines = Annotated[
     bool,
-    typer.Option("--skip-bad-lines", help="Leave out lines that are not triples, and list them."),
+    typer.Option(
+        "--skip-bad-lines",
+        help="Leave out lines that are not triples; convert and split list them in bad_lines.tsv.",
+    ),
 ]
 MergeLabels = Annotated[
     str | None,

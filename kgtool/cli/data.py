@@ -27,6 +27,7 @@ from kgtool.cli.app import (
     reading_of,
 )
 from kgtool.cli.render.console import Terminal
+from kgtool.errors import harmless
 
 data = typer.Typer(
     cls=Group, help="List, fetch, inspect, convert and split data sets.", no_args_is_help=True
@@ -107,12 +108,18 @@ def inspect(
     may not be head, relation, tail.
     """
     from kgtool.data.loaders import load_with_report
+    from kgtool.data.loaders.read import LISTED
 
     reading = reading_of(
         format, columns, delimiter, header, truth=truth, skip_bad_lines=skip_bad_lines,
         merge_labels=merge_labels,
     )  # fmt: skip
-    Terminal().print(load_with_report(path, reading=reading)[1].render())
+    report = load_with_report(path, reading=reading)[1]
+    Terminal().print(report.render())
+    if len(report.bad_lines) > LISTED:
+        typer.echo(f"All {len(report.bad_lines):,} bad lines:")
+        for line in report.bad_lines:
+            typer.echo(harmless(str(line)))
 
 
 @command("data show my-graph aspirin --types nodes.csv", group=data)

@@ -56,10 +56,11 @@ def train(
     Several processes, on one machine or on many that share a folder, train one model together:
     torchrun --nproc-per-node 4 -m kgtool train ...
     """
+    from kgtool.api.train import train as train_run
     from kgtool.config import load_config
     from kgtool.data.loaders import load_with_report
+    from kgtool.data.loaders.column_order import check_columns
     from kgtool.distributed import process_group
-    from kgtool.training.trainer import train as train_run
 
     settings = load_config(config, overrides or ())
     if data is not None:
@@ -71,8 +72,7 @@ def train(
     resume = resume or (process_group.restarted() and (out / "config.toml").exists())
     dataset, report = load_with_report(settings.data, reading=reading_of(columns=columns))
     Terminal().print(report.render())
-    if report.column_doubt:
-        raise DataError(f"{settings.data}: {report.column_doubt}.")
+    check_columns(dataset)  # before the doubt whether valid has triples
     for split in (report.train, report.valid):
         if not split.triples:
             raise DataError(

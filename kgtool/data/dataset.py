@@ -89,6 +89,7 @@ class KGDataset:
         types: entity label → its types; an entity without a type is not a key.
         loading: JSON-ready, what loading needs apart from the path: `reading`, the options that
             are not the default, and `split`, the shares and the seed if one file was split.
+        guessed: whether nothing named the columns of head, relation and tail.
 
     Raises:
         DataError: for a split of another shape or dtype, or an id without a label.
@@ -102,6 +103,7 @@ class KGDataset:
     test: Tensor
     types: Mapping[str, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
     loading: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    guessed: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.vocabulary, Vocabulary):

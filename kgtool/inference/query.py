@@ -71,8 +71,7 @@ def questions_of(head: Any, relation: Any = None, tail: Any = None) -> list[tupl
         head = head.tolist()  # an array
     if isinstance(head, (tuple, list)) and len(head) == 3 and all(map(_is_part, head)):
         return [tuple(head)]
-    columns = cells_of(head, "queries", partial=True)
-    return list(zip(*columns, strict=True))
+    return list(zip(*cells_of(head, "queries", partial=True).columns, strict=True))
 
 
 def _is_part(value: Any) -> bool:

@@ -85,6 +85,7 @@ def read_triples(
     return Triples(
         vocabulary, ids[is_fact], texts, notes, ids[~is_fact],
         left_out=tuple(left_out), guessed=any(part.guessed for part in parts),
+        bad_lines=tuple(line for part in parts for line in part.bad_lines),
     )  # fmt: skip
 
 
