@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -36,6 +36,12 @@ LONGEST = 100  # layers, or edges of a path
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise ConfigError(
+            f"{name} cannot be set: a configuration does not change. Remedy: make a new one, as in "
+            "kgtool.load_config(config.model_dump(), ['training.epochs=5'])."
+        )
 
 
 class EncoderConfig(_Section):
@@ -319,6 +325,31 @@ class Config(_Section):
     all_paths: AllPathsConfig | None = None
     training: TrainingConfig = TrainingConfig()
 
+    if not TYPE_CHECKING:  # type checkers know the settings by name
+
+        def __init__(self, /, **settings: Any) -> None:
+            """Check the settings.
+
+            Raises:
+                ConfigError: as `load_config`.
+            """
+            if old := list(_renamed(settings)):
+                raise ConfigError("\n".join(old))
+            try:
+                super().__init__(**settings)
+            except ValidationError as error:
+                lines = map(_explain, error.errors())
+                raise ConfigError("\n".join(lines)) from None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Config:
+        """A copy, with other settings if given.
+
+        Raises:
+            ConfigError: for settings that do not exist or do not fit.
+        """
+        copy = super().model_copy(deep=deep)
+        return Config(**{**dict(copy), **update}) if update else copy
+
     @property
     def samples_negatives(self) -> bool:
         """Whether a step reads and changes only the rows of the entities that it samples."""
@@ -539,12 +570,11 @@ def parse_config(settings: dict[str, Any], where: str = "the configuration") -> 
     Raises:
         ConfigError: as `load_config`; `where` names the settings in the message.
     """
-    if old := list(_renamed(settings)):
-        raise ConfigError("\n".join(f"{where}: {line}" for line in old))
     try:
-        return Config.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError("\n".join(f"{where}: {_explain(e)}" for e in error.errors())) from None
+        return Config(**{str(key): value for key, value in settings.items()})
+    except ConfigError as error:
+        lines = str(error).splitlines()
+        raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
 def _new(key: str, values: Mapping[Any, str] = MappingProxyType({})) -> _Renaming:

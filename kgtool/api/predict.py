@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from kgtool.api.arguments import is_whole
 from kgtool.api.runs import AnyData, AnyRun, refuse_again, walk_model, with_data
 from kgtool.data.labels import LabelIndex
 from kgtool.data.loaders.cells import cells_of
 from kgtool.data.loaders.labels import read_labels, read_types
-from kgtool.errors import ConfigError, DataError, KGToolError, RunError
+from kgtool.errors import ConfigError, DataError, KGToolError, RunError, described
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import Predictor
 from kgtool.inference.query import parse_question, questions_of
@@ -48,10 +49,10 @@ def open_predictor(
         RunError, DataError: when run, data, labels or types cannot be used.
         ConfigError: for an `assumed_missing` below 1.
     """
-    if assumed_missing is not None and assumed_missing < 1:
+    if assumed_missing is not None and not is_whole(assumed_missing, 1):
         raise ConfigError(
-            f"assumed_missing is {assumed_missing}, but a graph that lacks nothing has no new "
-            "facts. Remedy: give a number of facts from 1."
+            f"assumed_missing is {described(assumed_missing)}, but a graph that lacks nothing has "
+            "no new facts. Remedy: give a number of facts from 1."
         )
     keep_large_blocks()
     found, dataset = with_data(run, data)

@@ -219,10 +219,9 @@ AnyType = Annotated[
 AssumedMissing = Annotated[
     int | None,
     typer.Option(
-        min=1,
         metavar="NUMBER",
-        help="Number of facts that the graph lacks, which probabilities assume; by default as many "
-        "as valid and test hold.",
+        help="Number of facts that the graph lacks, at least 1, which probabilities assume; by "
+        "default as many as valid and test hold.",
         show_default=False,
     ),
 ]
@@ -339,9 +338,9 @@ def known_split(split: str, splits: tuple[str, ...] = ("train", "valid", "test")
     Raises:
         ConfigError: for any other name.
     """
-    if split not in splits:
-        choice = f"{', '.join(splits[:-1])} or {splits[-1]}"
-        raise ConfigError(f"--split is {choice}, not {split!r}")
+    from kgtool.data.dataset import check_split
+
+    check_split(split, splits)
     return split
 
 

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 import kgtool
-
 from kgtool.data.loaders import Reading, load_with_report
 from kgtool.data.loaders.column_order import doubt_of
 from kgtool.errors import DataError
