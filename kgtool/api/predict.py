@@ -142,7 +142,8 @@ def score_triples(
     Args:
         run, data, labels: as in `predict`.
         triples: a data frame, whose columns head, relation and tail are found as by
-            `kgtool.dataset_of`, or rows of three labels or readable names.
+            `kgtool.dataset_of`, or rows of three labels or readable names. A relation is `r`, `^r`,
+            or a path `r1/r2`.
         strict: refuse the triples if one of them cannot be scored.
 
     Returns:

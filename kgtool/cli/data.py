@@ -21,7 +21,6 @@ from kgtool.cli.app import (
     Truth,
     app,
     command,
-    interactive,
     names_of,
     print_next,
     reading_of,
@@ -88,7 +87,8 @@ def fetch(
     """
     from kgtool.api.data import fetch as fetch_data_set
 
-    typer.echo(f"{name} is {fetch_data_set(name, url, interactive())}")
+    typer.echo(f"{name} is {fetch_data_set(name, url, progress=True)}")
+    print_next("data", "inspect", name)
 
 
 @command("data inspect my-graph", "data inspect triples.csv", group=data)
@@ -276,4 +276,4 @@ def split(
 
 def print_next_training(folder: Path) -> None:
     """Print how a model is trained on a new data set."""
-    print_next("train", "families", "--data", folder, "--out", Path("runs") / folder.name)
+    print_next("train", "families", data=folder, out=Path("runs") / folder.name)
