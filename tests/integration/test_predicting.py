@@ -542,8 +542,9 @@ def next_command(output: str) -> list[str]:
 def test_each_command_names_the_next_one(run, tmp_path, monkeypatch):
     """From `evaluate` to `serve`: the line that a command prints is run as it is."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("kgtool.cli.app.on_terminal", lambda: True)
-    words, ran = ["evaluate", str(run)], []
+    monkeypatch.setattr(sys.modules["kgtool.cli.app"], "on_terminal", lambda: True)
+    words = ["evaluate", str(run)]
+    ran: list[str] = []
     while words[0] != "serve" and len(ran) < 12:
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, (words, done.output, done.exception)
@@ -565,7 +566,7 @@ def test_the_next_command_keeps_names_and_data(run, tmp_path, monkeypatch, query
     data = kgtool.Run.open(run).config.data
     words = ["predict", str(run), "--labels", str(names), "--data", str(data), *query]
     assert "Next:" not in CliRunner().invoke(app, words).output  # piped
-    monkeypatch.setattr("kgtool.cli.app.on_terminal", lambda: True)
+    monkeypatch.setattr(sys.modules["kgtool.cli.app"], "on_terminal", lambda: True)
     done = CliRunner().invoke(app, words)
     explained = kgtool.open_predictor(run).passes is not None and "/" not in query[1]
     follows = ["explain", str(run), *query] if explained else ["complete", str(run)]
@@ -575,7 +576,7 @@ def test_the_next_command_keeps_names_and_data(run, tmp_path, monkeypatch, query
 
 
 def test_a_label_like_an_option_is_an_argument(monkeypatch, capsys):
-    monkeypatch.setattr("kgtool.cli.app.on_terminal", lambda: True)
+    monkeypatch.setattr(sys.modules["kgtool.cli.app"], "on_terminal", lambda: True)
     print_next("explain", "run", "--help", "r", "a b", data="kg", labels=None)
     assert capsys.readouterr().out == "Next: kgtool explain --data kg -- run --help r 'a b'\n"
 
