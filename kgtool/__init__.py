@@ -136,7 +136,9 @@ _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        # With name and object, Python suggests the nearest public name.
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message, name=name, obj=sys.modules[__name__])
     value = getattr(importlib.import_module(_MODULES[name]), name)
     if _MODULES[name].startswith("kgtool.api."):
         checked = importlib.import_module("kgtool.api.arguments").checked

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -36,6 +36,12 @@ LONGEST = 100  # layers, or edges of a path
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise ConfigError(
+            f"{name} cannot be set: a configuration does not change. Remedy: make a new one, as in "
+            "kgtool.load_config(config.model_dump(), ['training.epochs=5'])."
+        )
 
 
 class EncoderConfig(_Section):
@@ -432,13 +438,40 @@ class Config(_Section):
     all_paths: AllPathsConfig | None = None
     training: TrainingConfig = TrainingConfig()
 
+    if not TYPE_CHECKING:  # type checkers know the settings by name
+
+        def __init__(self, /, **settings: Any) -> None:
+            """Check the settings.
+
+            Raises:
+                ConfigError: as `load_config`.
+            """
+            if old := list(_renamed(settings)):
+                raise ConfigError("\n".join(old))
+            try:
+                super().__init__(**settings)
+            except ValidationError as error:
+                faults = {e["loc"]: e for e in error.errors()}
+                # A setting of [training] that [training.one_path] takes over has its fault once.
+                own = [e for loc, e in faults.items() if _taken_from(loc) not in faults]
+                raise ConfigError("\n".join(map(_explain, own))) from None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Config:
+        """A copy, with other settings if given.
+
+        Raises:
+            ConfigError: for settings that do not exist or do not fit.
+        """
+        copy = super().model_copy(deep=deep)
+        return Config(**{**dict(copy), **update}) if update else copy
+
     @property
     def parts(self) -> dict[str, Config]:
         """The parts of the model, in the order of their training, each as its own configuration.
 
         The keys are `one_path` and `all_paths`. A model of one part is its own only part.
         """
-        if not (self.one_path and self.all_paths):
+        if not self.one_path or not self.all_paths:
             return {"one_path" if self.one_path else "all_paths": self}
         own = self.training.one_path or self.training
         common = TrainingConfig.model_validate(self.training.model_dump(exclude={"one_path"}))
@@ -456,7 +489,7 @@ class Config(_Section):
     @property
     def combined(self) -> bool:
         """Whether the model is the sum of a one-path and an all-paths part."""
-        return len(self.parts) > 1
+        return self.one_path is not None and self.all_paths is not None
 
     @property
     def samples_negatives(self) -> bool:
@@ -705,15 +738,11 @@ def parse_config(settings: dict[str, Any], where: str = "the configuration") -> 
     Raises:
         ConfigError: as `load_config`; `where` names the settings in the message.
     """
-    if old := list(_renamed(settings)):
-        raise ConfigError("\n".join(f"{where}: {line}" for line in old))
     try:
-        return Config.model_validate(settings)
-    except ValidationError as error:
-        faults = {e["loc"]: e for e in error.errors()}
-        # A setting of [training] that [training.one_path] takes over has its fault once.
-        own = [e for loc, e in faults.items() if _taken_from(loc) not in faults]
-        raise ConfigError("\n".join(f"{where}: {_explain(e)}" for e in own)) from None
+        return Config(**{str(key): value for key, value in settings.items()})
+    except ConfigError as error:
+        lines = str(error).splitlines()
+        raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
 def _taken_from(loc: tuple[int | str, ...]) -> tuple[int | str, ...] | None:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 class KGToolError(Exception):
@@ -77,6 +78,17 @@ def quoted(text: str | bytes) -> str:
     if isinstance(text, bytes):
         text = text[: 4 * _LONGEST_QUOTE + 4].decode(errors="replace")
     return repr(text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…")
+
+
+def described(value: Any) -> str:
+    """A value in an error: itself if it is short, else its type."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)
+    if isinstance(value, (str, bytes)):
+        return quoted(value)
+    if isinstance(value, (list, tuple)) and len(repr(value)) <= 60:
+        return repr(value)
+    return f"of the type {type(value).__name__}"
 
 
 def path_of(

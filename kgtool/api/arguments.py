@@ -17,9 +17,17 @@ import numpy as np
 import pandas as pd
 
 from kgtool.config import Config
-from kgtool.data.dataset import SPLITS, KGDataset
+from kgtool.data.dataset import SPLITS, KGDataset, check_split
 from kgtool.data.loaders import Reading
-from kgtool.errors import ConfigError, DataError, KGToolError, RunError, nearest, quoted
+from kgtool.errors import (
+    ConfigError,
+    DataError,
+    KGToolError,
+    RunError,
+    described,
+    nearest,
+    quoted,
+)
 from kgtool.inference.predictor import Predictor
 from kgtool.ops import standard_state
 from kgtool.runs.run import Run
@@ -119,7 +127,7 @@ CHECKS: dict[str, Check] = {
     "echo": Check(callable, "a function of one text"),
     "seed": Check(lambda value: is_whole(value, 0), "a whole number from 0"),
     **dict.fromkeys(
-        ("top", "num_walks", "num_queries", "max_answers", "max_length", "assumed_missing"),
+        ("top", "num_walks", "num_queries", "max_answers", "max_length"),
         _POSITIVE,
     ),
     **dict.fromkeys(("hits", "lengths"), _NUMBERS),
@@ -147,11 +155,14 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     Raises:
         KGToolError: for an argument of another kind; the message names it and what to pass.
+        ConfigError: for the name of an argument that the function does not have.
     """
     parameters = inspect.signature(function)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs.keys() - parameters.parameters.keys():
+            raise _unknown(function.__name__, name, list(parameters.parameters))
         for name, value in parameters.bind(*args, **kwargs).arguments.items():
             check = CHECKS.get(name)
             if check and value is not parameters.parameters[name].default:
@@ -162,23 +173,22 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+def _unknown(function: str, name: str, known: Sequence[str]) -> ConfigError:
+    """The error for an argument that a function does not have."""
+    like = nearest(name, known)
+    hint = f" (did you mean {quoted(like)}?)" if like else ""
+    return ConfigError(
+        f"kgtool.{function} has no argument {quoted(name)}{hint}. Remedy: its arguments are "
+        f"{', '.join(known)}."
+    )
+
+
 def _check(name: str, value: Any, check: Check) -> None:
     try:
         fits = check.fits(value)
     except (TypeError, ValueError):  # such as a comparison with an array
         fits = False
+    if not fits and name == "split":
+        check_split(value)
     if not fits:
-        like = nearest(value, SPLITS) if name == "split" and isinstance(value, str) else None
-        hint = f"did you mean {quoted(like)}? Pass " if like else "pass "
-        raise check.error(f"{name} is {described(value)}. Remedy: {hint}{check.expected}.")
-
-
-def described(value: Any) -> str:
-    """A value in an error: itself if it is short, else its type."""
-    if value is None or isinstance(value, (bool, int, float)):
-        return repr(value)
-    if isinstance(value, (str, bytes)):
-        return quoted(value)
-    if isinstance(value, (list, tuple)) and len(repr(value)) <= 60:
-        return repr(value)
-    return f"of the type {type(value).__name__}"
+        raise check.error(f"{name} is {described(value)}. Remedy: pass {check.expected}.")

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from kgtool.api.runs import AnyRun
+from kgtool.api.runs import AnyRun, unwrapped
 from kgtool.errors import DataError
 from kgtool.evaluation.analysis.rank_table import read_matched
 from kgtool.evaluation.analysis.significance import compare as compare_ranks
 from kgtool.evaluation.metrics import HITS
-from kgtool.inference.predictor import Predictor
 from kgtool.runs.run import Run
 
 
@@ -34,8 +33,7 @@ def compare(
     Raises:
         DataError: when ranks are missing, or cannot be compared.
     """
-    opened = [run.run if isinstance(run, Predictor) else run for run in runs]
-    places = [Path(run.path if isinstance(run, Run) else run) for run in opened]
+    places = [Path(run.path if isinstance(run, Run) else run) for run in map(unwrapped, runs)]
     names = compared_names(places)
     queries, groups = read_matched([ranks_file(place, split) for place in places])
     return compare_ranks(dict(zip(names, queries, strict=True)), groups, hits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,11 +15,16 @@ from kgtool.data.loaders import (
     LoadReport,
     Reading,
     load_dataset,
-    load_negatives,
     load_with_report,
+    read_negatives,
 )
 from kgtool.data.loaders.labels import read_labels, read_types
-from kgtool.data.loaders.write import check_written, is_of_dataset, write_dataset
+from kgtool.data.loaders.write import (
+    check_written,
+    is_of_dataset,
+    write_bad_lines,
+    write_dataset,
+)
 from kgtool.data.registry.cache import is_fetched, resolve
 from kgtool.data.registry.entries import Entry, entries, find_entry
 from kgtool.data.registry.fetching import fetch_entry
@@ -92,7 +97,8 @@ def convert(
 ) -> tuple[LoadReport, list[Path]]:
     """Write a data set as TSV: `train.txt`, `valid.txt` and `test.txt`, and negatives if any.
 
-    Or as DGL graphs: `train.dgl`, `valid.dgl` and `test.dgl`, which `dgl.load_graphs` reads.
+    Or as DGL graphs: `train.dgl`, `valid.dgl` and `test.dgl`, which `dgl.load_graphs` reads. The
+    lines that `reading.skip_bad_lines` leaves out are listed in `bad_lines.tsv`.
 
     Args:
         place: a data set in any format that `kgtool.load_dataset` reads.
@@ -112,8 +118,11 @@ def convert(
     check_written(to)
     with atomic_folder(out, is_of_dataset if overwrite else None, [resolve(place)]) as folder:
         data, report = load_with_report(place, reading=reading)
-        negatives = load_negatives(place, data.vocabulary, reading)
+        negatives, bad = read_negatives(place, data.vocabulary, reading)
+        notes = (f"{place}: bad lines of negatives left out: {len(bad):,}",) if bad else ()
+        report = replace(report, bad_lines=(*report.bad_lines, *bad), notes=(*report.notes, *notes))
         files = write_dataset(data, folder, negatives, to)
+        files += write_bad_lines(folder, report.bad_lines)
     return report, [Path(out) / file.name for file in files]
 
 

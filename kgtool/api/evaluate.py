@@ -18,10 +18,11 @@ from kgtool.api.runs import (
     with_data,
 )
 from kgtool.data.answer_index import answer_index
-from kgtool.data.dataset import KGDataset
+from kgtool.data.dataset import SPLITS, KGDataset, check_split
 from kgtool.data.loaders import load_dataset, load_negatives
+from kgtool.data.loaders.column_order import check_columns
 from kgtool.distributed import process_group
-from kgtool.errors import ConfigError, DataError
+from kgtool.errors import DataError
 from kgtool.evaluation.analysis.results import (
     LinkResult,
     PathResult,
@@ -44,6 +45,8 @@ from kgtool.models.scorers import ScoresTails
 from kgtool.ops import keep_large_blocks
 from kgtool.runs.run import Run
 from kgtool.storage.files import refuse_existing
+
+HELD_OUT = SPLITS[1:]
 
 
 def evaluate(
@@ -141,12 +144,13 @@ def evaluate_baselines(
         Name → result, of `kgtool.evaluation.baselines.BASELINES`.
 
     Raises:
-        DataError: when the data cannot be used.
+        DataError: when the data cannot be used, or their columns may not be head, relation, tail.
         ConfigError: when `out` has such results already and `overwrite` is false.
         KGToolError: when a file cannot be written.
     """
     keep_large_blocks()
     dataset = data if isinstance(data, KGDataset) else load_dataset(data)
+    check_columns(dataset)
     require(dataset, split)
     about = about_data(dataset)
     among = parse_candidates(candidates, dataset)
@@ -236,9 +240,11 @@ def evaluate_triples(
 
     Raises:
         RunError, DataError: when a run or the data cannot be used.
+        ConfigError: for another split.
         ScoreError: when a model gives a score that is not finite.
     """
     keep_large_blocks()
+    check_split(split, HELD_OUT)
     run, dataset = with_data(run, data, "valid", split)
     given = load_negatives(dataset.path, dataset.vocabulary) if dataset.path else {}
     has_all = not sample_negatives and {"valid", split} <= given.keys()
@@ -287,12 +293,11 @@ def evaluate_paths(
 
     Raises:
         RunError, DataError: when the run or the data cannot be used, or no query can be drawn.
-        ConfigError: for the split train.
+        ConfigError: for another split.
         ScoreError: when the model gives a score that is not finite.
     """
     keep_large_blocks()
-    if split == "train":
-        raise ConfigError("split is 'train', which holds out no edges. Remedy: pass valid or test.")
+    check_split(split, HELD_OUT)
     run, dataset = with_data(run, data, split)
     scorer = run.scorer(dataset)
     queries = sample_path_queries(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kgtool.api.arguments import is_whole
 from kgtool.api.runs import (
     AnyData,
     AnyRun,
@@ -20,7 +21,7 @@ from kgtool.api.runs import (
 from kgtool.data.labels import LabelIndex
 from kgtool.data.loaders.cells import cells_of
 from kgtool.data.loaders.labels import read_labels, read_types
-from kgtool.errors import ConfigError, DataError, RunError
+from kgtool.errors import ConfigError, DataError, RunError, described
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import Predictor
 from kgtool.inference.query import parse_question, questions_of
@@ -52,10 +53,10 @@ def open_predictor(
         RunError, DataError: when run, data, labels or types cannot be used.
         ConfigError: for an `assumed_missing` below 1.
     """
-    if assumed_missing is not None and assumed_missing < 1:
+    if assumed_missing is not None and not is_whole(assumed_missing, 1):
         raise ConfigError(
-            f"assumed_missing is {assumed_missing}, but a graph that lacks nothing has no new "
-            "facts. Remedy: give a number of facts from 1."
+            f"assumed_missing is {described(assumed_missing)}, but a graph that lacks nothing has "
+            "no new facts. Remedy: give a number of facts from 1."
         )
     keep_large_blocks()
     found, dataset = with_data(run, data)
@@ -145,7 +146,8 @@ def score_triples(
     Args:
         run, data, labels: as in `predict`.
         triples: a data frame, whose columns head, relation and tail are found as by
-            `kgtool.dataset_of`, or rows of three labels or readable names.
+            `kgtool.dataset_of`, or rows of three labels or readable names. A relation is `r`, `^r`,
+            or a path `r1/r2`.
         strict: refuse the triples if one of them cannot be scored.
 
     Returns:
@@ -158,7 +160,7 @@ def score_triples(
         ScoreError: when the model gives a score that is not finite.
     """
     predictor = predictor_of(run, data, labels)
-    rows = list(zip(*cells_of(triples, "triples"), strict=True))
+    rows = list(zip(*cells_of(triples, "triples").columns, strict=True))
     scored = predictor.score_triples(rows, strict)
     return scored.set_index(triples.index) if isinstance(triples, pd.DataFrame) else scored
 

@@ -20,9 +20,13 @@ AnyData = KGDataset | str | Path  # a data set or its path
 
 def opened(run: AnyRun) -> Run:
     """A run: itself, that of a predictor, or that of a folder."""
-    if isinstance(run, Predictor):
-        return run.run
-    return run if isinstance(run, Run) else Run.open(run)
+    found = unwrapped(run)
+    return found if isinstance(found, Run) else Run.open(found)
+
+
+def unwrapped(run: AnyRun) -> Run | str | Path:
+    """A run or a path: itself, or the run of a predictor."""
+    return run.run if isinstance(run, Predictor) else run
 
 
 def with_data(run: AnyRun, data: AnyData | None, *splits: str) -> tuple[Run, KGDataset]:

@@ -19,10 +19,17 @@ from torch import Tensor
 
 from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders import LOOK, Reading, Triples, read_triples
-from kgtool.data.loaders.column_order import doubt_of
+from kgtool.data.loaders.column_order import check_columns, refuse_doubtful
 from kgtool.data.loaders.memory import triples_of
 from kgtool.data.loaders.near_equal import near_equal_of
-from kgtool.data.loaders.write import LEFT_OUT, check_labels, is_of_dataset, write_triples
+from kgtool.data.loaders.write import (
+    BAD_LINES,
+    LEFT_OUT,
+    check_labels,
+    is_of_dataset,
+    write_bad_lines,
+    write_triples,
+)
 from kgtool.data.splitting import (
     NEGATIVE,
     Division,
@@ -84,8 +91,8 @@ def split(
     Args:
         triples: one or more files of triples; or triples in memory as for `kgtool.dataset_of`, such
             as a data frame; or a data set, whose triples are split anew.
-        out: the new folder, with `train.txt`, `valid.txt` and `test.txt`; written whole or not at
-            all.
+        out: the new folder, with `train.txt`, `valid.txt` and `test.txt`, and with `bad_lines.tsv`
+            if `reading.skip_bad_lines` left some out; written whole or not at all.
         valid, test: shares of the distinct triples.
         seed: random seed.
         inductive: the share of the entities for a second graph: its `train` is the graph to reason
@@ -130,12 +137,13 @@ def split(
         new = [stack.enter_context(atomic_folder(f, overwrites, files or ())) for f in folders]
         further = tuple(dict.fromkeys((*([] if time is None else [time]), *keep_columns)))
         if files is None:
+            if isinstance(triples, KGDataset):
+                check_columns(triples)
             found = triples_of(triples, MEMORY, reading.columns, extra=time)
         else:
             found = read_triples(files, reading, further)
-        doubt = doubt_of(found.triples.numpy()) if found.guessed else ""
-        if doubt:
-            raise DataError(f"{place}: {doubt}.")
+        if found.guessed:
+            refuse_doubtful(place, found.triples.numpy(), memory=files is None)
         # columns may be given by number
         column = dict(zip(further, found.extra, strict=True))
         rows, timestamp = _distinct(found, place, None if time is None else column[time])
@@ -147,8 +155,11 @@ def split(
         cut = _Cut(found, rows, target, names)
         cut.check(place, folders or names, allow_unseen)
         if out is not None:
+            bad = write_bad_lines(new[0], found.bad_lines)
             cut.write(new, {column[each]: found.extra[column[each]] for each in keep_columns})
     notes = list(found.notes)
+    if out is not None and bad:
+        notes.append(f"{folders[0] / BAD_LINES} lists all {len(found.bad_lines):,} bad lines")
     unread = [*found.left_out, *(column[each] for each in further if each not in keep_columns)]
     if unread and out is not None:
         options = ",".join(name.removeprefix("column ") for name in unread)

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kgtool.api.runs import AnyRun, opened
+from kgtool.api.runs import AnyRun, unwrapped
 from kgtool.config import Config, load_config
 from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders import load_dataset
+from kgtool.data.loaders.column_order import check_columns
 from kgtool.runs.run import Run
 from kgtool.runs.tracking import trackers_of
 from kgtool.training.trainer import train as train_run
@@ -50,7 +51,8 @@ def train(
 
     Raises:
         ConfigError, DataError: when configuration or data cannot be used, train or valid has no
-            triples, or the package of a tracker is not installed; before anything is written.
+            triples, the columns of the data may not be head, relation, tail, or the package of a
+            tracker is not installed; before anything is written.
         RunError: when the folder is not empty or another process uses it, there is no run to
             resume, the run is damaged, or the initial weights do not fit.
         KGToolError: before the first step, when the folder is not writable.
@@ -61,7 +63,8 @@ def train(
     trackers_of(track)  # fail before the data are loaded
     settings = config if isinstance(config, Config) else load_config(config)
     data = dataset if isinstance(dataset, KGDataset) else load_dataset(dataset)
-    start = None if init_from is None else opened(init_from)
+    check_columns(data)
+    start = None if init_from is None else unwrapped(init_from)
     return train_run(
         settings, data, out, resume=resume, progress=progress, init_from=start, track=track
     )

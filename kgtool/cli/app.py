@@ -228,10 +228,9 @@ AnyType = Annotated[
 AssumedMissing = Annotated[
     int | None,
     typer.Option(
-        min=1,
         metavar="NUMBER",
-        help="Number of facts that the graph lacks, which probabilities assume; by default as many "
-        "as valid and test hold.",
+        help="Number of facts that the graph lacks, at least 1, which probabilities assume; by "
+        "default as many as valid and test hold.",
         show_default=False,
     ),
 ]
@@ -272,7 +271,10 @@ Truth = Annotated[
 ]
 SkipBadLines = Annotated[
     bool,
-    typer.Option("--skip-bad-lines", help="Leave out lines that are not triples, and list them."),
+    typer.Option(
+        "--skip-bad-lines",
+        help="Leave out lines that are not triples; convert and split list them in bad_lines.tsv.",
+    ),
 ]
 MergeLabels = Annotated[
     str | None,
@@ -363,9 +365,9 @@ def known_split(split: str, splits: tuple[str, ...] = ("train", "valid", "test")
     Raises:
         ConfigError: for any other name.
     """
-    if split not in splits:
-        choice = f"{', '.join(splits[:-1])} or {splits[-1]}"
-        raise ConfigError(f"--split is {choice}, not {split!r}")
+    from kgtool.data.dataset import check_split
+
+    check_split(split, splits)
     return split
 
 
@@ -386,11 +388,25 @@ def whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, numbers)))
 
 
-def print_next(*words: object) -> None:
-    """Print the command that usually follows, ready to be copied."""
-    typer.echo(f"Next: kgtool {harmless(shlex.join(map(str, words)))}")
+def on_terminal() -> bool:
+    """Whether a person reads the output: it is not piped or written to a file."""
+    return sys.stdout.isatty()
 
 
-def interactive() -> bool:
-    """Whether to show a progress bar: a person may be watching."""
-    return sys.stderr.isatty()
+def print_next(*words: object, **options: object) -> None:
+    """Print the command that usually follows, ready to be copied; only on a terminal.
+
+    Args:
+        words: the command and its arguments.
+        options: options by name, as in `data="kg"`; None leaves one out.
+    """
+    if not on_terminal():
+        return
+    line = [str(word) for word in words]
+    given = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
+    flags = [text for option in given for text in option]
+    if any(word.startswith("-") for word in line):  # a label that looks like an option
+        line = [line[0], *flags, "--", *line[1:]]
+    else:
+        line += flags
+    typer.echo(f"Next: kgtool {harmless(shlex.join(line))}")

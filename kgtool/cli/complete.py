@@ -19,7 +19,7 @@ from kgtool.cli.app import (
     Top,
     Types,
     command,
-    interactive,
+    print_next,
 )
 from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError
@@ -63,7 +63,7 @@ def complete(
         relations=relation or (),
         filter_types=filter_types or types is not None,
         any_type=any_type,
-        progress=interactive(),
+        progress=True,
     )
     if out is not None:
         save_predictions(triples, out, predictor.dataset.vocabulary)
@@ -80,3 +80,7 @@ def complete(
             err=True,
         )
         raise typer.Exit(130)
+    if out is None:
+        print_next("complete", run, out="new.tsv", data=data, labels=labels)
+    else:
+        print_next("export", run, out=run / "export", data=data, labels=labels)

@@ -21,13 +21,12 @@ from kgtool.cli.app import (
     Truth,
     app,
     command,
-    interactive,
     names_of,
     print_next,
     reading_of,
 )
 from kgtool.cli.render.console import Terminal
-from kgtool.errors import ConfigError, DataError, quoted
+from kgtool.errors import ConfigError, DataError, harmless, quoted
 
 data = typer.Typer(
     cls=Group, help="List, fetch, inspect, convert and split data sets.", no_args_is_help=True
@@ -126,13 +125,14 @@ def fetch(
     if url is not None and len(names) > 1:
         raise ConfigError("--url is the mirror of one data set. Remedy: fetch one at a time.")
     for entry in chosen:
-        typer.echo(f"{entry.name} is {fetch_data_set(entry.name, url, interactive())}")
+        typer.echo(f"{entry.name} is {fetch_data_set(entry.name, url, progress=True)}")
         if needs_record(entry) and not all(s.sha256 for s in entry.sources(entry.address)):
             typer.echo(
                 f"Its SHA-256 is not known: the first fetch pinned it in {record_file(entry)}"
             )
         if entry.licence:
             typer.echo(f"Licence: {entry.licence}")
+    print_next("data", "inspect", chosen[-1].name)
 
 
 @command("data inspect my-graph", "data inspect triples.csv", group=data)
@@ -152,12 +152,18 @@ def inspect(
     may not be head, relation, tail.
     """
     from kgtool.data.loaders import load_with_report
+    from kgtool.data.loaders.read import LISTED
 
     reading = reading_of(
         format, columns, delimiter, header, truth=truth, skip_bad_lines=skip_bad_lines,
         merge_labels=merge_labels,
     )  # fmt: skip
-    Terminal().print(load_with_report(path, reading=reading)[1].render())
+    report = load_with_report(path, reading=reading)[1]
+    Terminal().print(report.render())
+    if len(report.bad_lines) > LISTED:
+        typer.echo(f"All {len(report.bad_lines):,} bad lines:")
+        for line in report.bad_lines:
+            typer.echo(harmless(str(line)))
 
 
 @command("data show my-graph aspirin --types nodes.csv", group=data)
@@ -314,4 +320,4 @@ def split(
 
 def print_next_training(folder: Path) -> None:
     """Print how a model is trained on a new data set."""
-    print_next("train", "families", "--data", folder, "--out", Path("runs") / folder.name)
+    print_next("train", "families", data=folder, out=Path("runs") / folder.name)

@@ -19,7 +19,6 @@ from kgtool.cli.app import (
     command,
     cut_offs,
     data_with,
-    interactive,
     known_split,
     print_next,
     reading_of,
@@ -247,7 +246,7 @@ def _links(
 
     result = evaluate_run(
         run, split, data, ensemble=ensemble, hits=hits, candidates=candidates,
-        progress=interactive(),
+        progress=True,
     )  # fmt: skip
     console = Terminal()
     console.print(metrics_table(result.evaluation))
@@ -271,9 +270,7 @@ def _relations(
     from kgtool.api.evaluate import evaluate_relations
     from kgtool.cli.render.questions import relations_table
 
-    result = evaluate_relations(
-        run, split, data, ensemble=ensemble, hits=hits, progress=interactive()
-    )
+    result = evaluate_relations(run, split, data, ensemble=ensemble, hits=hits, progress=True)
     Terminal().print(relations_table(result.evaluation))
     _written(*result.files)
 
@@ -313,7 +310,7 @@ def _paths(
 
     result = evaluate_paths(
         run, split, data, lengths=lengths, num_queries=num_queries, max_answers=max_answers,
-        seed=seed, compose=compose, progress=interactive(),
+        seed=seed, compose=compose, progress=True,
     )  # fmt: skip
     Terminal().print(paths_table(result))
     _written(*result.files)
@@ -346,7 +343,7 @@ def _baselines(
     if note := dataset.loading.get("note"):
         typer.echo(f"{data}: {note}")
     baselines = evaluate_baselines(
-        dataset, split, out, hits=hits, candidates=candidates, progress=interactive(),
+        dataset, split, out, hits=hits, candidates=candidates, progress=True,
         overwrite=overwrite,
     )  # fmt: skip
     table = {name: result.evaluation for name, result in baselines.items()}

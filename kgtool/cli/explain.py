@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import ASK, Data, Labels, Overwrite, RunFolder, command
+from kgtool.cli.app import ASK, Data, Labels, Overwrite, RunFolder, command, print_next
 from kgtool.cli.render.console import Terminal
 
 
@@ -56,3 +56,6 @@ def explain(
 
         save_picture(shown, plot)
         typer.echo(f"Written to {plot}")
+        print_next("complete", run, out="new.tsv", data=data, labels=labels)
+    elif explanation.paths:
+        print_next("explain", run, head, relation, tail, plot="why.png", data=data, labels=labels)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import SHARE, Data, Overwrite, RunFolder, command
+from kgtool.cli.app import SHARE, Data, Overwrite, RunFolder, command, print_next
 
 
 @command("export runs/mine --out vectors --formats npy,parquet", panel=SHARE)
@@ -43,3 +43,4 @@ def export(
     chosen = FORMS if formats is None else [name.strip() for name in formats.split(",")]
     for path in export_run(run, out, data, formats=chosen, labels=labels, overwrite=overwrite):
         typer.echo(f"Written to {path}")
+    print_next("report", run, data=data, labels=labels)

@@ -27,7 +27,7 @@ from kgtool.cli.app import (
     Types,
     command,
     data_with,
-    interactive,
+    print_next,
     reading_of,
     refuse_unused,
 )
@@ -35,6 +35,8 @@ from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError, DataError, harmless
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from kgtool.api.runs import AnyData
     from kgtool.data.loaders.reading import Reading
     from kgtool.inference.predictor import Predictor
@@ -150,6 +152,7 @@ def predict(
     caches. Known answers are counted, and --include-known lists them.
 
     (HEAD RELATION TAIL) and --triples score triples that you have: one row each, in their order.
+    The relation may be a path r1/r2 too, which has a score and no probability.
     Rows and queries with an unknown label are listed with the reason, and the others are answered.
 
     --task next predicts the next step of a walk, ENTITY or ENTITY RELATION ENTITY and so on, with
@@ -203,7 +206,8 @@ def predict(
         reading = reading_of(format, columns, delimiter, header)
         rows = [given] if triples is None else _read_triples(triples, reading)
         predictor = open_predictor(run, graph, labels, assumed_missing=assumed_missing)
-        _score(predictor, rows, strict or triples is None, out)
+        scored = _score(predictor, rows, strict or triples is None, out)
+        _print_next(predictor, scored, run, data=data, labels=labels)
         return
     lines = read_lines(queries) if queries is not None else []
     predictor = open_predictor(run, graph, labels, types, assumed_missing=assumed_missing)
@@ -227,6 +231,20 @@ def predict(
             )
         )
     _list_unread(parsed)
+    _print_next(predictor, answers, run, data=data, labels=labels)
+
+
+def _print_next(
+    predictor: Predictor, frame: pd.DataFrame, run: Path, **options: Path | None
+) -> None:
+    """Print how the likeliest answer is explained, or how the whole graph is completed."""
+    explained = frame[frame["relation"].isin(predictor.dataset.vocabulary.step_ids)]
+    explained = explained[explained["score"].notna()]
+    if predictor.passes is None or not len(explained):
+        print_next("complete", run, out="new.tsv", **options)
+        return
+    best = explained.sort_values("probability", ascending=False, kind="stable").iloc[0]
+    print_next("explain", run, best["head"], best["relation"], best["tail"], **options)
 
 
 def _read_triples(place: str, reading: Reading) -> list[tuple[str, str, str]]:
@@ -242,12 +260,12 @@ def _read_triples(place: str, reading: Reading) -> list[tuple[str, str, str]]:
 
 def _score(
     predictor: Predictor, rows: Sequence[Sequence[str]], strict: bool, out: Path | None
-) -> None:
-    """Print or write the scores of triples."""
+) -> pd.DataFrame:
+    """Print or write the scores of triples, and return them."""
     from kgtool.cli.render.answers import meaning, scored_count, scored_table
     from kgtool.export.predictions import save_predictions
 
-    frame = predictor.score_triples(rows, strict, progress=interactive() and len(rows) > 1)
+    frame = predictor.score_triples(rows, strict, progress=len(rows) > 1)
     failed = frame[frame["reason"] != ""]
     if len(failed) == len(frame):
         raise DataError(
@@ -267,6 +285,7 @@ def _score(
         typer.echo(f"Written to {out}")
     if len(frame) > 1 or out is not None:
         typer.echo(scored_count(frame))
+    return frame
 
 
 def _list_unread(parsed: ParsedQuestions) -> None:

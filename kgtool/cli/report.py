@@ -15,8 +15,8 @@ from kgtool.cli.app import (
     RunFolder,
     Split,
     command,
-    interactive,
     known_split,
+    print_next,
 )
 
 
@@ -53,6 +53,7 @@ def report(
 
     page = write_report(
         run, known_split(split), data, ensemble=ensemble or (), labels=labels, out=out,
-        progress=interactive(), overwrite=overwrite,
+        progress=True, overwrite=overwrite,
     )  # fmt: skip
     typer.echo(f"Written to {page}")
+    print_next("serve", run, data=data, labels=labels)

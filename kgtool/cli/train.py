@@ -68,11 +68,12 @@ def train(
     Several processes, on one machine or on many that share a folder, train one model together:
     torchrun --nproc-per-node 4 -m kgtool train ...
     """
+    from kgtool.api.train import train as train_run
     from kgtool.config import load_config
     from kgtool.data.loaders import load_with_report
+    from kgtool.data.loaders.column_order import check_columns
     from kgtool.distributed import process_group
     from kgtool.runs.tracking import trackers_of
-    from kgtool.training.trainer import train as train_run
 
     trackers_of(track or ())  # fail before the data are loaded
     settings = load_config(config, overrides or ())
@@ -85,8 +86,7 @@ def train(
     resume = resume or (process_group.restarted() and (out / "config.toml").exists())
     dataset, report = load_with_report(settings.data, reading=reading_of(columns=columns))
     Terminal().print(report.render())
-    if report.column_doubt:
-        raise DataError(f"{settings.data}: {report.column_doubt}.")
+    check_columns(dataset)  # before the doubt whether valid has triples
     for split in (report.train, report.valid):
         if not split.triples:
             raise DataError(

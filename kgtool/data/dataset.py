@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kgtool.data.features import Features
 from kgtool.display import frame_of, html
-from kgtool.errors import fault
+from kgtool.errors import ConfigError, described, fault, nearest, quoted
 from kgtool.ops.runtime.order_by import begins, order_by
 
 if TYPE_CHECKING:
@@ -38,12 +38,37 @@ ENTITY = "entity"
 KNOWN_BY = {"train": SPLITS[:2], "valid": SPLITS[:2], "test": SPLITS}
 
 
+def check_split(name: object, splits: Sequence[str] = SPLITS) -> None:
+    """Check the name of a split.
+
+    Raises:
+        ConfigError: for a name that is not one of `splits`; it gives the nearest one.
+    """
+    if isinstance(name, str) and name in splits:
+        return
+    like = nearest(name, splits) if isinstance(name, str) else None
+    hint = f"did you mean {quoted(like)}? Pass" if like else "pass"
+    raise ConfigError(f"split is {described(name)}. Remedy: {hint} one of {', '.join(splits)}.")
+
+
 @dataclass(frozen=True)
 class Vocabulary:
-    """Labels by id: `entities[i]` is the label of entity `i`, `relations[i]` of relation `i`."""
+    """Labels by id: `entities[i]` is the label of entity `i`, `relations[i]` of relation `i`.
+
+    Raises:
+        DataError: for labels that are not a tuple of texts; at the first look-up, for a label that
+            has two ids.
+    """
 
     entities: tuple[str, ...]
     relations: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("entities", "relations"):
+            labels = getattr(self, name)
+            if not isinstance(labels, tuple) or not all(isinstance(each, str) for each in labels):
+                problem = f"{described(labels)} where a tuple of labels is expected"
+                raise fault(name, problem, "give texts, as in ('ada', 'ben')")
 
     def __repr__(self) -> str:
         return f"Vocabulary({len(self.entities):,} entities, {len(self.relations):,} relations)"
@@ -51,12 +76,12 @@ class Vocabulary:
     @cached_property
     def entity_ids(self) -> dict[str, int]:
         """Entity id by label."""
-        return {label: i for i, label in enumerate(self.entities)}
+        return _ids_of(self.entities, "entities")
 
     @cached_property
     def relation_ids(self) -> dict[str, int]:
         """Relation id by label."""
-        return {label: i for i, label in enumerate(self.relations)}
+        return _ids_of(self.relations, "relations")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -78,6 +103,15 @@ class Vocabulary:
         return {name: i for i, name in enumerate(self.steps)} | self.relation_ids
 
 
+def _ids_of(labels: Sequence[str], name: str) -> dict[str, int]:
+    """The position of each label."""
+    ids = {label: i for i, label in enumerate(labels)}
+    if len(ids) < len(labels):
+        twice = next(label for i, label in enumerate(labels) if ids[label] != i)
+        raise fault(name, f"the label {quoted(twice)} has two ids", "give each label once")
+    return ids
+
+
 @dataclass(frozen=True, eq=False)
 class KGDataset:
     """A knowledge graph with its splits.
@@ -91,6 +125,7 @@ class KGDataset:
         features: vectors of entities by label; also of labels that are not entities here.
         loading: JSON-ready, what loading needs apart from the path: `reading`, the options that
             are not the default, and `split`, the shares and the seed if one file was split.
+        guessed: whether nothing named the columns of head, relation and tail.
 
     Raises:
         DataError: for a split of another shape or dtype, or an id without a label.
@@ -105,6 +140,7 @@ class KGDataset:
     types: Mapping[str, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
     features: Features | None = field(default=None, kw_only=True)
     loading: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    guessed: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.vocabulary, Vocabulary):
@@ -147,6 +183,9 @@ class KGDataset:
 
         Args:
             split: `"train"`, `"valid"` or `"test"`; by default all splits, with a column `split`.
+
+        Raises:
+            ConfigError: for any other name; it gives the nearest one.
         """
         if split is not None:
             return labelled(self.split(split), self.vocabulary)
@@ -196,10 +235,9 @@ class KGDataset:
         """The `(n, 3)` int64 triples of `"train"`, `"valid"` or `"test"`.
 
         Raises:
-            ValueError: for any other name.
+            ConfigError: for any other name; it gives the nearest one.
         """
-        if name not in SPLITS:
-            raise ValueError(f"no split {name!r}; the splits are {', '.join(SPLITS)}")
+        check_split(name)
         triples: Tensor = getattr(self, name)
         return triples
 
@@ -207,7 +245,11 @@ class KGDataset:
         """`(n, 3)` int64, the known facts for a split: the triples of `KNOWN_BY[split]`.
 
         Filtered ranks leave out the other answers that these triples give.
+
+        Raises:
+            ConfigError: for a name that is not a split.
         """
+        check_split(split)
         return torch.cat([self.split(name) for name in KNOWN_BY[split]])
 
     @cached_property

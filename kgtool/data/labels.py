@@ -71,10 +71,14 @@ class LabelIndex:
         """
         return id_of(label_of(text), self.vocabulary.step_ids, "relation", hint=hint)
 
-    def path(self, text: str) -> tuple[int, ...]:
+    def path(self, text: str, hint: bool = True) -> tuple[int, ...]:
         """The relation ids of the path `r1/r2`, or of the single relation whose label is `text`.
 
         Labels may contain slashes: a path is split only where every part is a label.
+
+        Args:
+            text: a label, or labels between slashes.
+            hint: as for `entity`.
 
         Raises:
             DataError: for an unknown label, with the nearest label; for a path with two readings.
@@ -96,7 +100,7 @@ class LabelIndex:
                 f"the path {quoted(text)} has two readings: {one}, or {other}. "
                 "Remedy: ask for one relation at a time."
             )
-        return ways[-1][0] if ways[-1] else (id_of(text, steps, "relation"),)
+        return ways[-1][0] if ways[-1] else (id_of(text, steps, "relation", hint=hint),)
 
     def similar(self, text: str, most: int = 5) -> list[str]:
         """The labels and names that are most like a text that is none of them.

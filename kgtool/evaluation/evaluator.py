@@ -16,6 +16,7 @@ from torch import Tensor
 from kgtool.data.answer_index import answers_at_heads
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.display import frame_of, html
+from kgtool.errors import DataError
 from kgtool.evaluation.metrics import (
     HITS,
     NEGATIVES,
@@ -128,11 +129,12 @@ def evaluate_model(
 
     Raises:
         ScoreError: if a score is NaN or infinite.
-        ValueError: for an unknown or empty split.
+        ConfigError: for an unknown split; it gives the nearest one.
+        DataError: for an empty split.
     """
     triples, num_relations = dataset.split(split), dataset.num_relations
     if not len(triples):
-        raise ValueError(f"the {split} split holds no triples")
+        raise DataError(f"{dataset.name}: {split} holds no triples. Remedy: choose another split.")
     # Both sides at once: an all-paths model answers all queries of an entity in one pass.
     queries = with_inverses(triples, num_relations)
     known = answers_at_heads(queries, dataset.filter_triples(split), num_relations)

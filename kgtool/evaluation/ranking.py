@@ -222,7 +222,7 @@ def rank_scores(
     # processes rank all triples together.
     own = order if shards else order[process_group.chunk(len(order))]
     parts: list[list[Ranking]] = []
-    shown = progress is not None
+    shown = progress is not None and process_group.rank() == 0
     with Progress(len(triples), progress or "ranking", "query", shown=shown) as bar:
         for chunk in own.split(chunk_size) if len(own) else ():
             hr, row = torch.unique_consecutive(triples[chunk, :2], dim=0, return_inverse=True)

@@ -19,8 +19,9 @@ from kgtool.data.answer_index import AnswerIndex, answer_index
 from kgtool.data.dataset import SPLITS, KGDataset
 from kgtool.data.labels import LabelIndex
 from kgtool.display import html
-from kgtool.errors import KGToolError, RunError
+from kgtool.errors import DataError, KGToolError, RunError, described, quoted
 from kgtool.evaluation.candidates import Types
+from kgtool.evaluation.ranking import whole_rows
 from kgtool.evaluation.tasks.path_composition import ComposedSteps
 from kgtool.evaluation.tasks.relation_prediction import (
     RelationModel,
@@ -36,10 +37,10 @@ from kgtool.inference.probability import (
     as_many_as_held_out,
     fit_probability,
 )
-from kgtool.inference.query import Question, parse_triples, refusal
+from kgtool.inference.query import PathTriple, Question, parse_triples, refusal
 from kgtool.inference.top_k import best_answers, features, triple_scores
 from kgtool.models.scorers import ModelScorer, PassScorer
-from kgtool.ops import standard_state
+from kgtool.ops import Progress, standard_state
 from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_fitted, save_tensors
 
@@ -260,8 +261,15 @@ class Predictor:
             answer's.
 
         Raises:
+            DataError: for an object that is not a query.
             ScoreError: when a score is NaN or infinite, naming the query.
         """
+        for number, each in enumerate(questions, 1):
+            if not isinstance(each, Question):
+                raise DataError(
+                    f"query {number} is {described(each)}, not a Question. Remedy: ask with labels "
+                    "by kgtool.predict, which takes a predictor too."
+                )
         numbered = list(enumerate(questions))
         kinds = (
             (self._steps, [(i, q) for i, q in numbered if len(q.path) == 1]),
@@ -336,7 +344,13 @@ class Predictor:
                 "Remedy: train with an [all_paths] section."
             )
         names = self.dataset.vocabulary
-        h, r, t = self.labels.entity(head), self.labels.relation(relation), self.labels.entity(tail)
+        h, path, t = self.labels.entity(head), self.labels.path(relation), self.labels.entity(tail)
+        if len(path) > 1:
+            raise DataError(
+                f"{quoted(relation)} is a path of {len(path)} relations, and only the score of one "
+                "relation has an explanation. Remedy: explain one relation of the path."
+            )
+        (r,) = path
         return Explanation.of(self.scorer, passes, (h, r, t), names, top)
 
     def score_triples(
@@ -345,7 +359,8 @@ class Predictor:
         """Score given triples: the answer to "how likely is this one?".
 
         Args:
-            rows: triples of labels or readable names; `^r` is the inverse of the relation `r`.
+            rows: triples of labels or readable names; `^r` is the inverse of the relation `r`, and
+                `r1/r2` a path.
             strict: refuse the triples if one of them cannot be scored.
             progress: show a progress bar.
 
@@ -354,7 +369,8 @@ class Predictor:
             `score`, `probability`, in `known` the split that has the triple, or an empty string,
             and `reason`. A triple with an unknown label has the given texts, NaN as score, and the
             reason; `reason` is empty for all others. `score` and `probability` are those of the
-            tail as an answer, see `ask`.
+            tail as an answer, see `ask`. A path has no probability; `known` is `facts` if known
+            facts lead along it from head to tail.
 
         Raises:
             DataError: for a row that does not have three cells; if `strict`, for the first triple
@@ -387,7 +403,31 @@ class Predictor:
             table.loc[place, "score"] = scores[:, 0].numpy()
             table.loc[place, "probability"] = self.probabilities(triples, scores, is_known)
             table.loc[place, "known"] = held
+        if parsed.paths:
+            self._fill_paths(table, parsed.paths, progress)
         return table
+
+    def _fill_paths(
+        self, table: pd.DataFrame, triples: Sequence[PathTriple], progress: bool
+    ) -> None:
+        """Fill in the rows of `score_triples` whose relation is a path."""
+        names = self.dataset.vocabulary
+        rows_of: dict[tuple[int, tuple[int, ...]], list[PathTriple]] = {}
+        for each in triples:
+            rows_of.setdefault((each.head, each.path), []).append(each)
+        walked, size = list(rows_of), whole_rows(self.dataset.num_entities)
+        with Progress(len(walked), "paths", "path", shown=progress) as bar:
+            for part in (walked[i : i + size] for i in range(0, len(walked), size)):
+                for (head, path), scores in zip(part, self._score_paths(part), strict=True):
+                    ends = set(follow(self.known, head, path).tolist())
+                    relation = "/".join(names.steps[r] for r in path)
+                    for row, _, _, tail in rows_of[head, path]:
+                        table.loc[row, list(TRIPLE_COLUMNS[:4])] = [
+                            names.entities[head], relation, names.entities[tail],
+                            float(scores[tail]),
+                        ]  # fmt: skip
+                        table.loc[row, "known"] = "facts" if tail in ends else ""
+                bar.update(len(part))
 
     @standard_state()
     def probabilities(self, triples: Tensor, scores: Tensor, is_known: Tensor) -> np.ndarray:
@@ -416,14 +456,7 @@ class Predictor:
         """Answers to queries with a path of several relations; see `ComposedSteps`."""
         n, num_relations = self.dataset.num_entities, self.dataset.num_relations
         walked = [q.walked(num_relations) for _, q in queries]
-        length = torch.tensor([len(path) for _, path in walked])
-        path = torch.zeros(len(queries), int(length.max()), dtype=torch.long)
-        for row, (_, relations) in zip(path, walked, strict=True):
-            row[: len(relations)] = torch.tensor(relations)
-        head = torch.tensor([start for start, _ in walked])
-        scores = ComposedSteps(self.scorer, self.known_in["train"], n).score_paths(
-            head, path, length
-        )
+        scores = self._score_paths(walked)
         is_known = torch.zeros(len(queries), n, dtype=torch.bool)
         ends = [follow(self.known, start, relations) for start, relations in walked]
         for row, end in zip(is_known, ends, strict=True):
@@ -444,6 +477,16 @@ class Predictor:
             queries, query, tail, value[query, place], probability=none, held_by=led
         )
         return table, self._left_out(ends, new, left_out.tolist())
+
+    def _score_paths(self, walked: Sequence[tuple[int, tuple[int, ...]]]) -> Tensor:
+        """`(q, num_entities)`: the scores of all tails of paths, each from an entity."""
+        length = torch.tensor([len(path) for _, path in walked])
+        path = torch.zeros(len(walked), int(length.max()), dtype=torch.long)
+        for row, (_, relations) in zip(path, walked, strict=True):
+            row[: len(relations)] = torch.tensor(relations)
+        head = torch.tensor([start for start, _ in walked])
+        composed = ComposedSteps(self.scorer, self.known_in["train"], self.dataset.num_entities)
+        return composed.score_paths(head, path, length)
 
     def _relations(
         self, queries: list[tuple[int, Question]], top: int, new: bool, types: Allowed | None

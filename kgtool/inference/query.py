@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -71,8 +71,7 @@ def questions_of(head: Any, relation: Any = None, tail: Any = None) -> list[tupl
         head = head.tolist()  # an array
     if isinstance(head, (tuple, list)) and len(head) == 3 and all(map(_is_part, head)):
         return [tuple(head)]
-    columns = cells_of(head, "queries", partial=True)
-    return list(zip(*columns, strict=True))
+    return list(zip(*cells_of(head, "queries", partial=True).columns, strict=True))
 
 
 def _is_part(value: Any) -> bool:
@@ -111,25 +110,36 @@ def parse_question(parts: Sequence[Any], labels: LabelIndex, *, hint: bool = Tru
     return Question("tail", labels.entity(head, hint), path, -1)
 
 
+class PathTriple(NamedTuple):
+    """A triple whose relation is a path of several: ids, and its row."""
+
+    row: int
+    head: int
+    path: tuple[int, ...]
+    tail: int
+
+
 @dataclass(frozen=True, eq=False)
 class ParsedTriples:
     """Triples of labels, read as far as the labels are known.
 
     Attributes:
         texts: `n` triples as given, cells that are missing as empty texts.
-        ids: `(m, 3)` int64 ids of the triples with known labels, relations inverses included.
+        ids: `(m, 3)` int64 ids of the triples with one relation, relations inverses included.
         row: `(m,)` int64, ascending: their rows in `texts`.
+        paths: the triples with a path of several relations.
         reasons: `n` texts: why a triple has no ids; empty if it has.
     """
 
     texts: list[tuple[str, str, str]]
     ids: Tensor
     row: Tensor
+    paths: list[PathTriple]
     reasons: list[str]
 
 
 def parse_triples(rows: Iterable[Sequence[object]], labels: LabelIndex) -> ParsedTriples:
-    """Parse triples of labels or readable names; `^r` is the inverse of the relation `r`.
+    """Parse triples of labels or readable names; the relation may be `^r`, or a path `r1/r2`.
 
     A cell is a text, or an integer that stands for its digits. A triple with any other cell, or
     with an unknown label, gets a reason in place of ids.
@@ -137,7 +147,7 @@ def parse_triples(rows: Iterable[Sequence[object]], labels: LabelIndex) -> Parse
     Raises:
         DataError: for a row that does not have three cells.
     """
-    texts, ids, row, reasons = [], [], [], []
+    texts, ids, row, paths, reasons = [], [], [], [], []
     for number, cells in enumerate(rows):
         if isinstance(cells, str) or len(cells) != 3:
             raise fault(
@@ -147,15 +157,18 @@ def parse_triples(rows: Iterable[Sequence[object]], labels: LabelIndex) -> Parse
         head, relation, tail = (_cell(cell) for cell in cells)
         texts.append((head, relation, tail))
         try:
-            triple = _ids_of(texts[-1], labels, hint=False)
+            h, path, t = _ids_of(texts[-1], labels, hint=False)
         except DataError as error:
             reasons.append(str(error).partition(". Remedy: ")[0])
             continue
-        ids.append(triple)
-        row.append(number)
         reasons.append("")
+        if len(path) > 1:
+            paths.append(PathTriple(number, h, path, t))
+            continue
+        ids.append((h, *path, t))
+        row.append(number)
     found = torch.tensor(ids, dtype=torch.long).view(-1, 3)
-    return ParsedTriples(texts, found, torch.tensor(row, dtype=torch.long), reasons)
+    return ParsedTriples(texts, found, torch.tensor(row, dtype=torch.long), paths, reasons)
 
 
 def refusal(triple: Sequence[str], labels: LabelIndex, place: str | None) -> DataError:
@@ -167,13 +180,15 @@ def refusal(triple: Sequence[str], labels: LabelIndex, place: str | None) -> Dat
     raise ValueError("the triple has no fault")
 
 
-def _ids_of(triple: Sequence[str], labels: LabelIndex, hint: bool) -> tuple[int, int, int]:
-    """The ids of a triple of labels."""
+def _ids_of(
+    triple: Sequence[str], labels: LabelIndex, hint: bool
+) -> tuple[int, tuple[int, ...], int]:
+    """The ids of a triple of labels: of the head, of the relations from it, of the tail."""
     for text, field in zip(triple, FIELDS, strict=True):
         if not text.strip():
             raise DataError(f"no {field}. Remedy: fill it in.")
     head, relation, tail = triple
-    return labels.entity(head, hint), labels.relation(relation, hint), labels.entity(tail, hint)
+    return labels.entity(head, hint), labels.path(relation, hint), labels.entity(tail, hint)
 
 
 def is_label(cell: object) -> bool:

@@ -7,13 +7,13 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import invert
 from kgtool.evaluation.likelihood import finite_scores, tail_likelihood
 from kgtool.evaluation.ranking import distinct_in_chunks, whole_rows
 from kgtool.models.scorers import ScoresTails
+from kgtool.ops import Progress
 
 # Number of features of an answer, see `features`; the first ones are of the query itself.
 FEATURES, FORWARD_FEATURES = 7, 4
@@ -135,17 +135,17 @@ def triple_scores(
         ScoreError: if a score is NaN or infinite, naming the query.
     """
     found = torch.empty(len(triples), 3, dtype=torch.double)
-    bar = tqdm(total=len(triples), desc="triples", unit="triple", disable=not progress)
-    for hr, position, row in distinct_in_chunks(triples[:, :2], whole_rows(num_entities)):
-        bar.update(len(position))
-        scores, norm = finite_scores(model, hr)
-        score = scores[row, triples[position, 2]].double()
-        query, slot = known.expand(known.rows(hr))
-        unknown = scores.index_put((query, known.tails[slot]), torch.tensor(-torch.inf))
-        own = torch.where(known.contains(triples[position]), score, -torch.inf)
-        norm_new = torch.logaddexp(unknown.float().logsumexp(1).double()[row], own)
-        found[position] = torch.stack([score, score - norm[row], score - norm_new], dim=1)
-    bar.close()
+    chunks = distinct_in_chunks(triples[:, :2], whole_rows(num_entities))
+    with Progress(len(triples), "triples", "triple", shown=progress) as bar:
+        for hr, position, row in chunks:
+            bar.update(len(position))
+            scores, norm = finite_scores(model, hr)
+            score = scores[row, triples[position, 2]].double()
+            query, slot = known.expand(known.rows(hr))
+            unknown = scores.index_put((query, known.tails[slot]), torch.tensor(-torch.inf))
+            own = torch.where(known.contains(triples[position]), score, -torch.inf)
+            norm_new = torch.logaddexp(unknown.float().logsumexp(1).double()[row], own)
+            found[position] = torch.stack([score, score - norm[row], score - norm_new], dim=1)
     return found
 
 

@@ -12,7 +12,7 @@ import torch
 from kgtool.data.dataset import SPLITS
 from kgtool.data.facts import FactIndex
 from kgtool.data.labels import LabelIndex
-from kgtool.errors import ConfigError
+from kgtool.errors import ConfigError, DataError
 from kgtool.inference.explain import NamedPath, main_relations
 from kgtool.inference.predictor import Predictor, follow
 from kgtool.inference.query import ASKED, Question, parse_question
@@ -273,11 +273,14 @@ class Asking:
         # `score_triples` gives a reason in place of an error with the nearest label.
         for text in (head, tail):
             self.labels.entity(text)
-        self.labels.relation(relation)
+        _short_enough(relation, self.labels)
+        self.labels.path(relation)
         return self.scores([(head, relation, tail)])[0]
 
     def scores(self, triples: Sequence[tuple[str, str, str]]) -> list[replies.Score]:
         """The scores of triples; one with an unknown label has a reason in place of a score."""
+        for _, relation, _ in triples:
+            _short_enough(relation, self.labels)
         table = self.predictor.score_triples(triples)
         explains = self.predictor.scorer.passes is not None
         found = []
@@ -286,15 +289,27 @@ class Asking:
             found.append(
                 replies.Score(
                     **parts,
-                    names=self._names(row.head, [row.relation], row.tail),
+                    names=self._names(row.head, self._steps(row.relation), row.tail),
                     score=_number(row.score),
                     probability=_number(row.probability),
                     split=row.known or None,
-                    why=replies.Triple(**parts) if explains and not row.reason else None,
+                    why=replies.Triple(**parts)
+                    if explains
+                    and row.relation in self.labels.vocabulary.step_ids
+                    and not row.reason
+                    else None,
                     reason=row.reason or None,
                 )
             )
         return found
+
+    def _steps(self, relation: str) -> list[str]:
+        """The labels of a path's relations; an unknown one stays whole."""
+        try:
+            path = self.labels.path(relation, hint=False)
+        except DataError:
+            return [relation]
+        return [self.labels.vocabulary.steps[r] for r in path]
 
     def explanation(self, head: str, relation: str, tail: str, limit: int) -> replies.Explanation:
         """The paths that contribute to a triple's score, see `Predictor.explain`.

@@ -197,7 +197,7 @@ class Score(Triple):
     probability: float | None
     """The probability that the triple is a fact; null if it is known, or without a calibration."""
     split: str | None
-    """The split that has the triple; null if the graph does not have it."""
+    """The split that has the triple, or `facts` for a path of known facts; null for neither."""
     why: Triple | None
     """The triple to pass to `/api/explanation`; null if there is no explanation."""
     reason: str | None
@@ -210,7 +210,7 @@ class GivenTriple(Body):
     head: Text
     """The head."""
     relation: Text
-    """The relation; `^r` is the inverse of `r`."""
+    """The relation; `^r` is the inverse of `r`, `r1/r2` a path."""
     tail: Text
     """The tail."""
 

@@ -693,7 +693,7 @@ def test_relations_and_triples_of_a_run(kgtool, run_copy, tmp_path):
     refused(
         kgtool("evaluate", run_copy, "--task", "triples", "--split", "train"),
         2,
-        "--split is valid or test, not 'train'",
+        "split is 'train'. Remedy: pass one of valid, test.",
     )
     refused(kgtool("evaluate", run_copy, "--task", "relations", "--split", "tset"), 2, "not 'tset'")
 
@@ -924,7 +924,7 @@ def test_metrics_of_each_split(kgtool, trained, split):
 def test_a_split_that_is_none(kgtool, trained):
     refused(
         kgtool("evaluate", trained, "--split", "tset"), 2,
-        "--split is train, valid or test, not 'tset'",
+        "split is 'tset'. Remedy: did you mean 'test'?",
     )  # fmt: skip
 
 

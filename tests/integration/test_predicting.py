@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 import kgtool
 from kgtool.cli import app
+from kgtool.cli.app import print_next
 from kgtool.data.dataset import KGDataset
 from kgtool.errors import DataError, KGToolError, RunError
 from kgtool.export.ntriples import label_of
@@ -487,3 +489,104 @@ def test_labels_that_the_encoding_lacks_are_printed(trained, tmp_path, monkeypat
     assert (caught.value.code or 0) == (2 if task == "unknown" else 0)
     shown = ("\u4e2d", "\\u4e2d") if encoding in ("utf-8", "ascii") else ("\\u4e2d",)
     assert any(text in (err if task == "unknown" else out) for text in shown)
+
+
+def test_paths_in_given_triples_are_scored_as_the_answers_are(run, tmp_path):
+    asked = kgtool.open_predictor(run)
+    answers = kgtool.predict(
+        asked, [("e000", "r000/r001", "?"), ("e002", "^r001/r002", "?")], top=30, include_known=True
+    )
+    rows = list(answers[["head", "relation", "tail"]].itertuples(index=False, name=None))
+    mixed = [*rows, ("e000", "r000", "e003"), ("e000", "r000/nothing", "e003")]
+    found = kgtool.score_triples(asked, mixed)
+    assert found["relation"].tolist()[:-1] == [row[1] for row in mixed[:-1]]
+    assert found["score"].tolist()[: len(rows)] == pytest.approx(answers["score"].tolist())
+    assert found["known"].tolist()[: len(rows)] == answers["known"].tolist()
+    assert {"", "facts"} <= set(answers["known"])
+    assert found["probability"][: len(rows)].isna().all()
+    assert found["probability"][len(rows)] > 0
+    assert found["reason"].tolist()[-2:] == ["", "unknown relation 'r000/nothing'"]
+    with pytest.raises(DataError, match=r"unknown relation 'r000/nothing'"):
+        kgtool.score_triples(asked, mixed, strict=True)
+
+    file = tmp_path / "candidates.tsv"
+    file.write_text("".join("\t".join(row) + "\n" for row in rows))
+    out = tmp_path / "scored.tsv"
+    for words in ((*rows[0],), ("--triples", file), ("--triples", file, "--out", out)):
+        done = CliRunner().invoke(app, ["predict", str(run), *map(str, words)])
+        assert done.exit_code == 0, done.output
+    assert pd.read_csv(out, sep="\t")["score"].tolist() == pytest.approx(answers["score"].tolist())
+    done = CliRunner().invoke(app, ["predict", str(run), *rows[0]])
+    header = next(line.split() for line in done.output.splitlines() if "score" in line)
+    assert header == ["score", "head", "relation", "tail", "note"]  # no P, which a path lacks
+    assert "by known facts" in done.output
+    done = CliRunner().invoke(app, ["explain", str(run), *rows[0]])
+    assert isinstance(done.exception, KGToolError)
+    if asked.passes is not None:
+        assert "only the score of one relation has an explanation" in str(done.exception)
+
+
+def test_a_predictor_is_asked_questions(run):
+    asked = kgtool.open_predictor(run)
+    with pytest.raises(DataError, match=r"query 1 is .*, not a Question\. Remedy: ask with labels"):
+        asked.ask([("e000", "r000", "?")])  # type: ignore[list-item]
+
+
+def next_command(output: str) -> list[str]:
+    """The words of the last line, which is the next command."""
+    last = output.splitlines()[-1]
+    assert last.startswith("Next: kgtool "), output
+    return shlex.split(last)[2:]
+
+
+def test_each_command_names_the_next_one(run, tmp_path, monkeypatch):
+    """From `evaluate` to `serve`: the line that a command prints is run as it is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.modules["kgtool.cli.app"], "on_terminal", lambda: True)
+    words = ["evaluate", str(run)]
+    ran: list[str] = []
+    while words[0] != "serve" and len(ran) < 12:
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, (words, done.output, done.exception)
+        ran.append(words[0])
+        words = next_command(done.output)
+    assert words == ["serve", str(run)]
+    explained = kgtool.open_predictor(run).passes is not None
+    middle = ["explain", "explain"] if explained else []
+    assert ran == ["evaluate", "predict", *middle, "complete", "export", "report"]
+    assert Path("why.png").exists() == explained
+    assert Path("new.tsv").exists()
+
+
+@pytest.mark.parametrize("query", [("e000", "r000/r001", "?"), ("e000", "r000", "e003")])
+def test_the_next_command_keeps_names_and_data(run, tmp_path, monkeypatch, query):
+    monkeypatch.chdir(tmp_path)
+    names = tmp_path / "names.tsv"
+    names.write_text("e000\tZero\n")
+    data = kgtool.Run.open(run).config.data
+    words = ["predict", str(run), "--labels", str(names), "--data", str(data), *query]
+    assert "Next:" not in CliRunner().invoke(app, words).output  # piped
+    monkeypatch.setattr(sys.modules["kgtool.cli.app"], "on_terminal", lambda: True)
+    done = CliRunner().invoke(app, words)
+    explained = kgtool.open_predictor(run).passes is not None and "/" not in query[1]
+    follows = ["explain", str(run), *query] if explained else ["complete", str(run)]
+    out = [] if explained else ["--out", "new.tsv"]
+    options = ["--data", str(data), "--labels", str(names)]
+    assert next_command(done.output) == [*follows, *out, *options]
+
+
+def test_a_label_like_an_option_is_an_argument(monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules["kgtool.cli.app"], "on_terminal", lambda: True)
+    print_next("explain", "run", "--help", "r", "a b", data="kg", labels=None)
+    assert capsys.readouterr().out == "Next: kgtool explain --data kg -- run --help r 'a b'\n"
+
+
+def test_a_command_leaves_the_bar_to_the_library(run, tmp_path, monkeypatch, capfd):
+    """No terminal is standard error here; the library alone decides whether somebody watches."""
+    file = tmp_path / "candidates.tsv"
+    file.write_text("e000\tr000\te003\ne000\tr001\te003\n")
+    for watched in (True, False):
+        monkeypatch.setattr("kgtool.ops.runtime.progress.is_watched", lambda w=watched: w)
+        done = CliRunner().invoke(app, ["predict", str(run), "--triples", str(file)])
+        assert done.exit_code == 0, done.output
+        assert ("triples: 100%" in done.output + capfd.readouterr().err) == watched

@@ -249,6 +249,8 @@ def test_bad_lines_are_counted_and_listed(tmp_path, monkeypatch, capsys):
     assert "g.csv: 13 bad lines left out: line 78 (2 columns where 3 are expected" in said
     assert "; line 79 (an empty relation: 'x,,0'); " in said
     assert said.count("(an empty relation") == 9
+    assert "All 13 bad lines:" in said
+    assert said.endswith(f"{place}, line 90: a blank line")
     code, said = run(["data", "inspect", str(place)], monkeypatch, capsys)
     assert (code, "line 78" in said) == (2, True)
 

@@ -185,6 +185,40 @@ def test_it_takes_the_build_of_torch_that_is_asked_for_and_keeps_it(checkout):
     assert (refused.returncode, refused.stderr) == (2, "KGTOOL_TORCH is cpu or cuda, not rocm\n")
 
 
+PYPI_TORCH = re.search(r"^torch==\S+", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+CPU_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"
+
+
+def test_for_a_gpu_pip_takes_the_pinned_torch_of_the_package_index(checkout):
+    """The plain wheel of the index has CUDA: no call may name a build or another index."""
+    done = checkout.run("setup", KGTOOL_TORCH="cuda")
+    assert done.returncode == 0, done.stderr
+    assert checkout.calls() == ["-m venv .venv", "-m pip install -c constraints.txt -e ."]
+    assert PYPI_TORCH
+    (pin,) = Requirement(PYPI_TORCH.group()).specifier
+    assert pin.operator == "=="
+    assert "+" not in pin.version  # a local version would choose a build
+    (needed,) = (r for r in map(Requirement, PROJECT["dependencies"]) if r.name == "torch")
+    assert pin.version in needed.specifier
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere there is one build")
+def test_without_a_gpu_pip_takes_the_cpu_build_of_the_pin(checkout):
+    assert PYPI_TORCH
+    cpu = f"-m pip install --no-deps {PYPI_TORCH.group()}+cpu"
+    checkout.run("setup")
+    assert checkout.calls() == [
+        "-m venv .venv", cpu, "-m pip install -c constraints.txt -e .",
+    ]  # fmt: skip
+    shutil.rmtree(checkout.root / ".venv")
+    (checkout.bin / "pip.fails").touch()  # the configured index lacks the build: PyTorch's own
+    checkout.run("setup")
+    calls = installs(checkout.calls())
+    assert calls[0] == cpu
+    assert calls[1].startswith(cpu)
+    assert calls[1].endswith(CPU_INDEX)
+
+
 def test_an_environment_from_before_there_was_a_choice_is_kept(checkout):
     checkout.run("setup", "--dev")
     stamp = checkout.root / ".venv" / ".complete"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -521,5 +524,38 @@ def test_presets_load_by_name(tmp_path, monkeypatch):
 
 
 def test_a_configuration_does_not_change():
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(ConfigError, match=r"dim cannot be set.* Remedy: make a new one, as in kgt"):
         Config().dim = 3  # type: ignore[misc]
+    with pytest.raises(ConfigError, match=r"epochs cannot be set"):
+        Config().training.epochs = 3  # type: ignore[misc]
+    assert load_config(Config().model_dump(), ["training.epochs=5"]).training.epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Config(dmi=3), "unknown key 'dmi'; the nearest is 'dim'"),  # type: ignore[call-arg]
+        (lambda: Config.model_validate({"dmi": 3}), "unknown key 'dmi'; the nearest is 'dim'"),
+        (lambda: Config().model_copy(update={"dmi": 3}), "unknown key 'dmi'; the nearest is 'dim'"),
+        (lambda: Config(dim="x"), "dim = 'x': Input should be a valid integer"),  # type: ignore[arg-type]
+        (
+            lambda: Config(training={"epoch": 3}),  # type: ignore[arg-type]
+            "unknown key 'training.epoch'; the nearest is 'training.epochs'",
+        ),
+        (lambda: Config(encoder={"parts": 3}), "encoder.parts = 3 is now encoder.num_bases = 3"),  # type: ignore[arg-type]
+        (lambda: Config(one_path={}, all_paths={}), "one_path and all_paths exclude each other"),  # type: ignore[arg-type]
+        (lambda: parse_config({3: 4}), "the configuration: unknown key '3'"),  # type: ignore[dict-item]
+    ],
+)
+def test_a_configuration_in_python_has_the_errors_of_a_file(make, message):
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert str(caught.value).startswith(message)
+
+
+def test_a_copy_of_a_configuration_is_checked_and_equal():
+    config = Config(one_path={"cell": "gru"})  # type: ignore[arg-type]
+    assert config.model_copy() == config
+    assert config.model_copy(update={"dim": 8}).model_copy(update={"dim": config.dim}) == config
+    assert pickle.loads(pickle.dumps(config)) == config == deepcopy(config)
+    assert list(inspect.signature(Config).parameters)[:3] == ["data", "seed", "dim"]

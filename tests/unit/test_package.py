@@ -15,8 +15,9 @@ def test_dir_shows_the_public_names_only() -> None:
     assert all(hasattr(kgtool, name) for name in kgtool.__all__)
     assert {"open", "history", "dataset"} <= set(dir(kgtool.Run))
     assert {"to_frame", "split", "graph"} <= set(dir(kgtool.KGDataset))
-    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+    with pytest.raises(AttributeError, match="no attribute 'trian'") as caught:
         kgtool.trian  # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("trian", kgtool)  # for Python's suggestion
 
 
 def test_a_table_has_no_more_rows_than_a_screen() -> None:

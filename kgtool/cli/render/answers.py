@@ -106,28 +106,40 @@ def _answers(rows: pd.DataFrame, labels: LabelIndex) -> list[Any]:
             )
         parts.append(table)
     names = rows.loc[unlikely, asked].tolist()
-    if names:
+    if names and not (shown["known"] == "").any():
+        parts.append(_none_likely("answer", len(names)))
+    elif names:
         some = ", ".join(_named(label, labels).plain for label in names[:NAMED])
         more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
         parts.append(Text(f"  P below {LEAST:g}: {some}{more}", QUIET))
     return parts
 
 
+def _none_likely(what: str, count: int) -> Text:
+    """The line in place of unlikely answers or triples if none is likely."""
+    candidates = "the candidate" if count == 1 else f"the {count:,} candidates"
+    return Text(
+        f"  No new {what} has P of {LEAST:g} or more; --out FILE.tsv writes {candidates}.", QUIET
+    )
+
+
 def scored_table(frame: pd.DataFrame, labels: LabelIndex, most: int | None = None) -> Group:
     """The table of `kgtool predict --triples`: the first rows, in the order of the file."""
     table = _table()
-    for name in ("P", "score"):
+    some = frame.head(len(frame) if most is None else most)
+    likely = some["probability"].notna().any()
+    for name in ("P", "score") if likely else ("score",):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("head", "relation", "tail"):
         table.add_column(name, overflow="fold")
-    some = frame.head(len(frame) if most is None else most)
     with_notes = bool((some["known"] + some["reason"]).any())
     if with_notes:
         table.add_column("note", overflow="fold")
     for row in some.itertuples():
         note = Text(row.reason, "red") if row.reason else _known(row.known)
         table.add_row(
-            chance(row.probability), "" if pd.isna(row.score) else f"{row.score:.3f}",
+            *([chance(row.probability)] if likely else []),
+            "" if pd.isna(row.score) else f"{row.score:.3f}",
             _named(row.head, labels), Text(row.relation), _named(row.tail, labels),
             *([note] if with_notes else []),
         )  # fmt: skip
@@ -157,7 +169,9 @@ def completion_table(frame: pd.DataFrame, labels: LabelIndex, most: int, note: T
     lines = []
     if len(likely) > most:
         lines.append(Text(f"The first {most:,} of {len(likely):,}."))
-    if len(likely) < len(frame):
+    if len(frame) and not len(likely):
+        lines.append(_none_likely("triple", len(frame)))
+    elif len(likely) < len(frame):
         lines.append(Text(f"{len(frame) - len(likely):,} more with P below {LEAST:g}.", QUIET))
     return Group(*([table] if len(likely) else []), *lines, note)
 

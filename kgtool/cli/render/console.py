@@ -9,7 +9,9 @@ from copy import copy
 from dataclasses import replace
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.containers import Lines
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
@@ -22,6 +24,8 @@ PLAIN = {
     "…": "...", "–": "-", "—": "-", "→": "->", "⇥": "<tab>", "×": "x", "·": "*", "⁻": "-", "¹": "1",
     "�": "?", "─": "-", "━": "-", "│": "|", "•": "*",
 }  # fmt: skip
+# A wide word may break behind these signs.
+SIGNS = "_/-.,:;|#&=+"
 # The least width of a column of text; a table with less room becomes a list.
 LEAST_TEXT = 12
 
@@ -48,6 +52,74 @@ def _escaped(character: str) -> str:
     return character.encode("ascii", "backslashreplace").decode("ascii")
 
 
+class _Folded(Text):
+    """A text that breaks between words, else behind a sign such as `_`, never within a number."""
+
+    @classmethod
+    def of(cls, text: Text) -> _Folded:
+        """The same text and styles."""
+        new = cls(
+            text.plain, text.style, justify=text.justify, overflow=text.overflow,
+            no_wrap=text.no_wrap, end=text.end, tab_size=text.tab_size, spans=list(text.spans),
+        )  # fmt: skip
+        return new
+
+    def wrap(self, console: Console, width: int, **options: Any) -> Lines:
+        """The lines of at most `width` cells; a word that is wider breaks at `folds`."""
+        overflow = options.get("overflow") or self.overflow or "fold"
+        if options.get("no_wrap") or self.no_wrap or overflow != "fold" or width < 1:
+            return super().wrap(console, width, **options)
+        lines = Lines()
+        for line in self.split(allow_blank=True):
+            line.expand_tabs()
+            parts = line.divide(folds(line.plain, width))
+            for part in parts:
+                part.rstrip_end(width)
+            justify = options.get("justify") or self.justify or "default"
+            parts.justify(console, width, justify=justify, overflow="fold")
+            lines.extend(parts)
+        return lines
+
+
+def folds(text: str, width: int) -> list[int]:
+    """The positions where a line of text breaks, so that no part is wider than `width` cells.
+
+    A part ends at a blank; or within a wide word behind a sign such as `_`, before a number, or
+    where it must. Only a number that is wider than a line breaks itself.
+    """
+    found: list[int] = []
+    begin = 0
+    while cell_len(text[begin:].rstrip()) > width:
+        end = begin + 1
+        while end < len(text) and cell_len(text[begin : end + 1]) <= width:
+            end += 1
+        begin = _fold(text, begin, end)
+        found.append(begin)
+    return found
+
+
+def _fold(text: str, begin: int, most: int) -> int:
+    """Where a line from `begin` ends; `most` characters of the text fit."""
+    blanks = [end for end in range(begin + 1, most + 1) if text[end - 1].isspace()]
+    if most < len(text) and text[most].isspace():  # a blank at the end needs no cell
+        blanks.append(most + 1)
+    if blanks:
+        return blanks[-1]
+    signs = [end for end in range(begin + 1, most + 1) if _is_sign(text, end - 1)]
+    if signs:
+        return signs[-1]
+    end = most
+    while end > begin and text[end - 1].isdigit() and text[end].isdigit():
+        end -= 1
+    return end if end > begin else most
+
+
+def _is_sign(text: str, place: int) -> bool:
+    """Whether a word may break behind a character; not within 3.14 or 2023-01-05."""
+    between_digits = text[place - 1 : place].isdigit() and text[place + 1 : place + 2].isdigit()
+    return text[place] == "_" or (text[place] in SIGNS and not between_digits)
+
+
 class Terminal(Console):
     """A console that prints texts as they are, without control characters.
 
@@ -68,6 +140,8 @@ class Terminal(Console):
             renderable = self._fitted(self._writable_table(renderable), options)
         elif isinstance(renderable, (str, Text)):
             renderable = self._writable(renderable)
+            if isinstance(renderable, Text):
+                renderable = _Folded.of(renderable)
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=harmless(segment.text))
 

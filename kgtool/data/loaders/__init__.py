@@ -30,7 +30,7 @@ from kgtool.data.loaders.near_equal import merged, merged_into
 from kgtool.data.loaders.read import read_file
 from kgtool.data.loaders.reading import LOOK, NO_TRUTH, Reading, file_name, options_of
 from kgtool.data.loaders.report import LoadReport
-from kgtool.data.loaders.rows import Rows, Triples
+from kgtool.data.loaders.rows import BadLine, Rows, Triples
 from kgtool.data.loaders.sources import (
     Store,
     dataset_name,
@@ -52,6 +52,7 @@ __all__ = [
     "load_dataset",
     "load_negatives",
     "load_with_report",
+    "read_negatives",
     "read_triples",
 ]
 
@@ -147,7 +148,10 @@ def _load(
     triples, report = audit(name, path, origins, lines, vocabulary)
     tensors = [torch.from_numpy(triples[split]) for split in SPLITS]
     types = types_of_store(opened, vocabulary.entity_ids) if isinstance(opened, Store) else {}
-    data = KGDataset(name, path, vocabulary, *tensors, types=types, loading=loading)
+    data = KGDataset(
+        name, path, vocabulary, *tensors,
+        types=types, loading=loading, guessed=origins["train"].guessed,
+    )  # fmt: skip
     return data, report
 
 
@@ -178,7 +182,7 @@ def _split_file(
         part = rows.select(code == number)
         member = f"{file.member} ({split})"
         if split != "train":  # the file's notes are given once
-            part = replace(part, notes=(), left_out=())
+            part = replace(part, notes=(), left_out=(), bad_lines=())
         splits[split] = [(member, part)]
     return splits, {"split": dict(DEFAULT_SPLIT) if code.any() else {}, "note": how}
 
@@ -195,6 +199,14 @@ def _regrouped(
 def load_negatives(
     path: str | Path, vocabulary: Vocabulary, reading: Reading = LOOK
 ) -> dict[str, Tensor]:
+    """Loads the negatives of `valid` and `test` that a data set provides; see `read_negatives`."""
+    return read_negatives(path, vocabulary, reading)[0]
+
+
+@standard_state()
+def read_negatives(
+    path: str | Path, vocabulary: Vocabulary, reading: Reading
+) -> tuple[dict[str, Tensor], list[BadLine]]:
     """Loads the negatives of `valid` and `test` that a data set provides.
 
     The files `valid_negatives` and `test_negatives` are next to the split files, in their formats.
@@ -205,18 +217,22 @@ def load_negatives(
         reading: how to read the files, if their names and first lines are not enough.
 
     Returns:
-        Split → `(n, 3)` int64, for the splits with such a file.
+        Split → `(n, 3)` int64, for the splits with such a file; and the bad lines of these files
+        that were left out.
 
     Raises:
         DataError: for a file that cannot be used, or a label that the vocabulary lacks.
     """
     store = open_data(resolve(path), reading)
     if isinstance(store, File):
-        return {}
+        return {}, []
+    bad: list[BadLine] = []
     parts: dict[str, list[tuple[str, Rows]]] = {}
     for split, members in find_negatives(store, reading).items():
         for file in read_members(store, members, reading):
-            parts.setdefault(split, []).append((file.place, read_file(file, reading)))
+            rows = read_file(file, reading)
+            bad += rows.bad_lines
+            parts.setdefault(split, []).append((file.place, rows))
     if reading.truth not in (None, NO_TRUTH):
         for split, files in _read_splits(store, reading).items():
             for member, rows in files:
@@ -229,7 +245,7 @@ def load_negatives(
         if reading.merge_labels is not None:
             tables = tuple(merged_into(rows, vocabulary, reading.merge_labels) for rows in tables)
         found[split] = torch.from_numpy(to_ids(tables, places, vocabulary))
-    return found
+    return found, bad
 
 
 def _read_splits(store: Store, reading: Reading) -> dict[str, list[tuple[str, Rows]]]:
@@ -259,10 +275,11 @@ def _origin(files: Sequence[tuple[str, Rows]]) -> Origin:
     if rows.left_out:
         notes += (f"{member}: columns left out: {', '.join(rows.left_out)}",)
     guessed = any(rows.guessed for _, rows in files)
+    bad = tuple(line for _, rows in files for line in rows.bad_lines)
     if not others:
-        return Origin(member, rows.numbers, rows.unit, notes, guessed)
+        return Origin(member, rows.numbers, rows.unit, notes, guessed, bad)
     # for several files, rows are counted over all of them, in their order
     count = sum(len(rows.codes) for _, rows in files)
     return Origin(
-        f"{PurePosixPath(member).parent}/", np.arange(1, count + 1), "row", notes, guessed
+        f"{PurePosixPath(member).parent}/", np.arange(1, count + 1), "row", notes, guessed, bad
     )

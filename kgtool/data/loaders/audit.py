@@ -23,6 +23,7 @@ from kgtool.data.loaders.report import (
     Twins,
     Unseen,
 )
+from kgtool.data.loaders.rows import BadLine
 from kgtool.ops import begins, order_by
 
 Ints = NDArray[np.int64]
@@ -39,6 +40,7 @@ class Origin:
         unit: the unit of these positions, such as `"line"`.
         notes: for the user: how the file was read.
         guessed: whether neither the caller nor a header gave its columns.
+        bad_lines: the lines that were left out.
     """
 
     file: str
@@ -46,6 +48,7 @@ class Origin:
     unit: str
     notes: tuple[str, ...]
     guessed: bool = False
+    bad_lines: tuple[BadLine, ...] = ()
 
 
 def audit(
@@ -80,6 +83,7 @@ def audit(
             notes=tuple(note for split in SPLITS for note in origins[split].notes),
             redundancy=_redundancy(distinct, vocabulary),
             near_equal=near_equal_of(distinct, vocabulary),
+            bad_lines=tuple(line for split in SPLITS for line in origins[split].bad_lines),
             column_doubt=doubt_of(distinct) if origins["train"].guessed else "",
         )
 

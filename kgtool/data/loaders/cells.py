@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,18 @@ from kgtool.errors import DataError, fault, quoted
 _SHOWN = 8
 
 
+class Cells(NamedTuple):
+    """Rows in memory as columns.
+
+    Attributes:
+        columns: the cells of head, relation and tail, and of an extra column, `n` each.
+        guessed: whether nothing named the columns.
+    """
+
+    columns: list[Sequence[Any]]
+    guessed: bool = False
+
+
 def cells_of(
     given: Any,
     place: str,
@@ -29,7 +41,7 @@ def cells_of(
     columns: Sequence[str] | None = None,
     extra: str | None = None,
     partial: bool = False,
-) -> list[list[Any]]:
+) -> Cells:
     """The cells of head, relation and tail, and of an extra column.
 
     Args:
@@ -40,9 +52,6 @@ def cells_of(
         extra: a further column, by name or by number from 1.
         partial: one of the three named columns may be missing; its cells are None.
 
-    Returns:
-        Three columns, four with `extra`, each with `n` cells.
-
     Raises:
         DataError: for another object, another number of columns, or columns whose names do not
             show head, relation and tail.
@@ -51,7 +60,7 @@ def cells_of(
     if not isinstance(table, pd.DataFrame):
         if columns is None and extra is None:
             _check_width(table, 3, place)
-            return [list(column) for column in zip(*table, strict=True)] or [[], [], []]
+            return Cells(list(zip(*table, strict=True)) or [(), (), ()], guessed=True)
         _check_width(table, len(table[0]) if table else 0, place)
         table = pd.DataFrame(table, dtype=object)
     names = list(table.columns)
@@ -63,7 +72,10 @@ def cells_of(
     else:
         chosen = _choose(names, extra, place, partial)
     count = len(table)
-    return [[None] * count if i is None else table.iloc[:, i].tolist() for i in chosen]
+    cells: list[Sequence[Any]] = [
+        [None] * count if i is None else table.iloc[:, i].tolist() for i in chosen
+    ]
+    return Cells(cells, guessed=columns is None and _are_numbers(names))
 
 
 def _table(given: Any, place: str) -> pd.DataFrame | list[tuple[Any, ...]]:
@@ -168,7 +180,7 @@ def _choose(names: list[Any], extra: str | None, place: str, partial: bool) -> l
     if taken is None and extra in texts:
         taken = texts.index(extra)
     others = [i for i in range(len(texts)) if i != taken]
-    if all(isinstance(name, (int, np.integer)) for name in names):  # no names: only numbers
+    if _are_numbers(names):
         if len(others) != 3:
             problem = f"{len(others)} columns without names where 3 are expected"
             raise fault(place, problem, "give head, relation and tail, as in frame[[0, 1, 2]]")
@@ -179,6 +191,11 @@ def _choose(names: list[Any], extra: str | None, place: str, partial: bool) -> l
         return chosen
     numbers = tuple(str(1 if i is None else i + 1) for i in chosen)
     return list(choose_columns(texts, Reading(columns=numbers), [extra], place, None).columns)
+
+
+def _are_numbers(names: list[Any]) -> bool:
+    """Whether columns have only numbers, no names."""
+    return all(isinstance(name, (int, np.integer)) for name in names)
 
 
 def _by_name(texts: list[str], others: list[int], place: str, partial: bool) -> list[int | None]:

@@ -15,7 +15,7 @@ from kgtool.data.loaders.encode import to_ids, vocabulary_of
 from kgtool.data.loaders.foreign import is_of_tool, with_own_names
 from kgtool.data.loaders.near_equal import merged
 from kgtool.data.loaders.read import read_file
-from kgtool.data.loaders.reading import LOOK, Reading, file_name
+from kgtool.data.loaders.reading import LOOK, Reading, check_reading, file_name
 from kgtool.data.loaders.rows import Triples
 from kgtool.data.loaders.sources import (
     TYPES,
@@ -62,6 +62,7 @@ def read_triples(
         places = [path_of(places, "places", expected="one or more files of triples")]
     if not places:
         raise ConfigError("no file of triples. Remedy: give one, or - for the standard input.")
+    check_reading(reading)
     names, parts = [], []
     for place in places:
         file = open_loose(place, reading)
@@ -85,6 +86,7 @@ def read_triples(
     return Triples(
         vocabulary, ids[is_fact], texts, notes, ids[~is_fact],
         left_out=tuple(left_out), guessed=any(part.guessed for part in parts),
+        bad_lines=tuple(line for part in parts for line in part.bad_lines),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders.cells import (
+    Cells,
     cells_of,
     is_missing,
     labels_of,
@@ -113,6 +114,7 @@ def dataset_of(
     parts: dict[str, Rows] = {}
     node_types: dict[str, tuple[str, ...]] = {}
     masks: dict[str, Any] = {}
+    guessed = False
     if valid is None and test is None:
         train, valid, test = _edge_splits(train)
         masks = _masks(train)
@@ -123,7 +125,8 @@ def dataset_of(
             continue
         mask = masks.get(split)
         edges = _edges(given, split, edge_type, mask)
-        columns = _columns(given, edges, split, entities, relations, field=edge_type)
+        columns, unnamed = _columns(given, edges, split, entities, relations, field=edge_type)
+        guessed |= unnamed and split == "train"
         node_types |= _node_types(edges or {}, columns)
         if not columns[0] and split == "train":
             raise _nothing(split)
@@ -139,7 +142,9 @@ def dataset_of(
         torch.from_numpy(_distinct(ids[split])) if split in ids else empty for split in SPLITS
     ]
     own = {label: tuple(kinds) for label, kinds in types.items()} if types else node_types
-    return KGDataset(name, None, vocabulary, *tensors, types=own, features=own_features)
+    return KGDataset(
+        name, None, vocabulary, *tensors, types=own, features=own_features, guessed=guessed
+    )
 
 
 def triples_of(
@@ -170,12 +175,12 @@ def triples_of(
         given = given.to_frame()
     texts = {}
     if columns is None and extra is None:
-        found = columns_of(given, place)
+        found, guessed = _columns(given, _edges(given, place, None, None), place, None, None)
     else:
         if _edges(given, place, None, None) is not None:
             wanted = ", ".join(map(quoted, (*(columns or ()), *([extra] if extra else ()))))
             raise fault(place, f"a graph has no columns {wanted}", "give a data frame")
-        cells = cells_of(given, place, columns=columns, extra=extra)
+        cells, guessed = cells_of(given, place, columns=columns, extra=extra)
         found = [labels_of(cells[i], None, place, field) for i, field in enumerate(FIELDS)]
         if extra is not None:
             times = [_time(cell, f"{place}, row {row}") for row, cell in enumerate(cells[3], 1)]
@@ -186,7 +191,7 @@ def triples_of(
     own = vocabulary_of([rows])
     vocabulary = Vocabulary(own.entities, relations or own.relations)
     ids = torch.from_numpy(to_ids([rows], [place], vocabulary))
-    return Triples(vocabulary, ids, texts, (), ids[:0])
+    return Triples(vocabulary, ids, texts, (), ids[:0], guessed=guessed)
 
 
 def _time(cell: Any, place: str) -> str:
@@ -260,7 +265,8 @@ def columns_of(
     Raises:
         DataError: as `dataset_of`.
     """
-    return _columns(given, _edges(given, split, None, None), split, entities, relations)
+    edges = _edges(given, split, None, None)
+    return _columns(given, edges, split, entities, relations).columns
 
 
 def _columns(
@@ -271,24 +277,25 @@ def _columns(
     relations: LabelsById | None,
     *,
     field: str | None = None,
-) -> list[Sequence[str]]:
+) -> Cells:
     """Like `columns_of`, with what `_edges` returned for the triples and the edge field."""
     names = _entity_names(entities)
     # Several edge types may be one relation.
     relation_names = names_by_id(relations, "relations", edges is None or len(edges) == 1)
     if edges is not None:
-        return _of_edges(edges, split, names, relation_names)
-    cells = cells_of(given, split)
+        return Cells([*_of_edges(edges, split, names, relation_names)])
+    cells, guessed = cells_of(given, split)
     if field is not None:
         problem = "names an edge field, but the triples are not a graph"
         raise fault("edge_type", problem, "do not pass it")
     if entities is not None and _by_type(entities):
         raise fault("entities", "labels by node type need a graph", "give a list of labels")
     known = (names, relation_names, names)
-    return [
+    labelled: list[Sequence[Any]] = [
         labels_of(column, labels, split, field)  # type: ignore[arg-type]
         for column, labels, field in zip(cells, known, FIELDS, strict=True)
     ]
+    return Cells(labelled, guessed)
 
 
 def _node_types(

@@ -13,7 +13,7 @@ from kgtool.data.loaders.header import COMMANDS, TRUTH
 from kgtool.data.loaders.json_lines import read_json_lines
 from kgtool.data.loaders.parquet import read_parquet
 from kgtool.data.loaders.reading import NO_TRUTH, Reading
-from kgtool.data.loaders.rows import Rows, no_triples
+from kgtool.data.loaders.rows import BadLine, Rows, no_triples
 from kgtool.errors import fault, quoted
 from kgtool.storage.compression import File
 
@@ -25,7 +25,7 @@ _TRUTH_NAMES = {
     "label", "labels", "truth", "true", "is_true", "y", "class", "target", "correct", "positive",
     "polarity", "sign", "fact", "is_fact", "valid", "negative",
 }  # fmt: skip
-_MOST_SKIPPED = 10
+LISTED = 10  # bad lines that a note lists
 
 
 def read_file(file: File, reading: Reading, extra: Sequence[str] = ()) -> Rows:
@@ -45,8 +45,9 @@ def read_file(file: File, reading: Reading, extra: Sequence[str] = ()) -> Rows:
         rows = _with_facts(rows, file.place)
     elif reading.truth is None:
         _refuse_truth(rows, file.place)
-    skipped = _skipped(rows, file.place)
-    return replace(rows, notes=(*file.notes, *rows.notes, *skipped))
+    unit = "line" if rows.unit == "statement" else rows.unit
+    bad = tuple(BadLine(file.place, unit, number, problem) for number, problem in rows.skipped)
+    return replace(rows, notes=(*file.notes, *rows.notes, *_note(bad)), bad_lines=bad)
 
 
 def _read(file: File, reading: Reading, extra: Sequence[str]) -> Rows:
@@ -106,12 +107,11 @@ def _refuse_truth(rows: Rows, place: str) -> None:
             )
 
 
-def _skipped(rows: Rows, place: str) -> tuple[str, ...]:
-    """A note on the bad lines that were left out, if there are any."""
-    if not rows.skipped:
+def _note(bad: Sequence[BadLine]) -> tuple[str, ...]:
+    """A note on the bad lines of a file that were left out, if there are any."""
+    if not bad:
         return ()
-    unit = "line" if rows.unit == "statement" else rows.unit
-    listed = [f"{unit} {number} ({problem})" for number, problem in rows.skipped[:_MOST_SKIPPED]]
-    more = ["…"] if len(rows.skipped) > len(listed) else []
-    count = f"{len(rows.skipped):,} bad {unit}{'' if len(rows.skipped) == 1 else 's'}"
-    return (f"{place}: {count} left out: {'; '.join(listed + more)}",)
+    listed = [f"{line.unit} {line.number} ({line.problem})" for line in bad[:LISTED]]
+    more = ["…"] if len(bad) > LISTED else []
+    count = f"{len(bad):,} bad {bad[0].unit}{'' if len(bad) == 1 else 's'}"
+    return (f"{bad[0].file}: {count} left out: {'; '.join(listed + more)}",)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from kgtool.errors import ConfigError, nearest, quoted
+from kgtool.errors import ConfigError, described, nearest, quoted
 
 # The file endings of each format; the first is the usual one.
 FORMATS = {
@@ -61,9 +61,12 @@ class Reading:
     def __post_init__(self) -> None:
         if isinstance(self.columns, str):  # as on the command line
             object.__setattr__(self, "columns", tuple(self.columns.split(",")))
-        for name in ("format", "delimiter"):
+        for name in ("format", "delimiter", "truth"):
             if not isinstance(getattr(self, name), str | None):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}. Remedy: pass a text.")
+        for name in ("header", "skip_bad_lines"):
+            if not isinstance(getattr(self, name), bool | None):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}. Remedy: pass True or False.")
         if self.format is not None and self.format not in FORMATS:
             like = nearest(self.format, FORMATS)
             hint = f"did you mean {like}? " if like else ""
@@ -119,8 +122,15 @@ class Reading:
 LOOK = Reading()  # infer all options from the files
 
 
+def check_reading(reading: object) -> None:
+    """Raise a ConfigError for an object that is not a `Reading`."""
+    if not isinstance(reading, Reading):
+        raise ConfigError(f"reading is {described(reading)}. Remedy: pass a kgtool.Reading.")
+
+
 def options_of(reading: Reading) -> dict[str, Any]:
     """The options that are not the default, JSON-ready: `Reading(**options)` reads likewise."""
+    check_reading(reading)
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(reading).items()

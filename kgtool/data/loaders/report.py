@@ -12,6 +12,7 @@ from rich.text import Text
 
 from kgtool.data.dataset import SPLITS
 from kgtool.data.leakage import SHARE
+from kgtool.data.loaders.rows import BadLine
 from kgtool.errors import quoted
 
 MOST_EXAMPLES = 5
@@ -218,6 +219,7 @@ class LoadReport:
         redundancy: redundant relations.
         notes: for the user: how the files were read.
         near_equal: labels that differ only in blanks, in Unicode form, or in case.
+        bad_lines: the lines that `Reading.skip_bad_lines` left out; a note lists the first.
         column_doubt: why the columns may not be head, relation, tail, with a remedy; or empty.
     """
 
@@ -231,6 +233,7 @@ class LoadReport:
     redundancy: Redundancy
     notes: tuple[str, ...] = ()
     near_equal: tuple[NearEqual, ...] = ()
+    bad_lines: tuple[BadLine, ...] = ()
     column_doubt: str = ""
 
     def __repr__(self) -> str:

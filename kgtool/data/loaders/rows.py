@@ -32,6 +32,26 @@ _SUSPECT = r"[\x00\t\r\n]|^[^!-~]*$"
 
 
 @dataclass(frozen=True)
+class BadLine:
+    """A line that `Reading.skip_bad_lines` left out.
+
+    Attributes:
+        file: the file.
+        unit: what `number` counts, see `Rows.unit`; lines for RDF.
+        number: the number of the line, from 1.
+        problem: why it is not a triple.
+    """
+
+    file: str
+    unit: str
+    number: int
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.unit} {self.number}: {self.problem}"
+
+
+@dataclass(frozen=True)
 class Rows:
     """The triples of a file, including duplicates.
 
@@ -48,6 +68,7 @@ class Rows:
         few: the left-out columns of at most `MOST_VALUES` distinct texts, each with these texts.
         guessed: whether neither the caller nor a header gave the columns.
         skipped: with `Reading.skip_bad_lines`, the number of each bad line and its problem.
+        bad_lines: the same with the file; `kgtool.data.loaders.read` adds it.
     """
 
     codes: NDArray[np.integer]
@@ -61,6 +82,7 @@ class Rows:
     few: Mapping[str, frozenset[str]] = field_of(default_factory=dict)
     guessed: bool = False
     skipped: tuple[tuple[int, str], ...] = ()
+    bad_lines: tuple[BadLine, ...] = ()
 
     def select(self, mask: NDArray[np.bool_]) -> Rows:
         """The rows of a mask `(n,)`, without labels that none of them uses."""
@@ -87,6 +109,7 @@ class Triples:
         negatives: `(m, 3)` int64, the rows that `Reading.truth` marks as no facts.
         left_out: the names of the columns that were not read.
         guessed: whether the columns of a file were neither the caller's nor named by a header.
+        bad_lines: the lines that `Reading.skip_bad_lines` left out.
     """
 
     vocabulary: Vocabulary
@@ -96,6 +119,7 @@ class Triples:
     negatives: Tensor
     left_out: tuple[str, ...] = ()
     guessed: bool = False
+    bad_lines: tuple[BadLine, ...] = ()
 
     def __len__(self) -> int:
         """Number of triples, duplicates included."""

@@ -12,6 +12,7 @@ from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders.dgl_graph import write_graph
 from kgtool.data.loaders.header import choose_columns
 from kgtool.data.loaders.reading import FIELDS, FORMATS, LOOK
+from kgtool.data.loaders.rows import BadLine
 from kgtool.data.loaders.sources import NEGATIVES, TYPES, listed
 from kgtool.errors import ConfigError, DataError, fault, quoted
 from kgtool.storage.files import atomic_write
@@ -19,6 +20,7 @@ from kgtool.storage.files import atomic_write
 # The formats that a data set is written in.
 WRITTEN = ("tsv", "dgl")
 LEFT_OUT = "left_out.txt"  # the triples that a split left out
+BAD_LINES = "bad_lines.tsv"  # the lines that are not triples
 _STEMS = (*SPLITS, *NEGATIVES.values())
 _LINES = 2**18
 _UNFIT = re.compile("[\t\n\r\0]")
@@ -27,7 +29,9 @@ _UNFIT = re.compile("[\t\n\r\0]")
 def is_of_dataset(name: str) -> bool:
     """Whether a file of a data set that kgtool writes has this name."""
     stem, ending = PurePosixPath(name).stem, PurePosixPath(name).suffix
-    return name in (LEFT_OUT, TYPES) or (stem in _STEMS and ending in map(_ending, WRITTEN))
+    return name in (LEFT_OUT, BAD_LINES, TYPES) or (
+        stem in _STEMS and ending in map(_ending, WRITTEN)
+    )
 
 
 def write_dataset(
@@ -130,6 +134,27 @@ def write_triples(
             ]
             columns += [texts[start : start + _LINES] for texts in (extra or {}).values()]
             file.write("\n".join(map("\t".join, zip(*columns, strict=True))) + "\n")
+
+
+def write_bad_lines(folder: Path, lines: Sequence[BadLine]) -> list[Path]:
+    """Writes the lines that were left out as the table `BAD_LINES`; no file for none.
+
+    Its columns are `file`, `unit`, `number` and `problem`.
+
+    Returns:
+        The file, if written.
+
+    Raises:
+        KGToolError: if the file cannot be written.
+    """
+    if not lines:
+        return []
+    with atomic_write(folder / BAD_LINES) as file:
+        file.write("file\tunit\tnumber\tproblem\n")
+        for line in lines:
+            cells = (line.file, line.unit, str(line.number), line.problem)
+            file.write("\t".join(_UNFIT.sub(" ", cell) for cell in cells) + "\n")
+    return [folder / BAD_LINES]
 
 
 def check_labels(vocabulary: Vocabulary) -> None:

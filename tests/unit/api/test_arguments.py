@@ -20,7 +20,7 @@ from tests.support.runs import all_paths_config, ring, tiny_config, write_folder
 
 TRIPLES_OF_RING = ring().to_frame("train")
 # Checked where they are used: labels are looked up, and triples are read.
-ELSEWHERE = {"head", "relation", "tail", "entity", "triples"}
+ELSEWHERE = {"head", "relation", "tail", "entity", "triples", "assumed_missing"}
 FUNCTIONS = {
     name: function
     for name in kgtool.__all__
@@ -102,6 +102,41 @@ def test_a_default_and_numbers_of_numpy_pass(run: kgtool.Run) -> None:
     assert kgtool.evaluate(run, "test", None, hits=(np.int64(1), 3)).evaluation.hits == (1, 3)
     with pytest.raises(ConfigError, match=r"split is 'tset'\. Remedy: did you mean 'test'\?"):
         kgtool.evaluate(run, "tset")
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "hint"),
+    [
+        (kgtool.evaluate, "splt", " (did you mean 'split'?). Remedy: its arguments are run, split"),
+        (kgtool.serve, "prot", " (did you mean 'port'?). Remedy: its arguments are run, data"),
+        (kgtool.fetch, "xyz", ". Remedy: its arguments are name, url, progress."),
+    ],
+)
+def test_an_unknown_argument_is_named_with_the_nearest(function, name, hint) -> None:
+    with pytest.raises(ConfigError) as caught:
+        function("none", **{name: 3})
+    place = f"kgtool.{function.__name__} has no argument '{name}'{hint}"
+    assert str(caught.value).startswith(place)
+
+
+@pytest.mark.parametrize("missing", [0, -1, 2.5, "3", True])
+def test_assumed_missing_is_checked_in_one_place(missing) -> None:
+    for function in (kgtool.open_predictor, kgtool.serve):
+        with pytest.raises(ConfigError, match=r"assumed_missing is .* Remedy: give a number of f"):
+            function("none", assumed_missing=missing)
+
+
+def test_a_reading_is_checked(tmp_path) -> None:
+    for wrong in ({"header": "yes"}, {"truth": 3}, {"skip_bad_lines": "no"}):
+        (name,) = wrong
+        with pytest.raises(ConfigError, match=f"{name} is .* Remedy: pass"):
+            kgtool.Reading(**wrong)
+    place = write_folder(ring(), tmp_path / "ring")
+    for reading in (3, {"columns": "1,2,3"}):
+        with pytest.raises(ConfigError, match=r"reading is .* Remedy: pass a kgtool\.Reading"):
+            kgtool.load_dataset(place, reading=reading)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=r"reading is .* Remedy: pass a kgtool\.Reading"):
+            kgtool.read_triples(place / "train.txt", reading)  # type: ignore[arg-type]
 
 
 def test_the_signature_stays() -> None:
@@ -215,8 +250,9 @@ def test_an_empty_split_is_named(run, split) -> None:
     data = kgtool.dataset_of(own.to_frame("train"), own.to_frame("valid"))
     calls: list[Any] = [kgtool.evaluate, kgtool.evaluate_relations, kgtool.evaluate_triples]
     if split == "train":
-        with pytest.raises(ConfigError, match="split is 'train', which holds out no edges"):
-            kgtool.evaluate_paths(run, "train")
+        for call in (kgtool.evaluate_paths, kgtool.evaluate_triples):
+            with pytest.raises(ConfigError, match=r"split is 'train'\. Remedy: pass one of valid,"):
+                call(run, "train")
         return
     for call in (*calls, kgtool.evaluate_paths, kgtool.report):
         with pytest.raises(DataError, match="memory: test holds no triples"):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kgtool.data.answer_index import AnswerIndex, answer_index, answers_at_heads
 from kgtool.data.dataset import SPLITS, Vocabulary, invert, with_inverses
 from kgtool.data.labels import LabelIndex
-from kgtool.errors import DataError
+from kgtool.errors import ConfigError, DataError
 from tests.support.graphs import Triple, random_dataset, tensor_of, tuples_of
 
 NUM_HEADS, NUM_RELATIONS, NUM_TAILS = 3, 2, 8  # few queries, so that some have many tails
@@ -104,8 +104,35 @@ def test_empty_answer_index() -> None:
 def test_split_by_name() -> None:
     dataset = random_dataset(0)
     assert dataset.split("valid") is dataset.valid
-    with pytest.raises(ValueError, match="train, valid, test"):
-        dataset.split("fingerprint")
+    for call in (dataset.split, dataset.to_frame, dataset.filter_triples):
+        with pytest.raises(
+            ConfigError,
+            match=r"split is 'tset'\. Remedy: did you mean 'test'\? Pass one of train, valid, te",
+        ):
+            call("tset")
+        for other in ("fingerprint", 3, ["test"]):
+            with pytest.raises(ConfigError, match="pass one of train, valid, test"):
+                call(other)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("entities", "message"),
+    [
+        (3, "entities: 3 where a tuple of labels is expected"),
+        (["a"], r"entities: \['a'\] where a tuple of labels is expected"),
+        ((1, 2), r"entities: \(1, 2\) where a tuple of labels is expected"),
+    ],
+)
+def test_a_vocabulary_holds_texts(entities, message) -> None:
+    with pytest.raises(DataError, match=message):
+        Vocabulary(entities, ("r",))
+
+
+def test_a_label_has_one_id() -> None:
+    with pytest.raises(DataError, match="entities: the label 'x' has two ids"):
+        _ = Vocabulary(("x", "x", "y"), ("r",)).entity_ids
+    with pytest.raises(DataError, match="relations: the label 'r' has two ids"):
+        _ = Vocabulary(("x",), ("s", "r", "r")).relation_ids
 
 
 def test_fingerprint_is_of_labels_and_triples_alone() -> None:

@@ -8,6 +8,7 @@ from kgtool.data.dataset import Vocabulary
 from kgtool.data.labels import LabelIndex
 from kgtool.errors import DataError
 from kgtool.inference.query import (
+    PathTriple,
     Question,
     parse_question,
     parse_questions,
@@ -113,13 +114,15 @@ def test_a_file_with_queries_that_cannot_be_read():
 
 def test_triples_are_read_as_far_as_their_labels_are_known():
     rows = [("Q1", "^c", "China"), ("Q7", "c", "Q1"), ("Q1", float("nan"), "Q2"), (None, "c", "Q1"),
-            ("Q2", "c", "Q1"), ("Q1", "c/b", "Q2"), ("Q1", "c", "twin")]  # fmt: skip
+            ("Q2", "c", "Q1"), ("Q1", "c/x", "Q2"), ("Q1", "c", "twin"),
+            ("Q1", "c/^c", "Q2")]  # fmt: skip
     found = parse_triples(rows, LABELS)
     assert found.row.tolist() == [0, 4]
     assert found.ids.tolist() == [[1, 9, 1], [2, 4, 1]]
     assert found.texts[3] == ("", "c", "Q1")
-    reasons = ["", "unknown entity 'Q7'", "no relation", "no head", "", "unknown relation 'c/b'"]
+    reasons = ["", "unknown entity 'Q7'", "no relation", "no head", "", "unknown relation 'c/x'"]
     assert found.reasons[:6] == reasons
+    assert found.paths == [PathTriple(7, 1, (4, 9), 2)]
     with pytest.raises(DataError, match=r"row 2: .* is not a triple"):
         parse_triples([("Q1", "c", "Q2"), ("Q1", "c")], LABELS)
     with pytest.raises(DataError, match=r"row 1: 'abc' is not a triple"):

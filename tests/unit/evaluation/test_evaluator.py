@@ -16,7 +16,7 @@ from rich.console import Console
 
 from kgtool.cli.render.ranking import metrics_table
 from kgtool.data.dataset import KGDataset
-from kgtool.errors import ScoreError
+from kgtool.errors import ConfigError, DataError, ScoreError
 from kgtool.evaluation.evaluator import SIDES, Evaluation, evaluate_model
 from kgtool.evaluation.metrics import HITS, POLICIES, metrics_of, sampled_metrics_of
 from kgtool.evaluation.ranking import Ranks
@@ -196,7 +196,7 @@ def test_to_dict_is_json_with_the_filtered_sides_at_the_top():
 def test_an_empty_split_raises(split):
     nothing: dict[str, Any] = {split: torch.zeros(0, 3, dtype=torch.long)}
     dataset = replace(ring(), **nothing)
-    with pytest.raises(ValueError, match=f"{split} .*no triples"):
+    with pytest.raises(DataError, match=f"{split} .*no triples"):
         evaluate_model(random(dataset), dataset, split)
 
 
@@ -204,7 +204,7 @@ def test_no_ranks_and_no_such_split_raise():
     none = torch.zeros(0, dtype=torch.long)
     with pytest.raises(ValueError, match="no ranks"):
         metrics_of(Ranks(none, none, none))
-    with pytest.raises(ValueError, match="no split 'tset'; the splits are train, valid, test"):
+    with pytest.raises(ConfigError, match=r"'tset'\. Remedy: did you mean 'test'"):
         evaluate_model(random(ring()), ring(), "tset")
 
 

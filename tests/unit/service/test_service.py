@@ -336,7 +336,8 @@ TRIPLES = [("e003", "r001", "e005"), ("York", "r000", "e001"), ("Zürich", "^r00
 
 
 def test_scores_are_the_notebooks(port, all_paths):
-    table = kgtool.score_triples(all_paths, [TRIPLES[0], ("e00", "r001", "e005"), TRIPLES[2]])
+    path = ("e000", "r000/^r001", "e005")
+    table = kgtool.score_triples(all_paths, [TRIPLES[0], ("e00", "r001", "e005"), TRIPLES[2], path])
     body = [dict(zip(("head", "relation", "tail"), row[1:4], strict=True))
             for row in table.itertuples()]  # fmt: skip
     said = posted(port, "/api/scores", {"triples": body})
@@ -347,9 +348,12 @@ def test_scores_are_the_notebooks(port, all_paths):
         chance = None if row.probability != row.probability else near(row.probability)
         assert each["probability"] == chance
         assert (each["split"] or "", each["reason"] or "") == (row.known, row.reason)
-        assert (each["why"] is None) == bool(row.reason)
+        assert (each["why"] is None) == (bool(row.reason) or "/" in row.relation)
     assert said["scores"][0]["split"] == "train"
     assert "unknown entity 'e00'" in said["scores"][1]["reason"]
+    one = found(port, "/api/scores", **dict(zip(body[0], path, strict=True)))
+    assert one["names"]["relation"] == "next to/^r001"
+    assert one["score"] == near(said["scores"][3]["score"])
     one = found(port, "/api/scores", **dict(zip(body[0], TRIPLES[2], strict=True)))
     assert one["names"] == {"head": "Zürich", "relation": "^r002", "tail": "e009"}
     assert one["score"] == near(said["scores"][2]["score"])

@@ -303,7 +303,7 @@ def test_mistakes(runs, tmp_path):
         app, ["evaluate", str(runs / "one"), "--task", "paths", "--split", "train"]
     )
     assert isinstance(refused.exception, ConfigError)
-    assert "--split is valid or test, not 'train'" in str(refused.exception)
+    assert "split is 'train'. Remedy: pass one of valid, test." in str(refused.exception)
     refused = CliRunner().invoke(
         app, ["evaluate", str(runs / "one"), "--task", "paths", "--lengths", "2,0"]
     )

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from kgtool.errors import ConfigError
 from kgtool.evaluation.tasks.walk_perplexity import counted_steps, perplexity, read_steps
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.random_walk import Walks, WalkSampler
@@ -137,5 +138,5 @@ def test_a_split_that_is_empty_or_unknown() -> None:
     dataset, reader = in_memory([(0, 0, 1)], [], [], num_entities=2), make_reader(num_entities=2)
     with pytest.raises(ValueError, match="holds no triples"):
         perplexity(reader, dataset, "valid", max_length=2, count=5, seed=0)
-    with pytest.raises(ValueError, match="no split"):
+    with pytest.raises(ConfigError, match="did you mean 'valid'"):
         perplexity(reader, dataset, "vaild", max_length=2, count=5, seed=0)
