@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-import jinja2
-
 from kgtool.inference.query import ASKED
 from kgtool.service.replies import Examples
+from kgtool.storage.templates import template_environment
 
 Schema = Mapping[str, Any]
 
@@ -32,14 +31,7 @@ def describe(document: Schema, examples: Examples) -> str:
         {"name": name, "description": schema.get("description", ""), "fields": _fields(schema)}
         for name, schema in document["components"]["schemas"].items()
     ]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kgtool", "service"),
-        autoescape=True,  # labels are untrusted
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("docs.html").render(
+    return template_environment("service").get_template("docs.html").render(
         version=document["info"]["version"], endpoints=endpoints, bodies=bodies
     )
 
