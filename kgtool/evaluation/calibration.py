@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -46,11 +46,21 @@ class Platt:
             relation: `(n,)`.
             odds: a factor of the odds.
         """
+        probability: Floats = expit(self.log_odds(features, relation) + np.log(odds))
+        return probability
+
+    def log_odds(self, features: Floats, relation: NDArray[np.int64]) -> Floats:
+        """`(n,)` float64: the log odds of triples, as for `probability`."""
         k = len(self.mean)
         scaled = (features - self.mean) / self.spread
         rows = design(scaled, relation, (len(self.weights) - k) // (k + 1))
-        probability: Floats = expit(rows @ self.weights + self.bias + np.log(odds))
-        return probability
+        log_odds: Floats = rows @ self.weights + self.bias
+        return log_odds
+
+    def sharpened(self, slope: float, shift: float) -> Platt:
+        """The same with the log odds `slope · f + shift`."""
+        weights, bias = slope * self.weights, slope * self.bias + shift
+        return replace(self, weights=weights, bias=bias)
 
 
 def design(features: Floats, relation: NDArray[np.int64], num_relations: int) -> csr_array:

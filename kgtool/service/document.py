@@ -8,18 +8,20 @@ from typing import Any
 from urllib.parse import urlencode
 
 from kgtool.inference.query import ASKED
+from kgtool.service.failures import Failed
 from kgtool.service.replies import Examples
 from kgtool.storage.templates import template_environment
 
 Schema = Mapping[str, Any]
 
 
-def describe(document: Schema, examples: Examples) -> str:
+def describe(document: Schema, examples: Examples, failed_with: Mapping[int, Failed]) -> str:
     """The page, which needs no script and loads only its own style.
 
     Args:
         document: the OpenAPI document.
         examples: queries and entities of the data, for the examples.
+        failed_with: the statuses of errors.
     """
     samples = _samples(examples)
     endpoints = [
@@ -31,8 +33,15 @@ def describe(document: Schema, examples: Examples) -> str:
         {"name": name, "description": schema.get("description", ""), "fields": _fields(schema)}
         for name, schema in document["components"]["schemas"].items()
     ]
-    return template_environment("service").get_template("docs.html").render(
-        version=document["info"]["version"], endpoints=endpoints, bodies=bodies
+    return (
+        template_environment("service")
+        .get_template("docs.html")
+        .render(
+            version=document["info"]["version"],
+            endpoints=endpoints,
+            failed_with=failed_with,
+            bodies=bodies,
+        )
     )
 
 

@@ -17,7 +17,13 @@ from kgtool.evaluation.candidates import Types
 from kgtool.inference.completion import Completion, _corrected, complete
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import follow
-from kgtool.inference.probability import Probability, fit_probability
+from kgtool.inference import probability as probability_of
+from kgtool.inference.probability import (
+    LEAST_SLOPE,
+    Probability,
+    _sharpness,
+    fit_probability,
+)
 from kgtool.inference.top_k import best_answers, features, forward_features, triple_scores
 from kgtool.models.factory import build_model
 from kgtool.models.scorers import ScoresTails
@@ -148,6 +154,34 @@ def test_probabilities_tell_what_is_missing(tmp_path):
     assert rest / (1 - rest) == pytest.approx(every / (1 - every) * 16 / 24)
     with pytest.raises(RunError, match="does not belong to this run"):
         Probability.load(tmp_path / "p.safetensors", dataset.num_relations + 1)
+
+
+def test_held_out_log_odds_give_the_sharpness_of_a_fit():
+    generator = np.random.default_rng(0)
+    log_odds = generator.normal(-1, 2, 20_000)
+    true = generator.random(20_000) < expit(2 * log_odds + 0.5)  # the fit was too cautious
+    holds = true & (generator.random(20_000) < 0.5)
+    weight = np.ones(20_000)
+    slope, shift = _sharpness(log_odds, holds, weight, 0.5)
+    assert (slope, shift) == (pytest.approx(2, abs=0.15), pytest.approx(0.5, abs=0.15))
+    # Scores that say nothing, or that fold after fold are wrong, keep their order.
+    assert _sharpness(-log_odds, holds, weight, 0.5)[0] == LEAST_SLOPE
+    assert _sharpness(log_odds[:9], holds[:9] & False, weight[:9], 0.5) == (1, 0)
+
+
+def test_a_sure_model_of_few_facts_is_believed(monkeypatch):
+    """The penalty alone would make the fit too cautious; held-out queries correct it."""
+    dataset = ring()
+    model = oracle(dataset, dataset.train, dataset.valid, dataset.test)
+
+    def error() -> float:
+        found = fit_probability(model, dataset, missing=len(dataset.test))
+        assert found is not None
+        return found.ece
+
+    sharp = error()
+    monkeypatch.setattr(probability_of, "_sharpness", lambda *_: (1.0, 0.0))
+    assert sharp < 0.9 * error()
 
 
 def test_without_valid_there_are_no_probabilities():

@@ -193,7 +193,9 @@ def points(edge: Edge) -> list[tuple[float, float]]:
             for i in range(1, 17):
                 t = i / 16
                 factors = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
-                x, y = (sum(f * end[k] for f, end in zip(factors, ends, strict=True)) for k in (0, 1))
+                x, y = (
+                    sum(f * end[k] for f, end in zip(factors, ends, strict=True)) for k in (0, 1)
+                )
                 found.append((x, y))
     return found
 
@@ -238,7 +240,9 @@ def test_nothing_lies_on_another_thing_in_a_graph(between, before):
         for x, y in points(edge):
             dot = (x - 0.5, y - 0.5, x + 0.5, y + 0.5)
             assert not any(overlap(dot, label) for label in labels)
-            assert not edge.lines or not any(overlap(dot, (l + 1, t, r - 1, b)) for l, t, r, b in boxes)
+            assert not edge.lines or not any(
+                overlap(dot, (l + 1, t, r - 1, b)) for l, t, r, b in boxes
+            )
 
 
 @pytest.mark.parametrize(
