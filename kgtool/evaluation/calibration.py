@@ -120,6 +120,7 @@ def fit_marked(
     *,
     penalty: float = 1.0,
     toward: float | Floats = 0.0,
+    bias_penalty: float = 0.0,
 ) -> tuple[Floats, Floats]:
     """Logistic regression where only some of the true rows are marked as true.
 
@@ -134,6 +135,7 @@ def fit_marked(
         weight: `(n,)`, sample weights; 1 by default.
         penalty: of half the squared distance of w from `toward`; scikit-learn's is 1 from 0.
         toward: the weights without data, one for all or `(k,)`.
+        bias_penalty: of half the squared b.
 
     Returns:
         w `(k,)` and b `(1,)`, of the probability that a row is true, marked or not.
@@ -148,8 +150,8 @@ def fit_marked(
         value = weight @ np.where(holds, np.logaddexp(0, -f), of_rest)
         slope = weight * np.where(holds, -expit(-f), expit(f) - expit(f + unmarked))
         away = w[:-1] - toward
-        value += penalty / 2 * (away @ away)
-        return value, np.append(rows.T @ slope + penalty * away, slope.sum())
+        value += penalty / 2 * (away @ away) + bias_penalty / 2 * w[-1] ** 2
+        return value, np.append(rows.T @ slope + penalty * away, slope.sum() + bias_penalty * w[-1])
 
     start = np.append(np.broadcast_to(toward, rows.shape[1]), 0.0)
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x

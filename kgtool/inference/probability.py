@@ -210,7 +210,9 @@ def _sharpness(
     """
     if len(np.unique(holds)) < 2:
         return 1.0, 0.0
-    slope, shift = fit_marked(unseen[:, None], holds, marked, weight, toward=1.0)
+    slope, shift = fit_marked(
+        unseen[:, None], holds, marked, weight, toward=1.0, bias_penalty=1.0
+    )  # fmt: skip
     return max(float(slope[0]), LEAST_SLOPE), float(shift[0])
 
 

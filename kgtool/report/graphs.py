@@ -11,6 +11,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from kgtool.inference.explain import Explanation, NamedPath, main_relations
 from kgtool.report.names import Names
@@ -232,7 +233,7 @@ def _stops(line: _Line, names: Names) -> list[_Place]:
     between[0].width = LETTER * max(map(_columns, line.lines)) + 6
     between[0].height, between[0].shift = height, height / 2 - UNDER
     line.stops = [first, *between, last]
-    for place, following in zip(line.stops, line.stops[1:], strict=False):
+    for place, following in pairwise(line.stops):
         place.after.append(following)
         following.before.append(place)
     return between
@@ -241,7 +242,7 @@ def _stops(line: _Line, names: Names) -> list[_Place]:
 def _settle(places: Sequence[_Place], wanted: Mapping[_Place, float]) -> None:
     """Heights nearest to the wanted ones, and far enough apart, by isotonic regression."""
     offsets = [0.0]
-    for above, below in zip(places, places[1:], strict=False):
+    for above, below in pairwise(places):
         offsets.append(offsets[-1] + (above.height + below.height) / 2 + SPACE)
     blocks: list[list[float]] = []  # of equal shifts: their sum and number
     for place, offset in zip(places, offsets, strict=True):
@@ -312,7 +313,7 @@ def _edge(line: _Line, names: Names, most: float) -> Edge:
     heights[-1] = _port(stops[-1], stops[-1].before, stops[-2])
     x = stops[0].right + ARROW * line.back
     path = f"M{x:.1f} {heights[0]:.1f}"
-    for place, (y, next_y) in zip(stops[1:], zip(heights, heights[1:], strict=False), strict=True):
+    for place, (y, next_y) in zip(stops[1:], pairwise(heights), strict=True):
         to = place.left - ARROW * (place is stops[-1] and not line.back)
         path += f"C{(x + to) / 2:.1f} {y:.1f} {(x + to) / 2:.1f} {next_y:.1f} {to:.1f} {next_y:.1f}"
         x = place.right

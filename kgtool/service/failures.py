@@ -80,7 +80,8 @@ def failures(unknown: str, most: int) -> dict[int, Failed]:
             "weights.",
         ),
         503: Failed(
-            f"{most} requests are waiting already. The header `Retry-After` has the seconds to wait.",
+            f"{most} requests are waiting already. The header `Retry-After` has the seconds to "
+            "wait.",
             f"{most} queries are waiting already. Remedy: try again soon.",
         ),
     }  # fmt: skip

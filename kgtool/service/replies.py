@@ -242,7 +242,7 @@ class Path(Reply):
     """A path from head to tail."""
 
     weight: float
-    """Its part of the fall: paths over the same edges divide it. Negative if it lowers the score."""
+    """Its part of the fall, divided among paths over the same edges; negative if it lowers it."""
     fall: float
     """How much the score falls when the edges of the path leave the graph; negative if it rises."""
     entities: list[Named]

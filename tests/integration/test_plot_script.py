@@ -1,4 +1,4 @@
-"""The plot of MRR: curves of valid and rows of test are apart, and the published rows are of test."""
+"""The plot of MRR: curves of valid and rows of test are apart; published figures are of test."""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.data.statistics import LEAST_SHARE, Expected
 from kgtool.errors import RunError, ScoreError
 from kgtool.evaluation.candidates import Types
+from kgtool.inference import probability as probability_of
 from kgtool.inference.completion import Completion, _corrected, complete
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import follow
-from kgtool.inference import probability as probability_of
 from kgtool.inference.probability import (
     LEAST_SLOPE,
     Probability,
@@ -169,19 +169,21 @@ def test_held_out_log_odds_give_the_sharpness_of_a_fit():
     assert _sharpness(log_odds[:9], holds[:9] & False, weight[:9], 0.5) == (1, 0)
 
 
-def test_a_sure_model_of_few_facts_is_believed(monkeypatch):
-    """The penalty alone would make the fit too cautious; held-out queries correct it."""
+def test_held_out_queries_correct_a_fit_that_is_too_cautious(monkeypatch):
+    """The fit takes the slope and the shift of its held-out log odds; the order stays."""
     dataset = ring()
     model = oracle(dataset, dataset.train, dataset.valid, dataset.test)
-
-    def error() -> float:
-        found = fit_probability(model, dataset, missing=len(dataset.test))
-        assert found is not None
-        return found.ece
-
-    sharp = error()
+    found = fit_probability(model, dataset)
     monkeypatch.setattr(probability_of, "_sharpness", lambda *_: (1.0, 0.0))
-    assert sharp < 0.9 * error()
+    before = fit_probability(model, dataset)
+    assert found is not None
+    assert before is not None
+    x, relation = np.random.default_rng(0).normal(size=(40, 7)), np.arange(40) % 6
+    cautious, sharp = (each.platt.log_odds(x, relation) for each in (before, found))
+    slope = np.polyfit(cautious, sharp, 1)[0]
+    assert slope > 1.2  # the model is sure, and right
+    assert sharp - slope * cautious == pytest.approx(np.full(40, sharp[0] - slope * cautious[0]))
+    assert found.ece < before.ece
 
 
 def test_without_valid_there_are_no_probabilities():
