@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.lines import Line2D
 
 from scripts import plot_mrr
 
@@ -27,7 +30,11 @@ def histories(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def of(runs: dict, name: str) -> dict:
+def xs(line: Line2D) -> list[float]:
+    return np.asarray(line.get_xdata()).tolist()
+
+
+def of(runs: dict[str, Any], name: str) -> dict[str, Any]:
     return {run: each for run, each in runs.items() if run.startswith(name.lower())}
 
 
@@ -36,15 +43,15 @@ def test_valid_and_test_are_in_plots_of_their_own(histories):
     assert len(plots) == 2 * len(plot_mrr.PUBLISHED)
     for name, published in plot_mrr.PUBLISHED.items():
         curves, rows = plots[f"{name}, valid"], plots[f"{name}, test"]
-        shown = {line.get_label(): list(line.get_ydata()) for line in curves.lines}
+        shown = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in curves.lines}
         assert shown == of(VALID, name)
-        minutes = {line.get_label(): list(line.get_xdata()) for line in curves.lines}
+        minutes = {line.get_label(): xs(line) for line in curves.lines}
         assert minutes[name.lower()] == [1, 2]
         assert curves.get_ylabel() == "MRR on valid"
         own = of(TEST, name)
         labels = [label.get_text() for label in rows.get_yticklabels()]
         assert labels == sorted([*published, *own], key=(published | own).__getitem__)
-        values = [value for line in rows.lines for value in line.get_xdata()]
+        values = [value for line in rows.lines for value in xs(line)]
         assert values == sorted([*published.values(), *own.values()])
         assert rows.get_xlabel() == "MRR on test (grey: published)"
         # A run has one colour in both plots.

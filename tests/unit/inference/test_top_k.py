@@ -163,7 +163,7 @@ def test_held_out_log_odds_give_the_sharpness_of_a_fit():
     holds = true & (generator.random(20_000) < 0.5)
     weight = np.ones(20_000)
     slope, shift = _sharpness(log_odds, holds, weight, 0.5)
-    assert (slope, shift) == (pytest.approx(2, abs=0.15), pytest.approx(0.5, abs=0.15))
+    assert [slope, shift] == pytest.approx([2, 0.5], abs=0.15)
     # Scores that say nothing, or that fold after fold are wrong, keep their order.
     assert _sharpness(-log_odds, holds, weight, 0.5)[0] == LEAST_SLOPE
     assert _sharpness(log_odds[:9], holds[:9] & False, weight[:9], 0.5) == (1, 0)
@@ -171,19 +171,21 @@ def test_held_out_log_odds_give_the_sharpness_of_a_fit():
 
 def test_held_out_queries_correct_a_fit_that_is_too_cautious(monkeypatch):
     """The fit takes the slope and the shift of its held-out log odds; the order stays."""
-    dataset = ring()
-    model = oracle(dataset, dataset.train, dataset.valid, dataset.test)
-    found = fit_probability(model, dataset)
+    whole = ring()
+    dataset = replace(whole, test=whole.test[:0])  # the graph lacks the facts of test
+    model = oracle(dataset, whole.train, whole.valid, whole.test)
+    found = fit_probability(model, dataset, len(whole.test))
     monkeypatch.setattr(probability_of, "_sharpness", lambda *_: (1.0, 0.0))
-    before = fit_probability(model, dataset)
+    before = fit_probability(model, dataset, len(whole.test))
     assert found is not None
     assert before is not None
     x, relation = np.random.default_rng(0).normal(size=(40, 7)), np.arange(40) % 6
     cautious, sharp = (each.platt.log_odds(x, relation) for each in (before, found))
     slope = np.polyfit(cautious, sharp, 1)[0]
-    assert slope > 1.2  # the model is sure, and right
+    assert slope > 0
+    assert sharp != pytest.approx(cautious)
     assert sharp - slope * cautious == pytest.approx(np.full(40, sharp[0] - slope * cautious[0]))
-    assert found.ece < before.ece
+    assert found.ece < 0.7 * before.ece
 
 
 def test_without_valid_there_are_no_probabilities():
