@@ -13,6 +13,7 @@ Valid and test have axes of their own: other queries, and another filter.
 from __future__ import annotations
 
 import argparse
+from itertools import cycle
 from pathlib import Path
 
 import pandas as pd
@@ -29,10 +30,13 @@ COLORS = ("#2a6fbb", "#c8553d", "#4a9d5b")
 GREY = "#8a97a5"
 
 
-def draw_curves(axes: Axes, name: str, runs: dict[str, pd.DataFrame]) -> None:
+def draw_curves(
+    axes: Axes, name: str, runs: dict[str, pd.DataFrame], colors: dict[str, str]
+) -> None:
     """Draw MRR on valid against minutes of training."""
-    for color, (run, history) in zip(COLORS, runs.items(), strict=False):
-        axes.plot(history["seconds"] / 60, history["valid_mrr"], "o-", ms=3, color=color, label=run)
+    for run, history in runs.items():
+        minutes = history["seconds"] / 60
+        axes.plot(minutes, history["valid_mrr"], "o-", ms=3, color=colors[run], label=run)
     axes.set(
         title=f"{name}, valid", xlabel="minutes of training on two cores", ylabel="MRR on valid",
         xlim=(0, None),
@@ -42,9 +46,8 @@ def draw_curves(axes: Axes, name: str, runs: dict[str, pd.DataFrame]) -> None:
     axes.legend(loc="lower right", fontsize=8, frameon=False)
 
 
-def draw_test(axes: Axes, name: str, runs: dict[str, float]) -> None:
+def draw_test(axes: Axes, name: str, runs: dict[str, float], colors: dict[str, str]) -> None:
     """Draw MRR on test: a row a model, published ones in grey, the best first."""
-    colors = dict(zip(runs, COLORS, strict=False))
     rows = sorted((PUBLISHED[name] | runs).items(), key=lambda row: row[1])
     for place, (model, mrr) in enumerate(rows):
         color = colors.get(model, GREY)
@@ -62,6 +65,20 @@ def draw_test(axes: Axes, name: str, runs: dict[str, float]) -> None:
     axes.grid(alpha=0.25)
 
 
+def draw(folder: Path) -> Figure:
+    """The figure of the histories `*.tsv` and of `test.tsv` in a folder."""
+    test = pd.read_csv(folder / "test.tsv", sep="\t", index_col="run")["mrr"].to_dict()
+    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    columns = figure.subplots(2, len(PUBLISHED), height_ratios=(3, 2)).T
+    for (upper, lower), name in zip(columns, PUBLISHED, strict=True):
+        files = sorted(folder.glob(f"{name.lower()}*.tsv"))
+        colors = dict(zip([file.stem for file in files], cycle(COLORS), strict=False))
+        histories = {file.stem: pd.read_csv(file, sep="\t") for file in files}
+        draw_curves(upper, name, histories, colors)
+        draw_test(lower, name, {run: test[run] for run in colors if run in test}, colors)
+    return figure
+
+
 def main() -> None:
     """Parse the arguments and write the image."""
     parser = argparse.ArgumentParser(
@@ -70,14 +87,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("docs/history"), help="%(default)s")
     parser.add_argument("--out", type=Path, default=Path("docs/mrr.png"), help="%(default)s")
     args = parser.parse_args()
-    test = pd.read_csv(args.runs / "test.tsv", sep="\t", index_col="run")["mrr"].to_dict()
-    figure = Figure(figsize=(10, 6.2), layout="constrained")
-    columns = figure.subplots(2, len(PUBLISHED), height_ratios=(3, 2)).T
-    for (upper, lower), name in zip(columns, PUBLISHED, strict=True):
-        files = sorted(args.runs.glob(f"{name.lower()}*.tsv"))
-        draw_curves(upper, name, {file.stem: pd.read_csv(file, sep="\t") for file in files})
-        draw_test(lower, name, {file.stem: test[file.stem] for file in files if file.stem in test})
-    figure.savefig(args.out, dpi=150)
+    draw(args.runs).savefig(args.out, dpi=150)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -46,11 +46,21 @@ class Platt:
             relation: `(n,)`.
             odds: a factor of the odds.
         """
+        probability: Floats = expit(self.log_odds(features, relation) + np.log(odds))
+        return probability
+
+    def log_odds(self, features: Floats, relation: NDArray[np.int64]) -> Floats:
+        """`(n,)` float64: the log odds of triples, as for `probability`."""
         k = len(self.mean)
         scaled = (features - self.mean) / self.spread
         rows = design(scaled, relation, (len(self.weights) - k) // (k + 1))
-        probability: Floats = expit(rows @ self.weights + self.bias + np.log(odds))
-        return probability
+        log_odds: Floats = rows @ self.weights + self.bias
+        return log_odds
+
+    def sharpened(self, slope: float, shift: float) -> Platt:
+        """The same with the log odds `slope · f + shift`."""
+        weights, bias = slope * self.weights, slope * self.bias + shift
+        return replace(self, weights=weights, bias=bias)
 
 
 def design(features: Floats, relation: NDArray[np.int64], num_relations: int) -> csr_array:
@@ -110,6 +120,7 @@ def fit_marked(
     *,
     penalty: float = 1.0,
     toward: float | Floats = 0.0,
+    bias_penalty: float = 0.0,
 ) -> tuple[Floats, Floats]:
     """Logistic regression where only some of the true rows are marked as true.
 
@@ -124,6 +135,7 @@ def fit_marked(
         weight: `(n,)`, sample weights; 1 by default.
         penalty: of half the squared distance of w from `toward`; scikit-learn's is 1 from 0.
         toward: the weights without data, one for all or `(k,)`.
+        bias_penalty: of half the squared b.
 
     Returns:
         w `(k,)` and b `(1,)`, of the probability that a row is true, marked or not.
@@ -138,8 +150,8 @@ def fit_marked(
         value = weight @ np.where(holds, np.logaddexp(0, -f), of_rest)
         slope = weight * np.where(holds, -expit(-f), expit(f) - expit(f + unmarked))
         away = w[:-1] - toward
-        value += penalty / 2 * (away @ away)
-        return value, np.append(rows.T @ slope + penalty * away, slope.sum())
+        value += penalty / 2 * (away @ away) + bias_penalty / 2 * w[-1] ** 2
+        return value, np.append(rows.T @ slope + penalty * away, slope.sum() + bias_penalty * w[-1])
 
     start = np.append(np.broadcast_to(toward, rows.shape[1]), 0.0)
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x

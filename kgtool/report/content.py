@@ -25,6 +25,7 @@ from kgtool.report.names import Names, clean
 from kgtool.report.stored import Stored
 from kgtool.report.tables import by_queries, groups_of, metric_rows
 from kgtool.runs.run import LOG, Run
+from kgtool.storage.templates import template_environment
 
 # The groupings of the breakdown in addition to relations, with their headings.
 BREAKDOWNS = {
@@ -154,13 +155,7 @@ def render_page(
 
 
 def _environment(names: Names) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kgtool", "report"),
-        autoescape=True,  # labels are untrusted
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment("report")
     environment.filters |= {
         "named": names,
         "cleaned": clean,

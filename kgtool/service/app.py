@@ -7,6 +7,7 @@ page could reach the server by DNS rebinding.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import resources
@@ -16,7 +17,6 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from kgtool.errors import ConfigError, DataError, KGToolError, RunError
 from kgtool.inference.predictor import Predictor
@@ -25,10 +25,10 @@ from kgtool.service import replies
 from kgtool.service.asking import Asking
 from kgtool.service.desk import BusyError, Desk
 from kgtool.service.document import describe
+from kgtool.service.failures import LARGEST_BODY, NOBODY, OTHER_HOST, TOO_LARGE, failures
 from kgtool.service.replies import LONGEST_TEXT, MOST
 from kgtool.service.search import EntitySearch
 
-LARGEST_BODY = 4 << 20  # bytes
 PART = 20  # triples to score before other requests have their turn
 
 HEADERS = {
@@ -43,6 +43,7 @@ HEADERS = {
 FILES = {
     "/": "ask.html", "/ask.css": "ask.css", "/ask.js": "ask.js", "/graph.js": "graph.js",
 }  # fmt: skip
+PORT = re.compile(r":\d*$")
 KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 STATUS: dict[type[KGToolError], int] = {
     BusyError: 503, ConfigError: 422, DataError: 404, RunError: 404,
@@ -109,23 +110,30 @@ def build_app(predictor: Predictor, hosts: Sequence[str], desk: Desk | None = No
     asking = Asking(predictor)
     search = EntitySearch.of(predictor.labels, asking.degree)
     about, relations, examples = asking.about(), asking.relations(), asking.examples()
+    failed_with = failures(_message_of_unknown(asking), desk.most)
     app = FastAPI(
         title="kgtool", version=about.version, docs_url=None, redoc_url=None,
-        responses={status: {"model": replies.Failure} for status in (404, 422, 503)},
+        responses={
+            status: {
+                "model": replies.Failure,
+                "description": each.meaning,
+                "content": {"application/json": {"example": {"message": each.message}}},
+            }
+            for status, each in failed_with.items()
+        },
     )  # fmt: skip
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
+    allowed = {host.lower() for host in hosts}
 
     @app.middleware("http")
     async def with_headers(
         request: Request, go_on: Callable[[Request], Awaitable[Response]]
     ) -> Response:
+        host = PORT.sub("", request.headers.get("host", "").lower())
         length = request.headers.get("content-length", "0")
-        if int(length) > LARGEST_BODY or "transfer-encoding" in request.headers:
-            message = (
-                f"the body is larger than {LARGEST_BODY:,} bytes, or has no length. "
-                "Remedy: send smaller batches, with a Content-Length."
-            )
-            response: Response = JSONResponse({"message": message}, 413)
+        if host not in allowed:
+            response: Response = JSONResponse({"message": OTHER_HOST}, 400)
+        elif int(length) > LARGEST_BODY or "transfer-encoding" in request.headers:
+            response = JSONResponse({"message": TOO_LARGE}, 413)
         else:
             response = await go_on(request)
         response.headers.update(HEADERS)
@@ -250,9 +258,18 @@ def build_app(predictor: Predictor, hosts: Sequence[str], desk: Desk | None = No
     for path, name in FILES.items():
         content = resources.files("kgtool.service").joinpath(name).read_bytes()
         app.get(path, include_in_schema=False)(_page(content, KINDS[name.rsplit(".", 1)[1]]))
-    described = describe(app.openapi(), examples).encode()
+    described = describe(app.openapi(), examples, failed_with).encode()
     app.get("/docs", include_in_schema=False)(_page(described, KINDS["html"]))
     return app
+
+
+def _message_of_unknown(asking: Asking) -> str:
+    """The message about the entity `NOBODY`."""
+    try:
+        asking.labels.entity(NOBODY)
+    except DataError as error:
+        return str(error)
+    return f"unknown entity {NOBODY!r}."  # an entity has this label
 
 
 def _page(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:

@@ -309,7 +309,8 @@ function showPaths({ head, relation, tail, score, carried, embeddings, paths }, 
   by("words").textContent = paths.length === 1 ? "The path in words" : `The ${paths.length} paths in words`;
   by("in-words").open = NARROW.matches;
   by("paths").replaceChildren(...paths.map((path) => make(
-    "li", {}, make("span", { class: path.weight < 0 ? "weight minus" : "weight" }, path.weight.toFixed(2)), " ",
+    "li", {}, make("span", { class: path.weight < 0 ? "weight minus" : "weight" }, path.weight.toFixed(2)),
+    make("span", { class: "fall" }, ` (fall ${path.fall.toFixed(2)}) `),
     entityLink(path.entities[0]),
     ...path.steps.flatMap((step, i) => [
       make("span", { class: "arrow" }, ` —${step.map((each) => each.name).join(", ")}→ `),

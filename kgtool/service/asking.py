@@ -338,7 +338,7 @@ class Asking:
                 ]
             )
         entities = [self.named(label) for label in path.entities]
-        return replies.Path(weight=path.weight, entities=entities, steps=steps)
+        return replies.Path(weight=path.weight, fall=path.fall, entities=entities, steps=steps)
 
 
 def _number(value: float) -> float | None:

@@ -7,20 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-import jinja2
-
 from kgtool.inference.query import ASKED
+from kgtool.service.failures import Failed
 from kgtool.service.replies import Examples
+from kgtool.storage.templates import template_environment
 
 Schema = Mapping[str, Any]
 
 
-def describe(document: Schema, examples: Examples) -> str:
+def describe(document: Schema, examples: Examples, failed_with: Mapping[int, Failed]) -> str:
     """The page, which needs no script and loads only its own style.
 
     Args:
         document: the OpenAPI document.
         examples: queries and entities of the data, for the examples.
+        failed_with: the statuses of errors.
     """
     samples = _samples(examples)
     endpoints = [
@@ -32,15 +33,15 @@ def describe(document: Schema, examples: Examples) -> str:
         {"name": name, "description": schema.get("description", ""), "fields": _fields(schema)}
         for name, schema in document["components"]["schemas"].items()
     ]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kgtool", "service"),
-        autoescape=True,  # labels are untrusted
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("docs.html").render(
-        version=document["info"]["version"], endpoints=endpoints, bodies=bodies
+    return (
+        template_environment("service")
+        .get_template("docs.html")
+        .render(
+            version=document["info"]["version"],
+            endpoints=endpoints,
+            failed_with=failed_with,
+            bodies=bodies,
+        )
     )
 
 

@@ -235,14 +235,16 @@ class Step(Named):
     """A relation between two entities of a path; `^r` is the inverse of `r`."""
 
     weight: float
-    """Its contribution to the score."""
+    """Its part of the path's weight."""
 
 
 class Path(Reply):
     """A path from head to tail."""
 
     weight: float
-    """Its contribution to the score; negative if it lowers the score."""
+    """Its part of the fall, divided among paths over the same edges; negative if it lowers it."""
+    fall: float
+    """How much the score falls when the edges of the path leave the graph; negative if it rises."""
     entities: list[Named]
     """The entities from head to tail."""
     steps: list[list[Step]]

@@ -99,3 +99,14 @@ def test_two_triples_have_a_fit():
     features, relation = np.array([[1.0, 2.0], [1.0, 2.0]]), np.zeros(2, dtype=np.int64)
     fitted = fit_platt(features, relation, np.array([True, False]), 1)
     assert fitted.probability(features, relation).tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_sharper_log_odds_keep_the_order():
+    generator = np.random.default_rng(0)
+    features, relation = generator.normal(size=(50, 2)), generator.integers(0, 2, 50)
+    fitted = fit_platt(features, relation, features[:, 0] > 0, 2)
+    before = fitted.log_odds(features, relation)
+    assert expit(before) == pytest.approx(fitted.probability(features, relation))
+    sharper = fitted.sharpened(2.0, 0.5)
+    assert sharper.log_odds(features, relation) == pytest.approx(2 * before + 0.5)
+    assert fitted.log_odds(features, relation) == pytest.approx(before)

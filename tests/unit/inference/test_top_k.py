@@ -14,10 +14,16 @@ from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.data.statistics import LEAST_SHARE, Expected
 from kgtool.errors import RunError, ScoreError
 from kgtool.evaluation.candidates import Types
+from kgtool.inference import probability as probability_of
 from kgtool.inference.completion import Completion, _corrected, complete
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import follow
-from kgtool.inference.probability import Probability, fit_probability
+from kgtool.inference.probability import (
+    LEAST_SLOPE,
+    Probability,
+    _sharpness,
+    fit_probability,
+)
 from kgtool.inference.top_k import best_answers, features, forward_features, triple_scores
 from kgtool.models.factory import build_model
 from kgtool.models.scorers import ScoresTails
@@ -148,6 +154,38 @@ def test_probabilities_tell_what_is_missing(tmp_path):
     assert rest / (1 - rest) == pytest.approx(every / (1 - every) * 16 / 24)
     with pytest.raises(RunError, match="does not belong to this run"):
         Probability.load(tmp_path / "p.safetensors", dataset.num_relations + 1)
+
+
+def test_held_out_log_odds_give_the_sharpness_of_a_fit():
+    generator = np.random.default_rng(0)
+    log_odds = generator.normal(-1, 2, 20_000)
+    true = generator.random(20_000) < expit(2 * log_odds + 0.5)  # the fit was too cautious
+    holds = true & (generator.random(20_000) < 0.5)
+    weight = np.ones(20_000)
+    slope, shift = _sharpness(log_odds, holds, weight, 0.5)
+    assert [slope, shift] == pytest.approx([2, 0.5], abs=0.15)
+    # Scores that say nothing, or that fold after fold are wrong, keep their order.
+    assert _sharpness(-log_odds, holds, weight, 0.5)[0] == LEAST_SLOPE
+    assert _sharpness(log_odds[:9], holds[:9] & False, weight[:9], 0.5) == (1, 0)
+
+
+def test_held_out_queries_correct_a_fit_that_is_too_cautious(monkeypatch):
+    """The fit takes the slope and the shift of its held-out log odds; the order stays."""
+    whole = ring()
+    dataset = replace(whole, test=whole.test[:0])  # the graph lacks the facts of test
+    model = oracle(dataset, whole.train, whole.valid, whole.test)
+    found = fit_probability(model, dataset, len(whole.test))
+    monkeypatch.setattr(probability_of, "_sharpness", lambda *_: (1.0, 0.0))
+    before = fit_probability(model, dataset, len(whole.test))
+    assert found is not None
+    assert before is not None
+    x, relation = np.random.default_rng(0).normal(size=(40, 7)), np.arange(40) % 6
+    cautious, sharp = (each.platt.log_odds(x, relation) for each in (before, found))
+    slope = np.polyfit(cautious, sharp, 1)[0]
+    assert slope > 0
+    assert sharp != pytest.approx(cautious)
+    assert sharp - slope * cautious == pytest.approx(np.full(40, sharp[0] - slope * cautious[0]))
+    assert found.ece < 0.7 * before.ece
 
 
 def test_without_valid_there_are_no_probabilities():

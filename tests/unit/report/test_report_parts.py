@@ -23,7 +23,7 @@ from kgtool.inference.explain import Explanation, NamedPath
 from kgtool.report import charts
 from kgtool.report.cases import choose, count_ranks, describe, queries_of
 from kgtool.report.embedding_map import EmbeddingMap, project, roles
-from kgtool.report.graphs import WIDTH, draw, two_lines
+from kgtool.report.graphs import Drawing, Edge, draw, two_lines
 from kgtool.report.names import Names
 from kgtool.report.tables import Group, by_queries, groups_of
 from tests.support.graphs import random_dataset
@@ -135,27 +135,34 @@ def path(weight: float, *entities: str) -> NamedPath:
     return NamedPath(weight, entities, steps)
 
 
-def test_a_graph_is_laid_out_in_rows():
-    paths = (path(2, "a", "b", "c", "d"), path(1, "a", "d"), path(-1, "a", "c", "d"))
+def test_an_entity_of_a_graph_is_one_box():
+    paths = (path(2, "a", "b", "c", "d"), path(1, "a", "d"), path(-3, "a", "c", "d"))
     drawing = draw(Explanation(("a", "r", "d"), paths), Names({"c": "see"}))
     assert drawing is not None
-    head, tail, *inner = drawing.nodes
-    assert (head.label, tail.label) == ("a", "d")
-    assert head.x == WIDTH - tail.x
-    assert head.y == tail.y == drawing.height / 2
-    assert [node.label for node in inner] == ["b", "see", "see"]
-    assert inner[0].y == inner[1].y < head.y < inner[2].y
-    assert [edge.speaks_for for edge in drawing.edges] == [True] * 4 + [False] * 2
+    nodes = {node.label: node for node in drawing.nodes}
+    assert len(drawing.nodes) == 4
+    assert [nodes[name].end for name in ("a", "b", "see", "d")] == [True, False, False, True]
+    xs = [nodes[name].x for name in ("a", "b", "see", "d")]
+    assert xs == sorted(xs)
+    # Both paths over c end with one line, which has their sum.
+    assert [edge.speaks_for for edge in drawing.edges] == [True, True, False, True, False]
+    assert [edge.stroke for edge in drawing.edges] == pytest.approx(
+        [1 + 5 * weight / 3 for weight in (2, 2, 1, 1, 3)]
+    )
     assert {edge.lines for edge in drawing.edges} == {("r +1",)}
-    strokes = [edge.stroke for edge in drawing.edges]
-    assert strokes[0] == strokes[2] == 5
-    assert strokes[3] == strokes[4] == 3
-    for edge in drawing.edges:
-        xs = [float(x) for x in re.findall(r"([-\d.]+) [-\d.]+", edge.path)]
-        assert xs == sorted(xs)  # no step turns back
-        assert 0 < edge.x < drawing.width
-        assert 0 < edge.y < drawing.height
+    assert {edge.label for edge in drawing.edges} == {"r, s"}
     assert draw(Explanation(("a", "r", "d"), ()), Names()) is None
+
+
+def test_a_line_against_the_order_has_its_arrow_at_its_start():
+    paths = (path(1, "a", "b", "c", "d"), path(1, "a", "c", "b", "d"))
+    drawing = draw(Explanation(("a", "r", "d"), paths), Names())
+    assert drawing is not None
+    back = [edge for edge in drawing.edges if edge.back]
+    assert (len(drawing.nodes), len(drawing.edges), len(back)) == (4, 6, 1)
+    place = {node.label: node for node in drawing.nodes}
+    assert points(back[0])[0][0] < place["c"].x  # from b, the arrow, to c
+    assert points(back[0])[0][0] == pytest.approx(place["b"].x + place["b"].half + 4, abs=0.1)
 
 
 def test_a_loop_and_a_path_of_no_weight_are_drawn():
@@ -163,21 +170,79 @@ def test_a_loop_and_a_path_of_no_weight_are_drawn():
         Explanation(("a", "r", "a"), (path(0, "a", "b", "a"), path(0, "a", "a"))), Names()
     )
     assert drawing is not None
-    assert [node.label for node in drawing.nodes] == ["a", "a", "b"]
+    assert [node.label for node in drawing.nodes] == ["a", "b"]
+    assert [edge.lines for edge in drawing.edges] == [("r +1",), ("r +1",), ()]
+    assert all(y >= 0 for edge in drawing.edges for _, y in points(edge))
 
 
-@given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=5), min_size=1, max_size=5))
-def test_entities_of_a_row_do_not_overlap(between):
-    paths = tuple(path(1, "a" * 40, *inner, "z" * 40) for inner in between)
-    drawing = draw(Explanation(("a", "r", "z"), paths), Names())
+Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def points(edge: Edge) -> list[tuple[float, float]]:
+    """Points of an edge's line."""
+    found: list[tuple[float, float]] = []
+    for kind, numbers in re.findall(r"([MCH])([-\d. ]+)", edge.path):
+        n = [float(number) for number in numbers.split()]
+        if kind == "M":
+            found.append((n[0], n[1]))
+        elif kind == "H":
+            x, y = found[-1]
+            found += [(x + (n[0] - x) * i / 8, y) for i in range(1, 9)]
+        else:
+            ends = [found[-1], *zip(n[::2], n[1::2], strict=True)]
+            for i in range(1, 17):
+                t = i / 16
+                factors = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+                x, y = (
+                    sum(f * end[k] for f, end in zip(factors, ends, strict=True)) for k in (0, 1)
+                )
+                found.append((x, y))
+    return found
+
+
+def boxes_of(drawing: Drawing) -> list[Rectangle]:
+    return [
+        (n.x - n.half, n.y - n.height / 2, n.x + n.half, n.y + n.height / 2) for n in drawing.nodes
+    ]
+
+
+def labels_of(drawing: Drawing) -> list[Rectangle]:
+    return [
+        (e.x - e.half, e.y - 5.5 * len(e.lines), e.x + e.half, e.y + 5.5 * len(e.lines))
+        for e in drawing.edges if e.lines
+    ]  # fmt: skip
+
+
+def overlap(a: Rectangle, b: Rectangle) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+@given(
+    st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=4), min_size=1, max_size=8),
+    st.sampled_from(["", "some ", "A VERY LONG NAME OF "]),
+)
+def test_nothing_lies_on_another_thing_in_a_graph(between, before):
+    names = Names({entity: before + entity for entity in "abcdefghyz"} | {"r": before + "r"})
+    paths = tuple(path(1 + i, "y", *inner, "z") for i, inner in enumerate(between))
+    drawing = draw(Explanation(("y", "r", "z"), paths), names)
     assert drawing is not None
-    for row in range(len(between)):
-        own = sorted(
-            (node.x - node.half, node.x + node.half)
-            for node in drawing.nodes[2:]
-            if int(node.y // (drawing.height / len(between))) == row
-        )
-        assert all(a[1] <= b[0] for a, b in pairwise(own))
+    boxes, labels = boxes_of(drawing), labels_of(drawing)
+    assert len(boxes) == len({entity for one in paths for entity in one.entities})
+    steps = {pair for one in paths for pair in pairwise(one.entities)}
+    assert len(drawing.edges) == len(steps)
+    assert len(labels) == sum(a != b for a, b in steps)
+    insides = [(left + 1, top, right - 1, bottom) for left, top, right, bottom in boxes]
+    insides = [(left + 1, top, right - 1, bottom) for left, top, right, bottom in boxes]
+    pieces = [*boxes, *labels]
+    for i, piece in enumerate(pieces):
+        assert not any(overlap(piece, other) for other in pieces[:i])
+        assert 0 <= piece[0] < piece[2] <= drawing.width
+        assert 0 <= piece[1] < piece[3] <= drawing.height
+    for edge in drawing.edges:
+        for x, y in points(edge):
+            dot = (x - 0.5, y - 0.5, x + 0.5, y + 0.5)
+            assert not any(overlap(dot, label) for label in labels)
+            assert not edge.lines or not any(overlap(dot, inside) for inside in insides)
 
 
 @pytest.mark.parametrize(
