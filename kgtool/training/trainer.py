@@ -394,10 +394,10 @@ class _Trainer:
         now = self.now
         precision = now.autocast() if now.model.validates_as_trained else nullcontext()
         if isinstance(self.model, CombinedModel) and self.part:
-            result = self._validate_sum(self.model, precision)
+            result: Evaluation = self._validate_sum(self.model, precision)
         else:
             with precision:
-                result: Evaluation = evaluate_model(now.scorer(), self.dataset, "valid")
+                result = evaluate_model(now.scorer(), self.dataset, "valid")
         better = result.mrr > self.best_mrr
         self.stale = 0 if better else self.stale + 1
         metrics = result.filtered["both"]["realistic"]

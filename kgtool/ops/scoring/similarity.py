@@ -177,11 +177,11 @@ class _Distance(Similarity):
 class Euclidean(_Distance):
     """`-‖q - e‖₂`, also of complex numbers."""
 
-    @torch.autocast("cpu", enabled=False)
     def compare(self, queries: Tensor, candidates: Tensor, out: Tensor) -> Pull:
         """See `Similarity`."""
         norms = candidates.square().sum(1)
-        squares = torch.addmm(norms, queries, candidates.t(), alpha=-2)
+        with torch.autocast("cpu", enabled=False):
+            squares = torch.addmm(norms, queries, candidates.t(), alpha=-2)
         squares.add_(queries.square().sum(1, keepdim=True)).clamp_(min=0)
         distance = squares.sqrt_()
         torch.neg(distance, out=out)
@@ -210,9 +210,7 @@ class Manhattan(_Distance):
     def __init__(self, complex_numbers: bool = False) -> None:
         self.complex_numbers = complex_numbers
 
-    def with_gradient(
-        self, queries: Tensor, candidates: Tensor, out: Tensor
-    ) -> tuple[Tensor, Pull]:
+    def compare(self, queries: Tensor, candidates: Tensor, out: Tensor) -> Pull:
         """See `Similarity`."""
         q, e = queries.detach().contiguous(), candidates.detach().contiguous()
         match_threads()
@@ -229,7 +227,7 @@ class Manhattan(_Distance):
                 )
             return pulled
 
-        return out, pull
+        return pull
 
     def of_rows(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """See `Similarity`."""

@@ -24,6 +24,7 @@ from kgtool.runs.run import BEST, LAST, Run
 from kgtool.runs.tracking import TRACKED, TRACKERS, Tracking, metrics_of, trackers_of
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.training import trainer
+from kgtool.training.step import Updater
 from kgtool.training.trainer import train
 from tests.support.runs import ring, tiny_config
 
@@ -72,14 +73,14 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recorder]:
 
 def after(number: int, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
     """Let training end by an error in the step with this number, from 1."""
-    steps, step = itertools.count(1), trainer._Trainer._step
+    steps, step = itertools.count(1), Updater.make_step
 
     def stop(self: Any, rows: Any) -> Any:
         if next(steps) == number:
             raise error
         return step(self, rows)
 
-    monkeypatch.setattr(trainer._Trainer, "_step", stop)
+    monkeypatch.setattr(Updater, "make_step", stop)
 
 
 def points_of(folder: Path) -> Points:

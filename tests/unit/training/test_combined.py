@@ -269,7 +269,7 @@ def modules() -> KGDataset:
     draw = random.Random(2)
     ends = {"binds": (0, 1), "treats": (1, 2), "marks": (0, 2), "near": (0, 0)}
     names = [[f"m{m}t{i % 3}n{i}" for i in range(MEMBERS)] for m in range(MODULES)]
-    triples = set()
+    triples: set[tuple[str, str, str]] = set()
     for relation, (head, tail) in ends.items():
         while sum(r == relation for _, r, _ in triples) < 350:
             module = draw.randrange(MODULES)

@@ -50,8 +50,8 @@ def bits(config: Config, dataset: KGDataset, steps: int, precision: str) -> list
     training = config.training.model_copy(update={"precision": precision})
     updater = Updater(config.model_copy(update={"training": training}), dataset)
     losses = []
-    for rows in updater._batches(updater.objective.order(config.seed, 0))[:steps]:
-        losses.append(updater._step(rows))
+    for rows in updater.batches(updater.objective.order(config.seed, 0))[:steps]:
+        losses.append(updater.make_step(rows))
         updater.step += 1
     ranking = evaluate_model(updater.scorer(), dataset, "test").ranking
     weights = [parameter.detach().numpy().tobytes() for parameter in updater.parameters]
