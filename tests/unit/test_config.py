@@ -543,7 +543,6 @@ def test_a_configuration_does_not_change():
             "unknown key 'training.epoch'; the nearest is 'training.epochs'",
         ),
         (lambda: Config(encoder={"parts": 3}), "encoder.parts = 3 is now encoder.num_bases = 3"),  # type: ignore[arg-type]
-        (lambda: Config(one_path={}, all_paths={}), "one_path and all_paths exclude each other"),  # type: ignore[arg-type]
         (lambda: parse_config({3: 4}), "the configuration: unknown key '3'"),  # type: ignore[dict-item]
     ],
 )

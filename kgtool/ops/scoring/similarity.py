@@ -137,6 +137,7 @@ class Product(Similarity):
         """See `Similarity`."""
         return product(queries, candidates.t())
 
+    @torch.no_grad()
     def scores(self, queries: Tensor, candidates: Tensor, bias: Tensor) -> Tensor:
         """See `Similarity`."""
         out = queries.new_empty(len(queries), len(candidates))

@@ -17,7 +17,7 @@ from kgtool.inference.top_k import FEATURES, best_answers, features
 from kgtool.models.factory import build_model
 from kgtool.models.model import OnePathModel
 from kgtool.models.scorers import ModelScorer, PassScorer, Scorer, as_scorer
-from tests.support.runs import Table, all_paths_config, ring, tiny_config
+from tests.support.runs import Table, all_paths_config, combined_config, ring, tiny_config
 
 CONFIGS: dict[str, Config] = {
     "one": tiny_config(),
@@ -28,6 +28,7 @@ CONFIGS: dict[str, Config] = {
     "all": all_paths_config(),
     "fed": all_paths_config(encoder={}),
     "budget": all_paths_config(node_budget=8),
+    "both": combined_config(),
 }
 KINDS = [*CONFIGS, "sharded", "sharded rotate", "table", "sum", "sum of passes"]
 
@@ -85,13 +86,16 @@ def test_what_kinds_of_model_can_do():
     assert (one.in_blocks, one.has_states, one.scores_paths, one.passes) == (True, True, True, None)
     assert (paths.in_blocks, paths.has_states, paths.scores_paths) == (False, False, False)
     assert paths.passes is paths
+    for states in (paths.entity_states, paths.relation_states):
+        with pytest.raises(NotImplementedError):
+            states()
     with pytest.raises(NotImplementedError):
         paths.score_paths(torch.tensor([0]), torch.tensor([[0, 1]]), torch.tensor([2]))
     with pytest.raises(NotImplementedError):
         one.sparse_scores(torch.tensor([[0, 0]]))
 
 
-@pytest.mark.parametrize("kind", ["one", "all"])
+@pytest.mark.parametrize("kind", ["one", "both"])
 def test_states_of_some_entities_are_rows_of_all(kind):
     scorer = model_scorer(kind)
     whole = scorer.entity_states()
@@ -114,7 +118,7 @@ def test_no_queries_have_no_scores(kind):
     if scorer.is_sparse:
         sparse = scorer.sparse_scores(hr)
         assert (sparse.first.tolist(), len(sparse.entity), len(sparse.rest)) == ([0], 0, 0)
-    if isinstance(scorer, ModelScorer):
+    if isinstance(scorer, ModelScorer) and scorer.has_states:
         assert scorer.entity_states(none[:, 0]).shape == (0, scorer.relation_states().shape[1])
         if scorer.scores_paths:
             assert scorer.score_paths(none[:, 0], hr, none[:, 0]).shape == (0, 24)
