@@ -23,7 +23,7 @@ from kgtool.data.loaders.cells import (
 from kgtool.data.loaders.encode import to_ids, vocabulary_of
 from kgtool.data.loaders.reading import FIELDS
 from kgtool.data.loaders.rows import Ints, Rows, Triples, rows_of
-from kgtool.errors import DataError, fault, nearest, quoted
+from kgtool.errors import DataError, described, fault, nearest, quoted
 from kgtool.ops import standard_state
 
 # Labels by id: a list, or a dictionary from label to id or from id to label.
@@ -103,6 +103,9 @@ def dataset_of(
             problem = f"the type {type(value).__name__} where a name is expected"
             remedy = "give a text" if argument == "name" else "name a field of the graph's edges"
             raise fault(argument, problem, remedy)
+    if types is not None and not isinstance(types, Mapping):
+        problem = f"{described(types)} where types by label are expected"
+        raise fault("types", problem, "give a dictionary, as in {'ada': ['person']}")
     parts: dict[str, Rows] = {}
     node_types: dict[str, tuple[str, ...]] = {}
     masks: dict[str, Any] = {}
