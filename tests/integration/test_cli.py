@@ -685,7 +685,7 @@ def test_relations_and_triples_of_a_run(kgtool, run_copy, tmp_path):
         2,
         "split is 'train'. Remedy: pass one of valid, test.",
     )
-    refused(kgtool("evaluate", run_copy, "--task", "relations", "--split", "tset"), 2, "not 'tset'")
+    refused(kgtool("evaluate", run_copy, "--task", "relations", "--split", "tset"), 2, "split is 'tset'")
 
 
 def test_negatives_of_the_data_are_taken(kgtool, place):
