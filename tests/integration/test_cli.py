@@ -695,7 +695,7 @@ def test_relations_and_triples_of_a_run(kgtool, run_copy, tmp_path):
         2,
         "split is 'train'. Remedy: pass one of valid, test.",
     )
-    refused(kgtool("evaluate", run_copy, "--task", "relations", "--split", "tset"), 2, "not 'tset'")
+    refused(kgtool("evaluate", run_copy, "--task", "relations", "--split", "tset"), 2, "is 'tset'")
 
 
 def test_negatives_of_the_data_are_taken(kgtool, place):
@@ -833,7 +833,7 @@ def test_a_report_takes_an_evaluation(kgtool, run_copy, tmp_path):
     for file in run_copy.glob("*.test.*"):
         file.unlink()
     refused(kgtool("report", run_copy), 2, f"Remedy: run `kgtool evaluate {run_copy}` first")
-    refused(kgtool("report", run_copy, "--split", "tset"), 2, "not 'tset'")
+    refused(kgtool("report", run_copy, "--split", "tset"), 2, "is 'tset'")
     kgtool("evaluate", run_copy)
     refused(kgtool("report", run_copy, "--labels", tmp_path / "gone"), 2, "cannot read")
     done = kgtool("report", run_copy)
@@ -1075,7 +1075,7 @@ def test_walks_that_cannot_be_read(kgtool, walker, trained):
                     "predict RUN e001 --task routes"):  # fmt: skip
         words = [str(trained) if word == "RUN" else word for word in command.split()]
         refused(kgtool(*words), 2, "was not trained on walks. Remedy: train with")
-    refused(kgtool("evaluate", walker, "--task", "walks", "--split", "tset"), 2, "not 'tset'")
+    refused(kgtool("evaluate", walker, "--task", "walks", "--split", "tset"), 2, "is 'tset'")
     refused(
         kgtool("predict", walker, "e01", "--task", "next"),
         2,

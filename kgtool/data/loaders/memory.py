@@ -24,7 +24,7 @@ from kgtool.data.loaders.encode import to_ids, vocabulary_of
 from kgtool.data.loaders.features import features_of
 from kgtool.data.loaders.reading import FIELDS
 from kgtool.data.loaders.rows import Ints, Rows, Triples, rows_of
-from kgtool.errors import DataError, fault, nearest, quoted
+from kgtool.errors import DataError, described, fault, nearest, quoted
 from kgtool.ops import standard_state
 
 # Labels by id: a list, or a dictionary from label to id or from id to label.
@@ -111,6 +111,9 @@ def dataset_of(
             remedy = "give a text" if argument == "name" else "name a field of the graph's edges"
             raise fault(argument, problem, remedy)
     own_features = None if features is None else features_of(features, entities, train)
+    if types is not None and not isinstance(types, Mapping):
+        problem = f"{described(types)} where types by label are expected"
+        raise fault("types", problem, "give a dictionary, as in {'ada': ['person']}")
     parts: dict[str, Rows] = {}
     node_types: dict[str, tuple[str, ...]] = {}
     masks: dict[str, Any] = {}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kgtool.data.answer_index import AnswerIndex, answer_index, answers_at_heads
 from kgtool.data.dataset import SPLITS, Vocabulary, invert, with_inverses
 from kgtool.data.labels import LabelIndex
+from kgtool.data.loaders import dataset_of
 from kgtool.errors import ConfigError, DataError
 from tests.support.graphs import Triple, random_dataset, tensor_of, tuples_of
 
@@ -107,7 +108,7 @@ def test_split_by_name() -> None:
     for call in (dataset.split, dataset.to_frame, dataset.filter_triples):
         with pytest.raises(
             ConfigError,
-            match=r"split is 'tset'\. Remedy: did you mean 'test'\? Pass one of train, valid, te",
+            match=r"split is 'tset'\. Remedy: did you mean 'test'\? Pass one of train, valid, ",
         ):
             call("tset")
         for other in ("fingerprint", 3, ["test"]):
@@ -126,6 +127,13 @@ def test_split_by_name() -> None:
 def test_a_vocabulary_holds_texts(entities, message) -> None:
     with pytest.raises(DataError, match=message):
         Vocabulary(entities, ("r",))
+
+
+def test_types_are_a_dictionary() -> None:
+    with pytest.raises(
+        DataError, match=r"types: 3 where types by label are expected\. Remedy: giv"
+    ):
+        dataset_of([("a", "r", "b")], types=3)  # type: ignore[arg-type]
 
 
 def test_a_label_has_one_id() -> None:
