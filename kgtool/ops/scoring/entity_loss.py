@@ -56,7 +56,7 @@ class _EntityLoss(torch.autograd.Function):
         q, e = queries.to(dtype), entities.to(dtype)
         one = training == "1vsAll"
         count = len(tail) if one else len(q)
-        grad_q, grad_e = torch.empty_like(queries), torch.zeros_like(entities)
+        grad_q, grad_e = torch.empty_like(queries), torch.empty_like(entities)
         grad_bias = torch.zeros_like(bias)
         buffer = q.new_empty(min(CHUNK, len(q)), len(e))
         first = torch.searchsorted(position, torch.arange(len(q) + 1))
@@ -75,7 +75,10 @@ class _EntityLoss(torch.autograd.Function):
             grad_bias += grad
             of_chunk, of_entities = pull(s)
             grad_q[start : start + CHUNK] = of_chunk
-            grad_e += of_entities
+            if start == 0:
+                grad_e.copy_(of_entities)
+            else:
+                grad_e += of_entities
         ctx.save_for_backward(grad_q, grad_e, grad_bias)
         ctx.count = count
         return queries.new_tensor(total / count)
