@@ -101,7 +101,8 @@ class OnePathObjective:
         loss = self._loss(batch, entities, relations)
         if s.n3 or s.relation_prediction:
             head, relation = (ids[batch.position] for ids in (batch.head, batch.path[:, 0]))
-            heads, tails = (entities.index_select(0, ids) for ids in (head, batch.tail))
+            # One selection: its gradient has the size of all entities.
+            heads, tails = entities.index_select(0, torch.cat([head, batch.tail])).chunk(2)
             loss = loss + _loss_of_triples(
                 s, self.model.decoder.cell, (heads, relation, tails), relations
             )

@@ -108,7 +108,7 @@ class Updater:
                 "training.precision=float32"
             )
         for parameter in self.parameters:
-            if parameter.grad is not None:
+            if parameter.grad is not None and count != 1:
                 parameter.grad.div_(count)
         if self.settings.max_grad_norm is not None:
             clip_norm(self.parameters, self.settings.max_grad_norm)

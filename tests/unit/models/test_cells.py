@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import get_args
+import importlib
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -115,3 +116,35 @@ def test_settings_that_do_not_fit_a_cell_are_refused(key, name):
 def test_settings_that_do_not_fit_each_other_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         parse_config({"dim": 33, "one_path": settings, "training": {"optimizer": "adagrad"}})
+
+
+def pykeen_scores(name: str, norm: int, cell: Cell, hrt: tuple[Tensor, ...]) -> Tensor:
+    """PyKEEN's scores `(n,)` of heads, relations and tails `(n, d)`, under the cell's weights."""
+    modules: Any = importlib.import_module("pykeen.nn.modules")
+    if name in COMPLEX:
+        hrt = tuple(torch.complex(*x.chunk(2, dim=1)) for x in hrt)
+    if name == "tucker":
+        theirs = modules.TuckERInteraction(DIM, DIM, 0, 0, 0, apply_batch_normalization=False)
+        core = cell.get_parameter("core")
+        theirs.load_state_dict({"core_tensor": core.detach().transpose(0, 1)})
+        return theirs.double()(*hrt)  # type: ignore[no-any-return]
+    if name == "rotate":
+        h, r, t = hrt
+        return modules.RotatEInteraction(p=norm)(h, r / r.abs(), t)  # type: ignore[no-any-return]
+    if name == "transe":
+        return modules.TransEInteraction(p=norm)(*hrt)  # type: ignore[no-any-return]
+    kind = {"distmult": modules.DistMultInteraction, "complex": modules.ComplExInteraction}[name]
+    return kind()(*hrt)  # type: ignore[no-any-return]
+
+
+# PyKEEN's norm 1 of complex numbers adds up real and imaginary parts, not moduli.
+OF_PYKEEN = [each for each in EACH_CELL if each not in (("gru", 2), ("rotate", 1))]
+
+
+@pytest.mark.filterwarnings("ignore")  # its own
+@pytest.mark.parametrize(("name", "norm"), OF_PYKEEN)
+def test_scores_are_those_of_pykeen(name, norm):
+    pytest.importorskip("pykeen")
+    cell, relation, head, tail = case(name, norm)
+    ours = cell.similarity.of_rows(cell(relation, head), tail)
+    torch.testing.assert_close(pykeen_scores(name, norm, cell, (head, relation, tail)), ours)
