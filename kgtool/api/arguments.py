@@ -121,6 +121,10 @@ CHECKS: dict[str, Check] = {
     "host": _TEXT,
     "candidates": _TEXT,
     "formats": _TEXTS,
+    "part": _TEXT,
+    "track": Check(
+        lambda value: _TEXT.fits(value) or _TEXTS.fits(value), "the name of a tracker, or several"
+    ),
     "keep_columns": _TEXTS,
     **dict.fromkeys(("walk", "relations"), _LABELS),
     "port": Check(lambda value: is_whole(value, 0) and value < 2**16, "a number from 0 to 65535"),

@@ -16,11 +16,11 @@ from kgtool.api.arguments import CHECKS
 from kgtool.data.dataset import SPLITS
 from kgtool.errors import ConfigError, DataError, KGToolError, RunError
 from kgtool.runs.run import TRIPLES
-from tests.support.runs import all_paths_config, ring, tiny_config, write_folder
+from tests.support.runs import all_paths_config, combined_config, ring, tiny_config, write_folder
 
 TRIPLES_OF_RING = ring().to_frame("train")
 # Checked where they are used: labels are looked up, and triples are read.
-ELSEWHERE = {"head", "relation", "tail", "entity", "triples", "assumed_missing"}
+ELSEWHERE = {"head", "relation", "tail", "entity", "triples", "assumed_missing", "features"}
 FUNCTIONS = {
     name: function
     for name in kgtool.__all__
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path) -> kgtool.Run:
     data = kgtool.load_dataset(write_folder(ring(), folder / "ring"))
-    return kgtool.train(all_paths_config(epochs=1), data, folder / "run", progress=False)
+    return kgtool.train(combined_config(epochs=1), data, folder / "run", progress=False)
 
 
 def test_every_argument_is_checked() -> None:
@@ -68,6 +68,8 @@ WRONG: dict[str, list[Any]] = {
     "walk": ["e000"],
     "formats": ["tsv", [3]],
     "keep_columns": ["year", [3]],
+    "part": [3, ["a"]],
+    "track": [3, [3]],
     "port": [-1, 70000, "80"],
     "labels": [{"a": "b"}, 3],
     "candidates": [3, ""],
