@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kgtool.models.model import AllPathsModel, Model, OnePathModel
+from kgtool.models.rgcn import RGCNEncoder
 from kgtool.models.scorers import EmbeddingScorer, ModelScorer, PassScorer, SumScorer
 from kgtool.models.walk_gru import WalkReader
 
@@ -75,6 +76,11 @@ class CombinedModel(Model):
         assert isinstance(one_path, OnePathModel)
         assert isinstance(all_paths, AllPathsModel)
         return cls(one_path, all_paths)
+
+    @property
+    def encoder(self) -> RGCNEncoder:  # type: ignore[override]
+        """The encoder of the one-path part."""
+        return self.one_path.encoder
 
     def embeddings(self) -> list[nn.Parameter]:
         """The parameters with a row per entity or per relation; the others are weights."""
