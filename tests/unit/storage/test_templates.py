@@ -15,7 +15,7 @@ def test_labels_are_escaped_and_names_are_checked(room):
     text = "{% if true %}\n<p>{{ label }}</p>\n{% endif %}\n"
     assert environment.from_string(text).render(label="<b>") == "<p>&lt;b&gt;</p>\n"
     with pytest.raises(jinja2.UndefinedError):
-        environment.from_string("{{ lable }}").render(label="")
+        environment.from_string("{{ lebel }}").render(label="")
 
 
 def test_one_module_makes_environments():
