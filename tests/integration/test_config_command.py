@@ -45,7 +45,7 @@ def test_the_defaults_are_printed(run, tmp_path):
     [
         ((), "takes either a configuration or --defaults"),
         (("families", "--defaults"), "takes either a configuration or --defaults"),
-        (("famlies",), "The presets are codex-s, families"),
+        (("famlies",), "The presets are codex-s, codex-s-complex"),
     ],
 )
 def test_mistakes(run, arguments, message):

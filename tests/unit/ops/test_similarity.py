@@ -139,3 +139,19 @@ def test_distances_stay_precise_under_autocast(name):
         half = run()
     for low, high in zip(half, full, strict=True):
         assert torch.equal(low, high)
+
+
+@EACH
+def test_the_best_states_of_queries(name):
+    similarity, queries = SIMILARITIES[name], states(5).detach()
+    row, usual = torch.tensor([1, 0, 1, 1, 0]), torch.tensor(0.7)
+    best = similarity.best(queries, row, usual, 100.0)
+    assert best.shape == (2, 6)
+    if name == "product":
+        assert float(similarity.of_rows(queries, best[row]).mean()) == pytest.approx(0.7)
+        lengths = best.norm(dim=1)
+        torch.testing.assert_close(lengths[0], lengths[1])
+        assert float(similarity.best(queries, row, usual, 0.01).norm(dim=1).max()) < 0.0101
+    else:
+        torch.testing.assert_close(best[0], queries[[1, 4]].mean(0))
+        torch.testing.assert_close(best[1], queries[[0, 2, 3]].mean(0))
