@@ -212,7 +212,9 @@ class Run:
         tensors, state = load_tensors(self.path / TRIPLES)
         if tensors.keys() != set(SPLITS) or not isinstance(state.get("name"), str):
             raise RunError(f"{self.path / TRIPLES}: invalid content. Remedy: restore the file.")
-        return KGDataset(state["name"], None, self.vocabulary, *(tensors[split] for split in SPLITS))
+        return KGDataset(
+            state["name"], None, self.vocabulary, *(tensors[split] for split in SPLITS)
+        )
 
     def read_info(self) -> dict[str, Any]:
         """`run.json`: data path, fingerprint, sizes and versions.

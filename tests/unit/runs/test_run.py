@@ -176,7 +176,9 @@ def test_the_data_gone_and_elsewhere(run_folder, tmp_path):
         f'{{"data": "{place}", "fingerprint": "{info["fingerprint"]}"}}'
     )
     run = Run.open(run_folder)
-    with pytest.raises(RunError, match=r"does not exist any more\. Remedy: pass --data PATH") as caught:
+    with pytest.raises(
+        RunError, match=r"does not exist any more\. Remedy: pass --data PATH"
+    ) as caught:
         run.dataset()
     assert str(place) in str(caught.value)
     elsewhere = write_folder(ring(), tmp_path / "elsewhere")
