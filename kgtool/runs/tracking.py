@@ -140,7 +140,7 @@ class WeightsAndBiases:
             project=os.environ.get("WANDB_PROJECT", PROJECT), name=folder.name, dir=str(folder),
             id=known, resume="allow",
             config=dict(settings), allow_val_change=True,
-            settings=self._wandb.Settings(console="off"),
+            settings=self._wandb.Settings(console="off", init_timeout=30),
         )  # fmt: skip
         return str(self._run.id)
 
