@@ -9,6 +9,8 @@ previous.safetensors   the checkpoint before the last, in case the last is damag
 owners.safetensors     of a run on several processes: the process that owns each entity's row
 history.tsv            a row per validation
 train.log              log of the training
+tracking.json          of a tracked run: its id at each tracker (`kgtool.runs.tracking`)
+events.out.tfevents.*  of a run tracked by TensorBoard: its curves; wandb/: of Weights & Biases
 run.json               data path, fingerprints of data and labels, versions, sizes; the run it was
                        made from, if any
 triples.safetensors    of a run on data in memory: its triples

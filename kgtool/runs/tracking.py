@@ -59,28 +59,27 @@ class TensorBoard:
 
     def start(self, settings: Mapping[str, Any], folder: Path, known: str | None, step: int) -> str:
         """See `Tracker`; the settings become a text."""
-        self._step = step
         self._file = EventFile(folder)
         if known:
             self._file.restart(step + 1)
         else:
-            cells = [
-                f"| {name} | {str(value).replace('|', '&#124;')} |"
-                for name, value in settings.items()
-            ]
-            self._file.text("settings", "\n".join(["| setting | value |", "| --- | --- |", *cells]))
+            self._file.text("settings", _markdown("setting", settings))
         return "events"
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """See `Tracker`."""
-        self._step = step
         self._file.scalars(step, metrics)
 
     def end(self, status: str, best: Mapping[str, float]) -> None:
-        """See `Tracker`."""
-        if best:
-            self._file.scalars(self._step, best)
+        """See `Tracker`; curves of one point would hide the others, so this is a text."""
+        self._file.text("result", _markdown("result", {"status": status, **best}))
         self._file.close()
+
+
+def _markdown(heading: str, values: Mapping[str, Any]) -> str:
+    """A table of names and values."""
+    cells = [f"| {name} | {str(value).replace('|', '&#124;')} |" for name, value in values.items()]
+    return "\n".join([f"| {heading} | value |", "| --- | --- |", *cells])
 
 
 class MLflow:
@@ -140,7 +139,7 @@ class WeightsAndBiases:
             project=os.environ.get("WANDB_PROJECT", PROJECT), name=folder.name, dir=str(folder),
             id=known, resume="allow",
             config=dict(settings), allow_val_change=True,
-            settings=self._wandb.Settings(console="off"),
+            settings=self._wandb.Settings(console="off", init_timeout=30),
         )  # fmt: skip
         return str(self._run.id)
 
@@ -247,7 +246,11 @@ class Tracking:
             history: the rows of the validations to choose the best from.
         """
         best = max(history, key=lambda row: row["valid_mrr"], default={})
-        numbers = {f"best/{name}": value for name, value in metrics_of(best).items()}
+        numbers = {
+            f"best/{name.partition('/')[2]}": value
+            for name, value in metrics_of(best).items()
+            if name.startswith("valid/") or name == "train/epoch"
+        }
         for name, tracker in [*self._trackers.items()]:
             with self._guard(name):
                 tracker.end(status, numbers)

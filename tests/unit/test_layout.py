@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -75,6 +76,19 @@ def reach(module: str, *without: str) -> set[str]:
         ahead = {name for one in within for name in imports(one)} - found
         found |= ahead
     return found
+
+
+def test_git_ignores_no_file_of_the_package_or_its_tests():
+    """What git ignores is missing in the built package, and ruff does not check it."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    files = [str(path.relative_to(ROOT)) for path in ROOT.glob("[kt]*/**/*.py")]
+    command = ["git", "check-ignore", "--no-index", "--stdin"]
+    done = subprocess.run(
+        command, input="\n".join(files), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+    assert "kgtool/runs/run.py" in files
 
 
 def test_imports_are_read():

@@ -226,6 +226,28 @@ def test_an_inductive_graph_lies_next_to_the_one_to_train_on(name):
         assert inductive.address == train.address.replace(name, f"{name}_ind")
 
 
+RAW = "https://raw.githubusercontent.com"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("ILPC-small", f"{RAW}/pykeen/ilpc2022/master/data/small/train.txt"),
+        ("ILPC-small_ind", f"{RAW}/pykeen/ilpc2022/master/data/small/inference.txt"),
+        ("ILPC-large_ind", f"{RAW}/pykeen/ilpc2022/master/data/large/inference.txt"),
+        ("FB-25", f"{RAW}/bdi-lab/InGram/main/data/FB-25/train.txt"),
+        ("NL-100_ind", f"{RAW}/bdi-lab/InGram/main/data/NL-100/msg.txt"),
+        ("Family", f"{RAW}/fanyangxyz/Neural-LP/master/datasets/family/facts.txt"),
+        ("nell_v4_ind", f"{RAW}/kkteru/grail/master/data/nell_v4_ind/train.txt"),
+    ],
+)
+def test_train_is_the_graph_to_pass_messages_on(name, wanted):
+    """The first source, from which the train split comes."""
+    first = ENTRIES[name].sources(ENTRIES[name].address)[0]
+    assert first.address == wanted
+    assert first.name.startswith("train")
+
+
 @pytest.mark.parametrize("name", INGRAM)
 def test_the_licence_of_ingram_is_shown(name):
     assert ENTRIES[name].licence.startswith("CC BY-NC-SA")
