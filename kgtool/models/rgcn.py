@@ -215,7 +215,7 @@ class RGCNEncoder(nn.Module):
             entities without features.
     """
 
-    entities: nn.Parameter | None
+    entities: nn.Parameter  # None with `entity_init="features"`
 
     def __init__(
         self,
@@ -259,11 +259,12 @@ class RGCNEncoder(nn.Module):
 
     def embeddings(self) -> list[nn.Parameter]:
         """The parameters with a row per entity or per relation."""
-        return [*([] if self.entities is None else [self.entities]), self.relations]
+        own = [] if self.entity_init == "features" else [self.entities]
+        return [*own, self.relations]
 
     def reset_parameters(self) -> None:
         """Embeddings with standard deviation 0.1, messages with a fifth of that, identity maps."""
-        if self.entities is not None:
+        if self.entity_init != "features":
             nn.init.normal_(self.entities, std=0.1)
         nn.init.normal_(self.relations, std=0.1)
         for norm, relation_map in zip(self.norms, self.relation_maps, strict=True):
@@ -391,7 +392,6 @@ class RGCNEncoder(nn.Module):
         tail, relation = graph.groups.t().contiguous()
         count = torch.zeros(graph.num_entities, dtype=scale.dtype).index_add_(0, tail, present)
         offsets = torch.searchsorted(tail, torch.arange(graph.num_entities))
-        assert self.entities is not None
         return F.embedding_bag(
             relation, self.entities, offsets, mode="sum",
             per_sample_weights=present / count.clamp(min=1)[tail],

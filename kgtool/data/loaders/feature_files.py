@@ -189,7 +189,7 @@ def _labels_of(path: Path) -> list[str]:
     if not lines or "\t" not in lines[0]:
         return lines
     header = int(lines[0] == "id\tlabel")
-    labels = {}
+    labels: dict[int, str] = {}
     for number, line in enumerate(lines[header:], header + 1):
         first, tab, label = line.partition("\t")
         if not (first.isascii() and first.isdecimal()) or not tab or "\t" in label:

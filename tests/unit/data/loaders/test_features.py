@@ -60,12 +60,13 @@ def write(folder: Path) -> list[Path]:
     }.items():
         table = pa.table({"id": LABELS, "vector": pa.array(VECTORS.tolist(), kind)})
         pq.write_table(table, folder / f"{name}.parquet")
-    for name, matrix in {
+    matrices: dict[str, Any] = {
         "float32": VECTORS,
         "float64": VECTORS.astype(np.float64),
         "fortran": np.asfortranarray(VECTORS),
         "big": VECTORS.astype(">f8"),
-    }.items():
+    }
+    for name, matrix in matrices.items():
         np.save(folder / f"{name}.npy", matrix)
         (folder / f"{name}.txt").write_text("\n".join(LABELS) + "\n", encoding="utf-8")
     for name, header in {"ids": "", "run": "id\tlabel\n"}.items():
