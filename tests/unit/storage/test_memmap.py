@@ -122,10 +122,10 @@ def test_steps_read_rows_alone(small_memory, tmp_path, monkeypatch):
 
     def noted(part: Any) -> Any:
         expected.append(["rr" in mapping_of(table)[1] for table in tables])
-        return gradients(part)
+        return loss(part)
 
-    gradients = updater._gradients
-    monkeypatch.setattr(updater, "_gradients", noted)
+    loss = updater.objective.loss
+    monkeypatch.setattr(updater.objective, "loss", noted)
     updater._step(rows)
     noted(updater.objective.parts(rows)[0])
     assert expected == [[True, True], [False, False]]
