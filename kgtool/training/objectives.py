@@ -88,7 +88,7 @@ class OnePathObjective:
         """Nothing: there is one part."""
         return ()
 
-    def loss(self, rows: Tensor) -> tuple[Tensor, int]:
+    def loss(self, rows: Tensor, *shared: Tensor) -> tuple[Tensor, int]:
         """The mean loss of the queries, plus the losses of path queries and walks if configured."""
         s = self.settings
         batch, slot = link_queries(self.answers, rows)
@@ -162,7 +162,7 @@ class SampledObjective:
         """Nothing: there is one part."""
         return ()
 
-    def loss(self, part: Tensor) -> tuple[Tensor, int]:
+    def loss(self, part: Tensor, *shared: Tensor) -> tuple[Tensor, int]:
         """The summed loss of the inverses of edges; this process has all answers of their tails."""
         s, graph, decoder = self.settings, self.model.graph, self.model.decoder
         tail, inverse, head = graph.triples(part).unbind(1)
