@@ -19,7 +19,12 @@ from kgtool.ops.runtime.products import product
 from kgtool.ops.runtime.progress import Progress, end_progress, say, show_progress
 from kgtool.ops.runtime.rows import common_size, rows
 from kgtool.ops.runtime.standard_state import own_random_state, standard_state
-from kgtool.ops.runtime.threads import in_threads, product_parts, torch_in_one_thread
+from kgtool.ops.runtime.threads import (
+    autocast,
+    in_threads,
+    product_parts,
+    torch_in_one_thread,
+)
 from kgtool.ops.scoring.count_better import count_better, count_better_listed
 from kgtool.ops.scoring.entity_loss import entity_loss
 from kgtool.ops.scoring.known_among import known_among
@@ -35,6 +40,7 @@ __all__ = [
     "Region",
     "Similarity",
     "Task",
+    "autocast",
     "begins",
     "block_sum",
     "by_row",

@@ -19,7 +19,7 @@ from kgtool.errors import TrainingError
 from kgtool.graph.partition import shards_of
 from kgtool.models.factory import build_model
 from kgtool.models.scorers import Scorer
-from kgtool.ops import by_row, in_threads, torch_in_one_thread
+from kgtool.ops import autocast, by_row, in_threads, torch_in_one_thread
 from kgtool.storage.checkpoint import Tensors, load_weights, pack_optimizer, unpack_optimizer
 from kgtool.storage.memmap import MappedTables
 from kgtool.training.objectives import make_objective
@@ -172,7 +172,7 @@ class Updater:
 
     def autocast(self) -> torch.autocast:
         """The precision of the products of a step."""
-        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == torch.bfloat16)
+        return autocast(self.device, torch.bfloat16, self.precision == torch.bfloat16)
 
     def tensors(self, weights: Tensors) -> Tensors:
         """The tensors of a checkpoint (in the first process): weights, optimiser, generator.

@@ -110,7 +110,7 @@ def in_threads(function: Callable[[Part], Result], parts: Sequence[Part]) -> lis
         dtype = torch.get_autocast_dtype("cpu")
 
         def work(part: Part) -> Result:
-            with torch.set_grad_enabled(grad), torch.autocast("cpu", dtype, enabled=half):
+            with torch.set_grad_enabled(grad), autocast("cpu", dtype, half):
                 return function(part)
 
         futures = [_pool(num_workers()).submit(work, part) for part in parts]
@@ -120,6 +120,15 @@ def in_threads(function: Callable[[Part], Result], parts: Sequence[Part]) -> lis
             for future in futures:
                 future.cancel()
             wait(futures)
+
+
+def autocast(device: str, dtype: torch.dtype, enabled: bool) -> torch.autocast:
+    """Autocast without its cache of weights.
+
+    All threads of the process share the cache, and the first that leaves its block clears it. The
+    gradient of a weight is added up in another precision if the weight comes from the cache.
+    """
+    return torch.autocast(device, dtype, enabled=enabled, cache_enabled=False)
 
 
 @lru_cache(maxsize=1)
