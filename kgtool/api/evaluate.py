@@ -276,7 +276,7 @@ def evaluate_paths(
 ) -> PathResult:
     """Answer path queries `(h, r_1/…/r_k, ?)` drawn from the data; also written into the folder.
 
-    A one-path run reads the whole path; an all-paths run answers its steps one after the other (see
+    A run of one path alone reads the whole path; others answer its steps one after the other (see
     `kgtool.evaluation.tasks.path_composition`). The files are `paths.<split>.tsv` and `.json`, or
     `paths.composed.<split>.tsv` and `.json` with `compose`; the names of other data appear in them.
 

@@ -18,10 +18,11 @@ def explain(
 ) -> Explanation:
     """The relation paths that carry the score of a triple, strongest first.
 
-    `Explanation.score` is `carried` by the listed paths plus the `rest`.
+    `Explanation.score` is `carried` by the listed paths plus the `rest`, which includes the part of
+    the embeddings.
 
     Args:
-        run: an all-paths run, its folder, or a predictor from `open_predictor`.
+        run: a run with all paths, its folder, or a predictor from `open_predictor`.
         head, relation, tail: labels; `^r` is the inverse of the relation `r`.
         top: most paths.
         data: the data set or its path; by default the path that the run was trained on.

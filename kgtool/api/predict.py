@@ -175,8 +175,6 @@ def neighbours(
 ) -> pd.DataFrame:
     """The nearest neighbours of an entity, by the cosine of the embeddings that `export` writes.
 
-    The embeddings of an all-paths run take one pass per entity: the run's folder caches them.
-
     Args:
         run, data, labels: as in `predict`.
         entity: its id or readable label.

@@ -334,7 +334,7 @@ class Predictor:
             top: maximum number of paths.
 
         Raises:
-            RunError: when the run is not an all-paths run.
+            RunError: when the run has no all-paths part.
             DataError: when a label is not known.
         """
         passes = self.passes
