@@ -43,7 +43,8 @@ def test_every_command_of_the_example_runs(tmp_path):
     printed = {line: run(line, str(tmp_path)) for line in COMMANDS}
     (train, evaluate, extend, predict) = list(printed.values())[-4:]
     assert re.search(r"features names/names.npy: 64 numbers for (\d+) of \1 entities", train)
-    assert float(re.findall(r"both +realistic +(0\.\d+)", evaluate)[0]) > 0.3
+    # Chance is 0.04 among 150 entities.
+    assert float(re.findall(r"both +realistic +(0\.\d+)", evaluate)[0]) > 0.07
     assert re.search(r"new entities without features +0", extend)
     assert "_Morozov_" in predict
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kgtool.config import Config
+from kgtool.data.loaders.features import features_of
 from kgtool.distributed import process_group
 from kgtool.distributed import sharding as shards_module
 from kgtool.distributed.sharding import Shards
@@ -194,6 +196,30 @@ def check_spread_ranks() -> None:
             evaluate_model(several, dataset, "valid")
 
 
+def check_spread_features() -> None:
+    """States that start from features do not depend on who holds an entity."""
+    dataset = random_dataset(6, num_entities=70, num_train=500)
+    vectors = torch.randn(70, 3, generator=torch.Generator().manual_seed(4)).tolist()
+    given = dict(zip(dataset.vocabulary.entities[5:], vectors[5:], strict=True))
+    dataset = replace(dataset, features=features_of(given))
+    for init in ("embedding", "features"):
+        torch.manual_seed(1)
+        encoder = {"layers": 2, "entity_init": init, "features": "data"}
+        config = tiny_config(encoder=encoder, num_negatives=8, optimizer="adagrad")
+        model = build_model(config, dataset)
+        assert isinstance(model, OnePathModel)
+        shards = held_in_turn(70)
+        apart = build_model(config, dataset, shards)
+        assert isinstance(apart, OnePathModel)
+        whole = model.state_dict()
+        apart.load_state_dict(shards.local_tensors(whole, model.of_entities))
+        several = apart.sharded_scorer(shards)
+        torch.testing.assert_close(shards.whole(several.entities), model.scorer().entities)
+        entity = torch.arange(3, 40, 4)
+        states = [each.states_of(entity, 100, entity[:0])[0] for each in (model, apart)]
+        torch.testing.assert_close(*states)
+
+
 def check_metis(place: Path) -> None:
     dataset = random_dataset(3, num_entities=40, num_train=150)
     kept = place / "owners"
@@ -354,6 +380,7 @@ def main(place: Path) -> None:
         check_fetching()
         check_draws()
         check_spread_ranks()
+        check_spread_features()
         check_metis(place)
         partition.metis = in_turn
         check_training(place)
