@@ -127,14 +127,14 @@ def pykeen_scores(name: str, norm: int, cell: Cell, hrt: tuple[Tensor, ...]) -> 
         theirs = modules.TuckERInteraction(DIM, DIM, 0, 0, 0, apply_batch_normalization=False)
         core = cell.get_parameter("core")
         theirs.load_state_dict({"core_tensor": core.detach().transpose(0, 1)})
-        return theirs.double()(*hrt)  # type: ignore[no-any-return]
+        return theirs.double()(*hrt)
     if name == "rotate":
         h, r, t = hrt
-        return modules.RotatEInteraction(p=norm)(h, r / r.abs(), t)  # type: ignore[no-any-return]
+        return modules.RotatEInteraction(p=norm)(h, r / r.abs(), t)
     if name == "transe":
-        return modules.TransEInteraction(p=norm)(*hrt)  # type: ignore[no-any-return]
+        return modules.TransEInteraction(p=norm)(*hrt)
     kind = {"distmult": modules.DistMultInteraction, "complex": modules.ComplExInteraction}[name]
-    return kind()(*hrt)  # type: ignore[no-any-return]
+    return kind()(*hrt)
 
 
 # PyKEEN's norm 1 of complex numbers adds up real and imaginary parts, not moduli.
