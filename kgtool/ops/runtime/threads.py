@@ -41,10 +41,17 @@ class _Work:
 
 
 class _Here(threading.local):
-    """The work of a thread: whether torch has one thread, and whether it computes a part."""
+    """The work of a thread.
+
+    Attributes:
+        inside: torch has one thread.
+        part: the thread computes a part.
+        owed: the user's number of threads, if the last block could not put it back.
+    """
 
     inside: bool = False
     part: bool = False
+    owed: int = 0
 
 
 _work = _Work()
@@ -62,7 +69,7 @@ def torch_in_one_thread() -> Iterator[None]:
         return
     with _work.lock:
         if not _work.depth:
-            _work.threads = torch.get_num_threads()
+            _work.threads = _here.owed or torch.get_num_threads()
         _work.depth += 1
         torch.set_num_threads(1)
     _here.inside = True
@@ -72,12 +79,12 @@ def torch_in_one_thread() -> Iterator[None]:
         _here.inside = False
         with _work.lock:
             _work.depth = max(0, _work.depth - 1)
-            torch.set_num_threads(_work.threads)
             if _work.depth:
                 # MKL has one number for the whole process, and other threads are in a block.
-                thread = threading.Thread(target=torch.set_num_threads, args=(1,))
-                thread.start()
-                thread.join()
+                _here.owed = _work.threads
+            else:
+                torch.set_num_threads(_work.threads)
+                _here.owed = 0
 
 
 def num_workers() -> int:
