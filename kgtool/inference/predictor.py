@@ -47,6 +47,8 @@ from kgtool.storage.checkpoint import load_fitted, save_tensors
 Made = TypeVar("Made")
 COLUMNS = ("question", "asked", "head", "relation", "tail", "score", "probability", "known")
 TRIPLE_COLUMNS = ("head", "relation", "tail", "score", "probability", "known", "reason")
+# The version of the methods of all fits: with another one, stored fits are made again.
+METHOD = 2
 # Valid triples to fit relation prediction on: each takes two passes of an all-paths model.
 FITTED = 500
 
@@ -224,7 +226,7 @@ class Predictor:
             return None
         # Reading all weights takes seconds where they are large.
         digest = self._once("digest", self.run.weights_digest)
-        return self.run.written(f"{name}.{digest}.safetensors")
+        return self.run.written(f"{name}.v{METHOD}.{digest}.safetensors")
 
     @standard_state()
     def ask(

@@ -17,7 +17,8 @@ triples.safetensors    of a run on data in memory: its triples
 features.safetensors   of a model with features: the vectors of all labels, the run's entities first
 data/                  of a run made by `kgtool extend`: its triples
 metrics.<split>.json   results of evaluate
-probability.<assumption>.<weights>.safetensors and others: fits of predict, for these weights
+probability.<assumption>.<method>.<weights>.safetensors and others: fits of predict, for these
+                       weights
 """
 
 from __future__ import annotations
