@@ -23,7 +23,7 @@ from kgtool.ops import standard_state
 from kgtool.runs.run import BEST, LAST
 from kgtool.storage.checkpoint import load_tensors
 from tests.support.places import ROOT
-from tests.support.runs import all_paths_config, random_config, ring, write_folder
+from tests.support.runs import combined_config, random_config, ring, write_folder
 
 
 @contextmanager
@@ -85,8 +85,8 @@ def state() -> tuple[Any, ...]:
 
 
 def config(kind: str) -> Any:
-    if kind == "all-paths":
-        return all_paths_config(epochs=2)
+    if kind == "both parts":
+        return combined_config(epochs=2)
     return random_config(epochs=2)
 
 
@@ -111,7 +111,7 @@ def numbers(kind: str, folder: Path) -> dict[str, Any]:
     found["files"] = {
         file.name: file.read_bytes() for file in kgtool.export(grown.path, folder / "out")
     }
-    if kind == "all-paths":
+    if kind == "both parts":
         found["why"] = [str(path) for path in kgtool.explain(run, "e000", "r000", "e001").paths]
     return found
 
@@ -141,7 +141,7 @@ def standard(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[s
 
 
 @pytest.mark.parametrize("name", STATES)
-@pytest.mark.parametrize("kind", ["all-paths", "one-path"])
+@pytest.mark.parametrize("kind", ["both parts", "one-path"])
 def test_numbers_do_not_depend_on_the_users_settings(standard, tmp_path, kind, name):
     expected = standard(kind)
     write_folder(ring(), tmp_path / "ring")
@@ -158,10 +158,10 @@ def test_the_number_of_threads_changes_last_bits_at_most_and_stays(standard, tmp
     write_folder(ring(), tmp_path / "ring")
     with threads():
         before = state()
-        found = numbers("all-paths", tmp_path)
+        found = numbers("both parts", tmp_path)
         assert state() == before
     for name in ("mrr", "answers"):
-        pd.testing.assert_frame_equal(found[name], standard("all-paths")[name], rtol=1e-3)
+        pd.testing.assert_frame_equal(found[name], standard("both parts")[name], rtol=1e-3)
 
 
 def test_an_error_gives_the_settings_back_too():

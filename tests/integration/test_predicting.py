@@ -25,14 +25,14 @@ from kgtool.export.ntriples import label_of
 from kgtool.export.predictions import save_predictions
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.tables import load_table
-from tests.support.runs import all_paths_config, ring, tiny_config, write_folder
+from tests.support.runs import combined_config, ring, tiny_config, write_folder
 
 
-@pytest.fixture(scope="module", params=["one path", "all paths"])
+@pytest.fixture(scope="module", params=["one path", "both parts"])
 def trained(request, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
     data = write_folder(ring(), folder / "ring")
-    config = tiny_config() if request.param == "one path" else all_paths_config()
+    config = tiny_config() if request.param == "one path" else combined_config()
     config = config.model_copy(update={"data": str(data)})
     return kgtool.train(config, kgtool.load_dataset(data), folder / "run").path
 

@@ -96,7 +96,6 @@ KINDS = (
     Kind("run: probabilities", "one/probability.safetensors", _TENSORS, "predict one e1 r0 ?"),
     Kind("run: relation fit", "one/relations.safetensors", _TENSORS, "predict one e1 ? e2"),
     Kind("run: pair fit", "one/pairs.safetensors", _TENSORS, "predict one e1 ? e2"),
-    Kind("run: states", "all/states.safetensors", _TENSORS, "predict all e1 --task neighbours"),
     Kind("run: owners", "spread/owners.safetensors", _TENSORS,
          _RESUME.format("spread"), 2),
     Kind("signed: owners", "spread/owners.safetensors", _SIGNED,
@@ -118,7 +117,6 @@ KINDS = (
     Kind("signed: probabilities", "one/probability.safetensors", _SIGNED, "predict one e1 r0 ?"),
     Kind("signed: relation fit", "one/relations.safetensors", _SIGNED, "predict one e1 ? e2"),
     Kind("signed: pair fit", "one/pairs.safetensors", _SIGNED, "predict one e1 ? e2"),
-    Kind("signed: states", "all/states.safetensors", _SIGNED, "predict all e1 --task neighbours"),
     Kind("run: history.tsv", "all/history.tsv", _TEXT, "report all"),
     Kind("run: metrics.json", "all/metrics.test.json", _JSON, "report all"),
     Kind("run: breakdown.tsv", "all/breakdown.test.tsv", _TEXT, "report all"),
@@ -187,7 +185,6 @@ def make_folder(folder: Path) -> None:
             run = kgtool.train(config, kgtool.load_dataset("data"), name, progress=False)
             kgtool.evaluate(run)
             kgtool.predict(run, [("e1", "r0", "?"), ("e1", "?", "e2")])
-            kgtool.neighbours(run, "e1")
         kgtool.train(one, kgtool.load_dataset("data"), "part", progress=False)
         sampling = {"batch_size": 64, "training": "negative_sampling", "num_negatives": 4}
         drawn = parse_config(
