@@ -173,7 +173,7 @@ def test_what_a_predictor_has_is_not_given_again(run) -> None:
 
 
 def test_a_configuration_and_data_come_in_several_forms(run, folder, tmp_path) -> None:
-    config = all_paths_config(epochs=1)
+    config = combined_config(epochs=1)
     file = tmp_path / "config.toml"
     file.write_text(config.to_toml())
     weights = []

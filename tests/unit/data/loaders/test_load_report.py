@@ -42,6 +42,7 @@ def printed(report: LoadReport, width: int = 80) -> str:
 def test_every_finding_has_its_count_and_lines(tmp_path: Path) -> None:
     report = load(tmp_path / "kg", TRAIN, VALID, TEST)
     assert report.to_dict() == {
+        "bad_lines": [],
         "name": "kg",
         "source": str(tmp_path / "kg"),
         "triples": 15,
