@@ -73,12 +73,13 @@ FLAGS = {
         "--track",
     ],
     "config": ["name", "--defaults"],
-    "extend": ["run", "triples", "--out", "--data", *COLUMNS],
+    "extend": ["run", "triples", "--out", "--data", *COLUMNS, "--features"],
     "evaluate": [
         "run",
         "--task",
         "--split",
         "--data",
+        "--features",
         "--columns",
         "--ensemble",
         "--hits",
@@ -118,6 +119,7 @@ FLAGS = {
         "--delimiter",
         "--header",
         "--data",
+        "--features",
     ],
     "complete": [
         "run",
