@@ -393,16 +393,6 @@ def test_what_is_not_reached_scores_alike():
     assert scores[bare] != scores[0]
 
 
-def test_embeddings_are_states_of_an_entitys_own_pass():
-    torch.manual_seed(9)
-    dataset = random_dataset(9)
-    scorer = scorer_of(dataset)
-    assert scorer.entity_states().shape == (dataset.num_entities, DIM)
-    assert scorer.relation_states().shape == (2 * dataset.num_relations, DIM)
-    reached = scorer.decoder.reach(scorer.graph, torch.tensor([4]))
-    torch.testing.assert_close(scorer.entity_states()[4], scorer.decoder(reached)[0])
-
-
 @pytest.mark.parametrize("kind", ["edge", "pair"])
 def test_sampled_targets(kind):
     dataset = random_dataset(10, num_train=60)
