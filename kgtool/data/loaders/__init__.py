@@ -27,10 +27,10 @@ from kgtool.data.loaders.labels import types_of_store
 from kgtool.data.loaders.loose import open_data, read_triples
 from kgtool.data.loaders.memory import dataset_of
 from kgtool.data.loaders.near_equal import merged, merged_into
-from kgtool.data.loaders.read import read_file
+from kgtool.data.loaders.read import read_file, weight_hint
 from kgtool.data.loaders.reading import LOOK, NO_TRUTH, Reading, file_name, options_of
 from kgtool.data.loaders.report import LoadReport
-from kgtool.data.loaders.rows import BadLine, Rows, Triples
+from kgtool.data.loaders.rows import BadLine, Rows, Triples, weights_of
 from kgtool.data.loaders.sources import (
     Store,
     dataset_name,
@@ -145,12 +145,13 @@ def _load(
     lines = to_ids(parts, places, vocabulary)
     origins = {split: _origin(splits[split]) for split in SPLITS}
     del parts, splits
-    triples, report = audit(name, path, origins, lines, vocabulary)
+    triples, weights, report = audit(name, path, origins, lines, vocabulary)
     tensors = [torch.from_numpy(triples[split]) for split in SPLITS]
     types = types_of_store(opened, vocabulary.entity_ids) if isinstance(opened, Store) else {}
     data = KGDataset(
         name, path, vocabulary, *tensors,
         types=types, loading=loading, guessed=origins["train"].guessed,
+        weights={split: torch.from_numpy(each) for split, each in weights.items()},
     )  # fmt: skip
     return data, report
 
@@ -274,12 +275,17 @@ def _origin(files: Sequence[tuple[str, Rows]]) -> Origin:
     (member, rows), *others = files
     if rows.left_out:
         notes += (f"{member}: columns left out: {', '.join(rows.left_out)}",)
+        notes += tuple(f"{member}: {hint}" for name in rows.left_out if (hint := weight_hint(name)))
     guessed = any(rows.guessed for _, rows in files)
     bad = tuple(line for _, rows in files for line in rows.bad_lines)
     if not others:
-        return Origin(member, rows.numbers, rows.unit, notes, guessed, bad)
+        return Origin(member, rows.numbers, rows.unit, notes, guessed, bad, rows.weights)
     # for several files, rows are counted over all of them, in their order
     count = sum(len(rows.codes) for _, rows in files)
+    weights = None
+    if any(rows.weights is not None for _, rows in files):
+        weights = np.concatenate([weights_of(rows) for _, rows in files])
     return Origin(
-        f"{PurePosixPath(member).parent}/", np.arange(1, count + 1), "row", notes, guessed, bad
-    )
+        f"{PurePosixPath(member).parent}/", np.arange(1, count + 1), "row", notes, guessed, bad,
+        weights,
+    )  # fmt: skip

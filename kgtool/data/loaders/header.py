@@ -34,6 +34,10 @@ COMMANDS = "(kgtool data inspect, convert and split take it)"  # follows an opti
 SKIP_OPTION = f"--skip-bad-lines {COMMANDS}"
 COLUMNS_OPTION = f"--columns {COMMANDS}"
 TRUTH = "truth"  # the name of the column of `Reading.truth` among the further columns
+# The name of a column of weights in a header, and of the weights among the further columns.
+WEIGHT = "weight"
+# Names that a column of weights may have, too. They are not read unasked, but pointed out.
+MAY_BE_WEIGHT = {"weights", "confidence", "conf", "score", "probability", "prob", "certainty"}
 _MOST_LISTED = 8
 
 
@@ -45,7 +49,8 @@ class ColumnChoice:
         columns: the indices of head, relation and tail, and of the further columns to read.
         header: whether the first line is a header.
         note: a note for the user about the header, or an empty text.
-        extra: the names of the further columns; the truth of a row is called `TRUTH`.
+        extra: the names of the further columns; the weight of a row is called `WEIGHT` and comes
+            first, its truth is called `TRUTH`.
         left_out: index → name, for the columns that are not read.
         guessed: whether the columns are neither the caller's nor named by a header.
     """
@@ -103,8 +108,9 @@ def choose_columns(
         and (position == 3 or (position is None and _not_in(truth, first)))
     ):
         truth = ()
-    more = (*extra, *truth)
-    wanted = tuple(reading.columns or ()) + more
+    weight = _weight(first, reading, extra, line)
+    more = (*weight, *extra, *truth)
+    wanted = tuple(reading.columns or ())[:3] + more
     by_name = any(position_of(column) is None for column in wanted)
     chosen = tuple(_find(column, first, place, line) for column in wanted)
     if len(set(chosen)) < len(chosen):
@@ -125,10 +131,41 @@ def choose_columns(
         columns=(*triple, *rest),
         header=header,
         note=_note(place, line, shown, doubt) if header else "",
-        extra=(*(names[i] for i in rest[: len(extra)]), *([TRUTH] if truth else [])),
+        extra=(
+            *([WEIGHT] if weight else []),
+            *(names[i] for i in rest[len(weight) : len(weight) + len(extra)]),
+            *([TRUTH] if truth else []),
+        ),
         left_out={i: names[i] for i in range(len(first)) if i not in (*triple, *rest)},
         guessed=guessed,
     )
+
+
+def _weight(
+    first: Sequence[str], reading: Reading, extra: Sequence[str], line: int | None
+) -> tuple[str, ...]:
+    """The column of weights: the fourth of `reading.columns`, else the one named `WEIGHT`.
+
+    The names must show head, relation and tail without a doubt, too. A file of three columns may
+    lack the fourth of `reading.columns`, as a file of test triples often does.
+    """
+    if reading.columns is not None:
+        given = reading.columns[3:]
+        if given and len(first) == 3:
+            position = position_of(given[0])
+            if position == 3 or (position is None and _not_in(given, first)):
+                return ()
+        return tuple(given)
+    names = [name.strip().casefold() for name in first]
+    at = names.index(WEIGHT) if names.count(WEIGHT) == 1 else -1
+    taken = (first[at].strip(), str(at + 1))
+    if at < 0 or len(first) < 4 or any(column in taken for column in extra):
+        return ()
+    if line is not None and reading.header is False:
+        return ()
+    if not any(_is_sure(first, order) for order in _proposals(first)):
+        return ()
+    return (str(at + 1),)
 
 
 def _inferred(
