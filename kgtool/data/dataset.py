@@ -128,6 +128,9 @@ class KGDataset:
         guessed: whether nothing named the columns of head, relation and tail.
         weights: split → `(n,)` float32, the confidence of each of its triples, above 0 and at most
             1; a split without an entry has no weights.
+        dated: `(m, 4)` int64: head, relation, tail and time of the lines of train, with repeated
+            triples; times are numbered from 0 in order. None without times, or if they were not
+            asked for. It is not part of the fingerprint, because models do not read it.
 
     Raises:
         DataError: for a split of another shape or dtype, an id without a label, or weights that do
@@ -145,6 +148,7 @@ class KGDataset:
     loading: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     guessed: bool = field(default=False, kw_only=True)
     weights: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
+    dated: Tensor | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.vocabulary, Vocabulary):

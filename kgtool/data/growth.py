@@ -75,7 +75,9 @@ def grow(dataset: KGDataset, vocabulary: Vocabulary, triples: Tensor) -> Growth:
     weights = dict(dataset.weights)
     if "train" in weights:
         weights["train"] = torch.cat([weights["train"], torch.ones(len(added))])
-    grown = replace(dataset, path=None, vocabulary=merged, train=train, loading={}, weights=weights)
+    grown = replace(
+        dataset, path=None, vocabulary=merged, train=train, loading={}, weights=weights, dated=None
+    )
     before, after = (
         _has_edges(train, grown.num_entities) for train in (dataset.train, grown.train)
     )

@@ -38,6 +38,10 @@ TRUTH = "truth"  # the name of the column of `Reading.truth` among the further c
 WEIGHT = "weight"
 # Names that a column of weights may have, too. They are not read unasked, but pointed out.
 MAY_BE_WEIGHT = {"weights", "confidence", "conf", "score", "probability", "prob", "certainty"}
+# The further column with the time of each row: the only one named like a time, if there is one.
+TIME = "time"
+ANY_TIME = "\0time"  # no column has this name
+_TIME_NAMES = {"time", "timestamp", "date", "datetime", "year"}
 _MOST_LISTED = 8
 
 
@@ -50,7 +54,7 @@ class ColumnChoice:
         header: whether the first line is a header.
         note: a note for the user about the header, or an empty text.
         extra: the names of the further columns; the weight of a row is called `WEIGHT` and comes
-            first, its truth is called `TRUTH`.
+            first, its truth is called `TRUTH`; `TIME` is the time that the caller asks for.
         left_out: index → name, for the columns that are not read.
         guessed: whether the columns are neither the caller's nor named by a header.
     """
@@ -93,7 +97,8 @@ def choose_columns(
         first: the cells of the first row, which may be a header. With `line=None`: the column
             names of a format that always has them.
         reading: the caller's options.
-        extra: further columns, by name or by number from 1.
+        extra: further columns, by name or by number from 1; `ANY_TIME` is the time, if the names
+            of the columns show one. The time is left out of other uses: see `left_out`.
         place, line: the position of the row, for errors and notes.
 
     Raises:
@@ -109,7 +114,9 @@ def choose_columns(
     ):
         truth = ()
     weight = _weight(first, reading, extra, line)
-    more = (*weight, *extra, *truth)
+    time = _time(first, reading, line) if ANY_TIME in extra else ()
+    extra = tuple(column for column in extra if column != ANY_TIME)
+    more = (*weight, *extra, *time, *truth)
     wanted = tuple(reading.columns or ())[:3] + more
     by_name = any(position_of(column) is None for column in wanted)
     chosen = tuple(_find(column, first, place, line) for column in wanted)
@@ -134,9 +141,14 @@ def choose_columns(
         extra=(
             *([WEIGHT] if weight else []),
             *(names[i] for i in rest[len(weight) : len(weight) + len(extra)]),
+            *([TIME] if time else []),
             *([TRUTH] if truth else []),
         ),
-        left_out={i: names[i] for i in range(len(first)) if i not in (*triple, *rest)},
+        left_out={
+            i: names[i]
+            for i in range(len(first))
+            if i not in (*triple, *rest) or str(i + 1) in time
+        },
         guessed=guessed,
     )
 
@@ -166,6 +178,18 @@ def _weight(
     if not any(_is_sure(first, order) for order in _proposals(first)):
         return ()
     return (str(at + 1),)
+
+
+def _time(first: Sequence[str], reading: Reading, line: int | None) -> tuple[str, ...]:
+    """The only column that is named like a time, in a row of names of head, relation and tail."""
+    at = [i for i, name in enumerate(first) if name.strip().casefold() in _TIME_NAMES]
+    named = not (line is not None and reading.header is False)
+    by_name = any(position_of(column) is None for column in reading.columns or ())
+    sure = by_name or any(_is_sure(first, order) for order in _proposals(first))
+    if len(at) != 1 or len(first) < 4 or not named or not sure:
+        return ()
+    taken = {first[at[0]].strip(), str(at[0] + 1)}
+    return () if taken & set(reading.columns or ()) else (str(at[0] + 1),)
 
 
 def _inferred(

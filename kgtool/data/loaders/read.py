@@ -10,7 +10,14 @@ from dataclasses import replace
 import numpy as np
 
 from kgtool.data.loaders.delimited import read_delimited
-from kgtool.data.loaders.header import COMMANDS, MAY_BE_WEIGHT, TRUTH, WEIGHT
+from kgtool.data.loaders.header import (
+    ANY_TIME,
+    COMMANDS,
+    MAY_BE_WEIGHT,
+    TIME,
+    TRUTH,
+    WEIGHT,
+)
 from kgtool.data.loaders.json_lines import read_json_lines
 from kgtool.data.loaders.parquet import read_parquet
 from kgtool.data.loaders.reading import NO_TRUTH, Reading
@@ -43,6 +50,10 @@ def read_file(file: File, reading: Reading, extra: Sequence[str] = ()) -> Rows:
             remedy.
     """
     rows = _read(file, reading, extra)
+    if TIME in rows.extra:
+        times = rows.extra[TIME]
+        others = {name: texts for name, texts in rows.extra.items() if name != TIME}
+        rows = replace(rows, extra=others, times=times)
     if WEIGHT in rows.extra:
         rows = _with_weights(rows, file.place, reading)
     if TRUTH in rows.extra:
@@ -63,6 +74,7 @@ def _read(file: File, reading: Reading, extra: Sequence[str]) -> Rows:
         return read_json_lines(file, reading, extra)
     if file.format == "parquet":
         return read_parquet(file, reading, extra)
+    extra = [column for column in extra if column != ANY_TIME]
     if reading.columns is not None or extra:
         what = "a graph" if file.format == "dgl" else "an RDF file"
         given = "--columns" if reading.columns else f"the column {quoted(extra[0])}"

@@ -70,6 +70,7 @@ class Rows:
         skipped: with `Reading.skip_bad_lines`, the number of each bad line and its problem.
         bad_lines: the same with the file; `kgtool.data.loaders.read` adds it.
         weights: `(n,)` float32, the weight of each row, above 0; None without a column of weights.
+        times: `(n,)` texts, the time of each row; None if it was not asked for, or not there.
     """
 
     codes: NDArray[np.integer]
@@ -85,6 +86,7 @@ class Rows:
     skipped: tuple[tuple[int, str], ...] = ()
     bad_lines: tuple[BadLine, ...] = ()
     weights: NDArray[np.float32] | None = None
+    times: tuple[str, ...] | None = None
 
     def select(self, mask: NDArray[np.bool_]) -> Rows:
         """The rows of a mask `(n,)`, without labels that none of them uses."""
@@ -95,6 +97,7 @@ class Rows:
         return replace(
             self, codes=codes, labels=labels, numbers=self.numbers[mask], extra=extra, facts=facts,
             weights=weights,
+            times=None if self.times is None else tuple(compress(self.times, mask)),
         )  # fmt: skip
 
     def where(self, row: int) -> str:
