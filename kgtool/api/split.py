@@ -23,7 +23,7 @@ from kgtool.data.loaders.column_order import check_columns, refuse_doubtful
 from kgtool.data.loaders.header import WEIGHT
 from kgtool.data.loaders.memory import triples_of
 from kgtool.data.loaders.near_equal import near_equal_of
-from kgtool.data.loaders.read import weight_hint
+from kgtool.data.loaders.weights import weight_hint
 from kgtool.data.loaders.write import (
     BAD_LINES,
     LEFT_OUT,
@@ -162,10 +162,9 @@ def split(
         cut.check(place, folders or names, allow_unseen)
         if out is not None:
             bad = write_bad_lines(new[0], found.bad_lines)
+            weights = {} if found.weights is None else {WEIGHT: weight_texts(found.weights)}
             extra = {column[each]: found.extra[column[each]] for each in keep_columns}
-            if found.weights is not None:
-                extra = {WEIGHT: weight_texts(found.weights), **extra}
-            cut.write(new, extra)
+            cut.write(new, {**weights, **extra})
     notes = list(found.notes)
     if out is not None and bad:
         notes.append(f"{folders[0] / BAD_LINES} lists all {len(found.bad_lines):,} bad lines")

@@ -30,7 +30,7 @@ from kgtool.data.loaders.labels import types_of_store
 from kgtool.data.loaders.loose import open_data, read_triples
 from kgtool.data.loaders.memory import dataset_of
 from kgtool.data.loaders.near_equal import merged, merged_into
-from kgtool.data.loaders.read import read_file, weight_hint
+from kgtool.data.loaders.read import read_file
 from kgtool.data.loaders.reading import LOOK, NO_TRUTH, Reading, file_name, options_of
 from kgtool.data.loaders.report import LoadReport
 from kgtool.data.loaders.rows import BadLine, Rows, Triples, weights_of
@@ -41,6 +41,7 @@ from kgtool.data.loaders.sources import (
     find_splits,
     read_members,
 )
+from kgtool.data.loaders.weights import weight_hint
 from kgtool.data.registry.cache import resolve
 from kgtool.data.splitting import DEFAULT_SPLIT, default_split
 from kgtool.data.timestamps import rank_timestamps

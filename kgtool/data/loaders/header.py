@@ -36,8 +36,6 @@ COLUMNS_OPTION = f"--columns {COMMANDS}"
 TRUTH = "truth"  # the name of the column of `Reading.truth` among the further columns
 # The name of a column of weights in a header, and of the weights among the further columns.
 WEIGHT = "weight"
-# Names that a column of weights may have, too. They are not read unasked, but pointed out.
-MAY_BE_WEIGHT = {"weights", "confidence", "conf", "score", "probability", "prob", "certainty"}
 # The further column with the time of each row: the only one named like a time, if there is one.
 TIME = "time"
 ANY_TIME = "\0time"  # no column has this name

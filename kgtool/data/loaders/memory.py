@@ -23,9 +23,9 @@ from kgtool.data.loaders.cells import (
 )
 from kgtool.data.loaders.encode import to_ids, vocabulary_of
 from kgtool.data.loaders.features import features_of
-from kgtool.data.loaders.read import weighted
 from kgtool.data.loaders.reading import FIELDS
 from kgtool.data.loaders.rows import Rows, Triples, rows_of
+from kgtool.data.loaders.weights import weighted
 from kgtool.errors import DataError, described, fault, nearest, quoted
 from kgtool.ops import standard_state
 

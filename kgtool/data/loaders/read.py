@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +12,6 @@ from kgtool.data.loaders.delimited import read_delimited
 from kgtool.data.loaders.header import (
     ANY_TIME,
     COMMANDS,
-    MAY_BE_WEIGHT,
     TIME,
     TRUTH,
     WEIGHT,
@@ -22,6 +20,7 @@ from kgtool.data.loaders.json_lines import read_json_lines
 from kgtool.data.loaders.parquet import read_parquet
 from kgtool.data.loaders.reading import NO_TRUTH, Reading
 from kgtool.data.loaders.rows import BadLine, Rows, no_triples
+from kgtool.data.loaders.weights import weighted
 from kgtool.errors import fault, quoted
 from kgtool.storage.compression import File
 
@@ -33,7 +32,6 @@ _TRUTH_NAMES = {
     "label", "labels", "truth", "true", "is_true", "y", "class", "target", "correct", "positive",
     "polarity", "sign", "fact", "is_fact", "valid", "negative",
 }  # fmt: skip
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 LISTED = 10  # bad lines that a note lists
 
 
@@ -99,74 +97,6 @@ def _with_weights(rows: Rows, place: str, reading: Reading) -> Rows:
     return weighted(
         replace(rows, extra=extra), texts, place, other, skip_bad=reading.skip_bad_lines
     )
-
-
-def weighted(
-    rows: Rows,
-    texts: Sequence[str],
-    place: str,
-    other: str = "drop the column",
-    *,
-    skip_bad: bool = False,
-) -> Rows:
-    """The rows with `weights`. Rows of the weight 0 are left out, with a note.
-
-    Args:
-        rows: the rows.
-        texts: `n`, the weight of each row.
-        place: the file, for errors.
-        other: a remedy other than a weight from 0 to 1.
-        skip_bad: leave out rows whose weight is not a number from 0 to 1, too.
-
-    Raises:
-        DataError: for a text that is not a number from 0 to 1, or if no row is left; it names the
-            first such row.
-    """
-    values = {text: _weight_of(text) for text in dict.fromkeys(texts)}
-    weights = np.array([values[text] for text in texts], np.float32)
-    wrong = np.isnan(weights)
-    rows = replace(rows, weights=weights)
-    if wrong.any() and not skip_bad:
-        row = int(wrong.argmax())
-        raise fault(
-            f"{place}, {rows.where(row)}",
-            f"the weight is {quoted(texts[row])}, not a number from 0 to 1",
-            f"write a confidence from 0 to 1, or {other}",
-        )
-    skipped = [
-        (int(rows.numbers[row]), f"the weight is {quoted(texts[row])}")
-        for row in np.flatnonzero(wrong).tolist()
-    ]
-    count = int(np.count_nonzero(weights == 0))
-    notes = rows.notes
-    if count:
-        unit = rows.unit if count == 1 else f"{rows.unit}s"
-        notes += (f"{place}: {count:,} {unit} of the weight 0 left out",)
-    left = ~wrong & (weights > 0)
-    if not left.any():
-        raise no_triples(place, "all weights are 0" if count else "all lines are bad")
-    if not left.all():
-        rows = rows.select(left)
-    return replace(rows, notes=notes, skipped=tuple(sorted([*rows.skipped, *skipped])))
-
-
-def _weight_of(text: str) -> float:
-    """The weight of a text, as float32; NaN if it is not a number from 0 to 1."""
-    try:
-        value = float(text) if _NUMBER.fullmatch(text.strip()) else np.nan
-    except ValueError:
-        return np.nan
-    if not 0 <= value <= 1:
-        return np.nan
-    # A weight above 0 stays above 0 in float32.
-    return max(value, float(np.finfo(np.float32).tiny)) if value else 0.0
-
-
-def weight_hint(name: str) -> str:
-    """A hint for a left-out column whose name is one of weights; else nothing."""
-    if name.strip().casefold() not in MAY_BE_WEIGHT:
-        return ""
-    return f"{name} was not read; if it is a weight from 0 to 1, pass it as the fourth of --columns"
 
 
 def _with_facts(rows: Rows, place: str) -> Rows:

@@ -250,6 +250,7 @@ def test_where_facts_repeat_recency_beats_frequency() -> None:
     split = [[line for line in lines if low <= line[3] < high] for low, high in
              ((0, 16), (16, 18), (18, 20))]  # fmt: skip
     parts = [sorted({line[:3] for line in each}) for each in split]
-    dataset = replace(in_memory(*parts, n), dated=torch.tensor(split[0]))
+    train, valid, test = parts
+    dataset = replace(in_memory(train, valid, test, n), dated=torch.tensor(split[0]))
     recent = evaluate_model(RecencyCounting.of(dataset), dataset, "test").mrr
     assert recent > 2 * evaluate_model(RelationFrequency.of(dataset), dataset, "test").mrr

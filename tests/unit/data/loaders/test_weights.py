@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,10 +70,11 @@ def test_another_column_is_the_weight_only_if_asked(tmp_path: Path) -> None:
         (place / f"{split}.txt").write_text("head\trelation\ttail\nb\tr\ta\n")
     data, report = load_with_report(place)
     assert not data.weights
-    assert report.notes[-1] == (
+    hint = (
         "train.txt: confidence was not read; if it is a weight from 0 to 1, pass it as the fourth "
         "of --columns"
     )
+    assert hint in report.notes
     assert load_dataset(place, reading=NAMED).weights["train"].tolist() == [0.5, 1, 0.25]
     assert not load_dataset(place, reading=Reading(columns=("head", "relation", "tail"))).weights
 
@@ -141,7 +143,7 @@ def test_every_format_holds_weights(tmp_path: Path) -> None:
 
 
 def test_a_data_frame_keeps_the_largest_weight_of_duplicates() -> None:
-    table = {
+    table: dict[str, list[Any]] = {
         "head": ["a", "b", "a", "b"], "relation": ["r"] * 4, "tail": ["b", "c", "b", "a"],
         "weight": [0.5, 0.2, 0.75, 0.0],
     }  # fmt: skip

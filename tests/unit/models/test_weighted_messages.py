@@ -288,11 +288,14 @@ def test_the_loss_of_a_pass_is_multiplied_by_its_weight(others: int) -> None:
         torch.tensor([0, 1, 1, 1, 2]), torch.tensor([2, 0]), torch.full((4,), others),
     )  # fmt: skip
     weight = torch.tensor([0.5, 1, 0.125, 0.25]).double()
-    together = path_loss(*floats, *where, weights=weight)
-    alone = [
-        path_loss(*floats, *where, weights=F.one_hot(torch.tensor(i), 4).double()) for i in range(4)
-    ]
-    torch.testing.assert_close(path_loss(*floats, *where), sum(alone[1:], alone[0]))
+
+    def loss(weights: Tensor | None) -> Tensor:
+        inputs = (*floats, *where)
+        return path_loss(*inputs, weights)  # type: ignore[call-arg]
+
+    together = loss(weight)
+    alone = [loss(F.one_hot(torch.tensor(i), 4).double()) for i in range(4)]
+    torch.testing.assert_close(loss(None), sum(alone[1:], alone[0]))
     slow = sum((w * each for w, each in zip(weight[1:], alone[1:], strict=True)), alone[0] / 2)
     torch.testing.assert_close(together, slow)
     grads = [torch.autograd.grad(3 * value, floats) for value in (together, slow)]
