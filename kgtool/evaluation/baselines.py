@@ -277,7 +277,7 @@ BASELINES: Mapping[str, Callable[[KGDataset], ScoresTails]] = {
 
 
 def baselines_of(dataset: KGDataset) -> Mapping[str, Callable[[KGDataset], ScoresTails]]:
-    """The baselines for a data set, the fastest first: `recency-counting` needs times."""
+    """The baselines for a data set, the fastest first: `recency-count` needs times."""
     if dataset.dated is None:
         return BASELINES
-    return {"recency-counting": RecencyCounting.of, **BASELINES}
+    return {"recency-count": RecencyCounting.of, **BASELINES}

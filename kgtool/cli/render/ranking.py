@@ -101,9 +101,9 @@ def baselines_table(found: Mapping[str, Evaluation]) -> Group:
         "edges of other relations between head and tail; pagerank: random walks from the head "
         "over all relations."
     )
-    if "recency-counting" in found:
+    if "recency-count" in found:
         note += (
-            " recency-counting: how recently the triple held, and how often an entity was a tail "
+            " recency-count: how recently the triple held, and how often an entity was a tail "
             "of the relation lately."
         )
     return Group(table, Text(note))

@@ -93,7 +93,10 @@ def _with_weights(rows: Rows, place: str, reading: Reading) -> Rows:
     given = reading.columns
     other = "name the columns without it by --columns"
     if given is not None:
-        other = f"pass --columns {shlex.quote(','.join(given[:3]))} to read no weights"
+        other = (
+            f"pass --columns {shlex.quote(','.join(given[:3]))} to read no weights; for a time, "
+            f"kgtool data split takes --time {shlex.quote(given[3])}"
+        )
     return weighted(
         replace(rows, extra=extra), texts, place, other, skip_bad=reading.skip_bad_lines
     )

@@ -299,7 +299,7 @@ class LoadReport:
                 continue
             note = (
                 f"weights of {name}: {found.least:.3g} to {found.most:.3g}, mean {found.mean:.3f}; "
-                f"{found.ones:,} of {split.triples:,} are 1"
+                f"{found.ones:,} of {split.triples:,} triples have the weight 1"
             )
             if found.raised:
                 have = "triple has" if found.raised == 1 else "triples have"

@@ -217,7 +217,7 @@ def test_the_decay_is_the_best_on_valid() -> None:
     assert RecencyCounting.of(replace(late, valid=late.valid[:0])).decay == DECAYS[0]
     with pytest.raises(ValueError, match="have no times"):
         RecencyCounting.of(ring())
-    assert "recency-counting" not in baselines_of(ring())
+    assert "recency-count" not in baselines_of(ring())
 
 
 def test_evaluate_reads_times_by_the_name_of_a_column(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_evaluate_reads_times_by_the_name_of_a_column(tmp_path: Path) -> None:
     assert plain.dated is None
     assert plain.fingerprint == data.fingerprint
     found = kgtool.evaluate_baselines(tmp_path)
-    assert list(found) == ["recency-counting", *BASELINES]
+    assert list(found) == ["recency-count", *BASELINES]
     (tmp_path / "train.txt").write_text("\n".join(lines[:-1]) + "\na\tr\tb\tlast year\n")
     with pytest.warns(KGToolWarning, match=r"the time 'last year' of triple 4 is not an ISO"):
         assert list(kgtool.evaluate_baselines(tmp_path)) == list(BASELINES)

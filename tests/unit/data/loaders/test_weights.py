@@ -53,9 +53,9 @@ def test_the_column_named_weight_is_read_and_reported(tmp_path: Path) -> None:
     assert data.weights.keys() == {"train", "valid"}
     assert data.weight("test").tolist() == [1]
     assert report.weight_notes == (
-        "weights of train: 0.25 to 1, mean 0.667; 1 of 3 are 1; 1 triple has several weights, and "
-        "the largest counts",
-        "weights of valid: 0.1 to 0.1, mean 0.100; 0 of 1 are 1",
+        "weights of train: 0.25 to 1, mean 0.667; 1 of 3 triples have the weight 1; 1 triple has "
+        "several weights, and the largest counts",
+        "weights of valid: 0.1 to 0.1, mean 0.100; 0 of 1 triples have the weight 1",
     )
     found = json.loads(json.dumps(report.to_dict()))
     assert found["train"]["weights"]["raised"] == 1
