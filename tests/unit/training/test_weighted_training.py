@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 
+from kgtool.cli.render.ranking import metrics_table
 from kgtool.config import Config
 from kgtool.data.dataset import KGDataset
 from kgtool.evaluation.evaluator import evaluate_model
@@ -82,5 +84,11 @@ def test_weighted_metrics_count_queries_by_weight() -> None:
             assert {name: metrics[name] for name in expected} == pytest.approx(expected, rel=1e-5)
     assert found.to_dict()["weighted"]["both"]["realistic"] == found.weighted["both"]["realistic"]
     assert "both, weighted" in found.to_frame()["side"].tolist()
+    console = Console(width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(metrics_table(found))
+    row = next(line for line in capture.get().splitlines() if "both, weighted" in line)
+    assert f"{found.weighted['both']['realistic']['mrr']:.4f}" in row
+    assert "a query counts by the weight of its triple" in capture.get()
     ones = evaluate_model(updater.scorer(), replace(data, weights={"test": weight * 0 + 1}), "test")
     assert ones.weighted == ones.filtered
