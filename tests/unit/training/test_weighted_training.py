@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from kgtool.cli.render.ranking import metrics_table
 from kgtool.config import Config
 from kgtool.data.dataset import KGDataset
 from kgtool.evaluation.evaluator import evaluate_model
+from kgtool.runs.run import Run
 from kgtool.training.step import Updater
+from kgtool.training.trainer import train
 from tests.support.runs import all_paths_config, in_memory, tiny_config
 
 ENTITIES, STEPS, EPOCHS, LOW = 60, (1, 2, 3, 5), 8, 0.05
@@ -92,3 +95,12 @@ def test_weighted_metrics_count_queries_by_weight() -> None:
     assert "a query counts by the weight of its triple" in capture.get()
     ones = evaluate_model(updater.scorer(), replace(data, weights={"test": weight * 0 + 1}), "test")
     assert ones.weighted == ones.filtered
+
+
+def test_a_run_on_data_in_memory_holds_their_weights(tmp_path: Path) -> None:
+    data = planted(0)
+    run = train(tiny_config(), data, tmp_path / "run")
+    again = Run.open(run.path).dataset()
+    assert again.weights.keys() == {"train"}
+    assert torch.equal(again.weights["train"], data.weights["train"])
+    assert again.fingerprint == data.fingerprint
