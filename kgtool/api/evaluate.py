@@ -30,7 +30,7 @@ from kgtool.evaluation.analysis.results import (
     TripleResult,
     WalkResult,
 )
-from kgtool.evaluation.baselines import BASELINES
+from kgtool.evaluation.baselines import baselines_of
 from kgtool.evaluation.candidates import parse_candidates
 from kgtool.evaluation.ensemble import Ensemble, fit_ensemble
 from kgtool.evaluation.evaluator import evaluate_model
@@ -131,7 +131,8 @@ def evaluate_baselines(
     The fastest come first. Ctrl-C ends the evaluation early and returns the finished baselines.
 
     Args:
-        data: the data set or its path.
+        data: the data set or its path. If a header of train names a column time, timestamp, date,
+            datetime or year, there is a baseline by recency and counting.
         split: `"train"`, `"valid"` or `"test"`.
         out: a folder that gets one folder per baseline, with the files that `evaluate` writes into
             a run's folder, so that `compare` can read them.
@@ -141,7 +142,7 @@ def evaluate_baselines(
         overwrite: replace results of an earlier evaluation in `out`.
 
     Returns:
-        Name → result, of `kgtool.evaluation.baselines.BASELINES`.
+        Name → result, of `kgtool.evaluation.baselines.baselines_of`.
 
     Raises:
         DataError: when the data cannot be used, or their columns may not be head, relation, tail.
@@ -149,17 +150,18 @@ def evaluate_baselines(
         KGToolError: when a file cannot be written.
     """
     keep_large_blocks()
-    dataset = data if isinstance(data, KGDataset) else load_dataset(data)
+    dataset = data if isinstance(data, KGDataset) else load_dataset(data, times=True)
     check_columns(dataset)
     require(dataset, split)
+    baselines = baselines_of(dataset)
     about = about_data(dataset)
     among = parse_candidates(candidates, dataset)
     part = f"{among.name}.{split}" if among else split
     if out is not None:
-        files = (Path(out) / name / f"metrics.{part}.json" for name in BASELINES)
+        files = (Path(out) / name / f"metrics.{part}.json" for name in baselines)
         refuse_existing(files, overwrite)
     found: dict[str, LinkResult] = {}
-    for name, baseline in BASELINES.items():
+    for name, baseline in baselines.items():
         place = Path(out or "baselines") / name
         try:
             ranked = evaluate_model(

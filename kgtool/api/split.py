@@ -20,13 +20,16 @@ from torch import Tensor
 from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders import LOOK, Reading, Triples, read_triples
 from kgtool.data.loaders.column_order import check_columns, refuse_doubtful
+from kgtool.data.loaders.header import WEIGHT
 from kgtool.data.loaders.memory import triples_of
 from kgtool.data.loaders.near_equal import near_equal_of
+from kgtool.data.loaders.weights import weight_hint
 from kgtool.data.loaders.write import (
     BAD_LINES,
     LEFT_OUT,
     check_labels,
     is_of_dataset,
+    weight_texts,
     write_bad_lines,
     write_triples,
 )
@@ -102,7 +105,8 @@ def split(
         remove_leaks: among relations whose pairs, or reversed pairs, overlap by at least this
             share of both, keep only the largest; 0.97 turned FB15k into FB15k-237.
         keep_columns: further columns that the new files get too, behind a header; of duplicates,
-            the first row counts, or with `time` the earliest. For files with `out`.
+            the first row counts, or with `time` the earliest. For files with `out`. Weights are
+            kept without it; of duplicates, the largest counts.
         allow_unseen: fill up valid and test by triples with an entity or relation that train lacks.
         reading: how to read the files; by default their format is inferred. Of triples in memory,
             `reading.columns` are the columns of head, relation and tail.
@@ -147,6 +151,8 @@ def split(
         # columns may be given by number
         column = dict(zip(further, found.extra, strict=True))
         rows, timestamp = _distinct(found, place, None if time is None else column[time])
+        if found.weights is not None:
+            found = replace(found, weights=_largest(found))
         target = targets(
             found.triples[rows], len(found.vocabulary.entities), len(found.vocabulary.relations),
             valid=valid, test=test, seed=seed, inductive=inductive, timestamp=timestamp,
@@ -156,7 +162,9 @@ def split(
         cut.check(place, folders or names, allow_unseen)
         if out is not None:
             bad = write_bad_lines(new[0], found.bad_lines)
-            cut.write(new, {column[each]: found.extra[column[each]] for each in keep_columns})
+            weights = {} if found.weights is None else {WEIGHT: weight_texts(found.weights)}
+            extra = {column[each]: found.extra[column[each]] for each in keep_columns}
+            cut.write(new, {**weights, **extra})
     notes = list(found.notes)
     if out is not None and bad:
         notes.append(f"{folders[0] / BAD_LINES} lists all {len(found.bad_lines):,} bad lines")
@@ -167,6 +175,7 @@ def split(
             f"columns left out: {', '.join(unread)}; --keep-columns {shlex.quote(options)} keeps "
             "them"
         )
+    notes += [hint for name in found.left_out if (hint := weight_hint(name))]
     notes += [one.warning for one in near_equal_of(found.triples[rows].numpy(), found.vocabulary)]
     if allow_unseen and (allowed := cut.num_unseen()):
         verb = "has" if allowed == 1 else "have"
@@ -279,8 +288,15 @@ class _Cut:
 
     def datasets(self) -> list[KGDataset]:
         """The graphs as data sets."""
-        vocabulary = self.found.vocabulary
-        return [_dataset(name, vocabulary, parts) for name, parts in self.graphs.items()]
+        made = []
+        for graph, (name, parts) in enumerate(self.graphs.items()):
+            data = _dataset(name, self.found.vocabulary, parts)
+            every = self.found.weights
+            if every is not None:
+                weights = {split: every[self.chosen(graph, split)] for split in SPLITS}
+                data = replace(data, weights=weights)
+            made.append(data)
+        return made
 
     def write(self, folders: Sequence[Path], extra: Mapping[str, Sequence[str]]) -> None:
         """Write the splits of each graph to its folder, with further columns of all rows.
@@ -343,6 +359,14 @@ def _distinct(found: Triples, place: str, time: str | None) -> tuple[Tensor, Ten
     earliest = torch.argsort(timestamp, stable=True)
     rows = earliest[distinct(found.triples[earliest], num_relations)].sort().values
     return rows, timestamp[rows]
+
+
+def _largest(found: Triples) -> Tensor:
+    """`(n,)` the weight of each triple: the largest among its duplicates."""
+    assert found.weights is not None
+    number = torch.unique(found.triples, dim=0, return_inverse=True)[1]
+    most = torch.zeros(len(number)).scatter_reduce(0, number, found.weights, "amax")
+    return most[number]
 
 
 def _of_rows(extra: Mapping[str, Sequence[str]], rows: Tensor) -> dict[str, list[str]]:

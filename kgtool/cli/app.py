@@ -251,7 +251,8 @@ Format = Annotated[
 Columns = Annotated[
     str | None,
     typer.Option(
-        help="Columns of head, relation and tail, in this order: names, or numbers from 1.",
+        help="Columns of head, relation and tail, in this order: names, or numbers from 1. A "
+        "fourth is the weight of each triple, from 0 to 1.",
         metavar="NAME,NAME,NAME",
         show_default=False,
     ),

@@ -180,7 +180,8 @@ def evaluate(
 
     --ranks FILE computes metrics from a file of ranks. Without a run, baselines that learn nothing
     are ranked on --data: frequent answers of the relation, inverse and duplicate relations,
-    personalised PageRank. PageRank takes hours on a large graph: Ctrl-C keeps the finished ones.
+    personalised PageRank, and recency where triples have a time. PageRank takes hours on a large
+    graph: Ctrl-C keeps the finished ones.
     """
     refuse_unused(context, f"--task {task}" if ranks is None else RANKS, USES)
     if run is None and features:
@@ -339,7 +340,7 @@ def _baselines(
     from kgtool.cli.render.ranking import baselines_table
     from kgtool.data.loaders import load_dataset
 
-    dataset = load_dataset(data, reading=reading_of(columns=columns))
+    dataset = load_dataset(data, reading=reading_of(columns=columns), times=True)
     if note := dataset.loading.get("note"):
         typer.echo(f"{data}: {note}")
     baselines = evaluate_baselines(

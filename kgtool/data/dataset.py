@@ -126,9 +126,15 @@ class KGDataset:
         loading: JSON-ready, what loading needs apart from the path: `reading`, the options that
             are not the default, and `split`, the shares and the seed if one file was split.
         guessed: whether nothing named the columns of head, relation and tail.
+        weights: split → `(n,)` float32, the confidence of each of its triples, above 0 and at most
+            1; a split without an entry has no weights.
+        dated: `(m, 4)` int64: head, relation, tail and time of the lines of train, with repeated
+            triples; times are numbered from 0 in order. None without times, or if they were not
+            asked for. It is not part of the fingerprint, because models do not read it.
 
     Raises:
-        DataError: for a split of another shape or dtype, or an id without a label.
+        DataError: for a split of another shape or dtype, an id without a label, or weights that do
+            not fit.
     """
 
     name: str
@@ -141,6 +147,8 @@ class KGDataset:
     features: Features | None = field(default=None, kw_only=True)
     loading: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     guessed: bool = field(default=False, kw_only=True)
+    weights: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
+    dated: Tensor | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.vocabulary, Vocabulary):
@@ -152,6 +160,9 @@ class KGDataset:
             if triples.is_inference():  # training could not use them
                 with torch.inference_mode(False):
                     object.__setattr__(self, split, triples.clone())
+        for split, weights in self.weights.items():
+            check_split(split)
+            _check_weights(weights, split, len(self.split(split)))
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{split} {len(self.split(split)):,}" for split in SPLITS)
@@ -181,15 +192,20 @@ class KGDataset:
     def to_frame(self, split: str | None = None) -> DataFrame:
         """The triples as labels, in the columns `head`, `relation` and `tail`.
 
+        With weights there is a column `weight`; of several splits, one without weights has 1.
+
         Args:
             split: `"train"`, `"valid"` or `"test"`; by default all splits, with a column `split`.
 
         Raises:
             ConfigError: for any other name; it gives the nearest one.
         """
+        names = SPLITS if split is None else (split,)
+        frame = labelled(torch.cat([self.split(name) for name in names]), self.vocabulary)
+        if any(name in self.weights for name in names):
+            frame = frame.assign(weight=torch.cat([self.weight(name) for name in names]).numpy())
         if split is not None:
-            return labelled(self.split(split), self.vocabulary)
-        frame = labelled(torch.cat([self.split(name) for name in SPLITS]), self.vocabulary)
+            return frame
         return frame.assign(split=[name for name in SPLITS for _ in range(len(self.split(name)))])
 
     @property
@@ -241,6 +257,15 @@ class KGDataset:
         triples: Tensor = getattr(self, name)
         return triples
 
+    def weight(self, name: str) -> Tensor:
+        """`(n,)` float32: the weight of each triple of a split; 1 without weights.
+
+        Raises:
+            ConfigError: for a name that is not a split.
+        """
+        check_split(name)
+        return self.weights.get(name, torch.ones(len(self.split(name))))
+
     def filter_triples(self, split: str) -> Tensor:
         """`(n, 3)` int64, the known facts for a split: the triples of `KNOWN_BY[split]`.
 
@@ -254,7 +279,10 @@ class KGDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the labels in id order and the triples of each split in file order."""
+        """SHA-256 (hex) of the labels in id order and the triples of each split in file order.
+
+        It includes the weights, if there are any.
+        """
         digest = hashlib.sha256()
         for labels in (self.vocabulary.entities, self.vocabulary.relations):
             digest.update("\n".join(labels).encode())
@@ -263,6 +291,10 @@ class KGDataset:
             triples = self.split(split)
             digest.update(len(triples).to_bytes(8, "little"))
             digest.update(triples.contiguous().numpy().reshape(-1).data)  # no copy
+        for split in SPLITS:
+            if split in self.weights:
+                digest.update(b"\0weights of " + split.encode())
+                digest.update(self.weights[split].contiguous().numpy().data)
         return digest.hexdigest()
 
 
@@ -283,6 +315,20 @@ def _check_triples(triples: object, split: str, num_entities: int, num_relations
         if low < 0 or high >= size:
             wrong = low if low < 0 else high
             raise fault(split, f"the {name} {wrong} has no label among {size:,}", make)
+
+
+def _check_weights(weights: object, split: str, count: int) -> None:
+    """Raise a DataError unless the weights are `(count,)` float32, above 0 and at most 1."""
+    place, make = f"weights of {split}", "give a weight above 0 and at most 1 for each triple"
+    if not isinstance(weights, Tensor) or weights.dtype != torch.float32:
+        kind = weights.dtype if isinstance(weights, Tensor) else type(weights).__name__
+        raise fault(place, f"the type {kind} where a tensor of float32 is expected", make)
+    if weights.shape != (count,):
+        raise fault(place, f"the shape {tuple(weights.shape)} where ({count},) is expected", make)
+    wrong = torch.nonzero(~((weights > 0) & (weights <= 1)))
+    if len(wrong):
+        row = int(wrong[0])
+        raise fault(place, f"the weight {weights[row]:g} in row {row + 1}", make)
 
 
 def labelled(triples: Tensor, vocabulary: Vocabulary) -> DataFrame:

@@ -47,7 +47,7 @@ class Growth:
 
 
 def grow(dataset: KGDataset, vocabulary: Vocabulary, triples: Tensor) -> Growth:
-    """Add triples to train.
+    """Add triples to train; where train has weights, theirs is 1.
 
     Args:
         dataset: the data set to grow.
@@ -72,7 +72,12 @@ def grow(dataset: KGDataset, vocabulary: Vocabulary, triples: Tensor) -> Growth:
     }
     added = different[~torch.stack(list(known.values())).any(0)]
     train = torch.cat([dataset.train, added])
-    grown = replace(dataset, path=None, vocabulary=merged, train=train, loading={})
+    weights = dict(dataset.weights)
+    if "train" in weights:
+        weights["train"] = torch.cat([weights["train"], torch.ones(len(added))])
+    grown = replace(
+        dataset, path=None, vocabulary=merged, train=train, loading={}, weights=weights, dated=None
+    )
     before, after = (
         _has_edges(train, grown.num_entities) for train in (dataset.train, grown.train)
     )

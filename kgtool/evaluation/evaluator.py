@@ -53,6 +53,8 @@ class Evaluation:
         queries: `(2n, 3)` int64, the split's triples, then their inverses.
         ranking: the ranks of their tails.
         candidates: the candidate set, such as `sampled-500`, or `all` entities.
+        weighted: side → policy → metric, filtered, with each query counted by the weight of its
+            triple; empty for a split without weights. Ranks are the same.
     """
 
     split: str
@@ -65,6 +67,7 @@ class Evaluation:
     queries: Tensor = field(compare=False, repr=False)
     ranking: Ranking = field(compare=False, repr=False)
     candidates: str = "all"
+    weighted: dict[str, dict[str, Metrics]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Evaluation({self.split!r}, {self.candidates}: {in_short(self._main)})"
@@ -77,9 +80,14 @@ class Evaluation:
         return self.filtered["both"]["realistic"]
 
     def to_frame(self) -> DataFrame:
-        """The metrics: a row per side and tie policy, filtered, then a row of raw ranks."""
+        """The metrics: a row per side and tie policy, filtered, then a row of raw ranks.
+
+        With weights, the last row has the weighted metrics of both sides.
+        """
         rows = [(side, policy, m) for side in SIDES for policy, m in self.filtered[side].items()]
         rows.append(("both, raw", "realistic", self.raw["both"]["realistic"]))
+        if self.weighted:
+            rows.append(("both, weighted", "realistic", self.weighted["both"]["realistic"]))
         labels = {"side": [side for side, _, _ in rows], "ties": [ties for _, ties, _ in rows]}
         values = {name: [m[name] for _, _, m in rows] for name in self._main}
         return frame_of({**labels, **values})
@@ -98,6 +106,7 @@ class Evaluation:
             "raw": self.raw,
             "seen": self.seen,
             "sampled": {"negatives": NEGATIVES, **self.sampled} if self.sampled else {},
+            **({"weighted": self.weighted} if self.weighted else {}),
             "counts": self.counts,
         }
 
@@ -161,7 +170,7 @@ def evaluation_of(
     seen_relation = torch.zeros(num_relations, dtype=torch.bool)
     seen_relation[dataset.train[:, 1]] = True
     seen = seen_entity[triples[:, 0]] & seen_entity[triples[:, 2]] & seen_relation[triples[:, 1]]
-    both_seen = seen.repeat(2)
+    both_seen, weight = seen.repeat(2), dataset.weights.get(split)
     return Evaluation(
         split=split,
         filtered=_by_side(ranking.filtered, hits),
@@ -180,14 +189,20 @@ def evaluation_of(
         queries=queries,
         ranking=ranking,
         candidates=candidates.name if candidates else "all",
+        weighted=_by_side(ranking.filtered, hits, weight) if weight is not None else {},
     )
 
 
-def _by_side(ranks: Ranks, hits: Sequence[int]) -> dict[str, dict[str, Metrics]]:
-    """Side → policy → metric; the first half of the ranks is of tails, the second of heads."""
+def _by_side(
+    ranks: Ranks, hits: Sequence[int], weight: Tensor | None = None
+) -> dict[str, dict[str, Metrics]]:
+    """Side → policy → metric; the first half of the ranks is of tails, the second of heads.
+
+    `weight` `(n,)` are the weights of the triples; None for 1.
+    """
     n = len(ranks.better) // 2
     return {
-        "both": metrics_of(ranks, hits),
-        "head": metrics_of(ranks[n:], hits),
-        "tail": metrics_of(ranks[:n], hits),
+        "both": metrics_of(ranks, hits, None if weight is None else weight.repeat(2)),
+        "head": metrics_of(ranks[n:], hits, weight),
+        "tail": metrics_of(ranks[:n], hits, weight),
     }

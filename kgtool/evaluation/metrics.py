@@ -65,8 +65,13 @@ def metrics_from(sums: Tensor, hits: Sequence[int] = HITS) -> dict[str, Tensor]:
     }
 
 
-def metrics_of(ranks: Ranks, hits: Sequence[int] = HITS) -> dict[str, Metrics]:
+def metrics_of(
+    ranks: Ranks, hits: Sequence[int] = HITS, weight: Tensor | None = None
+) -> dict[str, Metrics]:
     """Tie policy → metric → value, by `metrics_from`.
+
+    With weights `(n,)`, above 0, all sums over queries are weighted: the MRR is
+    `Σ ω / rank / Σ ω`.
 
     Raises:
         ValueError: if there are no ranks.
@@ -75,7 +80,8 @@ def metrics_of(ranks: Ranks, hits: Sequence[int] = HITS) -> dict[str, Metrics]:
         raise ValueError("no ranks to summarise")
     table = {}
     for policy in POLICIES:
-        sums = addends(getattr(ranks, policy), ranks.candidates, hits).sum(0)
+        rows = addends(getattr(ranks, policy), ranks.candidates, hits)
+        sums = (rows if weight is None else rows * weight.double().unsqueeze(1)).sum(0)
         table[policy] = {name: float(value) for name, value in metrics_from(sums, hits).items()}
     return table
 

@@ -8,6 +8,7 @@ relation of each edge as `dgl.ETYPE`. The kernels read the arrays of that graph 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kgtool.data.dataset import KGDataset, edge_type
+from kgtool.data.dataset import KGDataset, edge_type, with_inverses
 from kgtool.ops import CSC, edge_norm, find_edges, inverse_edges
-from kgtool.ops.runtime.order_by import begins
 
 if TYPE_CHECKING:
     import dgl
@@ -39,6 +39,7 @@ class KnowledgeGraph:
             relation ids as edge data `dgl.ETYPE`.
         offsets: `(num_entities + 1,)` int32: the edges into v are `offsets[v]:offsets[v + 1]`.
         head, relation: `(e,)` int32: head and relation id of each edge.
+        weight: `(e,)` float32, the weight of each edge's triple; None if all are 1.
     """
 
     def __init__(self, csc: CSC, num_relation_ids: int) -> None:
@@ -48,6 +49,7 @@ class KnowledgeGraph:
         self.offsets, self.head, self.relation = (
             torch.from_numpy(ids) for ids in (csc.offsets, csc.source, csc.type)
         )
+        self.weight = None if csc.weight is None else torch.from_numpy(csc.weight)
         no_ids: list[int] = []  # an edge's id is its position
         self.flat: dgl.DGLGraph = dgl.graph(
             ("csc", (self.offsets, self.head, no_ids)), num_nodes=csc.num_sources
@@ -81,8 +83,21 @@ class KnowledgeGraph:
 
     @classmethod
     def from_dataset(cls, dataset: KGDataset, held: Tensor | None = None) -> KnowledgeGraph:
-        """The knowledge graph of `dataset.graph`, the train triples; see `from_heterograph`."""
-        return cls.from_heterograph(dataset.graph, held)
+        """The knowledge graph of `dataset.graph`, the train triples; see `from_heterograph`.
+
+        An edge and its inverse have the weight of their triple.
+        """
+        graph = cls.from_heterograph(dataset.graph, held)
+        weight = dataset.weights.get("train")
+        if weight is None or bool((weight == 1).all()):
+            return graph
+        edge = torch.from_numpy(
+            find_edges(graph.csc, with_inverses(dataset.train, dataset.num_relations))
+        )
+        there = edge >= 0  # with `held`, other processes have the rest
+        weights = torch.ones(graph.num_edges)
+        weights[edge[there]] = weight.repeat(2)[there]
+        return cls(replace(graph.csc, weight=weights.numpy()), graph.num_relation_ids)
 
     @property
     def num_entities(self) -> int:
@@ -118,9 +133,7 @@ class KnowledgeGraph:
     @cached_property
     def group(self) -> Tensor:
         """`(e,)` int64: the group of each edge, ascending."""
-        first = begins(self.csc.type)
-        first[self.csc.offsets[:-1][self.csc.degree > 0]] = True
-        return torch.from_numpy(first).cumsum(0).sub_(1)
+        return torch.from_numpy(self.csc.group_begins).cumsum(0).sub_(1)
 
     @property
     def num_groups(self) -> int:
@@ -156,7 +169,8 @@ class KnowledgeGraph:
         torch.cumsum(kept, 0, out=before[1:])
         offsets = before[self.offsets].numpy()
         mask, csc = kept.numpy(), self.csc
-        part = CSC(offsets, csc.source[mask], csc.type[mask], csc.num_sources)
+        weight = None if csc.weight is None else csc.weight[mask]
+        part = CSC(offsets, csc.source[mask], csc.type[mask], csc.num_sources, weight)
         return KnowledgeGraph(part, self.num_relation_ids)
 
     def without(self, edges: Tensor) -> KnowledgeGraph:
@@ -174,7 +188,10 @@ class KnowledgeGraph:
         np.cumsum(before, out=before)
         source, type_, left = (np.delete(ids, gone) for ids in (csc.source, csc.type, inverse))
         offsets = csc.offsets - before[csc.offsets]
-        part = KnowledgeGraph(CSC(offsets, source, type_, csc.num_sources), self.num_relation_ids)
+        weight = None if csc.weight is None else np.delete(csc.weight, gone)
+        part = KnowledgeGraph(
+            CSC(offsets, source, type_, csc.num_sources, weight), self.num_relation_ids
+        )
         part.inverse = torch.from_numpy(left - before[left])
         return part
 
@@ -191,6 +208,8 @@ class KnowledgeGraph:
 
     def scale(self, kept: Tensor | None, dtype: torch.dtype) -> Tensor:
         """`1 / c_{v,r}` of each kept edge, else 0; `c_{v,r}` counts the kept edges of its group.
+
+        With weights `ω` it is `ω_e / Σ ω`, with the sum over the kept edges of the group.
 
         Args:
             kept: `(e,)` bool, or None for all edges.

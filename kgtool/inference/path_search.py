@@ -136,13 +136,14 @@ class PathSearch:
     def _rows(self, layer: int, slot: Tensor) -> _Rows:
         """The messages at a layer to slots `(n,)`, ascending; the last may not be reached yet."""
         before, there = self.states[layer - 1], slot < len(self.states[layer])
-        place, source, relation, count = self.reached.arriving(layer, slot[there])
-        count = pad(count, (0, len(slot) - len(count)))
+        place, source, relation, degree, share = self.reached.arriving(layer, slot[there])
+        count = pad(degree, (0, len(slot) - len(degree)))
         weight = self.decoder.weights[layer - 1].detach()
+        by_edge = weight[relation] if share is None else share.unsqueeze(1) * weight[relation]
         waits = slot < len(before)
         old = torch.where(waits.unsqueeze(1), before[slot.clamp(max=len(before) - 1)], 0.0)
         return _Rows(
-            self.decoder, layer, place, source, relation, count, before[source] * weight[relation],
+            self.decoder, layer, place, source, relation, count, by_edge, before[source] * by_edge,
             old, waits,
         )  # fmt: skip
 
@@ -222,6 +223,7 @@ class _Rows:
         place, source, relation: `(e,)` int64: the position of each edge's target, the slot of its
             source, and its relation.
         count: `(n,)` int64, the in-degrees.
+        weight: `(e, d)`, the factor between the source's state and the message.
         message: `(e, d)`.
         old: `(n, d)`, the states before the layer; 0 for an entity that is first reached here.
         waits: `(n,)` bool, whether the entity was reached before.
@@ -233,6 +235,7 @@ class _Rows:
     source: Tensor
     relation: Tensor
     count: Tensor
+    weight: Tensor
     message: Tensor
     old: Tensor
     waits: Tensor
@@ -297,5 +300,4 @@ class _Rows:
 
     def carried_back(self, edge: Tensor, g_sums: Tensor, g_squares: Tensor) -> Tensor:
         """`(m, d)` gradients of the sources of edges `(m,)`, from gradients of sums at targets."""
-        weight = self.decoder.weights[self.layer - 1].detach()[self.relation[edge]]
-        return (g_sums + 2 * self.message[edge] * g_squares) * weight
+        return (g_sums + 2 * self.message[edge] * g_squares) * self.weight[edge]

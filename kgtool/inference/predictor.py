@@ -181,7 +181,7 @@ class Predictor:
             return replace(unfitted, weights=fitted["weights"], bias=fitted["bias"])
         valid = self.dataset.valid
         drawn = torch.randperm(len(valid), generator=torch.Generator().manual_seed(0))[:FITTED]
-        found = fit_relations([self.scorer], replace(self.dataset, valid=valid[drawn]))
+        found = fit_relations([self.scorer], replace(self.dataset, valid=valid[drawn], weights={}))
         if file:
             with suppress(KGToolError):
                 save_tensors(file, {"weights": found.weights, "bias": found.bias}, {})

@@ -71,6 +71,7 @@ PREVIOUS = "previous.safetensors"
 HISTORY = "history.tsv"
 LOG = "train.log"
 TRIPLES = "triples.safetensors"
+_WEIGHTS = "weights of "  # then the split: the name of weights in that file
 FEATURES = "features.safetensors"
 # The first files of a run, in the order of writing: a folder with the last one can be opened.
 BEGINNING = ("run.json", "entities.tsv", "relations.tsv", "config.toml")
@@ -208,6 +209,7 @@ class Run:
         file = self.written(TRIPLES)
         if dataset.path is None and self.read_info().get("data") is None and not file.exists():
             splits = {split: dataset.split(split) for split in SPLITS}
+            splits |= {f"{_WEIGHTS}{split}": each for split, each in dataset.weights.items()}
             save_tensors(file, splits, {"name": dataset.name})
         vectors = self.written(FEATURES)
         if reads_features(self.config) and dataset.features and not vectors.exists():
@@ -258,11 +260,17 @@ class Run:
         if not (self.path / TRIPLES).is_file():
             return None
         tensors, state = load_tensors(self.path / TRIPLES)
+        weights = {
+            split: tensors.pop(f"{_WEIGHTS}{split}")
+            for split in SPLITS
+            if f"{_WEIGHTS}{split}" in tensors
+        }
         if tensors.keys() != set(SPLITS) or not isinstance(state.get("name"), str):
             raise RunError(f"{self.path / TRIPLES}: invalid content. Remedy: restore the file.")
         return KGDataset(
-            state["name"], None, self.vocabulary, *(tensors[split] for split in SPLITS)
-        )
+            state["name"], None, self.vocabulary, *(tensors[split] for split in SPLITS),
+            weights=weights,
+        )  # fmt: skip
 
     def read_info(self) -> dict[str, Any]:
         """`run.json`: data path, fingerprint, sizes and versions.

@@ -77,6 +77,7 @@ class PassBatch:
         position, relation, tail: `(q,)` int64, ascending in `position`: `(head[position], relation,
             tail)` are the targets.
         seed: the seed of further draws in the passes.
+        weight: `(q,)` float32, the weight of each target; None if all are 1.
     """
 
     graph: KnowledgeGraph
@@ -87,6 +88,7 @@ class PassBatch:
     relation: Tensor
     tail: Tensor
     seed: int
+    weight: Tensor | None
 
     def parts(self, sizes: Sequence[int]) -> list[PassBatch]:
         """Split the batch into parts with the given numbers of heads, which sum to `b`."""
@@ -105,6 +107,7 @@ class PassBatch:
                     position=self.position[own] - bounds[i],
                     relation=self.relation[own],
                     tail=self.tail[own],
+                    weight=None if self.weight is None else self.weight[own],
                 )
             )
         return parts
@@ -175,6 +178,7 @@ class PassSampler:
             thinned, head, edge_of_thinned[excluded].split(counts), edge[excluded],
             position[chosen], inverse[chosen], source[chosen],
             int(torch.randint(2**62, (1,), generator=generator)),
+            None if graph.weight is None else graph.weight[edge[chosen]],
         )  # fmt: skip
 
     def _thinned(self, head: Tensor, generator: torch.Generator | None) -> KnowledgeGraph:

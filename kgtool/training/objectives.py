@@ -1,4 +1,8 @@
-"""Training objectives: the loss of a batch of queries or of a batch of passes."""
+"""Training objectives: the loss of a batch of queries or of a batch of passes.
+
+With weights, the confidences of train's triples, the loss of a triple is multiplied by its weight,
+and the mean over a batch is by the sum of weights. Sampled walks and paths have no weight.
+"""
 
 from __future__ import annotations
 
@@ -54,8 +58,8 @@ class Objective(Protocol):
         """What all parts of a batch read and what is computed once, with gradients."""
         ...
 
-    def loss(self, part: Any, *shared: Tensor) -> tuple[Tensor, int]:
-        """The summed loss of a part, and the number of its terms."""
+    def loss(self, part: Any, *shared: Tensor) -> tuple[Tensor, float]:
+        """The summed loss of a part, and the number of its terms, or the sum of their weights."""
         ...
 
 
@@ -88,7 +92,7 @@ class OnePathObjective:
         """Nothing: there is one part."""
         return ()
 
-    def loss(self, rows: Tensor, *shared: Tensor) -> tuple[Tensor, int]:
+    def loss(self, rows: Tensor, *shared: Tensor) -> tuple[Tensor, float]:
         """The mean loss of the queries, plus the losses of path queries and walks if configured."""
         s = self.settings
         batch, slot = link_queries(self.answers, rows)
@@ -98,13 +102,16 @@ class OnePathObjective:
         if excluded_edges is not None and walks is not None:
             excluded_edges = torch.cat([excluded_edges, walks.edge[walks.taken]])
         entities, relations = self.model.states(excluded_edges)
-        loss = self._loss(batch, entities, relations)
+        weight = None
+        if self.model.graph.weight is not None:
+            weight = self.model.graph.weight[self._edge_of_answer[slot]]
+        loss = self._loss(batch, entities, relations, weight)
         if s.n3 or s.relation_prediction:
             head, relation = (ids[batch.position] for ids in (batch.head, batch.path[:, 0]))
             # One selection: its gradient has the size of all entities.
             heads, tails = entities.index_select(0, torch.cat([head, batch.tail])).chunk(2)
             loss = loss + _loss_of_triples(
-                s, self.model.decoder.cell, (heads, relation, tails), relations
+                s, self.model.decoder.cell, (heads, relation, tails), relations, weight
             )
         if s.path_query_ratio:
             count = max(1, round(s.path_query_ratio * len(rows)))
@@ -115,7 +122,9 @@ class OnePathObjective:
             loss = loss + s.walk_ratio * reader.loss(walks)
         return loss, 1
 
-    def _loss(self, batch: Batch, entities: Tensor, relations: Tensor) -> Tensor:
+    def _loss(
+        self, batch: Batch, entities: Tensor, relations: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
         s = self.settings
         assert s.training != "negative_sampling"  # see `make_objective`
         queries = self.model.decoder(batch.head, batch.path, batch.length, entities, relations)
@@ -124,10 +133,11 @@ class OnePathObjective:
         bias = decoder.bias + s.margin if s.margin else decoder.bias
         loss = entity_loss(
             queries, entities, bias, batch.position, batch.tail,
-            s.loss, s.training, s.label_smoothing, decoder.similarity,
+            s.loss, s.training, s.label_smoothing, decoder.similarity, weight,
         )  # fmt: skip
         if s.dura:
-            loss = loss + s.dura * dura(queries, entities, batch.position, batch.tail)
+            norms = dura(queries, entities, batch.position, batch.tail, weight=weight)
+            loss = loss + s.dura * norms
         return loss
 
 
@@ -177,7 +187,7 @@ class SampledObjective:
         """Nothing: there is one part."""
         return ()
 
-    def loss(self, part: Tensor, *shared: Tensor) -> tuple[Tensor, int]:
+    def loss(self, part: Tensor, *shared: Tensor) -> tuple[Tensor, float]:
         """The summed loss of the inverses of edges; this process has all answers of their tails."""
         s, graph, decoder = self.settings, self.model.graph, self.model.decoder
         tail, inverse, head = graph.triples(part).unbind(1)
@@ -204,21 +214,24 @@ class SampledObjective:
         positive = positive.float() + bias.index_select(0, at_tail)
         if s.loss == "softmax":
             scores = (scores + (biases + log_weight)).masked_fill(masked, -torch.inf)
-            loss = F.softplus(scores.logsumexp(1).index_select(0, query) - positive).sum()
+            each = F.softplus(scores.logsumexp(1).index_select(0, query) - positive)
         else:
             scores = scores + biases
             weight = s.adversarial_temperature * scores.detach() + log_weight
             weight = weight.masked_fill(masked, -torch.inf).softmax(1).masked_fill(masked, 0)
             negative = (weight * F.softplus(scores + s.margin)).sum(1).index_select(0, query)
-            loss = (negative + F.softplus(-positive - s.margin)).sum()
+            each = negative + F.softplus(-positive - s.margin)
+        own = None if graph.weight is None else graph.weight[part]
+        count: float = len(part) if own is None else float(own.sum(dtype=torch.double))
+        loss = (each if own is None else each * own).sum()
         if s.n3 or s.relation_prediction:
             heads = states.index_select(0, at_head)
-            mean = _loss_of_triples(s, decoder.cell, (heads, relation, tails), relations)
-            loss = loss + len(part) * mean
+            mean = _loss_of_triples(s, decoder.cell, (heads, relation, tails), relations, own)
+            loss = loss + count * mean
         if s.dura:
-            norms = dura(queries.to(states.dtype), states, query, at_tail)
-            loss = loss + s.dura * len(part) * norms
-        return loss, len(part)
+            norms = dura(queries.to(states.dtype), states, query, at_tail, weight=own)
+            loss = loss + s.dura * count * norms
+        return loss, count
 
     def _draw(self) -> tuple[Tensor, Tensor]:
         """Entities `(k,)`, ascending, and `log(n_v / (K q_v))`; -inf for copies of the last."""
@@ -239,6 +252,7 @@ def _loss_of_triples(
     cell: Cell,
     triples: tuple[Tensor, Tensor, Tensor],
     relations: Tensor,
+    weight: Tensor | None,
 ) -> Tensor:
     """The mean over triples of the regulariser N3 and of relation prediction, if configured.
 
@@ -252,17 +266,18 @@ def _loss_of_triples(
         triples: `(p, d)` states of the heads, `(p,)` int64 relation ids, `(p, d)` states of the
             tails.
         relations: `(R, d)` states.
+        weight: `(p,)` float32, the weight of each triple in the mean; None for 1.
     """
     heads, relation, tails = triples
     loss = heads.new_zeros(())
     if settings.n3:
         factors = (heads, relations.index_select(0, relation), tails)
-        loss = settings.n3 * n3(factors, cell.complex_numbers)
+        loss = settings.n3 * n3(factors, cell.complex_numbers, weight)
     if settings.relation_prediction:
         between = cell.between(heads, tails).to(relations.dtype)
         loss = loss + settings.relation_prediction * entity_loss(
             between, relations, relations.new_zeros(len(relations)),
-            torch.arange(len(between)), relation, similarity=cell.similarity,
+            torch.arange(len(between)), relation, similarity=cell.similarity, weight=weight,
         )  # fmt: skip
     return loss
 
@@ -316,7 +331,7 @@ class AllPathsObjective:
         feed = self.model.feed(parts[0].excluded_of_any) if parts else None
         return feed or ()
 
-    def loss(self, part: PassBatch, *shared: Tensor) -> tuple[Tensor, int]:
+    def loss(self, part: PassBatch, *shared: Tensor) -> tuple[Tensor, float]:
         """A softmax of each target over all entities except the other answers of its query.
 
         With a node budget, the loss of the walk is added: the walk learns to lead to targets.
@@ -339,9 +354,13 @@ class AllPathsObjective:
             first=torch.searchsorted(query, torch.arange(len(targets) + 1)),
             masked=row,
             others=batch.graph.num_entities - rows[batch.position] - missed,
+            weights=batch.weight,
         )  # fmt: skip
         walk_loss = decoder.walk_loss(reached)
-        return (loss if walk_loss is None else loss + walk_loss), len(targets)
+        count = (
+            len(targets) if batch.weight is None else float(batch.weight.sum(dtype=torch.double))
+        )
+        return (loss if walk_loss is None else loss + walk_loss), count
 
     def _others(
         self, reached: Reach | Region, position: Tensor, targets: Tensor

@@ -18,22 +18,30 @@ import torch
 from torch import Tensor
 
 
-def dura(queries: Tensor, entities: Tensor, position: Tensor, tail: Tensor) -> Tensor:
+def dura(
+    queries: Tensor,
+    entities: Tensor,
+    position: Tensor,
+    tail: Tensor,
+    *,
+    weight: Tensor | None = None,
+) -> Tensor:
     """The mean over answers of `‖s_k‖² + ‖e_t‖²`.
 
     Args:
         queries: `(q, d)` float, the last states `s_k` of the paths.
         entities: `(N, d)`, same dtype.
         position, tail: `(p,)` int64: `tail[i]` answers query `position[i]`.
+        weight: `(p,)` float, the weight of each answer in the mean; None for 1.
 
     Returns:
         A scalar with gradients to `queries` and `entities`.
     """
     # Weighting each row by its count copies no row.
-    query_count = torch.bincount(position, minlength=len(queries)).to(queries.dtype)
-    tail_count = torch.bincount(tail, minlength=len(entities)).to(entities.dtype)
+    query_count = torch.bincount(position, weight, len(queries)).to(queries.dtype)
+    tail_count = torch.bincount(tail, weight, len(entities)).to(entities.dtype)
     total = query_count @ queries.square().sum(1) + tail_count @ entities.square().sum(1)
-    return total / max(len(tail), 1)
+    return total / (max(len(tail), 1) if weight is None else weight.sum())
 
 
 class _Cubes(torch.autograd.Function):
@@ -53,18 +61,23 @@ class _Cubes(torch.autograd.Function):
         return (numbers * (3 * grads[0] * moduli).unsqueeze(1)).flatten(1), None
 
 
-def n3(factors: tuple[Tensor, ...], complex_numbers: bool) -> Tensor:
+def n3(factors: tuple[Tensor, ...], complex_numbers: bool, weight: Tensor | None = None) -> Tensor:
     """The mean over triples of `Σ |x|³` of all factors.
 
     Args:
         factors: `(p, d)` float each: the states of heads, relations and tails.
         complex_numbers: `|x|` is the modulus of complex numbers, see `kgtool.models.cells`.
+        weight: `(p,)` float, the weight of each triple in the mean; None for 1.
 
     Returns:
         A scalar with gradients to the factors.
     """
+    if weight is not None:  # ω |x|³ = |ω^(1/3) x|³
+        root = weight.pow(1 / 3).unsqueeze(1)
+        factors = tuple(factor * root.to(factor.dtype) for factor in factors)
     cubes: list[Tensor] = [
         _Cubes.apply(factor, complex_numbers)  # type: ignore[no-untyped-call]
         for factor in factors
     ]
-    return torch.stack(cubes).sum() / max(len(factors[0]), 1)
+    count = max(len(factors[0]), 1) if weight is None else weight.sum()
+    return torch.stack(cubes).sum() / count

@@ -37,7 +37,7 @@ class _Worked:
     """A part of a step: its summed loss, the number of terms, and a gradient per parameter."""
 
     loss: float
-    count: int
+    count: float
     gradients: tuple[Tensor | None, ...]
 
 

@@ -45,11 +45,15 @@ def metrics_table(found: Evaluation) -> Group:
     for policy in ("optimistic", "pessimistic"):
         row("both", policy, found.filtered["both"][policy], end=policy == "pessimistic")
     row("both, raw", "realistic", found.raw["both"]["realistic"])
+    if found.weighted:
+        row("both, weighted", "realistic", found.weighted["both"]["realistic"])
     if found.seen and counts["unseen_triples"]:
         row("both, seen", "realistic", found.seen["both"]["realistic"])
     notes = [
         f"Filtered by {_filter(found)}, except the raw row. AMR: 1 is chance level, 0 is best."
     ]
+    if found.weighted:
+        notes.append("In the row “weighted”, a query counts by the weight of its triple.")
     sampled = found.sampled
     if sampled:
         notes.append(
@@ -97,6 +101,11 @@ def baselines_table(found: Mapping[str, Evaluation]) -> Group:
         "edges of other relations between head and tail; pagerank: random walks from the head "
         "over all relations."
     )
+    if "recency-count" in found:
+        note += (
+            " recency-count: how recently the triple held, and how often an entity was a tail "
+            "of the relation lately."
+        )
     return Group(table, Text(note))
 
 

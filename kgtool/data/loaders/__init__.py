@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
@@ -23,6 +25,7 @@ from kgtool.data.loaders.foreign import (
     with_names,
     with_own_names,
 )
+from kgtool.data.loaders.header import ANY_TIME
 from kgtool.data.loaders.labels import types_of_store
 from kgtool.data.loaders.loose import open_data, read_triples
 from kgtool.data.loaders.memory import dataset_of
@@ -30,7 +33,7 @@ from kgtool.data.loaders.near_equal import merged, merged_into
 from kgtool.data.loaders.read import read_file
 from kgtool.data.loaders.reading import LOOK, NO_TRUTH, Reading, file_name, options_of
 from kgtool.data.loaders.report import LoadReport
-from kgtool.data.loaders.rows import BadLine, Rows, Triples
+from kgtool.data.loaders.rows import BadLine, Rows, Triples, weights_of
 from kgtool.data.loaders.sources import (
     Store,
     dataset_name,
@@ -38,8 +41,11 @@ from kgtool.data.loaders.sources import (
     find_splits,
     read_members,
 )
+from kgtool.data.loaders.weights import weight_hint
 from kgtool.data.registry.cache import resolve
 from kgtool.data.splitting import DEFAULT_SPLIT, default_split
+from kgtool.data.timestamps import rank_timestamps
+from kgtool.errors import DataError, KGToolWarning
 from kgtool.ops import standard_state
 from kgtool.storage.compression import File
 
@@ -65,6 +71,7 @@ def load_dataset(
     reading: Reading = LOOK,
     *,
     features: Any = None,
+    times: bool = False,
 ) -> KGDataset:
     """Loads the triples of a folder or archive; see `load_with_report`.
 
@@ -72,8 +79,10 @@ def load_dataset(
         path, vocabulary, relations, reading: see `load_with_report`.
         features: vectors of entities: one or more files, see `kgtool.data.loaders.features`, or
             vectors in memory, see `dataset_of`.
+        times: read the times of train, too, if a header names a column time, timestamp, date,
+            datetime or year; see `KGDataset.dated`.
     """
-    data = _load(path, vocabulary, relations, reading)[0]
+    data = _load(path, vocabulary, relations, reading, times=times)[0]
     return data if features is None else replace(data, features=any_features(features, data))
 
 
@@ -116,19 +125,21 @@ def _load(
     vocabulary: Vocabulary | None,
     relations: tuple[str, ...] | None,
     reading: Reading,
+    *,
+    times: bool = False,
 ) -> tuple[KGDataset, Callable[[], LoadReport]]:
     """As `load_with_report`, with a function that computes the report."""
     path = resolve(path)
     options = options_of(reading)
     loading: dict[str, Any] = {"reading": options} if options else {}
-    opened = open_data(path, reading)
+    opened, extra = open_data(path, reading), [ANY_TIME] if times else []
     if isinstance(opened, File):
-        splits, how = _split_file(opened, reading)
+        splits, how = _split_file(opened, reading, extra)
         loading |= how
         places = [opened.place] * len(SPLITS)
         name = file_name(path.name, reading).stem
     else:
-        splits = _read_splits(opened, reading)
+        splits = _read_splits(opened, reading, extra)
         places = [opened.place(member) for split in SPLITS for member, _ in splits[split]]
         name = dataset_name(path)
     parts = [rows for split in SPLITS for _, rows in splits[split]]
@@ -144,22 +155,25 @@ def _load(
         splits = _regrouped(splits, parts)
     lines = to_ids(parts, places, vocabulary)
     origins = {split: _origin(splits[split]) for split in SPLITS}
+    dated = _dated(splits["train"], lines, path) if times else None
     del parts, splits
-    triples, report = audit(name, path, origins, lines, vocabulary)
+    triples, weights, report = audit(name, path, origins, lines, vocabulary)
     tensors = [torch.from_numpy(triples[split]) for split in SPLITS]
     types = types_of_store(opened, vocabulary.entity_ids) if isinstance(opened, Store) else {}
     data = KGDataset(
         name, path, vocabulary, *tensors,
         types=types, loading=loading, guessed=origins["train"].guessed,
+        dated=dated,
+        weights={split: torch.from_numpy(each) for split, each in weights.items()},
     )  # fmt: skip
     return data, report
 
 
 def _split_file(
-    file: File, reading: Reading
+    file: File, reading: Reading, extra: Sequence[str]
 ) -> tuple[dict[str, list[tuple[str, Rows]]], dict[str, Any]]:
     """The rows of one file by split, as `default_split` splits them; and the rule, JSON-ready."""
-    rows = with_own_names(file, read_file(file, reading), reading)
+    rows = with_own_names(file, read_file(file, reading, extra), reading)
     if rows.facts is not None:
         rows = rows.select(rows.facts)
     notes: tuple[str, ...] = ()
@@ -248,7 +262,29 @@ def read_negatives(
     return found, bad
 
 
-def _read_splits(store: Store, reading: Reading) -> dict[str, list[tuple[str, Rows]]]:
+def _dated(
+    files: Sequence[tuple[str, Rows]], lines: NDArray[np.int64], place: Path
+) -> Tensor | None:
+    """`KGDataset.dated` of the files of train, which are the first of the lines.
+
+    None without times. Times that have no order are left out with a warning.
+    """
+    texts: list[str] = []
+    for _, rows in files:
+        if rows.times is None:
+            return None
+        texts += rows.times
+    try:
+        time = rank_timestamps(texts, str(place))
+    except DataError as error:
+        warnings.warn(KGToolWarning(f"the times are not read: {error}"), stacklevel=2)
+        return None
+    return torch.cat([torch.from_numpy(lines[: len(texts)]), time.unsqueeze(1)], dim=1)
+
+
+def _read_splits(
+    store: Store, reading: Reading, extra: Sequence[str] = ()
+) -> dict[str, list[tuple[str, Rows]]]:
     """The files of each split and their rows."""
     layout = find_layout(store) if reading.format is None else None
     if layout is not None:
@@ -260,7 +296,7 @@ def _read_splits(store: Store, reading: Reading) -> dict[str, list[tuple[str, Ro
     splits = {
         # one file at a time: its bytes are freed before the next file is read
         split: [
-            (file.member, read_file(file, reading))
+            (file.member, read_file(file, reading, extra if split == "train" else ()))
             for file in read_members(store, members[split], reading)
         ]
         for split in SPLITS
@@ -274,12 +310,17 @@ def _origin(files: Sequence[tuple[str, Rows]]) -> Origin:
     (member, rows), *others = files
     if rows.left_out:
         notes += (f"{member}: columns left out: {', '.join(rows.left_out)}",)
+        notes += tuple(f"{member}: {hint}" for name in rows.left_out if (hint := weight_hint(name)))
     guessed = any(rows.guessed for _, rows in files)
     bad = tuple(line for _, rows in files for line in rows.bad_lines)
     if not others:
-        return Origin(member, rows.numbers, rows.unit, notes, guessed, bad)
+        return Origin(member, rows.numbers, rows.unit, notes, guessed, bad, rows.weights)
     # for several files, rows are counted over all of them, in their order
     count = sum(len(rows.codes) for _, rows in files)
+    weights = None
+    if any(rows.weights is not None for _, rows in files):
+        weights = np.concatenate([weights_of(rows) for _, rows in files])
     return Origin(
-        f"{PurePosixPath(member).parent}/", np.arange(1, count + 1), "row", notes, guessed, bad
-    )
+        f"{PurePosixPath(member).parent}/", np.arange(1, count + 1), "row", notes, guessed, bad,
+        weights,
+    )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from kgtool.data.loaders.report import (
     SplitReport,
     Twins,
     Unseen,
+    Weights,
 )
 from kgtool.data.loaders.rows import BadLine
 from kgtool.ops import begins, order_by
@@ -41,6 +42,7 @@ class Origin:
         notes: for the user: how the file was read.
         guessed: whether neither the caller nor a header gave its columns.
         bad_lines: the lines that were left out.
+        weights: `(n,)` float32, the weight of each triple; None without weights.
     """
 
     file: str
@@ -49,12 +51,15 @@ class Origin:
     notes: tuple[str, ...]
     guessed: bool = False
     bad_lines: tuple[BadLine, ...] = ()
+    weights: NDArray[np.float32] | None = None
 
 
 def audit(
     name: str, source: Path, origins: Mapping[str, Origin], lines: Ints, vocabulary: Vocabulary
-) -> tuple[dict[str, Ints], Callable[[], LoadReport]]:
+) -> tuple[dict[str, Ints], dict[str, NDArray[np.float32]], Callable[[], LoadReport]]:
     """Removes the duplicates of each split except the first, and prepares the load report.
+
+    Of duplicates with weights, the largest weight counts.
 
     Args:
         name: the name of the data set.
@@ -64,8 +69,9 @@ def audit(
         vocabulary: the labels of those ids.
 
     Returns:
-        The `(m, 3)` distinct triples of each split, in file order; and a function that computes the
-        report, which takes longer than the loading itself.
+        The `(m, 3)` distinct triples of each split, in file order; the `(m,)` weights of each split
+        that has some; and a function that computes the report, which takes longer than the loading
+        itself.
     """
     lines_in_order = _Order.of(lines, origins, vocabulary)
 
@@ -77,9 +83,11 @@ def audit(
             source=str(source),
             entities=int(entities.sum()),
             relations=int(relations.sum()),
-            train=_report_of(train, origins["train"], vocabulary),
-            valid=_report_of(valid, origins["valid"], vocabulary, train=train),
-            test=_report_of(test, origins["test"], vocabulary, train=train, valid=valid),
+            train=weighed(_report_of(train, origins["train"], vocabulary), "train"),
+            valid=weighed(_report_of(valid, origins["valid"], vocabulary, train=train), "valid"),
+            test=weighed(
+                _report_of(test, origins["test"], vocabulary, train=train, valid=valid), "test"
+            ),
             notes=tuple(note for split in SPLITS for note in origins[split].notes),
             redundancy=_redundancy(distinct, vocabulary),
             near_equal=near_equal_of(distinct, vocabulary),
@@ -88,7 +96,14 @@ def audit(
         )
 
     triples = {split: lines[at][own] for split, at, own in lines_in_order.distinct(origins)}
-    return triples, report
+    weights, raised = lines_in_order.weights(origins)
+
+    def weighed(report: SplitReport, split: str) -> SplitReport:
+        if split not in weights:
+            return report
+        return replace(report, weights=Weights.of(weights[split], raised[split]))
+
+    return triples, weights, report
 
 
 @dataclass(frozen=True)
@@ -130,6 +145,35 @@ class _Order:
             repeated = self.repeated[at]
             yield split, at, ~repeated if repeated.any() else slice(None)  # a view needs no copy
             start = at.stop
+
+    def weights(
+        self, origins: Mapping[str, Origin]
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, int]]:
+        """The weights of the distinct triples of each split with weights.
+
+        And the number of these whose duplicates have another weight.
+        """
+        if all(origin.weights is None for origin in origins.values()):
+            return {}, {}
+        none = np.ones(1, np.float32)
+        every = np.concatenate(
+            [
+                none.repeat(len(origin.numbers)) if origin.weights is None else origin.weights
+                for origin in (origins[split] for split in SPLITS)
+            ]
+        )
+        # In sorted order, the first of the equal lines of a split is the one that stays.
+        first = np.flatnonzero(~self.repeated[self.order])
+        ordered = every[self.order]
+        most, least = (each.reduceat(ordered, first) for each in (np.maximum, np.minimum))
+        largest, differs = every, np.zeros(len(every), np.bool_)
+        largest[self.order[first]], differs[self.order[first]] = most, most > least
+        found, raised = {}, {}
+        for split, at, own in self.distinct(origins):
+            if origins[split].weights is not None:
+                found[split] = largest[at][own]
+                raised[split] = int(np.count_nonzero(differs[at][own]))
+        return found, raised
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kgtool.data.dataset import KGDataset
-from kgtool.data.loaders.header import choose_columns, naming_of, role_of
+from kgtool.data.loaders.header import WEIGHT, choose_columns, naming_of, role_of
 from kgtool.data.loaders.reading import FIELDS, Reading, position_of
 from kgtool.errors import DataError, fault, quoted
 
@@ -28,10 +28,12 @@ class Cells(NamedTuple):
     Attributes:
         columns: the cells of head, relation and tail, and of an extra column, `n` each.
         guessed: whether nothing named the columns.
+        weights: the cells of a column of weights, `n`; None without one.
     """
 
     columns: list[Sequence[Any]]
     guessed: bool = False
+    weights: Sequence[Any] | None = None
 
 
 def cells_of(
@@ -48,7 +50,8 @@ def cells_of(
         given: a data frame, also of pyarrow or polars; a dictionary of columns; a list of
             dictionaries, named tuples or triples; an `(n, 3)` array or tensor.
         place: the name of the rows in errors.
-        columns: the columns of head, relation and tail, by name or by number from 1.
+        columns: the columns of head, relation and tail, by name or by number from 1; the fourth is
+            the weight. Without them, a further column named weight is the weight.
         extra: a further column, by name or by number from 1.
         partial: one of the three named columns may be missing; its cells are None.
 
@@ -64,18 +67,29 @@ def cells_of(
         _check_width(table, len(table[0]) if table else 0, place)
         table = pd.DataFrame(table, dtype=object)
     names = list(table.columns)
+    texts = [str(name) for name in names]
+    weight: int | None = None
     if columns is not None:
-        texts = [str(name) for name in names]
-        chosen: Sequence[int | None] = choose_columns(
+        choice = choose_columns(
             texts, Reading(columns=tuple(columns)), [] if extra is None else [extra], place, None
-        ).columns
+        )
+        chosen: Sequence[int | None] = choice.columns
+        if WEIGHT in choice.extra[:1] and len(columns) > 3:
+            weight, chosen = choice.columns[3], (*choice.columns[:3], *choice.columns[4:])
     else:
         chosen = _choose(names, extra, place, partial)
+        folded = [text.strip().casefold() for text in texts]
+        if len(names) > 3 and folded.count(WEIGHT) == 1 and folded.index(WEIGHT) not in chosen:
+            weight = folded.index(WEIGHT)
     count = len(table)
     cells: list[Sequence[Any]] = [
         [None] * count if i is None else table.iloc[:, i].tolist() for i in chosen
     ]
-    return Cells(cells, guessed=columns is None and _are_numbers(names))
+    return Cells(
+        cells,
+        guessed=columns is None and _are_numbers(names),
+        weights=None if weight is None else table.iloc[:, weight].tolist(),
+    )
 
 
 def _table(given: Any, place: str) -> pd.DataFrame | list[tuple[Any, ...]]:

@@ -3,7 +3,8 @@
 A file holds the heterograph of one split. Each relation is an edge type with the relation's label
 as its name; entity types are node types, see `KGDataset.graph`. The file also holds two tensors,
 which `dgl.load_graphs` returns too: `entities`, the labels of entities by id, in UTF-8, one per
-line; and `order`, the position of each edge among the triples of the split. In a file without these
+line; and `order`, the position of each edge among the triples of the split; `weight` holds the
+weights of the triples, in their order, if they have some. In a file without these
 tensors, node ids are the labels.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,11 @@ MAGIC = bytes.fromhex("3fa1b446f04f2edd")
 
 
 def write_graph(
-    path: Path, triples: Tensor, vocabulary: Vocabulary, types: Mapping[str, Sequence[str]]
+    path: Path,
+    triples: Tensor,
+    vocabulary: Vocabulary,
+    types: Mapping[str, Sequence[str]],
+    weights: Tensor | None = None,
 ) -> None:
     """Write triples `(n, 3)` int64 as a file of `dgl.save_graphs`.
 
@@ -39,6 +45,7 @@ def write_graph(
         triples: `(n, 3)` int64.
         vocabulary: the labels.
         types: entity label → its types; the first one is the node type.
+        weights: `(n,)` float32; None without weights.
 
     Raises:
         KGToolError: when the file cannot be written.
@@ -59,6 +66,8 @@ def write_graph(
         "entities": torch.frombuffer(bytearray(texts), dtype=torch.uint8),
         "order": torch.cat([rows[kind] for kind in graph.canonical_etypes]).long(),
     }
+    if weights is not None:
+        labels["weight"] = weights
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "graph"
         dgl.save_graphs(str(whole), [graph], labels)
@@ -92,7 +101,14 @@ def read_graph(file: File) -> Rows:
             raise _damaged(file.place, "the order of its edges does not fit them")
         inverse = np.argsort(order).tolist()
         columns = [[column[i] for i in inverse] for column in columns]
-    return rows_of(columns, np.arange(1, len(columns[0]) + 1), file.place, "edge")
+    rows = rows_of(columns, np.arange(1, len(columns[0]) + 1), file.place, "edge")
+    if "weight" not in labels:
+        return rows
+    weights = labels["weight"]
+    fits = weights.shape == (len(rows.codes),) and bool(((weights > 0) & (weights <= 1)).all())
+    if not fits:
+        raise _damaged(file.place, "the weights of its edges do not fit them")
+    return replace(rows, weights=weights.float().numpy())
 
 
 def _loaded(file: File) -> tuple[list[Any], dict[str, Tensor]]:

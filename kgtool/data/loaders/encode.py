@@ -91,8 +91,9 @@ def with_vocabulary(data: KGDataset, vocabulary: Vocabulary) -> KGDataset:
             raise _unknown(f"{split} of {data.name}, row {row + 1}", column, label, vocabulary)
         splits.append(torch.from_numpy(found))
     return KGDataset(
-        data.name, data.path, vocabulary, *splits, types=data.types, features=data.features
-    )
+        data.name, data.path, vocabulary, *splits,
+        types=data.types, features=data.features, weights=data.weights,
+    )  # fmt: skip
 
 
 def _ids(labels: pa.ChunkedArray, vocabulary: tuple[str, ...]) -> Ints:

@@ -34,6 +34,12 @@ COMMANDS = "(kgtool data inspect, convert and split take it)"  # follows an opti
 SKIP_OPTION = f"--skip-bad-lines {COMMANDS}"
 COLUMNS_OPTION = f"--columns {COMMANDS}"
 TRUTH = "truth"  # the name of the column of `Reading.truth` among the further columns
+# The name of a column of weights in a header, and of the weights among the further columns.
+WEIGHT = "weight"
+# The further column with the time of each row: the only one named like a time, if there is one.
+TIME = "time"
+ANY_TIME = "\0time"  # no column has this name
+_TIME_NAMES = {"time", "timestamp", "date", "datetime", "year"}
 _MOST_LISTED = 8
 
 
@@ -45,7 +51,8 @@ class ColumnChoice:
         columns: the indices of head, relation and tail, and of the further columns to read.
         header: whether the first line is a header.
         note: a note for the user about the header, or an empty text.
-        extra: the names of the further columns; the truth of a row is called `TRUTH`.
+        extra: the names of the further columns; the weight of a row is called `WEIGHT` and comes
+            first, its truth is called `TRUTH`; `TIME` is the time that the caller asks for.
         left_out: index → name, for the columns that are not read.
         guessed: whether the columns are neither the caller's nor named by a header.
     """
@@ -88,7 +95,8 @@ def choose_columns(
         first: the cells of the first row, which may be a header. With `line=None`: the column
             names of a format that always has them.
         reading: the caller's options.
-        extra: further columns, by name or by number from 1.
+        extra: further columns, by name or by number from 1; `ANY_TIME` is the time, if the names
+            of the columns show one. The time is left out of other uses: see `left_out`.
         place, line: the position of the row, for errors and notes.
 
     Raises:
@@ -103,8 +111,11 @@ def choose_columns(
         and (position == 3 or (position is None and _not_in(truth, first)))
     ):
         truth = ()
-    more = (*extra, *truth)
-    wanted = tuple(reading.columns or ()) + more
+    weight = _weight(first, reading, extra, line)
+    time = _time(first, reading, line) if ANY_TIME in extra else ()
+    extra = tuple(column for column in extra if column != ANY_TIME)
+    more = (*weight, *extra, *time, *truth)
+    wanted = tuple(reading.columns or ())[:3] + more
     by_name = any(position_of(column) is None for column in wanted)
     chosen = tuple(_find(column, first, place, line) for column in wanted)
     if len(set(chosen)) < len(chosen):
@@ -125,10 +136,58 @@ def choose_columns(
         columns=(*triple, *rest),
         header=header,
         note=_note(place, line, shown, doubt) if header else "",
-        extra=(*(names[i] for i in rest[: len(extra)]), *([TRUTH] if truth else [])),
-        left_out={i: names[i] for i in range(len(first)) if i not in (*triple, *rest)},
+        extra=(
+            *([WEIGHT] if weight else []),
+            *(names[i] for i in rest[len(weight) : len(weight) + len(extra)]),
+            *([TIME] if time else []),
+            *([TRUTH] if truth else []),
+        ),
+        left_out={
+            i: names[i]
+            for i in range(len(first))
+            if i not in (*triple, *rest) or str(i + 1) in time
+        },
         guessed=guessed,
     )
+
+
+def _weight(
+    first: Sequence[str], reading: Reading, extra: Sequence[str], line: int | None
+) -> tuple[str, ...]:
+    """The column of weights: the fourth of `reading.columns`, else the one named `WEIGHT`.
+
+    The names must show head, relation and tail without a doubt, too. A file of three columns may
+    lack the fourth of `reading.columns`, as a file of test triples often does.
+    """
+    if reading.columns is not None:
+        given = reading.columns[3:]
+        if given and len(first) == 3:
+            position = position_of(given[0])
+            if position == 3 or (position is None and _not_in(given, first)):
+                return ()
+        return tuple(given)
+    names = [name.strip().casefold() for name in first]
+    at = names.index(WEIGHT) if names.count(WEIGHT) == 1 else -1
+    taken = (first[at].strip(), str(at + 1))
+    if at < 0 or len(first) < 4 or any(column in taken for column in extra):
+        return ()
+    if line is not None and reading.header is False:
+        return ()
+    if not any(_is_sure(first, order) for order in _proposals(first)):
+        return ()
+    return (str(at + 1),)
+
+
+def _time(first: Sequence[str], reading: Reading, line: int | None) -> tuple[str, ...]:
+    """The only column that is named like a time, in a row of names of head, relation and tail."""
+    at = [i for i, name in enumerate(first) if name.strip().casefold() in _TIME_NAMES]
+    named = not (line is not None and reading.header is False)
+    by_name = any(position_of(column) is None for column in reading.columns or ())
+    sure = by_name or any(_is_sure(first, order) for order in _proposals(first))
+    if len(at) != 1 or len(first) < 4 or not named or not sure:
+        return ()
+    taken = {first[at[0]].strip(), str(at[0] + 1)}
+    return () if taken & set(reading.columns or ()) else (str(at[0] + 1),)
 
 
 def _inferred(

@@ -16,7 +16,7 @@ from kgtool.data.loaders.foreign import is_of_tool, with_own_names
 from kgtool.data.loaders.near_equal import merged
 from kgtool.data.loaders.read import read_file
 from kgtool.data.loaders.reading import LOOK, Reading, check_reading, file_name
-from kgtool.data.loaders.rows import Triples
+from kgtool.data.loaders.rows import Triples, weights_of
 from kgtool.data.loaders.sources import (
     TYPES,
     Store,
@@ -82,11 +82,15 @@ def read_triples(
     for i, name in enumerate(parts[0].extra):  # a column by number may have another name elsewhere
         columns = (tuple(part.extra.values())[i] for part in parts)
         texts[name] = tuple(compress(chain.from_iterable(columns), is_fact))
+    weights = None
+    if any(part.weights is not None for part in parts):
+        weights = torch.from_numpy(np.concatenate([weights_of(part) for part in parts]))[is_fact]
     left_out = dict.fromkeys(name for part in parts for name in part.left_out)
     return Triples(
         vocabulary, ids[is_fact], texts, notes, ids[~is_fact],
         left_out=tuple(left_out), guessed=any(part.guessed for part in parts),
         bad_lines=tuple(line for part in parts for line in part.bad_lines),
+        weights=weights,
     )  # fmt: skip
 
 

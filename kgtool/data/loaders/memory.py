@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +24,8 @@ from kgtool.data.loaders.cells import (
 from kgtool.data.loaders.encode import to_ids, vocabulary_of
 from kgtool.data.loaders.features import features_of
 from kgtool.data.loaders.reading import FIELDS
-from kgtool.data.loaders.rows import Ints, Rows, Triples, rows_of
+from kgtool.data.loaders.rows import Rows, Triples, rows_of
+from kgtool.data.loaders.weights import weighted
 from kgtool.errors import DataError, described, fault, nearest, quoted
 from kgtool.ops import standard_state
 
@@ -63,9 +65,10 @@ def dataset_of(
     Each split is one of
 
     - a data frame of pandas, pyarrow or polars: the columns named head, relation and tail, or other
-      names that are known together, such as subject, predicate and object; further columns are not
-      read. Three columns without names are head, relation and tail. A list of dictionaries or named
-      tuples, and a dictionary of columns, are read as a data frame;
+      names that are known together, such as subject, predicate and object; and the column named
+      weight, the confidence of each triple from 0 to 1. Further columns are not read. Three
+      columns without names are head, relation and tail. A list of dictionaries or named tuples, and
+      a dictionary of columns, are read as a data frame;
     - `(n, 3)` labels or ids in head, relation, tail order: a list of tuples, an array, a tensor;
     - a DGL graph: with several edge types, each is a relation; with one edge type, an edge field
       holds the relation of each edge. A graph with all splits, such as DGL's own data sets, has an
@@ -128,26 +131,40 @@ def dataset_of(
             continue
         mask = masks.get(split)
         edges = _edges(given, split, edge_type, mask)
-        columns, unnamed = _columns(given, edges, split, entities, relations, field=edge_type)
+        columns, unnamed, cells = _columns(
+            given, edges, split, entities, relations, field=edge_type
+        )
         guessed |= unnamed and split == "train"
         node_types |= _node_types(edges or {}, columns)
         if not columns[0] and split == "train":
             raise _nothing(split)
         if len(columns[0]):
             numbers = np.arange(1, len(columns[0]) + 1)
-            parts[split] = rows_of(columns, numbers, split, "row")
+            rows = rows_of(columns, numbers, split, "row")
+            parts[split] = rows if cells is None else weighted(rows, _texts(cells), split)
     vocabulary = vocabulary_of(list(parts.values()))
     ends = np.cumsum([len(rows.codes) for rows in parts.values()])[:-1]
     lines = np.split(to_ids(list(parts.values()), list(parts), vocabulary), ends)
     ids = dict(zip(parts, lines, strict=True))
     empty = torch.empty((0, 3), dtype=torch.int64)
-    tensors = [
-        torch.from_numpy(_distinct(ids[split])) if split in ids else empty for split in SPLITS
-    ]
+    tensors, weights = [], {}
+    for split in SPLITS:
+        if split not in ids:
+            tensors.append(empty)
+            continue
+        table = pd.DataFrame(ids[split])
+        tensors.append(torch.from_numpy(ids[split][~table.duplicated().to_numpy()]))
+        own_weights = parts[split].weights
+        if own_weights is not None:
+            number = table.groupby([0, 1, 2], sort=False).ngroup().to_numpy()
+            most = np.zeros(len(tensors[-1]), np.float32)
+            np.maximum.at(most, number, own_weights)
+            weights[split] = torch.from_numpy(most)
     own = {label: tuple(kinds) for label, kinds in types.items()} if types else node_types
     return KGDataset(
-        name, None, vocabulary, *tensors, types=own, features=own_features, guessed=guessed
-    )
+        name, None, vocabulary, *tensors,
+        types=own, features=own_features, guessed=guessed, weights=weights,
+    )  # fmt: skip
 
 
 def triples_of(
@@ -163,7 +180,8 @@ def triples_of(
     Args:
         given: as a split of `dataset_of`; or a data set, for the triples of all its splits.
         place: the name of the triples in errors.
-        columns: the columns of head, relation and tail, by name or by number from 1.
+        columns: the columns of head, relation and tail, by name or by number from 1; the fourth is
+            the weight.
         extra: a further column, such as a time.
         relations: the relation labels by id; by default those of the triples.
 
@@ -178,12 +196,14 @@ def triples_of(
         given = given.to_frame()
     texts = {}
     if columns is None and extra is None:
-        found, guessed = _columns(given, _edges(given, place, None, None), place, None, None)
+        found, guessed, weights = _columns(
+            given, _edges(given, place, None, None), place, None, None
+        )
     else:
         if _edges(given, place, None, None) is not None:
             wanted = ", ".join(map(quoted, (*(columns or ()), *([extra] if extra else ()))))
             raise fault(place, f"a graph has no columns {wanted}", "give a data frame")
-        cells, guessed = cells_of(given, place, columns=columns, extra=extra)
+        cells, guessed, weights = cells_of(given, place, columns=columns, extra=extra)
         found = [labels_of(cells[i], None, place, field) for i, field in enumerate(FIELDS)]
         if extra is not None:
             times = [_time(cell, f"{place}, row {row}") for row, cell in enumerate(cells[3], 1)]
@@ -191,10 +211,21 @@ def triples_of(
     if not found[0]:
         raise _nothing(place)
     rows = rows_of(found, np.arange(1, len(found[0]) + 1), place, "row")
+    if weights is not None:
+        rows = weighted(replace(rows, extra=texts), _texts(weights), place)
+        texts = dict(rows.extra)
     own = vocabulary_of([rows])
     vocabulary = Vocabulary(own.entities, relations or own.relations)
     ids = torch.from_numpy(to_ids([rows], [place], vocabulary))
-    return Triples(vocabulary, ids, texts, (), ids[:0], guessed=guessed)
+    return Triples(
+        vocabulary, ids, texts, rows.notes, ids[:0], guessed=guessed,
+        weights=None if rows.weights is None else torch.from_numpy(rows.weights),
+    )  # fmt: skip
+
+
+def _texts(cells: Sequence[Any]) -> list[str]:
+    """The texts of cells; a missing one has none."""
+    return ["" if is_missing(cell) else str(cell) for cell in cells]
 
 
 def _time(cell: Any, place: str) -> str:
@@ -206,13 +237,6 @@ def _time(cell: Any, place: str) -> str:
 
 def _nothing(place: str) -> DataError:
     return fault(place, "no triples", "give at least one (head, relation, tail)")
-
-
-def _distinct(ids: Ints) -> Ints:
-    """The distinct triples, in their order."""
-    repeated = pd.DataFrame(ids).duplicated().to_numpy()
-    distinct: Ints = ids[~repeated]
-    return distinct
 
 
 def _edge_splits(given: Any) -> tuple[Any, Any, Any]:
@@ -287,7 +311,7 @@ def _columns(
     relation_names = names_by_id(relations, "relations", edges is None or len(edges) == 1)
     if edges is not None:
         return Cells([*_of_edges(edges, split, names, relation_names)])
-    cells, guessed = cells_of(given, split)
+    cells, guessed, weights = cells_of(given, split)
     if field is not None:
         problem = "names an edge field, but the triples are not a graph"
         raise fault("edge_type", problem, "do not pass it")
@@ -298,7 +322,7 @@ def _columns(
         labels_of(column, labels, split, field)  # type: ignore[arg-type]
         for column, labels, field in zip(cells, known, FIELDS, strict=True)
     ]
-    return Cells(labelled, guessed)
+    return Cells(labelled, guessed, weights)
 
 
 def _node_types(

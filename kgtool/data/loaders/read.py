@@ -9,11 +9,18 @@ from dataclasses import replace
 import numpy as np
 
 from kgtool.data.loaders.delimited import read_delimited
-from kgtool.data.loaders.header import COMMANDS, TRUTH
+from kgtool.data.loaders.header import (
+    ANY_TIME,
+    COMMANDS,
+    TIME,
+    TRUTH,
+    WEIGHT,
+)
 from kgtool.data.loaders.json_lines import read_json_lines
 from kgtool.data.loaders.parquet import read_parquet
 from kgtool.data.loaders.reading import NO_TRUTH, Reading
 from kgtool.data.loaders.rows import BadLine, Rows, no_triples
+from kgtool.data.loaders.weights import weighted
 from kgtool.errors import fault, quoted
 from kgtool.storage.compression import File
 
@@ -41,6 +48,12 @@ def read_file(file: File, reading: Reading, extra: Sequence[str] = ()) -> Rows:
             remedy.
     """
     rows = _read(file, reading, extra)
+    if TIME in rows.extra:
+        times = rows.extra[TIME]
+        others = {name: texts for name, texts in rows.extra.items() if name != TIME}
+        rows = replace(rows, extra=others, times=times)
+    if WEIGHT in rows.extra:
+        rows = _with_weights(rows, file.place, reading)
     if TRUTH in rows.extra:
         rows = _with_facts(rows, file.place)
     elif reading.truth is None:
@@ -59,6 +72,7 @@ def _read(file: File, reading: Reading, extra: Sequence[str]) -> Rows:
         return read_json_lines(file, reading, extra)
     if file.format == "parquet":
         return read_parquet(file, reading, extra)
+    extra = [column for column in extra if column != ANY_TIME]
     if reading.columns is not None or extra:
         what = "a graph" if file.format == "dgl" else "an RDF file"
         given = "--columns" if reading.columns else f"the column {quoted(extra[0])}"
@@ -70,6 +84,22 @@ def _read(file: File, reading: Reading, extra: Sequence[str]) -> Rows:
     from kgtool.data.loaders.rdf import read_rdf
 
     return read_rdf(file, reading)
+
+
+def _with_weights(rows: Rows, place: str, reading: Reading) -> Rows:
+    """The rows with `weights`, from the further column of that name."""
+    extra = dict(rows.extra)
+    texts = extra.pop(WEIGHT)
+    given = reading.columns
+    other = "name the columns without it by --columns"
+    if given is not None:
+        other = (
+            f"pass --columns {shlex.quote(','.join(given[:3]))} to read no weights; for a time, "
+            f"kgtool data split takes --time {shlex.quote(given[3])}"
+        )
+    return weighted(
+        replace(rows, extra=extra), texts, place, other, skip_bad=reading.skip_bad_lines
+    )
 
 
 def _with_facts(rows: Rows, place: str) -> Rows:

@@ -37,8 +37,9 @@ class Reading:
 
     Args:
         format: a key of `FORMATS`. By default it is inferred from the file name.
-        columns: the columns of head, relation and tail; as names, or as numbers from 1; a tuple, or
-            a text with commas.
+        columns: the columns of head, relation and tail, and of the weight if there is one; as
+            names, or as numbers from 1; a tuple, or a text with commas. A weight is the confidence
+            of a triple, from 0 to 1. Without `columns`, the weight is the column of that name.
         delimiter: one character; any character except a tab implies CSV, unless the format is
             `tsv`, which has no quoting.
         header: whether the first line names the columns.
@@ -94,16 +95,16 @@ class Reading:
     def _check_columns(self, columns: tuple[str, ...]) -> None:
         shown = quoted(",".join(columns))
         example = "as in head,relation,tail or 1,3,2"
-        if len(columns) > 3 and all(columns):
+        if len(columns) > 4 and all(columns):
             more = ",".join(columns[3:])
             raise ConfigError(
-                f"the columns {shown} are more than head, relation and tail. Remedy: pass "
+                f"the columns {shown} are more than head, relation, tail and weight. Remedy: pass "
                 f"--columns {','.join(columns[:3])}; kgtool data split takes --time {columns[3]} "
                 f"to split by time, and --keep-columns {more} to keep further columns."
             )
-        if len(columns) != 3 or not all(columns):
+        if len(columns) < 3 or not all(columns):
             raise ConfigError(
-                f"the columns {shown} are not three columns. "
+                f"the columns {shown} are not three columns, or four with a weight. "
                 f"Remedy: give three column names, or numbers from 1, {example}."
             )
         if len(set(columns)) < len(columns):

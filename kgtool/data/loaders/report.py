@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -142,6 +144,31 @@ class NearEqual:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """The weights of the triples of a split.
+
+    Args:
+        least, mean, most: of the distinct triples.
+        ones: number of triples of the weight 1.
+        raised: number of triples whose duplicates have several weights; the largest counts.
+    """
+
+    least: float
+    mean: float
+    most: float
+    ones: int
+    raised: int
+
+    @classmethod
+    def of(cls, weights: NDArray[np.float32], raised: int) -> Weights:
+        """The summary of weights `(n,)`, at least one."""
+        return cls(
+            float(weights.min()), float(weights.mean(dtype=np.float64)), float(weights.max()),
+            int(np.count_nonzero(weights == 1)), raised,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class SplitReport:
     """The counts of a split. All except `duplicates` count distinct triples.
 
@@ -161,6 +188,7 @@ class SplitReport:
             has `(t, r', h)` with any `r'`.
         same_pair_in_train: triples `(h, r, t)` of valid and test for which train has `(h, r', t)`
             with another `r'`.
+        weights: of the triples; None without weights.
     """
 
     file: str
@@ -176,6 +204,7 @@ class SplitReport:
     in_valid: Lines
     reversed_in_train: Lines
     same_pair_in_train: Lines
+    weights: Weights | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -260,9 +289,30 @@ class LoadReport:
         doubt = (self.column_doubt,) if self.column_doubt else ()
         return doubt + of_splits + near_equal + self.redundancy.warnings
 
+    @property
+    def weight_notes(self) -> tuple[str, ...]:
+        """A sentence about the weights of each split that has some."""
+        notes = []
+        for name, split in zip(SPLITS, self.splits, strict=True):
+            found = split.weights
+            if found is None:
+                continue
+            note = (
+                f"weights of {name}: {found.least:.3g} to {found.most:.3g}, mean {found.mean:.3f}; "
+                f"{found.ones:,} of {split.triples:,} triples have the weight 1"
+            )
+            if found.raised:
+                have = "triple has" if found.raised == 1 else "triples have"
+                note += f"; {found.raised:,} {have} several weights, and the largest counts"
+            notes.append(note)
+        return tuple(notes)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the report with its warnings."""
         report = {key: _plain(value) for key, value in asdict(self).items()}
+        for split in SPLITS:
+            if report[split]["weights"] is None:
+                del report[split]["weights"]
         return {**report, "triples": self.triples, "warnings": list(self.warnings)}
 
     def table(self) -> Table:
@@ -284,11 +334,15 @@ class LoadReport:
             total = totals.get(name, sum(counts))
             blanks = [""] * first
             table.add_row(name, *blanks, *(f"{number:,}" for number in (*counts, total)))
+        weights = [split.weights for split in self.splits]
+        if any(weights):
+            means = ["" if each is None else f"{each.mean:.3f}" for each in weights]
+            table.add_row("mean weight", *means, "")
         return table
 
     def render(self) -> Group:
         """The table with notes and warnings under it, for a rich console."""
-        lines = [f"- {note}" for note in self.notes] + [f"- {warning}" for warning in self.warnings]
+        lines = [f"- {line}" for line in (*self.notes, *self.weight_notes, *self.warnings)]
         lines += [] if self.warnings else ["no warnings"]
         return Group(self.table(), *map(Text, lines))
 

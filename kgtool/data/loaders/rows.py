@@ -69,6 +69,8 @@ class Rows:
         guessed: whether neither the caller nor a header gave the columns.
         skipped: with `Reading.skip_bad_lines`, the number of each bad line and its problem.
         bad_lines: the same with the file; `kgtool.data.loaders.read` adds it.
+        weights: `(n,)` float32, the weight of each row, above 0; None without a column of weights.
+        times: `(n,)` texts, the time of each row; None if it was not asked for, or not there.
     """
 
     codes: NDArray[np.integer]
@@ -83,14 +85,20 @@ class Rows:
     guessed: bool = False
     skipped: tuple[tuple[int, str], ...] = ()
     bad_lines: tuple[BadLine, ...] = ()
+    weights: NDArray[np.float32] | None = None
+    times: tuple[str, ...] | None = None
 
     def select(self, mask: NDArray[np.bool_]) -> Rows:
         """The rows of a mask `(n,)`, without labels that none of them uses."""
         codes, labels = used(self.codes[mask], self.labels)
         extra = {name: tuple(compress(texts, mask)) for name, texts in self.extra.items()}
         facts = None if self.facts is None else self.facts[mask]
-        numbers = self.numbers[mask]
-        return replace(self, codes=codes, labels=labels, numbers=numbers, extra=extra, facts=facts)
+        weights = None if self.weights is None else self.weights[mask]
+        return replace(
+            self, codes=codes, labels=labels, numbers=self.numbers[mask], extra=extra, facts=facts,
+            weights=weights,
+            times=None if self.times is None else tuple(compress(self.times, mask)),
+        )  # fmt: skip
 
     def where(self, row: int) -> str:
         """The place of a row in its file, as in `line 12`."""
@@ -110,6 +118,7 @@ class Triples:
         left_out: the names of the columns that were not read.
         guessed: whether the columns of a file were neither the caller's nor named by a header.
         bad_lines: the lines that `Reading.skip_bad_lines` left out.
+        weights: `(n,)` float32, the weight of each triple; None without a column of weights.
     """
 
     vocabulary: Vocabulary
@@ -120,6 +129,7 @@ class Triples:
     left_out: tuple[str, ...] = ()
     guessed: bool = False
     bad_lines: tuple[BadLine, ...] = ()
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of triples, duplicates included."""
@@ -129,8 +139,14 @@ class Triples:
         return f"Triples({len(self):,} triples, {self.vocabulary!r})"
 
     def to_frame(self) -> DataFrame:
-        """The triples as labels, in the columns `head`, `relation` and `tail`."""
-        return labelled(self.triples, self.vocabulary)
+        """The triples as labels, in `head`, `relation` and `tail`, and `weight` if they have it."""
+        frame = labelled(self.triples, self.vocabulary)
+        return frame if self.weights is None else frame.assign(weight=self.weights.numpy())
+
+
+def weights_of(rows: Rows) -> NDArray[np.float32]:
+    """`(n,)` float32: the weight of each row, 1 without a column of weights."""
+    return np.ones(len(rows.codes), np.float32) if rows.weights is None else rows.weights
 
 
 def problem_of(label: str, field: str) -> tuple[str, str] | None:

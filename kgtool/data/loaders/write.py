@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+import torch
 from torch import Tensor
 
 from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders.dgl_graph import write_graph
-from kgtool.data.loaders.header import choose_columns
+from kgtool.data.loaders.header import WEIGHT, choose_columns
 from kgtool.data.loaders.reading import FIELDS, FORMATS, LOOK
 from kgtool.data.loaders.rows import BadLine
 from kgtool.data.loaders.sources import NEGATIVES, TYPES, listed
@@ -39,7 +40,8 @@ def write_dataset(
 ) -> list[Path]:
     """Writes `train.txt`, `valid.txt` and `test.txt`, negatives, and `types.tsv`, if any.
 
-    As DGL graphs they are `train.dgl`, ..., see `kgtool.data.loaders.dgl_graph`.
+    As DGL graphs they are `train.dgl`, ..., see `kgtool.data.loaders.dgl_graph`. A split with
+    weights has a header and a fourth column, `weight`.
 
     Args:
         data: the data set.
@@ -64,15 +66,24 @@ def write_dataset(
     files = []
     for stem, triples in parts.items():
         files.append(folder / f"{stem}{_ending(to)}")
+        weights = data.weights.get(stem)
         if to == "dgl":
-            write_graph(files[-1], triples, data.vocabulary, data.types)
+            write_graph(files[-1], triples, data.vocabulary, data.types, weights)
         else:
-            write_triples(files[-1], triples, data.vocabulary)
+            extra = {} if weights is None else {WEIGHT: weight_texts(weights)}
+            write_triples(files[-1], triples, data.vocabulary, extra, header=bool(extra))
     if data.types:
         files.append(folder / TYPES)
         with atomic_write(files[-1]) as file:
             file.writelines(f"{e}\t{kind}\n" for e, kinds in data.types.items() for kind in kinds)
     return files
+
+
+def weight_texts(weights: Tensor) -> list[str]:
+    """The shortest text of each weight `(n,)` float32 that gives the same number."""
+    distinct, number = torch.unique(weights, return_inverse=True)
+    texts = [str(value) for value in distinct.numpy()]
+    return [texts[i] for i in number.tolist()]
 
 
 def check_written(to: str) -> None:

@@ -79,7 +79,7 @@ def perplexity(
     generator = torch.Generator().manual_seed(seed)
     train = KnowledgeGraph.from_dataset(dataset)
     known = torch.cat([dataset.train, held_out]).unique(dim=0)
-    graph = KnowledgeGraph.from_dataset(replace(dataset, train=known))
+    graph = KnowledgeGraph.from_dataset(replace(dataset, train=known, weights={}))
     edges = graph.find(with_inverses(held_out, dataset.num_relations))
     walks = WalkSampler(graph, max_length, generator).walks_through(edges, count)
     seen = WalkSampler(train, max_length, generator).walks(COUNTED)

@@ -61,7 +61,7 @@ def _loss_of_row(row, outside, target, masked, others):  # type: ignore[no-untyp
 
 @kernel
 def _losses(  # type: ignore[no-untyped-def] # pragma: no cover
-    states, hiddens, bias, queries, rows, counts, target, first, masked, others,
+    states, hiddens, bias, queries, rows, counts, target, first, masked, others, weights,
     losses, grad_states, grad_hiddens, grad_bias, grad_queries, width, width_hidden
 ):  # fmt: skip
     """Compute the loss of each query, and the gradients of the sum of losses."""
@@ -94,6 +94,12 @@ def _losses(  # type: ignore[no-untyped-def] # pragma: no cover
                 scores[i], total(multiply(nowhere, q)), target[start + i], known,
                 others[start + i],
             )  # fmt: skip
+            if weights is not None:
+                share = weights[start + i]
+                losses[start + i] *= share
+                g *= share
+                for j in range(size):
+                    scores[i, j] *= share
             gs = fill(nothing_hidden, g)
             sum_b = add(sum_b, where_greater(b, nothing_hidden, multiply(gs, q)))
             store(grad_query, place - dims, nothing)
@@ -127,6 +133,7 @@ class _PathLoss(torch.autograd.Function):
     def forward(
         ctx: Any, state: Tensor, weight: Tensor, bias: Tensor, queries: Tensor, rows: Tensor,
         counts: Tensor, target: Tensor, first: Tensor, masked: Tensor, others: Tensor,
+        weights: Tensor | None,
     ) -> Tensor:  # fmt: skip
         weight = weight.to(product_dtype(state))
         hidden = state @ weight.t()
@@ -137,7 +144,8 @@ class _PathLoss(torch.autograd.Function):
         grad_state[reached:], grad_hidden[reached:] = 0, 0
         _losses(
             bits(state), bits(hidden), bits(bias), bits(queries), rows.numpy(), counts.numpy(),
-            target.numpy(), first.numpy(), masked.numpy(), others.numpy(), bits(losses),
+            target.numpy(), first.numpy(), masked.numpy(), others.numpy(),
+            None if weights is None else weights.to(losses.dtype).numpy(), bits(losses),
             bits(grad_state), bits(grad_hidden), bits(grad_bias), bits(grad_queries),
             lanes_of(state.shape[1]), lanes_of(len(bias)),
         )  # fmt: skip
@@ -153,7 +161,7 @@ class _PathLoss(torch.autograd.Function):
             grad_bias, grad_queries = grad_bias * scale, grad_queries * scale
         grad_weight = (grad_hidden.t() @ state).to(grad_bias.dtype)
         grad_state = torch.addmm(grad_state, grad_hidden, weight)
-        return grad_state, grad_weight, grad_bias, grad_queries, *[None] * 6
+        return grad_state, grad_weight, grad_bias, grad_queries, *[None] * 7
 
 
 def path_loss(
@@ -167,6 +175,7 @@ def path_loss(
     first: Tensor,
     masked: Tensor,
     others: Tensor,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Sum over queries of `log Σ_t exp(score(s_t, q)) - score(s_target, q)`.
 
@@ -185,6 +194,7 @@ def path_loss(
             from the head's first row. They are excluded from the loss.
         others: `(q,)` int64: the number of entities that are not reached and not masked, including
             the target if it is not reached.
+        weights: `(q,)` float, the factor of each query's loss; None for 1.
 
     Returns:
         A scalar with gradients to the four tensors of floats. Under CPU autocast, products run in
@@ -192,7 +202,7 @@ def path_loss(
     """
     arguments = (
         state.contiguous(), weight, bias, queries.contiguous(), rows, counts, target, first,
-        masked, others,
+        masked, others, weights,
     )  # fmt: skip
     if state.device.type != "cpu":
         return torch_path_loss(*arguments)
@@ -211,6 +221,7 @@ def torch_path_loss(
     first: Tensor,
     masked: Tensor,
     others: Tensor,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """`path_loss` in torch's operations, on the device of its floats."""
     features = torch.cat([state, torch.relu(state @ weight.t() + bias)], dim=1)
@@ -229,6 +240,7 @@ def torch_path_loss(
         scores = scores.index_put(known, scores.new_tensor(MASKED))
         rest = outside[here] + others[here].to(scores).log()
         log_z = torch.logsumexp(torch.cat([scores, rest.unsqueeze(1)], dim=1), dim=1)
-        losses.append((log_z - own).sum())
+        each = log_z - own
+        losses.append((each if weights is None else each * weights[here].to(each)).sum())
         query += len(queries_of_head)
     return torch.stack(losses).sum()

@@ -1,10 +1,11 @@
 """Messages of one step of an all-paths pass: gathered at each entity, summarised, normalised.
 
 An entity `v` receives the message `m = s[u] ⊙ w[r]` along each edge `(u, r)→v`. The message is zero
-if no path reaches `u` yet. The mean and the standard deviation of the messages are each multiplied
-by `(1 + in-degree)^α`, and then normalised together to mean 0 and variance 1. The learned power α
-goes from the mean (0) to the sum (1). It takes the place of the degree scalers of Corso et al. 2020
-(PNA).
+if no path reaches `u` yet. An edge of the weight ω, the confidence of its triple, brings
+`m = ω · s[u] ⊙ w[r]`; it counts in the in-degree like any other. The mean and the standard
+deviation of the messages are each multiplied by `(1 + in-degree)^α`, and then normalised together
+to mean 0 and variance 1. The learned power α goes from the mean (0) to the sum (1). It takes the
+place of the degree scalers of Corso et al. 2020 (PNA).
 
 A call runs in one thread; other threads may run at the same time (see
 `kgtool.ops.runtime.threads`). The kernels make no tensor of (edges × dims), and add in a fixed
@@ -42,7 +43,7 @@ EPSILON = 1e-5
 @kernel
 def gather(  # type: ignore[no-untyped-def] # pragma: no cover
     degrees, offsets, source, type_, opposite, head, excluded, excluded_first, nodes, slots,
-    first_in, first_out, weights, context, states, scalers, rows, abouts, width
+    first_in, first_out, confidence, weights, context, states, scalers, rows, abouts, width
 ):  # fmt: skip
     """Write a row `[mean, deviation, state]` for each entity; mean and deviation are normalised.
 
@@ -81,6 +82,8 @@ def gather(  # type: ignore[no-untyped-def] # pragma: no cover
                     load(state, (before + k) * dims, width),
                     load(weight, (table + type_[np.uintp(e)]) * dims, width),
                 )
+                if confidence is not None:
+                    message = multiply(message, fill(nothing, confidence[np.uintp(e)]))
                 sums = add(sums, message)
                 squares = add(squares, multiply(message, message))
             share, size = real(1) / real(max(degree, 1)), real(np.log(real(1 + degree)))
@@ -164,8 +167,8 @@ def spread(  # type: ignore[no-untyped-def] # pragma: no cover
 
 @kernel
 def scatter(  # type: ignore[no-untyped-def] # pragma: no cover
-    offsets, source, type_, opposite, head, excluded, excluded_first, nodes, slots,
-    first_in, first_out, weights, context, states, grad_sums, grad_states, grad_weights, width
+    offsets, source, type_, opposite, head, excluded, excluded_first, nodes, slots, first_in,
+    first_out, confidence, weights, context, states, grad_sums, grad_states, grad_weights, width
 ):  # fmt: skip
     """Carry the gradients of sums back along the edges; add them to those of old states."""
     dims = states.shape[1]
@@ -207,6 +210,12 @@ def scatter(  # type: ignore[no-untyped-def] # pragma: no cover
                     last = r
                 if e < end:
                     place = (after + j) * 2 * dims
-                    sums = add(sums, load(grad, place, width))
-                    squares = add(squares, load(grad, place + dims, width))
+                    if confidence is None:
+                        sums = add(sums, load(grad, place, width))
+                        squares = add(squares, load(grad, place + dims, width))
+                    else:  # an edge has the weight of its inverse
+                        share = fill(sums, confidence[np.uintp(e)])
+                        sums = add(sums, multiply(share, load(grad, place, width)))
+                        share = multiply(share, share)
+                        squares = add(squares, multiply(share, load(grad, place + dims, width)))
             store(grad_state, (before + k) * dims, grad_s)

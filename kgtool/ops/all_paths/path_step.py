@@ -1,6 +1,8 @@
 """One step of an all-paths pass: messages along all reached edges, then a GRU at each entity.
 
-    m_v = normalise([mean, deviation] of { s_u ⊙ w_r : (u, r)→v }),   s_v' = GRU(m_v, s_v)
+    m_v = normalise([mean, deviation] of { ω · s_u ⊙ w_r : (u, r)→v }),   s_v' = GRU(m_v, s_v)
+
+where ω is the weight of the edge, 1 for edges without weights.
 
 Compiled kernels compute the messages and the gates, each in one pass over the rows. torch computes
 the matrix product between them.

@@ -22,32 +22,38 @@ EDGES = 1 << 20
 
 
 class _Moments(torch.autograd.Function):
-    """Sums of the messages `s[source] ⊙ w[kind]` of each row, and of their squares."""
+    """Sums of the messages `ω · s[source] ⊙ w[kind]` of each row, and of their squares."""
 
     @staticmethod
     def forward(
         ctx: Any, state: Tensor, weight: Tensor, source: Tensor, kind: Tensor, row: Tensor,
-        num_rows: int,
+        num_rows: int, confidence: Tensor | None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         sums = state.new_zeros(num_rows, state.shape[1])
         squares = torch.zeros_like(sums)
         for part in _chunks(len(row)):
             message = state[source[part]] * weight[kind[part]]
+            if confidence is not None:
+                message = message * confidence[part]
             sums.index_add_(0, row[part], message)
             squares.index_add_(0, row[part], message.square())
-        ctx.save_for_backward(state, weight, source, kind, row)
+        ctx.save_for_backward(state, weight, source, kind, row, confidence)
         return sums, squares
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        state, weight, source, kind, row = ctx.saved_tensors
+        state, weight, source, kind, row, confidence = ctx.saved_tensors
         grad_state, grad_weight = torch.zeros_like(state), torch.zeros_like(weight)
         for part in _chunks(len(row)):
             s, w = state[source[part]], weight[kind[part]]
-            g = grads[0][row[part]] + 2 * s * w * grads[1][row[part]]
+            if confidence is None:
+                g = grads[0][row[part]] + 2 * s * w * grads[1][row[part]]
+            else:
+                share = confidence[part]
+                g = share * (grads[0][row[part]] + 2 * share * s * w * grads[1][row[part]])
             grad_state.index_add_(0, source[part], g * w)
             grad_weight.index_add_(0, kind[part], g * s)
-        return grad_state, grad_weight, None, None, None, None
+        return grad_state, grad_weight, None, None, None, None, None
 
 
 def _chunks(count: int) -> list[slice]:
@@ -69,10 +75,14 @@ def torch_path_step(
     In addition to the states, it stores three numbers for each edge for the gradient. On a GPU the
     order of additions is not fixed, so two runs differ in the last digits.
     """
-    source, row, kind, position, degree, old_row = _edges(reach, step, state.device)
+    source, row, kind, position, edge, degree, old_row = _edges(reach, step, state.device)
+    confidence = None
+    if reach.edges.weight is not None:
+        every = torch.from_numpy(reach.edges.weight).to(state.device, state.dtype)
+        confidence = every[edge].unsqueeze(1)
     kind = kind + context.to(state.device)[position] * weight.shape[1]
     sums, squares = _Moments.apply(  # type: ignore[no-untyped-call]
-        state, weight.flatten(0, 1), source, kind, row, len(degree)
+        state, weight.flatten(0, 1), source, kind, row, len(degree), confidence
     )
     before = state[: reach.rows(step - 1)]
     old = state.new_zeros(len(degree), state.shape[1]).index_copy(0, old_row, before)
@@ -99,8 +109,8 @@ def _edges(reach: Reach, step: int, device: torch.device) -> tuple[Tensor, ...]:
 
     Returns:
         For each edge: the row of its source before the step, the row of its destination after the
-        step, its type, and the position of its head in the batch. For each row: its in-degree
-        without excluded edges. For each row of the step before: its row after the step.
+        step, its type, the position of its head in the batch, and its id. For each row: its
+        in-degree without excluded edges. For each row of the step before: its row after the step.
     """
     offsets, source, type_ = _on(device, reach.edges)
     position = _position_of_rows(reach, step, device)
@@ -118,7 +128,7 @@ def _edges(reach: Reach, step: int, device: torch.device) -> tuple[Tensor, ...]:
     edge, row, b, from_slot = edge[brings], row[brings], b[brings], from_slot[brings]
     old_position = _position_of_rows(reach, step - 1, device)
     old_row = torch.arange(len(old_position), device=device) + (after - before)[old_position]
-    return from_slot + before[b], row, type_[edge].long(), b, degree, old_row
+    return from_slot + before[b], row, type_[edge].long(), b, edge, degree, old_row
 
 
 def _excluded(reach: Reach, device: torch.device) -> Tensor:

@@ -9,7 +9,7 @@ target edges.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -58,6 +58,23 @@ class Rows:
         return [int(size) for size in np.diff(self.first[-1])]
 
 
+class Arriving(NamedTuple):
+    """The edges with a message to n slots.
+
+    Attributes:
+        place, source, type: `(e,)` int64, the position among the slots of each edge's destination,
+            ascending; the slot of its source; and its type.
+        degree: `(n,)` int64, the in-degree of each slot without excluded edges.
+        weight: `(e,)` float32, the weight of each edge; None if all are 1.
+    """
+
+    place: Tensor
+    source: Tensor
+    type: Tensor
+    degree: Tensor
+    weight: Tensor | None
+
+
 class Reach(Rows):
     """The entities that B heads reach in L steps.
 
@@ -88,21 +105,21 @@ class Reach(Rows):
         self.edges, self.opposite, self.node, self.slot = edges, opposite, node, slot
         self.excluded, self.excluded_first = excluded, excluded_first
 
-    def gathered(self, step: int) -> Iterator[tuple[slice, tuple[NDArray[Any], ...]]]:
+    def gathered(self, step: int) -> Iterator[tuple[slice, tuple[Any, ...]]]:
         """All heads together, and the arguments of `path_messages.gather` for them."""
         yield slice(None), (self.edges.degree, *self._arrays(step))
 
-    def scattered(self, step: int) -> Iterator[tuple[slice, tuple[NDArray[Any], ...]]]:
+    def scattered(self, step: int) -> Iterator[tuple[slice, tuple[Any, ...]]]:
         """All heads together, and the arguments of `path_messages.scatter` for them."""
         yield slice(None), self._arrays(step)
 
-    def _arrays(self, step: int) -> tuple[NDArray[Any], ...]:
+    def _arrays(self, step: int) -> tuple[Any, ...]:
         # With unsigned numbers, kernels do not check for negative indices.
         source, slot = self.edges.source.view(np.uint32), self.slot.view(np.uint32)
         return (
             self.edges.offsets, source, self.edges.type, self.opposite, self.head,
             self.excluded, self.excluded_first, self.node, slot,
-            self.first[step - 1], self.first[step],
+            self.first[step - 1], self.first[step], self.edges.weight,
         )  # fmt: skip
 
     def entities(self) -> Tensor:
@@ -120,14 +137,8 @@ class Reach(Rows):
         """
         return torch.from_numpy(self.slot[position.numpy(), entity.numpy()]).long()
 
-    def arriving(self, step: int, slot: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The edges with a message, in a step, to slots `(n,)` of the first head.
-
-        Returns:
-            For each edge, `(e,)` int64: the position in `slot` of its destination, ascending; the
-            slot of its source; and its type. For each slot, `(n,)` int64: its in-degree without
-            excluded edges.
-        """
+    def arriving(self, step: int, slot: Tensor) -> Arriving:
+        """The edges with a message, in a step, to slots `(n,)` of the first head."""
         place, edge = in_edges(
             torch.from_numpy(self.edges.offsets), torch.from_numpy(self.node[0])[slot].long()
         )
@@ -140,7 +151,10 @@ class Reach(Rows):
         brings = source < int(self.first[step - 1, 1])
         type_ = torch.from_numpy(self.edges.type[e]).long()
         degree = torch.bincount(place, minlength=len(slot))
-        return place[brings], source[brings], type_[brings], degree
+        weight = None
+        if self.edges.weight is not None:
+            weight = torch.from_numpy(self.edges.weight[e])[brings]
+        return Arriving(place[brings], source[brings], type_[brings], degree, weight)
 
 
 @numba.njit(nogil=True, cache=True)

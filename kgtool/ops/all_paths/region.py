@@ -23,8 +23,9 @@ from kgtool.ops.all_paths.growth import (
     read_edges,
     walk_loss,
 )
-from kgtool.ops.all_paths.reach import Rows, check_excluded
+from kgtool.ops.all_paths.reach import Arriving, Rows, check_excluded
 from kgtool.ops.graph.csc import CSC, in_edges
+from kgtool.ops.graph.find_edges import find_edges
 from kgtool.ops.runtime.bfloat16 import bits
 from kgtool.ops.runtime.lanes import lanes_of
 
@@ -51,7 +52,10 @@ class Task(NamedTuple):
 
 
 class _Links(NamedTuple):
-    """The edges of a step between the entities that a head keeps; see `growth.connect`."""
+    """The edges of a step between the entities that a head keeps; see `growth.connect`.
+
+    The last two are the weights of the edges outward and inward, float32; None if all are 1.
+    """
 
     outward: NDArray[np.int64]
     to: NDArray[np.int32]
@@ -59,6 +63,22 @@ class _Links(NamedTuple):
     inward: NDArray[np.int64]
     source: NDArray[np.int32]
     type: NDArray[np.int32]
+    weight_outward: NDArray[np.float32] | None = None
+    weight_inward: NDArray[np.float32] | None = None
+
+    def weighted(self, edges: CSC, entity: NDArray[np.int32]) -> _Links:
+        """The same with the weights of the graph's edges, given the entities `(k,)` by slot."""
+        if edges.weight is None:
+            return self
+        weights = []
+        for offsets, slot, kind in (
+            (self.outward, self.to, self.inverse),
+            (self.inward, self.source, self.type),
+        ):
+            into = np.repeat(entity[: len(offsets) - 1], np.diff(offsets))
+            triples = np.stack([entity[slot], kind, into], axis=1).astype(np.int64)
+            weights.append(edges.weight[find_edges(edges, torch.from_numpy(triples))])
+        return self._replace(weight_outward=weights[0], weight_inward=weights[1])
 
 
 class _Head(NamedTuple):
@@ -160,6 +180,7 @@ class Region(Rows):
         slots = keep_entities(gained, known, self.most)
         entity = name[slots >= 0]
         links = _Links(*connect(out, into, kind, slots, name, known, len(entity), types))
+        links = links.weighted(edges, entity)
         new, degree = entity[known:], edges.degree[entity[known:]]
         # The inverse of an excluded edge does not count as an in-edge of the head's neighbour.
         for neighbour in (head.excluded // types).tolist():
@@ -180,19 +201,21 @@ class Region(Rows):
         loss: Tensor = _WalkLoss.apply(priority, self._loss, self._grad)  # type: ignore[no-untyped-call]
         return loss
 
-    def gathered(self, step: int) -> Iterator[tuple[slice, tuple[NDArray[Any], ...]]]:
+    def gathered(self, step: int) -> Iterator[tuple[slice, tuple[Any, ...]]]:
         """For each head, its position and the arguments of `path_messages.gather`."""
         for b, head in enumerate(self._heads):
             links = head.links[step - 1]
             graph = (links.inward, links.source, links.type)
-            yield slice(b, b + 1), (head.degree, *graph, *self._arrays(step, b, len(links.source)))
+            others = self._arrays(step, b, len(links.source))
+            yield slice(b, b + 1), (head.degree, *graph, *others, links.weight_inward)
 
-    def scattered(self, step: int) -> Iterator[tuple[slice, tuple[NDArray[Any], ...]]]:
+    def scattered(self, step: int) -> Iterator[tuple[slice, tuple[Any, ...]]]:
         """For each head, its position and the arguments of `path_messages.scatter`."""
         for b, head in enumerate(self._heads):
             links = head.links[step - 1]
             graph = (links.outward, links.to, links.inverse)
-            yield slice(b, b + 1), (*graph, *self._arrays(step, b, len(links.to)))
+            others = self._arrays(step, b, len(links.to))
+            yield slice(b, b + 1), (*graph, *others, links.weight_outward)
 
     def _arrays(self, step: int, b: int, edges: int) -> tuple[NDArray[Any], ...]:
         """The other arrays of the kernels: nodes are slots, and no edge is excluded."""
@@ -224,13 +247,16 @@ class Region(Rows):
         slot = row[place] - torch.from_numpy(self.first[-1])[position]
         return torch.where(key[place] == query, slot, stride)
 
-    def arriving(self, step: int, slot: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def arriving(self, step: int, slot: Tensor) -> Arriving:
         """The edges of a step to slots `(n,)` of the first head, like `Reach.arriving`."""
         head = self._heads[0]
         links = head.links[step - 1]
         place, edge = in_edges(torch.from_numpy(links.inward), slot)
         source, type_ = (torch.from_numpy(a)[edge].long() for a in (links.source, links.type))
-        return place, source, type_, torch.from_numpy(head.degree)[slot]
+        weight = None
+        if links.weight_inward is not None:
+            weight = torch.from_numpy(links.weight_inward)[edge]
+        return Arriving(place, source, type_, torch.from_numpy(head.degree)[slot], weight)
 
 
 class _WalkLoss(torch.autograd.Function):

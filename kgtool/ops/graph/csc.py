@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kgtool.ops.runtime.compiling import match_threads
-from kgtool.ops.runtime.order_by import order_by
+from kgtool.ops.runtime.order_by import begins, order_by
 
 # Kernels divide their work into this number of chunks with about equal numbers of edges. The number
 # does not depend on threads, and the sums of chunks are added in order. So the number of threads
@@ -68,12 +68,14 @@ class CSC:
         offsets: `(num_destinations + 1,)` int32; in-edges of `v` are `offsets[v]:offsets[v + 1]`.
         source, type: `(e,)` int32, of each edge.
         num_sources: the number of source nodes.
+        weight: `(e,)` float32, the weight of each edge, above 0; None if all are 1.
     """
 
     offsets: NDArray[np.int32]
     source: NDArray[np.int32]
     type: NDArray[np.int32]
     num_sources: int
+    weight: NDArray[np.float32] | None = None
 
     @property
     def num_destinations(self) -> int:
@@ -103,6 +105,20 @@ class CSC:
     def destinations(self) -> NDArray[np.int32]:
         """`(e,)` int32: the destination of each edge; a new array at each call."""
         return np.repeat(np.arange(self.num_destinations, dtype=np.int32), self.degree)
+
+    @cached_property
+    def weight_until(self) -> NDArray[np.float64] | None:
+        """`(e + 1,)` float64: the sum of the weights before each edge; None without weights."""
+        if self.weight is None:
+            return None
+        return np.concatenate([[0.0], self.weight.cumsum(dtype=np.float64)])
+
+    @cached_property
+    def group_begins(self) -> NDArray[np.bool_]:
+        """`(e,)`: the first edge of each group of edges of one destination and type."""
+        first: NDArray[np.bool_] = begins(self.type)
+        first[self.offsets[:-1][self.degree > 0]] = True
+        return first
 
     @cached_property
     def reverse(self) -> CSR:
@@ -270,14 +286,29 @@ def edge_norm(edges: CSC, kept: Tensor | None, dtype: torch.dtype) -> Tensor:
     Args:
         edges: sorted by destination, then type.
         kept: `(e,)` bool, or None for all edges. `c_{v,r}` is the number of kept in-edges of `v` of
-            type `r`.
+            type `r`. With weights `ω`, the factor is `ω_e / Σ ω`, with the sum over these edges:
+            the sum of the messages of a type becomes their weighted mean.
         dtype: float32 or float64.
 
     Returns:
         `(e,)` of `dtype`.
     """
+    if edges.weight is not None:
+        return _weighted_norm(edges, kept, dtype)
     match_threads()
     norm = torch.from_numpy(np.empty(edges.num_edges, torch.empty(0, dtype=dtype).numpy().dtype))
     mask = np.empty(0, np.bool_) if kept is None else kept.numpy()
     _norm(edges.chunks, edges.offsets, edges.type, mask, norm.numpy())
     return norm
+
+
+def _weighted_norm(edges: CSC, kept: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """`edge_norm` of edges with weights."""
+    weight = torch.from_numpy(edges.weight).to(dtype).numpy()
+    if kept is not None:
+        weight = weight * kept.numpy()
+    first = edges.group_begins
+    total = np.add.reduceat(weight, np.flatnonzero(first)) if len(weight) else weight
+    norm = np.zeros_like(weight)
+    np.divide(weight, total[np.cumsum(first) - 1], out=norm, where=weight > 0)
+    return torch.from_numpy(norm)

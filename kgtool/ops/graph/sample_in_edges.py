@@ -20,7 +20,7 @@ NODES = 64  # nodes that a thread processes at a time
 
 
 @numba.njit(parallel=True, cache=True)
-def _sample(offsets, kind, excluded, node, fanout, seed, edge, scale, num_edges):  # type: ignore[no-untyped-def] # pragma: no cover
+def _sample(offsets, kind, excluded, node, fanout, seed, weight, until, edge, scale, num_edges):  # type: ignore[no-untyped-def] # pragma: no cover
     for chunk in numba.prange((len(node) + NODES - 1) // NODES):
         for i in range(chunk * NODES, min((chunk + 1) * NODES, len(node))):
             start, stop = offsets[node[i]], offsets[node[i] + 1]
@@ -50,11 +50,20 @@ def _sample(offsets, kind, excluded, node, fanout, seed, edge, scale, num_edges)
                     continue
                 begin = lower_bound(kind, start, e, kind[e])
                 end = lower_bound(kind, e, stop, kind[e] + 1)
-                gone = lower_bound(excluded, first, last, end) - lower_bound(
-                    excluded, first, last, begin
-                )
                 drawn[left] = e
-                scale[i, left] = 1.0 / (end - begin - gone)
+                if weight is None:
+                    gone = lower_bound(excluded, first, last, end) - lower_bound(
+                        excluded, first, last, begin
+                    )
+                    scale[i, left] = 1.0 / (end - begin - gone)
+                else:
+                    total = until[end] - until[begin]
+                    for k in range(
+                        lower_bound(excluded, first, last, begin),
+                        lower_bound(excluded, first, last, end),
+                    ):
+                        total -= weight[excluded[k]]
+                    scale[i, left] = weight[e] / max(total, np.float64(weight[e]))
                 left += 1
             there = stop - start - (last - first)
             for j in range(left):
@@ -81,9 +90,10 @@ def sample_in_edges(
         `position` `(e,)` int64, ascending positions in `node`; `edge` `(e,)` int64, ascending
         within a node; and `scale` `(e,)` float32, `1 / c_{v,r} · |N(v)| / m`. Here `c_{v,r}` is the
         number of in-edges of v of the edge's type, `N(v)` the set of all in-edges of v (both
-        without the excluded edges), and m the number of sampled edges of v. The expected value of
-        the sum over sampled edges, weighted by `scale`, is the sum over all edges, weighted by
-        `1 / c_{v,r}`.
+        without the excluded edges), and m the number of sampled edges of v. With weights `ω`,
+        `ω_e / Σ ω` takes the place of `1 / c_{v,r}`, with the sum over the same edges. The expected
+        value of the sum over sampled edges, weighted by `scale`, is the sum over all edges,
+        weighted by `1 / c_{v,r}`.
     """
     match_threads()
     place = np.empty((len(node), fanout), np.int64)
@@ -91,7 +101,7 @@ def sample_in_edges(
     num_edges = np.empty(len(node), np.int64)
     _sample(
         edges.offsets, edges.type, excluded_edges.numpy(), node.numpy(), fanout, np.uint64(seed),
-        place, scale, num_edges,
+        edges.weight, edges.weight_until, place, scale, num_edges,
     )  # fmt: skip
     sampled = np.arange(fanout) < num_edges[:, None]
     position = torch.repeat_interleave(torch.from_numpy(num_edges))

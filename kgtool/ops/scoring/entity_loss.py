@@ -27,8 +27,9 @@ BCE_ROWS = 32
 
 
 def _bce(
-    scores: Tensor, bias: Tensor, row: Tensor, col: Tensor, smoothing: float, one: bool
-) -> tuple[float, Tensor]:
+    scores: Tensor, bias: Tensor, row: Tensor, col: Tensor, smoothing: float, one: bool,
+    weight: Tensor | None,
+) -> tuple[float, Tensor]:  # fmt: skip
     """Like `softmax_rows`, but with the binary cross-entropy of all entities.
 
     With 1vsAll (`one`), the negatives count once for each answer. `row` is the row of each answer
@@ -38,27 +39,35 @@ def _bce(
     # Label smoothing as in ConvE: y (1 - ε) + ε / N.
     uniform = smoothing / s.shape[1]
     target = s[row, col]
-    times = torch.bincount(row, minlength=len(s)).to(s.dtype) if one else s.new_ones(len(s))
+    count = torch.bincount(row, minlength=len(s)).to(s.dtype)
+    share = s.new_ones(len(row)) if weight is None else weight.to(s.dtype)
+    if weight is not None:
+        times = s.new_zeros(len(s)).index_add_(0, row, share)
+        times = times if one else times / count.clamp(min=1)
+    else:
+        times = count if one else s.new_ones(len(s))
     each = F.softplus(s) - uniform * s
     each[row, col] = 0
     loss = float((each.sum(1) * times).sum())
-    loss += float((F.softplus(target) - (1 - smoothing + uniform) * target).sum())
+    loss += float(((F.softplus(target) - (1 - smoothing + uniform) * target) * share).sum())
     s.sigmoid_().sub_(uniform).mul_(times.unsqueeze(1))
-    s[row, col] = torch.sigmoid(target) - (1 - smoothing) - uniform
+    s[row, col] = (torch.sigmoid(target) - (1 - smoothing) - uniform) * share
     scores.copy_(s)
     return loss, s.sum(0)
 
 
 def _bce_in_parts(
-    scores: Tensor, bias: Tensor, row: Tensor, col: Tensor, smoothing: float, one: bool
-) -> tuple[float, Tensor]:
+    scores: Tensor, bias: Tensor, row: Tensor, col: Tensor, smoothing: float, one: bool,
+    weight: Tensor | None,
+) -> tuple[float, Tensor]:  # fmt: skip
     """`_bce` of a few rows at a time."""
     first = torch.searchsorted(row, torch.arange(0, len(scores) + BCE_ROWS, BCE_ROWS)).tolist()
 
     def bce(i: int) -> tuple[float, Tensor]:
         start, answers = i * BCE_ROWS, slice(first[i], first[i + 1])
         part = scores[start : start + BCE_ROWS]
-        return _bce(part, bias, row[answers] - start, col[answers], smoothing, one)
+        share = None if weight is None else weight[answers]
+        return _bce(part, bias, row[answers] - start, col[answers], smoothing, one, share)
 
     losses, grads = zip(*in_threads(bce, range(len(first) - 1)), strict=True)
     return sum(losses), torch.stack(grads).sum(0)
@@ -69,11 +78,17 @@ class _EntityLoss(torch.autograd.Function):
     def forward(
         ctx: Any, queries: Tensor, entities: Tensor, bias: Tensor, position: Tensor, tail: Tensor,
         loss: Loss, training: Training, smoothing: float, similarity: Similarity,
+        weight: Tensor | None,
     ) -> Tensor:  # fmt: skip
         dtype = similarity.dtype(queries)
         q, e = queries.to(dtype), entities.to(dtype)
         one = training == "1vsAll"
-        count = len(tail) if one else len(q)
+        count: float = len(tail) if one else len(q)
+        if weight is not None:
+            share = weight.double()
+            if not one:  # a query counts by the mean weight of its answers
+                share = share / torch.bincount(position, minlength=len(q))[position]
+            count = float(share.sum())
         grad_q, grad_e = torch.empty_like(queries), torch.zeros_like(entities)
         grad_bias = torch.zeros_like(bias)
         buffer = q.new_empty(min(CHUNK, len(q)), len(e))
@@ -84,11 +99,12 @@ class _EntityLoss(torch.autograd.Function):
             s, pull = similarity.with_gradient(chunk, e, buffer[: len(chunk)])  # (c, N)
             rows = first[start : start + len(chunk) + 1]
             answers = tail[rows[0] : rows[-1]]
+            own = None if weight is None else weight[rows[0] : rows[-1]]
             if loss == "softmax":
-                part, grad = softmax_rows(s, bias, rows - rows[0], answers, smoothing, one)
+                part, grad = softmax_rows(s, bias, rows - rows[0], answers, smoothing, one, own)
             else:
                 row = position[rows[0] : rows[-1]] - start
-                part, grad = _bce_in_parts(s, bias, row, answers, smoothing, one)
+                part, grad = _bce_in_parts(s, bias, row, answers, smoothing, one, own)
             total += part
             grad_bias += grad
             grad_q[start : start + CHUNK] = pull(s, grad_e)
@@ -98,7 +114,7 @@ class _EntityLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return *(grads[0] / ctx.count * grad for grad in ctx.saved_tensors), *[None] * 6
+        return *(grads[0] / ctx.count * grad for grad in ctx.saved_tensors), *[None] * 7
 
 
 def entity_loss(
@@ -111,6 +127,7 @@ def entity_loss(
     training: Training = "1vsAll",
     smoothing: float = 0.0,
     similarity: Similarity = PRODUCT,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """The mean loss of the scores `⟨queries, entities⟩ + bias`, given each query's answers.
 
@@ -128,6 +145,10 @@ def entity_loss(
             answers of a query together; mean over queries (Dettmers et al. 2018).
         smoothing: label smoothing ε: the target is mixed with the uniform distribution.
         similarity: what replaces the product in the score, such as a negative distance.
+        weight: `(p,)` float, the weight of each answer, above 0; None for 1. The loss of an answer
+            is multiplied by its weight, and the mean is by the sum of weights. With `"KvsAll"` a
+            query's answers have a share of `1 / K` of its loss each, so a query counts by the mean
+            weight of its K answers.
 
     Returns:
         A scalar with gradients to `queries`, `entities` and `bias`. Under CPU autocast, the three
@@ -135,6 +156,6 @@ def entity_loss(
         Distances stay in the dtype of the queries.
     """
     out: Tensor = _EntityLoss.apply(  # type: ignore[no-untyped-call]
-        queries, entities, bias, position, tail, loss, training, smoothing, similarity
+        queries, entities, bias, position, tail, loss, training, smoothing, similarity, weight
     )
     return out

@@ -71,7 +71,7 @@ def softmax(row):  # type: ignore[no-untyped-def] # pragma: no cover
 
 
 @inlined
-def _loss_of_row(row, tails, smoothing, one):  # type: ignore[no-untyped-def] # pragma: no cover
+def _loss_of_row(row, tails, weights, smoothing, one):  # type: ignore[no-untyped-def] # pragma: no cover
     """The loss of one query; the gradient overwrites the scores."""
     real = row.dtype.type
     num_entities, num_answers = len(row), len(tails)
@@ -91,22 +91,45 @@ def _loss_of_row(row, tails, smoothing, one):  # type: ignore[no-untyped-def] # 
             row[tails[k]] = real(MASKED)
         total, others = softmax(row)
         mass = real(0)
-        for k in range(num_answers):
-            high = max(others, answer[k])
-            log_z = high + np.log(exp(others - high) + exp(answer[k] - high))
-            loss += log_z - real(1 - smoothing) * answer[k]
-            loss -= uniform * (sum_all - sum_answers + answer[k])
-            mass += exp(others - log_z)
-            answer[k] = exp(answer[k] - log_z) - real(1 - smoothing) - uniform
-        factor, shift = mass / total, uniform * real(num_answers)
+        if weights is None:
+            for k in range(num_answers):
+                high = max(others, answer[k])
+                log_z = high + np.log(exp(others - high) + exp(answer[k] - high))
+                loss += log_z - real(1 - smoothing) * answer[k]
+                loss -= uniform * (sum_all - sum_answers + answer[k])
+                mass += exp(others - log_z)
+                answer[k] = exp(answer[k] - log_z) - real(1 - smoothing) - uniform
+            factor, shift = mass / total, uniform * real(num_answers)
+        else:
+            sum_weights = real(0)
+            for k in range(num_answers):
+                high, share = max(others, answer[k]), weights[k]
+                log_z = high + np.log(exp(others - high) + exp(answer[k] - high))
+                loss += share * (log_z - real(1 - smoothing) * answer[k])
+                loss -= share * (uniform * (sum_all - sum_answers + answer[k]))
+                mass += share * exp(others - log_z)
+                answer[k] = share * (exp(answer[k] - log_z) - real(1 - smoothing) - uniform)
+                sum_weights += share
+            factor, shift = mass / total, uniform * sum_weights
     else:
         # The answers share the target distribution equally.
         share, uniform = real((1 - smoothing) / num_answers), real(smoothing / num_entities)
         total, log_z = softmax(row)
-        loss += log_z - share * sum_answers - uniform * sum_all
-        factor, shift = real(1) / total, uniform
-        for k in range(num_answers):
-            answer[k] = row[tails[k]] * factor - shift - share
+        if weights is None:
+            loss += log_z - share * sum_answers - uniform * sum_all
+            factor, shift = real(1) / total, uniform
+            for k in range(num_answers):
+                answer[k] = row[tails[k]] * factor - shift - share
+        else:
+            # The distribution is by weight, and the row counts by the mean weight.
+            mean, weighted = real(0), real(0)
+            for k in range(num_answers):
+                mean += weights[k] / real(num_answers)
+                weighted += weights[k] * answer[k]
+            loss += mean * (log_z - uniform * sum_all) - share * weighted
+            factor, shift = mean / total, mean * uniform
+            for k in range(num_answers):
+                answer[k] = row[tails[k]] * factor - shift - share * weights[k]
     for j in range(num_entities):
         row[j] = row[j] * factor - shift
     for k in range(num_answers):
@@ -115,7 +138,7 @@ def _loss_of_row(row, tails, smoothing, one):  # type: ignore[no-untyped-def] # 
 
 
 @numba.njit(parallel=True, fastmath=FASTMATH, cache=True)
-def _rows(scores, bias, first, tail, smoothing, one, losses, grad_bias):  # type: ignore[no-untyped-def] # pragma: no cover
+def _rows(scores, bias, first, tail, weight, smoothing, one, losses, grad_bias):  # type: ignore[no-untyped-def] # pragma: no cover
     num_rows, num_entities = scores.shape
     groups = len(grad_bias)
     for group in numba.prange(groups):
@@ -123,15 +146,21 @@ def _rows(scores, bias, first, tail, smoothing, one, losses, grad_bias):  # type
         for i in range(group * num_rows // groups, (group + 1) * num_rows // groups):
             for j in range(num_entities):
                 row[j] = read(scores[i, j]) + bias[j]
-            losses[i] = _loss_of_row(row, tail[first[i] : first[i + 1]], smoothing, one)
+            answers = tail[first[i] : first[i + 1]]
+            if weight is None:
+                losses[i] = _loss_of_row(row, answers, None, smoothing, one)
+            else:
+                shares = weight[first[i] : first[i + 1]]
+                losses[i] = _loss_of_row(row, answers, shares, smoothing, one)
             for j in range(num_entities):
                 grad_bias[group, j] += row[j]
                 scores[i, j] = store_as(scores[i, j], row[j])
 
 
 def softmax_rows(
-    scores: Tensor, bias: Tensor, first: Tensor, tail: Tensor, smoothing: float, one: bool
-) -> tuple[float, Tensor]:
+    scores: Tensor, bias: Tensor, first: Tensor, tail: Tensor, smoothing: float, one: bool,
+    weight: Tensor | None = None,
+) -> tuple[float, Tensor]:  # fmt: skip
     """The softmax loss of each row; its gradient overwrites the row.
 
     Args:
@@ -144,6 +173,7 @@ def softmax_rows(
         smoothing: label smoothing ε.
         one: True for 1vsAll (a loss for each answer, with the others masked), False for KvsAll
             (a loss for all answers of a row together).
+        weight: `(p,)` float, the weight of each answer; None for 1. See `entity_loss`.
 
     Returns:
         The summed loss, NaN if a score is not finite; and the gradient of the bias,
@@ -153,7 +183,8 @@ def softmax_rows(
     losses = bias.new_empty(len(scores))
     grad_bias = bias.new_zeros(NUM_GROUPS, len(bias))
     _rows(
-        bits(scores), bias.numpy(), first.numpy(), tail.numpy(), smoothing, one,
+        bits(scores), bias.numpy(), first.numpy(), tail.numpy(),
+        None if weight is None else weight.to(bias.dtype).numpy(), smoothing, one,
         losses.numpy(), grad_bias.numpy(),
     )  # fmt: skip
     return float(losses.double().sum()), grad_bias.sum(0)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import networkx
 import pytest
 import torch
 
+import kgtool
 from kgtool.data.dataset import KGDataset, with_inverses
+from kgtool.data.loaders import load_dataset
+from kgtool.errors import KGToolWarning
 from kgtool.evaluation import baselines
 from kgtool.evaluation.baselines import (
     BASELINES,
     DAMPING,
+    DECAYS,
     InverseRule,
     PageRank,
     RankedFrequency,
+    RecencyCounting,
     RelationFrequency,
+    baselines_of,
 )
 from kgtool.evaluation.evaluator import evaluate_model
 from tests.support.graphs import random_dataset, tuples_of
@@ -165,3 +174,83 @@ def test_a_graph_of_almost_nothing(name, train):
     dataset = in_memory(train, [], [(1, 0, 2)], 3)
     found = evaluate_model(BASELINES[name](dataset), dataset)
     assert 0 < found.mrr <= 1
+
+
+def dated_dataset(seed: int = 0) -> KGDataset:
+    """A random data set whose train triples hold at one to three times of 0 to 9."""
+    dataset = random_dataset(seed)
+    generator = torch.Generator().manual_seed(seed)
+    times = torch.randint(10, (3 * len(dataset.train), 1), generator=generator)
+    lines = torch.cat([dataset.train.repeat(3, 1), times], dim=1)
+    return replace(dataset, dated=lines[torch.rand(len(lines), generator=generator) < 0.6])
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_recency_and_counting_follow_their_formula(seed: int, decay: float) -> None:
+    dataset = dated_dataset(seed)
+    assert dataset.dated is not None
+    lines = dataset.dated.tolist()
+    lines += [(t, r + dataset.num_relations, h, k) for h, r, t, k in lines]
+    now = max(k for *_, k in lines) + 1
+    hr = every_query(dataset)[:60]
+    expected = torch.zeros(len(hr), dataset.num_entities).double()
+    for i, (h, r) in enumerate(hr.tolist()):
+        total = sum(2 ** (decay * (k - now)) for _, r2, _, k in lines if r2 == r)
+        for t in range(dataset.num_entities):
+            own = [k for h2, r2, t2, k in lines if (h2, r2, t2) == (h, r, t)]
+            often = sum(2 ** (decay * (k - now)) for _, r2, t2, k in lines if (r2, t2) == (r, t))
+            recent = 2 ** (decay * (max(own) - now)) if own else 0.0
+            expected[i, t] = 0.999 * recent + (0.001 * often / total if total else 0.0)
+    found = RecencyCounting.decaying(dataset, decay).score_t(hr)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-15)
+
+
+def test_the_decay_is_the_best_on_valid() -> None:
+    # Lately, r leads to 2; it has led to 1 more often.
+    train = [(0, 0, 1), (3, 0, 1), (4, 0, 1), (0, 0, 2)]
+    dated = torch.tensor([(0, 0, 1, 0), (3, 0, 1, 1), (4, 0, 1, 2), (0, 0, 2, 60)])
+    late = replace(in_memory(train, [(4, 0, 2), (3, 0, 2)], [(5, 0, 2)], 6), dated=dated)
+    early = replace(late, valid=torch.tensor([(5, 0, 1)]))
+    assert RecencyCounting.of(late).decay == 0.1
+    assert RecencyCounting.of(early).decay == 0.01  # the first of the best
+    assert RecencyCounting.of(replace(late, valid=late.valid[:0])).decay == DECAYS[0]
+    with pytest.raises(ValueError, match="have no times"):
+        RecencyCounting.of(ring())
+    assert "recency-count" not in baselines_of(ring())
+
+
+def test_evaluate_reads_times_by_the_name_of_a_column(tmp_path: Path) -> None:
+    rows = [("a", "r", "b", "2014-01-01"), ("a", "r", "c", "2014-02"), ("b", "r", "a", "2014-03")]
+    lines = ["head\trelation\ttail\tdate", *("\t".join(row) for row in rows), "a\tr\tb\t2015"]
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    data = load_dataset(tmp_path, times=True)
+    assert data.dated is not None
+    assert data.dated.tolist() == [[0, 0, 1, 0], [0, 0, 2, 1], [1, 0, 0, 2], [0, 0, 1, 3]]
+    plain = load_dataset(tmp_path)
+    assert plain.dated is None
+    assert plain.fingerprint == data.fingerprint
+    found = kgtool.evaluate_baselines(tmp_path)
+    assert list(found) == ["recency-count", *BASELINES]
+    (tmp_path / "train.txt").write_text("\n".join(lines[:-1]) + "\na\tr\tb\tlast year\n")
+    with pytest.warns(KGToolWarning, match=r"the time 'last year' of triple 4 is not an ISO"):
+        assert list(kgtool.evaluate_baselines(tmp_path)) == list(BASELINES)
+
+
+def test_where_facts_repeat_recency_beats_frequency() -> None:
+    """A planted sequence: each pair holds again and again, with a partner that changes."""
+    n, lines = 30, []
+    partner = {h: (7 * h + 1) % n for h in range(n)}
+    for time in range(20):
+        for h in range(n):
+            if (h + time) % 7 == 0:
+                partner[h] = (partner[h] + 5) % n
+            lines.append((h, 0, partner[h], time))
+    split = [[line for line in lines if low <= line[3] < high] for low, high in
+             ((0, 16), (16, 18), (18, 20))]  # fmt: skip
+    parts = [sorted({line[:3] for line in each}) for each in split]
+    train, valid, test = parts
+    dataset = replace(in_memory(train, valid, test, n), dated=torch.tensor(split[0]))
+    recent = evaluate_model(RecencyCounting.of(dataset), dataset, "test").mrr
+    assert recent > 2 * evaluate_model(RelationFrequency.of(dataset), dataset, "test").mrr

@@ -198,7 +198,7 @@ def links_of(kept: Region, step: int) -> set[tuple[int, int, int]]:
     """The edges of a step of the first head."""
     entity = kept.entities().tolist()
     slots = torch.arange(int(kept.first[step, 1]))
-    place, source, kind, _ = kept.arriving(step, slots)
+    place, source, kind, _, _ = kept.arriving(step, slots)
     triples = zip(source.tolist(), kind.tolist(), place.tolist(), strict=True)
     return {(entity[u], r, entity[v]) for u, r, v in triples}
 
