@@ -74,7 +74,7 @@ class _EntityLoss(torch.autograd.Function):
         q, e = queries.to(dtype), entities.to(dtype)
         one = training == "1vsAll"
         count = len(tail) if one else len(q)
-        grad_q, grad_e = torch.empty_like(queries), torch.empty_like(entities)
+        grad_q, grad_e = torch.empty_like(queries), torch.zeros_like(entities)
         grad_bias = torch.zeros_like(bias)
         buffer = q.new_empty(min(CHUNK, len(q)), len(e))
         first = torch.searchsorted(position, torch.arange(len(q) + 1))
