@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pandas as pd
@@ -122,12 +122,12 @@ def tune(
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP.
     """
     optuna()  # fail before anything is written
-    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    deadline = None if minutes is None else monotonic() + 60 * minutes
     if trials is None and minutes is None:
         trials = DEFAULT_TRIALS
     search = _Search(settings, dataset, out, space, trials, progress)
     try:
-        while deadline is None or time.monotonic() < deadline:
+        while deadline is None or monotonic() < deadline:
             with search.taken() as trial:
                 if trial is None or not search.run(trial, deadline):
                     break
@@ -326,7 +326,7 @@ class _TrialWatch:
 
     def is_over(self) -> bool:
         """Whether the time of the process has ended."""
-        return self._deadline is not None and time.monotonic() >= self._deadline
+        return self._deadline is not None and monotonic() >= self._deadline
 
     def goes_on(self, done: float, mrr: float) -> bool:
         """Whether the trial is not pruned; a resumed one is not reported twice."""

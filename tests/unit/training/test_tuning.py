@@ -151,7 +151,7 @@ def test_a_stopped_search_goes_on_where_it_stopped(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("_optuna")
 def test_a_spent_time_budget_saves_the_trial_in_work(tmp_path, monkeypatch):
     clock = iter(range(10**6))
-    monkeypatch.setattr(tuning.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(tuning, "monotonic", lambda: float(next(clock)))
     result = tune(QUICK, ring(), tmp_path, space=SPACE, minutes=15 / 60, progress=False)
     assert result.trials["state"].tolist() == ["finished", "unfinished"]
     assert result.done
