@@ -22,7 +22,7 @@ def tune(
     config: Annotated[
         Path,
         typer.Argument(
-            help="TOML file, such as configs/families.toml, with a section [tune] or without.",
+            help="TOML file, such as configs/families.toml, with a section tune or without.",
             show_default=False,
         ),
     ],
@@ -31,7 +31,7 @@ def tune(
         typer.Argument(
             metavar="[key=value ...]",
             help="Settings that replace those of the file, as in training.epochs=20; those of "
-            "[tune] as in 'tune.dim=[16, 32]'.",
+            "the section tune begin with it, as in 'tune.dim=[16, 32]'.",
             show_default=False,
         ),
     ] = None,
@@ -59,10 +59,11 @@ def tune(
 ) -> None:
     """Search for the settings with the best valid MRR.
 
-    Each trial trains with other settings, which Optuna proposes: pip install 'kgtool[tune]'. The
-    first has those of the configuration. A trial that falls behind is pruned. The section [tune]
-    names the settings with their values, as in dim = [16, 32] or training.learning_rate = {log =
-    [0.001, 0.1]}; without it, the search is around the configuration.
+    Each trial trains with other settings, which Optuna proposes: pip install optuna. The first has
+    those of the configuration. A trial that falls behind is pruned. The section tune of the
+    configuration names the settings with their values, as in dim = [16, 32] or
+    training.learning_rate = {log = [0.001, 0.1]}; without it, the search is around the
+    configuration.
 
     Ctrl-C saves and stops; the same command continues exactly there, and with more --trials or
     --minutes it continues a finished search. Started in several shells, the same command shares the

@@ -1481,6 +1481,9 @@ def test_a_training_is_tracked_or_refused_before_it_begins(kgtool, place, monkey
 
 
 def test_settings_are_searched(kgtool, place, monkeypatch):
+    described = " ".join(kgtool("tune", "--help").out.split())
+    assert "The section tune of the configuration names" in described
+    assert "as in dim = [16, 32] or" in described  # not read as markup
     begin = ["tune", "tiny.toml", "training.epochs=1", "--data", "ring", "tune.dim=[4, 8]"]
     refused(kgtool(*begin, "--minutes", "0"), 2, "--minutes 0 is not above 0")
     refused(kgtool(*begin, "tune.dmi=[4, 8]"), 2, "unknown key 'dmi'; the nearest is 'dim'")

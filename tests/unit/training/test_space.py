@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kgtool.config import TUNE, Config, load_config, parse_config, preset_folder, read_settings
+from kgtool.config import TUNE, load_config, parse_config, preset_folder, read_settings
 from kgtool.errors import ConfigError
 from kgtool.training.space import (
     Choice,
@@ -138,4 +138,3 @@ def test_a_domain_has_its_ends():
     assert not is_in(None, Range(0.1, 0.5, True, False))
     assert is_in(8, Choice((8, 16)))
     assert not is_in(9, Choice((8, 16)))
-    assert isinstance(Config(), Config)

@@ -16,10 +16,9 @@ from kgtool.cli.render.console import Terminal
 from kgtool.cli.render.tuning import tuning_table
 from kgtool.config import load_config
 from kgtool.errors import ConfigError, DataError, Interrupted, KGToolError, RunError, TrainingError
-from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.training import trainer, tuning
-from kgtool.training.space import Choice, Range
+from kgtool.training.space import Choice, Range, Space
 from kgtool.training.study import Study
 from kgtool.training.trainer import Pruned, train
 from tests.support.runs import in_memory, ring, tiny_config
@@ -187,7 +186,7 @@ def test_processes_share_the_trials(tmp_path):
 
 @pytest.mark.usefixtures("_optuna")
 def test_the_worse_trials_are_pruned_at_rungs(tmp_path):
-    space = {"dim": Choice((4, 8))}
+    space: Space = {"dim": Choice((4, 8))}
     study = Study(tmp_path / "study.sqlite", space, seed=1, about={}, first={"dim": 4})
     reports = [(0.5, True), (0.1, True), (0.4, True), (0.3, False), (0.6, True)]
     for number, (mrr, goes_on) in enumerate(reports):
@@ -272,4 +271,3 @@ def test_optuna_keeps_its_verbosity(tmp_path):
     before = logging.get_verbosity()
     Study(tmp_path / "study.sqlite", {"dim": Choice((4, 8))}, seed=1, about={}, first={})
     assert logging.get_verbosity() == before
-    assert isinstance(Run, type)
