@@ -125,7 +125,7 @@ def tune(
     deadline = None if minutes is None else monotonic() + 60 * minutes
     if trials is None and minutes is None:
         trials = DEFAULT_TRIALS
-    search = _Search(settings, dataset, out, space, trials, progress)
+    search = _Search(settings, dataset, out, space, limit=trials, progress=progress)
     try:
         while deadline is None or monotonic() < deadline:
             with search.taken() as trial:
@@ -149,6 +149,7 @@ class _Search:
         dataset: KGDataset,
         out: Path,
         space: Space,
+        *,
         limit: int | None,
         progress: bool,
     ) -> None:  # fmt: skip

@@ -170,7 +170,7 @@ def test_processes_share_the_trials(tmp_path):
             "training.learning_rate": Range(1e-3, 1e-1, True, False),
             "encoder.layers": Range(0, 2, False, True),
         },
-        3, False,
+        limit=3, progress=False,
     )  # fmt: skip
     with search.taken() as trial:  # what another process does
         assert trial is not None
