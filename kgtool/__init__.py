@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from kgtool.api.serve import serve
     from kgtool.api.split import split
     from kgtool.api.train import train
+    from kgtool.api.tune import tune
     from kgtool.config import Config, load_config
     from kgtool.data.dataset import KGDataset, Vocabulary
     from kgtool.data.loaders import Reading, dataset_of, load_dataset, read_triples
@@ -94,6 +95,7 @@ __all__ = [
     "serve",
     "split",
     "train",
+    "tune",
 ]
 
 # Module → the names that the package gives from it; a test compares it with the imports above.
@@ -124,6 +126,7 @@ _NAMES = {
     "kgtool.api.serve": ("serve",),
     "kgtool.api.split": ("split",),
     "kgtool.api.train": ("train",),
+    "kgtool.api.tune": ("tune",),
     "kgtool.config": ("Config", "load_config"),
     "kgtool.data.dataset": ("KGDataset", "Vocabulary"),
     "kgtool.data.loaders": ("Reading", "dataset_of", "load_dataset", "read_triples"),

@@ -25,6 +25,9 @@ else:
 # The errors of the TOML parser. Its own error and that of too long a number are ValueErrors.
 NOT_TOML = (ValueError, RecursionError)
 
+# The section of `kgtool tune`, which belongs to no run: see `kgtool.training.space`.
+TUNE = "tune"
+
 # New settings, by key, from an old value and its section.
 _Renaming: TypeAlias = Callable[[Any, Mapping[str, Any]], dict[str, Any]]
 
@@ -699,6 +702,25 @@ def load_config(path: str | Path | Mapping[str, Any], overrides: Iterable[str] =
         ConfigError: for a file that cannot be read, a key that does not exist (the error names the
             nearest one), an old key (the error names the new one), or a value that does not fit.
     """
+    for override in overrides:
+        if override.startswith((f"{TUNE}.", f"{TUNE}=")):
+            raise ConfigError(f"{override!r} is a setting of kgtool tune. Remedy: leave it out")
+    settings, where = read_settings(path, overrides)
+    settings.pop(TUNE, None)  # the section of kgtool tune may stand in the same file
+    return parse_config(settings, where=where)
+
+
+def read_settings(
+    path: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()
+) -> tuple[dict[str, Any], str]:
+    """The nested settings that `load_config` checks, with the section `[tune]` if there is one.
+
+    Returns:
+        The settings, and the name of their place for messages.
+
+    Raises:
+        ConfigError: for a file that cannot be read, or an override that is not a setting.
+    """
     if isinstance(path, Mapping):
         settings, where = deepcopy(dict(path)), "the configuration"
     else:
@@ -706,7 +728,7 @@ def load_config(path: str | Path | Mapping[str, Any], overrides: Iterable[str] =
         settings, where = _read_toml(path), str(path)
     for override in overrides:
         _apply(settings, override)
-    return parse_config(settings, where=where)
+    return settings, where
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -827,9 +849,14 @@ def _explain(error: Any) -> str:
     if error["type"] != "extra_forbidden":
         message = error["msg"].removeprefix("Value error, ")
         return f"{key} = {shown(error['input'])}: {message}" if key else message
-    known = list(_keys(Config))
+    return unknown_key(key)
+
+
+def unknown_key(key: str) -> str:
+    """The problem of a key that does not exist, with the nearest one that does."""
+    known = list(setting_names())
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.0) or known
-    by_name = [k for k in known if k.split(".")[-1] == names[-1]]
+    by_name = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
     return f"unknown key {key!r}; the nearest is {(by_name or near)[0]!r}"
 
 
@@ -842,11 +869,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:79] + "…"
 
 
-def _keys(section: type[BaseModel], prefix: str = "") -> Iterable[str]:
+def setting_names(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """The names of all settings, as in `training.epochs`."""
     for name, field in section.model_fields.items():
         kinds = (field.annotation, *get_args(field.annotation))
         inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if inner:
-            yield from _keys(inner[0], f"{prefix}{name}.")
+            yield from setting_names(inner[0], f"{prefix}{name}.")
         else:
             yield prefix + name

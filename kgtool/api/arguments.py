@@ -128,10 +128,14 @@ CHECKS: dict[str, Check] = {
     "keep_columns": _TEXTS,
     **dict.fromkeys(("walk", "relations"), _LABELS),
     "port": Check(lambda value: is_whole(value, 0) and value < 2**16, "a number from 0 to 65535"),
+    "space": Check(
+        lambda value: isinstance(value, Mapping), "a dictionary, as in {'dim': [16, 32]}"
+    ),
+    "minutes": Check(lambda value: _is_share(value) and value > 0, "a number above 0"),
     "echo": Check(callable, "a function of one text"),
     "seed": Check(lambda value: is_whole(value, 0), "a whole number from 0"),
     **dict.fromkeys(
-        ("top", "num_walks", "num_queries", "max_answers", "max_length"),
+        ("top", "num_walks", "num_queries", "max_answers", "max_length", "trials"),
         _POSITIVE,
     ),
     **dict.fromkeys(("hits", "lengths"), _NUMBERS),

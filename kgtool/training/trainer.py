@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pandas as pd
 import torch
@@ -75,6 +75,25 @@ SAVE_AFTER = 600.0
 Read = TypeVar("Read")
 
 
+class Watch(Protocol):
+    """Ends a training early, as a search over settings does."""
+
+    def is_over(self) -> bool:
+        """Whether training should save and stop after this step, as after Ctrl-C."""
+
+    def goes_on(self, done: float, mrr: float) -> bool:
+        """Whether training should go on after a validation.
+
+        Args:
+            done: the share of all steps that are done, above 0 and below 1.
+            mrr: the best valid MRR of the part that is trained.
+        """
+
+
+class Pruned(Interrupted):
+    """A `Watch` ended the training after a validation; its state has been saved."""
+
+
 @standard_state()
 def train(
     config: Config,
@@ -85,6 +104,7 @@ def train(
     progress: bool = True,
     init_from: Run | str | Path | None = None,
     track: str | Iterable[str] = (),
+    watch: Watch | None = None,
 ) -> Run:
     """Train a model and write a run folder.
 
@@ -124,6 +144,7 @@ def train(
         track: trackers of `kgtool.runs.tracking` that show the course of the training: one or more
             of `"tensorboard"`, `"mlflow"`, `"wandb"`. A resumed run continues the same tracked
             run; training goes on without a tracker that fails.
+        watch: may end the training early, in one process.
 
     Returns:
         The run with the weights of the best validation.
@@ -136,7 +157,8 @@ def train(
         KGToolError: before the first step, when the folder is not writable.
         TrainingError: when the loss is not finite (the step changes no weights), or when a
             checkpoint cannot be written, for example on a full disk (the previous one stays).
-        Interrupted: after Ctrl-C, SIGTERM or SIGHUP.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, or when `watch` is over.
+        Pruned: when the training does not go on by `watch`.
     """
     trackers = trackers_of(track)
     keep_large_blocks()
@@ -187,6 +209,7 @@ def train(
             if progress and first:
                 say(line)
         trainer = _Trainer(run, dataset, log, progress and first)
+        trainer.watch = watch
         if not trainer.restore():
             trainer.begin(start)
         elif first:
@@ -226,6 +249,7 @@ class _Trainer:
     def __init__(self, run: Run, dataset: KGDataset, log: logging.Logger, progress: bool) -> None:
         self.run, self.dataset, self.log, self.progress = run, dataset, log, progress
         self.tracking = Tracking({}, run.path, self._warn)
+        self.watch: Watch | None = None
         self.parts = {
             name: Updater(config, dataset, run.path / OWNERS)
             for name, config in run.config.parts.items()
@@ -251,6 +275,11 @@ class _Trainer:
         """The number of steps so far, with all planned steps of the parts before."""
         before = (self.parts[name] for name in self.names[: self.part])
         return sum(part.total_steps for part in before) + self.now.step
+
+    @property
+    def total_steps(self) -> int:
+        """The number of planned steps of all parts."""
+        return sum(part.total_steps for part in self.parts.values())
 
     @property
     def combined(self) -> bool:
@@ -300,8 +329,7 @@ class _Trainer:
             self._log_end()
             self._report_end()
             return
-        total = sum(part.total_steps for part in self.parts.values())
-        bar = Progress(total, "train", "step", shown=self.progress, initial=self.steps)
+        bar = Progress(self.total_steps, "train", "step", shown=self.progress, initial=self.steps)
         self._clock = time.perf_counter() - self.seconds
         with bar, stop_signals() as stopped:
             self._fit_part(bar, stopped)
@@ -335,8 +363,9 @@ class _Trainer:
                 done = now.step - now.epoch * now.steps_per_epoch
                 bar.update(1, self._latest(self.loss_sum / done))
                 self._count_seconds()
+                over = self.watch is not None and self.watch.is_over()
                 stop, due = process_group.any_rank(
-                    stopped(), time.perf_counter() - self.saved > SAVE_AFTER
+                    stopped() or over, time.perf_counter() - self.saved > SAVE_AFTER
                 )
                 if stop or due:
                     self.save()
@@ -344,10 +373,10 @@ class _Trainer:
                     self.log.info("stopped after step %d; saved", now.step)
                     raise Interrupted
             now.epoch += 1
-            better = False
+            better = validated = False
             mean_loss, self.loss_sum = self.loss_sum / now.steps_per_epoch, 0.0
             if now.epoch % settings.validate_every == 0 or now.epoch == settings.epochs:
-                better = self._validate(mean_loss)
+                better, validated = self._validate(mean_loss), True
                 bar.update(0, self._latest(mean_loss))
                 if bar.shown and not bar.drawn:
                     say(self._validated())
@@ -355,7 +384,18 @@ class _Trainer:
                 self.tracking.log(self.steps, {"train/loss": mean_loss})
             self._count_seconds()
             self.save(better)
+            if validated:
+                self._ask_watch()
         bar.update(now.total_steps - now.step)  # patience ends a part early
+
+    def _ask_watch(self) -> None:
+        """Raise `Pruned` if the training does not go on by its watch."""
+        if self.watch is None or self._ended():
+            return
+        done = self.steps / self.total_steps
+        if not self.watch.goes_on(done, self.best_mrr):
+            self.log.info("pruned after %.0f %% of the steps", 100 * done)
+            raise Pruned
 
     def _count_seconds(self) -> None:
         self.seconds = time.perf_counter() - self._clock

@@ -72,6 +72,7 @@ FLAGS = {
         "--init-from",
         "--track",
     ],
+    "tune": ["config", "overrides", "--data", "--columns", "--out", "--trials", "--minutes"],
     "config": ["name", "--defaults"],
     "extend": ["run", "triples", "--out", "--data", *COLUMNS, "--features"],
     "evaluate": [
@@ -152,7 +153,7 @@ FLAGS = {
 }
 PANELS = {
     "Data": ["data"],
-    "Train": ["train", "config", "extend"],
+    "Train": ["train", "tune", "config", "extend"],
     "Evaluate": ["evaluate", "compare"],
     "Ask": ["predict", "complete", "explain"],
     "Share": ["export", "report", "serve"],
@@ -1479,3 +1480,25 @@ def test_a_training_is_tracked_or_refused_before_it_begins(kgtool, place, monkey
     refused(kgtool(*begin, "mlflow"), 2, "pip install 'kgtool[mlflow]'")
     refused(kgtool(*begin, "tensorbord"), 2, "did you mean tensorboard?")
     assert not Path("runs/new").exists()
+
+
+def test_settings_are_searched(kgtool, place, monkeypatch):
+    described = " ".join(kgtool("tune", "--help").out.split())
+    assert "The section tune of the configuration names" in described
+    assert "as in dim = [16, 32] or" in described  # not read as markup
+    begin = ["tune", "tiny.toml", "training.epochs=1", "--data", "ring", "tune.dim=[4, 8]"]
+    refused(kgtool(*begin, "--minutes", "0"), 2, "--minutes 0 is not above 0")
+    refused(kgtool(*begin, "tune.dmi=[4, 8]"), 2, "unknown key 'dmi'; the nearest is 'dim'")
+    refused(kgtool("train", *begin[1:]), 2, "is a setting of kgtool tune")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "optuna", None)  # an import then fails
+        refused(kgtool(*begin), 2, "pip install 'kgtool[tune]'")
+    assert not Path("runs").exists()
+    pytest.importorskip("optuna")
+    done = kgtool(*begin, "--trials", "2")
+    assert done.code == 0
+    assert "The best configuration is runs/tiny-tune/best.toml" in done.out
+    assert "Test MRR of the best run" in done.out
+    assert "2 trials: 2 finished." in done.out
+    assert kgtool("train", "runs/tiny-tune/best.toml", "--out", "again").code == 0
+    refused(kgtool(*begin, "dim=12", "seed=3"), 2, "runs/tiny-tune was begun with other settings")
