@@ -117,7 +117,7 @@ class Lab:
         """The MRR on valid of the best validation, or with another run's scores added."""
         if added:
             return f"{self.ranked(run, added, 'valid')['both']['realistic']['mrr']:.3f}"
-        return f"{max(row['valid_mrr'] for row in run.history()):.3f}"
+        return f"{run.best_validation()['valid_mrr']:.3f}"
 
 
 def _ended(run: kgtool.Run) -> bool:

@@ -233,6 +233,8 @@ def _silent() -> logging.Logger:
     return log
 
 
+# Steps of an epoch whose loss trackers show.
+LOGGED = 50
 # What the parts of a model are called in progress lines.
 NAMES = {"one_path": "embeddings", "all_paths": "paths"}
 
@@ -349,7 +351,7 @@ class _Trainer:
             now.steps_per_epoch, settings.epochs, now.precision, now.device,
         )  # fmt: skip
         label = f"{NAMES[name]}, " if self.combined else ""
-        log_every = max(1, now.steps_per_epoch // 50)
+        log_every = max(1, round(now.steps_per_epoch / LOGGED))
         while not self._part_ended():
             bar.rename(f"{label}epoch {now.epoch + 1} of {settings.epochs}")
             order = now.objective.order(self.run.config.seed, now.epoch)

@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -206,7 +207,10 @@ def test_trainings_in_threads_are_those_of_training_alone(standard, tmp_path, ca
         )
         for i in range(3)
     ]  # fmt: skip
-    for thread in threads:
+    threads[0].start()
+    while not (tmp_path / "0").exists():  # it trains; the last one waits and says so
+        time.sleep(0.001)
+    for thread in threads[:0:-1]:
         thread.start()
     for thread in threads:
         thread.join()

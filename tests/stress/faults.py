@@ -466,7 +466,7 @@ def files_whole(out: Path) -> bool:
         try:
             if path.suffix == ".safetensors":
                 load_tensors(path)
-            elif path.suffix == ".toml":
+            elif path.suffix == ".toml" and path.read_bytes().endswith(b"\n"):
                 load_config(path)
             elif path.suffix == ".json":
                 json.loads(path.read_bytes())

@@ -52,8 +52,12 @@ def test_every_section_is_there(pages, name):
     links = [link for link in page.values("href") if link.startswith("#") and link[1:] in SECTIONS]
     assert [link[1:] for link in links] == list(SECTIONS)
     assert "calibration" not in ids
-    for chart in ("MRR on valid", "MRR by relation", "MRR by cardinality", "Histogram", "Map of"):
-        assert any(label.startswith(chart) for label in page.values("aria-label")), chart
+    labels = page.values("aria-label")
+    for chart in ("MRR on valid", "MRR by relation", "MRR by cardinality", "Histogram"):
+        assert any(label.startswith(chart) for label in labels), chart
+    # A model of paths alone has no embeddings to show.
+    assert any(label.startswith("Map of") for label in labels) == (name == "one")
+    assert ("reads paths alone and has no embeddings" in pages[name]) == (name == "all")
     tags = [tag for tag, _ in page.tags]
     assert tags.count("article") >= 5
     graphs = [a for tag, a in page.tags if tag == "svg" and a.get("class") == "graph"]

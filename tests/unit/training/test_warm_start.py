@@ -304,7 +304,6 @@ def test_new_edges_answer_at_once(runs, new, tmp_path):
     paths = kgtool.explain(grown, "e003", "r000", "e001").paths
     assert any("new" in str(path) for path in paths)  # two steps, by new edges alone
     kgtool.evaluate(grown)
-    assert kgtool.export(grown, tmp_path / "export")
 
 
 def test_what_an_extended_run_says_of_itself(runs, new, tmp_path):
