@@ -187,7 +187,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _unpickled(stream: IO[bytes], place: str) -> dict[str, Any]:
-    """The dictionary in a file that PyTorch saved: a zip, or, before PyTorch 1.6, a row of pickles."""
+    """The dictionary in a file that PyTorch saved: a zip, or before version 1.6 some pickles."""
     if stream.read(2) == b"PK":
         with zipfile.ZipFile(stream) as archive:
             (name,) = (n for n in archive.namelist() if PurePosixPath(n).name == "data.pkl")
