@@ -72,15 +72,22 @@ def _svg(figure: Figure, title: str) -> str:
     return f"{head}>{body}"
 
 
-def learning_curve(history: Sequence[dict[str, float]]) -> str:
-    """MRR on valid and the loss, over minutes of training."""
-    minutes = [row["seconds"] / 60 for row in history]
-    mrr = [row["valid_mrr"] for row in history]
-    best = int(np.argmax(mrr))
+def learning_curve(history: Sequence[dict[str, Any]]) -> str:
+    """MRR on valid and the loss, over minutes of training; a line for each part of the model."""
+    minutes = np.array([row["seconds"] / 60 for row in history])
+    mrr = np.array([row["valid_mrr"] for row in history])
+    loss = np.array([row["loss"] for row in history])
+    part = np.array([row.get("part", "") for row in history])
+    own = np.flatnonzero(part == part[-1])
+    best = int(own[np.argmax(mrr[own])])
     with _drawing("learning-curve"):
         figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-        upper.plot(minutes, mrr, color=BLUE, marker="o", markersize=3)
+        for name in dict.fromkeys(part.tolist()):
+            rows = part == name
+            style = {"marker": "o", "markersize": 3}
+            upper.plot(minutes[rows], mrr[rows], color=BLUE if name == part[-1] else GREY, **style)
+            lower.plot(minutes[rows], loss[rows], color=GREY, **style)
         upper.plot(minutes[best], mrr[best], "o", color=RED, markersize=6)
         late = minutes[best] > (minutes[0] + minutes[-1]) / 2
         upper.annotate(
@@ -89,7 +96,6 @@ def learning_curve(history: Sequence[dict[str, float]]) -> str:
         )  # fmt: skip
         upper.margins(y=0.15)
         upper.set_ylabel("MRR on valid")
-        lower.plot(minutes, [row["loss"] for row in history], color=GREY, marker="o", markersize=3)
         lower.set(ylabel="loss", xlabel="minutes of training")
         lower.set_xlim(left=0)
         figure.align_ylabels()
