@@ -99,7 +99,7 @@ CASES = {
     ),
     "a format": ("g.data", text(ROWS, "\t"), 1, EXPECTED),
     "a parquet file": ("g.txt", b"", 1, EXPECTED),
-    "four columns in --columns": (
+    "five columns in --columns": (
         "g.csv",
         text(gephi(ROWS), header="Source,Target,Type,Weight"),
         1,
@@ -118,13 +118,13 @@ def test_the_remedy_of_an_error_works(name, tmp_path, monkeypatch, capsys):
         import pandas as pd
 
         pd.DataFrame(ROWS, columns=["head", "relation", "tail"]).to_parquet(place, index=False)
-    if name == "four columns in --columns":
-        arguments += ["--columns", "Source,Type,Target,Weight"]
+    if name == "five columns in --columns":
+        arguments += ["--columns", "Source,Type,Target,Weight,Weight"]
     taken = 0
     code, said = run(arguments, monkeypatch, capsys)
     assert code == 2
     while code and taken < steps:
-        if name == "four columns in --columns":
+        if name == "five columns in --columns":
             arguments = arguments[:-2]
         if "the numbers of the head's, the relation's" in said:  # the choice is the reader's
             assert ": 1 is 'g0', 2 is 'treats', 3 is 'd0', 4 is '1'." in said

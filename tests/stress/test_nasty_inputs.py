@@ -532,7 +532,7 @@ def test_an_error_with_place_and_remedy(tmp_path, case):
         ({"delimiter": '"'}, "cannot separate columns"),
         ({"merge_labels": "all"}, "use one of blanks, unicode, case"),
         (
-            {"columns": ("h", "r", "t", "w")},
+            {"columns": ("h", "r", "t", "w", "x")},
             "pass --columns h,r,t; kgtool data split takes --time w",
         ),
         ({"columns": ("h", "r")}, "give three column names"),

@@ -434,8 +434,9 @@ def test_one_file_is_split_by_the_default_rule(tmp_path):
 def test_time_needs_its_own_option(tmp_path):
     place = tmp_path / "g.csv"
     place.write_text("h,r,t,w\n" + "".join(f"a{i % 5},r,b{i % 4},{i}\n" for i in range(20)))
-    with pytest.raises(ConfigError, match=r"pass --columns h,r,t; .* --time w to split by time"):
-        Reading(columns=("h", "r", "t", "w"))
+    with pytest.raises(DataError, match=r"line 4: the weight is '2', .* split takes --time w"):
+        kgtool.split(place, tmp_path / "no", reading=Reading(columns=("h", "r", "t", "w")))
+    assert not (tmp_path / "no").exists()
     drawn = kgtool.split(place, tmp_path / "drawn", reading=Reading(columns=("h", "r", "t")))
     assert "columns left out: w; --keep-columns w keeps them" in drawn.notes
     kgtool.split(place, tmp_path / "timed", time="w", keep_columns=["w"], allow_unseen=True)

@@ -201,8 +201,10 @@ def test_columns_that_need_telling(tmp_path):
     ):
         load_dataset(place)
     assert labelled(load_dataset(place, reading=Reading(columns=("2", "3", "4")))) == TRIPLES
-    with pytest.raises(ConfigError, match="more than head, relation and tail"):
-        load_dataset(place, reading=Reading(columns=("2", "3", "4", "1")))
+    # A fourth column is the weight, here 1 for each triple.
+    assert labelled(load_dataset(place, reading=Reading(columns=("2", "3", "4", "1")))) == TRIPLES
+    with pytest.raises(ConfigError, match="more than head, relation, tail and weight"):
+        load_dataset(place, reading=Reading(columns=("2", "3", "4", "1", "1")))
 
 
 def test_a_format_that_is_told_goes_before_the_names(tmp_path):
