@@ -394,6 +394,17 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def data_of(named: str | None, config: Path) -> str:
+    """The data set that a configuration names, or --data.
+
+    Raises:
+        ConfigError: if neither does.
+    """
+    if named is None:
+        raise ConfigError(f"{config} names no data set. Remedy: pass --data PATH or set data=PATH")
+    return named
+
+
 def print_next(*words: object, **options: object) -> None:
     """Print the command that usually follows, ready to be copied; only on a terminal.
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import TRAIN, Columns, Data, command, print_next, reading_of
+from kgtool.cli.app import TRAIN, Columns, Data, command, data_of, print_next, reading_of
 from kgtool.cli.render.console import Terminal
-from kgtool.errors import ConfigError, DataError, Interrupted
+from kgtool.errors import DataError, Interrupted
 
 
 @command("train configs/families.toml training.epochs=20 --out runs/families", panel=TRAIN)
@@ -79,19 +79,18 @@ def train(
     settings = load_config(config, overrides or ())
     if data is not None:
         settings = settings.model_copy(update={"data": str(data)})
-    if settings.data is None:
-        raise ConfigError(f"{config} names no data set. Remedy: pass --data PATH or set data=PATH")
+    place = data_of(settings.data, config)
     out = out or Path("runs") / config.stem
     # When one process died and torchrun has restarted all, the command line is the same.
     resume = resume or (process_group.restarted() and (out / "config.toml").exists())
-    dataset, report = load_with_report(settings.data, reading=reading_of(columns=columns))
+    dataset, report = load_with_report(place, reading=reading_of(columns=columns))
     Terminal().print(report.render())
     check_columns(dataset)  # before the doubt whether valid has triples
     for split in (report.train, report.valid):
         if not split.triples:
             raise DataError(
-                f"{settings.data}: {split.file} has no triples to train with. Remedy: make the "
-                f"splits by kgtool data split {settings.data} --out FOLDER --allow-unseen."
+                f"{place}: {split.file} has no triples to train with. Remedy: make the "
+                f"splits by kgtool data split {place} --out FOLDER --allow-unseen."
             )
     try:
         run = train_run(

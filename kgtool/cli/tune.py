@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import TRAIN, Columns, Data, command, print_next, reading_of
+from kgtool.cli.app import TRAIN, Columns, Data, command, data_of, print_next, reading_of
 from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError
 
@@ -88,11 +88,10 @@ def tune(
         settings["data"] = str(data)
     checked = load_config({key: value for key, value in settings.items() if key != TUNE})
     parse_space(settings.get(TUNE), checked, where)  # fail before the data are loaded
-    if checked.data is None:
-        raise ConfigError(f"{config} names no data set. Remedy: pass --data PATH or set data=PATH")
+    place = data_of(checked.data, config)
     optuna()
     out = out or Path("runs") / f"{config.stem}-tune"
-    dataset, report = load_with_report(checked.data, reading=reading_of(columns=columns))
+    dataset, report = load_with_report(place, reading=reading_of(columns=columns))
     Terminal().print(report.render())
     check_columns(dataset)
     try:

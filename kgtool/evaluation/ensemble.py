@@ -2,8 +2,8 @@
 
     score(h, r, t) = score_1(h, r, t) + λ · score_2(h, r, t)
 
-λ is fitted on valid. `--with` adds whole runs, with one λ for all relations; the parts of a model,
-see `kgtool.models.combined`, may have a λ for each relation.
+λ is fitted on valid. `--ensemble` adds whole runs, with one λ for all relations. The parts of a
+model, see `kgtool.models.combined`, may have a λ for each relation.
 """
 
 from __future__ import annotations

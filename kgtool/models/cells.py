@@ -20,7 +20,7 @@ The inverse of each relation has a state of its own, which answers head queries 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -82,19 +82,21 @@ class GRUCell(nn.GRUCell, Cell):
         """See `Cell`; relation states and states `(q, d)`."""
         of_input = (product(relation, self.weight_ih.t()) + self.bias_ih).chunk(3, dim=1)
         of_state = (product(state, self.weight_hh.t()) + self.bias_hh).chunk(3, dim=1)
-        gates = zip(of_input[:2], of_state[:2], strict=True)
-        reset, update = (torch.sigmoid(x + s) for x, s in gates)
-        new = torch.tanh(of_input[2] + reset * of_state[2])
-        return torch.lerp(new, state.to(new.dtype), update)
+        return _gated(of_input, of_state, state)
 
     def of_pairs(self, inputs: Tensor, states: Tensor) -> Tensor:
         """See `Cell`. It multiplies each input and each state once, not once per pair."""
         of_input = F.linear(inputs, self.weight_ih, self.bias_ih).chunk(3, dim=1)
         of_state = F.linear(states, self.weight_hh, self.bias_hh).unsqueeze(1).chunk(3, dim=2)
-        gates = zip(of_input[:2], of_state[:2], strict=True)
-        reset, update = (torch.sigmoid(x + s) for x, s in gates)
-        new = torch.tanh(of_input[2] + reset * of_state[2])
-        return torch.lerp(new, states.unsqueeze(1), update)
+        return _gated(of_input, of_state, states.unsqueeze(1))
+
+
+def _gated(of_input: Sequence[Tensor], of_state: Sequence[Tensor], state: Tensor) -> Tensor:
+    """The new state of a GRU, from its three products with the input and with the old state."""
+    gates = zip(of_input[:2], of_state[:2], strict=True)
+    reset, update = (torch.sigmoid(x + s) for x, s in gates)
+    new = torch.tanh(of_input[2] + reset * of_state[2])
+    return torch.lerp(new, state.to(new.dtype), update)
 
 
 class TransE(Cell):

@@ -24,7 +24,12 @@ from kgtool.storage.checkpoint import Tensors, check_fit
 
 
 def build_model(
-    config: Config, dataset: KGDataset, shards: Shards | None = None, mapped: bool = False
+    config: Config,
+    dataset: KGDataset,
+    shards: Shards | None = None,
+    mapped: bool = False,
+    *,
+    graph: KnowledgeGraph | None = None,
 ) -> Model:
     """Build a new model for a data set. The train triples make its knowledge graph.
 
@@ -34,11 +39,12 @@ def build_model(
         shards: assigns entities to processes. The model holds the rows of this process's entities
             and the edges into them. None for all entities. Only for negative sampling.
         mapped: tables may be larger than the memory, see `kgtool.storage.memmap`.
+        graph: the knowledge graph, if another model of the same data has made it.
 
     Raises:
         ConfigError: when the model's weights alone are larger than the machine's memory.
     """
-    graph = _graph(dataset, shards)
+    graph = _graph(dataset, shards) if graph is None else graph
     with torch.device("meta"):  # shapes without memory
         planned = _build(config, dataset, graph, shards)
     need = sum(p.numel() * p.element_size() for p in planned.parameters())

@@ -236,7 +236,7 @@ class RGCNEncoder(nn.Module):
         self.feature_dropout = feature_dropout
         self.entity_init = entity_init
         if entity_init == "features" and features is None:
-            raise ValueError("entity_init is 'features', and there are none")
+            raise ValueError("entity_init is 'features', but there are no features")
         # An embedding of each entity, or u_r of each relation id.
         rows = num_entities if entity_init == "embedding" else 2 * num_relations
         starts = None if entity_init == "features" else nn.Parameter(torch.empty(rows, dim))

@@ -16,6 +16,7 @@ from kgtool.config import Config, TrainingConfig
 from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.errors import TrainingError
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.partition import shards_of
 from kgtool.models.factory import build_model
 from kgtool.models.scorers import Scorer
@@ -49,9 +50,16 @@ class Updater:
         dataset: the triples.
         owners: the file with the process that holds the row of each entity; needed with several
             processes. Tables that do not fit into memory are stored next to it.
+        graph: the knowledge graph, if another part of the model has made it.
     """
 
-    def __init__(self, config: Config, dataset: KGDataset, owners: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        dataset: KGDataset,
+        owners: Path | None = None,
+        graph: KnowledgeGraph | None = None,
+    ) -> None:
         self.settings: TrainingConfig = config.training
         self.seed = config.seed
         self.epoch = self.step = 0
@@ -60,7 +68,9 @@ class Updater:
         drawing = config.samples_negatives
         shards = shards_of(dataset, owners) if owners and drawing else None
         with self.mapped if drawing else nullcontext():
-            self.model = build_model(config, dataset, shards, mapped=drawing and bool(owners))
+            self.model = build_model(
+                config, dataset, shards, mapped=drawing and bool(owners), graph=graph
+            )
             self.objective = make_objective(config, self.model, dataset)
             self.names, self.parameters = zip(*self.model.named_parameters(), strict=True)
             self.optimizer = make_optimizer(

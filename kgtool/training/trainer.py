@@ -252,10 +252,11 @@ class _Trainer:
         self.run, self.dataset, self.log, self.progress = run, dataset, log, progress
         self.tracking = Tracking({}, run.path, self._warn)
         self.watch: Watch | None = None
-        self.parts = {
-            name: Updater(config, dataset, run.path / OWNERS)
-            for name, config in run.config.parts.items()
-        }
+        self.parts: dict[str, Updater] = {}
+        graph = None  # all parts read one graph
+        for name, config in run.config.parts.items():
+            self.parts[name] = Updater(config, dataset, run.path / OWNERS, graph)
+            graph = self.parts[name].model.graph
         self.names = list(self.parts)
         models = {name: part.model for name, part in self.parts.items()}
         self.model = CombinedModel.of(models) if len(models) > 1 else models[self.names[0]]

@@ -89,7 +89,7 @@ def is_fetched(entry: Entry, thorough: bool = True) -> bool:
 
 
 def _is_whole(path: Path, size: int | None, digest: str | None) -> bool:
-    """Whether a file has this size and SHA-256; those that are None are not compared."""
+    """Whether a file has this size and this SHA-256; None stands for any."""
     try:
         with path.open("rb") as file:
             if size is not None and os.fstat(file.fileno()).st_size != size:

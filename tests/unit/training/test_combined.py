@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -22,7 +23,7 @@ from kgtool.models.scorers import SumScorer, as_scorer
 from kgtool.runs.run import BEST, LAST, LOG, PREVIOUS, Run, part_of
 from kgtool.storage.checkpoint import load_tensors
 from kgtool.training.step import Updater
-from kgtool.training.trainer import train
+from kgtool.training.trainer import _Trainer, train
 from tests.support.runs import Table, all_paths_config, combined_config, ring, tiny_config
 from tests.unit.training.test_trainer import assert_same, interrupt
 
@@ -302,3 +303,11 @@ def test_neighbours_share_a_module(tmp_path):
     near = cosine.topk(5, dim=1)[1].tolist()
     shared = [labels[i][:2] == labels[j][:2] for i in range(len(labels)) for j in near[i]]
     assert sum(shared) / len(shared) > 0.7  # chance 0.12
+
+
+def test_the_parts_read_one_graph(run, tmp_path):
+    made = _Trainer(
+        Run(tmp_path, run.config, run.vocabulary), ring(), logging.Logger("none"), progress=False
+    )
+    graphs = {id(part.model.graph) for part in made.parts.values()}
+    assert len(graphs) == 1
