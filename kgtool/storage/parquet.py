@@ -28,10 +28,8 @@ def open_parquet(data: bytes, place: str) -> pq.ParquetFile:
     try:
         schema = pq.ParquetFile(pa.BufferReader(data)).schema_arrow
         names = [field.name for field in schema if not pa.types.is_nested(field.type)]
-        opened = pq.ParquetFile(pa.BufferReader(data), read_dictionary=names)
-        opened.schema_arrow  # noqa: B018  # a damaged schema may fail only here
-        return opened
-    except (*DAMAGE, IndexError) as error:
+        return pq.ParquetFile(pa.BufferReader(data), read_dictionary=names)
+    except DAMAGE as error:
         raise damaged(place, error) from error
 
 

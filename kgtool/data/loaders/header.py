@@ -167,9 +167,10 @@ def _weight(
                 return ()
         return tuple(given)
     names = [name.strip().casefold() for name in first]
-    at = names.index(WEIGHT) if names.count(WEIGHT) == 1 else -1
-    taken = (first[at].strip(), str(at + 1))
-    if at < 0 or len(first) < 4 or any(column in taken for column in extra):
+    if names.count(WEIGHT) != 1 or len(first) < 4:
+        return ()
+    at = names.index(WEIGHT)
+    if any(column in (first[at].strip(), str(at + 1)) for column in extra):
         return ()
     if line is not None and reading.header is False:
         return ()

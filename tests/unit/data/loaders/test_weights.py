@@ -227,3 +227,10 @@ def test_the_fingerprint_and_the_checks_of_weights() -> None:
 def test_more_than_four_columns_are_an_error() -> None:
     with pytest.raises(ConfigError, match="more than head, relation, tail and weight"):
         Reading(columns="a,b,c,d,e")  # type: ignore[arg-type]
+
+
+def test_a_table_without_columns_is_an_error(tmp_path: Path) -> None:
+    for split in SPLITS:
+        pd.DataFrame(index=range(3)).to_parquet(tmp_path / f"{split}.parquet", index=False)
+    with pytest.raises(DataError, match=r"\.parquet.*Remedy: "):
+        load_dataset(tmp_path)
