@@ -17,6 +17,7 @@ from kgtool.errors import ConfigError, harmless
     "config --data my-graph.csv --minutes 30 > my-graph.toml",
     panel=TRAIN,
     name="config",
+    long=False,
 )
 def config_command(
     name: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,7 +104,7 @@ def train(
     trackers_of(track or ())  # fail before the data are loaded
     given = list(overrides or ())
     if config is not None and "=" in config and not Path(config).exists():
-        config, given = None, [config, *given]  # a setting: there is no configuration
+        given, config = [config, *given], None  # a setting: there is no configuration
     if config is not None and minutes is not None:
         raise ConfigError(
             f"--minutes chooses settings, and {config} states them. Remedy: leave out one of the "
@@ -112,7 +113,7 @@ def train(
     settings = None if config is None else load_config(config, given)
     if settings is not None and data is not None:
         settings = settings.model_copy(update={"data": str(data)})
-    place = data_of(settings.data if settings else data and str(data), config)
+    place = data_of(settings.data if settings else str(data) if data else None, config)
     if settings is None and process_group.world_size() > 1:
         raise ConfigError(
             "several processes do not choose settings. Remedy: write them first, by kgtool config "
@@ -131,8 +132,8 @@ def train(
                 f"splits by kgtool data split {place} --out FOLDER --allow-unseen."
             )
     if settings is None:
+        given = [f"data={json.dumps(str(data))}", *given]
         settings = _chosen(dataset, given, out=out, minutes=minutes, resume=resume)
-        settings = settings.model_copy(update={"data": str(data)})
     try:
         run = train_run(
             settings, dataset, out,

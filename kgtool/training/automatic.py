@@ -21,7 +21,7 @@ import pandas as pd
 import tomli_w
 import torch
 
-from kgtool.config import Config, load_config, toml_value
+from kgtool.config import Config, load_config, read_settings, toml_value
 from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders.feature_files import with_features
 from kgtool.data.traits import Traits
@@ -41,8 +41,9 @@ EMBEDDINGS = 0.25
 VALIDATIONS, VALIDATING = 10, 0.15
 # Passes that a graph needs: this many, or this many for each entity.
 PASSES, PASSES_PER_ENTITY = 32_000, 5
-# With fewer passes in the time, or more edges in a pass, passes are on a budget.
-LEAST_PASSES, MOST_EDGES = 4_000, 4_000_000
+# With more edges in a pass, or fewer passes in the time, passes are on a budget; except where a
+# budget saves nothing, with few edges.
+MOST_EDGES, LEAST_PASSES, FEW_EDGES = 4_000_000, 4_000, 200_000
 # Updates of embeddings, and the least and largest number of epochs for them.
 UPDATES, LEAST_EPOCHS, MOST_EPOCHS = 600, 20, 60
 # Epochs of embeddings that a larger dimension must leave room for.
@@ -105,7 +106,9 @@ class ChosenSettings:
     def to_frame(self) -> pd.DataFrame:
         """Setting, value and reason of the settings that depend on graph, machine or time."""
         rows = [
-            (name, _shown(each.value), each.why) for name, each in self.chosen.items() if each.why
+            (name, _shown(each.value), each.why)
+            for name, each in self.chosen.items()
+            if each.why and name != "data"
         ]
         return pd.DataFrame(rows, columns=["setting", "value", "why"])
 
@@ -116,11 +119,7 @@ class ChosenSettings:
             section, _, key = name.rpartition(".")
             lines[section] += [f"# {each.why}"] if each.why else []
             lines[section].append(tomli_w.dumps({key: each.value}).rstrip())
-        data = {} if self.config.data is None else {"data": self.config.data}
-        head = (
-            f"# Chosen for {self.about()}.\n"
-            f"# Expected: {self.expected()} of training.\n{tomli_w.dumps(data)}"
-        )
+        head = f"# Chosen for {self.about()}.\n# Expected: {self.expected()} of training.\n"
         parts = [
             "\n".join([*([f"[{section}]"] if section else []), *lines[section]])
             for section in SECTIONS
@@ -182,17 +181,20 @@ def choose_settings(
             )
     keep_large_blocks()
     traits = Traits.of(dataset)
-    given = list(overrides)
+    given = dict(_flat(read_settings({}, overrides)[0]))
     fixed = {name: Chosen(value) for name, value in FIXED.items()}
     chosen = {**fixed, **_of_embeddings(traits), **_of_paths(traits)}
-    with _Clock(dataset, chosen, given, progress) as clock:
+    with Progress(0, "choose settings", "step", shown=progress) as bar:
+        known = {name: Chosen(value) for name, value in given.items()}
+        clock = _Clock(dataset, chosen, known, bar)
         seconds = 60 * minutes * PLANNED
         embeddings = clock.fit("one_path", _embeddings(traits), EMBEDDINGS * seconds)
         left = max(seconds - embeddings.seconds - clock.spent(), 0.1 * seconds)
         paths = clock.fit("all_paths", _paths(traits), left)
-    chosen = _ordered(_without({**chosen, **embeddings.chosen(), **paths.chosen()}, given))
+    chosen = {**chosen, **embeddings.chosen(), **paths.chosen()}
+    chosen |= {name: Chosen(value, "given") for name, value in given.items()}
     expected = (embeddings.seconds + paths.seconds) / 60
-    return ChosenSettings(_config(chosen, given), chosen, traits, expected)
+    return ChosenSettings(_config(chosen), _ordered(chosen), traits, expected)
 
 
 def _of_paths(t: Traits) -> dict[str, Chosen]:
@@ -284,11 +286,11 @@ def _paths(t: Traits) -> list[_Candidate]:
     last = _Candidate(budget, epochs, 0)
     if edges > MOST_EDGES:
         return [last]
-    return [
+    whole = [
         _Candidate(wide, epochs, epochs),
         _Candidate(narrow, epochs, LEAST_PASSES / t.entities),
-        last,
     ]
+    return whole if edges < FEW_EDGES else [*whole, last]
 
 
 def _embeddings(t: Traits) -> list[_Candidate]:
@@ -318,15 +320,17 @@ def _embeddings(t: Traits) -> list[_Candidate]:
     return [*found, _Candidate(sampled, LEAST_EPOCHS, 0)]
 
 
-def _config(chosen: Mapping[str, Chosen], given: Sequence[str]) -> Config:
-    values = {name: each.value for name, each in chosen.items()}
-    return load_config(with_settings({}, values), given)
+def _config(chosen: Mapping[str, Chosen]) -> Config:
+    return load_config(with_settings({}, {name: each.value for name, each in chosen.items()}))
 
 
-def _without(chosen: Mapping[str, Chosen], given: Sequence[str]) -> dict[str, Chosen]:
-    """The chosen settings, without those that are given."""
-    names = {override.partition("=")[0] for override in given}
-    return {name: each for name, each in chosen.items() if name not in names}
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings by name, as in `training.epochs`."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _ordered(chosen: Mapping[str, Chosen]) -> dict[str, Chosen]:
@@ -420,26 +424,18 @@ class _Clock:
         dataset: the triples.
         chosen: the settings that all candidates share.
         given: the settings that are given.
-        progress: show a progress bar.
+        bar: counts the steps.
     """
 
     def __init__(
         self,
         dataset: KGDataset,
         chosen: Mapping[str, Chosen],
-        given: Sequence[str],
-        progress: bool,
+        given: Mapping[str, Chosen],
+        bar: Progress,
     ) -> None:
-        self._dataset, self._given, self._chosen = dataset, given, chosen
-        self._bar = Progress(0, "choose settings", "step", shown=progress)
+        self._dataset, self._given, self._chosen, self._bar = dataset, given, chosen, bar
         self._began = time.perf_counter()
-
-    def __enter__(self) -> _Clock:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.__exit__(*error)
 
     def spent(self) -> float:
         """Seconds since the start."""
@@ -449,8 +445,8 @@ class _Clock:
         """The first candidate that fits into the time, or the last one."""
         plan = None
         for candidate in candidates:
-            chosen = {**self._chosen, **candidate.chosen}
-            config = _config(_without(chosen, self._given), self._given)
+            chosen = {**self._chosen, **candidate.chosen, **self._given}
+            config = _config(chosen)
             plan = _Plan(part, candidate, self._cost(config.parts[part]), seconds)
             if plan.possible >= candidate.least:
                 break
