@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from kgtool.errors import KGToolError
     from kgtool.evaluation.evaluator import Evaluation, evaluate_model
     from kgtool.runs.run import Run
+    from kgtool.training.automatic import choose_settings
 
 __version__ = importlib.metadata.version("kgtool")
 
@@ -66,6 +67,7 @@ __all__ = [
     "Run",
     "Vocabulary",
     "__version__",
+    "choose_settings",
     "compare",
     "complete",
     "convert",
@@ -133,6 +135,7 @@ _NAMES = {
     "kgtool.errors": ("KGToolError",),
     "kgtool.evaluation.evaluator": ("Evaluation", "evaluate_model"),
     "kgtool.runs.run": ("Run",),
+    "kgtool.training.automatic": ("choose_settings",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -394,12 +394,17 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def data_of(named: str | None, config: Path) -> str:
+def data_of(named: str | None, config: str | Path | None) -> str:
     """The data set that a configuration names, or --data.
 
     Raises:
         ConfigError: if neither does.
     """
+    if named is None and config is None:
+        raise ConfigError(
+            "neither a configuration nor data are given. Remedy: pass a configuration, such as "
+            "configs/families.toml, or --data PATH, for which settings are chosen."
+        )
     if named is None:
         raise ConfigError(f"{config} names no data set. Remedy: pass --data PATH or set data=PATH")
     return named

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kgtool.cli.app import TRAIN, Columns, Data, command, data_of, print_next, reading_of
 from kgtool.cli.render.console import Terminal
-from kgtool.errors import DataError, Interrupted
+from kgtool.errors import ConfigError, DataError, Interrupted, RunError
+
+if TYPE_CHECKING:
+    from kgtool.config import Config
+    from kgtool.data.dataset import KGDataset
 
 
-@command("train configs/families.toml training.epochs=20 --out runs/families", panel=TRAIN)
+@command(
+    "train configs/families.toml training.epochs=20 --out runs/families",
+    "train --data my-graph.csv --minutes 30",
+    panel=TRAIN,
+)
 def train(
     config: Annotated[
-        Path,
-        typer.Argument(help="TOML file, such as configs/families.toml.", show_default=False),
-    ],
+        str | None,
+        typer.Argument(
+            help="TOML file, such as configs/families.toml, or a preset. Without it, the settings "
+            "are chosen for the data.",
+            show_default=False,
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -31,7 +44,16 @@ def train(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the new run; by default runs/<name of CONFIG>.", show_default=False
+            help="Folder of the new run; by default runs/<name of CONFIG>, or of the data.",
+            show_default=False,
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Time that the chosen settings may take on this machine; 20 by default. Only "
+            "without CONFIG.",
+            show_default=False,
         ),
     ] = None,
     resume: Annotated[
@@ -55,6 +77,10 @@ def train(
 ) -> None:
     """Train a model and write a run folder.
 
+    Without CONFIG, the settings are chosen: from the counts of the data, this machine and
+    --minutes. They are printed with their reasons and written next to the run, as in
+    runs/my-graph.toml. Given settings are respected.
+
     Ctrl-C saves and stops; the same command with --resume continues exactly there. With a larger
     training.epochs, --resume trains a finished run further: further steps take their learning rate
     from the schedule over the new number of epochs.
@@ -76,14 +102,27 @@ def train(
     from kgtool.runs.tracking import trackers_of
 
     trackers_of(track or ())  # fail before the data are loaded
-    settings = load_config(config, overrides or ())
-    if data is not None:
+    given = list(overrides or ())
+    if config is not None and "=" in config and not Path(config).exists():
+        given, config = [config, *given], None  # a setting: there is no configuration
+    if config is not None and minutes is not None:
+        raise ConfigError(
+            f"--minutes chooses settings, and {config} states them. Remedy: leave out one of the "
+            "two."
+        )
+    settings = None if config is None else load_config(config, given)
+    if settings is not None and data is not None:
         settings = settings.model_copy(update={"data": str(data)})
-    place = data_of(settings.data, config)
-    out = out or Path("runs") / config.stem
+    place = data_of(settings.data if settings else str(data) if data else None, config)
+    if settings is None and process_group.world_size() > 1:
+        raise ConfigError(
+            "several processes do not choose settings. Remedy: write them first, by kgtool config "
+            f"--data {place} > my.toml, and pass my.toml to kgtool train."
+        )
+    dataset, report = load_with_report(place, reading=reading_of(columns=columns))
+    out = out or Path("runs") / (dataset.name if config is None else Path(config).stem)
     # When one process died and torchrun has restarted all, the command line is the same.
     resume = resume or (process_group.restarted() and (out / "config.toml").exists())
-    dataset, report = load_with_report(place, reading=reading_of(columns=columns))
     Terminal().print(report.render())
     check_columns(dataset)  # before the doubt whether valid has triples
     for split in (report.train, report.valid):
@@ -92,6 +131,9 @@ def train(
                 f"{place}: {split.file} has no triples to train with. Remedy: make the "
                 f"splits by kgtool data split {place} --out FOLDER --allow-unseen."
             )
+    if settings is None:
+        given = [f"data={json.dumps(str(data))}", *given]
+        settings = _chosen(dataset, given, out=out, minutes=minutes, resume=resume)
     try:
         run = train_run(
             settings, dataset, out,
@@ -111,3 +153,38 @@ def train(
         f"the run is {run.path}"
     )
     print_next("evaluate", run.path)
+
+
+def _chosen(
+    dataset: KGDataset, given: list[str], *, out: Path, minutes: float | None, resume: bool
+) -> Config:
+    """The settings for a data set, printed and written next to the run; those of a run to resume.
+
+    Raises:
+        RunError: if the run or the file is there already.
+    """
+    from kgtool.cli.render.settings import settings_table
+    from kgtool.config import load_config
+    from kgtool.runs.run import is_hardly_begun, refuse_taken
+    from kgtool.storage.files import atomic_write
+    from kgtool.training.automatic import MINUTES, choose_settings
+
+    if resume and not is_hardly_begun(out):
+        if not (out / "config.toml").is_file():
+            raise RunError(f"{out} is not a run to resume. Remedy: leave out --resume.")
+        return load_config(out / "config.toml", given)
+    file = out.with_name(f"{out.name}.toml")
+    refuse_taken(out, "choose another --out, or continue with --resume")
+    if file.exists() and not resume:
+        raise RunError(
+            f"{file} exists: settings were chosen before. Remedy: train by kgtool train {file} "
+            f"--out {out}, or choose another --out."
+        )
+    found = choose_settings(
+        dataset, minutes=MINUTES if minutes is None else minutes, overrides=given, progress=True
+    )
+    with atomic_write(file) as opened:
+        opened.write(found.to_toml())
+    Terminal().print(settings_table(found))
+    typer.echo(f"The settings are {file}")
+    return found.config

@@ -9,6 +9,7 @@ import pytest
 from kgtool.cli import main
 from kgtool.config import Config, load_config
 from tests.support.places import ROOT
+from tests.support.runs import ring, write_folder
 
 
 @pytest.fixture
@@ -40,11 +41,24 @@ def test_the_defaults_are_printed(run, tmp_path):
     assert "[one_path]\n" in out
 
 
+def test_settings_are_chosen_for_data(run, tmp_path):
+    folder = write_folder(ring(), tmp_path / "ring")
+    code, out, _ = run("--data", str(folder), "--minutes", "0.02")
+    assert code == 0
+    (tmp_path / "config.toml").write_text(out)
+    config = load_config(tmp_path / "config.toml")
+    assert config.data == str(folder)
+    assert config.combined
+    assert "# 24 entities with 4.7 triples each are this far apart\nlayers = 3\n" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "takes either a configuration or --defaults"),
-        (("families", "--defaults"), "takes either a configuration or --defaults"),
+        ((), "takes one of three: a configuration, --defaults, or --data"),
+        (("families", "--defaults"), "takes one of three"),
+        (("families", "--data", "x"), "takes one of three"),
+        (("families", "--minutes", "3"), "--minutes goes with --data"),
         (("famlies",), "The presets are codex-s, codex-s-complex"),
     ],
 )
