@@ -173,7 +173,7 @@ class OnePathModel(Model):
     def scorer(self) -> EmbeddingScorer:
         """Run the encoder once in evaluation mode, over the whole graph."""
         self.eval()
-        entities, relations = self.states()
+        entities, relations = (states.detach() for states in self.states())  # may be parameters
         return EmbeddingScorer(entities, relations, self.decoder)
 
     @torch.no_grad()

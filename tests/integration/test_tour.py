@@ -42,8 +42,9 @@ def shell(tmp_path):
 
 
 def test_every_command_of_the_tour_runs(shell, tmp_path):
+    pytest.importorskip("optuna")
     commands = [line for line in COMMANDS if "kgtool " in line]
-    assert len(commands) == 10
+    assert len(commands) == 12
     said = {}
     for line in COMMANDS[:-1]:
         process = shell(line)
@@ -56,7 +57,11 @@ def test_every_command_of_the_tour_runs(shell, tmp_path):
     assert "father_of--> Clara_Morozov_1947" in " ".join(said["explain"].split())
     assert float(re.findall(r"both +realistic +(0\.\d+)", said["evaluate"])[0]) > 0.8
     assert len((tmp_path / "tour" / "new.tsv").read_text().splitlines()) == 21
-    for name in ("why.png", "grown/data/train.txt", "embeddings/embeddings.tsv"):
+    log = (tmp_path / "tour" / "named" / "train.log").read_text()
+    assert "64 numbers for 500 of 500 entities" in log
+    assert re.search(r"^4 trials: [1-4] finished", said["tune"], flags=re.M)
+    assert float(re.findall(r"Test MRR of the best run (0\.\d+)", said["tune"])[0]) > 0.35
+    for name in ("why.png", "grown/data/train.txt", "embeddings/embeddings.tsv", "tune/best.toml"):
         assert (tmp_path / "tour" / name).stat().st_size > 0
     assert "Nina_New_2001" in (tmp_path / "tour" / "embeddings" / "embeddings.tsv").read_text()
 

@@ -104,6 +104,16 @@ def test_states_of_some_entities_are_rows_of_all(kind):
     assert scorer.relation_states().shape[0] == 6
 
 
+@pytest.mark.parametrize("layers", [0, 1])
+def test_states_are_numbers_without_a_gradient(layers):
+    # Without layers, the states are the embeddings, which are parameters.
+    config = tiny_config(encoder={"layers": layers})
+    states = build_model(config, ring()).scorer()
+    assert isinstance(states, ModelScorer)
+    assert not states.entity_states().requires_grad
+    assert not states.relation_states().requires_grad
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_queries_have_no_scores(kind):
     scorer = scorers()[kind]
