@@ -12,6 +12,7 @@ import urllib.request
 
 import pytest
 
+from kgtool.config import load_config
 from tests.support.places import ROOT
 
 TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
@@ -44,7 +45,7 @@ def shell(tmp_path):
 def test_every_command_of_the_tour_runs(shell, tmp_path):
     pytest.importorskip("optuna")
     commands = [line for line in COMMANDS if "kgtool " in line]
-    assert len(commands) == 12
+    assert len(commands) == 13
     said = {}
     for line in COMMANDS[:-1]:
         process = shell(line)
@@ -61,6 +62,9 @@ def test_every_command_of_the_tour_runs(shell, tmp_path):
     assert "64 numbers for 500 of 500 entities" in log
     assert re.search(r"^4 trials: [1-4] finished", said["tune"], flags=re.M)
     assert float(re.findall(r"Test MRR of the best run (0\.\d+)", said["tune"])[0]) > 0.35
+    chosen = load_config(tmp_path / "tour" / "family.toml")
+    assert chosen.combined
+    assert chosen.data == "tour/family"
     for name in ("why.png", "grown/data/train.txt", "embeddings/embeddings.tsv", "tune/best.toml"):
         assert (tmp_path / "tour" / name).stat().st_size > 0
     assert "Nina_New_2001" in (tmp_path / "tour" / "embeddings" / "embeddings.tsv").read_text()
