@@ -373,9 +373,8 @@ class PartTrainingConfig(_Section):
         0.0,
         ge=0,
         lt=1,
-        description="Validation, and all that reads the run, take the average of the weights over "
-        "about this fraction of the steps so far, with later steps weighing more. It needs "
-        "the memory of one more copy. 0: the weights of the last step. 0 to below 1.",
+        description="Fraction of the steps so far whose weights are averaged, 0 to below 1. "
+        "Validation and the finished run use the average, a copy in memory. 0: off.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
