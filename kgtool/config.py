@@ -369,6 +369,13 @@ class PartTrainingConfig(_Section):
     max_grad_norm: float | None = Field(
         None, gt=0, description="Gradients are clipped to this norm. Unset: no clipping."
     )
+    average_weights: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Fraction of the steps so far whose weights are averaged, 0 to below 1. "
+        "Validation and the finished run use the average, a copy in memory. 0: off.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Precision of matrix products in training. `auto`: bfloat16 where the CPU has "
@@ -572,6 +579,7 @@ class Config(_Section):
             "encoder.edge_dropout": (encoder.edge_dropout, 0),
             "training.optimizer": (self.training.optimizer, "adagrad"),
             "training.weight_decay": (self.training.weight_decay, 0),
+            "training.average_weights": (self.training.average_weights, 0),
         }
         for key, (value, only) in needed.items():
             if value != only:

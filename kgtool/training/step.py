@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,10 @@ class Updater:
         owners: the file with the process that holds the row of each entity; needed with several
             processes. Tables that do not fit into memory are stored next to it.
         graph: the knowledge graph, if another part of the model has made it.
+
+    Attributes:
+        average: the averaged weights by name of the parameter; empty before the first step and
+            without `training.average_weights`.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Updater:
         limit = self.settings.steps_per_epoch or self.all_steps
         self.steps_per_epoch = min(self.all_steps, limit)
         self.total_steps = self.settings.epochs * self.steps_per_epoch
+        self.average: Tensors = {}
         # The state of torch's generator for the first step.
         self.generator = torch.get_rng_state()
 
@@ -125,7 +130,40 @@ class Updater:
         set_rate(self.optimizer, learning_rate(self.settings, self.step, self.total_steps))
         with torch.sparse.check_sparse_tensor_invariants(enable=False):  # our indices are sorted
             self.optimizer.step()
+        if self.settings.average_weights:
+            self._add_to_average()
         return loss
+
+    def _add_to_average(self) -> None:
+        """Move the average towards the weights of this step.
+
+        Step t has weight 1 / (s·t), at most 1, for a share s of the steps so far. So the average
+        covers the same share of a short and of a long run, and forgets the initial weights.
+
+        Source: Shamir & Zhang, Stochastic Gradient Descent for Non-smooth Optimization (ICML 2013),
+        polynomial-decay averaging.
+        """
+        weight = min(1.0, 1 / (self.settings.average_weights * (self.step + 1)))
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            if name in self.average:
+                self.average[name].lerp_(parameter.detach(), weight)
+            else:
+                self.average[name] = parameter.detach().clone()
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the model have the averaged weights, if there are any, in the `with` block."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        """Exchange the weights and their average; no number is copied."""
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            if name in self.average:
+                parameter.data, self.average[name] = self.average[name], parameter.data
 
     @torch_in_one_thread()
     def scorer(self) -> Scorer:
@@ -185,13 +223,15 @@ class Updater:
         return autocast(self.device, torch.bfloat16, self.precision == torch.bfloat16)
 
     def tensors(self, weights: Tensors) -> Tensors:
-        """The tensors of a checkpoint (in the first process): weights, optimiser, generator.
+        """The tensors of a checkpoint (in the first process): weights and their average, optimiser
+        and generator.
 
         Args:
             weights: those of the whole model, by name.
         """
         tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
         tensors |= self.whole(pack_optimizer(self.optimizer, list(self.names)))
+        tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
         return tensors | {"generator": torch.get_rng_state()}
 
     def take(self, tensors: Tensors, model: nn.Module, path: Path) -> None:
@@ -211,6 +251,12 @@ class Updater:
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n[:6] == "model."}
         load_weights(model, weights, path)
         unpack_optimizer(self.optimizer, list(self.names), tensors)
+        if self.settings.average_weights and self.step:
+            for name, parameter in zip(self.names, self.parameters, strict=True):
+                tensor = tensors[f"average.{name}"]
+                if (tensor.shape, tensor.dtype) != (parameter.shape, parameter.dtype):
+                    raise ValueError(f"the average of {name} has a wrong shape or dtype")
+                self.average[name] = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
         torch.set_rng_state(tensors["generator"])
 
     def whole(self, tensors: Tensors) -> Tensors:

@@ -436,11 +436,12 @@ class _Trainer:
         """
         now = self.now
         precision = now.autocast() if now.model.validates_as_trained else nullcontext()
-        if isinstance(self.model, CombinedModel) and self.part:
-            result: Evaluation = self._validate_sum(self.model, precision)
-        else:
-            with precision:
-                result = evaluate_model(now.scorer(), self.dataset, "valid")
+        with now.averaged():
+            if isinstance(self.model, CombinedModel) and self.part:
+                result: Evaluation = self._validate_sum(self.model, precision)
+            else:
+                with precision:
+                    result = evaluate_model(now.scorer(), self.dataset, "valid")
         better = result.mrr > self.best_mrr
         self.stale = 0 if better else self.stale + 1
         metrics = result.filtered["both"]["realistic"]
@@ -533,12 +534,18 @@ class _Trainer:
         self.saved = time.perf_counter()
 
     def _save_best(self, weights: Tensors) -> None:
-        """Write the best weights: those of the parts that training has reached."""
+        """Write the best weights: those of the parts that training has reached.
+
+        Args:
+            weights: those of the last step; their average takes their place.
+        """
         state: dict[str, Any] = {"epoch": self.now.epoch}
+        name = self.names[self.part]
+        prefix = f"{name}." if self.combined else ""
+        weights = weights | {prefix + key: t for key, t in self.now.average.items()}
         if self.combined:
             state["part"] = self.part
             if not self.part:
-                name = self.names[0]
                 weights = {f"{name}.{key}": t for key, t in part_of(weights, name).items()}
         save_tensors(self.run.path / BEST, weights, state)
 

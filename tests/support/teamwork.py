@@ -43,7 +43,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 CONFIGS = {
     "one path": tiny_config(encoder={"layers": 1}),
-    "all paths": all_paths_config(),
+    "all paths": all_paths_config(average_weights=0.3),
     "drawn": tiny_config(
         encoder={"fanout": 3},
         num_negatives=8,

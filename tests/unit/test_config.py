@@ -65,6 +65,7 @@ weight_decay = 1e-6
 warmup_steps = 10
 lr_schedule = "cosine"
 max_grad_norm = 1
+average_weights = 0.1
 precision = "bfloat16"
 validate_every = 2
 patience = 3
