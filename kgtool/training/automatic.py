@@ -222,7 +222,7 @@ def _of_paths(t: Traits) -> dict[str, Chosen]:
             "valid's",
         ),
         "all_paths.edge_dropout": Chosen(
-            0.3 if repeats >= 10 and not few else 0.0,
+            0.0 if few or repeats < 10 else 0.3 if repeats < 100 else 0.5,
             much if not few else "entities with few triples cannot lose any",
         ),
         "training.weight_decay": Chosen(0.1 if repeats >= 6 else 0.0, much),
