@@ -36,16 +36,26 @@ FED = (*ONE_EPOCH, "encoder.layers=1")
 
 @dataclass(frozen=True)
 class Model:
-    """A model: a preset, changed by settings, on a data set."""
+    """A model: a preset, or one of its parts, changed by settings, on a data set."""
 
     data: str
     preset: str
     settings: tuple[str, ...] = ()
+    part: str | None = None
 
     @property
     def name(self) -> str:
         """The name of its run's folder."""
-        return ",".join((f"{self.data}.{self.preset}", *self.settings))
+        part = (self.part,) if self.part else ()
+        return ",".join((f"{self.data}.{self.preset}", *part, *self.settings))
+
+    @property
+    def config(self) -> kgtool.Config:
+        """Its configuration."""
+        config = kgtool.load_config(ROOT / "configs" / f"{self.preset}.toml")
+        if self.part:
+            config = config.parts[self.part]
+        return kgtool.load_config(config.model_dump(exclude_none=True), self.settings)
 
     @property
     def label(self) -> str:
@@ -87,12 +97,11 @@ class Lab:
 
     def trained(self, model: Model) -> kgtool.Run:
         """The run of a model; trains it to the last epoch if needed."""
-        config = kgtool.load_config(ROOT / "configs" / f"{model.preset}.toml", model.settings)
         out, data = self.runs / model.name, self.place(model.data)
         run = kgtool.Run.open(out) if (out / "config.toml").exists() else None
         if run is None or not _ended(run):
             print(f"training {out}", file=sys.stderr)
-            run = kgtool.train(config, kgtool.load_dataset(data), out, resume=run is not None)
+            run = kgtool.train(model.config, kgtool.load_dataset(data), out, resume=run is not None)
         return run
 
     def results(self, kind: str, run: kgtool.Run, write: Callable[[], object]) -> dict[str, Any]:
@@ -274,7 +283,6 @@ TABLES = {
                 (FB_LARGE, FB_GRU),
                 (WN, None),
                 (WN_ONE_PATH, None),
-                (WN, WN_ONE_PATH),
             )
         ),
     ),
@@ -293,7 +301,12 @@ TABLES = {
     "parts": Table(
         ("part", "data", "valid MRR", "minutes of training"),
         tuple(
-            partial(part_row, part=part, model=Model(data, preset + kind, settings), other=other)
+            partial(
+                part_row,
+                part=part,
+                other=other,
+                model=Model(data, preset + kind, settings, None if kind else "all_paths"),
+            )
             for data, preset, second in (
                 ("FB15k-237", "fb15k-237", FB_GRU),
                 ("WN18RR", "wn18rr", WN_ONE_PATH),

@@ -68,12 +68,13 @@ FLAGS = {
         "--data",
         "--columns",
         "--out",
+        "--minutes",
         "--resume",
         "--init-from",
         "--track",
     ],
     "tune": ["config", "overrides", "--data", "--columns", "--out", "--trials", "--minutes"],
-    "config": ["name", "--defaults"],
+    "config": ["name", "--defaults", "--data", "--columns", "--minutes"],
     "extend": ["run", "triples", "--out", "--data", *COLUMNS, "--features"],
     "evaluate": [
         "run",
@@ -423,7 +424,7 @@ def command_lines(text: str) -> list[str]:
     """
     joined = re.sub(r"\\\n *", "", text)
     lines = re.findall(
-        r"^(?:#?    .*?|.*\| *|Example: )kgtool ([a-z].*?)(?: +#.*)?$", joined, flags=re.M
+        r"^(?:#?    .*?|.*\| *|Example: )kgtool ([a-z].*?)(?: +[#>].*)?$", joined, flags=re.M
     )
     return lines + re.findall(r"^\|.*\| `kgtool ([a-z][^`]*)` \|$", joined, flags=re.M)
 
@@ -563,7 +564,7 @@ def test_an_unknown_word_names_the_nearest(kgtool, arguments, near):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["train"], ["compare"], ["export", "x"], ["data", "inspect"], ["data", "fetch"]]
+    "arguments", [["tune"], ["compare"], ["export", "x"], ["data", "inspect"], ["data", "fetch"]]
 )
 def test_a_missing_word_is_named(kgtool, arguments):
     result = kgtool(*arguments)
