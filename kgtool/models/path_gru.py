@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kgtool.models.cells import Cell, GRUCell
-from kgtool.ops import Similarity
+from kgtool.ops import Similarity, rows_of_whole
 
 
 class WalkReadout(nn.Module):
@@ -116,12 +116,12 @@ class OnePathDecoder(nn.Module):
             relations: `(R, d)` relation states, inverses included.
 
         Returns:
-            `(q, d)`.
+            `(q, d)`. Their gradient to the entity states is sparse, see `rows_of_whole`.
         """
         # Longest first, so that the unfinished paths are the first rows of every step.
         order = torch.argsort(length, descending=True, stable=True)
         unfinished = torch.bincount(length, minlength=path.shape[1] + 1).flip(0).cumsum(0).flip(0)
-        state = entities.index_select(0, head[order])
+        state = rows_of_whole(entities, head[order])
         state = F.dropout(state, self.input_dropout, self.training)
         ended = []
         for step in range(path.shape[1]):

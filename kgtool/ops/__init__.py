@@ -17,7 +17,7 @@ from kgtool.ops.runtime.memory import by_row, keep_large_blocks, large, machine_
 from kgtool.ops.runtime.order_by import begins, order_by
 from kgtool.ops.runtime.products import product
 from kgtool.ops.runtime.progress import Progress, end_progress, say, show_progress
-from kgtool.ops.runtime.rows import common_size, rows
+from kgtool.ops.runtime.rows import common_size, rows, rows_of_whole
 from kgtool.ops.runtime.standard_state import own_random_state, standard_state
 from kgtool.ops.runtime.threads import (
     autocast,
@@ -73,6 +73,7 @@ __all__ = [
     "reach",
     "relational_sum",
     "rows",
+    "rows_of_whole",
     "sample_in_edges",
     "say",
     "show_progress",

@@ -31,6 +31,7 @@ from kgtool.ops import (
     entity_loss,
     known_among,
     path_loss,
+    rows_of_whole,
 )
 from kgtool.training.batches import Batch, PassBatch, PassSampler, epoch_order, link_queries
 from kgtool.training.regularizer import dura, n3
@@ -108,8 +109,7 @@ class OnePathObjective:
         loss = self._loss(batch, entities, relations, weight)
         if s.n3 or s.relation_prediction:
             head, relation = (ids[batch.position] for ids in (batch.head, batch.path[:, 0]))
-            # One selection: its gradient has the size of all entities.
-            heads, tails = entities.index_select(0, torch.cat([head, batch.tail])).chunk(2)
+            heads, tails = rows_of_whole(entities, torch.cat([head, batch.tail])).chunk(2)
             loss = loss + _loss_of_triples(
                 s, self.model.decoder.cell, (heads, relation, tails), relations, weight
             )

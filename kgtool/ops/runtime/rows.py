@@ -10,18 +10,19 @@ from torch import Tensor
 
 class _Rows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, table: Tensor, ids: Tensor) -> Tensor:
-        ctx.shape = table.shape
+    def forward(ctx: Any, table: Tensor, ids: Tensor, distinct: bool) -> Tensor:
+        ctx.shape, ctx.distinct = table.shape, distinct
         ctx.save_for_backward(ids)
         return table.index_select(0, ids)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (ids,) = ctx.saved_tensors
         gradient = torch.sparse_coo_tensor(
-            ids.unsqueeze(0), grads[0], ctx.shape, check_invariants=False, is_coalesced=True
-        )
-        return gradient, None
+            ids.unsqueeze(0), grads[0], ctx.shape, check_invariants=False,
+            is_coalesced=ctx.distinct,
+        )  # fmt: skip
+        return gradient, None, None
 
 
 def rows(table: Tensor, ids: Tensor) -> Tensor:
@@ -34,7 +35,24 @@ def rows(table: Tensor, ids: Tensor) -> Tensor:
     Returns:
         `(n, ...)`. The gradient of the table is a coalesced sparse tensor of these rows.
     """
-    out: Tensor = _Rows.apply(table, ids)  # type: ignore[no-untyped-call]
+    out: Tensor = _Rows.apply(table, ids, True)  # type: ignore[no-untyped-call]
+    return out
+
+
+def rows_of_whole(table: Tensor, ids: Tensor) -> Tensor:
+    """The rows of a table at `ids`, where another loss gives a gradient to the whole table.
+
+    This gradient is sparse, and torch adds it to the other one. The gradient of `index_select`
+    would be a second table of zeros, written and read at each step.
+
+    Args:
+        table: `(N, ...)` float.
+        ids: `(n,)` int64, in any order.
+
+    Returns:
+        `(n, ...)`.
+    """
+    out: Tensor = _Rows.apply(table, ids, False)  # type: ignore[no-untyped-call]
     return out
 
 
