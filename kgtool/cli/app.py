@@ -170,6 +170,14 @@ def _options(
 
 
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[key=value ...]",
+        help="Settings that replace those of the file, as in training.epochs=20.",
+        show_default=False,
+    ),
+]
 Data = Annotated[
     Path | None,
     typer.Option(

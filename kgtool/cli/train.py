@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kgtool.cli.app import TRAIN, Columns, Data, command, data_of, print_next, reading_of
+from kgtool.cli.app import TRAIN, Columns, Data, Overrides, command, data_of, print_next, reading_of
 from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError, DataError, Interrupted, RunError
 
@@ -31,14 +31,7 @@ def train(
             show_default=False,
         ),
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[key=value ...]",
-            help="Settings that replace those of the file, as in training.epochs=20.",
-            show_default=False,
-        ),
-    ] = None,
+    overrides: Overrides = None,
     data: Data = None,
     columns: Columns = None,
     out: Annotated[

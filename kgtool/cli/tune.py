@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import TRAIN, Columns, Data, command, data_of, print_next, reading_of
+from kgtool.cli.app import TRAIN, Columns, Data, Overrides, command, data_of, print_next, reading_of
 from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError
 
@@ -26,15 +26,7 @@ def tune(
             show_default=False,
         ),
     ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[key=value ...]",
-            help="Settings that replace those of the file, as in training.epochs=20; those of "
-            "the section tune begin with it, as in 'tune.dim=[16, 32]'.",
-            show_default=False,
-        ),
-    ] = None,
+    overrides: Overrides = None,
     data: Data = None,
     columns: Columns = None,
     out: Annotated[
