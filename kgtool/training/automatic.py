@@ -232,7 +232,7 @@ def _of_paths(t: Traits) -> dict[str, Chosen]:
 def _of_embeddings(t: Traits) -> dict[str, Chosen]:
     """The settings of the embeddings that the time does not change."""
     n3 = 0.1 if t.degree < 10 else 0.05 if t.entities >= 5000 else 0.01
-    weight = float(f"{min(4.0, max(0.01, (t.relations / 118) ** 2)):.2g}")
+    weight = float(f"{min(0.5, max(0.01, (t.relations / 118) ** 2)):.2g}")
     return {
         "one_path.n3": Chosen(
             n3, f"{t.entities:,} entities with {t.degree:.1f} triples to learn each from"

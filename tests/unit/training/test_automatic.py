@@ -49,7 +49,7 @@ def test_the_counts_of_a_graph_decide(chosen):
     assert [c.all_paths.remove_target_edges for c in (fb, wn, umls)] == ["pair", "edge", "edge"]
     assert [c.all_paths.max_target_ratio for c in (fb, wn, umls)] == [1 / 3, 0.5, 1 / 3]
     assert [c.all_paths.edge_dropout for c in (fb, wn, umls)] == [0.0, 0.0, 0.5]
-    assert fb.one_path.relation_prediction == 4 > umls.one_path.relation_prediction
+    assert fb.one_path.relation_prediction == 0.5 > umls.one_path.relation_prediction
     assert all(c.combined and c.one_path.cell == "complex" for c in (fb, wn, umls))
 
 
