@@ -9,10 +9,9 @@ from typing import Any
 
 from kgtool.api.evaluate import evaluate
 from kgtool.config import TUNE, Config, load_config, read_settings
-from kgtool.data.dataset import KGDataset
+from kgtool.data.dataset import SPLITS, KGDataset, check_not_empty
 from kgtool.data.loaders import load_dataset
 from kgtool.data.loaders.column_order import check_columns
-from kgtool.errors import DataError
 from kgtool.training.space import base_settings, parse_space
 from kgtool.training.tuning import Tuning
 from kgtool.training.tuning import tune as search
@@ -68,12 +67,7 @@ def tune(
     chosen = parse_space(section, settings, where if space is None else "space")
     data = dataset if isinstance(dataset, KGDataset) else load_dataset(dataset)
     check_columns(data)
-    for split in ("train", "valid", "test"):
-        if not len(data.split(split)):
-            raise DataError(
-                f"{data.name}: {split} holds no triples. Remedy: hold out some with kgtool.split "
-                "or kgtool data split."
-            )
+    check_not_empty(data, SPLITS)
     result = search(
         base_settings(written, settings), data, Path(out), chosen,
         trials=trials, minutes=minutes, progress=progress,

@@ -97,7 +97,7 @@ def train(
     trackers_of(track or ())  # fail before the data are loaded
     given = list(overrides or ())
     if config is not None and "=" in config and not Path(config).exists():
-        given, config = [config, *given], None  # a setting: there is no configuration
+        given, config = [config, *given], None  # it is a setting, not a configuration
     if config is not None and minutes is not None:
         raise ConfigError(
             f"--minutes chooses settings, and {config} states them. Remedy: leave out one of the "

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kgtool.data.features import Features
 from kgtool.display import frame_of, html
-from kgtool.errors import ConfigError, described, fault, nearest, quoted
+from kgtool.errors import ConfigError, DataError, described, fault, nearest, quoted
 from kgtool.ops.runtime.order_by import begins, order_by
 
 if TYPE_CHECKING:
@@ -49,6 +49,20 @@ def check_split(name: object, splits: Sequence[str] = SPLITS) -> None:
     like = nearest(name, splits) if isinstance(name, str) else None
     hint = f"did you mean {quoted(like)}? Pass" if like else "pass"
     raise ConfigError(f"split is {described(name)}. Remedy: {hint} one of {', '.join(splits)}.")
+
+
+def check_not_empty(dataset: KGDataset, splits: Sequence[str]) -> None:
+    """Check that splits have triples.
+
+    Raises:
+        DataError: for the first split that has none.
+    """
+    for split in splits:
+        if not len(dataset.split(split)):
+            raise DataError(
+                f"{dataset.name}: {split} holds no triples. Remedy: hold out some with "
+                "kgtool.split or kgtool data split."
+            )
 
 
 @dataclass(frozen=True)

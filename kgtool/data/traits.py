@@ -25,7 +25,6 @@ class Traits:
         many_to_many: the share of triples whose query has several answers on both sides.
         joined, valid_joined: the share of triples, of train and of valid, whose head and tail are
             joined by another train triple too, in any direction.
-        valid_queries: number of distinct queries of valid.
     """
 
     entities: int
@@ -37,12 +36,11 @@ class Traits:
     many_to_many: float
     joined: float
     valid_joined: float
-    valid_queries: int
 
     @classmethod
     def of(cls, dataset: KGDataset) -> Traits:
         """Count a data set whose train and valid have triples."""
-        train, valid, n = dataset.train, dataset.valid, dataset.num_relations
+        train, n = dataset.train, dataset.num_relations
         entities = len(torch.unique(train[:, [0, 2]]))
         queries, answers = _queries(train, n)
         several = (answers > 1).view(2, -1).all(0)
@@ -58,11 +56,10 @@ class Traits:
             symmetric=sum(each.symmetric for each in near_duplicates(train, n)),
             many_to_many=several.double().mean().item(),
             joined=(count[row] > 1).double().mean().item(),
-            valid_joined=torch.isin(_pairs(valid, dataset.num_entities), pairs)
+            valid_joined=torch.isin(_pairs(dataset.valid, dataset.num_entities), pairs)
             .double()
             .mean()
             .item(),
-            valid_queries=_queries(valid, n)[0],
         )
 
 

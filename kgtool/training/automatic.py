@@ -21,15 +21,16 @@ import pandas as pd
 import tomli_w
 import torch
 
-from kgtool.config import Config, load_config, read_settings, toml_value
-from kgtool.data.dataset import KGDataset
+from kgtool.config import Config, load_config, read_settings, setting_names, toml_value
+from kgtool.data.dataset import KGDataset, check_not_empty
 from kgtool.data.loaders.feature_files import with_features
 from kgtool.data.traits import Traits
 from kgtool.display import html
-from kgtool.errors import ConfigError, DataError
+from kgtool.errors import ConfigError
 from kgtool.evaluation.evaluator import evaluate_model
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.ops import Progress, keep_large_blocks, machine_bytes, own_random_state, standard_state
-from kgtool.training.space import with_settings
+from kgtool.training.space import entries, with_settings
 from kgtool.training.step import Updater
 
 MINUTES = 20.0
@@ -57,6 +58,7 @@ FIXED: Mapping[str, Any] = MappingProxyType(
         "one_path.cell": "complex",
         "one_path.input_dropout": 0.0,
         "one_path.output_dropout": 0.0,
+        "all_paths.batch_size": 8,
         "training.optimizer": "adamw",
         "training.warmup_steps": 50,
         "training.max_grad_norm": 1.0,
@@ -173,26 +175,20 @@ def choose_settings(
     """
     if not 0 < minutes < math.inf:
         raise ConfigError(f"minutes is {minutes:g}, not above 0. Remedy: pass a larger number.")
-    for split in ("train", "valid"):
-        if not len(dataset.split(split)):
-            raise DataError(
-                f"{dataset.name}: {split} holds no triples. Remedy: hold out some with "
-                "kgtool.split or kgtool data split."
-            )
+    check_not_empty(dataset, ("train", "valid"))
     keep_large_blocks()
     traits = Traits.of(dataset)
-    given = dict(_flat(read_settings({}, overrides)[0]))
+    stated = entries(read_settings({}, overrides)[0], {*setting_names()})
+    given = {name: Chosen(value, "given") for name, value in stated}
     fixed = {name: Chosen(value) for name, value in FIXED.items()}
     chosen = {**fixed, **_of_embeddings(traits), **_of_paths(traits)}
     with Progress(0, "choose settings", "step", shown=progress) as bar:
-        known = {name: Chosen(value) for name, value in given.items()}
-        clock = _Clock(dataset, chosen, known, bar)
+        clock = _Clock(dataset, chosen, given, bar)
         seconds = 60 * minutes * PLANNED
         embeddings = clock.fit("one_path", _embeddings(traits), EMBEDDINGS * seconds)
         left = max(seconds - embeddings.seconds - clock.spent(), 0.1 * seconds)
         paths = clock.fit("all_paths", _paths(traits), left)
-    chosen = {**chosen, **embeddings.chosen(), **paths.chosen()}
-    chosen |= {name: Chosen(value, "given") for name, value in given.items()}
+    chosen = {**chosen, **embeddings.chosen(), **paths.chosen(), **given}
     expected = (embeddings.seconds + paths.seconds) / 60
     return ChosenSettings(_config(chosen), _ordered(chosen), traits, expected)
 
@@ -209,7 +205,6 @@ def _of_paths(t: Traits) -> dict[str, Chosen]:
         "all_paths.layers": Chosen(
             layers, f"{t.entities:,} entities with {t.degree:.1f} triples each are this far apart"
         ),
-        "all_paths.batch_size": Chosen(8),
         "all_paths.max_targets": Chosen(targets, f"half of {t.degree:.1f} triples per entity"),
         "all_paths.max_target_ratio": Chosen(
             *(0.5, "most entities have so few triples that a third is none")
@@ -276,7 +271,7 @@ def _paths(t: Traits) -> list[_Candidate]:
     }
     edges = 2 * t.triples
     budget = {
-        "dim": Chosen(32, "more passes fit into the time than with 64"),
+        "dim": narrow["dim"],
         "all_paths.node_budget": Chosen(300, f"a whole pass reads {edges:,} edges, too slow here"),
         "all_paths.layers": Chosen(3, "a longer path leaves the budget"),
         "all_paths.batch_size": Chosen(16, "a pass on a budget is small"),
@@ -322,15 +317,6 @@ def _embeddings(t: Traits) -> list[_Candidate]:
 
 def _config(chosen: Mapping[str, Chosen]) -> Config:
     return load_config(with_settings({}, {name: each.value for name, each in chosen.items()}))
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings by name, as in `training.epochs`."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _ordered(chosen: Mapping[str, Chosen]) -> dict[str, Chosen]:
@@ -435,6 +421,7 @@ class _Clock:
         bar: Progress,
     ) -> None:
         self._dataset, self._given, self._chosen, self._bar = dataset, given, chosen, bar
+        self._graph: KnowledgeGraph | None = None
         self._began = time.perf_counter()
 
     def spent(self) -> float:
@@ -457,11 +444,12 @@ class _Clock:
         """Train a few steps, and rank a few triples."""
         dataset = with_features(self._dataset, config.encoder.features if config.encoder else None)
         with own_random_state():
-            updater = Updater(config, dataset)
-            order = updater.objective.order(config.seed, 0)
-            updater.make_step(updater.batches(order)[0])  # it compiles kernels
+            updater = Updater(config, dataset, graph=self._graph)
+            self._graph = updater.model.graph  # all candidates read one graph
+            batches = updater.batches(updater.objective.order(config.seed, 0))
+            updater.make_step(batches[0])  # it compiles kernels
             times: list[float] = []
-            for rows in updater.batches(order)[:MOST_STEPS]:
+            for rows in batches[:MOST_STEPS]:
                 with _measured(times):
                     updater.make_step(rows)
                 updater.step += 1

@@ -101,7 +101,7 @@ def parse_space(tune: object, config: Config, where: str = "the configuration") 
         )
     space: Space = {}
     faults = []
-    for key, value in _entries(tune, {*setting_names()}):
+    for key, value in entries(tune, {*setting_names()}):
         try:
             space[key] = _domain(key, value, config)
         except ConfigError as error:
@@ -176,12 +176,20 @@ def is_in(value: Any, domain: Domain) -> bool:
     return value is not None and domain.low <= value <= domain.high
 
 
-def _entries(tune: Mapping[Any, Any], known: set[str], prefix: str = "") -> Iterator[Any]:
-    """The settings of a section with their values, nested tables as keys with dots."""
+def entries(
+    tune: Mapping[Any, Any], known: set[str], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """The settings of nested tables with their values, as keys with dots.
+
+    Args:
+        tune: the tables.
+        known: the names of settings, whose values may be tables.
+        prefix: of all keys.
+    """
     for key, value in tune.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and name not in known and not {"log", "range"} & {*value}:
-            yield from _entries(value, known, f"{name}.")
+            yield from entries(value, known, f"{name}.")
         else:
             yield name, value
 

@@ -31,9 +31,6 @@ def test_counts_equal_those_of_loops(seed):
     assert traits.valid_joined == pytest.approx(
         sum(frozenset((h, t)) in pairs for h, _, t in valid) / len(valid)
     )
-    assert traits.valid_queries == len(
-        {(h, r) for h, r, _ in valid} | {(t, r, "inverse") for _, r, t in valid}
-    )
 
 
 def test_a_biomedical_graph():

@@ -18,9 +18,9 @@ from tests.support.graphs import tensor_of
 from tests.support.runs import in_memory, ring
 
 # Of FB15k-237, WN18RR, UMLS.
-FB = Traits(14_505, 237, 272_115, 149_689, 37.5, 0, 0.7, 0.38, 0.0, 20_000)
-WN = Traits(40_559, 11, 86_835, 103_509, 4.3, 1, 0.1, 0.34, 0.35, 6_000)
-UMLS = Traits(135, 46, 5_216, 1_560, 77.3, 1, 0.9, 0.61, 0.62, 600)
+FB = Traits(14_505, 237, 272_115, 149_689, 37.5, 0, 0.7, 0.38, 0.0)
+WN = Traits(40_559, 11, 86_835, 103_509, 4.3, 1, 0.1, 0.34, 0.35)
+UMLS = Traits(135, 46, 5_216, 1_560, 77.3, 1, 0.9, 0.61, 0.62)
 HUGE = replace(FB, entities=5_000_000, triples=20_000_000, degree=8.0, queries=20_000_000)
 
 
