@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
-from kgtool.cli import main
 from kgtool.config import load_config
 from kgtool.runs.run import Run
+from tests.support.command_line import called
 from tests.support.runs import ring, write_folder
 
 
@@ -19,11 +17,7 @@ def train(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["kgtool", "train", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, *capsys.readouterr()
+        return called(monkeypatch, capsys, "train", *arguments)
 
     return call
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
-from kgtool.cli import main
 from kgtool.config import Config, load_config
+from tests.support.command_line import called
 from tests.support.places import ROOT
 from tests.support.runs import ring, write_folder
 
@@ -15,11 +13,7 @@ from tests.support.runs import ring, write_folder
 @pytest.fixture
 def run(monkeypatch, capsys):
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["kgtool", "config", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, *capsys.readouterr()
+        return called(monkeypatch, capsys, "config", *arguments)
 
     return run
 
