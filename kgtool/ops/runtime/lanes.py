@@ -11,7 +11,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import types
 from numba.extending import intrinsic, models, overload, register_model
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from kgtool.ops.runtime.compiling import INLINED, inlined
 # The same as FASTMATH of the loops: LLVM may reorder and fuse sums, but must treat NaN and infinity
 # correctly.
 _FLAGS = ("reassoc", "contract", "nsz", "arcp")
+# Whether the CPU rounds float32 to bfloat16 by an instruction of its own.
+_HAS_BFLOAT = binding.get_host_cpu_features().get("avx512bf16", False)
 
 
 def kernel(function: Any) -> Any:
@@ -246,6 +248,28 @@ def load(typing: Any, array: Any, start: Any, width: Any) -> Any:
     return lanes(array, types.intp, width), generate
 
 
+def _to_bfloat(builder: Any, row: Any) -> Any:
+    """A vector of float32 as bfloat16, or as the words with its 16 bits.
+
+    On an x86 CPU without an instruction for it, LLVM calls a function of a library that is not
+    there, so that the process would crash.
+    """
+    if _HAS_BFLOAT:
+        return builder.fptrunc(row, ir.VectorType(_BFloat(), row.type.count))
+    words = ir.VectorType(ir.IntType(32), row.type.count)
+
+    def each(number: int) -> Any:
+        return ir.Constant(words, [number] * words.count)
+
+    word = builder.bitcast(row, words)
+    odd = builder.and_(builder.lshr(word, each(16)), each(1))
+    rounded = builder.add(builder.add(word, each(0x7FFF)), odd)
+    # The sum of a NaN may overflow.
+    word = builder.select(builder.fcmp_unordered("uno", row, row), each(0x7FC00000), rounded)
+    halves = ir.VectorType(ir.IntType(16), words.count)
+    return builder.trunc(builder.lshr(word, each(16)), halves)
+
+
 @_instruction
 def store(typing: Any, array: Any, start: Any, value: Any) -> Any:
     """Write a vector to a flat array from `start`; bfloat16 rounds to nearest, ties to even."""
@@ -253,7 +277,7 @@ def store(typing: Any, array: Any, start: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         row = args[2]
         if array.dtype == types.uint16:
-            row = builder.fptrunc(row, ir.VectorType(_BFloat(), value.width))
+            row = _to_bfloat(builder, row)
         place = _place(context, builder, signature, args, row.type)
         builder.store(row, place, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
