@@ -160,7 +160,7 @@ def evaluate(
     """Evaluate a run; print the metrics and write them into the run's folder.
 
     --task links (the default) ranks every head and tail of a split. It writes metrics.SPLIT.json,
-    breakdown.SPLIT.tsv (metrics by relation, cardinality, degree, distance, ...) and
+    breakdown.SPLIT.tsv (metrics by relation, cardinality, degree, distance, half-links, ...) and
     ranks.SPLIT.tsv, one row per query. With --ensemble RUN2, the scores of RUN2 are added with the
     weight that gives the best valid MRR. With --candidates, the ranking is not a full one, and the
     names of the files say so, as in metrics.sampled-500.SPLIT.json. An all-paths run also answers
@@ -251,7 +251,8 @@ def _links(
     )  # fmt: skip
     console = Terminal()
     console.print(metrics_table(result.evaluation))
-    console.print(breakdown_table(result.breakdown, "category", hits))
+    for by in ("category", "half_links"):
+        console.print(breakdown_table(result.breakdown, by, hits))
     for added in result.about.get("with", ()):
         valid = added["valid_mrr"]
         typer.echo(

@@ -16,6 +16,7 @@ from kgtool.inference.explain import Explanation
 from kgtool.models.scorers import ModelScorer, ScoresTails
 
 SEEN = ENTITIES[0]
+GROUPS = ("category", "degree", "distance", "entities", "half_links")  # that a case shows
 CASES = 5  # of each kind
 ANSWERS = 5
 PATHS = 5
@@ -210,7 +211,7 @@ def describe(
                 float(by_count[place]), row.score,
                 {
                     name: str(getattr(row, name))
-                    for name in ("category", "degree", "distance", "entities")
+                    for name in GROUPS
                     if hasattr(row, name)
                 },
                 tuple(answers),

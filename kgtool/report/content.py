@@ -33,6 +33,7 @@ BREAKDOWNS = {
     "degree": "Degree of the answer",
     "distance": "Distance",
     "entities": "Seen and unseen entities",
+    "half_links": "Edges of the query’s relation (half-links)",
 }
 
 

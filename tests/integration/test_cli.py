@@ -641,10 +641,15 @@ def test_metrics_of_a_file_are_those_of_the_evaluation(kgtool, run_copy, tmp_pat
         "2,5",
         "--group-by",
         "relation",
+        "--group-by",
+        "half_links",
         "--out",
         tmp_path / "t.parquet",
     )
     assert again.code == 0, again
+    note = "half_links: which of the answer and the question's entity have an edge"
+    assert note in found.out
+    assert note in again.out
     mrr = json.loads((run_copy / "metrics.test.json").read_text())["both"]["realistic"]["mrr"]
     assert f"{mrr:.4f}" in again.out
     said = " ".join(again.out.split())

@@ -126,7 +126,8 @@ def breakdown_table(frame: pd.DataFrame, by: str, hits: Sequence[int]) -> Group:
     shown = names if len(names) <= MOST_GROUPS else size.nlargest(MOST_GROUPS).index.tolist()
     value = rows.set_index(["side", "metric", "group"])["value"]
     ends = both[both["metric"] == "mrr"].set_index("group")[["low", "high"]]
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    # Without padding, so that 80 columns hold the names of groups such as "question only".
+    table = Table(box=box.SIMPLE, padding=0)
     table.add_column(by, overflow="fold")
     percent = f"{100 * LEVEL:g} %"
     columns = ("queries", "MRR", percent, "head", "tail", *(f"Hits@{k}" for k in hits))
@@ -141,12 +142,19 @@ def breakdown_table(frame: pd.DataFrame, by: str, hits: Sequence[int]) -> Group:
             *(f"{value['both', f'hits@{k}', name]:.3f}" for k in hits),
         )  # fmt: skip
     notes = []
+    if by == "half_links":
+        notes.append(
+            "half_links: which of the answer and the question's entity have an edge of the "
+            "query's relation in train."
+        )
     if len(shown) < len(names):
         notes.append(f"The {len(shown)} of {len(names):,} groups with the most queries.")
     said = both[(both["metric"] == "mrr") & both["group"].isin(shown) & (both["note"] != "")]
     for note, of_note in said.groupby("note", sort=False)["group"]:
         notes.append(f"{by} {', '.join(of_note)}: {note}.")
-    if by != "distance" and (everywhere := frame.loc[frame["by"] == "all", "note"].max()):
+    everywhere = frame.loc[frame["by"] == "all", "note"].max()
+    # `kgtool evaluate` prints it under the categories, and not again under the half-links.
+    if everywhere and by not in ("distance", "half_links"):
         notes.append(f"{everywhere}: see the breakdown by distance.")
     return Group(table, *(Text(note) for note in notes))
 

@@ -2,7 +2,7 @@
 
 A row is one metric of one group, side and tie policy:
 
-by          the grouping: all, relation, category, degree, distance, entities, reach
+by          the grouping: all, relation, category, degree, distance, entities, half_links, reach
 group       the group's name
 side        both, head, tail
 filter      filtered; for `all` also raw
@@ -23,7 +23,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kgtool.data.dataset import KGDataset
+from kgtool.data.answer_index import answers_at_heads
+from kgtool.data.dataset import KGDataset, invert
 from kgtool.evaluation.evaluator import SIDES, Evaluation
 from kgtool.evaluation.metrics import (
     HITS,
@@ -46,6 +47,7 @@ CATEGORIES = ("1-1", "1-N", "N-1", "N-N", "unseen")
 DEGREES = (0, 1, 3, 10, 30, 100, 300, 1000)  # the upper end of each bucket except the last
 DISTANCES = 5  # the greatest distance with its own group
 ENTITIES = ("seen", "answer unseen", "question unseen", "both unseen")
+HALF_LINKS = ("both", "answer only", "question only", "neither")
 REACHED = "reached"  # the group of `reach` whose answers the model reaches
 
 
@@ -95,6 +97,10 @@ def groupings(
     - `distance`: shortest distance between head and tail in the undirected train graph; 1 for a
       train triple itself.
     - `entities`: whether the query's entity and the answer occur in train.
+    - `half_links`: which of the answer and the query's entity have an edge of the query's relation
+      in train (Gregucci et al. 2026, arXiv:2606.18001). For `(h, r, ?)` with the answer `t`, the
+      answer has one if train has some `(x, r, t)`, and the query's entity if train has some
+      `(h, r, y)`. Both have one for a train triple itself.
     - `reach`, given layers: whether the distance is at most the number of layers. A model that
       scores by paths alone gives all entities beyond the same score.
 
@@ -115,6 +121,7 @@ def groupings(
         "degree": Grouping(degree_names(), torch.bucketize(of_answer, torch.tensor(DEGREES))),
         "distance": Grouping(distance_names(), torch.where(steps < 0, none, steps.clamp(max=far))),
         "entities": Grouping(ENTITIES, (of_answer == 0).long() + 2 * (degree[head] == 0).long()),
+        "half_links": Grouping(HALF_LINKS, _half_links(dataset, queries)),
     }
     if layers is not None:
         names = (REACHED, f"cannot be reached by {layers} layer{'s' * (layers > 1)}")
@@ -149,6 +156,15 @@ def degree_names() -> tuple[str, ...]:
 def distance_names() -> tuple[str, ...]:
     """The groups of `distance`: 0, 1, …; "none" without a path."""
     return (*map(str, range(DISTANCES + 1)), f"more than {DISTANCES}", "none")
+
+
+def _half_links(dataset: KGDataset, queries: Tensor) -> Tensor:
+    """`(q,)` int64: the index in `HALF_LINKS` of each query."""
+    # An entity is the tail of an edge of r where it is the head of one of the inverse of r.
+    inverses = invert(queries, dataset.num_relations)
+    edges = answers_at_heads(torch.cat([queries, inverses]), dataset.train, dataset.num_relations)
+    at_question, at_answer = (edges.rows(half[:, :2]) >= 0 for half in (queries, inverses))
+    return 2 * (~at_answer).long() + (~at_question).long()
 
 
 def _distances(dataset: KGDataset, queries: Tensor) -> Tensor:

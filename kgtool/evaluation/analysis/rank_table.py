@@ -28,6 +28,7 @@ from kgtool.errors import DataError
 from kgtool.evaluation.analysis.breakdown import (
     CATEGORIES,
     ENTITIES,
+    HALF_LINKS,
     RankedQueries,
     degree_names,
     distance_names,
@@ -48,6 +49,7 @@ ORDER = {
     "degree": degree_names(),
     "distance": distance_names(),
     "entities": ENTITIES,
+    "half_links": HALF_LINKS,
 }
 
 

@@ -14,7 +14,7 @@ from kgtool.errors import DataError, RunError
 from kgtool.report.content import describe_model, duration
 from kgtool.report.names import clean
 from kgtool.runs.run import Run
-from kgtool.storage.tables import load_table
+from kgtool.storage.tables import load_table, save_table
 from tests.support.pages import NASTY, SECTIONS, Page, evaluated, nasty_ring
 from tests.support.runs import all_paths_config, ring, tiny_config, write_folder
 
@@ -128,6 +128,7 @@ def test_breakdowns_are_those_of_the_file(one_path, pages):
         "Metrics by relation": "relation", "Cardinality": "category",
         "Degree of the answer": "degree", "Distance": "distance",
         "Seen and unseen entities": "entities",
+        "Edges of the query’s relation (half-links)": "half_links",
     }  # fmt: skip
     for title, by in titles.items():
         own = rows[rows["by"] == by].set_index(["group", "side", "metric"])
@@ -146,6 +147,26 @@ def test_breakdowns_are_those_of_the_file(one_path, pages):
             ]
     counts = [int(row[1]) for row in page.tables["Metrics by relation"][1:]]
     assert counts == sorted(counts, reverse=True)
+
+
+def test_half_links_are_explained_and_shown_per_prediction(one_path, pages):
+    page = Page(pages["one"])
+    note = "have an edge of the query’s relation in train (Gregucci et al. 2026)."
+    assert f"Which of the answer and the question’s entity {note}" in page.text
+    names = set(load_table(one_path.path / "ranks.test.tsv")["half_links"])
+    shown = re.findall(r"Category .*? half-links ([a-z ]+)\.", page.text)
+    assert shown
+    assert set(shown) <= names
+
+
+def test_files_from_before_half_links_give_a_page(copy):
+    ranks, groups = copy / "ranks.test.tsv", copy / "breakdown.test.tsv"
+    save_table(load_table(ranks).drop(columns="half_links"), ranks)
+    table = load_table(groups)
+    save_table(table[table["by"] != "half_links"], groups)
+    page = Page(kgtool.report(copy).read_text(encoding="utf-8"))
+    assert "Seen and unseen entities" in page.tables
+    assert "half-links" not in page.text
 
 
 def test_the_data_are_counted(pages):

@@ -13,10 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+import kgtool
+from kgtool.cli.render.console import Terminal
 from kgtool.cli.render.ranking import breakdown_table
-from kgtool.data.dataset import with_inverses
+from kgtool.data.dataset import invert, with_inverses
+from kgtool.data.loaders import load_dataset
 from kgtool.evaluation.analysis.breakdown import (
     COLUMNS,
+    HALF_LINKS,
     RankedQueries,
     breakdown,
     categories,
@@ -24,9 +28,10 @@ from kgtool.evaluation.analysis.breakdown import (
     ranked_queries,
 )
 from kgtool.evaluation.evaluator import SIDES, evaluate_model
-from kgtool.evaluation.metrics import POLICIES, Grouping
+from kgtool.evaluation.metrics import HITS, POLICIES, Grouping
 from kgtool.ops import distance
-from tests.support.runs import Table, in_memory, ring
+from kgtool.training.trainer import train
+from tests.support.runs import Table, all_paths_config, in_memory, ring, write_folder
 
 
 def slow_distance(edges: list[tuple[int, int]], source: int, target: int) -> int:
@@ -85,6 +90,79 @@ def test_groups_of_queries():
     assert names("distance") == ["2", "none", "0", "0"] * 2
     assert names("entities")[:4] == ["seen", "answer unseen", "both unseen", "seen"]
     assert names("entities")[4:] == ["seen", "question unseen", "both unseen", "seen"]
+    # Train has (0, 0, 1) and (1, 0, 2) of relation 0, and (1, 1, 3) of relation 1.
+    assert names("half_links")[:4] == ["both", "neither", "neither", "neither"]
+    assert names("half_links")[4:] == ["both", "neither", "neither", "neither"]
+
+
+def slow_half_links(train: list[tuple[int, ...]], query: tuple[int, ...], relations: int) -> str:
+    """The group of a query `(h, r, ?)` with the answer `t`, by a search through train."""
+    head, relation, tail = query
+    inverse = [(t, r + relations, h) for h, r, t in train]
+    answer = question = False
+    for h, r, t in [*train, *inverse]:
+        if r == relation:
+            answer = answer or t == tail
+            question = question or h == head
+    if answer:
+        return "both" if question else "answer only"
+    return "question only" if question else "neither"
+
+
+triples = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 2), st.integers(0, 7)), max_size=12)
+
+
+@settings(deadline=None)
+@given(train=triples, test=triples)
+def test_half_links_are_those_of_a_search(train, test):
+    # Nine entities: the last is in no triple. Test triples may have entities that train lacks, and
+    # may occur in train.
+    dataset = in_memory(train, [], test, 9, 3)
+    queries = with_inverses(dataset.test, 3)
+    grouping = groupings(dataset, queries)["half_links"]
+    assert grouping.names == HALF_LINKS
+    slow = [slow_half_links(train, tuple(query), 3) for query in queries.tolist()]
+    assert [HALF_LINKS[i] for i in grouping.of.tolist()] == slow
+    # The group of a query does not depend on the other queries. A head query swaps the two ends.
+    tails = grouping.of[: len(test)]
+    assert torch.equal(groupings(dataset, dataset.test)["half_links"].of, tails)
+    heads = groupings(dataset, invert(dataset.test, 3))["half_links"].of
+    assert torch.equal(heads, torch.tensor([0, 2, 1, 3])[tails])
+
+
+def test_the_direction_of_an_edge_counts_for_half_links():
+    # 0 is a head of the relation, 1 a tail, and 2 is both; 3 is in no triple of train.
+    test = [(0, 0, 2), (1, 0, 2), (0, 0, 0), (1, 0, 0), (3, 0, 1), (3, 0, 3), (0, 1, 2)]
+    dataset = in_memory([(0, 0, 1), (2, 0, 2)], [], test, 4, 2)
+    found = groupings(dataset, with_inverses(dataset.test, 2))["half_links"]
+    tails = ["both", "answer only", "question only", "neither", "answer only", "neither", "neither"]
+    assert [found.names[i] for i in found.of.tolist()[: len(test)]] == tails
+    # A train triple itself has both half-links in train.
+    found = groupings(dataset, with_inverses(dataset.train, 2))["half_links"]
+    assert {found.names[i] for i in found.of.tolist()} == {"both"}
+
+
+def test_half_links_of_another_graph_are_those_of_its_train(tmp_path):
+    data = write_folder(ring(), tmp_path / "ring")
+    run = train(all_paths_config(epochs=1), load_dataset(data), tmp_path / "run", progress=False)
+    # More entities than the run's graph has, in test triples that its rules do not give.
+    random = torch.Generator().manual_seed(4)
+    sizes = torch.tensor([40, 3, 40])
+    rows = (torch.rand(90, 3, generator=random) * sizes).long().unique(dim=0).tolist()
+    edges, valid, test = rows[::3], rows[1:2], rows[2::3]
+    other = in_memory(edges, valid, test, 40, 3)
+    file = write_folder(other, tmp_path / "other")
+    table = kgtool.evaluate(run, data=file).ranks
+    assert len(table) == 2 * len(test)
+    heads = {(f"e{h:03}", f"r{r:03}") for h, r, _ in edges}
+    tails = {(f"e{t:03}", f"r{r:03}") for _, r, t in edges}
+    for row in table.itertuples():
+        head, tail = (row.head, row.relation) in heads, (row.tail, row.relation) in tails
+        answer, question = (tail, head) if row.side == "tail" else (head, tail)
+        expected = {(True, True): "both", (True, False): "answer only",
+                    (False, True): "question only", (False, False): "neither"}  # fmt: skip
+        assert row.half_links == expected[answer, question]
+    assert table.half_links.nunique() == 4
 
 
 def small() -> tuple[RankedQueries, dict[str, Grouping]]:
@@ -139,7 +217,7 @@ def test_all_is_what_the_evaluator_says_and_groups_add_up():
             for policy in POLICIES:
                 told = every[name, side, policy]
                 assert told.to_dict() == pytest.approx(part[side][policy])
-    for by in ("relation", "category", "degree", "distance", "entities"):
+    for by in ("relation", "category", "degree", "distance", "entities", "half_links"):
         rows = table[(table["by"] == by) & (table["side"] == "both") & (table["metric"] == "mrr")]
         rows = rows[rows["ties"] == "realistic"]
         assert rows["queries"].sum() == found.counts["queries"]
@@ -180,6 +258,23 @@ def test_answers_that_no_path_of_the_model_reaches_are_marked():
     assert f"distance 3, more than 5, none: {beyond}." in text
     console.print(breakdown_table(shown, "category", (1,)))
     assert f"6 of 10 answers {beyond}: see the breakdown" in " ".join(console.export_text().split())
+    console.print(breakdown_table(shown, "half_links", (1,)))
+    text = " ".join(console.export_text().split())
+    assert "half_links: which of the answer and the question's entity have an edge" in text
+    assert f"half_links answer only, question only: {beyond}." in text
+    assert "see the breakdown" not in text  # it stands below the categories
+
+
+def test_groups_with_long_names_fit_into_80_columns(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    queries, _ = small()
+    groups = {"half_links": Grouping(HALF_LINKS, torch.tensor([0, 1, 2, 3, 1, 2]))}
+    Terminal().print(breakdown_table(breakdown(queries, groups), "half_links", HITS))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    # A row per group, not a list of its cells.
+    for name in HALF_LINKS:
+        assert sum(line.startswith(f" {name}  ") for line in lines) == 1
 
 
 def test_the_table_is_the_same_every_time():

@@ -10,7 +10,12 @@ import torch
 
 from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.errors import DataError, KGToolError
-from kgtool.evaluation.analysis.breakdown import breakdown, groupings, ranked_queries
+from kgtool.evaluation.analysis.breakdown import (
+    HALF_LINKS,
+    breakdown,
+    groupings,
+    ranked_queries,
+)
 from kgtool.evaluation.analysis.rank_table import ranks_frame, read_matched, read_ranks
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.storage.tables import load_table, save_table
@@ -153,7 +158,10 @@ def test_files_are_matched_by_their_queries(tmp_path):
     for file, frame in zip(files, (rows_of(1), rows_of(2, 5), rows_of(1, 6)), strict=True):
         save_table(frame, file)
     (one, two, again), groups = read_matched(files)
-    assert set(groups) == {"relation", "category", "degree", "distance", "entities"}
+    assert set(groups) == {
+        "relation", "category", "degree", "distance", "entities", "half_links",
+    }  # fmt: skip
+    assert groups["half_links"].names == HALF_LINKS
     assert torch.equal(one.ranks["realistic"], again.ranks["realistic"])
     assert torch.equal(one.raw["pessimistic"], again.raw["pessimistic"])
     assert torch.equal(one.triple, again.triple)
@@ -171,6 +179,18 @@ def test_groups_come_from_the_first_file_that_has_them(tmp_path):
     assert [degree.names[i] for i in degree.of.tolist()] == frame["degree"].tolist()
     assert bool(one.candidates.isnan().all())  # so that they do not contradict
     assert two.ranks["realistic"].tolist() == rows_of(2)["rank"].tolist()
+
+
+def test_files_without_half_links_are_read_as_before(tmp_path):
+    older = rows_of(1).drop(columns="half_links")
+    save_table(older, tmp_path / "older.tsv")
+    save_table(rows_of(2), tmp_path / "newer.tsv")
+    table = breakdown(*read_ranks(tmp_path / "older.tsv"))
+    assert "entities" in set(table["by"])
+    assert "half_links" not in set(table["by"])
+    _, groups = read_matched([tmp_path / "older.tsv", tmp_path / "newer.tsv"])
+    _, newer = read_ranks(tmp_path / "newer.tsv")
+    assert torch.equal(groups["half_links"].of, newer["half_links"].of)
 
 
 @pytest.mark.parametrize(
