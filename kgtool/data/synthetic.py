@@ -26,20 +26,20 @@ from kgtool.data.dataset import KGDataset, Vocabulary
 Ids = NDArray[np.int64]
 
 FEWEST_ENTITIES, MOST_ENTITIES, MOST_RELATIONS, MOST_TRIPLES = 150, 2000, 40, 12_000
-_CLUSTERS = 16  # at most, per type and facet
-_FEWEST = 4  # pairs of a relation; rules that give fewer are passed over
+_CLUSTERS = 64  # at most, per type and facet
+_FEWEST = 4  # pairs of a relation; those with fewer get random ones
 
 
 def synthetic_graph(seed: int) -> KGDataset:
     """A synthetic knowledge graph: train triples alone, valid and test are empty.
 
-    Drawn per graph, log-uniformly: 150 to 2,000 entities, 4 to 40 relations, and 800 to 12,000
-    triples with a mean degree (2 · triples / entities) of 2.5 to 140; less where relations are
-    functional and have fewer pairs. The sizes of relations
-    are a power law with an exponent of 0.2 to 2. A share of 0 to 0.8 of the relations follows
-    from others by rules. Each kind of relation and of rule has a weight per graph from a Dirichlet
-    distribution of 0.5, so that a graph has few kinds in quantity. 5 to 40 % of the facts are
-    dropped at random, premises included.
+    Drawn per graph, log-uniformly: 150 to 2,000 entities, 4 to 40 relations, and 800 to
+    12,000 triples, the least of one to three draws. The mean degree
+    (2 · triples / entities) is about 2.5 to 100. The sizes of relations are a power law with an
+    exponent of 0.2 to 2. A share of 0 to 0.9 of the relations follows from others by rules. Each
+    kind of relation and of rule has a weight per graph from a Dirichlet distribution of 0.4, so
+    that few kinds prevail in a graph. Each relation loses 5 to 40 % of its facts at random, be they
+    premises or conclusions.
 
     Args:
         seed: at least 0; the only source of the draws.
@@ -54,7 +54,8 @@ def synthetic_graph(seed: int) -> KGDataset:
     rng = np.random.default_rng(seed)
     n = _log_uniform(rng, FEWEST_ENTITIES, MOST_ENTITIES)
     num_relations = _log_uniform(rng, 4, MOST_RELATIONS)
-    num_triples = _log_uniform(rng, max(800, 1.1 * n), min(MOST_TRIPLES, 70 * n))
+    bounds = max(800, 1.1 * n), min(MOST_TRIPLES, 80 * n)
+    num_triples = min(_log_uniform(rng, *bounds) for _ in range(int(rng.integers(1, 4))))
     least, most = 0.05 + 0.35 * np.sort(rng.random(2) ** 1.5)
     dropped = rng.uniform(least, most, num_relations)
 
@@ -95,7 +96,7 @@ class _World:
             of clusters, so that the attributes of an entity depend on each other.
         rank: `(n,)`, popularity from 0 for the most popular.
         skew: the largest Zipf exponent of the ends of relations, 1.3 times one from Beta(0.5, 0.8).
-        functional: the probability that a relation is functional, from Beta(0.9, 0.6).
+        functional: the probability that a relation is functional, from Beta(1, 0.5).
         certain: the probability that a rule has no exception, from Beta(0.6, 1).
     """
 
@@ -117,12 +118,12 @@ class _World:
         within = most * rng.random((facets, n)) ** rng.uniform(1, 2)
         cluster = type_ * _CLUSTERS + within.astype(np.int64)
         return cls(
-            rng,
-            type_,
-            cluster,
+            rng=rng,
+            type=type_,
+            cluster=cluster,
             rank=rng.permutation(n),
             skew=1.3 * rng.beta(0.5, 0.8),
-            functional=rng.beta(0.9, 0.6),
+            functional=rng.beta(1, 0.5),
             certain=rng.beta(0.6, 1),
         )
 
@@ -201,12 +202,12 @@ class _Mixture:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> _Mixture:
         """Draw the probabilities of a graph."""
-        weights = (rng.dirichlet(np.full(len(kinds), 0.5)) for kinds in (_DRAWN, _CLOSURES, _RULES))
-        return cls(rng.uniform(0, 0.8), *weights)
+        weights = (rng.dirichlet(np.full(len(kinds), 0.4)) for kinds in (_DRAWN, _CLOSURES, _RULES))
+        return cls(rng.uniform(0, 0.9), *weights)
 
 
 def _relation(world: _World, mixture: _Mixture, relations: list[csr_array], size: int) -> csr_array:
-    """A new relation of at least 1 and about at most `size` pairs.
+    """A new relation of about `size` pairs at most.
 
     A rule holds for a share of its conclusions, its confidence. Half of the relations that follow
     by a rule have facts of their own as well, 5 to 50 % of them: the rule's heads and tails in new
@@ -255,7 +256,7 @@ def _linked(world: _World, heads: Ids, tails: Ids, size: int) -> csr_array:
         weight = world.popularity(heads)
         more = rng.choice(heads, 2 * size, p=weight / weight.sum())
         head = np.concatenate([head, more])[: 2 * size] if world.chance(0.5) else more
-    tail = _preferred_tails(world, head, tails, world.facet(), rng.beta(0.8, 0.5))
+    tail = _preferred_tails(world, head, tails, world.facet(), rng.beta(1, 0.4))
     if functional and world.chance(0.25):
         tail, first = np.unique(tail, return_index=True)
         head = head[first]
@@ -275,7 +276,7 @@ def _attribute(world: _World, heads: Ids, tails: Ids, size: int) -> csr_array:
     per_head = 1 if world.chance(world.functional) else int(rng.integers(2, 5))
     per_head = max(per_head, size // len(heads))
     head = np.repeat(rng.permutation(heads)[: max(size // per_head, 1)], per_head)
-    tail = _preferred_tails(world, head, values, group, rng.beta(0.8, 0.5))
+    tail = _preferred_tails(world, head, values, group, rng.beta(1, 0.4))
     return _limited(world, world.matrix(head, tail), size)
 
 
@@ -339,11 +340,11 @@ def _tree(world: _World, heads: Ids, _: Ids, size: int) -> csr_array:
 
 
 _DRAWN: tuple[Callable[[_World, Ids, Ids, int], csr_array], ...] = (
-    _linked, _linked, _attribute, _attribute, _blocks, _tree,
+    _linked, _linked, _attribute, _blocks, _tree,
 )  # fmt: skip
 
 
-# What a drawn relation may imply for itself.
+# What a drawn relation may imply for itself, before the confidence.
 
 
 def _symmetric(_: _World, relation: csr_array, __: list[csr_array]) -> csr_array:
@@ -505,7 +506,8 @@ def _observed(world: _World, relations: list[csr_array], dropped: NDArray[np.flo
     relation = np.repeat(np.arange(len(relations)), size)
     head, tail = np.concatenate(parts, axis=1)
     kept = rng.random(len(head)) >= dropped[relation]
-    kept[rng.permutation(len(head))[MOST_TRIPLES - 2 * n :]] = False
+    most = int(0.95 * MOST_TRIPLES - 0.4 * n)  # leaves room for what is added
+    kept[rng.permutation(len(head))[most:]] = False
     kept[size.cumsum() - 1] = True
     triples = np.stack([head, relation, tail], axis=1)[kept].astype(np.int64)
     if world.chance(0.5):

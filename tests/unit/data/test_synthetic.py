@@ -82,7 +82,7 @@ def test_graphs_are_valid_and_bounded(seed):
 
 def test_sizes_spread():
     degree = np.array([2 * len(graph(seed)) / graph(seed).num_entities for seed in SEEDS])
-    assert np.quantile(degree, 0.1) < 4 < 20 < np.quantile(degree, 0.95)
+    assert np.quantile(degree, 0.1) < 5 < 20 < np.quantile(degree, 0.95)
     triples = np.array([len(graph(seed)) for seed in SEEDS])
     assert np.quantile(triples, 0.1) < 1500 < 6000 < np.quantile(triples, 0.95)
 
