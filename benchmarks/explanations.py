@@ -54,7 +54,7 @@ from kgtool.inference.explain import (
 )
 from kgtool.inference.path_search import PathSearch
 from kgtool.inference.predictor import Predictor
-from kgtool.models.scorers import PassScorer
+from kgtool.models.scorers import Passes, PassScorer
 from scripts.make_families import RULES, Rule
 
 SIBLINGS = {"brother_of", "sister_of", "^brother_of", "^sister_of"}
@@ -207,13 +207,14 @@ def perturb(
 
 
 def perturbation_rows(
-    passes: PassScorer, triples: Sequence[Triple], top: int, seed: int
+    passes: Passes, triples: Sequence[Triple], top: int, seed: int
 ) -> list[list[str]]:
     """A row for each way to explain."""
     rows = []
     for way in WAYS:
         draw = random.Random(seed)
-        found = [one for t in triples if (one := perturb(passes, t, way, top, draw)) is not None]
+        tried = (perturb(passes.of_relation(t[1]), t, way, top, draw) for t in triples)
+        found = [one for one in tried if one is not None]
         if not found:
             common.fail("no path leads from head to tail of any of these test triples.")
         columns: dict[str, list[float]] = defaultdict(list)

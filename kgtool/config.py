@@ -50,6 +50,11 @@ class _Section(BaseModel):
 class EncoderConfig(_Section):
     """The R-GCN encoder (Schlichtkrull et al. 2018). With 0 layers, states are the embeddings."""
 
+    kind: Literal["entities", "relations"] = Field(
+        "entities",
+        description="Nodes of the encoder's graph. `entities`: the knowledge graph; `relations`: "
+        "how its relations meet, for a model that answers on any graph (all_paths only).",
+    )
     layers: int = Field(
         1,
         ge=0,
@@ -110,6 +115,8 @@ class EncoderConfig(_Section):
             settings = {**settings, "features": "data"}
         if settings.get("features") in ("", []):
             raise ValueError("features names no file. Remedy: name one, or leave features out")
+        if settings.get("kind") == "relations":
+            return settings
         if settings.get("num_bases") is None and settings.get("num_blocks") is None:
             return {**settings, "num_bases": 2}
         return settings
@@ -328,6 +335,48 @@ class AllPathsConfig(_Section):
     )
 
 
+class PretrainConfig(_Section):
+    """Pre-training on several graphs; the data set of the run is held out, for validation."""
+
+    graphs: dict[str, float] = Field(
+        {},
+        description="Graphs to learn from: a path or a name from `kgtool data list`, with its "
+        "share of the steps that take real graphs. Only their train split is used.",
+    )
+    synthetic: float = Field(
+        0.4, ge=0, le=1, description="Fraction of the steps that take a synthetic graph. 0 to 1."
+    )
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of all steps that each graph takes; synthetic graphs take the rest."""
+        scale = (1 - self.synthetic) / (sum(self.graphs.values()) or 1)
+        return {name: share * scale for name, share in self.graphs.items()}
+
+    def check(self, conditional: bool) -> None:
+        """Check the settings, for a model that is conditional or not.
+
+        Raises:
+            ValueError: if they do not fit; the message gives the remedy.
+        """
+        if not conditional:
+            raise ValueError(
+                "[pretrain] is for a model that answers on any graph. Remedy: set encoder.kind = "
+                "'relations', with the section [all_paths], or leave [pretrain] out"
+            )
+        if any(share <= 0 for share in self.graphs.values()):
+            raise ValueError("a share of pretrain.graphs is not above 0. Remedy: leave it out")
+        if not self.graphs and self.synthetic < 1:
+            raise ValueError(
+                "pretrain.graphs names no graph. Remedy: name some, or set pretrain.synthetic = 1.0"
+            )
+        if self.graphs and self.synthetic == 1:
+            raise ValueError(
+                "pretrain.synthetic = 1.0 leaves no step to pretrain.graphs. Remedy: lower it, or "
+                "name no graphs"
+            )
+
+
 class PartTrainingConfig(_Section):
     """Optimiser, learning rate, precision and validation."""
 
@@ -447,6 +496,7 @@ class Config(_Section):
     one_path: OnePathConfig | None = None
     all_paths: AllPathsConfig | None = None
     training: TrainingConfig = TrainingConfig()
+    pretrain: PretrainConfig | None = None
 
     if not TYPE_CHECKING:  # type checkers know the settings by name
 
@@ -502,6 +552,11 @@ class Config(_Section):
         return self.one_path is not None and self.all_paths is not None
 
     @property
+    def conditional(self) -> bool:
+        """Whether passes read the states of relations that an encoder of relations computes."""
+        return bool(self.encoder and self.encoder.kind == "relations")
+
+    @property
     def samples_negatives(self) -> bool:
         """Whether a step reads and changes only the rows of the entities that it samples."""
         return bool(self.one_path and self.one_path.training == "negative_sampling")
@@ -529,6 +584,8 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Config:
+        if self.pretrain:
+            self.pretrain.check(self.conditional)
         parts = self.parts
         for part in parts.values():
             part._part_fits()
@@ -542,6 +599,8 @@ class Config(_Section):
     def _part_fits(self) -> None:
         """Check the settings of a part."""
         encoder = self.encoder
+        if encoder and self.conditional:
+            self._fits_relations(encoder)
         if self.all_paths and encoder and (encoder.edge_dropout or encoder.feature_dropout):
             raise ValueError("an encoder that feeds all_paths has no dropout: leave it at 0")
         if encoder and encoder.num_bases is not None and encoder.num_blocks is not None:
@@ -567,6 +626,22 @@ class Config(_Section):
             self.one_path.check(self.dim)
         if self.one_path and self.samples_negatives:
             self._fits_negatives(self.one_path, encoder or EncoderConfig())
+
+    def _fits_relations(self, encoder: EncoderConfig) -> None:
+        """Refuse settings that an encoder of relations does not use."""
+        if not self.all_paths or self.one_path:
+            raise ValueError(
+                "encoder.kind = 'relations' is for a model of paths. Remedy: add the section "
+                "[all_paths], and leave [one_path] out"
+            )
+        own = {"kind", "layers"}
+        for key, value in encoder:
+            default = type(encoder).model_fields[key].get_default()
+            if key not in own and value != default:
+                raise ValueError(
+                    f"encoder.{key} is not used with encoder.kind = 'relations'. Remedy: leave it "
+                    "out"
+                )
 
     def _fits_negatives(self, one_path: OnePathConfig, encoder: EncoderConfig) -> None:
         """Refuse settings that would read or change all entities at each step."""
@@ -596,7 +671,7 @@ class Config(_Section):
         if self.combined:
             return any(part.inductive for part in self.parts.values())
         encoder = self.encoder
-        if encoder and encoder.entity_init == "embedding":
+        if encoder and encoder.kind == "entities" and encoder.entity_init == "embedding":
             return False
         # A one-path model has a bias per entity, except one that reads features instead.
         return bool(self.all_paths) or bool(encoder and encoder.features)
@@ -687,6 +762,9 @@ def _described(section: _Section, name: str) -> str:
 
 
 def _toml(value: object) -> str:
+    if isinstance(value, Mapping):  # a table in one line
+        pairs = (tomli_w.dumps({key: part}).strip() for key, part in value.items())
+        return f"{{ {', '.join(pairs)} }}" if value else "{}"
     return "unset" if value is None else tomli_w.dumps({"": value}).split("=", 1)[1].strip()
 
 

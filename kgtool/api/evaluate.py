@@ -90,7 +90,10 @@ def evaluate(
     # Of one run alone, processes that work together may hold a part of its entities each.
     model: ScoresTails = run.scorer(dataset) if ensemble else run.distributed_scorer(dataset)
     about = about_data(dataset)
-    if run.config.all_paths and not run.config.encoder and not ensemble:
+    if name := run.shipped_weights():
+        about["pretrained"] = name
+    by_paths = not run.config.encoder or run.config.conditional
+    if run.config.all_paths and by_paths and not ensemble:
         about["layers"] = run.config.all_paths.layers  # the model scores by paths alone
     others = [opened(other) for other in ensemble]
     for other in others:

@@ -1,4 +1,7 @@
-"""Grows a data set by more triples; the ids of its entities and relations stay the same."""
+"""Grows a data set by more triples; the ids of its entities and relations stay the same.
+
+A new relation changes the ids of inverses, which follow those of all relations.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,14 @@ class Growth:
     """A data set with more train triples, and counts of the given triples.
 
     Attributes:
-        dataset: the old entities keep their ids, new entities follow; valid and test are unchanged.
+        dataset: the old entities and relations keep their ids, new ones follow; valid and test are
+            unchanged.
         added: number of given triples that were added to train.
         repeated: number of given triples that repeat another given triple.
         num_known: number of given triples that a split already had, by split. Triples of valid and
             test stay there and are not added: a triple is never both a fact and a question.
         new: number of new entities; they have the last ids.
+        new_relations: number of new relations; they have the last ids.
         unseen: `(n,)` int64, the entities that have an edge in train now and had none before, new
             entities included. Training has seen no fact about them.
     """
@@ -33,15 +38,20 @@ class Growth:
     repeated: int
     num_known: Mapping[str, int]
     new: int
+    new_relations: int
     unseen: Tensor
 
     def counts(self) -> dict[str, int]:
-        """The counts of added, repeated and known triples and of new entities, by description."""
+        """The counts of added, repeated and known triples and of new labels, by description.
+
+        New relations are counted if there are any: few models accept them.
+        """
         return {
             "added": self.added,
             "given twice": self.repeated,
             **{f"already in {split}": count for split, count in self.num_known.items()},
             "new entities": self.new,
+            **({"new relations": self.new_relations} if self.new_relations else {}),
             "entities without an edge before": len(self.unseen),
         }
 
@@ -51,23 +61,21 @@ def grow(dataset: KGDataset, vocabulary: Vocabulary, triples: Tensor) -> Growth:
 
     Args:
         dataset: the data set to grow.
-        vocabulary: the labels of the triples; its relations are the data set's, in any order.
+        vocabulary: the labels of the triples.
         triples: `(n, 3)` int64, ids of `vocabulary`.
-
-    Raises:
-        KeyError: for a relation that the data set lacks.
     """
     own = dataset.vocabulary
     new_labels = sorted(set(vocabulary.entities) - own.entity_ids.keys())
-    merged = Vocabulary((*own.entities, *new_labels), own.relations)
+    new_relations = sorted(set(vocabulary.relations) - own.relation_ids.keys())
+    merged = Vocabulary((*own.entities, *new_labels), (*own.relations, *new_relations))
     entity = torch.tensor([merged.entity_ids[label] for label in vocabulary.entities])
-    relation = torch.tensor([own.relation_ids[label] for label in vocabulary.relations])
+    relation = torch.tensor([merged.relation_ids[label] for label in vocabulary.relations])
     head, kind, tail = triples.unbind(1)
     given = torch.stack([entity[head], relation[kind], entity[tail]], dim=1)
 
-    different = given[distinct(given, len(own.relations))]
+    different = given[distinct(given, len(merged.relations))]
     known = {
-        split: AnswerIndex(dataset.split(split), len(own.relations)).contains(different)
+        split: AnswerIndex(dataset.split(split), len(merged.relations)).contains(different)
         for split in SPLITS
     }
     added = different[~torch.stack(list(known.values())).any(0)]
@@ -84,7 +92,7 @@ def grow(dataset: KGDataset, vocabulary: Vocabulary, triples: Tensor) -> Growth:
     return Growth(
         grown, len(added), len(given) - len(different),
         {split: int(is_known.sum()) for split, is_known in known.items()},
-        len(new_labels), torch.nonzero(after & ~before).flatten(),
+        len(new_labels), len(new_relations), torch.nonzero(after & ~before).flatten(),
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from kgtool.data.dataset import KGDataset, Vocabulary
 
 Ids = NDArray[np.int64]
 
-FEWEST_ENTITIES, MOST_ENTITIES, MOST_RELATIONS, MOST_TRIPLES = 150, 2000, 40, 12_000
+FEWEST_ENTITIES, MOST_ENTITIES, MOST_RELATIONS, MOST_TRIPLES = 150, 2000, 100, 12_000
 _CLUSTERS = 64  # at most, per type and facet
 _FEWEST = 4  # pairs of a relation; those with fewer get random ones
 
@@ -33,7 +33,7 @@ _FEWEST = 4  # pairs of a relation; those with fewer get random ones
 def synthetic_graph(seed: int) -> KGDataset:
     """A synthetic knowledge graph: train triples alone, valid and test are empty.
 
-    Drawn per graph, log-uniformly: 150 to 2,000 entities, 4 to 40 relations, and 800 to
+    Drawn per graph, log-uniformly: 150 to 2,000 entities, 4 to 100 relations, and 800 to
     12,000 triples, the least of one to three draws. The mean degree
     (2 · triples / entities) is about 2.5 to 100. The sizes of relations are a power law with an
     exponent of 0.2 to 2. A share of 0 to 0.9 of the relations follows from others by rules. Each

@@ -29,7 +29,7 @@ from kgtool.data.dataset import Vocabulary
 from kgtool.display import frame_of, html
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.inference.path_search import PathSearch, Slots
-from kgtool.models.scorers import ModelScorer, PassScorer
+from kgtool.models.scorers import ModelScorer, Passes, PassScorer
 from kgtool.ops import in_threads
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Explained:
 
 
 def explain_triple(
-    passes: PassScorer, triple: tuple[int, int, int], top: int = 10, beam: int = BEAM
+    passes: Passes, triple: tuple[int, int, int], top: int = 10, beam: int = BEAM
 ) -> Explained:
     """The paths from head to tail that carry the score of a triple.
 
@@ -99,15 +99,16 @@ def explain_triple(
         top: the most paths.
         beam: path endings that the first search keeps at each layer.
     """
-    passes = replace(passes, graph=without_triple(passes.graph, triple))
-    score = score_without(passes, triple, ())
-    search = PathSearch.of(passes, triple)
+    own = passes.of_relation(triple[1])
+    own = replace(own, graph=without_triple(own.graph, triple))
+    score = score_without(own, triple, ())
+    search = PathSearch.of(own, triple)
     found = _candidates(search, max(CANDIDATES, top), beam) if search else {}
     if not search or not found:
         return Explained(score, score, ())
     falls = [
         score - left
-        for left in in_threads(lambda pairs: score_without(passes, triple, pairs), [*found])
+        for left in in_threads(lambda pairs: score_without(own, triple, pairs), [*found])
     ]
     parts = search.parts([path for path, _ in found.values()])
     paths = []
@@ -118,7 +119,7 @@ def explain_triple(
         paths.append(Path(weight, fall, entities, tuple(_divided(weight, step) for step in steps)))
     paths.sort(key=lambda path: (-abs(path.weight), len(path.entities)))
     listed = tuple(paths[:top])
-    rest = score_without(passes, triple, frozenset().union(*(pairs_of(p.entities) for p in listed)))
+    rest = score_without(own, triple, frozenset().union(*(pairs_of(p.entities) for p in listed)))
     return Explained(score, rest, listed)
 
 
@@ -238,7 +239,7 @@ class Explanation:
     def of(
         cls,
         scorer: ModelScorer,
-        passes: PassScorer,
+        passes: Passes,
         triple: tuple[int, int, int],
         vocabulary: Vocabulary,
         top: int,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,13 +32,14 @@ from kgtool.inference.pairs import PairChance, fit_pairs, load_pairs, save_pairs
 from kgtool.inference.plausible import Plausible
 from kgtool.inference.probability import (
     ANSWERS,
+    FEW,
     Probability,
     as_many_as_held_out,
     fit_probability,
 )
 from kgtool.inference.query import PathTriple, Question, parse_triples, refusal
 from kgtool.inference.top_k import best_answers, features, triple_scores
-from kgtool.models.scorers import ModelScorer, PassScorer
+from kgtool.models.scorers import ModelScorer, Passes
 from kgtool.ops import Progress, standard_state
 from kgtool.runs.run import Run
 from kgtool.storage.checkpoint import load_fitted, save_tensors
@@ -49,8 +49,9 @@ COLUMNS = ("question", "asked", "head", "relation", "tail", "score", "probabilit
 TRIPLE_COLUMNS = ("head", "relation", "tail", "score", "probability", "known", "reason")
 # The version of the methods of all fits: with another one, stored fits are made again.
 METHOD = 2
-# Valid triples to fit relation prediction on: each takes two passes of an all-paths model.
-FITTED = 500
+# Valid triples to fit relation prediction on: each takes two passes of an all-paths model, and two
+# for each relation of a conditional model, which has fewer, but at least LEAST.
+LEAST, FITTED = 50, 500
 
 
 # Labels of known answers that are named where they are left out.
@@ -89,6 +90,8 @@ class Predictor:
         run: the run.
         dataset: the data: the model reads train, and the triples of all splits are known facts.
         scorer: the run's model.
+        fitting: the model that probabilities are fitted on, where it is another one: it must not
+            read valid.
         labels: labels and readable names.
         given_types: entity label → types, if given.
         given_missing: number of facts that the graph is assumed to lack, if given; see
@@ -101,6 +104,7 @@ class Predictor:
     labels: LabelIndex
     given_types: Mapping[str, Sequence[str]] | None = None
     given_missing: int | None = None
+    fitting: ModelScorer | None = None
     _fitted: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __repr__(self) -> str:
@@ -146,6 +150,11 @@ class Predictor:
         made: Made = self._fitted[name]
         return made
 
+    @property
+    def _held_out(self) -> ModelScorer:
+        """The model that does not read valid."""
+        return self.fitting or self.scorer
+
     @standard_state()
     def probability(self) -> Probability | None:
         """The calibration of probabilities; None if valid is too small to fit it.
@@ -158,7 +167,8 @@ class Predictor:
         file = self.fitted_file(f"probability.{self.assumed_missing}")
         if file and file.exists():
             return Probability.load(file, self.dataset.num_relations)
-        fitted = fit_probability(self.scorer, self.dataset, self.assumed_missing)
+        few = FEW if self.run.config.conditional else None
+        fitted = fit_probability(self._held_out, self.dataset, self.assumed_missing, questions=few)
         if file and fitted:
             with suppress(KGToolError):  # a read-only run works too
                 fitted.save(file)
@@ -180,8 +190,12 @@ class Predictor:
             fitted, _ = load_fitted(file, own)
             return replace(unfitted, weights=fitted["weights"], bias=fitted["bias"])
         valid = self.dataset.valid
-        drawn = torch.randperm(len(valid), generator=torch.Generator().manual_seed(0))[:FITTED]
-        found = fit_relations([self.scorer], replace(self.dataset, valid=valid[drawn], weights={}))
+        count = FITTED
+        if self.run.config.conditional:
+            count = max(LEAST, FITTED // self.dataset.num_relations)
+        drawn = torch.randperm(len(valid), generator=torch.Generator().manual_seed(0))[:count]
+        sample = replace(self.dataset, valid=valid[drawn], weights={})
+        found = replace(fit_relations([self._held_out], sample), models=[self.scorer])
         if file:
             with suppress(KGToolError):
                 save_tensors(file, {"weights": found.weights, "bias": found.bias}, {})
@@ -202,7 +216,9 @@ class Predictor:
         file = self.fitted_file(f"pairs.{self.assumed_missing}")
         if file and file.exists():
             return PairChance(self.scorer, self.relations(), probability, load_pairs(file))
-        found = fit_pairs(self.scorer, self.relations(), probability, self.dataset)
+        relations = replace(self.relations(), models=[self._held_out])
+        found = fit_pairs(self._held_out, relations, probability, self.dataset)
+        found = replace(found, model=self.scorer, relations=self.relations())
         if file:
             with suppress(KGToolError):
                 save_pairs(found, file)
@@ -321,11 +337,9 @@ class Predictor:
         ]
 
     @cached_property
-    def passes(self) -> PassScorer | None:
+    def passes(self) -> Passes | None:
         """The passes that explain scores, on the CPU; None unless the model is all-paths."""
-        if self.scorer.passes is None:
-            return None
-        return replace(self.scorer.passes, decoder=deepcopy(self.scorer.passes.decoder).cpu())
+        return self.scorer.passes and self.scorer.passes.on_cpu()
 
     @standard_state()
     def explain(self, head: str, relation: str, tail: str, top: int = 10) -> Explanation:

@@ -44,6 +44,7 @@ from kgtool.models.scorers import ScoresTails
 from kgtool.storage.checkpoint import LARGEST, load_fitted, save_tensors
 
 QUESTIONS = 500  # queries of each kind
+FEW = 100  # the same for a model that takes a pass for each query, and not for each head
 ANSWERS = 10  # answers per query
 FOLDS = 5
 LEAST_SLOPE = 0.1  # the order of the answers stays, also where the scores say nothing
@@ -138,7 +139,11 @@ def as_many_as_held_out(dataset: KGDataset) -> int:
 
 
 def fit_probability(
-    model: ScoresTails, dataset: KGDataset, missing: int | None = None, seed: int = 0
+    model: ScoresTails,
+    dataset: KGDataset,
+    missing: int | None = None,
+    seed: int = 0,
+    questions: int | None = None,
 ) -> Probability | None:
     """Fit the calibration on a sample of queries.
 
@@ -148,6 +153,8 @@ def fit_probability(
         missing: number of facts that all splits lack, at least 1; by default
             `as_many_as_held_out`.
         seed: of the queries and folds.
+        questions: queries of each kind, `QUESTIONS` by default; each has `ANSWERS` answers, whose
+            inverse queries are scored, too.
 
     Returns:
         None if valid is too small: no answer is true, or none is false.
@@ -162,7 +169,7 @@ def fit_probability(
     missing = as_many_as_held_out(dataset) if missing is None else missing
     marked = len(dataset.valid) / max(len(dataset.valid) + missing, 1)
     generator = torch.Generator().manual_seed(seed)
-    hr, weight_of = _questions(dataset, held_out, generator)
+    hr, weight_of = _questions(dataset, held_out, generator, questions or QUESTIONS)
     answers = best_answers(model, hr, known, n, ANSWERS)
     triples = answers.triples(hr)
     holds = held_out.contains(triples).numpy()
@@ -217,17 +224,17 @@ def _sharpness(
 
 
 def _questions(
-    dataset: KGDataset, held_out: AnswerIndex, generator: torch.Generator
+    dataset: KGDataset, held_out: AnswerIndex, generator: torch.Generator, count: int
 ) -> tuple[Tensor, Tensor]:
     """`(q, 2)` queries of both kinds, and their weights `(q,)` float64, with mean 1."""
     n = dataset.num_entities
-    entity = torch.randperm(n, generator=generator)[:QUESTIONS]
+    entity = torch.randperm(n, generator=generator)[:count]
     might, _ = Expected(dataset.train, n, dataset.num_relations).questions(entity)
     might = might[held_out.rows(might) < 0]
     kinds = ((held_out.hr, 1.0), (might, n / len(entity)))
     queries, weights = [], []
     for hr, each in kinds:
-        drawn = torch.randperm(len(hr), generator=generator)[:QUESTIONS]
+        drawn = torch.randperm(len(hr), generator=generator)[:count]
         queries.append(hr[drawn])
         share = each * len(hr) / max(len(drawn), 1)
         weights.append(torch.full((len(drawn),), share, dtype=torch.double))

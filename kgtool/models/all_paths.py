@@ -49,64 +49,41 @@ class Feed(NamedTuple):
     relations: Tensor
 
 
-class AllPathsDecoder(nn.Module):
-    """A GRU that reads all paths at once.
+class PathGRU(nn.Module):
+    """The GRU that reads all paths at once; a subclass has the parameters of relations.
 
     The cell is torch's, `s' = (1 - z) ∗ n + z ∗ s`. Its input is the mean and the standard
     deviation of the messages, see `kgtool.ops.all_paths.path_step`. All layers share one cell; each
-    layer has its own relation weights and scalers.
+    layer has its own scalers.
 
     Args:
-        num_relations: relations, inverses not counted.
         dim: d, of the states.
         layers: L, edges of the longest path.
-        mlp_dim: m, dims of the non-linear part of the score.
         node_budget: the largest number of entities that a layer may add to a head's pass, see
             `kgtool.ops.all_paths.region`; 0 for no budget.
     """
 
-    # See `kgtool.models.model.Model.rows_of`.
-    rows_of: Mapping[str, tuple[str, int]] = {
-        "weights": ("relation", 1), "priority": ("relation", 0),
-        "relations": ("relation", 0), "relations_hidden": ("relation", 0),
-    }  # fmt: skip
-
-    def __init__(
-        self, num_relations: int, dim: int, layers: int, mlp_dim: int, node_budget: int = 0
-    ) -> None:
+    def __init__(self, dim: int, layers: int, node_budget: int = 0) -> None:
         super().__init__()
-        num_types = 2 * num_relations
-        self.dim, self.node_budget = dim, node_budget
-        self.init = nn.Parameter(torch.empty(dim))
-        self.weights = nn.Parameter(torch.empty(layers, num_types, dim))  # w_r^i
-        self.scalers = nn.Parameter(torch.empty(layers, 2, dim))
+        self.dim, self.layers, self.node_budget = dim, layers, node_budget
+
+    def add_cell(self, mlp_dim: int) -> None:
+        """Add the parameters, which `reset_cell` draws, after those that a subclass has first.
+
+        Args:
+            mlp_dim: m, dims of the non-linear part of the score.
+        """
+        dim = self.dim
+        self.scalers = nn.Parameter(torch.zeros(self.layers, 2, dim))
         self.messages_in = nn.Parameter(torch.empty(2 * dim, 3 * dim))  # to z, r, n
         self.state_in = nn.Parameter(torch.empty(dim, 3 * dim))
-        self.bias = nn.Parameter(torch.empty(4 * dim))  # of z, r, n, and of n's part of the state
+        self.bias = nn.Parameter(torch.zeros(4 * dim))  # of z, r, n, and of n's part of the state
         self.hidden = nn.Linear(dim, mlp_dim)  # V, b
-        self.relations = nn.Parameter(torch.empty(num_types, dim))  # q_r, its part for the state
-        self.relations_hidden = nn.Parameter(torch.empty(num_types, mlp_dim))
-        if node_budget:
-            self.priority = nn.Parameter(torch.empty(num_types, dim + 1))  # a_r, b_r
-        self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Relation weights near 1: at first, messages hardly depend on the relation."""
-        nn.init.normal_(self.init, std=0.5)
-        nn.init.normal_(self.weights, mean=1.0, std=0.3)
-        nn.init.zeros_(self.scalers)
+    def reset_cell(self) -> None:
+        """Draw the matrices of the cell so that they keep the size of what they read."""
         nn.init.normal_(self.messages_in, std=1 / math.sqrt(2 * self.dim))
         nn.init.normal_(self.state_in, std=1 / math.sqrt(self.dim))
-        nn.init.zeros_(self.bias)
-        nn.init.normal_(self.relations, std=0.1)
-        nn.init.normal_(self.relations_hidden, std=0.1)
-        if self.node_budget:
-            nn.init.zeros_(self.priority)
-
-    @property
-    def layers(self) -> int:
-        """L."""
-        return len(self.weights)
 
     def split(self, graph: KnowledgeGraph, head: Tensor) -> tuple[Tensor, ...]:
         """Split heads into even parts, `(b,)` each, by the work of their passes.
@@ -147,39 +124,37 @@ class AllPathsDecoder(nn.Module):
             return Region(graph.csc, head, types, self.node_budget, excluded_edges, task)
         return reach(graph.csc, graph.inverse.numpy(), head, self.layers, excluded_edges)
 
-    def forward(self, reached: Reach | Region, feed: Feed | None = None) -> Tensor:
-        """The entity states that the score reads, in the rows of the last of `states`."""
-        last = self.states(reached, feed)[-1]
-        if feed is None:
-            return last
-        fed = feed.entities.index_select(0, reached.entities())
-        return last + nn.functional.pad(fed, (0, 0, 0, len(last) - len(fed))).to(last.dtype)
-
-    def states(self, reached: Reach | Region, feed: Feed | None = None) -> list[Tensor]:
+    def run(
+        self,
+        reached: Reach | Region,
+        start: Tensor,
+        weights: Tensor,
+        context: Tensor,
+        priority: Tensor | None = None,
+    ) -> list[Tensor]:
         """The states after each layer from 0 to L, `(rows(layer), d)` and padding rows.
 
         The padding rows are zero, the state of an entity that no path reaches. There is at least
         one, except at layer 0.
+
+        Args:
+            reached: the entities of B passes.
+            start: `(B, d)`, the states of the heads before the first layer.
+            weights: `(L, C, R, d)`: `w_r^i`, inverses included, in C contexts.
+            context: `(B,)` int64, the context of each pass.
+            priority: `(R, d + 1)`, of a pass on a node budget.
         """
-        states = [self.init.expand(reached.num_heads, -1)]
-        if feed is not None:
-            fed = feed.entities.index_select(0, torch.from_numpy(reached.head))
-            states = [states[0] + fed]
-        context = torch.zeros(reached.num_heads, dtype=torch.long)
-        matrix = self.matrix()
+        states, matrix = [start], self.matrix()
         for step in range(1, self.layers + 1):
             if isinstance(reached, Region):
-                reached.grow(states[-1], self.priority)
+                assert priority is not None
+                reached.grow(states[-1], priority)
             state = path_step(
-                states[-1], self.weights[step - 1 : step], self.scalers[step - 1], matrix,
-                self.bias, context, reached, step,
+                states[-1], weights[step - 1], self.scalers[step - 1], matrix, self.bias, context,
+                reached, step,
             )  # fmt: skip
             states.append(state)
         return states
-
-    def walk_loss(self, reached: Reach | Region) -> Tensor | None:
-        """The loss of the budgeted choice of entities, after a pass; None without a budget."""
-        return reached.walk_loss(self.priority) if isinstance(reached, Region) else None
 
     def matrix(self) -> Tensor:
         """`(3d, 4d)`: from messages and state to z, r and the two parts of n."""
@@ -191,6 +166,65 @@ class AllPathsDecoder(nn.Module):
     def features(self, state: Tensor) -> Tensor:
         """`(n, d + m)` features of states `(n, d)` for the score: `[s, relu(V s + b)]`."""
         return torch.cat([state, torch.relu(self.hidden(state)).to(state.dtype)], dim=1)
+
+
+class AllPathsDecoder(PathGRU):
+    """A GRU that reads all paths at once, with weights for each relation.
+
+    Args:
+        num_relations: relations, inverses not counted.
+        dim, layers, node_budget: see `PathGRU`.
+        mlp_dim: m, dims of the non-linear part of the score.
+    """
+
+    # See `kgtool.models.model.Model.rows_of`.
+    rows_of: Mapping[str, tuple[str, int]] = {
+        "weights": ("relation", 1), "priority": ("relation", 0),
+        "relations": ("relation", 0), "relations_hidden": ("relation", 0),
+    }  # fmt: skip
+
+    def __init__(
+        self, num_relations: int, dim: int, layers: int, mlp_dim: int, node_budget: int = 0
+    ) -> None:
+        super().__init__(dim, layers, node_budget)
+        num_types = 2 * num_relations
+        self.init = nn.Parameter(torch.empty(dim))
+        self.weights = nn.Parameter(torch.empty(layers, num_types, dim))  # w_r^i
+        self.add_cell(mlp_dim)
+        self.relations = nn.Parameter(torch.empty(num_types, dim))  # q_r, its part for the state
+        self.relations_hidden = nn.Parameter(torch.empty(num_types, mlp_dim))
+        if node_budget:
+            self.priority = nn.Parameter(torch.zeros(num_types, dim + 1))  # a_r, b_r
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Relation weights near 1: at first, messages hardly depend on the relation."""
+        nn.init.normal_(self.init, std=0.5)
+        nn.init.normal_(self.weights, mean=1.0, std=0.3)
+        self.reset_cell()
+        nn.init.normal_(self.relations, std=0.1)
+        nn.init.normal_(self.relations_hidden, std=0.1)
+
+    def forward(self, reached: Reach | Region, feed: Feed | None = None) -> Tensor:
+        """The entity states that the score reads, in the rows of the last of `states`."""
+        last = self.states(reached, feed)[-1]
+        if feed is None:
+            return last
+        fed = feed.entities.index_select(0, reached.entities())
+        return last + nn.functional.pad(fed, (0, 0, 0, len(last) - len(fed))).to(last.dtype)
+
+    def states(self, reached: Reach | Region, feed: Feed | None = None) -> list[Tensor]:
+        """The states after each layer from 0 to L; see `PathGRU.run`."""
+        start = self.init.expand(reached.num_heads, -1)
+        if feed is not None:
+            start = start + feed.entities.index_select(0, torch.from_numpy(reached.head))
+        context = torch.zeros(reached.num_heads, dtype=torch.long)
+        priority = self.priority if self.node_budget else None
+        return self.run(reached, start, self.weights.unsqueeze(1), context, priority)
+
+    def walk_loss(self, reached: Reach | Region) -> Tensor | None:
+        """The loss of the budgeted choice of entities, after a pass; None without a budget."""
+        return reached.walk_loss(self.priority) if isinstance(reached, Region) else None
 
     def queries(self, relation: Tensor, feed: Feed | None = None) -> Tensor:
         """`(n, d + m)` queries `q_r` of relation ids `(n,)`, inverses included."""

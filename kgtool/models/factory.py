@@ -15,9 +15,11 @@ from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.all_paths import AllPathsDecoder
 from kgtool.models.cells import CELLS
 from kgtool.models.combined import CombinedModel
+from kgtool.models.conditional import ConditionalDecoder, ConditionalModel
 from kgtool.models.features import FeatureProjection
 from kgtool.models.model import AllPathsModel, Model, OnePathModel, path_device
 from kgtool.models.path_gru import OnePathDecoder, WalkReadout
+from kgtool.models.relation_encoder import RelationEncoder
 from kgtool.models.rgcn import RGCNEncoder
 from kgtool.ops import large, machine_bytes
 from kgtool.storage.checkpoint import Tensors, check_fit
@@ -118,7 +120,9 @@ def _build_part(
     config: Config, dataset: KGDataset, graph: KnowledgeGraph, shards: Shards | None
 ) -> Model:
     rows = shards.count if shards else dataset.num_entities
-    encoder = _build_encoder(config.encoder, config.dim, rows, dataset) if config.encoder else None
+    encoder = None
+    if config.encoder and config.encoder.kind == "entities":
+        encoder = _build_encoder(config.encoder, config.dim, rows, dataset)
     return MODELS[kind_of(config)](config, dataset, graph, encoder, shards)
 
 
@@ -170,10 +174,16 @@ def _all_paths(
     graph: KnowledgeGraph,
     encoder: RGCNEncoder | None,
     shards: Shards | None,  # unused: the rows of this model are not sharded
-) -> AllPathsModel:
+) -> AllPathsModel | ConditionalModel:
     a = config.all_paths
     if not a:
         raise ValueError("the configuration has no all_paths decoder")
+    if config.conditional:
+        assert config.encoder
+        relations = RelationEncoder(config.dim, config.encoder.layers)
+        return ConditionalModel(
+            relations, ConditionalDecoder(config.dim, a.layers, a.mlp_dim), graph
+        )
     decoder = AllPathsDecoder(dataset.num_relations, config.dim, a.layers, a.mlp_dim, a.node_budget)
     return AllPathsModel(decoder, graph, encoder)
 

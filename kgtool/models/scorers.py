@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from kgtool.distributed.sharding import Shards
 from kgtool.graph.knowledge_graph import KnowledgeGraph
-from kgtool.models.all_paths import AllPathsDecoder, Feed
+from kgtool.models.all_paths import AllPathsDecoder, Feed, PathGRU
 from kgtool.models.path_gru import OnePathDecoder
 from kgtool.ops import by_row, in_threads
 
@@ -98,6 +99,28 @@ class Scorer(ABC):
         raise NotImplementedError("the scorer is not sparse")
 
 
+class Passes(Protocol):
+    """A scorer whose passes explain its scores by paths."""
+
+    @property
+    def decoder(self) -> PathGRU:
+        """The decoder, in evaluation mode."""
+        ...
+
+    @property
+    def graph(self) -> KnowledgeGraph:
+        """The edges that paths take."""
+        ...
+
+    def on_cpu(self) -> Passes:
+        """The same passes on the CPU."""
+        ...
+
+    def of_relation(self, relation: int) -> PassScorer:
+        """The scorer of the queries of one relation id."""
+        ...
+
+
 class ModelScorer(Scorer):
     """The scorer of one model. It may also have embeddings, and score or explain paths.
 
@@ -118,7 +141,7 @@ class ModelScorer(Scorer):
         raise NotImplementedError("the model has no embeddings")
 
     @property
-    def passes(self) -> PassScorer | None:
+    def passes(self) -> Passes | None:
         """The scorer whose passes explain a score by paths; None for a model without passes."""
         return None
 
@@ -465,4 +488,12 @@ class PassScorer(ModelScorer):
     @property
     def passes(self) -> PassScorer:
         """Itself: its scores sum over the paths of its passes."""
+        return self
+
+    def on_cpu(self) -> PassScorer:
+        """The same passes on the CPU, with a copy of the weights."""
+        return replace(self, decoder=deepcopy(self.decoder).cpu())
+
+    def of_relation(self, relation: int) -> PassScorer:
+        """Itself: a pass answers the queries of all relations."""
         return self

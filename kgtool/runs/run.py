@@ -12,7 +12,7 @@ train.log              log of the training
 tracking.json          of a tracked run: its id at each tracker (`kgtool.runs.tracking`)
 events.out.tfevents.*  of a run tracked by TensorBoard: its curves; wandb/: of Weights & Biases
 run.json               data path, fingerprints of data and labels, versions, sizes; the run it was
-                       made from, if any
+                       made from, if any; the graphs of a pre-training, if it is one
 triples.safetensors    of a run on data in memory: its triples
 features.safetensors   of a model with features: the vectors of all labels, the run's entities first
 data/                  of a run made by `kgtool extend`: its triples
@@ -78,7 +78,7 @@ BEGINNING = ("run.json", "entities.tsv", "relations.tsv", "config.toml")
 # Keys of run.json with the types of their values, and the columns of the history.
 _INFO: dict[str, Any] = {
     "fingerprint": "", "labels": "", "versions": {}, "start": {}, "extended": {}, "loading": {},
-    "features": "",
+    "features": "", "pretrained": "", "sources": [],
 }  # fmt: skip
 # The settings of training that say when it ends: a resumed run may have others.
 MAY_CHANGE = ("epochs", "patience")
@@ -380,7 +380,7 @@ class Run:
             RunError: if the file is missing after a validation, or a cell is not a number.
         """
         path = self.path / HISTORY
-        if not path.exists() and not (self.path / BEST).exists():
+        if not path.exists() and (not (self.path / BEST).exists() or self.shipped_weights()):
             return []
         try:
             frame = load_table(path)
@@ -397,6 +397,16 @@ class Run:
             raise RunError(f"{path}, line {line}: not a number. Remedy: restore the file.")
         rows: list[dict[str, Any]] = frame.assign(**named).to_dict("records")
         return rows
+
+    def shipped_weights(self) -> str | None:
+        """The name of the weights of a run that was never trained; None for a trained run.
+
+        See `kgtool.runs.pretrained`.
+        """
+        with suppress(RunError):
+            name: str | None = self.read_info().get("pretrained")
+            return name
+        return None
 
     def best_validation(self) -> dict[str, Any]:
         """The row of `history` with the best MRR; of a combined run, of the part it has reached.
@@ -417,7 +427,8 @@ class Run:
         Args:
             data: a data set or its path; by default the path that the run records, whose files must
                 not have changed since the training, or the triples in its folder. An inductive
-                model accepts another graph with the same relations and other entities.
+                model accepts another graph with the same relations and other entities, a
+                conditional model one with any relations.
 
         Raises:
             RunError: if the run records no path, the recorded path does not exist, or its files
@@ -426,6 +437,8 @@ class Run:
         """
         if isinstance(data, KGDataset):
             own = self.vocabulary
+            if self.config.conditional:
+                return data
             if self._answers_by_paths(data.vocabulary):
                 own = Vocabulary(data.vocabulary.entities, own.relations)
             return with_vocabulary(data, own)
@@ -446,6 +459,8 @@ class Run:
                 raise RunError(
                     f"the run's data {place} does not exist any more. Remedy: pass --data PATH."
                 )
+        if data is not None and self.config.conditional:
+            return load_dataset(place)
         if data is not None and self.config.inductive:
             other = load_dataset(place, relations=self.vocabulary.relations)
             if self.config.combined and not self._answers_by_paths(other.vocabulary):
@@ -604,6 +619,13 @@ def reopen(out: Path, config: Config, dataset: KGDataset, origin: Mapping[str, A
         raise RunError(f"{out} was begun on other data. Remedy: resume with the same files.")
     if recorded.get("features") != features_info(config, dataset).get("features"):
         raise RunError(f"{out} was begun with other features. Remedy: resume with the same files.")
+    sources = origin.get("sources", [])
+    begun = recorded.get("sources", sources)
+    if changed := [each["name"] for each in sources if each not in begun]:
+        raise RunError(
+            f"{out} was begun with other triples or labels in {', '.join(changed)}. Remedy: resume "
+            "with the same files of pretrain.graphs, or train into another folder."
+        )
     for name in (BEST, LAST, PREVIOUS, OWNERS, HISTORY, LOG):
         run.written(name)
     run.hold(dataset)

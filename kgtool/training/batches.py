@@ -40,14 +40,25 @@ class Batch:
         return cls(walks.entity[:, 0], path, walks.length, position, walks.end)
 
 
-def _generator(seed: int, epoch: int) -> torch.Generator:
+def generator_of(seed: int, epoch: int) -> torch.Generator:
     """The generator that draws the order of an epoch."""
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
 
 
+def draw_queries(answers: AnswerIndex, count: int, generator: torch.Generator) -> Tensor:
+    """Draw rows of the index, `(count,)` int64: half are uniform, half are by their answers.
+
+    So frequent queries and rare ones both have their share.
+    """
+    uniform = torch.randint(len(answers), (count,), generator=generator)
+    slot = torch.randint(len(answers.tails), (count,), generator=generator)
+    by_answer = torch.searchsorted(answers.offsets, slot, right=True) - 1
+    return torch.where(torch.rand(count, generator=generator) < 0.5, uniform, by_answer)
+
+
 def epoch_order(num_queries: int, seed: int, epoch: int) -> Tensor:
     """The order of an epoch, `(num_queries,)` int64; it depends on seed and epoch only."""
-    generator = _generator(seed, epoch)
+    generator = generator_of(seed, epoch)
     return torch.randperm(num_queries, generator=generator)
 
 
@@ -78,6 +89,9 @@ class PassBatch:
             tail)` are the targets.
         seed: the seed of further draws in the passes.
         weight: `(q,)` float32, the weight of each target; None if all are 1.
+        contexts: `(C,)` int64, ascending, the distinct relation ids of the queries of the batch,
+            also in a part of it, if a pass belongs to a query; None if it belongs to a head.
+        context: `(b,)` int64, the position in `contexts` of the relation of each pass.
     """
 
     graph: KnowledgeGraph
@@ -89,6 +103,8 @@ class PassBatch:
     tail: Tensor
     seed: int
     weight: Tensor | None
+    contexts: Tensor | None = None
+    context: Tensor | None = None
 
     def parts(self, sizes: Sequence[int]) -> list[PassBatch]:
         """Split the batch into parts with the given numbers of heads, which sum to `b`."""
@@ -108,6 +124,7 @@ class PassBatch:
                     relation=self.relation[own],
                     tail=self.tail[own],
                     weight=None if self.weight is None else self.weight[own],
+                    context=None if self.context is None else self.context[heads],
                 )
             )
         return parts
@@ -143,24 +160,40 @@ class PassSampler:
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """Draw one head per entity that has an edge; the draw depends on seed and epoch only."""
-        generator = _generator(seed, epoch)
+        generator = generator_of(seed, epoch)
         count = int((self._degree > 0).sum())
         drawn = torch.rand(count, dtype=torch.double, generator=generator) * self._odds[-1]
         return torch.searchsorted(self._odds, drawn, right=True)
 
-    def batch(self, head: Tensor, generator: torch.Generator | None = None) -> PassBatch:
-        """Draw the targets of heads `(b,)` from a generator; None: torch's default generator."""
-        graph, degree = self.graph, self._degree[head]
+    def batch(
+        self,
+        head: Tensor,
+        generator: torch.Generator | None = None,
+        query: Tensor | None = None,
+    ) -> PassBatch:
+        """Draw the targets of heads `(b,)`.
+
+        Args:
+            head: `(b,)` int64.
+            generator: draws; None for torch's default generator.
+            query: `(b,)` int64: the targets of each head are edges of this relation id, and the
+                ratio is of these edges; each head has one at least. None for edges of all
+                relations.
+        """
+        graph = self.graph
         position, edge = in_edges(graph.offsets, head)
+        source, kind = graph.head[edge].long(), graph.relation[edge].long()
+        inverse = graph.inverse_of(kind)
         # Shuffle the in-edges of each head, and take the first few.
         drawn = torch.rand(len(position), dtype=torch.double, generator=generator)
         order = torch.argsort(position + drawn)
+        if query is not None:
+            order = order[(inverse == query[position])[order]]
+        degree = torch.bincount(position[order], minlength=len(head))
         count = (degree * self.max_target_ratio).long().clamp(min=1, max=self.max_targets)
         before = degree.cumsum(0) - degree
-        place = torch.arange(len(position)) - before[position]
-        chosen = order[place < count[position]].sort().values
-        source, kind = graph.head[edge].long(), graph.relation[edge].long()
-        inverse = graph.inverse_of(kind)
+        place = torch.arange(len(order)) - before[position[order]]
+        chosen = order[place < count[position[order]]].sort().values
         if self.remove_target_edges == "pair":
             pair = position * graph.num_entities + source
             excluded = torch.isin(pair, pair[chosen])
@@ -179,6 +212,7 @@ class PassSampler:
             position[chosen], inverse[chosen], source[chosen],
             int(torch.randint(2**62, (1,), generator=generator)),
             None if graph.weight is None else graph.weight[edge[chosen]],
+            *(torch.unique(query, return_inverse=True) if query is not None else ()),
         )  # fmt: skip
 
     def _thinned(self, head: Tensor, generator: torch.Generator | None) -> KnowledgeGraph:

@@ -6,22 +6,23 @@ and the mean over a batch is by the sum of weights. Sampled walks and paths have
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kgtool.config import AllPathsConfig, Config, OnePathConfig
-from kgtool.data.answer_index import AnswerIndex, answer_index
-from kgtool.data.dataset import KGDataset
+from kgtool.config import AllPathsConfig, OnePathConfig
+from kgtool.data.answer_index import AnswerIndex
 from kgtool.distributed import process_group
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.random_walk import WalkSampler
-from kgtool.models.all_paths import Feed
+from kgtool.models.all_paths import AllPathsDecoder, Feed, PathGRU
 from kgtool.models.cells import Cell
-from kgtool.models.factory import kind_of
-from kgtool.models.model import AllPathsModel, Model, OnePathModel
+from kgtool.models.conditional import ConditionalDecoder, ConditionalModel, Conditions
+from kgtool.models.model import AllPathsModel, OnePathModel
 from kgtool.models.walk_gru import WalkReader
 from kgtool.ops import (
     Reach,
@@ -33,7 +34,15 @@ from kgtool.ops import (
     path_loss,
     rows_of_whole,
 )
-from kgtool.training.batches import Batch, PassBatch, PassSampler, epoch_order, link_queries
+from kgtool.training.batches import (
+    Batch,
+    PassBatch,
+    PassSampler,
+    draw_queries,
+    epoch_order,
+    generator_of,
+    link_queries,
+)
 from kgtool.training.regularizer import dura, n3
 
 
@@ -288,66 +297,56 @@ def _with_copies(rows: Tensor) -> Tensor:
     return rows[torch.arange(many).clamp(max=len(rows) - 1)]
 
 
-class AllPathsObjective:
-    """Passes from heads: each predicts some edges of its head, which leave its graph.
+class PassObjective(ABC):
+    """Passes that each predict some edges of their head, which leave its graph.
 
     Args:
         settings: settings of the decoder.
-        model: computes the passes.
+        graph: the edges that passes use.
+        decoder: reads the paths.
         answers: the train triples, with inverses.
     """
 
     sparse: Sequence[nn.Parameter] = ()
 
     def __init__(
-        self, settings: AllPathsConfig, model: AllPathsModel, answers: AnswerIndex
+        self,
+        settings: AllPathsConfig,
+        graph: KnowledgeGraph,
+        decoder: PathGRU,
+        answers: AnswerIndex,
     ) -> None:
-        self.model, self.answers = model, answers
+        self.graph, self.decoder, self.answers = graph, decoder, answers
         self.batch_size = settings.batch_size
         # A pass with a budget drops edges while it reads them, other passes before they start.
-        budgeted = bool(model.decoder.node_budget)
-        self._dropout = settings.edge_dropout if budgeted else 0.0
+        self._dropout = settings.edge_dropout if decoder.node_budget else 0.0
         self._passes = PassSampler(
-            model.graph, settings.max_targets, settings.max_target_ratio,
+            graph, settings.max_targets, settings.max_target_ratio,
             settings.remove_target_edges, settings.edge_dropout - self._dropout,
         )  # fmt: skip
 
-    def order(self, seed: int, epoch: int) -> Tensor:
-        """Heads, drawn by the square root of their degree."""
-        return self._passes.order(seed, epoch)[process_group.strided()]
+    @abstractmethod
+    def _read(
+        self, reached: Reach | Region, batch: PassBatch, shared: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The last states of the passes, and the query vector of each target."""
 
-    def parts(self, rows: Tensor) -> list[PassBatch]:
-        """The heads with their targets, a few heads in each part.
-
-        The targets of all heads and the dropped edges are drawn once for the batch.
-        """
-        if not len(rows):
-            return []
-        heads = self.model.decoder.split(self.model.graph, rows)
-        return self._passes.batch(rows).parts([len(part) for part in heads])
-
-    def shared(self, parts: Sequence[PassBatch]) -> Sequence[Tensor]:
-        """The encoder's states, if there is one."""
-        feed = self.model.feed(parts[0].excluded_of_any) if parts else None
-        return feed or ()
+    def _split(self, batch: PassBatch) -> list[PassBatch]:
+        """A few passes in each part; all draws of the batch are made."""
+        return batch.parts([len(part) for part in self.decoder.split(self.graph, batch.head)])
 
     def loss(self, part: PassBatch, *shared: Tensor) -> tuple[Tensor, float]:
-        """A softmax of each target over all entities except the other answers of its query.
-
-        With a node budget, the loss of the walk is added: the walk learns to lead to targets.
-        """
-        batch, decoder = part, self.model.decoder
+        """A softmax of each target over all entities except the other answers of its query."""
+        batch, decoder = part, self.decoder
         task = Task(batch.position, batch.tail, batch.seed, self._dropout)
         reached = decoder.reach(batch.graph, batch.head, batch.excluded_edges, task)
-        feed = Feed(*shared) if shared else None
-        last = decoder(reached, feed)
+        last, queries = self._read(reached, batch, shared)
         head = batch.head[batch.position]
         targets = torch.stack([head, batch.relation, batch.tail], dim=1)
         rows = torch.tensor(reached.rows_of_heads())
         query, row, missed = self._others(reached, batch.position, targets)
         loss = path_loss(
-            last, decoder.hidden.weight, decoder.hidden.bias,
-            decoder.queries(batch.relation, feed),
+            last, decoder.hidden.weight, decoder.hidden.bias, queries,
             rows=rows,
             counts=torch.bincount(batch.position, minlength=len(batch.head)),
             target=reached.slot_of(batch.position, batch.tail),
@@ -356,11 +355,15 @@ class AllPathsObjective:
             others=batch.graph.num_entities - rows[batch.position] - missed,
             weights=batch.weight,
         )  # fmt: skip
-        walk_loss = decoder.walk_loss(reached)
+        walk_loss = self._walk_loss(reached)
         count = (
             len(targets) if batch.weight is None else float(batch.weight.sum(dtype=torch.double))
         )
         return (loss if walk_loss is None else loss + walk_loss), count
+
+    def _walk_loss(self, reached: Reach | Region) -> Tensor | None:
+        """A further loss of the passes."""
+        return None
 
     def _others(
         self, reached: Reach | Region, position: Tensor, targets: Tensor
@@ -371,7 +374,7 @@ class AllPathsObjective:
             `query` `(p,)` int64, ascending, and `row` `(p,)` of the answers that the head reaches;
             `(q,)`, the number of answers that it does not reach.
         """
-        answers, num_entities = self.answers, self.model.graph.num_entities
+        answers, num_entities = self.answers, self.graph.num_entities
         rows = answers.rows(targets[:, :2])
         count, size = answers.count(rows), torch.tensor(reached.rows_of_heads())[position]
         # Look up the fewer among the more: a query may have more answers than the head reaches.
@@ -392,26 +395,96 @@ class AllPathsObjective:
         return where, row[order], count - 1 - inside
 
 
-def _one_path(config: Config, model: OnePathModel, dataset: KGDataset) -> Objective:
-    settings = config.one_path
-    assert settings
-    if config.samples_negatives and config.encoder:
-        return SampledObjective(settings, config.encoder.fanout, model)
-    return OnePathObjective(settings, model, answer_index(dataset.train, dataset.num_relations))
+class AllPathsObjective(PassObjective):
+    """Passes from heads, drawn by the square root of their degree.
+
+    With a node budget, the loss of the walk is added: the walk learns to lead to targets.
+
+    Args:
+        settings: settings of the decoder.
+        model: computes the passes.
+        answers: the train triples, with inverses.
+    """
+
+    decoder: AllPathsDecoder
+
+    def __init__(
+        self, settings: AllPathsConfig, model: AllPathsModel, answers: AnswerIndex
+    ) -> None:
+        super().__init__(settings, model.graph, model.decoder, answers)
+        self.model = model
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """Heads, drawn by the square root of their degree."""
+        return self._passes.order(seed, epoch)[process_group.strided()]
+
+    def parts(self, rows: Tensor) -> list[PassBatch]:
+        """The heads with their targets, a few heads in each part.
+
+        The targets of all heads and the dropped edges are drawn once for the batch.
+        """
+        return self._split(self._passes.batch(rows)) if len(rows) else []
+
+    def shared(self, parts: Sequence[PassBatch]) -> Sequence[Tensor]:
+        """The encoder's states, if there is one."""
+        feed = self.model.feed(parts[0].excluded_of_any) if parts else None
+        return feed or ()
+
+    def _read(
+        self, reached: Reach | Region, batch: PassBatch, shared: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        feed = Feed(*shared) if shared else None
+        return self.decoder(reached, feed), self.decoder.queries(batch.relation, feed)
+
+    def _walk_loss(self, reached: Reach | Region) -> Tensor | None:
+        return self.decoder.walk_loss(reached)
 
 
-def _all_paths(config: Config, model: AllPathsModel, dataset: KGDataset) -> Objective:
-    assert config.all_paths
-    answers = answer_index(dataset.train, dataset.num_relations)
-    return AllPathsObjective(config.all_paths, model, answers)
+class ConditionalObjective(PassObjective):
+    """Passes from queries, half of them uniform and half drawn by their answers.
 
+    Args:
+        settings: settings of the decoder.
+        model: computes the passes, on the graph of the answers.
+        answers: the train triples, with inverses.
+    """
 
-# The objective of each model of `kgtool.models.factory.MODELS`, by the same keys.
-OBJECTIVES: Mapping[str, Callable[[Config, Any, KGDataset], Objective]] = {
-    "one_path": _one_path, "all_paths": _all_paths,
-}  # fmt: skip
+    decoder: ConditionalDecoder
 
+    def __init__(
+        self, settings: AllPathsConfig, model: ConditionalModel, answers: AnswerIndex
+    ) -> None:
+        super().__init__(settings, model.graph, model.decoder, answers)
+        self.model = model
 
-def make_objective(config: Config, model: Model, dataset: KGDataset) -> Objective:
-    """The objective of a configuration, for the model that `build_model` returns for it."""
-    return OBJECTIVES[kind_of(config)](config, model, dataset)
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """Rows of the answers, half uniform and half by their answers."""
+        draw = generator_of(seed, epoch)
+        return draw_queries(self.answers, len(self.answers), draw)[process_group.strided()]
+
+    def draw(self, count: int, seed: int) -> Tensor:
+        """`(count,)` rows of the answers, drawn as those of an epoch."""
+        return draw_queries(self.answers, count, torch.Generator().manual_seed(seed))
+
+    def parts(self, rows: Tensor) -> list[PassBatch]:
+        """The queries with their targets, a few queries in each part."""
+        if not len(rows):
+            return []
+        head, relation = self.answers.hr[rows].unbind(1)
+        return self._split(self._passes.batch(head, query=relation))
+
+    def shared(self, parts: Sequence[PassBatch]) -> Sequence[Tensor]:
+        """The parameters of relations, in a context for each query relation of the batch."""
+        if not parts:
+            return ()
+        assert parts[0].contexts is not None
+        return self.model.conditions(parts[0].contexts)
+
+    def _read(
+        self, reached: Reach | Region, batch: PassBatch, shared: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        conditions, context = Conditions(*shared), batch.context
+        assert context is not None
+        assert isinstance(reached, Reach)
+        last = self.decoder(reached, conditions, context)
+        return last, conditions.queries.index_select(0, context[batch.position])

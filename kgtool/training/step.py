@@ -23,7 +23,7 @@ from kgtool.models.scorers import Scorer
 from kgtool.ops import autocast, by_row, in_threads, torch_in_one_thread
 from kgtool.storage.checkpoint import Tensors, load_weights, pack_optimizer, unpack_optimizer
 from kgtool.storage.memmap import MappedTables
-from kgtool.training.objectives import make_objective
+from kgtool.training.factory import make_objective
 from kgtool.training.optimizer import (
     clip_norm,
     learning_rate,
@@ -31,6 +31,7 @@ from kgtool.training.optimizer import (
     set_rate,
     training_dtype,
 )
+from kgtool.training.pretraining import Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,7 @@ class Updater:
         owners: the file with the process that holds the row of each entity; needed with several
             processes. Tables that do not fit into memory are stored next to it.
         graph: the knowledge graph, if another part of the model has made it.
+        sources: the graphs to pre-train on, if they are loaded already.
 
     Attributes:
         average: the averaged weights by name of the parameter; empty before the first step and
@@ -63,6 +65,7 @@ class Updater:
         dataset: KGDataset,
         owners: Path | None = None,
         graph: KnowledgeGraph | None = None,
+        sources: Sequence[Source] | None = None,
     ) -> None:
         self.settings: TrainingConfig = config.training
         self.seed = config.seed
@@ -75,7 +78,7 @@ class Updater:
             self.model = build_model(
                 config, dataset, shards, mapped=drawing and bool(owners), graph=graph
             )
-            self.objective = make_objective(config, self.model, dataset)
+            self.objective = make_objective(config, self.model, dataset, sources)
             self.names, self.parameters = zip(*self.model.named_parameters(), strict=True)
             self.optimizer = make_optimizer(
                 self.settings, self.parameters, self.model.embeddings(), self.objective.sparse

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -65,6 +65,7 @@ from kgtool.storage.checkpoint import (
 )
 from kgtool.storage.files import alone_in, atomic_write, remove_leftovers
 from kgtool.training.optimizer import learning_rate
+from kgtool.training.pretraining import Source, check_held_out, load_sources
 from kgtool.training.signals import stop_signals
 from kgtool.training.step import Updater
 from kgtool.training.warm_start import carry, check_sizes
@@ -132,6 +133,8 @@ def train(
     Args:
         config: the configuration of the run.
         dataset: the triples. Train gives the graph and the loss, valid selects the best weights.
+            With the section `[pretrain]`, the loss is that of other graphs, see
+            `kgtool.training.pretraining`.
         out: the run folder. It must not exist or must be empty, except with `resume`.
         resume: continue from the last checkpoint of `out`, or from the previous one if the last is
             damaged; `config` must be the configuration of that run, except for `training.epochs`
@@ -150,7 +153,8 @@ def train(
         The run with the weights of the best validation.
 
     Raises:
-        DataError: when train or valid has no triples.
+        DataError: when train or valid has no triples, or a graph of `[pretrain]` cannot be used:
+            it cannot be loaded, has no triples, or is the data set itself.
         ConfigError: for an unknown tracker, or one whose package is not installed.
         RunError: when the folder is not empty or another process uses it, the run to resume is
             missing, the run is damaged, or the initial weights do not fit.
@@ -186,7 +190,11 @@ def train(
             "negative sampling in several processes trains a one-path model alone. Remedy: remove "
             "the section [all_paths], or train in one process."
         )
-    origin = {"start": start.origin()} if start else {}
+    sources = load_sources(config)
+    check_held_out(sources, dataset)
+    origin: dict[str, Any] = {"start": start.origin()} if start else {}
+    if config.pretrain:
+        origin["sources"] = [source.info() for source in sources]
     first = process_group.rank() == 0
     # All processes decide before the first one writes files.
     (resumed,) = process_group.any_rank(resume and not is_hardly_begun(out))
@@ -204,11 +212,14 @@ def train(
     with _writing(out) if first else nullcontext(_silent()) as log, own_random_state(waits):
         if dataset.loading:
             log.info("data %s: %s", dataset.path, json.dumps(dataset.loading, ensure_ascii=False))
-        for line in map(str, coverages(dataset, wanted)):
+        lines = [*map(str, coverages(dataset, wanted)), *map(str, sources)]
+        if config.pretrain:
+            lines += _pretraining_lines(config.pretrain.synthetic, dataset.name)
+        for line in lines:
             log.info(line)
             if progress and first:
                 say(line)
-        trainer = _Trainer(run, dataset, log, progress and first)
+        trainer = _Trainer(run, dataset, log, progress and first, sources=sources)
         trainer.watch = watch
         if not trainer.restore():
             trainer.begin(start)
@@ -217,6 +228,13 @@ def train(
         with trainer.tracked(trackers if first else {}):
             trainer.fit()
     return run
+
+
+def _pretraining_lines(synthetic: float, held_out: str) -> list[str]:
+    """Lines for the log: the share of synthetic graphs, and the data set that is held out."""
+    share = f"pre-training on synthetic graphs: {100 * synthetic:.0f} % of the steps"
+    lines = [share] if synthetic else []
+    return [*lines, f"{held_out} is held out: training validates on it and does not learn from it"]
 
 
 @contextmanager
@@ -248,14 +266,22 @@ class _Trainer:
         part: the number of the part that is being trained.
     """
 
-    def __init__(self, run: Run, dataset: KGDataset, log: logging.Logger, progress: bool) -> None:
+    def __init__(
+        self,
+        run: Run,
+        dataset: KGDataset,
+        log: logging.Logger,
+        progress: bool,
+        *,
+        sources: Sequence[Source] = (),
+    ) -> None:
         self.run, self.dataset, self.log, self.progress = run, dataset, log, progress
         self.tracking = Tracking({}, run.path, self._warn)
         self.watch: Watch | None = None
         self.parts: dict[str, Updater] = {}
         graph = None  # all parts read one graph
         for name, config in run.config.parts.items():
-            self.parts[name] = Updater(config, dataset, run.path / OWNERS, graph)
+            self.parts[name] = Updater(config, dataset, run.path / OWNERS, graph, sources)
             graph = self.parts[name].model.graph
         self.names = list(self.parts)
         models = {name: part.model for name, part in self.parts.items()}

@@ -26,7 +26,8 @@ def sizes(config: Config) -> dict[str, object]:
     if config.combined:
         settings["one_path.dim"] = config.parts["one_path"].dim
     if encoder := config.encoder:
-        settings |= {"encoder.entity_init": encoder.entity_init, "encoder.layers": encoder.layers}
+        settings |= {"encoder.kind": encoder.kind, "encoder.layers": encoder.layers}
+        settings["encoder.entity_init"] = encoder.entity_init
         settings["encoder.features"] = "set" if encoder.features else None
         if encoder.layers:
             settings["encoder.num_bases"] = encoder.num_bases

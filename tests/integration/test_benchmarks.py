@@ -264,10 +264,11 @@ def test_explanations_are_perturbed(tmp_path, capsys, monkeypatch):
         assert listed >= 0
         assert drawn >= 0
         assert way == explanations.GRADIENTS or wrong_sign == 0
-    passes, draw = kgtool.open_predictor(run).passes, random.Random(0)
-    assert passes is not None
-    edges = {(h, t) for h, _, t in passes.graph.triples().tolist()}
+    found, draw = kgtool.open_predictor(run).passes, random.Random(0)
+    assert found is not None
     head, relation, tail = ring().test[0].tolist()
+    passes = found.of_relation(relation)
+    edges = {(h, t) for h, _, t in passes.graph.triples().tolist()}
     for length in (2, 3):
         path = explanations.random_path(passes, (head, relation, tail), length, draw)
         assert path == [] or (len(path) == length + 1 and (path[0], path[-1]) == (head, tail))

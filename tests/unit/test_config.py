@@ -16,6 +16,7 @@ from kgtool.config import (
     Config,
     EncoderConfig,
     OnePathConfig,
+    PretrainConfig,
     TrainingConfig,
     load_config,
     parse_config,
@@ -122,7 +123,7 @@ def test_every_key_can_be_set(tmp_path):
     # Negatives and distances exclude some of the others.
     same = [k for k in default if config[k] == default[k]]
     excluded = ["norm", "num_negatives", "adversarial_temperature", "margin"]
-    of_both = ["one_path.dim", "all_paths", "training.one_path"]
+    of_both = ["one_path.dim", "all_paths", "training.one_path", "encoder.kind", "pretrain"]
     assert sorted(same) == sorted([*(f"one_path.{key}" for key in excluded), *of_both])
     paths = leaves(load(tmp_path, ALL_PATHS).all_paths or AllPathsConfig())
     assert [k for k, value in leaves(AllPathsConfig()).items() if paths[k] == value] == []
@@ -374,12 +375,13 @@ SECTIONS: list[type[BaseModel]] = [
 ]
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("section", [*SECTIONS, PretrainConfig])
 def test_every_setting_has_a_description(section):
     for name, field in section.model_fields.items():
-        if (section is Config and name in ("encoder", "one_path", "all_paths", "training")) or (
-            section is TrainingConfig and name == "one_path"
-        ):
+        if (
+            section is Config
+            and name in ("encoder", "one_path", "all_paths", "training", "pretrain")
+        ) or (section is TrainingConfig and name == "one_path"):
             continue
         description = field.description or ""
         assert 10 <= len(description) <= 160, f"{name}: {len(description)}"

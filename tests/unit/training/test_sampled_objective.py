@@ -20,7 +20,8 @@ from kgtool.models.model import Model, OnePathModel
 from kgtool.models.rgcn import RGCNEncoder
 from kgtool.ops import known_among, rows, sample_in_edges
 from kgtool.training.batches import link_queries
-from kgtool.training.objectives import OnePathObjective, SampledObjective, make_objective
+from kgtool.training.factory import make_objective
+from kgtool.training.objectives import OnePathObjective, SampledObjective
 from kgtool.training.optimizer import clip_norm
 from tests.support.graphs import edges_of, random_dataset
 from tests.support.runs import ring, tiny_config

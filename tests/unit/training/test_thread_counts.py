@@ -37,6 +37,9 @@ DRAWING: dict[str, Config] = {
     "all paths, fed, thinned": all_paths_config(
         batch_size=100, edge_dropout=0.3, encoder={"layers": 1}
     ),
+    "conditional, thinned": all_paths_config(
+        batch_size=100, edge_dropout=0.3, encoder={"kind": "relations", "layers": 2}
+    ),
     "on a budget, thinned": all_paths_config(batch_size=100, node_budget=40, edge_dropout=0.3),
 }  # fmt: skip
 KINDS = CONFIGS | DRAWING

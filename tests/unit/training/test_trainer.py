@@ -31,7 +31,7 @@ from kgtool.ops import entity_loss
 from kgtool.ops.runtime import progress
 from kgtool.runs.run import BEGINNING, BEST, HISTORY, LAST, LOG, OWNERS, PREVIOUS, Run
 from kgtool.storage.checkpoint import load_tensors, save_tensors
-from kgtool.training import objectives, trainer
+from kgtool.training import factory, objectives, trainer
 from kgtool.training.optimizer import learning_rate
 from kgtool.training.step import Updater
 from kgtool.training.trainer import train
@@ -683,7 +683,7 @@ def test_the_edges_of_walks_carry_no_message_while_they_are_asked_for(monkeypatc
 
     monkeypatch.setattr(model, "states", watch)
     monkeypatch.setattr(WalkSampler, "walks", note)
-    made = objectives.make_objective(config, model, dataset)
+    made = factory.make_objective(config, model, dataset)
     made.loss(made.order(0, 0)[:8])
     assert (hidden == [None]) is (remove == "none")
     if remove == "edge":

@@ -109,6 +109,18 @@ def test_growing_appends_and_counts():
     assert growth.unseen.tolist() == [4, 5, 6]  # e004 had its label, and no fact
 
 
+def test_new_relations_are_appended():
+    data = in_memory([(0, 0, 1), (1, 1, 2)], [(2, 1, 3)], [], 4, 2)
+    words = Vocabulary(("e000", "e002", "e003"), ("r001", "a", "z"))
+    growth = grow(data, words, tensor_of([(0, 2, 1), (1, 0, 2), (2, 1, 0)]))  # z; valid; a
+    grown = growth.dataset
+    assert grown.vocabulary.relations == ("r000", "r001", "a", "z")
+    assert tuples_of(grown.train) == [(0, 0, 1), (1, 1, 2), (0, 3, 2), (3, 2, 0)]
+    assert torch.equal(grown.valid, data.valid)
+    counts = growth.counts()
+    assert (growth.new_relations, counts["new relations"], counts["already in valid"]) == (2, 2, 1)
+
+
 def test_growing_leaves_what_it_grew():
     data = ring()
     before = data.fingerprint
