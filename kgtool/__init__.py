@@ -43,7 +43,9 @@ if TYPE_CHECKING:
         predict_routes,
         score_triples,
     )
+    from kgtool.api.pretrain import pretrain
     from kgtool.api.report import report
+    from kgtool.api.runs import pretrained
     from kgtool.api.serve import serve
     from kgtool.api.split import split
     from kgtool.api.train import train
@@ -91,6 +93,8 @@ __all__ = [
     "predict",
     "predict_next",
     "predict_routes",
+    "pretrain",
+    "pretrained",
     "read_triples",
     "report",
     "score_triples",
@@ -124,7 +128,9 @@ _NAMES = {
         "predict_routes",
         "score_triples",
     ),
+    "kgtool.api.pretrain": ("pretrain",),
     "kgtool.api.report": ("report",),
+    "kgtool.api.runs": ("pretrained",),
     "kgtool.api.serve": ("serve",),
     "kgtool.api.split": ("split",),
     "kgtool.api.train": ("train",),

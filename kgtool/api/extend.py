@@ -38,7 +38,8 @@ def extend(
 ) -> Run:
     """Add triples to the train triples of a run, without training: a new run folder.
 
-    The new run keeps the ids and appends those of new entities. It keeps the weights; entities
+    The new run keeps the ids and appends those of new entities, and of new relations if the model
+    reads relations by an encoder (`encoder.kind = "relations"`). It keeps the weights; entities
     without an edge in training get initial embeddings if the model has any (see
     `kgtool.models.model.Model.start_entities`). Its folder holds the extended data, and the
     history and log of the original training. It has no optimizer state: to train further,
@@ -59,8 +60,8 @@ def extend(
 
     Raises:
         RunError: when the run cannot be used, or `out` is not empty.
-        DataError: when data or triples cannot be used, no triple is new, or a relation is new: an
-            untrained relation has no weights.
+        DataError: when data or triples cannot be used, no triple is new, or a relation is new and
+            the model has weights for each relation: an untrained relation has none.
         KGToolError: when a file cannot be written.
     """
     out = Path(out)
@@ -73,7 +74,8 @@ def extend(
                 "train with encoder.features."
             )
         dataset = replace(dataset, features=any_features(features, dataset))
-    given, places = read_any(triples, reading, dataset.vocabulary.relations)
+    relations = None if run.config.conditional else dataset.vocabulary.relations
+    given, places = read_any(triples, reading, relations)
     growth = grow(dataset, given.vocabulary, given.triples)
     if not growth.added:
         raise DataError(

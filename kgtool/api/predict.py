@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from kgtool.api.arguments import is_whole
 from kgtool.api.runs import (
@@ -18,9 +20,11 @@ from kgtool.api.runs import (
     walk_model,
     with_data,
 )
+from kgtool.data.dataset import SPLITS, KGDataset
 from kgtool.data.labels import LabelIndex
 from kgtool.data.loaders.cells import cells_of
 from kgtool.data.loaders.labels import read_labels, read_types
+from kgtool.data.splitting import distinct
 from kgtool.errors import ConfigError, DataError, RunError, described
 from kgtool.inference.neighbours import nearest_rows
 from kgtool.inference.predictor import Predictor
@@ -40,7 +44,7 @@ def open_predictor(
     """A run ready to answer queries: load it once for many queries.
 
     Args:
-        run: a run or its folder.
+        run: a run or its folder; or data, on which pre-trained weights answer.
         data: the data set or its path; by default the path that the run was trained on.
         labels: a table of labels and readable names, which queries may then use; see
             `kgtool.data.loaders.labels`.
@@ -62,10 +66,23 @@ def open_predictor(
     found, dataset = with_data(run, data)
     known = {**dataset.vocabulary.entity_ids, **dataset.vocabulary.relation_ids}
     readable = read_labels(labels, known) if labels is not None else {}
+    scorer, fitting = found.scorer(dataset), None
+    if found.shipped_weights() and len(dataset.valid) + len(dataset.test):
+        scorer, fitting = found.scorer(_with_all_facts(dataset)), scorer
     return Predictor(
-        found, dataset, found.scorer(dataset), LabelIndex(dataset.vocabulary, readable),
-        read_types(types, known) if types is not None else None, assumed_missing,
+        found, dataset, scorer, LabelIndex(dataset.vocabulary, readable),
+        read_types(types, known) if types is not None else None, assumed_missing, fitting,
     )  # fmt: skip
+
+
+def _with_all_facts(dataset: KGDataset) -> KGDataset:
+    """The data set with the triples of all splits in train."""
+    facts = torch.cat([dataset.split(split) for split in SPLITS])
+    kept = distinct(facts, dataset.num_relations)
+    weights = {}
+    if dataset.weights:
+        weights["train"] = torch.cat([dataset.weight(split) for split in SPLITS])[kept]
+    return replace(dataset, train=facts[kept], weights=weights)
 
 
 def predictor_of(

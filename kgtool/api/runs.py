@@ -2,26 +2,65 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kgtool.data.dataset import KGDataset
-from kgtool.errors import DataError, RunError
+from kgtool.data.loaders import load_dataset
+from kgtool.data.loaders.column_order import check_columns
+from kgtool.data.registry.cache import cached_file
+from kgtool.data.registry.entries import entries
+from kgtool.errors import DataError, KGToolWarning, RunError, path_of
 from kgtool.evaluation.ranking import Candidates
 from kgtool.inference.predictor import Predictor
 from kgtool.models.model import Model
 from kgtool.models.scorers import ModelScorer
-from kgtool.runs.run import Run, versions
+from kgtool.runs.pretrained import DEFAULT, pretrained_run
+from kgtool.runs.run import BEGINNING, Run, versions
 
 AnyRun = Run | Predictor | str | Path  # a run, a predictor of it, or its folder
+PRETRAINED = "pretrained"  # in the place of a run with initial weights
 AnyData = KGDataset | str | Path  # a data set or its path
 
 
 def opened(run: AnyRun) -> Run:
-    """A run: itself, that of a predictor, or that of a folder."""
+    """A run: itself, that of a predictor, that of a folder, or pre-trained weights on data."""
     found = unwrapped(run)
-    return found if isinstance(found, Run) else Run.open(found)
+    if isinstance(found, Run):
+        return found
+    return pretrained(found) if is_data(found) else Run.open(found)
+
+
+def is_data(run: str | Path) -> bool:
+    """Whether a caller passes data in the place of a run: a file, a folder, a fetched data set."""
+    path = path_of(run, "run", RunError, "the folder of a run")
+    if path.is_dir():
+        return not any((path / name).exists() for name in BEGINNING) and any(path.iterdir())
+    entry = entries().get(str(run))
+    return path.exists() or (entry is not None and cached_file(entry).exists())
+
+
+def pretrained(data: AnyData, out: str | Path | None = None, *, name: str = DEFAULT) -> Run:
+    """A run of weights that are shipped with kgtool, on a graph that they never saw.
+
+    Nothing is trained. The run answers queries, explains, evaluates, completes and serves, as any
+    run does. A prediction reads the triples of all splits.
+
+    Args:
+        data: the data set or its path.
+        out: the folder of the run. By default one in the user's cache, which a later call for the
+            same graph finds.
+        name: the weights.
+
+    Raises:
+        DataError: when the data cannot be used.
+        RunError: when there are no such weights, or `out` is not empty.
+    """
+    dataset = data if isinstance(data, KGDataset) else load_dataset(data)
+    check_columns(dataset)
+    return pretrained_run(dataset, None if out is None else Path(out), name)
 
 
 def unwrapped(run: AnyRun) -> Run | str | Path:
@@ -45,8 +84,23 @@ def with_data(run: AnyRun, data: AnyData | None, *splits: str) -> tuple[Run, KGD
         refuse_again(data=data)
         found, dataset = run.run, run.dataset
     else:
-        found = opened(run)
-        dataset = found.dataset(data)
+        place = unwrapped(run)
+        if not isinstance(place, Run) and is_data(place):
+            if data is not None:
+                raise RunError(
+                    f"{place} is data, which pre-trained weights answer on, and --data gives other "
+                    f"data. Remedy: pass {data} in the place of the run."
+                )
+            dataset = load_dataset(place)
+            found = pretrained(dataset)
+            warnings.warn(
+                f"{place}: answers by pre-trained weights, which were not trained on this graph.",
+                KGToolWarning,
+                stacklevel=3,
+            )
+        else:
+            found = opened(run)
+            dataset = found.dataset(data)
     for split in splits:
         require(dataset, split)
     return found, dataset
@@ -154,6 +208,8 @@ def walk_model(run: Run, dataset: KGDataset) -> tuple[Model, int]:
 
 def _fits(run: Run, dataset: KGDataset) -> bool:
     """Whether the labels that the weights belong to have the same ids in the data."""
+    if run.config.conditional:
+        return True
     own, vocabulary = run.vocabulary, dataset.vocabulary
     same_entities = run.config.inductive or own.entities == vocabulary.entities
     return own.relations == vocabulary.relations and same_entities

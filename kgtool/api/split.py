@@ -211,13 +211,13 @@ def files_of(triples: Any) -> list[str | Path] | None:
 
 
 def read_any(
-    triples: Any, reading: Reading, relations: tuple[str, ...]
+    triples: Any, reading: Reading, relations: tuple[str, ...] | None
 ) -> tuple[Triples, list[str]]:
     """Triples of files or in memory, with duplicates, and the names of the files.
 
     Args:
         triples, reading: as for `split`.
-        relations: the labels of relations by id.
+        relations: the labels of relations by id; None for those of the triples.
 
     Raises:
         DataError: for triples that cannot be read, or a relation that is not among `relations`.

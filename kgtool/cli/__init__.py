@@ -20,6 +20,7 @@ from kgtool.errors import KGToolError, KGToolWarning, harmless
 # isort: off
 from kgtool.cli import data  # noqa: F401
 from kgtool.cli import train  # noqa: F401
+from kgtool.cli import pretrain  # noqa: F401
 from kgtool.cli import tune  # noqa: F401
 from kgtool.cli import config  # noqa: F401
 from kgtool.cli import extend  # noqa: F401

@@ -149,7 +149,7 @@ def _print_version(wanted: bool) -> None:
 
 
 # The commands that several processes can work on together.
-SHARED = ("train", "evaluate")
+SHARED = ("train", "pretrain", "evaluate")
 
 
 @app.callback()
@@ -165,7 +165,7 @@ def _options(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in SHARED:
         raise ConfigError(
             f"{context.invoked_subcommand} runs in one process. Remedy: start it without torchrun, "
-            f"which is for {' and '.join(SHARED)}."
+            f"which is for {', '.join(SHARED[:-1])} and {SHARED[-1]}."
         )
 
 

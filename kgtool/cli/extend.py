@@ -42,9 +42,9 @@ def extend(
 ) -> None:
     """Add triples and entities to a run without training; write a new run.
 
-    Entities may be new, relations may not. A run with encoder.features answers for a new entity by
-    its vector. All commands accept the new run; to train it further, pass it to kgtool train
-    --init-from.
+    Entities may be new. Relations may be new for a run with encoder.kind = relations, not for
+    others. A run with encoder.features answers for a new entity by its vector. All commands accept
+    the new run; to train it further, pass it to kgtool train --init-from.
     """
     from kgtool.api.extend import extend as extend_run
     from kgtool.cli.render.growth import growth_table

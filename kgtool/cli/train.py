@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,33 @@ from kgtool.errors import ConfigError, DataError, Interrupted, RunError
 if TYPE_CHECKING:
     from kgtool.config import Config
     from kgtool.data.dataset import KGDataset
+    from kgtool.runs.run import Run
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the new run; by default runs/<name of CONFIG>, or of the data.",
+        show_default=False,
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of a run with the initial weights, matched by label; pretrained: the "
+        "weights that come with kgtool.",
+        show_default=False,
+    ),
+]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Show the course of the training in tensorboard, mlflow or wandb; more than one "
+        "if repeated.",
+        show_default=False,
+    ),
+]
 
 
 @command(
@@ -34,13 +62,7 @@ def train(
     overrides: Overrides = None,
     data: Data = None,
     columns: Columns = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the new run; by default runs/<name of CONFIG>, or of the data.",
-            show_default=False,
-        ),
-    ] = None,
+    out: Out = None,
     minutes: Annotated[
         float | None,
         typer.Option(
@@ -49,24 +71,9 @@ def train(
             show_default=False,
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the last checkpoint.")
-    ] = False,
-    init_from: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of a run with the initial weights, matched by label.", show_default=False
-        ),
-    ] = None,
-    track: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Show the course of the training in tensorboard, mlflow or wandb; more than one "
-            "if repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    resume: Resume = False,
+    init_from: InitFrom = None,
+    track: Track = None,
 ) -> None:
     """Train a model and write a run folder.
 
@@ -87,10 +94,9 @@ def train(
     Several processes, on one machine or on many that share a folder, train one model together:
     torchrun --nproc-per-node 4 -m kgtool train ...
     """
+    from kgtool.api.train import check_section
     from kgtool.api.train import train as train_run
     from kgtool.config import load_config
-    from kgtool.data.loaders import load_with_report
-    from kgtool.data.loaders.column_order import check_columns
     from kgtool.distributed import process_group
     from kgtool.runs.tracking import trackers_of
 
@@ -104,6 +110,8 @@ def train(
             "two."
         )
     settings = None if config is None else load_config(config, given)
+    if settings is not None:
+        check_section(settings, pretraining=False)
     if settings is not None and data is not None:
         settings = settings.model_copy(update={"data": str(data)})
     place = data_of(settings.data if settings else str(data) if data else None, config)
@@ -112,10 +120,32 @@ def train(
             "several processes do not choose settings. Remedy: write them first, by kgtool config "
             f"--data {place} > my.toml, and pass my.toml to kgtool train."
         )
-    dataset, report = load_with_report(place, reading=reading_of(columns=columns))
+    dataset = load_for_training(place, columns)
     out = out or Path("runs") / (dataset.name if config is None else Path(config).stem)
-    # When one process died and torchrun has restarted all, the command line is the same.
-    resume = resume or (process_group.restarted() and (out / "config.toml").exists())
+    resume = resume or was_restarted(out)
+    if settings is None:
+        given = [f"data={json.dumps(str(data))}", *given]
+        settings = _chosen(dataset, given, out=out, minutes=minutes, resume=resume)
+    chosen = settings
+    report_training(
+        lambda: train_run(
+            chosen, dataset, out,
+            resume=resume, progress=True, init_from=init_from, track=track or (),
+        ),
+        out,
+    )  # fmt: skip
+
+
+def load_for_training(place: str, columns: str | None) -> KGDataset:
+    """The data set of a training; prints the report on its files.
+
+    Raises:
+        DataError: if it cannot be used, or train or valid has no triples.
+    """
+    from kgtool.data.loaders import load_with_report
+    from kgtool.data.loaders.column_order import check_columns
+
+    dataset, report = load_with_report(place, reading=reading_of(columns=columns))
     Terminal().print(report.render())
     check_columns(dataset)  # before the doubt whether valid has triples
     for split in (report.train, report.valid):
@@ -124,14 +154,30 @@ def train(
                 f"{place}: {split.file} has no triples to train with. Remedy: make the "
                 f"splits by kgtool data split {place} --out FOLDER --allow-unseen."
             )
-    if settings is None:
-        given = [f"data={json.dumps(str(data))}", *given]
-        settings = _chosen(dataset, given, out=out, minutes=minutes, resume=resume)
+    return dataset
+
+
+def was_restarted(out: Path) -> bool:
+    """Whether a process died and torchrun has restarted all, with the same command line."""
+    from kgtool.distributed import process_group
+
+    return process_group.restarted() and (out / "config.toml").exists()
+
+
+def report_training(train: Callable[[], Run], out: Path) -> None:
+    """Train, and print how it went.
+
+    Args:
+        train: trains the run.
+        out: its folder.
+
+    Raises:
+        typer.Exit: with the code 130 after Ctrl-C.
+    """
+    from kgtool.distributed import process_group
+
     try:
-        run = train_run(
-            settings, dataset, out,
-            resume=resume, progress=True, init_from=init_from, track=track or (),
-        )  # fmt: skip
+        run = train()
     except Interrupted:
         if process_group.rank() == 0:
             typer.echo(

@@ -73,6 +73,16 @@ FLAGS = {
         "--init-from",
         "--track",
     ],
+    "pretrain": [
+        "config",
+        "overrides",
+        "--data",
+        "--columns",
+        "--out",
+        "--resume",
+        "--init-from",
+        "--track",
+    ],
     "tune": ["config", "overrides", "--data", "--columns", "--out", "--trials", "--minutes"],
     "config": ["name", "--defaults", "--data", "--columns", "--minutes"],
     "extend": ["run", "triples", "--out", "--data", *COLUMNS, "--features"],
@@ -154,7 +164,7 @@ FLAGS = {
 }
 PANELS = {
     "Data": ["data"],
-    "Train": ["train", "tune", "config", "extend"],
+    "Train": ["train", "pretrain", "tune", "config", "extend"],
     "Evaluate": ["evaluate", "compare"],
     "Ask": ["predict", "complete", "explain"],
     "Share": ["export", "report", "serve"],
@@ -876,8 +886,7 @@ def test_overrides_and_data_count(kgtool, place):
         (["train", "tiny.toml", "--data", "rnig"], ["rnig", "ring"]),
         (["train", "tiny.toml", "--resume"], ["runs/tiny is not a run"]),
         (["train", "tiny.toml", "--out", "ring"], ["ring exists already"]),
-        (["evaluate", "ring"], ["ring is not a run"]),
-        (["export", "ring", "--out", "x"], ["ring is not a run"]),
+        (["evaluate", "rnig"], ["rnig is not a run"]),
         (["export", "ring", "--out", "x", "--formats", "tsv,npz"], ["'npz'", "did you mean npy"]),
         (["data", "inspect", "none"], ["none"]),
         (["data", "inspect", "tiny.toml"], ["tiny.toml"]),
@@ -1486,6 +1495,45 @@ def test_a_training_is_tracked_or_refused_before_it_begins(kgtool, place, monkey
     refused(kgtool(*begin, "mlflow"), 2, "pip install 'kgtool[mlflow]'")
     refused(kgtool(*begin, "tensorbord"), 2, "did you mean tensorboard?")
     assert not Path("runs/new").exists()
+
+
+PRETRAIN = """
+dim = 8
+encoder = {{ kind = "relations", layers = 1 }}
+all_paths = {{ layers = 2, mlp_dim = 8, batch_size = 4 }}
+training = {{ epochs = 1, steps_per_epoch = 4, validate_every = 1 }}
+pretrain = {{ graphs = {{ "{graph}" = 1.0 }}, synthetic = 0.5 }}
+"""
+
+
+def test_a_model_is_pretrained_on_other_graphs(kgtool, place):
+    graph = place / "graph.csv"
+    graph.write_text("".join(f"a{i},{'up' if i % 3 else 'on'},a{i * 7 % 40}\n" for i in range(40)))
+    Path("any.toml").write_text(PRETRAIN.format(graph=graph))
+    refused(kgtool("pretrain", "any.toml"), 2, "any.toml names no data set. Remedy: pass --data")
+    held_out = ["--data", "ring"]
+    refused(kgtool("train", "any.toml", *held_out), 2, "[pretrain]", "Remedy: use kgtool pretrain")
+    refused(kgtool("pretrain", "tiny.toml"), 2, "has none. Remedy: name graphs as in configs/pretr")
+    refused(
+        kgtool("pretrain", "tiny.toml", "pretrain.synthetic=1.0"), 2, "set encoder.kind = 'relati"
+    )
+    own = [*held_out, "pretrain.graphs={ring=1.0}"]
+    refused(kgtool("pretrain", "any.toml", *own), 2, "its train triples are those of ring, which")
+    assert not Path("runs").exists()
+    done = kgtool("pretrain", "any.toml", *held_out)
+    assert done.code == 0
+    assert done.err.endswith("held out: training validates on it and does not learn from it\n")
+    assert "the run is runs/any\n" in done.out
+    again = kgtool("pretrain", "any.toml", *held_out, "--resume", "training.epochs=2")
+    assert again.code == 0
+    with graph.open("a") as file:
+        file.write("a0,up,a39\n")
+    changed = kgtool("pretrain", "any.toml", *held_out, "--resume", "training.epochs=3")
+    refused(changed, 2, "graph.csv. Remedy: resume with the same files of pretrain.graphs")
+    # The run answers on a graph with other relations.
+    found = kgtool("evaluate", "runs/any", "--data", graph)
+    assert found.code == 0
+    assert "realistic" in found.out
 
 
 def test_settings_are_searched(kgtool, place, monkeypatch):

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import kgtool
+from kgtool.config import load_config
 from kgtool.distributed import process_group
 from kgtool.evaluation.candidates import parse_candidates
 from kgtool.evaluation.ensemble import fit_ensemble
@@ -23,7 +25,7 @@ from kgtool.storage.checkpoint import load_tensors
 from kgtool.storage.files import read_json
 from kgtool.training.trainer import _Trainer, train
 from tests.support.places import ROOT
-from tests.support.runs import ring, write_folder
+from tests.support.runs import in_memory, ring, write_folder
 from tests.support.teamwork import CONFIGS, ONE_THREAD, torchrun
 
 
@@ -141,6 +143,39 @@ def test_a_killed_worker_is_started_again_and_the_run_goes_on(files, tmp_path):
     assert "resumed at step" in log
     assert "finished after" in log
     assert Run.open(tmp_path / "run").history()[-1]["epoch"] == 60
+
+
+PRETRAIN = """
+dim = 8
+encoder = {{ kind = "relations", layers = 1 }}
+all_paths = {{ layers = 2, mlp_dim = 8, batch_size = {batch_size} }}
+training = {{ epochs = 2, steps_per_epoch = 5, validate_every = 1 }}
+pretrain = {{ graphs = {{ "{graph}" = 1.0 }}, synthetic = 0.4 }}
+"""
+
+
+def test_processes_pretrain_together(tmp_path):
+    other = in_memory([(i, i % 2, (i + 4) % 9) for i in range(9)], [(0, 1, 3)], [(0, 0, 3)], 9, 2)
+    graph, config = write_folder(other, tmp_path / "graph"), tmp_path / "run.toml"
+    words = [config, "--data", write_folder(ring(), tmp_path / "ring"), "--out", tmp_path / "run"]
+    config.write_text(PRETRAIN.format(graph=graph, batch_size=3))
+    done = run(torchrun(2, "kgtool", "pretrain", *words))
+    assert done.returncode != 0
+    assert "all_paths.batch_size = 3 is not a multiple of 2" in done.stderr
+    assert not (tmp_path / "run").exists()
+    config.write_text(PRETRAIN.format(graph=graph, batch_size=4))
+    done = run(torchrun(2, "kgtool", "pretrain", *words))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("ring is held out") == 1
+    made = Run.open(tmp_path / "run")
+    assert [row["step"] for row in made.history()] == [5, 10]
+    assert made.read_info()["sources"][0]["name"] == str(graph)
+    # It goes on alone.
+    again = kgtool.pretrain(
+        load_config(config, ["training.epochs=3"]), tmp_path / "ring", tmp_path / "run",
+        resume=True, progress=False,
+    )  # fmt: skip
+    assert again.history()[-1]["step"] == 15
 
 
 def test_other_commands_are_for_one_process(tmp_path):

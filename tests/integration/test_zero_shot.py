@@ -1,0 +1,91 @@
+"""The README's first example: a CSV and a question, with nothing trained."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import called
+from tests.support.places import ROOT
+
+pytestmark = pytest.mark.filterwarnings("default::kgtool.errors.KGToolWarning")
+
+SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## Ask a graph at once")[1]
+COMMANDS = re.findall(r"^    (kgtool .+?)(?:  +#.*)?$", SECTION.split("\n## ")[0], flags=re.M)
+NAMES = {"HEAD": "ada0", "RELATION": "grandparent_of", "TAIL": "cleo0"}
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KGTOOL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    lines = ["person,relation,relative"]
+    for i in range(60):
+        lines += [f"ada{i},parent_of,ben{i}", f"ben{i},parent_of,cleo{i}"]
+        lines += [f"ben{i},child_of,ada{i}", f"cleo{i},child_of,ben{i}"]
+        if i:
+            lines.append(f"ada{i},grandparent_of,cleo{i}")
+    Path("triples.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_the_commands_answer_and_explain(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [command.split()[1] for command in COMMANDS] == ["predict", "explain"]
+    predict, explain = (
+        [NAMES.get(word, word) for word in shlex.split(command)[1:]] for command in COMMANDS
+    )
+    code, output, errors = called(monkeypatch, capsys, *predict)
+    assert code == 0, errors
+    assert "not trained on this graph" in errors
+    assert "not trained on this graph" not in output
+    answers = re.findall(r"^ *\d\.\d+ +-?[\d.]+ +(\S+) *$", output, flags=re.M)
+    assert answers[0] == "cleo0"
+    code, output, errors = called(monkeypatch, capsys, *explain)
+    assert code == 0, errors
+    step = r"--(?:parent_of|\^child_of|, )+-->"  # the two relations say the same
+    assert re.search(f"ada0 {step} ben0 {step} cleo0", " ".join(output.split()))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate triples.csv",
+        "complete triples.csv --top 3 --out new.tsv",
+        "predict triples.csv ada0 ? cleo0",
+        "predict triples.csv ada0 grandparent_of cleo0",
+        "report triples.csv --out report.html",
+    ],
+)
+def test_where_a_command_takes_a_run_it_takes_data(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command.startswith("report"):
+        assert called(monkeypatch, capsys, "evaluate", "triples.csv")[0] == 0
+    code, output, errors = called(monkeypatch, capsys, *command.split())
+    assert code == 0, errors
+    assert output
+    assert errors.count("not trained on this graph") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("export triples.csv --out vectors", "no embeddings"),
+        ("predict triples.csv ada0 --task neighbours", "no embeddings"),
+        ("predict triples.csv ada0 knows ?", "unknown relation"),
+        ("predict triples.csv ada0 child_of ? --data triples.csv", "in the place of the run"),
+        ("predict missing.csv ada0 child_of ?", "is not a run"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(
+    command: str, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, errors = called(monkeypatch, capsys, *command.split())
+    assert code == 2
+    assert reason in " ".join(errors.split())
+    assert "Traceback" not in errors
