@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from kgtool.graph.knowledge_graph import KnowledgeGraph
-from kgtool.ops import Reach, Region, Task, path_step, reach
+from kgtool.ops import Reach, Region, Task, normal_, path_step, reach
 from kgtool.ops.all_paths.region import EDGES_AN_ENTITY
 
 # A part of a batch reads at least this many edges in all its layers. With fewer, threads lose more
@@ -82,8 +82,8 @@ class PathGRU(nn.Module):
 
     def reset_cell(self) -> None:
         """Draw the matrices of the cell so that they keep the size of what they read."""
-        nn.init.normal_(self.messages_in, std=1 / math.sqrt(2 * self.dim))
-        nn.init.normal_(self.state_in, std=1 / math.sqrt(self.dim))
+        normal_(self.messages_in, std=1 / math.sqrt(2 * self.dim))
+        normal_(self.state_in, std=1 / math.sqrt(self.dim))
 
     def split(self, graph: KnowledgeGraph, head: Tensor) -> tuple[Tensor, ...]:
         """Split heads into even parts, `(b,)` each, by the work of their passes.
@@ -199,11 +199,11 @@ class AllPathsDecoder(PathGRU):
 
     def reset_parameters(self) -> None:
         """Relation weights near 1: at first, messages hardly depend on the relation."""
-        nn.init.normal_(self.init, std=0.5)
-        nn.init.normal_(self.weights, mean=1.0, std=0.3)
+        normal_(self.init, std=0.5)
+        normal_(self.weights, mean=1.0, std=0.3)
         self.reset_cell()
-        nn.init.normal_(self.relations, std=0.1)
-        nn.init.normal_(self.relations_hidden, std=0.1)
+        normal_(self.relations, std=0.1)
+        normal_(self.relations_hidden, std=0.1)
 
     def forward(self, reached: Reach | Region, feed: Feed | None = None) -> Tensor:
         """The entity states that the score reads, in the rows of the last of `states`."""

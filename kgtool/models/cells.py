@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kgtool.ops import PRODUCT, Euclidean, Manhattan, Similarity, product
+from kgtool.ops import PRODUCT, Euclidean, Manhattan, Similarity, normal_, product
 
 
 class Cell(nn.Module):
@@ -167,7 +167,7 @@ class TuckER(Cell):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.core = nn.Parameter(torch.empty(dim, dim, dim))
-        nn.init.normal_(self.core, std=dim**-0.5)
+        normal_(self.core, std=dim**-0.5)
 
     def forward(self, relation: Tensor, state: Tensor) -> Tensor:
         """See `Cell`; relation states `(n, d)`."""

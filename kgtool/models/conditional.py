@@ -25,7 +25,7 @@ from kgtool.models.all_paths import AllPathsDecoder, PathGRU
 from kgtool.models.model import Model
 from kgtool.models.relation_encoder import RelationEncoder
 from kgtool.models.scorers import ModelScorer, PassScorer
-from kgtool.ops import Reach, in_threads, torch_in_one_thread
+from kgtool.ops import Reach, in_threads, normal_, torch_in_one_thread
 
 # Query relations that are encoded together: a few megabytes of states.
 ENCODED = 32
@@ -60,7 +60,7 @@ class ConditionalDecoder(PathGRU):
         self.weights = nn.Linear(dim, layers * dim)  # M_i
         self.queries = nn.Linear(dim, dim + mlp_dim)  # C
         self.reset_cell()
-        nn.init.normal_(self.init.bias, std=0.5)
+        normal_(self.init.bias, std=0.5)
         nn.init.ones_(self.weights.bias)
 
     def conditions(self, states: Tensor, relation: Tensor) -> Conditions:

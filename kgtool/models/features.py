@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from kgtool.data.features import BLOCK
-from kgtool.ops import product
+from kgtool.ops import normal_, product
 
 # Without gradients, the states of this many entities are computed at a time: it saves memory.
 ENTITIES = 1 << 17
@@ -51,9 +51,9 @@ class FeatureProjection(nn.Module):
 
     def reset_parameters(self) -> None:
         """States with the standard deviation of new embeddings, 0.1."""
-        nn.init.normal_(self.weight, std=0.1 / math.sqrt(self.weight.shape[1]))
+        normal_(self.weight, std=0.1 / math.sqrt(self.weight.shape[1]))
         nn.init.zeros_(self.bias)
-        nn.init.normal_(self.missing, std=0.1)
+        normal_(self.missing, std=0.1)
 
     @torch.no_grad()
     def fit(self, entity: Tensor) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from kgtool.graph.relation_graph import KINDS, RelationGraph
+from kgtool.ops import normal_
 
 
 class RelationEncoder(nn.Module):
@@ -40,9 +41,9 @@ class RelationEncoder(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the start state and the matrices."""
-        nn.init.normal_(self.init, std=0.5)
-        nn.init.normal_(self.kinds, std=1 / math.sqrt(self.kinds.shape[1]))
-        nn.init.normal_(self.self_loop, std=1 / math.sqrt(self.dim))
+        normal_(self.init, std=0.5)
+        normal_(self.kinds, std=1 / math.sqrt(self.kinds.shape[1]))
+        normal_(self.self_loop, std=1 / math.sqrt(self.dim))
 
     def forward(self, graph: RelationGraph, relation: Tensor) -> Tensor:
         """`(C, R, d)`: the states of all R relation ids for each query relation `(C,)` int64."""

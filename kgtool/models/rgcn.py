@@ -33,7 +33,7 @@ from kgtool.distributed import process_group
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.sampling import Neighbourhood
 from kgtool.models.features import FeatureProjection
-from kgtool.ops import CSC, block_sum, common_size, product, relational_sum
+from kgtool.ops import CSC, block_sum, common_size, normal_, product, relational_sum
 
 if TYPE_CHECKING:
     import dgl
@@ -89,7 +89,7 @@ class RGCNLayer(nn.Module):
         """Glorot-uniform matrices, and basis coefficients of variance 1 / B."""
         nn.init.xavier_uniform_(self.self_loop)
         if self.decomposition == "basis":
-            nn.init.normal_(self.coefficients, std=1 / math.sqrt(self.coefficients.shape[1]))
+            normal_(self.coefficients, std=1 / math.sqrt(self.coefficients.shape[1]))
             for basis in self.bases:
                 nn.init.xavier_uniform_(basis)
         else:
@@ -265,8 +265,8 @@ class RGCNEncoder(nn.Module):
     def reset_parameters(self) -> None:
         """Embeddings with standard deviation 0.1, messages with a fifth of that, identity maps."""
         if self.entity_init != "features":
-            nn.init.normal_(self.entities, std=0.1)
-        nn.init.normal_(self.relations, std=0.1)
+            normal_(self.entities, std=0.1)
+        normal_(self.relations, std=0.1)
         for norm, relation_map in zip(self.norms, self.relation_maps, strict=True):
             nn.init.constant_(norm.get_parameter("weight"), 0.02)
             nn.init.eye_(relation_map.get_parameter("weight"))

@@ -13,6 +13,7 @@ from kgtool.ops.graph.hold_out import hold_out
 from kgtool.ops.graph.sample_in_edges import sample_in_edges
 from kgtool.ops.rgcn.block_sum import block_sum
 from kgtool.ops.rgcn.relational_sum import relational_sum
+from kgtool.ops.runtime.initial import normal_
 from kgtool.ops.runtime.memory import by_row, keep_large_blocks, large, machine_bytes
 from kgtool.ops.runtime.order_by import begins, order_by
 from kgtool.ops.runtime.products import product
@@ -62,6 +63,7 @@ __all__ = [
     "known_among",
     "large",
     "machine_bytes",
+    "normal_",
     "offsets_of",
     "order_by",
     "own_random_state",
