@@ -130,7 +130,7 @@ def test_other_data_are_refused(csv: Path) -> None:
 
 
 def test_training_goes_on_from_the_shipped_weights(csv: Path, tmp_path: Path) -> None:
-    overrides = ["training.epochs=1", "training.steps_per_epoch=2"]
+    overrides = ["training.epochs=1", "training.steps_per_epoch=2", "training.precision=float32"]
     config = kgtool.load_config("fine-tune", overrides)
     run = kgtool.train(config, csv, tmp_path / "tuned", init_from="pretrained", progress=False)
     rows = run.history()
