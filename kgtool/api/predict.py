@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,11 @@ def open_predictor(
     found, dataset = with_data(run, data)
     known = {**dataset.vocabulary.entity_ids, **dataset.vocabulary.relation_ids}
     readable = read_labels(labels, known) if labels is not None else {}
-    scorer, fitting = found.scorer(dataset), None
+    read, fitting = dataset, None
     if found.shipped_weights() and len(dataset.valid) + len(dataset.test):
-        scorer, fitting = found.scorer(_with_all_facts(dataset)), scorer
+        read, fitting = _with_all_facts(dataset), partial(found.scorer, dataset)
     return Predictor(
-        found, dataset, scorer, LabelIndex(dataset.vocabulary, readable),
+        found, dataset, found.scorer(read), LabelIndex(dataset.vocabulary, readable),
         read_types(types, known) if types is not None else None, assumed_missing, fitting,
     )  # fmt: skip
 

@@ -99,7 +99,7 @@ def with_data(run: AnyRun, data: AnyData | None, *splits: str) -> tuple[Run, KGD
                 stacklevel=3,
             )
         else:
-            found = opened(run)
+            found = place if isinstance(place, Run) else Run.open(place)
             dataset = found.dataset(data)
     for split in splits:
         require(dataset, split)

@@ -90,8 +90,8 @@ class Predictor:
         run: the run.
         dataset: the data: the model reads train, and the triples of all splits are known facts.
         scorer: the run's model.
-        fitting: the model that probabilities are fitted on, where it is another one: it must not
-            read valid.
+        fitting: makes the model that probabilities are fitted on, where it is another one: it must
+            not read valid. A stored fit needs none.
         labels: labels and readable names.
         given_types: entity label → types, if given.
         given_missing: number of facts that the graph is assumed to lack, if given; see
@@ -104,7 +104,7 @@ class Predictor:
     labels: LabelIndex
     given_types: Mapping[str, Sequence[str]] | None = None
     given_missing: int | None = None
-    fitting: ModelScorer | None = None
+    fitting: Callable[[], ModelScorer] | None = None
     _fitted: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __repr__(self) -> str:
@@ -150,10 +150,10 @@ class Predictor:
         made: Made = self._fitted[name]
         return made
 
-    @property
+    @cached_property
     def _held_out(self) -> ModelScorer:
         """The model that does not read valid."""
-        return self.fitting or self.scorer
+        return self.fitting() if self.fitting else self.scorer
 
     @standard_state()
     def probability(self) -> Probability | None:

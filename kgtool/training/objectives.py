@@ -302,8 +302,7 @@ class PassObjective(ABC):
 
     Args:
         settings: settings of the decoder.
-        graph: the edges that passes use.
-        decoder: reads the paths.
+        model: computes the passes, on the graph of the answers.
         answers: the train triples, with inverses.
     """
 
@@ -312,16 +311,17 @@ class PassObjective(ABC):
     def __init__(
         self,
         settings: AllPathsConfig,
-        graph: KnowledgeGraph,
-        decoder: PathGRU,
+        model: AllPathsModel | ConditionalModel,
         answers: AnswerIndex,
     ) -> None:
-        self.graph, self.decoder, self.answers = graph, decoder, answers
+        self.model, self.answers = model, answers
+        self.graph: KnowledgeGraph = model.graph
+        self.decoder: PathGRU = model.decoder
         self.batch_size = settings.batch_size
         # A pass with a budget drops edges while it reads them, other passes before they start.
-        self._dropout = settings.edge_dropout if decoder.node_budget else 0.0
+        self._dropout = settings.edge_dropout if self.decoder.node_budget else 0.0
         self._passes = PassSampler(
-            graph, settings.max_targets, settings.max_target_ratio,
+            self.graph, settings.max_targets, settings.max_target_ratio,
             settings.remove_target_edges, settings.edge_dropout - self._dropout,
         )  # fmt: skip
 
@@ -401,18 +401,11 @@ class AllPathsObjective(PassObjective):
     With a node budget, the loss of the walk is added: the walk learns to lead to targets.
 
     Args:
-        settings: settings of the decoder.
-        model: computes the passes.
-        answers: the train triples, with inverses.
+        settings, model, answers: see `PassObjective`.
     """
 
+    model: AllPathsModel
     decoder: AllPathsDecoder
-
-    def __init__(
-        self, settings: AllPathsConfig, model: AllPathsModel, answers: AnswerIndex
-    ) -> None:
-        super().__init__(settings, model.graph, model.decoder, answers)
-        self.model = model
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """Heads, drawn by the square root of their degree."""
@@ -444,18 +437,11 @@ class ConditionalObjective(PassObjective):
     """Passes from queries, half of them uniform and half drawn by their answers.
 
     Args:
-        settings: settings of the decoder.
-        model: computes the passes, on the graph of the answers.
-        answers: the train triples, with inverses.
+        settings, model, answers: see `PassObjective`.
     """
 
+    model: ConditionalModel
     decoder: ConditionalDecoder
-
-    def __init__(
-        self, settings: AllPathsConfig, model: ConditionalModel, answers: AnswerIndex
-    ) -> None:
-        super().__init__(settings, model.graph, model.decoder, answers)
-        self.model = model
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """Rows of the answers, half uniform and half by their answers."""

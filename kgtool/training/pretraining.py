@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from kgtool.config import AllPathsConfig, Config
 from kgtool.data.answer_index import AnswerIndex, answer_index
-from kgtool.data.dataset import SPLITS, KGDataset
+from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
 from kgtool.data.loaders import load_dataset
 from kgtool.data.loaders.column_order import check_columns
 from kgtool.data.synthetic import synthetic_graph
@@ -104,8 +104,12 @@ def check_held_out(sources: Sequence[Source], held_out: KGDataset) -> None:
     Raises:
         DataError: if train of a source is train of that data set, by labels, in any order.
     """
+    if not sources:
+        return
+    known = {split: AnswerIndex(held_out.split(split), held_out.num_relations) for split in SPLITS}
     for source in sources:
-        same = _triples_in(source.dataset, held_out)
+        triples = _in_labels_of(held_out.vocabulary, source.dataset)
+        same = {split: int(index.contains(triples).sum()) for split, index in known.items()}
         if same["train"] == len(source.dataset.train) == len(held_out.train):
             raise DataError(
                 f"pretrain.graphs, {source.name}: its train triples are those of {held_out.name}, "
@@ -123,20 +127,14 @@ def check_held_out(sources: Sequence[Source], held_out: KGDataset) -> None:
                 )
 
 
-def _triples_in(source: KGDataset, held_out: KGDataset) -> dict[str, int]:
-    """How many train triples of a source each split of another data set has, by labels."""
-    own, other = held_out.vocabulary, source.vocabulary
-    entity = torch.tensor([own.entity_ids.get(label, -1) for label in other.entities])
-    relation = torch.tensor([own.relation_ids.get(label, -1) for label in other.relations])
+def _in_labels_of(vocabulary: Vocabulary, source: KGDataset) -> Tensor:
+    """`(n, 3)` int64: the train triples of a source whose labels a vocabulary has, by its ids."""
+    own = source.vocabulary
+    entity = torch.tensor([vocabulary.entity_ids.get(label, -1) for label in own.entities])
+    relation = torch.tensor([vocabulary.relation_ids.get(label, -1) for label in own.relations])
     head, kind, tail = source.train.unbind(1)
     triples = torch.stack([entity[head], relation[kind], entity[tail]], dim=1)
-    triples = triples[(triples >= 0).all(1)]
-    return {
-        split: int(
-            AnswerIndex(held_out.split(split), held_out.num_relations).contains(triples).sum()
-        )
-        for split in SPLITS
-    }
+    return triples[(triples >= 0).all(1)]
 
 
 class PretrainingObjective:
