@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from kgtool.config import load_config
 from tests.support.places import ROOT
+from tests.support.shell import prepare
+from tests.support.shell import printed as printed_by
 
 PAGE = (ROOT / "docs" / "pretraining.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (\S.*)$", re.sub(r"\\\n *", "", PAGE), flags=re.M)
 BLOCKS = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.S)
 
 
-def shell(line: str, folder: Path) -> str:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
-    env["PATH"] = f"{folder}/bin{os.pathsep}{env['PATH']}"
-    done = subprocess.run(
-        ["/bin/sh", "-ec", line], cwd=folder, env=env, text=True, capture_output=True, timeout=600
-    )
-    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A folder with `kgtool` and `python` on its path, and what the page needs."""
-    (tmp_path / "bin").mkdir()
-    for name, words in (("kgtool", "-m kgtool"), ("python", "")):
-        script = tmp_path / "bin" / name
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
-        script.chmod(0o755)
-    for name in ("configs", "scripts", "datasets"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    prepare(tmp_path, "configs", "scripts", "datasets")
     (tmp_path / "mine.toml").write_text(BLOCKS[-1])
     return tmp_path
 
 
 def test_every_command_of_the_page_runs(place: Path) -> None:
     assert len(COMMANDS) == 8
-    printed = {line: shell(line, place) for line in COMMANDS}
+    printed = {line: printed_by(line, place) for line in COMMANDS}
     trained, evaluated = ([*printed.values()][i] for i in (2, 3))
     assert "my-graph is held out" in trained
     # Chance is 0.014 among 500 entities; the relations have names that training never saw.

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 
@@ -14,6 +13,7 @@ import pytest
 
 from kgtool.config import load_config
 from tests.support.places import ROOT
+from tests.support.shell import environment, prepare
 
 TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
 COMMANDS = [line.strip() for line in re.findall(r"^    (.+)$", TOUR, flags=re.M)]
@@ -22,16 +22,8 @@ COMMANDS = [line.strip() for line in re.findall(r"^    (.+)$", TOUR, flags=re.M)
 @pytest.fixture
 def shell(tmp_path):
     """Runs a line with the `kgtool` and `python` of this environment."""
-    (tmp_path / "bin").mkdir()
-    for name, words in (("kgtool", "-m kgtool"), ("python", "")):
-        script = tmp_path / "bin" / name
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
-        script.chmod(0o755)
-    for folder in ("configs", "scripts"):
-        (tmp_path / folder).symlink_to(ROOT / folder)
-    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
-    env["KGTOOL_CACHE"] = str(tmp_path / "cache")
+    prepare(tmp_path, "configs", "scripts")
+    env = {**environment(tmp_path), "KGTOOL_CACHE": str(tmp_path / "cache")}
 
     def run(line: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
