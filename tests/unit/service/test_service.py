@@ -941,7 +941,7 @@ def test_serving_writes_nothing(tmp_path):
 
 
 def test_without_probabilities(all_paths, monkeypatch):
-    monkeypatch.setattr("kgtool.inference.predictor.fit_probability", lambda *_: None)
+    monkeypatch.setattr("kgtool.inference.predictor.fit_probability", lambda *_, **__: None)
     monkeypatch.setattr("kgtool.inference.predictor.Predictor.fitted_file", lambda *_: None)
     with served(replace(all_paths)) as port:
         assert found(port, "/api/about")["probabilities"] is False
