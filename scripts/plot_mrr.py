@@ -1,13 +1,13 @@
 """Draw MRR against minutes of training, from the histories of runs, and published results.
 
-    cp runs/fb15k-237/history.tsv docs/history/fb15k-237.tsv
-    python scripts/plot_mrr.py --runs docs/history --out docs/mrr.png
+    cp runs/fb15k-237/history.tsv docs/results/history/fb15k-237.tsv
+    python scripts/plot_mrr.py --runs docs/results/history --out docs/results/mrr.png
 
 Above is the learning curve: MRR on valid, with train and valid as the filter. Its time is the wall
 time of training, including validation. A curve from `*-and-one-path.tsv` continues a run: it adds
 the training time of a second run, and ends at the MRR of both (`kgtool evaluate RUN --ensemble
-RUN2`). Below is MRR on test, from `docs/history/test.tsv` and from the papers, which give no time.
-Valid and test have axes of their own: other queries, and another filter.
+RUN2`). Below is MRR on test, from `docs/results/history/test.tsv` and from the papers, which give
+no time. Valid and test have axes of their own: other queries, and another filter.
 """
 
 from __future__ import annotations
@@ -84,8 +84,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=Path, default=Path("docs/history"), help="%(default)s")
-    parser.add_argument("--out", type=Path, default=Path("docs/mrr.png"), help="%(default)s")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("docs/results/history"), help="%(default)s"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/results/mrr.png"), help="%(default)s"
+    )
     args = parser.parse_args()
     draw(args.runs).savefig(args.out, dpi=150)
 

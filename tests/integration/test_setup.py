@@ -370,7 +370,11 @@ def test_pins_name_the_pair_that_works_and_no_cuda(python):
 
 
 @pytest.mark.parametrize(
-    "command", ["scripts/setup", "scripts/demo", "scripts/test", "scripts/test-versions", ".ci/run"]
-)
+    "command",
+    [
+        "scripts/setup", "scripts/demo", "scripts/docs", "scripts/test", "scripts/test-versions",
+        ".ci/run",
+    ],
+)  # fmt: skip
 def test_commands_are_executable(command):
     assert os.access(ROOT / command, os.X_OK)
