@@ -1,4 +1,4 @@
-"""Small versions of the measurements in docs/scale.md, in one table, in minutes.
+"""Small versions of the measurements in docs/results/scale.md, in one table, in minutes.
 
     python -m benchmarks
 

@@ -1,13 +1,13 @@
 """Draw MRR against minutes of training, from the histories of runs, and published results.
 
-    cp runs/fb15k-237/history.tsv docs/history/fb15k-237.tsv
-    python scripts/plot_mrr.py --runs docs/history --out docs/pictures/mrr.svg
+    cp runs/fb15k-237/history.tsv docs/results/history/fb15k-237.tsv
+    python scripts/plot_mrr.py --runs docs/results/history --out docs/pictures/mrr.svg
 
 For each data set, the first plot is the learning curve: MRR on valid, with train and valid as the
 filter. Its time is the wall time of training, including validation. A curve from
 `*-and-one-path.tsv` continues a run: it adds the training time of a second run, and ends at the MRR
 of both (`kgtool evaluate RUN --ensemble RUN2`). The second plot is MRR on test, from
-`docs/history/test.tsv` and from the papers, with the minutes or the hardware where they are known.
+`docs/results/history/test.tsv` and from the papers, with the minutes or the hardware where they are known.
 Valid and test have axes of their own: other queries, and another filter. The plots stand below
 each other, so that a phone shows them in readable size. An .svg follows the reader's light or dark
 style.
@@ -112,7 +112,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=Path, default=Path("docs/history"), help="%(default)s")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("docs/results/history"), help="%(default)s"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("docs/pictures/mrr.svg"), help="%(default)s"
     )

@@ -1,4 +1,4 @@
-"""Reproduce a table of docs/results.md: train and evaluate the models, print it as Markdown.
+"""Reproduce a table of docs/results/results.md: train and evaluate models, print it as Markdown.
 
     python scripts/results.py links --data FOLDER --runs runs/results
 

@@ -10,15 +10,30 @@ owners.safetensors     of a run on several processes: the process that owns each
 history.tsv            a row per validation
 train.log              log of the training
 tracking.json          of a tracked run: its id at each tracker (`kgtool.runs.tracking`)
-events.out.tfevents.*  of a run tracked by TensorBoard: its curves; wandb/: of Weights & Biases
+events.out.tfevents.*  of a run tracked by TensorBoard: its curves
+wandb/                 of a run tracked by Weights & Biases: its files
 run.json               data path, fingerprints of data and labels, versions, machine, sizes; the run
                        it was made from, if any; the graphs of a pre-training, if it is one
 triples.safetensors    of a run on data in memory: its triples
 features.safetensors   of a model with features: the vectors of all labels, the run's entities first
 data/                  of a run made by `kgtool extend`: its triples
-metrics.<split>.json   results of evaluate
-probability.<assumption>.<method>.<weights>.safetensors and others: fits of predict, for these
-                       weights
+metrics.<split>.json   metrics of link prediction (`kgtool evaluate`)
+breakdown.<split>.tsv  the same by group
+ranks.<split>.tsv      a row per query
+relations.<split>.json, relations.<split>.tsv
+                       relation prediction: metrics, a row per triple
+triples.<split>.json, triples.<split>.tsv, calibration.<split>.tsv
+                       triple classification: metrics, a row per triple, a row per bin
+paths.<split>.json, paths.<split>.tsv
+                       path queries; `paths.composed` where a one-path run answers step by step
+walks.<split>.json     perplexity of walks
+report.<split>.html    page of `kgtool report`
+probability.<assumption>.<method>.<weights>.safetensors
+                       fit of the probabilities, for these weights
+pairs.<assumption>.<method>.<weights>.safetensors
+                       fit of the pairs that have any relation
+relations.<method>.<weights>.safetensors
+                       fit of relation prediction
 """
 
 from __future__ import annotations

@@ -462,7 +462,7 @@ def command_lines(text: str) -> list[str]:
 
 def test_command_lines_of_help_and_documents_are_accepted():
     group: Any = typer.main.get_command(cli.app)
-    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "datasets" / "README.md"]
+    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), ROOT / "datasets" / "README.md"]
     texts = [page.read_text(encoding="utf-8") for page in (*pages, *ROOT.glob("configs/*.toml"))]
     texts += [command.epilog for command in commands_of_the_program().values()]
     lines = [line for text in texts for line in command_lines(text)]

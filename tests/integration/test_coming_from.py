@@ -1,4 +1,4 @@
-"""Everything of kgtool's in docs/coming-from.md runs, on tiny data.
+"""Everything of kgtool's in docs/guides/coming-from.md runs, on tiny data.
 
 The rule: a data set by name is a ring of 24 entities, epochs and trials are at most 2, and a
 training without --out has a folder of its own. All other words are those of the page.
@@ -22,16 +22,17 @@ from typer.testing import CliRunner
 import kgtool
 from kgtool.cli import app
 from kgtool.errors import KGToolWarning
+from tests.support.blocks import blocks, lines_run_by, run_by
 from tests.support.places import ROOT
 from tests.support.runs import ring, write_folder
 
-PAGE = (ROOT / "docs" / "coming-from.md").read_text(encoding="utf-8")
-CLASSIC, PYTHON = (
-    re.findall(rf"```{kind}\n(.+?)```", PAGE, flags=re.S) for kind in ("toml", "python")
-)
+NAME = "docs/guides/coming-from.md"
+PAGE = (ROOT / NAME).read_text(encoding="utf-8")
+CLASSIC = [each.text for each in blocks(ROOT / NAME) if each.kind == "toml"]
+PYTHON = [each.text for each in run_by(__file__, NAME, "python")]
 PREFIX = "kgtool train classic.toml --data my-graph "
 TABLES = PAGE.split("## Names")[0]  # the names are no commands
-COMMANDS = [line.strip() for line in re.findall(r"^    (.+)$", PAGE, flags=re.M)]
+COMMANDS = lines_run_by(__file__, NAME)
 CELLS = re.findall(r"^\| .+ \| `([^`]+)` (?:\| [0-9. |]+)?\|$", TABLES, flags=re.M)
 LINES = list(dict.fromkeys([*COMMANDS, *CELLS]))  # each once
 

@@ -1,4 +1,4 @@
-"""Entity features on the command line; the commands of docs/features.md run unchanged."""
+"""Entity features on the command line; the commands of docs/guides/features.md run unchanged."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from typer.testing import CliRunner
 import kgtool
 from kgtool.cli import app
 from kgtool.errors import ConfigError, DataError
-from tests.support.places import ROOT
+from tests.support.blocks import lines_run_by
 from tests.support.runs import ring, tiny_config, write_folder
 from tests.support.shell import prepare
 from tests.support.shell import printed as printed_by
 
-PAGE = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
-EXAMPLE = PAGE.split("## Example", 1)[1].split("### Figures")[0]
-COMMANDS = [line.strip() for line in re.findall(r"^    (.+)$", EXAMPLE, flags=re.M)]
+COMMANDS = lines_run_by(__file__, "docs/guides/features.md")
 
 
 def test_every_command_of_the_example_runs(tmp_path):

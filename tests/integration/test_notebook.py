@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.places import ROOT
 
-NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
+NOTEBOOK = ROOT / "docs" / "start" / "notebook.ipynb"
 LONGEST = 10_000  # characters of what a cell shows
 
 

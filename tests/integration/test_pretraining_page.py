@@ -1,4 +1,4 @@
-"""The commands of docs/pretraining.md run unchanged."""
+"""The commands of docs/guides/pretraining.md run unchanged."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from kgtool.config import load_config
+from tests.support.blocks import lines_run_by
 from tests.support.places import ROOT
 from tests.support.shell import prepare
 from tests.support.shell import printed as printed_by
 
-PAGE = (ROOT / "docs" / "pretraining.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^    (\S.*)$", re.sub(r"\\\n *", "", PAGE), flags=re.M)
+PAGE = (ROOT / "docs" / "guides" / "pretraining.md").read_text(encoding="utf-8")
+COMMANDS = lines_run_by(__file__, "docs/guides/pretraining.md")
 BLOCKS = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.S)
 
 

@@ -1,4 +1,4 @@
-"""The script that reproduces docs/results.md: training, evaluation, printing, skipped rows."""
+"""The script behind docs/results/results.md: training, evaluation, printing, skipped rows."""
 
 import json
 from dataclasses import replace
@@ -134,4 +134,4 @@ def test_every_row_names_a_preset_and_settings_that_there_are():
 
 @pytest.mark.parametrize("name", results.TABLES)
 def test_the_page_of_results_names_the_command_of_each_table(name):
-    assert f"scripts/results.py {name} " in (ROOT / "docs" / "results.md").read_text()
+    assert f"scripts/results.py {name} " in (ROOT / "docs" / "results" / "results.md").read_text()

@@ -12,11 +12,10 @@ import urllib.request
 import pytest
 
 from kgtool.config import load_config
-from tests.support.places import ROOT
+from tests.support.blocks import lines_run_by
 from tests.support.shell import environment, prepare
 
-TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
-COMMANDS = [line.strip() for line in re.findall(r"^    (.+)$", TOUR, flags=re.M)]
+COMMANDS = lines_run_by(__file__, "docs/start/tour.md")
 
 
 @pytest.fixture

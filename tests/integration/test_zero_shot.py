@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.blocks import lines_run_by
 from tests.support.command_line import called
-from tests.support.places import ROOT
 
 pytestmark = pytest.mark.filterwarnings("default::kgtool.errors.KGToolWarning")
 
-SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## Ask a graph at once")[1]
-COMMANDS = re.findall(r"^    (kgtool .+?)(?:  +#.*)?$", SECTION.split("\n## ")[0], flags=re.M)
+COMMANDS = lines_run_by(__file__, "README.md")
 NAMES = {"HEAD": "ada0", "RELATION": "grandparent_of", "TAIL": "cleo0"}
 
 
@@ -37,7 +36,8 @@ def test_the_commands_answer_and_explain(
 ) -> None:
     assert [command.split()[1] for command in COMMANDS] == ["predict", "explain"]
     predict, explain = (
-        [NAMES.get(word, word) for word in shlex.split(command)[1:]] for command in COMMANDS
+        [NAMES.get(word, word) for word in shlex.split(command, comments=True)[1:]]
+        for command in COMMANDS
     )
     code, output, errors = called(monkeypatch, capsys, *predict)
     assert code == 0, errors

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.blocks import PAGES
 from tests.support.places import ROOT
 
 PACKAGE = ROOT / "kgtool"
@@ -161,10 +162,11 @@ def test_modules_are_named_after_what_they_do():
     assert vague & {part for module in MODULES for part in module.split(".")} == set()
 
 
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/how-it-works.md", "README.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_documents_name_files_that_exist(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for place in re.findall(r"`((?:kgtool|tests|docs|benchmarks)/[\w/.]*)`", text):
+    for place in re.findall(
+        r"`((?:kgtool|tests|docs|benchmarks)/[\w/.]*)`", page.read_text(encoding="utf-8")
+    ):
         assert (ROOT / place).exists(), place
 
 

@@ -768,7 +768,7 @@ def test_the_documents_page_has_all_of_it_and_loads_nothing(port):
 def test_document_page_and_docs_say_the_same_of_errors(port):
     document = found(port, "/openapi.json")
     page = Page(reply(port, "/docs")[2].decode())
-    text = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "guides" / "service.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| (\d{3}) \| (.*) \|$", text, re.M))
     meaning: dict[str, set[str]] = {}
     for methods in document["paths"].values():

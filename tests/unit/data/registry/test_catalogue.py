@@ -28,7 +28,6 @@ from kgtool.data.registry.cache import is_fetched, record_file, resolve
 from kgtool.data.registry.entries import Entry, entries
 from kgtool.data.registry.fetching import fetch_entry
 from kgtool.errors import DataError, FetchError, KGToolWarning
-from tests.support.places import ROOT
 from tests.support.runs import ring
 
 ENTRIES = entries()
@@ -465,32 +464,6 @@ def test_counts_that_fit_give_no_warning(host):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fetch_entry(entry, server.address + urlsplit(entry.address).path)
-
-
-def test_the_documents_list_the_catalogue():
-    """The table in docs/data.md is the one that the entries give; a failure prints it."""
-    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    table = catalogue_table()
-    assert table in text, f"put this table into docs/data.md:\n{table}"
-
-
-def catalogue_table() -> str:
-    """The catalogue as a table of Markdown."""
-    rows = [
-        "| name | triples | entities | relations | SHA-256 | licence |",
-        "|---|--:|--:|--:|---|---|",
-    ]
-    for entry in ENTRIES.values():
-        numbers = [
-            "?" if count is None else f"{count:,}"
-            for count in (entry.total, entry.entities, entry.relations)
-        ]
-        known = [bool(source.sha256) for source in entry.sources(entry.address)]
-        state = "known" if all(known) else "in part" if any(known) else "pinned"
-        rows.append(
-            f"| [{entry.name}]({entry.link}) | {' | '.join(numbers)} | {state} | {entry.licence} |"
-        )
-    return "\n".join(rows)
 
 
 def _zip(files: Mapping[str, bytes]) -> bytes:

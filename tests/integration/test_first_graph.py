@@ -1,0 +1,48 @@
+"""The page of the first graph: its commands run unchanged and print what the page shows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from tests.support.blocks import lines_run_by
+from tests.support.places import ROOT
+from tests.support.shell import prepare, printed
+
+PAGE = ROOT / "docs" / "start" / "first-graph.md"
+COMMANDS = lines_run_by(__file__, "docs/start/first-graph.md")
+OUTPUTS = [
+    token.content
+    for token in MarkdownIt("commonmark").parse(PAGE.read_text(encoding="utf-8"))
+    if token.type == "fence" and token.info == "text"
+]
+
+
+def words(text: str) -> list[str]:
+    """The words and labels of an output, without its numbers and rules."""
+    return re.findall(r"[A-Za-z][\w^@]*", text)
+
+
+@pytest.mark.slow
+def test_the_first_graph(tmp_path: Path) -> None:
+    prepare(tmp_path, "configs", "datasets")
+    assert [line.split()[1] for line in COMMANDS] == [
+        "data", "train", "evaluate", "predict", "explain",
+    ]  # fmt: skip
+    said = [printed(line, tmp_path) for line in COMMANDS]
+    inspect, train, evaluate, predict, explain = said
+    assert [line.rstrip() for line in OUTPUTS[0].splitlines()] == [
+        line.rstrip() for line in inspect.splitlines() if "compiling" not in line
+    ]
+    for shown, real in ((OUTPUTS[1], train), (OUTPUTS[2], evaluate)):
+        assert set(words(shown)) <= set(words(real))
+    mrr = float(re.findall(r"both +realistic +(0\.\d+)", evaluate)[0])
+    assert mrr == pytest.approx(0.89, abs=0.05)
+    # The order of three right answers may change, and so may weaker paths.
+    assert set(words(OUTPUTS[3])) <= set(words(predict)) | {"candidates"}
+    rule = "Abena_Kimura_1924 --^brother_of, sister_of--> Javier_Kimura_1922 --father_of-->"
+    assert rule in " ".join(OUTPUTS[4].split())
+    assert rule in " ".join(explain.split())
