@@ -7,10 +7,10 @@ For each data set, the first plot is the learning curve: MRR on valid, with trai
 filter. Its time is the wall time of training, including validation. A curve from
 `*-and-one-path.tsv` continues a run: it adds the training time of a second run, and ends at the MRR
 of both (`kgtool evaluate RUN --ensemble RUN2`). The second plot is MRR on test, from
-`docs/results/history/test.tsv` and from the papers, with the minutes or the hardware where they are known.
-Valid and test have axes of their own: other queries, and another filter. The plots stand below
-each other, so that a phone shows them in readable size. An .svg follows the reader's light or dark
-style.
+`docs/results/history/test.tsv` and from the papers, with the minutes or the hardware where they are
+known. Valid and test have axes of their own: other queries, and another filter. The plots stand
+below each other, so that a phone shows them in readable size. An .svg follows the reader's light or
+dark style.
 """
 
 from __future__ import annotations

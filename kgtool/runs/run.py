@@ -27,7 +27,8 @@ triples.<split>.json, triples.<split>.tsv, calibration.<split>.tsv
 paths.<split>.json, paths.<split>.tsv
                        path queries; `paths.composed` where a one-path run answers step by step
 walks.<split>.json     perplexity of walks
-report.<split>.html    page of `kgtool report`
+report.<split>.html, report.<split>.card.md
+                       page and model card of `kgtool report`
 probability.<assumption>.<method>.<weights>.safetensors
                        fit of the probabilities, for these weights
 pairs.<assumption>.<method>.<weights>.safetensors
