@@ -1,5 +1,6 @@
 """Compiled operations that replace slow operations of torch and DGL, with their gradients."""
 
+from kgtool.ops.all_paths.neighbourhood import neighbourhood
 from kgtool.ops.all_paths.path_loss import path_loss
 from kgtool.ops.all_paths.path_step import path_step
 from kgtool.ops.all_paths.path_step_torch import path_rows
@@ -63,6 +64,7 @@ __all__ = [
     "known_among",
     "large",
     "machine_bytes",
+    "neighbourhood",
     "normal_",
     "offsets_of",
     "order_by",
