@@ -1,13 +1,16 @@
 """Draw MRR against minutes of training, from the histories of runs, and published results.
 
     cp runs/fb15k-237/history.tsv docs/results/history/fb15k-237.tsv
-    python scripts/plot_mrr.py --runs docs/results/history --out docs/results/mrr.png
+    python scripts/plot_mrr.py --runs docs/results/history --out docs/pictures/mrr.svg
 
-Above is the learning curve: MRR on valid, with train and valid as the filter. Its time is the wall
-time of training, including validation. A curve from `*-and-one-path.tsv` continues a run: it adds
-the training time of a second run, and ends at the MRR of both (`kgtool evaluate RUN --ensemble
-RUN2`). Below is MRR on test, from `docs/results/history/test.tsv` and from the papers, which give
-no time. Valid and test have axes of their own: other queries, and another filter.
+For each data set, the first plot is the learning curve: MRR on valid, with train and valid as the
+filter. Its time is the wall time of training, including validation. A curve from
+`*-and-one-path.tsv` continues a run: it adds the training time of a second run, and ends at the MRR
+of both (`kgtool evaluate RUN --ensemble RUN2`). The second plot is MRR on test, from
+`docs/results/history/test.tsv` and from the papers, with the minutes or the hardware where they are
+known. Valid and test have axes of their own: other queries, and another filter. The plots stand
+below each other, so that a phone shows them in readable size. An .svg follows the reader's light or
+dark style.
 """
 
 from __future__ import annotations
@@ -17,8 +20,11 @@ from itertools import cycle
 from pathlib import Path
 
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from kgtool.inference.svg import BLUE, GREY, INK, RED, SVG_STYLE, svg_file
 
 # MRR on test: NBFNet (Zhu et al. 2021), AdaProp (Zhang et al. 2023), one-shot-subgraph (Zhou et al.
 # 2024); the best of R-GCN and embeddings as Zhu et al. report them.
@@ -26,8 +32,17 @@ PUBLISHED = {
     "FB15k-237": {"NBFNet": 0.415, "AdaProp": 0.417, "embeddings": 0.37},
     "WN18RR": {"NBFNet": 0.551, "AdaProp": 0.562, "one-shot-subgraph": 0.568},
 }
-COLORS = ("#2a6fbb", "#c8553d", "#4a9d5b")
-GREY = "#8a97a5"
+# What the papers say of their hardware; none of them gives minutes.
+HARDWARE = {"NBFNet": "4 V100 GPUs"}
+COLORS = (BLUE, RED, "#4a9d5b")
+STYLE = SVG_STYLE | {
+    "axes.edgecolor": GREY, "axes.labelcolor": INK, "axes.titlecolor": INK, "font.size": 9,
+    "grid.color": "#e6eaee", "text.color": INK, "xtick.color": INK, "ytick.color": INK,
+}  # fmt: skip
+TITLE = (
+    "MRR against minutes of training on two cores, on valid; and MRR on test next to published "
+    "figures."
+)
 
 
 def draw_curves(
@@ -42,40 +57,53 @@ def draw_curves(
         xlim=(0, None),
     )  # fmt: skip
     axes.margins(y=0.1)
-    axes.grid(alpha=0.25)
+    axes.grid()
     axes.legend(loc="lower right", fontsize=8, frameon=False)
 
 
-def draw_test(axes: Axes, name: str, runs: dict[str, float], colors: dict[str, str]) -> None:
-    """Draw MRR on test: a row a model, published ones in grey, the best first."""
+def draw_test(
+    axes: Axes, name: str, runs: dict[str, float], colors: dict[str, str], about: dict[str, str]
+) -> None:
+    """Draw MRR on test: a row a model, published ones in grey, the best first.
+
+    Args:
+        axes: the plot.
+        name: the data set.
+        runs: run → MRR.
+        colors: run → colour.
+        about: model → its minutes or hardware.
+    """
     rows = sorted((PUBLISHED[name] | runs).items(), key=lambda row: row[1])
     for place, (model, mrr) in enumerate(rows):
         color = colors.get(model, GREY)
         axes.plot([mrr], [place], "o", ms=6, color=color)
+        text = ", ".join(filter(None, [f"{mrr:.3f}", about.get(model)]))
         axes.annotate(
-            f"{mrr:.3f}", (mrr, place), (7, 0), textcoords="offset points", fontsize=8, va="center"
+            text, (mrr, place), (7, 0), textcoords="offset points", fontsize=8, va="center"
         )
     least, most = rows[0][1], rows[-1][1]
     axes.set_yticks(range(len(rows)), [model for model, _ in rows], fontsize=8)
     axes.set(
         title=f"{name}, test", xlabel="MRR on test (grey: published)",
-        xlim=(least - 0.4 * (most - least), most + 0.4 * (most - least)),
+        xlim=(least - 0.2 * (most - least), most + 1.3 * (most - least)),
         ylim=(-0.6, len(rows) - 0.4),
     )  # fmt: skip
-    axes.grid(alpha=0.25)
+    axes.grid()
 
 
 def draw(folder: Path) -> Figure:
     """The figure of the histories `*.tsv` and of `test.tsv` in a folder."""
     test = pd.read_csv(folder / "test.tsv", sep="\t", index_col="run")["mrr"].to_dict()
-    figure = Figure(figsize=(10, 6.2), layout="constrained")
-    columns = figure.subplots(2, len(PUBLISHED), height_ratios=(3, 2)).T
-    for (upper, lower), name in zip(columns, PUBLISHED, strict=True):
+    figure = Figure(figsize=(4.8, 4.6 * len(PUBLISHED)), layout="constrained")
+    plots = figure.subplots(2 * len(PUBLISHED), height_ratios=(3, 2) * len(PUBLISHED))
+    for upper, lower, name in zip(plots[::2], plots[1::2], PUBLISHED, strict=True):
         files = sorted(folder.glob(f"{name.lower()}*.tsv"))
         colors = dict(zip([file.stem for file in files], cycle(COLORS), strict=False))
         histories = {file.stem: pd.read_csv(file, sep="\t") for file in files}
         draw_curves(upper, name, histories, colors)
-        draw_test(lower, name, {run: test[run] for run in colors if run in test}, colors)
+        minutes = {run: f"{each['seconds'].max() / 60:.0f} min" for run, each in histories.items()}
+        own = {run: test[run] for run in colors if run in test}
+        draw_test(lower, name, own, colors, HARDWARE | minutes)
     return figure
 
 
@@ -88,10 +116,15 @@ def main() -> None:
         "--runs", type=Path, default=Path("docs/results/history"), help="%(default)s"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("docs/results/mrr.png"), help="%(default)s"
+        "--out", type=Path, default=Path("docs/pictures/mrr.svg"), help="%(default)s"
     )
     args = parser.parse_args()
-    draw(args.runs).savefig(args.out, dpi=150)
+    with rc_context(STYLE):
+        figure = draw(args.runs)
+        if args.out.suffix == ".svg":
+            args.out.write_text(svg_file(figure, TITLE), encoding="utf-8")
+        else:
+            figure.savefig(args.out, dpi=150)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ from hypothesis import settings
 import kgtool.ops.runtime.dgl  # noqa: F401  # lets tests import DGL 2 themselves
 from tests.support.places import ROOT
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # each core has a process that tests
+    torch.set_num_threads(1)
+
 # New and more examples each time; a failure prints how to reproduce it.
 settings.register_profile("nightly", max_examples=1000, deadline=None, print_blob=True)
 

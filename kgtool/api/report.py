@@ -1,4 +1,4 @@
-"""Write an HTML report of a run."""
+"""Write an HTML report and a model card of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def report(
     progress: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Write one HTML page about a run that `evaluate` has evaluated; see `kgtool.report`.
+    """Write an HTML page and a model card about a run that `evaluate` has evaluated.
+
+    The card is a Markdown file next to the page: `page.card.md` for `page.html`.
 
     Args:
         run: a run, its folder, or a predictor.
@@ -31,22 +33,26 @@ def report(
         ensemble: the further runs that `evaluate` was called with.
         labels: a table of labels and readable names of entities and relations.
         out: the page; by default `report.<split>.html` next to the files of the evaluation, which
-            is written anew each time.
+            is written anew each time, as is the card.
         progress: show a progress bar.
-        overwrite: replace a file at `out`.
+        overwrite: replace a page at `out` and its card.
 
     Returns:
-        The file written.
+        The page.
 
     Raises:
         RunError, DataError: when run, data, evaluation or labels cannot be used.
         KGToolError: when the file cannot be written.
     """
+    from kgtool.report.card import render_card
     from kgtool.report.content import render_page
+    from kgtool.report.facts import facts_of
     from kgtool.report.stored import KINDS, read_stored
+    from kgtool.report.tasks import TASKS, tasks_of
 
     keep_large_blocks()
-    refuse_existing([] if out is None else [out], overwrite, [labels])
+    if out is not None:
+        refuse_existing([out, card_of(out)], overwrite, [labels])
     run, dataset = with_data(run, data, split)
     command = f"kgtool evaluate {run.path}" + ("" if split == "test" else f" --split {split}")
     if isinstance(data, (str, Path)):
@@ -55,9 +61,27 @@ def report(
     command += "".join(f" --ensemble {other.path}" for other in others)
     files = {kind: result_file(run, kind, split, dataset, others) for kind in KINDS}
     stored = read_stored(files, dataset, command, len(others))
-    named = None if labels is None else read_labels(labels)
-    page = render_page(run, dataset, stored, labels=named, progress=progress, ensemble=others)
+    # Triples and path queries need a held-out split; path queries and walks are for one run.
+    skipped = {"triples", "paths"} if split == "train" else set()
+    skipped |= {"paths", "walks"} if others else set()
+    kinds = [kind for name, (_, kind, _) in TASKS.items() if name not in skipped]
+    tasks = tasks_of(
+        {kind: result_file(run, kind, split, dataset, others) for kind in kinds}, run.config,
+        command,
+    )  # fmt: skip
+    facts = facts_of(
+        run, dataset, stored, ensemble=others, progress=progress,
+        labels=None if labels is None else read_labels(labels),
+    )  # fmt: skip
+    page, card = render_page(facts, tasks), render_card(facts)
     out = result_file(run, "report.html", split, dataset, others) if out is None else Path(out)
-    with atomic_write(out) as file:
-        file.write(page)
+    for place, text in ((out, page), (card_of(out), card)):
+        with atomic_write(place) as file:
+            file.write(text)
     return out
+
+
+def card_of(page: str | Path) -> Path:
+    """The model card that `report` writes next to a page, such as `report.test.card.md`."""
+    page = Path(page)
+    return page.with_name(f"{page.stem}.card.md")

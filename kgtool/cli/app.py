@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from kgtool.cli.renamed import refuse_old_command, refuse_old_options
 from kgtool.errors import ConfigError, harmless
@@ -30,6 +30,8 @@ CommandFunction = TypeVar("CommandFunction", bound=Callable[..., None])
 
 # The panels of `kgtool --help`, in their order.
 PANELS = DATA, TRAIN, EVALUATE, ASK, SHARE = "Data", "Train", "Evaluate", "Ask", "Share"
+# The panels of options that several commands have.
+GRAPH, READING, ANSWERS, OUTPUT = "Data and names", "How to read files", "Which answers", "Output"
 
 
 class Group(TyperGroup):
@@ -51,6 +53,16 @@ class Group(TyperGroup):
             options = (option for parameter in command.params for option in parameter.opts)
             refuse_old_options(rest, options)
         return name, command, rest
+
+
+class Command(TyperCommand):
+    """A command whose help fits the terminal."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help; see `kgtool.cli.render.help`."""
+        from kgtool.cli.render.help import print_help
+
+        print_help(self, ctx)
 
 
 app = typer.Typer(
@@ -85,7 +97,6 @@ def command(
 
     def register(function: CommandFunction) -> CommandFunction:
         paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
-        # Typer wraps a paragraph only where it is one line.
         text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
         epilog = "\n\n".join(f"Example: kgtool {example}" for example in examples)
         title = name or function.__name__
@@ -95,7 +106,7 @@ def command(
             with _progress(title) if long else nullcontext(), _ctrl_c():
                 function(*args, **options)
 
-        group.command(name, help=text, epilog=epilog, rich_help_panel=panel)(run)
+        group.command(name, cls=Command, help=text, epilog=epilog, rich_help_panel=panel)(run)
         return function
 
     return register
@@ -184,6 +195,7 @@ Data = Annotated[
         help="Folder or archive with train, valid and test, one file of triples, or a name from "
         "kgtool data list.",
         show_default=False,
+        rich_help_panel=GRAPH,
     ),
 ]
 Features = Annotated[
@@ -192,6 +204,7 @@ Features = Annotated[
         help="File of vectors of entities that a run with encoder.features lacks: .npy, .parquet, "
         ".tsv or .csv; repeated for a run with several.",
         show_default=False,
+        rich_help_panel=GRAPH,
     ),
 ]
 Split = Annotated[str, typer.Option(help="train, valid or test.")]
@@ -208,13 +221,18 @@ Labels = Annotated[
         help="Table with a column of labels and one of readable names: printed, written next to "
         "labels, and accepted in queries. FILE:ID,NAME names the columns.",
         show_default=False,
+        rich_help_panel=GRAPH,
     ),
 ]
-Top = Annotated[int, typer.Option(min=1, help="Maximum number of results.")]
+Top = Annotated[
+    int, typer.Option(min=1, help="Maximum number of results.", rich_help_panel=ANSWERS)
+]
 FilterTypes = Annotated[
     bool,
     typer.Option(
-        "--filter-types", help="Only entities that train has on that side of the relation."
+        "--filter-types",
+        help="Only entities that train has on that side of the relation.",
+        rich_help_panel=ANSWERS,
     ),
 ]
 Types = Annotated[
@@ -223,6 +241,7 @@ Types = Annotated[
         help="Table with a column of labels and one of types: only entities of a type that train "
         "has on that side of the relation. FILE:ID,TYPE names the columns.",
         show_default=False,
+        rich_help_panel=ANSWERS,
     ),
 ]
 AnyType = Annotated[
@@ -231,6 +250,7 @@ AnyType = Annotated[
         "--any-type",
         help="Also answers that the known facts speak against, such as a person as its own "
         "husband.",
+        rich_help_panel=ANSWERS,
     ),
 ]
 AssumedMissing = Annotated[
@@ -240,12 +260,16 @@ AssumedMissing = Annotated[
         help="Number of facts that the graph lacks, at least 1, which probabilities assume; by "
         "default as many as valid and test hold.",
         show_default=False,
+        rich_help_panel=ANSWERS,
     ),
 ]
 AnswersFile = Annotated[
     Path | None,
     typer.Option(
-        "--out", help="File for the answers: .tsv, .jsonl, .parquet or .nt.", show_default=False
+        "--out",
+        help="File for the answers: .tsv, .jsonl, .parquet or .nt.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Format = Annotated[
@@ -254,6 +278,7 @@ Format = Annotated[
         help="tsv, csv, parquet, jsonl (or a JSON array), ntriples, nquads, turtle, trig, rdfxml, "
         "jsonld or dgl; by default from the file name.",
         show_default=False,
+        rich_help_panel=READING,
     ),
 ]
 Columns = Annotated[
@@ -263,11 +288,16 @@ Columns = Annotated[
         "fourth is the weight of each triple, from 0 to 1.",
         metavar="NAME,NAME,NAME",
         show_default=False,
+        rich_help_panel=READING,
     ),
 ]
 Delimiter = Annotated[
     str | None,
-    typer.Option(help="Separator between the columns; by default inferred.", show_default=False),
+    typer.Option(
+        help="Separator between the columns; by default inferred.",
+        show_default=False,
+        rich_help_panel=READING,
+    ),
 ]
 Truth = Annotated[
     str | None,
@@ -276,6 +306,7 @@ Truth = Annotated[
         "column.",
         metavar="COLUMN",
         show_default=False,
+        rich_help_panel=READING,
     ),
 ]
 SkipBadLines = Annotated[
@@ -283,6 +314,7 @@ SkipBadLines = Annotated[
     typer.Option(
         "--skip-bad-lines",
         help="Leave out lines that are not triples; convert and split list them in bad_lines.tsv.",
+        rich_help_panel=READING,
     ),
 ]
 MergeLabels = Annotated[
@@ -292,10 +324,14 @@ MergeLabels = Annotated[
         "case, also in case. The most frequent stays.",
         metavar="LEVEL",
         show_default=False,
+        rich_help_panel=READING,
     ),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what an earlier command wrote there.")
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace what an earlier command wrote there.", rich_help_panel=OUTPUT
+    ),
 ]
 Header = Annotated[
     bool | None,
@@ -303,6 +339,7 @@ Header = Annotated[
         "--header/--no-header",
         help="Whether the first line names the columns; by default inferred.",
         show_default=False,
+        rich_help_panel=READING,
     ),
 ]
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kgtool.cli.app import (
+    ANSWERS,
     ASK,
     AnswersFile,
     AnyType,
@@ -31,7 +32,11 @@ def complete(
     top: Top = 1000,
     relation: Annotated[
         list[str] | None,
-        typer.Option(help="Only triples of this relation; repeatable.", show_default=False),
+        typer.Option(
+            help="Only triples of this relation; repeatable.",
+            show_default=False,
+            rich_help_panel=ANSWERS,
+        ),
     ] = None,
     filter_types: FilterTypes = False,
     types: Types = None,

@@ -9,6 +9,7 @@ import typer
 
 from kgtool.cli.app import (
     DATA,
+    OUTPUT,
     Columns,
     Delimiter,
     Format,
@@ -199,9 +200,15 @@ def show(
 @command("data convert their-graph --out my-graph --columns gene,effect,disease", group=data)
 def convert(
     path: Place,
-    out: Annotated[Path, typer.Option(help="Folder for the files.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the files.", show_default=False, rich_help_panel=OUTPUT)
+    ],
     to: Annotated[
-        str, typer.Option(help="Format to write: tsv, or dgl (dgl.load_graphs reads it too).")
+        str,
+        typer.Option(
+            help="Format to write: tsv, or dgl (dgl.load_graphs reads it too).",
+            rich_help_panel=OUTPUT,
+        ),
     ] = "tsv",
     format: Format = None,
     columns: Columns = None,
@@ -241,16 +248,28 @@ def split(
         list[str],
         typer.Argument(help="Files of triples; - is standard input.", show_default=False),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the new data set.", show_default=False)],
-    valid: Annotated[float, typer.Option(help="Share of the triples for valid.")] = 0.1,
-    test: Annotated[float, typer.Option(help="Share of the triples for test.")] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the new data set.", show_default=False, rich_help_panel=OUTPUT
+        ),
+    ],
+    valid: Annotated[
+        float, typer.Option(help="Share of the triples for valid.", rich_help_panel="How to split")
+    ] = 0.1,
+    test: Annotated[
+        float, typer.Option(help="Share of the triples for test.", rich_help_panel="How to split")
+    ] = 0.1,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed.", rich_help_panel="How to split")
+    ] = 0,
     inductive: Annotated[
         float | None,
         typer.Option(
             metavar="SHARE",
             help="Put this share of the entities in a second graph, in the folder OUT_ind.",
             show_default=False,
+            rich_help_panel="How to split",
         ),
     ] = None,
     time: Annotated[
@@ -259,6 +278,7 @@ def split(
             metavar="COLUMN",
             help="Split by the time in this column: the latest triples are test.",
             show_default=False,
+            rich_help_panel="How to split",
         ),
     ] = None,
     remove_leaks: Annotated[
@@ -268,6 +288,7 @@ def split(
             help="Among relations that share this part of their pairs, such as 0.97, keep only the "
             "largest.",
             show_default=False,
+            rich_help_panel="How to split",
         ),
     ] = None,
     keep_columns: Annotated[
@@ -276,6 +297,7 @@ def split(
             metavar="NAME,...",
             help="Further columns that the new files get too; other commands leave them out.",
             show_default=False,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     allow_unseen: Annotated[
@@ -283,6 +305,7 @@ def split(
         typer.Option(
             "--allow-unseen",
             help="Fill up valid and test by triples with an entity or relation that train lacks.",
+            rich_help_panel="How to split",
         ),
     ] = False,
     format: Format = None,

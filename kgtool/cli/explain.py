@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import ASK, Data, Labels, Overwrite, RunFolder, command, print_next
+from kgtool.cli.app import (
+    ASK,
+    OUTPUT,
+    Data,
+    Labels,
+    Overwrite,
+    RunFolder,
+    command,
+    print_next,
+)
 from kgtool.cli.render.console import Terminal
 
 
@@ -20,11 +29,17 @@ def explain(
     top: Annotated[int, typer.Option(min=1, help="Maximum number of paths.")] = 10,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", help="JSON file for the paths.", show_default=False),
+        typer.Option(
+            "--json", help="JSON file for the paths.", show_default=False, rich_help_panel=OUTPUT
+        ),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Picture of the paths: .png, .svg or .pdf.", show_default=False),
+        typer.Option(
+            help="Picture of the paths: .png, .svg or .pdf.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     labels: Labels = None,
     data: Data = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kgtool.cli.app import (
+    ANSWERS,
     ASK,
     AnswersFile,
     AnyType,
@@ -103,6 +104,7 @@ def predict(
         typer.Option(
             help="File of queries, one per line, tab-separated; - is standard input.",
             show_default=False,
+            rich_help_panel="Many questions",
         ),
     ] = None,
     triples: Annotated[
@@ -111,17 +113,21 @@ def predict(
             help="File of triples to score, in any format that can be trained on; - is standard "
             "input.",
             show_default=False,
+            rich_help_panel="Many questions",
         ),
     ] = None,
     strict: Annotated[
         bool,
         typer.Option(
-            "--strict", help="Refuse the whole file if it has an unknown label or a line in error."
+            "--strict",
+            help="Refuse the whole file if it has an unknown label or a line in error.",
+            rich_help_panel="Many questions",
         ),
     ] = False,
     top: Top = 10,
     include_known: Annotated[
-        bool, typer.Option("--include-known", help="Also print known answers.")
+        bool,
+        typer.Option("--include-known", help="Also print known answers.", rich_help_panel=ANSWERS),
     ] = False,
     filter_types: FilterTypes = False,
     types: Types = None,
@@ -136,6 +142,7 @@ def predict(
             min=1,
             help="Maximum number of relations in a route; by default one_path.max_path_length.",
             show_default=False,
+            rich_help_panel="Routes",
         ),
     ] = None,
     format: Format = None,

@@ -1,4 +1,4 @@
-"""Write an HTML report."""
+"""Write an HTML report and a model card."""
 
 from __future__ import annotations
 
@@ -43,12 +43,17 @@ def report(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write one HTML page about an evaluated run: settings, metrics, plots, predictions.
+    """Write an HTML page and a model card about an evaluated run.
 
-    The page works offline and runs no script. Its metrics come from the files of kgtool evaluate
-    RUN; the model adds sample predictions, their explanations and a map of the entity embeddings.
+    The page has settings, metrics, plots and predictions; it works offline and runs no script. The
+    card, a Markdown file next to it, says what the run was trained on, its figures, and where not
+    to trust it. The metrics come from the files of kgtool evaluate RUN. The model adds sample
+    predictions, their explanations and a map of the entity embeddings. What was not evaluated is
+    named with the command that does it.
+
     With --ensemble RUN2, the page is about kgtool evaluate RUN --ensemble RUN2.
     """
+    from kgtool.api.report import card_of
     from kgtool.api.report import report as write_report
 
     page = write_report(
@@ -56,4 +61,5 @@ def report(
         progress=True, overwrite=overwrite,
     )  # fmt: skip
     typer.echo(f"Written to {page}")
+    typer.echo(f"Written to {card_of(page)}")
     print_next("serve", run, data=data, labels=labels)

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 
 from kgtool.errors import ConfigError
-from kgtool.inference.explain import Explanation, main_relations
+from kgtool.inference.explain import Explanation, NamedPath, main_relations
+from kgtool.inference.svg import BLUE, GREY, INK, PAPER, RED, SVG_STYLE, svg_file
 from kgtool.storage.files import atomic_write
 
 SUFFIXES = (".png", ".svg", ".pdf")
-_FOR, _AGAINST = "#2a6fbb", "#c8553d"  # positive and negative weights
-_ENTITY, _ENDS, _EDGE = "#f3f5f7", "#dbe8f6", "#8a97a5"
+_ENTITY, _ENDS = "#f3f5f7", "#dbe8f6"
 _LABEL = 22  # characters of a label that are shown
-_STEP, _ROW = 3.0, 0.6  # inches between entities, and between paths
+# Sizes in inches. A picture is two paths wide, so that a phone shows it in readable size.
+_PATH, _BOX, _STEP, _HEAD, _TOP, _UNDER = 2.35, 0.3, 0.5, 0.34, 0.75, 0.35
 
 
 def save_picture(explanation: Explanation, file: Path) -> None:
-    """Draw a row per path, strongest on top; a wider line means a larger weight.
+    """Draw the paths from top to bottom, strongest first; a wider line means a larger weight.
 
-    Under the rows stand the score, and the score without the edges of these paths.
+    The number above a path is its weight. Under the paths stand the score, and the score without
+    the edges of these paths. An .svg follows the reader's light or dark style.
 
     Args:
         explanation: the explanation.
@@ -34,61 +38,99 @@ def save_picture(explanation: Explanation, file: Path) -> None:
     if file.suffix not in SUFFIXES:
         supported = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         raise ConfigError(f"{file}: unsupported picture format. Remedy: use {supported}.")
-    figure = _draw(explanation)
-    with atomic_write(file, "wb") as stream:
-        figure.savefig(stream, format=file.suffix[1:], dpi=150)
+    with rc_context(SVG_STYLE):
+        figure = _draw(explanation)
+        if file.suffix == ".svg":
+            with atomic_write(file) as text:
+                text.write(svg_file(figure, in_words(explanation)))
+            return
+        with atomic_write(file, "wb") as stream:
+            figure.savefig(stream, format=file.suffix[1:], dpi=200)
+
+
+def in_words(explanation: Explanation) -> str:
+    """What the picture shows, for readers who cannot see it."""
+    head, relation, tail = explanation.triple
+    text = f"Why ({head}, {relation}, {tail}) has the score {explanation.score:.2f}."
+    if not explanation.paths:
+        return f"{text} No path leads from head to tail."
+    paths = (
+        path.entities[0]
+        + "".join(
+            f" —{', '.join(main_relations(step))}→ {entity}"
+            for step, entity in zip(path.steps, path.entities[1:], strict=True)
+        )
+        + f", weight {path.weight:.2f}"
+        for path in explanation.paths
+    )
+    return f"{text} Paths: {'; '.join(paths)}."
 
 
 def _draw(explanation: Explanation) -> Figure:
-    longest = max((len(path.steps) for path in explanation.paths), default=1)
-    rows = max(len(explanation.paths), 1)
-    figure = Figure(
-        figsize=(_STEP * longest + 2.8, _ROW * (rows + 0.5) + 0.7), layout="constrained"
-    )
-    axes: Axes = figure.add_subplot()
+    paths = explanation.paths
+    rows = [paths[i : i + 2] for i in range(0, len(paths), 2)]
+    heights = [_HEAD + max(_height(path) for path in row) for row in rows]
+    width, height = 2 * _PATH, _TOP + sum(heights) + _UNDER
+    figure = Figure(figsize=(width, height))
+    axes: Axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.set(xlim=(-0.35, longest + 0.6), ylim=(-rows, 0.5))
-    head, relation, tail = explanation.triple
+    axes.set(xlim=(0, width), ylim=(height, 0))  # inches from the top
+    head, relation, tail = (short(label, 44) for label in explanation.triple)
     # Labels are not formulas, though they may contain dollar signs.
-    axes.set_title(f"{head}  —{relation}→  {tail}", fontsize=11, parse_math=False)
-    if not explanation.paths:
-        axes.text(longest / 2, 0, "No path from head to tail.", ha="center")
-    else:
-        note = f"score {explanation.score:.2f}, without these paths {explanation.rest:.2f}"
-        axes.text(longest + 0.58, 0.3 - rows, note, fontsize=9, ha="right", va="center")
-    most = max((abs(path.weight) for path in explanation.paths), default=1.0) or 1.0
-    for row, path in enumerate(explanation.paths):
-        color = _FOR if path.weight >= 0 else _AGAINST
-        width = 0.8 + 4.2 * abs(path.weight) / most
-        places = [longest * i / len(path.steps) for i in range(len(path.entities))]
-        boxes = []
-        for i, (place, entity) in enumerate(zip(places, path.entities, strict=True)):
-            fill = _ENDS if i in (0, len(places) - 1) else _ENTITY
-            box = {"boxstyle": "round,pad=0.35", "edgecolor": _EDGE, "facecolor": fill}
-            text = axes.text(
-                place, -row, short(entity), fontsize=9, ha="center", va="center", bbox=box,
-                parse_math=False,
-            )  # fmt: skip
-            boxes.append(text.get_bbox_patch())
-        for i, step in enumerate(path.steps):
-            begin, end = places[i], places[i + 1]
-            arrow = {
-                "arrowstyle": "-|>", "color": color, "linewidth": width,
-                "shrinkA": 0, "shrinkB": 0, "patchA": boxes[i], "patchB": boxes[i + 1],
-            }  # fmt: skip
-            axes.annotate("", (end, -row), (begin, -row), arrowprops=arrow)
-            axes.text(
-                (begin + end) / 2, -row, _step_label(step), color=color, fontsize=8,
-                linespacing=1.05,
-                ha="center", va="center", zorder=4, parse_math=False,
-                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
-            )  # fmt: skip
-        axes.text(longest + 0.58, -row, f"{path.weight:.2f}", color=color, ha="right", va="center")
+    axes.text(
+        width / 2, _TOP / 2, f"{head}\n—{relation}→\n{tail}", ha="center", va="center",
+        color=INK, fontsize=9.5, linespacing=1.15, parse_math=False,
+    )  # fmt: skip
+    note = f"score {explanation.score:.2f}, without these paths {explanation.rest:.2f}"
+    axes.text(
+        width / 2, height - _UNDER / 2, note if paths else "No path from head to tail.",
+        ha="center", va="center", color=INK, fontsize=8.5,
+    )  # fmt: skip
+    most = max((abs(path.weight) for path in paths), default=1.0) or 1.0
+    top = _TOP
+    for row, tall in zip(rows, heights, strict=True):
+        for column, path in enumerate(row):
+            # A single path of a row stands in the middle.
+            middle = width / 2 if len(row) == 1 else (column + 0.5) * _PATH
+            _draw_path(axes, path, middle, top, most)
+        top += tall
     return figure
 
 
-def _step_label(step: tuple[tuple[str, float], ...]) -> str:
-    return "\n".join(short(relation) for relation in main_relations(step))
+def _height(path: NamedPath) -> float:
+    return _BOX * len(path.entities) + _STEP * len(path.steps) + 0.12
+
+
+def _draw_path(axes: Axes, path: NamedPath, middle: float, top: float, most: float) -> None:
+    """Draw one path downwards from `top`; its weight stands above."""
+    color = BLUE if path.weight >= 0 else RED
+    axes.text(middle, top + _HEAD / 2, f"{path.weight:.2f}", color=color, fontsize=9.5,
+              fontweight="bold", ha="center", va="center")  # fmt: skip
+    top += _HEAD
+    for i, entity in enumerate(path.entities):
+        y = top + i * (_BOX + _STEP)
+        ends = i in (0, len(path.entities) - 1)
+        axes.add_patch(
+            FancyBboxPatch(
+                (middle - _PATH / 2 + 0.16, y + 0.03), _PATH - 0.32, _BOX - 0.06,
+                boxstyle="round,pad=0.03,rounding_size=0.06", linewidth=0.9,
+                facecolor=_ENDS if ends else _ENTITY, edgecolor=BLUE if ends else GREY,
+            )
+        )  # fmt: skip
+        axes.text(middle, y + _BOX / 2, short(entity), color=INK, fontsize=8.5, ha="center",
+                  va="center", parse_math=False)  # fmt: skip
+    for i, step in enumerate(path.steps):
+        begin = top + i * (_BOX + _STEP) + _BOX
+        arrow = {
+            "arrowstyle": "-|>", "color": color, "shrinkA": 0, "shrinkB": 0,
+            "linewidth": 0.8 + 3.2 * abs(path.weight) / most,
+        }  # fmt: skip
+        axes.annotate("", (middle, begin + _STEP), (middle, begin), arrowprops=arrow)
+        axes.text(
+            middle, begin + 0.4 * _STEP, "\n".join(map(short, main_relations(step))), color=color,
+            fontsize=8, linespacing=1.0, ha="center", va="center", zorder=4, parse_math=False,
+            bbox={"boxstyle": "round,pad=0.1", "facecolor": PAPER, "edgecolor": "none"},
+        )  # fmt: skip
 
 
 def short(label: str, most: int = _LABEL) -> str:

@@ -196,8 +196,13 @@ class ConditionalModel(Model):
         return ConditionalModel(self.relation_encoder, self.decoder, graph)
 
     def conditions(self, relation: Tensor) -> Conditions:
-        """The parameters of relations for query relations `(C,)` int64, with gradients."""
-        return self.decoder.conditions(self.relation_encoder(self.relations, relation), relation)
+        """The parameters of relations for query relations `(C,)` int64, with gradients.
+
+        In float32 also under autocast: the kernels of a pass read these as the parameters they are.
+        """
+        with torch.autocast("cpu", enabled=False):
+            states = self.relation_encoder(self.relations, relation)
+            return self.decoder.conditions(states, relation)
 
     def embeddings(self) -> list[nn.Parameter]:
         """None: no parameter has a row for each entity or relation."""

@@ -23,6 +23,7 @@ from kgtool.ops.runtime.standard_state import own_random_state, standard_state
 from kgtool.ops.runtime.threads import (
     autocast,
     in_threads,
+    num_workers,
     product_parts,
     torch_in_one_thread,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "large",
     "machine_bytes",
     "normal_",
+    "num_workers",
     "offsets_of",
     "order_by",
     "own_random_state",

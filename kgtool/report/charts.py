@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import io
-import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,18 +15,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kgtool.inference.plot import short
+from kgtool.inference.svg import BLUE, GREY, INK, PAPER, RED, SVG_STYLE, inline_svg
 from kgtool.report.embedding_map import EmbeddingMap
 from kgtool.report.names import Names
 from kgtool.report.tables import Group
 
-BLUE, RED, GREY, INK = "#2a6fbb", "#c8553d", "#8a97a5", "#2b3440"
 # Colours that most colour-blind readers can distinguish (Okabe & Ito 2008).
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a5fa8", "#8c6d31")
 SIDE_COLORS = {"both": INK, "head": RED, "tail": BLUE}
 WIDTH = 4.6  # inches: the width of a phone, or half of a desktop page
 MOST_RELATIONS = 25
 FEW = 10  # answers of a bin whose share of true ones says little
-MOST_NAMED = 14  # entities with names on the map
+MOST_NAMED = 10  # entities with names on the map
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": GREY,
     "axes.grid": True,
@@ -39,37 +36,23 @@ _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: equal sizes on every machine
-    "font.size": 8,
+    "font.size": 9,
     "grid.color": "#e6eaee",
     "legend.frameon": False,
-    "svg.fonttype": "none",
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
 }
-_NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 
 
 @contextmanager
 def _drawing(salt: str) -> Iterator[None]:
     """The plot style; `salt` keeps the SVG ids of different plots distinct."""
-    with rc_context(_STYLE | {"svg.hashsalt": salt}), warnings.catch_warnings():
+    with rc_context(SVG_STYLE | _STYLE | {"svg.hashsalt": salt}), warnings.catch_warnings():
         # The reader's browser chooses the fonts, so missing glyphs do not matter here.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         yield
-
-
-def _svg(figure: Figure, title: str) -> str:
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata=_NO_METADATA)
-    text = stream.getvalue()
-    text = re.sub(r'<g id="[^"]*">', "<g>", text[text.index("<svg") :])
-    text = re.sub(r"<style[^>]*>.*?</style>", "", text, count=1, flags=re.DOTALL)
-    sized = re.compile(r' (?:width|height)="[\d.]+pt"')
-    head, body = text.split(">", 1)
-    head = sized.sub("", head) + f' role="img" aria-label="{html.escape(title)}"'
-    return f"{head}>{body}"
 
 
 def learning_curve(history: Sequence[dict[str, Any]]) -> str:
@@ -99,14 +82,14 @@ def learning_curve(history: Sequence[dict[str, Any]]) -> str:
         lower.set(ylabel="loss", xlabel="minutes of training")
         lower.set_xlim(left=0)
         figure.align_ylabels()
-        return _svg(figure, "MRR on valid and the loss, over minutes of training")
+        return inline_svg(figure, "MRR on valid and the loss, over minutes of training")
 
 
 def by_relation(groups: Sequence[Group], names: Names) -> str:
     """MRR of the relations with most queries, with intervals."""
     shown = groups[:MOST_RELATIONS]
     with _drawing("by-relation"):
-        figure = Figure(figsize=(WIDTH + 1, 0.23 * len(shown) + 0.7), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.25 * len(shown) + 0.7), layout="constrained")
         axes: Axes = figure.add_subplot()
         y = np.arange(len(shown))
         mrr = np.array([group.metrics["both"]["mrr"] for group in shown])
@@ -116,11 +99,11 @@ def by_relation(groups: Sequence[Group], names: Names) -> str:
         axes.hlines(y, low, high, color=BLUE, linewidth=1.6)
         axes.plot(mrr, y, "o", color=BLUE, markersize=3.5, clip_on=False)
         axes.set_yticks(y)
-        axes.set_yticklabels([short(names(group.name), 34) for group in shown], parse_math=False)
+        axes.set_yticklabels([short(names(group.name), 26) for group in shown], parse_math=False)
         axes.tick_params("y", length=0)
         axes.grid(axis="y", visible=False)
         axes.set(xlim=(0, 1), ylim=(len(shown) - 0.4, -0.6), xlabel="MRR")
-        return _svg(figure, "MRR by relation, with 95 % intervals")
+        return inline_svg(figure, "MRR by relation, with 95 % intervals")
 
 
 def by_category(groups: Sequence[Group]) -> str:
@@ -143,7 +126,7 @@ def by_category(groups: Sequence[Group]) -> str:
         axes.grid(axis="x", visible=False)
         axes.set(ylim=(0, 1), xlim=(-0.5, len(groups) - 0.5), ylabel="MRR")
         figure.legend(loc="outside upper right", ncols=3, handletextpad=0.2)
-        return _svg(figure, "MRR by cardinality category and side, with 95 % intervals")
+        return inline_svg(figure, "MRR by cardinality category and side, with 95 % intervals")
 
 
 def rank_histogram(ranks: pd.DataFrame) -> str:
@@ -171,7 +154,7 @@ def rank_histogram(ranks: pd.DataFrame) -> str:
         axes.set(xlim=(0, edges[-1]), ylim=(0, 1), xlabel="rank, k", ylabel="queries")
         axes.grid(axis="x", visible=False)
         figure.legend(loc="outside upper right", ncols=3)
-        return _svg(figure, "Histogram of ranks, and Hits@k for every k")
+        return inline_svg(figure, "Histogram of ranks, and Hits@k for every k")
 
 
 def calibration_curve(table: pd.DataFrame) -> str:
@@ -185,7 +168,7 @@ def calibration_curve(table: pd.DataFrame) -> str:
         many = table["count"].to_numpy() >= FEW
         upper.plot(x[many], y[many], "o", color=BLUE, markersize=4.5, clip_on=False)
         upper.plot(x[~many], y[~many], "o", color=BLUE, markersize=4.5, clip_on=False,
-                   markerfacecolor="white")  # fmt: skip
+                   markerfacecolor=PAPER)  # fmt: skip
         upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of true answers")
         lower.vlines(x, 0, table["count"], color=GREY, linewidth=6)
         lower.set(xlabel="predicted probability", ylabel="answers")
@@ -193,7 +176,7 @@ def calibration_curve(table: pd.DataFrame) -> str:
         lower.yaxis.set_major_locator(MaxNLocator(2))
         lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         figure.align_ylabels()
-        return _svg(figure, "Observed share of true answers by predicted probability")
+        return inline_svg(figure, "Observed share of true answers by predicted probability")
 
 
 def calibration_error(table: pd.DataFrame) -> float:
@@ -217,7 +200,7 @@ def map_plot(
     often = often[: len(COLORS)]
     place = entity_map.place
     with _drawing("map"):
-        figure = Figure(figsize=(6.6, 6.2 + 0.17 * ((len(often) + 2) // 2)), layout="constrained")
+        figure = Figure(figsize=(5.2, 5.0 + 0.17 * (len(often) + 1)), layout="constrained")
         axes: Axes = figure.add_subplot()
         axes.set_axis_off()
         role = entity_map.role.numpy()
@@ -247,9 +230,9 @@ def map_plot(
                 continue
             named.append(place[i])
             axes.annotate(
-                short(labels[int(i)]), (x, y), (0, 4), textcoords="offset points", fontsize=7.5,
+                short(labels[int(i)]), (x, y), (0, 4), textcoords="offset points", fontsize=8,
                 ha="center", va="bottom", parse_math=False,
-                bbox={"boxstyle": "round,pad=0.1", "facecolor": "#ffffffcc", "edgecolor": "none"},
+                bbox={"boxstyle": "round,pad=0.1", "facecolor": f"{PAPER}cc", "edgecolor": "none"},
             )  # fmt: skip
             axes.plot(
                 x, y, "o", markersize=4, markerfacecolor="none", color=INK, markeredgewidth=0.7
@@ -260,8 +243,8 @@ def map_plot(
         order = [*range(1, len(texts)), 0] if rest.any() else [*range(len(texts))]
         legend = figure.legend(
             [handles[i] for i in order], [texts[i] for i in order],
-            loc="outside lower center", ncols=2, markerscale=1.6, handletextpad=0.2,
+            loc="outside lower left", ncols=1, markerscale=1.6, handletextpad=0.2,
         )  # fmt: skip
         for text in legend.get_texts():
             text.set_parse_math(False)
-        return _svg(figure, "Map of entity states")
+        return inline_svg(figure, "Map of entity states")

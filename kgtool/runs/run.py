@@ -12,8 +12,8 @@ train.log              log of the training
 tracking.json          of a tracked run: its id at each tracker (`kgtool.runs.tracking`)
 events.out.tfevents.*  of a run tracked by TensorBoard: its curves
 wandb/                 of a run tracked by Weights & Biases: its files
-run.json               data path, fingerprints of data and labels, versions, sizes; the run it was
-                       made from, if any; the graphs of a pre-training, if it is one
+run.json               data path, fingerprints of data and labels, versions, machine, sizes; the run
+                       it was made from, if any; the graphs of a pre-training, if it is one
 triples.safetensors    of a run on data in memory: its triples
 features.safetensors   of a model with features: the vectors of all labels, the run's entities first
 data/                  of a run made by `kgtool extend`: its triples
@@ -27,7 +27,8 @@ triples.<split>.json, triples.<split>.tsv, calibration.<split>.tsv
 paths.<split>.json, paths.<split>.tsv
                        path queries; `paths.composed` where a one-path run answers step by step
 walks.<split>.json     perplexity of walks
-report.<split>.html    page of `kgtool report`
+report.<split>.html, report.<split>.card.md
+                       page and model card of `kgtool report`
 probability.<assumption>.<method>.<weights>.safetensors
                        fit of the probabilities, for these weights
 pairs.<assumption>.<method>.<weights>.safetensors
@@ -51,6 +52,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from kgtool.config import Config, load_config
 from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary
@@ -65,7 +67,7 @@ from kgtool.graph.partition import shards_of
 from kgtool.models.factory import load_model
 from kgtool.models.model import Model
 from kgtool.models.scorers import ModelScorer, Scorer
-from kgtool.ops import standard_state
+from kgtool.ops import machine_bytes, num_workers, standard_state
 from kgtool.storage.checkpoint import Tensors, load_tensors, save_tensors
 from kgtool.storage.files import (
     atomic_write,
@@ -93,7 +95,7 @@ BEGINNING = ("run.json", "entities.tsv", "relations.tsv", "config.toml")
 # Keys of run.json with the types of their values, and the columns of the history.
 _INFO: dict[str, Any] = {
     "fingerprint": "", "labels": "", "versions": {}, "start": {}, "extended": {}, "loading": {},
-    "features": "", "pretrained": "", "sources": [],
+    "features": "", "pretrained": "", "sources": [], "machine": "",
 }  # fmt: skip
 # The settings of training that say when it ends: a resumed run may have others.
 MAY_CHANGE = ("epochs", "patience")
@@ -104,6 +106,24 @@ def versions() -> dict[str, str]:
     """The versions of Python and of the libraries that compute the numbers."""
     names = ("kgtool", "torch", "dgl", "numpy", "numba", "pandas")
     return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names}
+
+
+def machine() -> str:
+    """The processor, threads, memory and GPU of this machine, as in `AMD EPYC, 2 threads, 8 GB`."""
+    threads, memory = num_workers(), machine_bytes()
+    parts = [_processor(), f"{threads} thread{'s' * (threads != 1)}"]
+    parts += [] if memory is None else [f"{memory / 2**30:.0f} GB"]
+    parts += [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    return ", ".join(parts)
+
+
+def _processor() -> str:
+    """The name of the processor; its architecture if the system does not give a name."""
+    with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return " ".join(line.split(":", 1)[1].split())
+    return platform.processor() or platform.machine()
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +196,7 @@ class Run:
                 "entities": dataset.num_entities,
                 "relations": dataset.num_relations,
                 "versions": versions(),
+                "machine": machine(),
                 **(origin or {}),
             },
         )

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -396,9 +397,9 @@ def test_the_flags_are_frozen():
 
 
 @pytest.mark.parametrize("command", ["", "data", *FLAGS])
-@pytest.mark.parametrize("option", ["--help", "-h"])
-def test_help_shows_every_word(kgtool, monkeypatch, command, option):
-    monkeypatch.setenv("COLUMNS", "80")
+@pytest.mark.parametrize(("option", "width"), [("--help", 80), ("-h", 80), ("--help", 50)])
+def test_help_shows_every_word(kgtool, monkeypatch, command, option, width):
+    monkeypatch.setenv("COLUMNS", str(width))
     result = kgtool(*command.split(), option)
     assert (result.code, result.err) == (0, "")
     assert "Usage: " in result.out
@@ -410,8 +411,28 @@ def test_help_shows_every_word(kgtool, monkeypatch, command, option):
     )
     for word in words:
         assert {"overrides": "key=value", "query": "HEAD"}.get(word, word) in result.out
-    assert max(map(len, result.out.splitlines())) <= 80
+    assert max(map(len, result.out.splitlines())) <= width
     assert len(result.out.splitlines()) > 8
+
+
+def test_commands_have_examples_and_options_have_panels():
+    for name, command in commands_of_the_program().items():
+        for example in command.epilog.split("\n\n"):
+            assert f"{example} ".startswith(f"Example: kgtool {name} ")
+        options = [each for each in command.params if each.opts[0].startswith("-")]
+        assert all(each.help and each.help.endswith(".") for each in command.params), name
+        sizes = Counter(each.rich_help_panel for each in options)
+        assert max(sizes.values(), default=0) <= 8, (name, sizes)
+
+
+def test_help_puts_descriptions_below_names_on_a_narrow_terminal(kgtool, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    lines = [line.strip("│ ") for line in kgtool("data", "split", "--help").out.splitlines()]
+    assert lines[lines.index("--remove-leaks SHARE") + 1].startswith("Among relations")
+    assert "Random seed. [at least 0; default: 0]" in lines
+    monkeypatch.setenv("COLUMNS", "80")
+    wide = kgtool("data", "split", "--help").out
+    assert re.search(r"--remove-leaks SHARE +Among relations", wide)
 
 
 def test_without_a_command_the_help_shows_the_panels(kgtool):

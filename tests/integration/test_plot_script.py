@@ -38,6 +38,12 @@ def of(runs: dict[str, Any], name: str) -> dict[str, Any]:
     return {run: each for run, each in runs.items() if run.startswith(name.lower())}
 
 
+def known(label: str) -> str | None:
+    """What the plot says of the time or the hardware of a model."""
+    minutes = f"{len(VALID[label])} min" if label in VALID else None
+    return minutes or plot_mrr.HARDWARE.get(label)
+
+
 def test_valid_and_test_are_in_plots_of_their_own(histories):
     plots = {axes.get_title(): axes for axes in plot_mrr.draw(histories).axes}
     assert len(plots) == 2 * len(plot_mrr.PUBLISHED)
@@ -52,6 +58,11 @@ def test_valid_and_test_are_in_plots_of_their_own(histories):
         labels = [label.get_text() for label in rows.get_yticklabels()]
         assert labels == sorted([*published, *own], key=(published | own).__getitem__)
         values = [value for line in rows.lines for value in xs(line)]
+        notes = [text.get_text() for text in rows.texts]
+        assert notes == [
+            f"{value:.3f}{f', {about}' if (about := known(label)) else ''}"
+            for label, value in zip(labels, values, strict=True)
+        ]
         assert values == sorted([*published.values(), *own.values()])
         assert rows.get_xlabel() == "MRR on test (grey: published)"
         # A run has one colour in both plots.
@@ -61,11 +72,12 @@ def test_valid_and_test_are_in_plots_of_their_own(histories):
         ]
 
 
-def test_the_script_writes_an_image(histories):
-    out = histories / "mrr.png"
+@pytest.mark.parametrize(("name", "begin"), [("mrr.png", b"\x89PNG"), ("mrr.svg", b"<?xml")])
+def test_the_script_writes_an_image(histories, name, begin):
+    out = histories / name
     subprocess.run(
         [sys.executable, plot_mrr.__file__, "--runs", histories, "--out", out],
         check=True,
         timeout=120,
     )
-    assert out.read_bytes().startswith(b"\x89PNG")
+    assert out.read_bytes().startswith(begin)

@@ -286,8 +286,11 @@ def test_starts_from_inside_its_own_environment(checkout):
     assert (own / "python").resolve().parent == checkout.bin
 
 
+PYTEST = "-m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal"
+
+
 def test_test_command_runs_every_check_and_fails_if_one_does(checkout):
-    checks = ["-m ruff check", "-m ruff format --check", "-m codespell_lib", "-m mypy", "-m pytest"]
+    checks = ["-m ruff check", "-m ruff format --check", "-m codespell_lib", "-m mypy", PYTEST]
     done = checkout.run("test")
     assert done.returncode == 0, done.stderr
     calls = checkout.calls()
@@ -303,11 +306,11 @@ def test_test_command_runs_every_check_and_fails_if_one_does(checkout):
 
 def test_test_command_hands_arguments_to_pytest(checkout):
     checkout.run("test", "-k", "a b")
-    assert checkout.calls()[-1] == "-m pytest -k a b"
+    assert checkout.calls()[-1] == f"{PYTEST} -k a b"
     checkout.run("test", "--all", "-x")
-    assert checkout.calls()[-1] == "-m pytest -m  -x"  # the empty marker expression: every test
+    assert checkout.calls()[-1] == f"{PYTEST} -m  -x"  # the empty marker expression: every test
     checkout.run("test", "--nightly", "-x")
-    assert checkout.calls()[-1] == "-m pytest -m  --hypothesis-profile=nightly -x"
+    assert checkout.calls()[-1] == f"{PYTEST} -m  --hypothesis-profile=nightly -x"
 
 
 def test_demo_takes_the_next_free_folder_and_says_where_things_are(checkout):

@@ -27,12 +27,15 @@ NASTY = (
 )
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 SECTIONS = (
+    "trust",
     "set-up",
     "learning",
     "metrics",
+    "tasks",
     "breakdowns",
     "relations",
     "ranks",
+    "calibration",
     "predictions",
     "map",
 )

@@ -199,7 +199,12 @@ def path_loss(
     Returns:
         A scalar with gradients to the four tensors of floats. Under CPU autocast, products run in
         autocast's dtype, and the loss in float32.
+
+    Raises:
+        TypeError: if `queries` are bfloat16, which the kernel does not read.
     """
+    if queries.dtype == torch.bfloat16:
+        raise TypeError("path_loss: the queries are bfloat16, not float32")
     arguments = (
         state.contiguous(), weight, bias, queries.contiguous(), rows, counts, target, first,
         masked, others, weights,

@@ -114,9 +114,9 @@ def path_step(
     not for a pass on a node budget.
 
     Args:
-        state: `(rows(step - 1), d)` float32 or float64, the states of the entities reached so far.
-            Further rows are not read.
-        weight: `(C, R, d)`, same dtype: `w_r`, including inverses, in C contexts.
+        state: `(rows(step - 1), d)` float32 or float64, or the bfloat16 of a step before: the
+            states of the entities reached so far. Further rows are not read.
+        weight: `(C, R, d)` float32 or float64: `w_r`, including inverses, in C contexts.
         scaler: `(2, d)`: α of the messages' mean and of their standard deviation.
         matrix: `(3 · d, 4 · d)`: from `[mean, deviation, state]` to `[z, r, x, s]`. For a GRU, the
             blocks from the messages to `s` and from the state to `x` must be zero.
@@ -129,7 +129,12 @@ def path_step(
         `(padded_rows(step), d)`, same dtype; rows from `rows(step)` on are zero. Under CPU
         autocast, the matrix product, its input and its output have autocast's dtype, and all sums
         are float32.
+
+    Raises:
+        TypeError: if `weight` is bfloat16, which the kernels do not read.
     """
+    if weight.dtype == torch.bfloat16:
+        raise TypeError("path_step: the weights of relations are bfloat16, not float32")
     if state.device.type != "cpu" and isinstance(reach, Reach):
         return torch_path_step(state, weight, scaler, matrix, bias, context, reach, step)
     new: Tensor = _PathStep.apply(  # type: ignore[no-untyped-call]

@@ -12,7 +12,7 @@ from torch import Tensor
 from kgtool.config import CELLS_OF, OnePathConfig, parse_config
 from kgtool.errors import ConfigError
 from kgtool.models.cells import CELLS, Cell
-from kgtool.report.content import READERS
+from kgtool.report.words import READERS
 from tests.support.cells import COMPLEX, EACH_CELL, compare_by_hand, compose_by_hand
 
 DIM = 4
