@@ -80,9 +80,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
             kgtool.split(rows, graph)
     nodes = [f"{entity},name of {entity},thing" for entity, _, _ in rows[:60]]
     Path("nodes.csv").write_text("\n".join(["id,name,type", *nodes]) + "\n")
-    Path("candidates.tsv").write_text("TAIL\tRELATION\tHEAD\nHEAD\tRELATION\tTAIL\n")
-    Path("queries.tsv").write_text("HEAD\tRELATION\t?\n?\tRELATION\tTAIL\n")
-    Path("new-facts.tsv").write_text("NEWCOMER\tRELATION\tTAIL\n")
+    # The first row of a file is not HEAD RELATION TAIL: it would be read as a header.
+    Path("candidates.tsv").write_text("e05\ttwo_on\te07\nHEAD\tRELATION\tTAIL\n")
+    Path("queries.tsv").write_text("e05\ttwo_on\t?\nHEAD\tRELATION\t?\n")
+    Path("new-facts.tsv").write_text("e05\ttwo_on\tNEWCOMER\nNEWCOMER\tRELATION\tTAIL\n")
     for run in ("runs/mine", "runs/other"):
         if f"--out {run}" not in made and run in made:
             kgtool.train("families", "my-graph", run, progress=False)

@@ -75,8 +75,8 @@ def blocks(page: Path) -> list[Block]:
             continue  # a formula, or an output
         if token.type not in ("fence", "code_block") or kind not in (SHELL, PYTHON, TOML):
             continue
-        found = before and before.type == "html_block" and _MARK.fullmatch(before.content)
-        mark = {found[2]: found[3]} if found and not found[1] else default
+        above = _MARK.fullmatch(before.content) if before else None
+        mark = {above[2]: above[3]} if above and not above[1] else default
         where = page.relative_to(ROOT).as_posix(), (token.map or [0])[0] + 1
         marks = mark.get("run by", ""), mark.get("not run:", "")
         result.append(Block(*where, kind, token.content, *marks))
