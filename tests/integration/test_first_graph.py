@@ -41,8 +41,10 @@ def test_the_first_graph(tmp_path: Path) -> None:
         assert set(words(shown)) <= set(words(real))
     mrr = float(re.findall(r"both +realistic +(0\.\d+)", evaluate)[0])
     assert mrr == pytest.approx(0.89, abs=0.05)
-    # The order of three right answers may change, and so may weaker paths.
-    assert set(words(OUTPUTS[3])) <= set(words(predict)) | {"candidates"}
+    # Their order may change, and so may weaker paths below.
+    for answer in ("Thea_Kimura_1947", "Flora_Kimura_1958", "Luis_Kimura_1942"):
+        assert answer in OUTPUTS[3]
+        assert answer in predict
     rule = "Abena_Kimura_1924 --^brother_of, sister_of--> Javier_Kimura_1922 --father_of-->"
     assert rule in " ".join(OUTPUTS[4].split())
     assert rule in " ".join(explain.split())
