@@ -25,7 +25,7 @@ from kgtool.data.dataset import KGDataset, Vocabulary
 
 Ids = NDArray[np.int64]
 
-FEWEST_ENTITIES, MOST_ENTITIES, MOST_RELATIONS, MOST_TRIPLES = 150, 2000, 100, 12_000
+FEWEST_ENTITIES, MOST_ENTITIES, MOST_RELATIONS, MOST_TRIPLES = 150, 3000, 100, 30_000
 _CLUSTERS = 64  # at most, per type and facet
 _FEWEST = 4  # pairs of a relation; those with fewer get random ones
 
@@ -33,8 +33,8 @@ _FEWEST = 4  # pairs of a relation; those with fewer get random ones
 def synthetic_graph(seed: int) -> KGDataset:
     """A synthetic knowledge graph: train triples alone, valid and test are empty.
 
-    Drawn per graph, log-uniformly: 150 to 2,000 entities, 4 to 100 relations, and 800 to
-    12,000 triples, the least of one to three draws. The mean degree
+    Drawn per graph, log-uniformly: 150 to 3,000 entities, 4 to 100 relations, and 800 to
+    30,000 triples, the lesser of one or two draws. The mean degree
     (2 · triples / entities) is about 2.5 to 100. The sizes of relations are a power law with an
     exponent of 0.2 to 2. A share of 0 to 0.9 of the relations follows from others by rules. Each
     kind of relation and of rule has a weight per graph from a Dirichlet distribution of 0.4, so
@@ -55,7 +55,7 @@ def synthetic_graph(seed: int) -> KGDataset:
     n = _log_uniform(rng, FEWEST_ENTITIES, MOST_ENTITIES)
     num_relations = _log_uniform(rng, 4, MOST_RELATIONS)
     bounds = max(800, 1.1 * n), min(MOST_TRIPLES, 80 * n)
-    num_triples = min(_log_uniform(rng, *bounds) for _ in range(int(rng.integers(1, 4))))
+    num_triples = min(_log_uniform(rng, *bounds) for _ in range(int(rng.integers(1, 3))))
     least, most = 0.05 + 0.35 * np.sort(rng.random(2) ** 1.5)
     dropped = rng.uniform(least, most, num_relations)
 
