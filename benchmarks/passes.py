@@ -3,7 +3,9 @@
 All run in one process on the same graph. The limit is the bare relational product
 `out[v] += s[u] ⊙ w[r]` over all edges, forward and backward, once per step. It is the time of a
 pass without a GRU, without standard deviations and without the search for reached entities.
-NBFNet's method makes one message per edge with torch's indexing, and one pass per query.
+NBFNet's method makes one message per edge with torch's indexing, and one pass per query. So does
+the conditional model, whose training step is measured as a whole: draws, the encoder of relations,
+passes with targets and loss, and the update.
 
     python -m benchmarks.passes --data FB15k-237.tar.gz
     python -m benchmarks.passes --synthetic --entities 1000 --triples 5000 --relations 20
@@ -19,7 +21,7 @@ from benchmarks.common import console
 import torch
 from torch import Tensor, nn
 
-from kgtool.config import AllPathsConfig
+from kgtool.config import AllPathsConfig, Config, parse_config
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.graph.knowledge_graph import KnowledgeGraph
@@ -30,6 +32,7 @@ from kgtool.ops.runtime.lanes import add, kernel, lanes_of, load, multiply, stor
 from kgtool.training.batches import PassBatch
 from kgtool.training.objectives import AllPathsObjective
 from kgtool.training.optimizer import training_dtype
+from kgtool.training.step import Updater
 
 TOLERANCE = 1e-4
 
@@ -124,6 +127,22 @@ class ByEdges(nn.Module):
         return state
 
 
+def conditional_config(dim: int, layers: int, queries: int) -> Config:
+    """The configuration of a conditional model, with the settings of `configs/pretrain.toml`."""
+    settings = {
+        "layers": layers, "mlp_dim": dim, "batch_size": queries, "max_targets": 8,
+        "remove_target_edges": "edge",
+    }  # fmt: skip
+    return parse_config(
+        {
+            "dim": dim,
+            "encoder": {"kind": "relations", "layers": 4},
+            "all_paths": settings,
+            "training": {"optimizer": "adamw", "max_grad_norm": 1.0, "average_weights": 0.1},
+        }
+    )
+
+
 def main() -> int:
     """Parse the arguments, measure, and return the exit status: 1 if the limit's sums are wrong."""
     parser = common.parser(__doc__)
@@ -161,11 +180,16 @@ def main() -> int:
     def training() -> None:
         in_threads(train_part, objective.parts(heads))
 
+    relations = Updater(conditional_config(args.dim, args.layers, args.heads), data)
+    asked = relations.objective.order(args.seed, 0)[: args.heads]
+
     bare, edges = BareProduct(graph, len(heads), args.dim), ByEdges(graph, args.dim, args.layers)
     before = common.peak_bytes()
     passes = common.median_seconds(all_passes, args.repeats)[0] / len(heads)
     trained = common.median_seconds(training, args.repeats)[0] / len(heads)
     peak = common.peak_bytes() - before
+    conditional = common.median_seconds(lambda: relations.make_step(asked), args.repeats)[0]
+    conditional /= len(asked)
     product = args.layers * common.median_seconds(bare, args.repeats)[0] / len(heads)
     query = common.median_seconds(lambda: edges(int(heads[0])).sum().backward(), 1)[0]
     queries = sum(len(part.tail) for part in objective.parts(heads)) / len(heads)
@@ -173,18 +197,21 @@ def main() -> int:
         ["kgtool, a pass", f"{1e3 * passes:.1f}", f"{passes / product:.2f}", ""],
         ["kgtool, with targets and loss", f"{1e3 * trained:.1f}", f"{trained / product:.2f}",
          f"{queries / trained:.0f}"],
+        ["kgtool, conditional model, a training step", f"{1e3 * conditional:.1f}",
+         f"{conditional / product:.2f}", f"{1 / conditional:.0f}"],
         [f"bare relational product, {args.layers} times", f"{1e3 * product:.1f}", "1", ""],
         ["NBFNet's method, one query", f"{1e3 * query:.0f}", f"{query / product:.0f}",
          f"{1 / query:.2f}"],
     ]  # fmt: skip
     common.print_table(
         f"{args.layers} layers, {args.dim} dims, forward and backward, {len(heads)} heads a batch",
-        ["", "ms a head", "times the limit", "training queries a second"],
+        ["", "ms a pass", "times the limit", "training queries a second"],
         rows,
     )
     console.print(
         f"{queries:.1f} queries a head; {queries / trained * query:.0f} times as many queries a "
-        f"second as NBFNet's method. Peak memory grew by {common.megabytes(peak)}."
+        f"second as NBFNet's method; conditional, where a pass has one query: "
+        f"{query / conditional:.0f} times. Peak memory grew by {common.megabytes(peak)}."
     )
     off = bare.check()
     if off > TOLERANCE:

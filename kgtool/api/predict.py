@@ -65,7 +65,9 @@ def open_predictor(
         )
     keep_large_blocks()
     found, dataset = with_data(run, data)
-    known = {**dataset.vocabulary.entity_ids, **dataset.vocabulary.relation_ids}
+    known: dict[str, int] = {}
+    if labels is not None or types is not None:
+        known = {**dataset.vocabulary.entity_ids, **dataset.vocabulary.relation_ids}
     readable = read_labels(labels, known) if labels is not None else {}
     read, fitting = dataset, None
     if found.shipped_weights() and len(dataset.valid) + len(dataset.test):

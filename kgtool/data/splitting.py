@@ -30,8 +30,9 @@ def distinct(triples: Tensor, num_relations: int) -> Tensor:
     """`(m,)` int64, ascending: the first row of each of the distinct triples `(n, 3)` int64."""
     head, relation, tail = triples.unbind(1)
     stride = int(torch.maximum(head, tail).max()) + 1 if len(triples) else 1
-    # pairs are numbered first: entities² · relations may pass 2⁶³
-    pair = torch.unique(head * stride + tail, return_inverse=True)[1]
+    pair = head * stride + tail
+    if stride * stride * num_relations >= 2**63:  # then pairs are numbered first
+        pair = torch.unique(pair, return_inverse=True)[1]
     key, order = torch.sort(pair * num_relations + relation, stable=True)
     first = torch.ones(len(key), dtype=torch.bool)
     first[1:] = key[1:] != key[:-1]

@@ -51,6 +51,21 @@ def tails_of_relations(triples: Tensor, dataset: KGDataset) -> PairCounts:
     return PairCounts.of(relation, tail, 2 * dataset.num_relations, dataset.num_entities)
 
 
+def heads_of_relations(triples: Tensor, num_entities: int, num_relations: int) -> csr_array:
+    """`(num_entities, 2 · num_relations)` float32: 1 where an entity is the head of a relation id.
+
+    Args:
+        triples: `(n, 3)` int64; their inverses count too.
+        num_entities, num_relations: inverses not counted.
+    """
+    head, relation, tail = triples.int().unbind(1)
+    pairs = torch.cat([head, tail]).numpy(), torch.cat([relation, relation + num_relations]).numpy()
+    ones = np.ones(2 * len(triples), np.float32)
+    found = csr_array((ones, pairs), shape=(num_entities, 2 * num_relations))
+    found.data[:] = 1  # of equal pairs, it has the sum
+    return found
+
+
 # A query (entity, relation) is asked if this share of similar entities has the relation.
 LEAST_SHARE = 0.05
 
@@ -68,10 +83,7 @@ class Expected:
     """
 
     def __init__(self, triples: Tensor, num_entities: int, num_relations: int) -> None:
-        shape = (num_entities, 2 * num_relations)
-        head, relation, _ = with_inverses(triples, num_relations).unbind(1)
-        pairs = np.divmod(torch.unique(head * shape[1] + relation).numpy(), shape[1])
-        self._has = csr_array((np.ones(len(pairs[0])), pairs), shape=shape)
+        self._has = heads_of_relations(triples, num_entities, num_relations).astype(np.float64)
         together = (self._has.T @ self._has).toarray()
         self._share = together / np.maximum(together.diagonal()[:, None], 1)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from kgtool.data.dataset import KGDataset, edge_type, with_inverses
-from kgtool.ops import CSC, edge_norm, find_edges, inverse_edges
+from kgtool.ops import CSC, edge_norm, find_edges, inverse_edges, neighbourhood
 
 if TYPE_CHECKING:
     import dgl
@@ -194,6 +194,15 @@ class KnowledgeGraph:
         )
         part.inverse = torch.from_numpy(left - before[left])
         return part
+
+    def around(self, head: int, num_steps: int, most: int) -> tuple[KnowledgeGraph, Tensor]:
+        """The part around an entity, see `kgtool.ops.neighbourhood`, which has the arguments.
+
+        Returns:
+            The part, whose entities are numbered from 0, and their ids `(k,)` int64, ascending.
+        """
+        entity, csc = neighbourhood(self.csc, head, num_steps, most)
+        return KnowledgeGraph(csc, self.num_relation_ids), torch.from_numpy(entity).long()
 
     def find(self, triples: Tensor) -> Tensor:
         """`(n,)` int64: the edge id of each triple `(n, 3)` int64.

@@ -45,10 +45,11 @@ class RelationGraph:
     def __init__(self, graph: KnowledgeGraph) -> None:
         size = graph.num_relation_ids
         self.opposite = graph.inverse_of(torch.arange(size))
-        entity, inverse = graph.groups.unbind(1)  # a tail of r⁻¹ is a head of r
-        relation = self.opposite[inverse].numpy()
+        csc = graph.csc
+        relation = self.opposite.numpy()[csc.type[csc.group_begins]]  # a tail of r⁻¹ heads r
+        groups_until = np.concatenate([[0], csc.group_begins.cumsum()])[csc.offsets]
         touches = csr_array(
-            (np.ones(len(relation), np.int32), (entity.numpy(), relation)),
+            (np.ones(len(relation), np.int32), relation, groups_until),
             shape=(graph.num_entities, size),
         )
         self.shared = csr_array(touches.T @ touches)

@@ -99,7 +99,13 @@ def explain_triple(
         top: the most paths.
         beam: path endings that the first search keeps at each layer.
     """
-    own = passes.of_relation(triple[1])
+    part, entities = passes.near(triple[0])
+    if not bool((entities == triple[2]).any()):  # paths to the tail leave the part
+        score = float(passes.score_hrt(torch.tensor([triple])))
+        return Explained(score, score, ())
+    head, tail = torch.searchsorted(entities, torch.tensor(triple[::2])).tolist()
+    triple = head, triple[1], tail
+    own = part.of_relation(triple[1])
     own = replace(own, graph=without_triple(own.graph, triple))
     score = score_without(own, triple, ())
     search = PathSearch.of(own, triple)
@@ -115,12 +121,15 @@ def explain_triple(
     for (pairs, (slots, size)), fall, steps in zip(found.items(), falls, parts, strict=True):
         over = sum(c * len(pairs & other) / len(other) for other, (_, c) in found.items())
         weight = fall * size / over if over else 0.0
-        entities = tuple(search.entities[slot] for slot in slots)
-        paths.append(Path(weight, fall, entities, tuple(_divided(weight, step) for step in steps)))
+        on = tuple(search.entities[slot] for slot in slots)
+        paths.append(Path(weight, fall, on, tuple(_divided(weight, step) for step in steps)))
     paths.sort(key=lambda path: (-abs(path.weight), len(path.entities)))
     listed = tuple(paths[:top])
     rest = score_without(own, triple, frozenset().union(*(pairs_of(p.entities) for p in listed)))
-    return Explained(score, rest, listed)
+    return Explained(
+        score, rest,
+        tuple(replace(p, entities=tuple(entities[list(p.entities)].tolist())) for p in listed),
+    )  # fmt: skip
 
 
 def without_triple(graph: KnowledgeGraph, triple: tuple[int, int, int]) -> KnowledgeGraph:

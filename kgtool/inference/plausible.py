@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from kgtool.data.dataset import with_inverses
+from kgtool.data.statistics import heads_of_relations
 
 # Two slots exclude each other if chance would give both to this many entities, but none has both.
 EXPECTED = 10
@@ -48,18 +48,17 @@ class Plausible:
             triples: `(n, 3)` int64, the known facts.
             num_entities, num_relations: inverses not counted.
         """
-        shape = (num_entities, 2 * num_relations)
-        head, relation, _ = with_inverses(triples, num_relations).unbind(1)
-        pairs = np.divmod(torch.unique(head * shape[1] + relation).numpy(), shape[1])
-        slots = csr_array((np.ones(len(pairs[0]), np.float32), pairs), shape=shape)
-        count = np.bincount(pairs[1], minlength=shape[1])
+        slots = heads_of_relations(triples, num_entities, num_relations)
+        count = np.bincount(slots.indices, minlength=2 * num_relations)
         # Rare slots exclude nothing.
         often = np.flatnonzero(count * count.max(initial=0) >= EXPECTED * num_entities)
         some = slots[:, often]
         by_chance = np.outer(count[often], count[often]) / num_entities
         apart = ((some.T @ some).toarray() == 0) & (by_chance >= EXPECTED)
         row, column = (often[index] for index in np.nonzero(apart))
-        excludes = csr_array((np.ones(len(row), np.float32), (row, column)), shape=(shape[1],) * 2)
+        excludes = csr_array(
+            (np.ones(len(row), np.float32), (row, column)), shape=(len(count),) * 2
+        )
         of_relation = torch.bincount(triples[:, 1], minlength=num_relations)
         own = torch.bincount(triples[triples[:, 0] == triples[:, 2], 1], minlength=num_relations)
         loops = (own > 0) | ((of_relation < ENOUGH) & bool(own.any()))

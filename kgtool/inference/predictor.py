@@ -32,7 +32,6 @@ from kgtool.inference.pairs import PairChance, fit_pairs, load_pairs, save_pairs
 from kgtool.inference.plausible import Plausible
 from kgtool.inference.probability import (
     ANSWERS,
-    FEW,
     Probability,
     as_many_as_held_out,
     fit_probability,
@@ -48,7 +47,7 @@ Made = TypeVar("Made")
 COLUMNS = ("question", "asked", "head", "relation", "tail", "score", "probability", "known")
 TRIPLE_COLUMNS = ("head", "relation", "tail", "score", "probability", "known", "reason")
 # The version of the methods of all fits: with another one, stored fits are made again.
-METHOD = 2
+METHOD = 3
 # Valid triples to fit relation prediction on: each takes two passes of an all-paths model, and two
 # for each relation of a conditional model, which has fewer, but at least LEAST.
 LEAST, FITTED = 50, 500
@@ -113,13 +112,10 @@ class Predictor:
     def _repr_html_(self) -> str:
         return html(f"Predictor of {self.run.path}", {"run": self.run, "data": self.dataset})
 
-    @cached_property
-    def known_in(self) -> dict[str, AnswerIndex]:
-        """The true answers of each split, inverses included."""
-        return {
-            split: answer_index(self.dataset.split(split), self.dataset.num_relations)
-            for split in SPLITS
-        }
+    def known_in(self, split: str) -> AnswerIndex:
+        """The true answers of a split, inverses included."""
+        triples, relations = self.dataset.split(split), self.dataset.num_relations
+        return self._once(f"known in {split}", lambda: answer_index(triples, relations))
 
     @cached_property
     def known(self) -> AnswerIndex:
@@ -167,8 +163,7 @@ class Predictor:
         file = self.fitted_file(f"probability.{self.assumed_missing}")
         if file and file.exists():
             return Probability.load(file, self.dataset.num_relations)
-        few = FEW if self.run.config.conditional else None
-        fitted = fit_probability(self._held_out, self.dataset, self.assumed_missing, questions=few)
+        fitted = fit_probability(self._held_out, self.dataset, self.assumed_missing)
         if file and fitted:
             with suppress(KGToolError):  # a read-only run works too
                 fitted.save(file)
@@ -227,8 +222,10 @@ class Predictor:
     @standard_state()
     def prepare(self) -> None:
         """Make all indices and fits now, so that no later query waits for them or writes a file."""
-        for made in ("known_in", "known", "types", "plausible", "passes"):
+        for made in ("known", "types", "plausible", "passes"):
             getattr(self, made)
+        for split in SPLITS:
+            self.known_in(split)
         self.probability()
         self.relations()
         self.pairs()
@@ -461,7 +458,10 @@ class Predictor:
 
     def _split_of(self, triples: Tensor) -> list[str]:
         """The first split that has each triple, or an empty string."""
-        holds = {split: index.contains(triples).tolist() for split, index in self.known_in.items()}
+        held = self.known.contains(triples)
+        if not held.any():  # the index of train, the largest, is not needed
+            return [""] * len(triples)
+        holds = {split: self.known_in(split).contains(triples).tolist() for split in SPLITS}
         return [
             next((split for split in SPLITS if holds[split][i]), "") for i in range(len(triples))
         ]
@@ -501,7 +501,7 @@ class Predictor:
         for row, (_, relations) in zip(path, walked, strict=True):
             row[: len(relations)] = torch.tensor(relations)
         head = torch.tensor([start for start, _ in walked])
-        composed = ComposedSteps(self.scorer, self.known_in["train"], self.dataset.num_entities)
+        composed = ComposedSteps(self.scorer, self.known_in("train"), self.dataset.num_entities)
         return composed.score_paths(head, path, length)
 
     def _relations(

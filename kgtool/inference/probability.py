@@ -14,7 +14,8 @@ largest likelihood, and so does the fit on all queries. The order of answers sta
 
 The features are those of `kgtool.inference.top_k.features`. Scores are not comparable between
 queries, and the likelihood from one end is too high for queries that make no sense. The features of
-the inverse query correct this.
+the inverse query correct this. A model that takes a pass for each query does without them: they
+would take as many passes as there are answers.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
 
-from kgtool.data.answer_index import AnswerIndex, answer_index
-from kgtool.data.dataset import KGDataset
+from kgtool.data.answer_index import AnswerIndex, answer_index, answers_at_heads
+from kgtool.data.dataset import KGDataset, invert
 from kgtool.data.statistics import Expected
 from kgtool.errors import RunError
 from kgtool.evaluation.calibration import (
@@ -40,11 +41,13 @@ from kgtool.evaluation.calibration import (
     fit_platt,
 )
 from kgtool.inference.top_k import FEATURES, FORWARD_FEATURES, best_answers, features
-from kgtool.models.scorers import ScoresTails
+from kgtool.models.scorers import ScoresTails, as_scorer
 from kgtool.storage.checkpoint import LARGEST, load_fitted, save_tensors
 
 QUESTIONS = 500  # queries of each kind
-FEW = 100  # the same for a model that takes a pass for each query, and not for each head
+# The same for a model that takes a pass for each query, and not for each head: the passes of a kind
+# read this many edges in a layer, if that makes no fewer and no more queries than these.
+READ_EDGES, FEWEST, FEW = 10_000_000, 25, 100
 ANSWERS = 10  # answers per query
 FOLDS = 5
 LEAST_SLOPE = 0.1  # the order of the answers stays, also where the scores say nothing
@@ -143,7 +146,6 @@ def fit_probability(
     dataset: KGDataset,
     missing: int | None = None,
     seed: int = 0,
-    questions: int | None = None,
 ) -> Probability | None:
     """Fit the calibration on a sample of queries.
 
@@ -153,8 +155,6 @@ def fit_probability(
         missing: number of facts that all splits lack, at least 1; by default
             `as_many_as_held_out`.
         seed: of the queries and folds.
-        questions: queries of each kind, `QUESTIONS` by default; each has `ANSWERS` answers, whose
-            inverse queries are scored, too.
 
     Returns:
         None if valid is too small: no answer is true, or none is false.
@@ -163,19 +163,23 @@ def fit_probability(
         ScoreError: if a score is NaN or infinite, naming the query.
     """
     n, num_relations = dataset.num_entities, dataset.num_relations
-
-    known = answer_index(torch.cat([dataset.train, dataset.test]), num_relations)
+    facts = torch.cat([dataset.train, dataset.test])
     held_out = answer_index(dataset.valid, num_relations)
     missing = as_many_as_held_out(dataset) if missing is None else missing
     marked = len(dataset.valid) / max(len(dataset.valid) + missing, 1)
     generator = torch.Generator().manual_seed(seed)
-    hr, weight_of = _questions(dataset, held_out, generator, questions or QUESTIONS)
-    answers = best_answers(model, hr, known, n, ANSWERS)
+    count = QUESTIONS
+    if as_scorer(model).one_query_a_pass:
+        count = min(max(READ_EDGES // max(2 * len(dataset.train), 1), FEWEST), FEW)
+    hr, weight_of = _questions(dataset, held_out, generator, count)
+    answers = best_answers(model, hr, answers_at_heads(hr, facts, num_relations), n, ANSWERS)
     triples = answers.triples(hr)
     holds = held_out.contains(triples).numpy()
     if not holds.any() or holds.all():
         return None
     weight = weight_of[answers.query].numpy()
+    both_ends = torch.cat([triples, invert(triples, num_relations)])
+    known = answers_at_heads(both_ends, facts, num_relations)
     x = features(
         model, triples, answers.scores, known, num_entities=n, num_relations=num_relations
     ).numpy()

@@ -12,7 +12,7 @@ from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import invert
 from kgtool.evaluation.likelihood import finite_scores, tail_likelihood
 from kgtool.evaluation.ranking import distinct_in_chunks, whole_rows
-from kgtool.models.scorers import ScoresTails
+from kgtool.models.scorers import ScoresTails, as_scorer
 from kgtool.ops import Progress
 
 # Number of features of an answer, see `features`; the first ones are of the query itself.
@@ -177,7 +177,8 @@ def features(
     """`(m, FEATURES)` float64: the features of answers for `kgtool.inference.probability`.
 
     These are `forward_features`, then for the inverse query of the same triple its score, its
-    log-likelihood, and the number of known answers.
+    log-likelihood, and the number of known answers. A model that takes a pass for each query does
+    not score inverse queries: these features are 0.
 
     Args:
         model: scores tails.
@@ -185,10 +186,13 @@ def features(
         num_entities, num_relations: inverses not counted.
     """
     back = invert(triples, num_relations)
+    likelihood = torch.zeros(len(triples), 2, dtype=torch.double)
+    if not as_scorer(model).one_query_a_pass:
+        likelihood = tail_likelihood(model, back, num_entities)
     return torch.cat(
         [
             forward_features(triples, scores, known),
-            tail_likelihood(model, back, num_entities),
+            likelihood,
             _known_answers(back, known),
         ],
         dim=1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -45,6 +45,26 @@ class SparseScores(NamedTuple):
     score: Tensor
     rest: Tensor
 
+    @classmethod
+    def of_queries(
+        cls, entities: Sequence[Tensor], scores: Sequence[Tensor], rests: Sequence[Tensor]
+    ) -> SparseScores:
+        """Join the scores of n queries: `(k,)` entities, `(k,)` scores and the rest of each."""
+        none = torch.empty(0)
+        first = torch.tensor([0, *map(len, entities)]).cumsum(0)
+        rest = torch.stack([*rests]) if rests else none
+        return cls(first, torch.cat([none.long(), *entities]), torch.cat([none, *scores]), rest)
+
+    def of(self, query: Tensor, entity: Tensor) -> Tensor:
+        """`(m,)` float: the scores of entities `(m,)` int64 for queries `(m,)` int64."""
+        scores = self.rest[query]
+        for i, (q, e) in enumerate(zip(query.tolist(), entity.tolist(), strict=True)):
+            inside = slice(int(self.first[q]), int(self.first[q + 1]))
+            listed = torch.nonzero(self.entity[inside] == e).flatten()
+            if len(listed):
+                scores[i] = self.score[inside][listed[0]]
+        return scores
+
 
 class ScoresTails(Protocol):
     """Any object that scores every tail of a batch of queries; see `as_scorer`."""
@@ -63,12 +83,15 @@ class Scorer(ABC):
         in_blocks: `block_scores` scores a few entities in less time than all of them. Equal
             entities of one call get the same score, to the bit.
         is_sparse: `sparse_scores` scores queries without a row of all entities for each query.
+        one_query_a_pass: scoring a query of another relation takes another pass, even for the same
+            head. So the inverse queries of answers take as many passes as there are answers.
         shards: the owner process of each entity, if each process scores its own entities. All
             processes then score the same queries together. None if this process has all entities.
     """
 
     in_blocks: bool = False
     is_sparse: bool = False
+    one_query_a_pass: bool = False
     shards: Shards | None = None
 
     @abstractmethod
@@ -112,12 +135,24 @@ class Passes(Protocol):
         """The edges that paths take."""
         ...
 
+    def score_hrt(self, hrt: Tensor) -> Tensor:
+        """`(n,)` float scores of triples `(n, 3)` int64."""
+        ...
+
     def on_cpu(self) -> Passes:
         """The same passes on the CPU."""
         ...
 
     def of_relation(self, relation: int) -> PassScorer:
         """The scorer of the queries of one relation id."""
+        ...
+
+    def near(self, head: int) -> tuple[Passes, Tensor]:
+        """The passes over the part of the graph that answers queries of a head.
+
+        Returns:
+            The passes, and the ids `(k,)` int64 of the entities of their graph, ascending.
+        """
         ...
 
 
@@ -411,8 +446,6 @@ class PassScorer(ModelScorer):
         The memory depends on the entities that passes reach, not on all entities.
         """
         none = torch.empty(0)
-        if not len(hr):
-            return SparseScores(torch.zeros(1, dtype=torch.long), none.long(), none, none)
         entities, scores, rests = [none] * len(hr), [none] * len(hr), [none] * len(hr)
 
         def store(rows: Tensor, entity: Tensor, score: Tensor, rest: Tensor) -> None:
@@ -420,8 +453,7 @@ class PassScorer(ModelScorer):
                 entities[i], scores[i], rests[i] = entity, row, other
 
         self._score(hr, store)
-        first = torch.tensor([0, *(len(entity) for entity in entities)]).cumsum(0)
-        return SparseScores(first, torch.cat(entities), torch.cat(scores), torch.stack(rests))
+        return SparseScores.of_queries(entities, scores, rests)
 
     def _score(self, hr: Tensor, store: Callable[[Tensor, Tensor, Tensor, Tensor], None]) -> None:
         """Score queries one head at a time.
@@ -497,3 +529,7 @@ class PassScorer(ModelScorer):
     def of_relation(self, relation: int) -> PassScorer:
         """Itself: a pass answers the queries of all relations."""
         return self
+
+    def near(self, head: int) -> tuple[PassScorer, Tensor]:
+        """Itself, and all entities."""
+        return self, torch.arange(self.graph.num_entities)

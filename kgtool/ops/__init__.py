@@ -1,5 +1,6 @@
 """Compiled operations that replace slow operations of torch and DGL, with their gradients."""
 
+from kgtool.ops.all_paths.neighbourhood import neighbourhood
 from kgtool.ops.all_paths.path_loss import path_loss
 from kgtool.ops.all_paths.path_step import path_step
 from kgtool.ops.all_paths.path_step_torch import path_rows
@@ -64,6 +65,7 @@ __all__ = [
     "known_among",
     "large",
     "machine_bytes",
+    "neighbourhood",
     "normal_",
     "num_workers",
     "offsets_of",

@@ -67,8 +67,8 @@ class Facts:
     @property
     def layers(self) -> int | None:
         """The most edges of a path, of a model that scores by paths alone."""
-        layers: int | None = self.stored.metrics.get("layers")
-        return layers
+        layers = self.stored.metrics.get("layers")
+        return layers if isinstance(layers, int) else None
 
 
 def facts_of(

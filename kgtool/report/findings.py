@@ -13,6 +13,7 @@ from kgtool.evaluation.analysis.significance import BETTER, compare
 from kgtool.evaluation.baselines import BASELINES
 from kgtool.evaluation.evaluator import Evaluation, evaluate_model
 from kgtool.evaluation.metrics import POLICIES, Metrics
+from kgtool.report.cases import queries_of
 from kgtool.report.names import Names
 from kgtool.report.stored import Stored
 from kgtool.report.tables import Group, groups_of
@@ -97,12 +98,15 @@ def baselines_of_report(
     queries = 2 * len(dataset.split(split))
     if queries * dataset.num_entities > MOST_SCORES or len(stored.ranks) != queries:
         return []
-    found = {
+    found: dict[str, Evaluation] = {
         name: evaluate_model(
             BASELINES[name](dataset), dataset, split, progress=progress, hits=stored.hits
         )
         for name in CHEAP
     }
+    # The comparison pairs the ranks by their order.
+    if not torch.equal(queries_of(stored.ranks, dataset), found[CHEAP[0]].queries):
+        return []
     return [
         Baseline(
             name, MEANING[name], evaluation.filtered["both"]["realistic"],

@@ -238,7 +238,8 @@ class Asking:
         split_of: dict[int, str] = {}
         if len(path) > 1:
             split_of = dict.fromkeys(follow(predictor.known, start, path).tolist(), "facts")
-        for split, index in predictor.known_in.items():
+        for split in SPLITS:
+            index = predictor.known_in(split)
             if question.asked == "relation":
                 pairs = torch.tensor([[question.head, r, question.tail] for r in range(n)])
                 held = index.contains(pairs).nonzero().flatten()

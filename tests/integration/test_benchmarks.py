@@ -25,6 +25,7 @@ from benchmarks import (
     scale,
     teamwork,
     throughput,
+    zero_shot,
 )
 from benchmarks.common import Row
 from kgtool import KGDataset, Vocabulary
@@ -248,6 +249,21 @@ def test_pykeen_trains_the_same_model(negatives):
     assert throughput.pykeen_seconds(task) > 0
     if not negatives:
         assert throughput.difference(task) < throughput.TOLERANCE
+
+
+def test_questions_to_the_pretrained_model_are_timed(capsys):
+    assert zero_shot.main([*TINY, "--repeats", "4"]) == 0
+    out = capsys.readouterr().out
+    cells = {
+        line.split("│")[1].strip(): line.split("│")[2:4] for line in out.splitlines() if "│" in line
+    }
+    seconds = {name: float(cell[0]) for name, cell in cells.items()}
+    assert seconds["the first question after loading"] > seconds["a further question"] > 0
+    assert zero_shot.main([*TINY, "--nearest", "0", "1000", "--ranked", "5"]) == 0
+    rows = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if "│" in line]
+    mrr = {name.strip(): float(value) for name, value in rows}
+    assert set(mrr) == {"whole passes", "1,000"}
+    assert 0 < min(mrr.values()) <= max(mrr.values()) <= 1
 
 
 def test_explanations_are_perturbed(tmp_path, capsys, monkeypatch):

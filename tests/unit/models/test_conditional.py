@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
 
+from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
+from kgtool.evaluation.ranking import rank_tails
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.relation_graph import RelationGraph
 from kgtool.inference.explain import explain_triple
-from kgtool.models.conditional import ConditionalDecoder, ConditionalModel
+from kgtool.models.conditional import ConditionalDecoder, ConditionalModel, ConditionalScorer
 from kgtool.models.relation_encoder import RelationEncoder
+from kgtool.models.scorers import RowScorer
 from tests.support.graphs import edges_of, random_dataset
 from tests.support.runs import in_memory
 
@@ -102,9 +108,16 @@ def test_scores_do_not_depend_on_labels(seed: int) -> None:
     torch.testing.assert_close(new[:, entity], scores, rtol=1e-4, atol=1e-4)
 
 
-def test_all_routes_of_the_scorer_agree() -> None:
+def in_parts(scorer: ConditionalScorer, most: int) -> ConditionalScorer:
+    """The scorer on parts of the graph, of at most so many new entities a step."""
+    return replace(scorer, whole=0, nearest=most)
+
+
+@pytest.mark.parametrize("most", [None, 2])
+def test_all_routes_of_the_scorer_agree(most: int | None) -> None:
     dataset = random_dataset(0)
     scorer = make_model(dataset, double=False).scorer()
+    scorer = in_parts(scorer, most) if most else scorer
     hrt = torch.tensor([[0, 1, 3], [2, 0, 1], [0, 1, 4], [5, 4, 0], [2, 0, 11]])
     rows = scorer.score_t(hrt[:, :2])
     torch.testing.assert_close(scorer.score_hrt(hrt), rows[torch.arange(5), hrt[:, 2]])
@@ -127,3 +140,48 @@ def test_a_score_is_explained_by_paths() -> None:
     assert found.paths
     assert all(p.entities[0] == head and p.entities[-1] == tail for p in found.paths)
     assert found.score != whole  # the edge itself has left the graph
+
+
+def test_on_a_part_with_all_entities_scores_are_those_of_the_graph() -> None:
+    dataset = random_dataset(1)
+    scorer = make_model(dataset, double=False).scorer()
+    hr = torch.tensor([[3, 0], [3, 5], [7, 2], [11, 1]])
+    parts = in_parts(scorer, 100)
+    assert len(parts.near(3)[1]) == 11  # all except the entity without edges
+    torch.testing.assert_close(parts.score_t(hr), scorer.score_t(hr), rtol=1e-4, atol=1e-4)
+
+
+def test_on_parts_the_others_share_a_score_and_ranks_need_no_rows() -> None:
+    dataset = random_dataset(3, num_entities=40, num_train=120)
+    scorer = in_parts(make_model(dataset, double=False).scorer(), 3)
+    hr = torch.tensor([[3, 0], [5, 4], [3, 1]])
+    rows, sparse = scorer.score_t(hr), scorer.sparse_scores(hr)
+    for i, row in enumerate(rows):
+        listed = sparse.entity[sparse.first[i] : sparse.first[i + 1]]
+        assert 1 < len(listed) <= 1 + 3 * LAYERS
+        assert set(listed.tolist()) <= set(scorer.near(int(hr[i, 0]))[1].tolist())
+        others = torch.ones(40, dtype=torch.bool)
+        others[listed] = False
+        assert bool((row[others] == sparse.rest[i]).all())
+        assert len(row[listed].unique()) > 1
+    known = answer_index(dataset.train, dataset.num_relations)
+    by_rows = rank_tails(RowScorer(scorer), dataset.valid, known, 40)
+    found = rank_tails(scorer, dataset.valid, known, 40)
+    assert torch.equal(found.filtered.realistic, by_rows.filtered.realistic)
+
+
+def test_a_score_on_a_part_is_explained_with_the_ids_of_the_graph() -> None:
+    dataset = random_dataset(3, num_entities=40, num_train=120)
+    scorer = in_parts(make_model(dataset, double=False).scorer(), 3)
+    edges = edges_of(scorer.graph)
+    pairs = {(u, v) for u, _, v in edges}
+    head, relation, tail = next(e for e in edges if e[0] == 20 != e[2])
+    found = explain_triple(scorer.passes, (head, relation, tail))
+    assert found.paths
+    for path in found.paths:
+        assert (path.entities[0], path.entities[-1]) == (head, tail)
+        assert all(step in pairs for step in pairwise(path.entities))
+    outside = next(e for e in range(40) if e not in scorer.near(head)[1])
+    nothing = explain_triple(scorer.passes, (head, relation, outside))
+    expected = float(scorer.score_hrt(torch.tensor([[head, relation, outside]])))
+    assert (nothing.paths, nothing.score, nothing.rest) == ((), expected, expected)
