@@ -14,7 +14,7 @@ import kgtool
 from docs._ext import reference
 from docs._ext.pages import adapted, filled, included, pages
 from kgtool.cli import app
-from kgtool.config import Config, setting_names
+from kgtool.config import load_config, setting_names
 from kgtool.data.loaders.reading import FORMATS
 from kgtool.data.registry.entries import entries
 from kgtool.errors import KGToolError
@@ -73,7 +73,7 @@ def test_settings():
     text = reference.settings()
     rows = {found[1]: found[0] for found in re.finditer(r"^\| `\w+`\{#([\w-]+)\} .*$", text, re.M)}
     assert list(rows) == [reference.anchor(name) for name in setting_names()]
-    values = dict(Config(one_path={}, all_paths={}, encoder={}).settings())
+    values = dict(load_config({"one_path": {}, "all_paths": {}, "encoder": {}}).settings())
     for name, value in values.items():
         assert len(rows[reference.anchor(name)].split("|")[3]) > 20, f"{name} has no description"
         if name.split(".")[0] not in ("one_path", "encoder"):  # whose defaults depend on others
@@ -136,7 +136,8 @@ def test_files_data_sets_and_errors():
     for entry in entries().values():
         assert f"| [{entry.name}]({entry.link}) |" in table
     errors = reference.errors()
-    for each in [KGToolError, *KGToolError.__subclasses__()]:
+    classes: list[type[KGToolError]] = [KGToolError, *KGToolError.__subclasses__()]
+    for each in classes:
         if each.__module__ == "kgtool.errors":
             assert f"| `{each.__name__}` | {each.exit_code} |" in errors
 
