@@ -20,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -88,7 +89,7 @@ def rank_on_parts(args: argparse.Namespace, data: KGDataset, folder: Path) -> No
     for nearest in args.nearest:
         whole = 0 if nearest else 2 * len(data.train)
         sized = replace(scorer, whole=whole, nearest=nearest)
-        seconds, mrr = timed(lambda sized=sized: mean_reciprocal_rank(sized, data, triples))
+        seconds, mrr = timed(partial(mean_reciprocal_rank, sized, data, triples))
         rows.append([f"{nearest:,}" if nearest else "whole passes", f"{mrr:.4f}",
                      f"{1e3 * seconds / (2 * len(triples)):,.1f}"])  # fmt: skip
     common.print_table(
@@ -125,18 +126,13 @@ def measure(args: argparse.Namespace, data: KGDataset, loading: float, folder: P
     first_question(small, folder / "small", queries_of(small, 1, args.seed)[0])
     begun, *queries = queries_of(data, args.repeats + 1, args.seed)
     first, predictor = timed(lambda: first_question(data, folder / "run", begun))
-    asked = [timed(lambda query=query: ask(predictor, query)) for query in queries]
+    asked = [timed(partial(ask, predictor, query)) for query in queries]
     scored = [
-        timed(lambda query=query: predictor.scorer.score_t(torch.tensor([query])))[0]
-        for query in queries
+        timed(partial(predictor.scorer.score_t, torch.tensor([query])))[0] for query in queries
     ]
     names = data.vocabulary
     explained = [
-        timed(
-            lambda h=h, r=r, found=found: predictor.explain(
-                names.entities[h], names.relations[r], found[0]
-            )
-        )[0]
+        timed(partial(predictor.explain, names.entities[h], names.relations[r], found[0]))[0]
         for (h, r), (_, found) in list(zip(queries, asked, strict=True))[:EXPLAINED]
     ]
     limit, question = median(scored), median(seconds for seconds, _ in asked)

@@ -7,8 +7,8 @@ For each data set, the first plot is the learning curve: MRR on valid, with trai
 filter. Its time is the wall time of training, including validation. A curve from
 `*-and-one-path.tsv` continues a run: it adds the training time of a second run, and ends at the MRR
 of both (`kgtool evaluate RUN --ensemble RUN2`). The second plot is MRR on test, from
-`docs/results/history/test.tsv` and from the papers, with the minutes or the hardware where they are
-known. Valid and test have axes of their own: other queries, and another filter. The plots stand
+`docs/results/history/test.tsv` and from the papers, with the minutes of our runs; the papers
+give none. Valid and test have axes of their own: other queries, and another filter. The plots stand
 below each other, so that a phone shows them in readable size. An .svg follows the reader's light or
 dark style.
 """
@@ -32,8 +32,6 @@ PUBLISHED = {
     "FB15k-237": {"NBFNet": 0.415, "AdaProp": 0.417, "embeddings": 0.37},
     "WN18RR": {"NBFNet": 0.551, "AdaProp": 0.562, "one-shot-subgraph": 0.568},
 }
-# What the papers say of their hardware; none of them gives minutes.
-HARDWARE = {"NBFNet": "4 V100 GPUs"}
 COLORS = (BLUE, RED, "#4a9d5b")
 STYLE = SVG_STYLE | {
     "axes.edgecolor": GREY, "axes.labelcolor": INK, "axes.titlecolor": INK, "font.size": 9,
@@ -71,7 +69,7 @@ def draw_test(
         name: the data set.
         runs: run → MRR.
         colors: run → colour.
-        about: model → its minutes or hardware.
+        about: model → its minutes.
     """
     rows = sorted((PUBLISHED[name] | runs).items(), key=lambda row: row[1])
     for place, (model, mrr) in enumerate(rows):
@@ -103,7 +101,7 @@ def draw(folder: Path) -> Figure:
         draw_curves(upper, name, histories, colors)
         minutes = {run: f"{each['seconds'].max() / 60:.0f} min" for run, each in histories.items()}
         own = {run: test[run] for run in colors if run in test}
-        draw_test(lower, name, own, colors, HARDWARE | minutes)
+        draw_test(lower, name, own, colors, minutes)
     return figure
 
 

@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from kgtool.inference.svg import BLUE, GREY, RED, svg_file  # noqa: E402
-from scripts.plot_mrr import STYLE  # noqa: E402
+from kgtool.inference.svg import BLUE, GREY, RED, svg_file
+from scripts.plot_mrr import STYLE
 
 PUBLISHED = {
     "nell_v1_ind": {"ULTRA": 0.717, "TRIX": 0.806},

@@ -168,9 +168,9 @@ class ConditionalScorer(ModelScorer):
     def score_t(self, hr: Tensor) -> Tensor:
         """`(n, num_entities)` scores of every tail of the queries `hr` `(n, 2)` int64."""
         if self.is_sparse:
-            first, entity, score, rest = self.sparse_scores(hr)
-            scores = rest.unsqueeze(1).repeat(1, self.graph.num_entities)
-            scores[torch.repeat_interleave(first.diff()), entity] = score
+            found = self.sparse_scores(hr)
+            scores = found.rest.unsqueeze(1).repeat(1, self.graph.num_entities)
+            scores[torch.repeat_interleave(found.first.diff()), found.entity] = found.score
             return scores
         scores = torch.empty(len(hr), self.graph.num_entities)
 
@@ -195,10 +195,10 @@ class ConditionalScorer(ModelScorer):
                 found[row] = scores._replace(entity=entities[scores.entity])
 
         in_threads(of_head, range(len(head)))
-        scores = [found[row] for row in range(len(hr))]
+        queries = [found[row] for row in range(len(hr))]
         return SparseScores.of_queries(
-            [each.entity for each in scores], [each.score for each in scores],
-            [each.rest[0] for each in scores],
+            [each.entity for each in queries], [each.score for each in queries],
+            [each.rest[0] for each in queries],
         )  # fmt: skip
 
     def score_hrt(self, hrt: Tensor) -> Tensor:

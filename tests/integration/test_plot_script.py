@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.lines import Line2D
 
+from kgtool.inference.svg import GREY
 from scripts import plot_mrr
 
 VALID = {
@@ -39,9 +40,8 @@ def of(runs: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def known(label: str) -> str | None:
-    """What the plot says of the time or the hardware of a model."""
-    minutes = f"{len(VALID[label])} min" if label in VALID else None
-    return minutes or plot_mrr.HARDWARE.get(label)
+    """What the plot says of the time of a model."""
+    return f"{len(VALID[label])} min" if label in VALID else None
 
 
 def test_valid_and_test_are_in_plots_of_their_own(histories):
@@ -68,7 +68,7 @@ def test_valid_and_test_are_in_plots_of_their_own(histories):
         # A run has one colour in both plots.
         colors = {line.get_label(): line.get_color() for line in curves.lines}
         assert [line.get_color() for line in rows.lines] == [
-            colors.get(label, plot_mrr.GREY) for label in labels
+            colors.get(label, GREY) for label in labels
         ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from xml.etree import ElementTree
 
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from kgtool.inference.svg import DARK, dark_rules
 from tests.support.places import ROOT
 
-try:
+if sys.version_info >= (3, 11):
     import tomllib
-except ModuleNotFoundError:  # Python 3.10
+else:
     import tomli as tomllib
 
 FOLDER = ROOT / "docs" / "pictures"
