@@ -4,9 +4,9 @@
 
 Its data are in `docs/results/history/zero-shot.tsv`: a row for each checkpoint and graph, with the
 graphs that were learned from, the processor minutes until then, and MRR on test. No checkpoint was
-selected by it. Published figures are of ULTRA (Galkin et al. 2024) and TRIX (Zhang et al. 2024); with a
-star, the model learned a graph of the same source.
-An .svg follows the reader's light or dark style.
+selected by it. Published figures are of ULTRA (Galkin et al. 2024) and TRIX (Zhang et al. 2024);
+with a star, the model learned a graph of the same source. An .svg follows the reader's light or
+dark style.
 """
 
 from __future__ import annotations

@@ -10,10 +10,13 @@ import pytest
 
 from tests.support.blocks import lines_run_by
 from tests.support.command_line import called
+from tests.support.places import ROOT
 
 pytestmark = pytest.mark.filterwarnings("default::kgtool.errors.KGToolWarning")
 
 COMMANDS = lines_run_by(__file__, "README.md")
+BUNDLED = [line for line in COMMANDS if "datasets/families" in line]
+COMMANDS = [line for line in COMMANDS if line not in BUNDLED]
 NAMES = {"HEAD": "ada0", "RELATION": "grandparent_of", "TAIL": "cleo0"}
 
 
@@ -49,6 +52,22 @@ def test_the_commands_answer_and_explain(
     assert code == 0, errors
     step = r"--(?:parent_of|\^child_of|, )+-->"  # the two relations say the same
     assert re.search(f"ada0 {step} ben0 {step} cleo0", " ".join(output.split()))
+
+
+def test_the_output_in_the_readme_is_real(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The answers and the path; scores of other CPUs differ in their last digits."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall("```text\n(.*?)```", readme, flags=re.S)[0]
+    output = ""
+    for line in BUNDLED:
+        words = [str(ROOT / word) if "/" in word else word for word in shlex.split(line)[1:]]
+        code, printed, errors = called(monkeypatch, capsys, *words)
+        assert code == 0, errors
+        output += printed
+    names = r"[A-Za-z]+_[\w^]+|--|in (?:test|valid)"
+    assert set(re.findall(names, shown)) == set(re.findall(names, output))
 
 
 @pytest.mark.parametrize(
