@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="an evaluated run")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures", help="%(default)s")
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     if BROWSER is None:
         sys.exit("screenshots: no chromium on the PATH. Remedy: install it (apt install chromium).")
     predictor = kgtool.open_predictor(args.run)
