@@ -47,12 +47,18 @@ def origin_of(run: Run) -> Origin:
     """
     info, history = run.read_info(), run.history()
     if name := info.get("pretrained"):
+        shares = _shares(name)
+        learned = "pre-trained on synthetic graphs."
+        if shares:
+            learned = (
+                "pre-trained on other graphs. On a graph of the same sources, figures are too good."
+            )
         return Origin(
-            f"Nothing was trained on this graph. The weights “{name}” come with kgtool and were "
-            "pre-trained on other graphs. On a graph of the same sources, figures are too good.",
+            "Nothing was trained on this graph. "
+            f"The weights “{name}” come with kgtool and were {learned}",
             f"No validation on this graph selected the weights; kgtool/pretrained/{name}.md has "
             "their own model card.",
-            None, run.config.seed, None, None, _shares(name), shipped=True,
+            None, run.config.seed, None, None, shares, shipped=True,
         )  # fmt: skip
     start, extended = info.get("start"), info.get("extended")
     if extended:

@@ -877,7 +877,9 @@ def test_a_report_takes_an_evaluation(kgtool, run_copy, tmp_path):
     refused(kgtool("report", run_copy, "--labels", tmp_path / "gone"), 2, "cannot read")
     done = kgtool("report", run_copy)
     assert (done.code, done.err) == (0, "")
-    assert done.out == f"Written to {run_copy / 'report.test.html'}\n"
+    assert done.out.splitlines() == [
+        f"Written to {run_copy / name}" for name in ("report.test.html", "report.test.card.md")
+    ]
     mrr = json.loads((run_copy / "metrics.test.json").read_text())["both"]["realistic"]["mrr"]
     assert f"{mrr:.4f}" in (run_copy / "report.test.html").read_text()
     assert kgtool("report", run_copy, "--out", tmp_path / "a" / "page.html").code == 0

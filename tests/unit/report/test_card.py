@@ -13,6 +13,7 @@ import pytest
 import kgtool
 from kgtool.api.report import card_of
 from kgtool.errors import ConfigError
+from kgtool.report import origin
 from kgtool.report.card import SECTIONS, escaped, table
 from kgtool.report.findings import Baseline, Weakness, summary, weaknesses
 from kgtool.report.names import Names
@@ -97,7 +98,19 @@ def test_weights_that_were_not_trained_here_say_so(run, tmp_path):
     for each in (text, card):
         assert "Nothing was trained on this graph. The weights “base” come with kgtool" in each
         assert "kgtool train" not in each
+        assert "pre-trained on synthetic graphs." in each
     assert "- time:" not in card
+
+
+def test_the_graphs_of_shipped_weights_are_listed(run, tmp_path, monkeypatch):
+    shares = (("codex-s", 0.22), ("umls", 0.28))
+    monkeypatch.setattr(origin, "_shares", lambda _: shares)
+    data = Path(shutil.copytree(run.config.data, tmp_path / "graph"))
+    fresh = kgtool.pretrained(data, tmp_path / "fresh")
+    kgtool.evaluate(fresh)
+    page = kgtool.report(fresh)
+    text, card = page.read_text(encoding="utf-8"), card_of(page).read_text(encoding="utf-8")
+    assert "On a graph of the same sources, figures are too good." in card
     assert "| codex-s | 22 % |" in card
     assert "codex-s (22 %)" in text
 

@@ -363,7 +363,7 @@ def axes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         drawn.extend(figure.axes)
         return ""
 
-    monkeypatch.setattr(charts, "_svg", svg)
+    monkeypatch.setattr(charts, "inline_svg", svg)
     return drawn
 
 

@@ -20,7 +20,7 @@ from kgtool.data.loaders import load_dataset
 from kgtool.errors import ConfigError, DataError, Interrupted, KGToolWarning, RunError
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.models.factory import build_model
-from kgtool.runs.run import BEST, LAST, TRIPLES, Run, versions
+from kgtool.runs.run import BEST, LAST, TRIPLES, Run, machine, versions
 from kgtool.storage.checkpoint import load_tensors, save_tensors
 from kgtool.storage.files import read_json
 from kgtool.training.step import Updater
@@ -68,6 +68,7 @@ def test_a_run_opens_as_it_was_begun(tmp_path):
         "entities": dataset.num_entities,
         "relations": dataset.num_relations,
         "versions": versions(),
+        "machine": machine(),
     }
 
 
