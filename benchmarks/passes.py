@@ -21,7 +21,7 @@ from benchmarks.common import console
 import torch
 from torch import Tensor, nn
 
-from kgtool.config import AllPathsConfig, Config, parse_config
+from kgtool.config import AllPathsConfig, Config, load_config
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.graph.knowledge_graph import KnowledgeGraph
@@ -128,19 +128,12 @@ class ByEdges(nn.Module):
 
 
 def conditional_config(dim: int, layers: int, queries: int) -> Config:
-    """The configuration of a conditional model, with the settings of `configs/pretrain.toml`."""
-    settings = {
-        "layers": layers, "mlp_dim": dim, "batch_size": queries, "max_targets": 8,
-        "remove_target_edges": "edge",
+    """The preset `fine-tune` in these sizes; no edge drops out, as in pre-training."""
+    sizes = {
+        "dim": dim, "all_paths.mlp_dim": dim, "all_paths.layers": layers,
+        "all_paths.batch_size": queries, "all_paths.edge_dropout": 0.0,
     }  # fmt: skip
-    return parse_config(
-        {
-            "dim": dim,
-            "encoder": {"kind": "relations", "layers": 4},
-            "all_paths": settings,
-            "training": {"optimizer": "adamw", "max_grad_norm": 1.0, "average_weights": 0.1},
-        }
-    )
+    return load_config("fine-tune", [f"{key}={value}" for key, value in sizes.items()])
 
 
 def main() -> int:
