@@ -403,7 +403,7 @@ TABLES = {
             partial(classify_row, model=WN),
             *(
                 partial(baselines_row, model=Model(data, ""))
-                for data in ("FB15k-237", "WN18RR", "umls", "kinship")
+                for data in ("FB15k-237", "WN18RR", "umls", "kinship", "nations")
             ),
             *(
                 partial(paths_row, model=model, compose=compose)
