@@ -1,4 +1,4 @@
-"""Reproduce a table of docs/results/results.md: train and evaluate models, print it as Markdown.
+"""Reproduce the tables of docs/results/: train and evaluate models, print a table as Markdown.
 
     python scripts/results.py links --data FOLDER --runs runs/results
 
@@ -6,28 +6,39 @@ FOLDER contains the data sets under their names: FB15k-237.tar.gz, umls.tar.gz a
 folders, such as GraIL's fb237_v1 and fb237_v1_ind. The script skips rows whose data set is missing,
 and prints a message. It uses what RUNS already contains: it resumes a training that was
 interrupted, and reads existing results.
+
+Rows of small data sets have five seeds, 0 to 4: the table gives the mean, the standard deviation of
+the sample, and the median of the minutes. Minutes are processor time of training and its
+validations, and wall time where a training was resumed. The column "commit" has the commit of the
+source that trained the models; a "+" says that files differed from it.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import mean, median, stdev
+from time import process_time
 from typing import Any
 
 import kgtool
 from kgtool.errors import KGToolError
 from kgtool.evaluation.baselines import BASELINES
-from kgtool.storage.files import read_json
+from kgtool.storage.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = sys.stderr.isatty()
+MADE = "made.json"  # in a run's folder: the commit and the processor seconds of its training
+UNKNOWN = "unknown"  # a commit without git
+METRICS = ("mrr", "hits@1", "hits@10")
+FIVE = 5  # seeds of small data sets
 # Settings of single rows.
 NO_ENCODER = ("encoder.layers=0",)
-FEWEST_PARTS = (*NO_ENCODER, "one_path.path_query_ratio=0.0")
 PATH_QUERIES = (*NO_ENCODER, "one_path.path_query_ratio=0.25", "one_path.max_path_length=5")
 FEW_EDGES = ("all_paths.edge_dropout=0.0", "training.epochs=20", "training.validate_every=2")
 ONE_EPOCH = ("training.epochs=1",)
@@ -42,12 +53,14 @@ class Model:
     preset: str
     settings: tuple[str, ...] = ()
     part: str | None = None
+    seed: int = 0
 
     @property
     def name(self) -> str:
         """The name of its run's folder."""
         part = (self.part,) if self.part else ()
-        return ",".join((f"{self.data}.{self.preset}", *part, *self.settings))
+        seed = (f"seed={self.seed}",) if self.seed else ()
+        return ",".join((f"{self.data}.{self.preset}", *part, *self.settings, *seed))
 
     @property
     def config(self) -> kgtool.Config:
@@ -55,17 +68,20 @@ class Model:
         config = kgtool.load_config(ROOT / "configs" / f"{self.preset}.toml")
         if self.part:
             config = config.parts[self.part]
-        return kgtool.load_config(config.model_dump(exclude_none=True), self.settings)
+        settings = (*self.settings, f"seed={self.seed}")
+        return kgtool.load_config(config.model_dump(exclude_none=True), settings)
 
     @property
     def label(self) -> str:
         """Its label in the table."""
         return " ".join((f"`{self.preset}`", *(f"`{setting}`" for setting in self.settings)))
 
+    def seeds(self, count: int) -> list[Model]:
+        """The model with each of the first seeds."""
+        return [replace(self, seed=seed) for seed in range(count)]
 
-UMLS, CODEX = Model("umls", "umls"), Model("codex-s", "codex-s")
-FB, FB_LARGE = Model("FB15k-237", "fb15k-237"), Model("FB15k-237", "fb15k-237-large")
-FB_ONE_PATH = Model("FB15k-237", "fb15k-237-one-path")
+
+CODEX, FB_LARGE = Model("codex-s", "codex-s"), Model("FB15k-237", "fb15k-237-large")
 FB_GRU = Model("FB15k-237", "fb15k-237-one-path", NO_ENCODER)
 FB_PATHS = Model("FB15k-237", "fb15k-237-one-path", PATH_QUERIES)
 WN, WN_ONE_PATH = Model("WN18RR", "wn18rr"), Model("WN18RR", "wn18rr-one-path")
@@ -101,7 +117,10 @@ class Lab:
         run = kgtool.Run.open(out) if (out / "config.toml").exists() else None
         if run is None or not _ended(run):
             print(f"training {out}", file=sys.stderr)
-            run = kgtool.train(model.config, kgtool.load_dataset(data), out, resume=run is not None)
+            resumed, start = run is not None, process_time()
+            run = kgtool.train(model.config, kgtool.load_dataset(data), out, resume=resumed)
+            spent = run.history()[-1]["seconds"] if resumed else process_time() - start
+            write_json(out / MADE, {"commit": commit(), "seconds": spent})
         return run
 
     def results(self, kind: str, run: kgtool.Run, write: Callable[[], object]) -> dict[str, Any]:
@@ -122,11 +141,11 @@ class Lab:
             lambda: kgtool.evaluate(run, split, ensemble=ensemble, progress=SHOWN),
         )
 
-    def valid_mrr(self, run: kgtool.Run, added: kgtool.Run | None) -> str:
+    def valid_mrr(self, run: kgtool.Run, added: kgtool.Run | None) -> float:
         """The MRR on valid of the best validation, or with another run's scores added."""
         if added:
-            return f"{self.ranked(run, added, 'valid')['both']['realistic']['mrr']:.3f}"
-        return f"{run.best_validation()['valid_mrr']:.3f}"
+            return float(self.ranked(run, added, "valid")["both"]["realistic"]["mrr"])
+        return float(run.best_validation()["valid_mrr"])
 
 
 def _ended(run: kgtool.Run) -> bool:
@@ -146,39 +165,83 @@ def both(model: Model, other: Model | None) -> str:
     return f"{model.label} with {other.label}" if other else model.label
 
 
-def minutes(*runs: kgtool.Run | None) -> str:
-    """The minutes of training, including validation."""
-    return " + ".join(f"{run.history()[-1]['seconds'] / 60:.1f}" for run in runs if run)
+def commit() -> str:
+    """The commit of the source, with a "+" where files differ from it."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return UNKNOWN
 
 
-def link_row(lab: Lab, model: Model, other: Model | None = None) -> Sequence[str]:
+def commits(*runs: kgtool.Run | None) -> str:
+    """The commits that trained the runs, each once."""
+    return ", ".join(dict.fromkeys(made(run)["commit"] for run in runs if run))
+
+
+def made(run: kgtool.Run) -> dict[str, Any]:
+    """The commit and the seconds of a run's training; the wall time of other runs than ours."""
+    file = run.path / MADE
+    if file.exists():
+        content: dict[str, Any] = read_json(file)
+        return content
+    return {"commit": UNKNOWN, "seconds": run.history()[-1]["seconds"]}
+
+
+def shown(values: Iterable[float]) -> str:
+    """A value, or the mean and the standard deviation of several."""
+    numbers = list(values)
+    deviation = f" ± {stdev(numbers):.3f}" if len(numbers) > 1 else ""
+    return f"{mean(numbers):.3f}{deviation}"
+
+
+def minutes(runs: Iterable[kgtool.Run]) -> str:
+    """The median minutes of training, including validation."""
+    return f"{median(made(run)['seconds'] for run in runs) / 60:.1f}"
+
+
+def link_row(lab: Lab, model: Model, other: Model | None = None, seeds: int = 1) -> Sequence[str]:
     """Link prediction by a model, or with another model's scores added."""
-    run, added = lab.trained(model), lab.trained(other) if other else None
-    found = lab.ranked(run, added, "test")["both"]["realistic"]
+    runs, added = [lab.trained(each) for each in model.seeds(seeds)], None
+    spent = minutes(runs)
+    if other:
+        added = lab.trained(other)
+        spent = f"{spent} + {minutes([added])}"
+    found = [lab.ranked(run, added, "test")["both"]["realistic"] for run in runs]
     return (
-        model.data, both(model, other), lab.valid_mrr(run, added),
-        *(f"{found[name]:.3f}" for name in ("mrr", "hits@1", "hits@10")), minutes(run, added),
+        model.data, both(model, other), f"{seeds}",
+        shown(lab.valid_mrr(run, added) for run in runs),
+        *(shown(each[name] for each in found) for name in METRICS),
+        spent, commits(*runs, added),
     )  # fmt: skip
 
 
-def inductive_row(lab: Lab, model: Model) -> Sequence[str]:
+def inductive_row(lab: Lab, model: Model, seeds: int = 1) -> Sequence[str]:
     """Link prediction on another graph than the training graph."""
     other = f"{model.data}_ind"
-    place, run = lab.place(other), lab.trained(model)
-    found = lab.results(
-        f"metrics.{other}.test.json", run, lambda: kgtool.evaluate(run, "test", run.dataset(place))
-    )
-    best, of_50 = found["both"]["realistic"], found["sampled"]["hits@10"]
+    place, runs = lab.place(other), [lab.trained(each) for each in model.seeds(seeds)]
+    found = [
+        lab.results(
+            f"metrics.{other}.test.json",
+            run,
+            partial(kgtool.evaluate, run, "test", run.dataset(place)),
+        )
+        for run in runs
+    ]
+    best = [each["both"]["realistic"] for each in found]
     return (
-        f"{model.data}, {other}", f"{best['mrr']:.3f}", f"{best['hits@10']:.3f}", f"{of_50:.3f}",
-        minutes(run),
+        f"{model.data}, {other}", model.label, f"{seeds}",
+        shown(lab.valid_mrr(run, None) for run in runs),
+        shown(each["mrr"] for each in best), shown(each["hits@10"] for each in best),
+        shown(each["sampled"]["hits@10"] for each in found), minutes(runs), commits(*runs),
     )  # fmt: skip
 
 
 def part_row(lab: Lab, part: str, model: Model, other: Model | None = None) -> Sequence[str]:
     """The MRR on valid of a part of the model."""
     run, added = lab.trained(model), lab.trained(other) if other else None
-    return part, model.data, lab.valid_mrr(run, added), minutes(run, added)
+    spent = " + ".join(minutes([each]) for each in (run, added) if each)
+    return part, model.data, shown([lab.valid_mrr(run, added)]), spent, commits(run, added)
 
 
 def relations_row(lab: Lab, model: Model, other: Model | None = None) -> Sequence[str]:
@@ -194,7 +257,7 @@ def relations_row(lab: Lab, model: Model, other: Model | None = None) -> Sequenc
     return (
         "`--task relations`", model.data, both(model, other),
         f"Hits@1 {best['hits@1']:.3f}, MRR {best['mrr']:.3f} (counts alone: "
-        f"{counts['hits@1']:.3f}, {counts['mrr']:.3f})",
+        f"{counts['hits@1']:.3f}, {counts['mrr']:.3f})", commits(run, added),
     )  # fmt: skip
 
 
@@ -205,7 +268,7 @@ def classify_row(lab: Lab, model: Model) -> Sequence[str]:
     names = {"accuracy": "accuracy", "f1": "F1", "roc_auc": "ROC-AUC", "ece": "ECE"}
     return (
         f"`--task triples`, {found['negatives']} negatives", model.data, model.label,
-        ", ".join(f"{name} {found[key]:.3f}" for key, name in names.items()),
+        ", ".join(f"{name} {found[key]:.3f}" for key, name in names.items()), commits(run),
     )  # fmt: skip
 
 
@@ -221,7 +284,7 @@ def baselines_row(lab: Lab, model: Model) -> Sequence[str]:
     }
     return (
         "`evaluate --data`, MRR", model.data, "none",
-        ", ".join(f"{name} {value:.3f}" for name, value in mrr.items()),
+        ", ".join(f"{name} {value:.3f}" for name, value in mrr.items()), commit(),
     )  # fmt: skip
 
 
@@ -238,7 +301,7 @@ def paths_row(lab: Lab, model: Model, compose: bool = False) -> Sequence[str]:
     return (
         f"`--task paths{' --compose' if compose else ''}`, lengths 2 to 5, held-out answers",
         model.data, model.label,
-        ", ".join(f"{name} {best[key]['value']:.3f}" for key, name in names.items()),
+        ", ".join(f"{name} {best[key]['value']:.3f}" for key, name in names.items()), commits(run),
     )  # fmt: skip
 
 
@@ -249,7 +312,7 @@ def walks_row(lab: Lab, model: Model) -> Sequence[str]:
     values = {row["by"]: row["both"] for row in found["perplexity"] if row["steps"] == "all"}
     return (
         "`--task walks`, perplexity per step", model.data, model.label,
-        ", ".join(f"{name} {value:.0f}" for name, value in values.items()),
+        ", ".join(f"{name} {value:.0f}" for name, value in values.items()), commits(run),
     )  # fmt: skip
 
 
@@ -263,43 +326,50 @@ class Table:
 
 TABLES = {
     "links": Table(
-        ("data", "preset", "valid MRR", "MRR", "Hits@1", "Hits@10", "minutes of training"),
+        ("data", "preset", "seeds", "valid MRR", "MRR", "Hits@1", "Hits@10", "minutes", "commit"),
         tuple(
-            partial(link_row, model=model, other=other)
-            for model, other in (
-                (UMLS, None),
-                (Model("umls", "umls-one-path"), None),
-                (Model("kinship", "kinship"), None),
-                (Model("kinship", "kinship-one-path"), None),
-                (CODEX, None),
-                (Model("families", "families"), None),
-                (Model("families", "families-one-path"), None),
-                (Model("families", "families-one-path", FEWEST_PARTS), None),
-                (FB, None),
-                (FB_ONE_PATH, None),
-                (FB_GRU, None),
-                (FB, FB_GRU),
-                (FB_LARGE, None),
-                (FB_LARGE, FB_GRU),
-                (WN, None),
-                (WN_ONE_PATH, None),
+            partial(link_row, model=Model(data, preset), seeds=seeds)
+            for data, preset, seeds in (
+                ("umls", "umls", FIVE),
+                ("umls", "umls-one-path", FIVE),
+                ("kinship", "kinship", FIVE),
+                ("kinship", "kinship-one-path", FIVE),
+                ("families", "families", FIVE),
+                ("families", "families-one-path", FIVE),
+                ("codex-s", "codex-s", 1),
+                ("FB15k-237", "fb15k-237", 1),
+                ("FB15k-237", "fb15k-237-large", 1),
+                ("FB15k-237", "fb15k-237-one-path", 1),
+                ("WN18RR", "wn18rr", 1),
+                ("WN18RR", "wn18rr-one-path", 1),
             )
         ),
     ),
     "inductive": Table(
-        ("train, test", "MRR", "Hits@10", "Hits@10 of 50", "minutes of training"),
+        (
+            "train, test",
+            "preset",
+            "seeds",
+            "valid MRR",
+            "MRR",
+            "Hits@10",
+            "of 50",
+            "minutes",
+            "commit",
+        ),
         tuple(
-            partial(inductive_row, model=Model(data, "inductive", settings))
-            for data, settings in (
-                ("fb237_v1", ()),
-                ("fb237_v2", ()),
-                ("WN18RR_v1", FEW_EDGES),
-                ("WN18RR_v2", FEW_EDGES),
+            partial(inductive_row, model=Model(data, "inductive", settings), seeds=seeds)
+            for data, settings, seeds in (
+                ("fb237_v1", (), FIVE),
+                ("fb237_v2", (), 1),
+                ("nell_v1", (), FIVE),
+                ("WN18RR_v1", FEW_EDGES, FIVE),
+                ("WN18RR_v2", FEW_EDGES, 1),
             )
         ),
     ),
     "parts": Table(
-        ("part", "data", "valid MRR", "minutes of training"),
+        ("part", "data", "valid MRR", "minutes", "commit"),
         tuple(
             partial(
                 part_row,
@@ -323,17 +393,17 @@ TABLES = {
         ),
     ),
     "questions": Table(
-        ("question", "data", "model", "on test"),
+        ("question", "data", "model", "on test", "commit"),
         (
             partial(relations_row, model=WN),
             partial(relations_row, model=FB_GRU),
-            partial(relations_row, model=FB_LARGE, other=FB_GRU),
+            partial(relations_row, model=FB_LARGE),
             partial(relations_row, model=CODEX),
             partial(classify_row, model=CODEX),
             partial(classify_row, model=WN),
             *(
                 partial(baselines_row, model=Model(data, ""))
-                for data in ("FB15k-237", "WN18RR", "umls", "kinship")
+                for data in ("FB15k-237", "WN18RR", "umls", "kinship", "nations")
             ),
             *(
                 partial(paths_row, model=model, compose=compose)

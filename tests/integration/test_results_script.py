@@ -1,12 +1,14 @@
-"""The script behind docs/results/results.md: training, evaluation, printing, skipped rows."""
+"""The script behind the pages of results: training, evaluation, printing, skipped rows."""
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
 import kgtool
+from kgtool.storage.files import write_json
 from scripts import results
 from tests.support.places import ROOT
 from tests.support.runs import ring, write_folder
@@ -46,10 +48,13 @@ def test_a_row_is_trained_asked_and_printed(lab, capsys):
     assert cells(line) == [
         "ring",
         "`families` `training.epochs=1` `dim=4` `all_paths.layers=2`",
+        "1",
         f"{trained.best_validation()['valid_mrr']:.3f}",
         *(f"{metrics[name]:.3f}" for name in ("mrr", "hits@1", "hits@10")),
-        f"{trained.history()[-1]['seconds'] / 60:.1f}",
+        f"{results.made(trained)['seconds'] / 60:.1f}",
+        results.commit(),
     ]
+    assert 0 < results.made(trained)["seconds"] != trained.history()[-1]["seconds"]
     err = capsys.readouterr().err
     for part in (
         f"nobody-has-it is not in {lab.data}",
@@ -76,13 +81,14 @@ def test_a_stopped_training_goes_on(lab):
     (run.path / "history.tsv").unlink()
     (run.path / "last.safetensors").unlink()  # stopped before the first validation
     assert lab.trained(model).history()[-1]["epoch"] == 2
+    assert results.made(run)["seconds"] == run.history()[-1]["seconds"]
     assert (run.path / "best.safetensors").read_bytes() == whole
 
 
 def test_another_run_is_added(lab):
     other = results.Model("ring", "families-one-path", ONE_PATH[:2])
     line = lines_of(lab, partial(results.link_row, model=QUICK, other=other))[2]
-    _, model, valid, mrr, *_, minutes = cells(line)
+    _, model, _, valid, mrr, *_, minutes, _ = cells(line)
     added = f"metrics.with-{other.name}"
     assert model == f"{QUICK.label} with {other.label}"
     assert valid == f"{metrics_of(lab, QUICK, f'{added}.valid.json')['mrr']:.3f}"
@@ -93,7 +99,37 @@ def test_another_run_is_added(lab):
 def test_the_other_graph_of_an_inductive_split(lab):
     line = lines_of(lab, partial(results.inductive_row, model=QUICK))[2]
     metrics = metrics_of(lab, QUICK, "metrics.ring_ind.test.json")
-    assert cells(line)[:2] == ["ring, ring_ind", f"{metrics['mrr']:.3f}"]
+    assert cells(line)[:3] == ["ring, ring_ind", QUICK.label, "1"]
+    assert cells(line)[4] == f"{metrics['mrr']:.3f}"
+
+
+@pytest.mark.parametrize(
+    ("row", "file"),
+    [
+        (results.link_row, "metrics.test.json"),
+        (results.inductive_row, "metrics.ring_ind.test.json"),
+    ],
+)
+def test_a_row_of_several_seeds_has_mean_and_deviation(lab, row, file):
+    line = lines_of(lab, partial(row, model=QUICK, seeds=2))[2]
+    mrr = [metrics_of(lab, model, file)["mrr"] for model in QUICK.seeds(2)]
+    low, high = sorted(mrr)
+    assert low < high
+    assert cells(line)[2] == "2"
+    assert cells(line)[4] == f"{sum(mrr) / 2:.3f} ± {(high - low) / 2**0.5:.3f}"
+
+
+def test_the_commit_and_the_minutes_of_a_run_are_named(lab, monkeypatch, tmp_path):
+    assert re.fullmatch(r"[0-9a-f]{7,40}\+?", results.commit())
+    runs = [lab.trained(model) for model in QUICK.seeds(2)]
+    for run, commit, seconds in zip(runs, ("1234567", "89abcde+"), (60, 180), strict=True):
+        write_json(run.path / "made.json", {"commit": commit, "seconds": seconds})
+    assert results.commits(*runs, None, runs[0]) == "1234567, 89abcde+"
+    assert results.minutes(runs) == "2.0"
+    (runs[0].path / "made.json").unlink()
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    assert results.commits(runs[0]) == results.commit() == "unknown"
+    assert results.made(runs[0])["seconds"] == runs[0].history()[-1]["seconds"]
 
 
 def test_other_questions(lab):
@@ -133,5 +169,7 @@ def test_every_row_names_a_preset_and_settings_that_there_are():
 
 
 @pytest.mark.parametrize("name", results.TABLES)
-def test_the_page_of_results_names_the_command_of_each_table(name):
-    assert f"scripts/results.py {name} " in (ROOT / "docs" / "results" / "results.md").read_text()
+def test_a_page_names_the_command_of_each_table(name):
+    pages = ("results/results.md", "about/design-notes.md")
+    text = "".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in pages)
+    assert f"scripts/results.py {name} " in text
