@@ -460,13 +460,15 @@ def print_next(*words: object, **options: object) -> None:
 
     Args:
         words: the command and its arguments.
-        options: options by name, as in `data="kg"`; None leaves one out.
+        options: options by name, as in `data="kg"`; a list repeats one, None leaves it out.
     """
     if not on_terminal():
         return
     line = [str(word) for word in words]
-    given = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
-    flags = [text for option in given for text in option]
+    flags = []
+    for name, value in options.items():
+        for each in value if isinstance(value, list) else [value]:
+            flags += [] if each is None else [f"--{name}", str(each)]
     if any(word.startswith("-") for word in line):  # a label that looks like an option
         line = [line[0], *flags, "--", *line[1:]]
     else:
