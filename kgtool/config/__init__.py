@@ -19,7 +19,7 @@ from kgtool.config.sections import (
     PretrainConfig,
     TrainingConfig,
 )
-from kgtool.config.writing import differences, shown, toml_value
+from kgtool.config.writing import differences, short_value, shown, toml_value
 
 __all__ = [
     "CELLS_OF",
@@ -39,6 +39,7 @@ __all__ = [
     "preset_folder",
     "read_settings",
     "setting_names",
+    "short_value",
     "shown",
     "toml_value",
     "unknown_key",

@@ -65,6 +65,11 @@ def toml_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def short_value(value: object) -> str:
+    """`toml_value`, with three digits of a number that is not whole."""
+    return f"{value:.3g}" if isinstance(value, float) else toml_value(value)
+
+
 def shown(value: Any) -> str:
     """A value as a message shows it, shortened."""
     try:
