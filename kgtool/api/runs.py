@@ -10,8 +10,7 @@ from typing import Any
 from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders import load_dataset
 from kgtool.data.loaders.column_order import check_columns
-from kgtool.data.registry.cache import cached_file
-from kgtool.data.registry.entries import entries
+from kgtool.data.registry.cache import resolve
 from kgtool.errors import DataError, KGToolWarning, RunError, path_of
 from kgtool.evaluation.ranking import Candidates
 from kgtool.inference.predictor import Predictor
@@ -38,8 +37,7 @@ def is_data(run: str | Path) -> bool:
     path = path_of(run, "run", RunError, "the folder of a run")
     if path.is_dir():
         return not any((path / name).exists() for name in BEGINNING) and any(path.iterdir())
-    entry = entries().get(str(run))
-    return path.exists() or (entry is not None and cached_file(entry).exists())
+    return resolve(run).exists()
 
 
 def pretrained(data: AnyData, out: str | Path | None = None, *, name: str = DEFAULT) -> Run:
