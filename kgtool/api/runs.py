@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kgtool.data.dataset import KGDataset
+from kgtool.data.dataset import KGDataset, check_not_empty
 from kgtool.data.loaders import load_dataset
 from kgtool.data.loaders.column_order import check_columns
 from kgtool.data.registry.cache import resolve
-from kgtool.errors import DataError, KGToolWarning, RunError, path_of
+from kgtool.errors import KGToolWarning, RunError, path_of
 from kgtool.evaluation.ranking import Candidates
 from kgtool.inference.predictor import Predictor
 from kgtool.models.model import Model
@@ -99,8 +99,7 @@ def with_data(run: AnyRun, data: AnyData | None, *splits: str) -> tuple[Run, KGD
         else:
             found = place if isinstance(place, Run) else Run.open(place)
             dataset = found.dataset(data)
-    for split in splits:
-        require(dataset, split)
+    check_not_empty(dataset, splits)
     return found, dataset
 
 
@@ -116,15 +115,6 @@ def refuse_again(**given: object) -> None:
                 f"{name} does not go with a predictor, which has its own. Remedy: pass {name} to "
                 "kgtool.open_predictor, or pass the run."
             )
-
-
-def require(dataset: KGDataset, split: str) -> None:
-    """Raise a DataError when a split has no triples."""
-    if not len(dataset.split(split)):
-        raise DataError(
-            f"{dataset.name}: {split} holds no triples. Remedy: choose another split, or make all "
-            "three with kgtool.split."
-        )
 
 
 def fitting(run: Run, dataset: KGDataset) -> Run:
