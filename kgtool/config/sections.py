@@ -154,10 +154,10 @@ class OnePathConfig(Section):
         description="Number of queries (head, relation) per step; of triples with negative "
         "sampling.",
     )
-    training: Literal["1vsAll", "KvsAll", "negative_sampling"] = Field(
+    training: Literal["1vsAll", "1vsAll_unmasked", "KvsAll", "negative_sampling"] = Field(
         "1vsAll",
-        description="`1vsAll`: one answer against all non-answers (Lacroix et al. 2018); `KvsAll`: "
-        "all at once (Dettmers et al. 2018); or `negative_sampling`.",
+        description="`1vsAll`: an answer against all non-answers; `1vsAll_unmasked`: against all "
+        "entities; `KvsAll`: all answers at once; or `negative_sampling`.",
     )
     num_negatives: int = Field(
         0,
@@ -253,6 +253,11 @@ class OnePathConfig(Section):
             raise ValueError(
                 f"one_path.cell = {self.cell!r} needs an even dim, not {dim}: half of it are real "
                 "parts, half imaginary parts"
+            )
+        if self.training == "1vsAll_unmasked" and self.loss != "softmax":
+            raise ValueError(
+                "one_path.training = '1vsAll_unmasked' needs one_path.loss = 'softmax': with "
+                "'bce', known answers would count as wrong"
             )
         if self.margin and self.loss != "bce":
             raise ValueError("one_path.margin needs one_path.loss = 'bce': a softmax ignores it")

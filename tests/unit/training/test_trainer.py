@@ -609,6 +609,7 @@ def test_the_rate_of_each_step_is_the_schedules(monkeypatch, tmp_path):
         for training in ("1vsAll", "KvsAll")
     ]
     + [
+        {"training": "1vsAll_unmasked"},
         {"precision": "bfloat16"},
         {"label_smoothing": 0.1},
         {"path_query_ratio": 1.0, "max_path_length": 4},
