@@ -272,6 +272,7 @@ TABLES = {
                 (Model("kinship", "kinship"), None),
                 (Model("kinship", "kinship-one-path"), None),
                 (CODEX, None),
+                (Model("codex-s", "codex-s-complex"), None),
                 (Model("families", "families"), None),
                 (Model("families", "families-one-path"), None),
                 (Model("families", "families-one-path", FEWEST_PARTS), None),
