@@ -337,6 +337,7 @@ TABLES = {
                 ("families", "families", FIVE),
                 ("families", "families-one-path", FIVE),
                 ("codex-s", "codex-s", 1),
+                ("codex-s", "codex-s-complex", 1),
                 ("FB15k-237", "fb15k-237", 1),
                 ("FB15k-237", "fb15k-237-large", 1),
                 ("FB15k-237", "fb15k-237-one-path", 1),

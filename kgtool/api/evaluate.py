@@ -11,14 +11,13 @@ from kgtool.api.runs import (
     about_data,
     fitting,
     opened,
-    require,
     result_file,
     scorers,
     walk_model,
     with_data,
 )
 from kgtool.data.answer_index import answer_index
-from kgtool.data.dataset import SPLITS, KGDataset, check_split
+from kgtool.data.dataset import SPLITS, KGDataset, check_not_empty, check_split
 from kgtool.data.loaders import load_dataset, load_negatives
 from kgtool.data.loaders.column_order import check_columns
 from kgtool.distributed import process_group
@@ -155,7 +154,7 @@ def evaluate_baselines(
     keep_large_blocks()
     dataset = data if isinstance(data, KGDataset) else load_dataset(data, times=True)
     check_columns(dataset)
-    require(dataset, split)
+    check_not_empty(dataset, [split])
     baselines = baselines_of(dataset)
     about = about_data(dataset)
     among = parse_candidates(candidates, dataset)

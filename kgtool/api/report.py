@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kgtool.api.runs import AnyData, AnyRun, fitting, opened, result_file, with_data
+from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders.labels import read_labels
 from kgtool.ops import keep_large_blocks
 from kgtool.storage.files import atomic_write, refuse_existing
@@ -49,16 +50,16 @@ def report(
     from kgtool.report.facts import facts_of
     from kgtool.report.stored import KINDS, read_stored
     from kgtool.report.tasks import TASKS, tasks_of
+    from kgtool.report.words import evaluate_command
 
     keep_large_blocks()
     if out is not None:
         refuse_existing([out, card_of(out)], overwrite, [labels])
     run, dataset = with_data(run, data, split)
-    command = f"kgtool evaluate {run.path}" + ("" if split == "test" else f" --split {split}")
-    if isinstance(data, (str, Path)):
-        command += f" --data {data}"
     others = [fitting(opened(other), dataset) for other in ensemble]
-    command += "".join(f" --ensemble {other.path}" for other in others)
+    words = [] if data is None else _words_of(data)
+    words += [word for other in others for word in ("--ensemble", other.path)]
+    command = evaluate_command(run.path, *words, split=split)
     files = {kind: result_file(run, kind, split, dataset, others) for kind in KINDS}
     stored = read_stored(files, dataset, command, len(others))
     # Triples and path queries need a held-out split; path queries and walks are for one run.
@@ -79,6 +80,14 @@ def report(
         with atomic_write(place) as file:
             file.write(text)
     return out
+
+
+def _words_of(data: AnyData) -> list[str | Path]:
+    """The options of a command that reads these data."""
+    if not isinstance(data, KGDataset):
+        return ["--data", data]
+    words: list[str | Path] = ["--data", data.path or "DATA"]
+    return words if data.features is None else [*words, "--features", "FILE"]
 
 
 def card_of(page: str | Path) -> Path:

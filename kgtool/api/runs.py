@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kgtool.data.dataset import KGDataset
+from kgtool.data.dataset import KGDataset, check_not_empty
 from kgtool.data.loaders import load_dataset
 from kgtool.data.loaders.column_order import check_columns
-from kgtool.data.registry.cache import cached_file
-from kgtool.data.registry.entries import entries
-from kgtool.errors import DataError, KGToolWarning, RunError, path_of
+from kgtool.data.registry.cache import resolve
+from kgtool.errors import KGToolWarning, RunError, path_of
 from kgtool.evaluation.ranking import Candidates
 from kgtool.inference.predictor import Predictor
 from kgtool.models.model import Model
@@ -38,8 +37,7 @@ def is_data(run: str | Path) -> bool:
     path = path_of(run, "run", RunError, "the folder of a run")
     if path.is_dir():
         return not any((path / name).exists() for name in BEGINNING) and any(path.iterdir())
-    entry = entries().get(str(run))
-    return path.exists() or (entry is not None and cached_file(entry).exists())
+    return resolve(run).exists()
 
 
 def pretrained(data: AnyData, out: str | Path | None = None, *, name: str = DEFAULT) -> Run:
@@ -101,8 +99,7 @@ def with_data(run: AnyRun, data: AnyData | None, *splits: str) -> tuple[Run, KGD
         else:
             found = place if isinstance(place, Run) else Run.open(place)
             dataset = found.dataset(data)
-    for split in splits:
-        require(dataset, split)
+    check_not_empty(dataset, splits)
     return found, dataset
 
 
@@ -118,15 +115,6 @@ def refuse_again(**given: object) -> None:
                 f"{name} does not go with a predictor, which has its own. Remedy: pass {name} to "
                 "kgtool.open_predictor, or pass the run."
             )
-
-
-def require(dataset: KGDataset, split: str) -> None:
-    """Raise a DataError when a split has no triples."""
-    if not len(dataset.split(split)):
-        raise DataError(
-            f"{dataset.name}: {split} holds no triples. Remedy: choose another split, or make all "
-            "three with kgtool.split."
-        )
 
 
 def fitting(run: Run, dataset: KGDataset) -> Run:

@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
@@ -25,6 +25,7 @@ from kgtool.errors import ConfigError, harmless
 if TYPE_CHECKING:
     from kgtool.data.dataset import KGDataset
     from kgtool.data.loaders.reading import Reading
+    from kgtool.training.automatic import ChosenSettings
 
 CommandFunction = TypeVar("CommandFunction", bound=Callable[..., None])
 
@@ -205,6 +206,13 @@ Features = Annotated[
         ".tsv or .csv; repeated for a run with several.",
         show_default=False,
         rich_help_panel=GRAPH,
+    ),
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        help="Time that training by the chosen settings may take on this machine; 20 by default.",
+        show_default=False,
     ),
 ]
 Split = Annotated[str, typer.Option(help="train, valid or test.")]
@@ -400,6 +408,16 @@ def data_with(data: Path | None, features: list[Path] | None) -> Path | KGDatase
     return load_dataset(data, features=[str(path) for path in features])
 
 
+def chosen_settings(
+    dataset: KGDataset, minutes: float | None, overrides: Sequence[str]
+) -> ChosenSettings:
+    """The settings that `kgtool.training.automatic` chooses for a data set, with progress."""
+    from kgtool.training.automatic import MINUTES, choose_settings
+
+    minutes = MINUTES if minutes is None else minutes
+    return choose_settings(dataset, minutes=minutes, overrides=overrides, progress=True)
+
+
 def names_of(columns: str) -> tuple[str, ...]:
     """The columns of an option like `year,pmid`."""
     return tuple(name.strip() for name in columns.split(","))
@@ -460,13 +478,15 @@ def print_next(*words: object, **options: object) -> None:
 
     Args:
         words: the command and its arguments.
-        options: options by name, as in `data="kg"`; None leaves one out.
+        options: options by name, as in `data="kg"`; a list repeats one, None leaves it out.
     """
     if not on_terminal():
         return
     line = [str(word) for word in words]
-    given = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
-    flags = [text for option in given for text in option]
+    flags = []
+    for name, value in options.items():
+        for each in value if isinstance(value, list) else [value]:
+            flags += [] if each is None else [f"--{name}", str(each)]
     if any(word.startswith("-") for word in line):  # a label that looks like an option
         line = [line[0], *flags, "--", *line[1:]]
     else:

@@ -13,6 +13,7 @@ from kgtool.cli.app import (
     AnyType,
     AssumedMissing,
     Data,
+    Features,
     FilterTypes,
     Labels,
     Overwrite,
@@ -20,6 +21,7 @@ from kgtool.cli.app import (
     Top,
     Types,
     command,
+    data_with,
     print_next,
 )
 from kgtool.cli.render.console import Terminal
@@ -46,6 +48,7 @@ def complete(
     out: AnswersFile = None,
     overwrite: Overwrite = False,
     data: Data = None,
+    features: Features = None,
 ) -> None:
     """Predict the most probable missing triples of the whole graph.
 
@@ -61,7 +64,8 @@ def complete(
         refuse_existing([checked(out)], overwrite, [labels, types])
     if any_type and (filter_types or types is not None):
         raise ConfigError("--any-type does not go with --filter-types or --types.")
-    predictor = open_predictor(run, data, labels, types, assumed_missing=assumed_missing)
+    graph = data_with(data, features)
+    predictor = open_predictor(run, graph, labels, types, assumed_missing=assumed_missing)
     triples = complete_run(
         predictor,
         top,
@@ -85,7 +89,8 @@ def complete(
             err=True,
         )
         raise typer.Exit(130)
+    given = {"data": data, "features": features, "labels": labels}
     if out is None:
-        print_next("complete", run, out="new.tsv", data=data, labels=labels)
+        print_next("complete", run, out="new.tsv", **given)
     else:
-        print_next("export", run, out=run / "export", data=data, labels=labels)
+        print_next("export", run, out=run / "export", **given)

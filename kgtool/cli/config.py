@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import TRAIN, Columns, Data, command, reading_of
+from kgtool.cli.app import TRAIN, Columns, Data, Minutes, chosen_settings, command, reading_of
 from kgtool.errors import ConfigError, harmless
 
 
@@ -32,13 +32,7 @@ def config_command(
     ] = False,
     data: Data = None,
     columns: Columns = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            help="Time that the settings for --data may take on this machine; 20 by default.",
-            show_default=False,
-        ),
-    ] = None,
+    minutes: Minutes = None,
 ) -> None:
     """Print a configuration as TOML, each setting with its description.
 
@@ -58,14 +52,10 @@ def config_command(
     if data is not None:
         from kgtool.data.loaders import load_dataset
         from kgtool.data.loaders.column_order import check_columns
-        from kgtool.training.automatic import MINUTES, choose_settings
 
         dataset = load_dataset(data, reading=reading_of(columns=columns))
         check_columns(dataset)
-        found = choose_settings(
-            dataset, minutes=MINUTES if minutes is None else minutes,
-            overrides=[f"data={json.dumps(str(data))}"], progress=True,
-        )  # fmt: skip
+        found = chosen_settings(dataset, minutes, [f"data={json.dumps(str(data))}"])
         typer.echo(harmless(found.to_toml()), nl=False)
         return
     text = (Config() if name is None else load_config(name)).to_toml(comments=True)

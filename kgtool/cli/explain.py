@@ -11,10 +11,12 @@ from kgtool.cli.app import (
     ASK,
     OUTPUT,
     Data,
+    Features,
     Labels,
     Overwrite,
     RunFolder,
     command,
+    data_with,
     print_next,
 )
 from kgtool.cli.render.console import Terminal
@@ -43,6 +45,7 @@ def explain(
     ] = None,
     labels: Labels = None,
     data: Data = None,
+    features: Features = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Show the relation paths that carry the score of a triple, strongest first.
@@ -57,8 +60,9 @@ def explain(
     from kgtool.storage.files import refuse_existing, write_json
 
     refuse_existing([each for each in (json_file, plot) if each], overwrite, [labels])
-    predictor = open_predictor(run, data, labels)
+    predictor = open_predictor(run, data_with(data, features), labels)
     explanation = explain_run(predictor, head, relation, tail, top)
+    given = {"data": data, "features": features, "labels": labels}
     shown = explanation.readable(predictor.labels.names)
     Terminal().print(explanation_table(shown))
     if json_file is not None:
@@ -71,6 +75,6 @@ def explain(
 
         save_picture(shown, plot)
         typer.echo(f"Written to {plot}")
-        print_next("complete", run, out="new.tsv", data=data, labels=labels)
+        print_next("complete", run, out="new.tsv", **given)
     elif explanation.paths:
-        print_next("explain", run, head, relation, tail, plot="why.png", data=data, labels=labels)
+        print_next("explain", run, head, relation, tail, plot="why.png", **given)

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import SHARE, Data, Overwrite, RunFolder, command, print_next
+from kgtool.cli.app import (
+    SHARE,
+    Data,
+    Features,
+    Overwrite,
+    RunFolder,
+    command,
+    data_with,
+    print_next,
+)
 
 
 @command("export runs/mine --out vectors --formats npy,parquet", panel=SHARE)
@@ -30,6 +39,7 @@ def export(
         ),
     ] = None,
     data: Data = None,
+    features: Features = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Export embeddings of entities and relations for other tools.
@@ -41,6 +51,7 @@ def export(
     from kgtool.export import FORMS
 
     chosen = FORMS if formats is None else [name.strip() for name in formats.split(",")]
-    for path in export_run(run, out, data, formats=chosen, labels=labels, overwrite=overwrite):
+    graph = data_with(data, features)
+    for path in export_run(run, out, graph, formats=chosen, labels=labels, overwrite=overwrite):
         typer.echo(f"Written to {path}")
-    print_next("report", run, data=data, labels=labels)
+    print_next("report", run, data=data, features=features, labels=labels)

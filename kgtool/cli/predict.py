@@ -214,7 +214,7 @@ def predict(
         rows = [given] if triples is None else _read_triples(triples, reading)
         predictor = open_predictor(run, graph, labels, assumed_missing=assumed_missing)
         scored = _score(predictor, rows, strict or triples is None, out)
-        _print_next(predictor, scored, run, data=data, labels=labels)
+        _print_next(predictor, scored, run, data=data, features=features, labels=labels)
         return
     lines = read_lines(queries) if queries is not None else []
     predictor = open_predictor(run, graph, labels, types, assumed_missing=assumed_missing)
@@ -238,12 +238,10 @@ def predict(
             )
         )
     _list_unread(parsed)
-    _print_next(predictor, answers, run, data=data, labels=labels)
+    _print_next(predictor, answers, run, data=data, features=features, labels=labels)
 
 
-def _print_next(
-    predictor: Predictor, frame: pd.DataFrame, run: Path, **options: Path | None
-) -> None:
+def _print_next(predictor: Predictor, frame: pd.DataFrame, run: Path, **options: object) -> None:
     """Print how the likeliest answer is explained, or how the whole graph is completed."""
     explained = frame[frame["relation"].isin(predictor.dataset.vocabulary.step_ids)]
     explained = explained[explained["score"].notna()]

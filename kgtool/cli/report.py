@@ -11,10 +11,12 @@ from kgtool.cli.app import (
     SHARE,
     Data,
     Ensemble,
+    Features,
     Overwrite,
     RunFolder,
     Split,
     command,
+    data_with,
     known_split,
     print_next,
 )
@@ -25,6 +27,7 @@ def report(
     run: RunFolder,
     split: Split = "test",
     data: Data = None,
+    features: Features = None,
     ensemble: Ensemble = None,
     labels: Annotated[
         Path | None,
@@ -57,9 +60,9 @@ def report(
     from kgtool.api.report import report as write_report
 
     page = write_report(
-        run, known_split(split), data, ensemble=ensemble or (), labels=labels, out=out,
-        progress=True, overwrite=overwrite,
+        run, known_split(split), data_with(data, features), ensemble=ensemble or (), labels=labels,
+        out=out, progress=True, overwrite=overwrite,
     )  # fmt: skip
     typer.echo(f"Written to {page}")
     typer.echo(f"Written to {card_of(page)}")
-    print_next("serve", run, data=data, labels=labels)
+    print_next("serve", run, data=data, features=features, labels=labels)

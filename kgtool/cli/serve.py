@@ -7,13 +7,23 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import SHARE, AssumedMissing, Data, Labels, RunFolder, command
+from kgtool.cli.app import (
+    SHARE,
+    AssumedMissing,
+    Data,
+    Features,
+    Labels,
+    RunFolder,
+    command,
+    data_with,
+)
 
 
 @command("serve runs/mine --port 8080", panel=SHARE)
 def serve(
     run: RunFolder,
     data: Data = None,
+    features: Features = None,
     labels: Labels = None,
     types: Annotated[
         Path | None,
@@ -36,6 +46,6 @@ def serve(
     from kgtool.api.serve import serve as serve_run
 
     serve_run(
-        run, data, labels, types=types, assumed_missing=assumed_missing, host=host, port=port,
-        echo=typer.echo,
+        run, data_with(data, features), labels, types=types, assumed_missing=assumed_missing,
+        host=host, port=port, echo=typer.echo,
     )  # fmt: skip

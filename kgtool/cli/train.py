@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kgtool.cli.app import TRAIN, Columns, Data, Overrides, command, data_of, print_next, reading_of
+from kgtool.cli.app import (
+    TRAIN,
+    Columns,
+    Data,
+    Minutes,
+    Overrides,
+    chosen_settings,
+    command,
+    data_of,
+    print_next,
+    reading_of,
+)
 from kgtool.cli.render.console import Terminal
 from kgtool.errors import ConfigError, DataError, Interrupted, RunError
 
@@ -63,14 +74,7 @@ def train(
     data: Data = None,
     columns: Columns = None,
     out: Out = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            help="Time that the chosen settings may take on this machine; 20 by default. Only "
-            "without CONFIG.",
-            show_default=False,
-        ),
-    ] = None,
+    minutes: Minutes = None,
     resume: Resume = False,
     init_from: InitFrom = None,
     track: Track = None,
@@ -206,7 +210,6 @@ def _chosen(
     from kgtool.config import load_config
     from kgtool.runs.run import is_hardly_begun, refuse_taken
     from kgtool.storage.files import atomic_write
-    from kgtool.training.automatic import MINUTES, choose_settings
 
     if resume and not is_hardly_begun(out):
         if not (out / "config.toml").is_file():
@@ -219,9 +222,7 @@ def _chosen(
             f"{file} exists: settings were chosen before. Remedy: train by kgtool train {file} "
             f"--out {out}, or choose another --out."
         )
-    found = choose_settings(
-        dataset, minutes=MINUTES if minutes is None else minutes, overrides=given, progress=True
-    )
+    found = chosen_settings(dataset, minutes, given)
     with atomic_write(file) as opened:
         opened.write(found.to_toml())
     Terminal().print(settings_table(found))

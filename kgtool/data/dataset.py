@@ -60,7 +60,7 @@ def check_not_empty(dataset: KGDataset, splits: Sequence[str]) -> None:
     for split in splits:
         if not len(dataset.split(split)):
             raise DataError(
-                f"{dataset.name}: {split} holds no triples. Remedy: hold out some with "
+                f"{dataset.name}: {split} holds no triples. Remedy: make the three splits with "
                 "kgtool.split or kgtool data split."
             )
 

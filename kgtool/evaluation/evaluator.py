@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from kgtool.data.answer_index import answers_at_heads
-from kgtool.data.dataset import KGDataset, with_inverses
+from kgtool.data.dataset import KGDataset, check_not_empty, with_inverses
 from kgtool.display import frame_of, html
-from kgtool.errors import DataError
 from kgtool.evaluation.metrics import (
     HITS,
     NEGATIVES,
@@ -142,8 +141,7 @@ def evaluate_model(
         DataError: for an empty split.
     """
     triples, num_relations = dataset.split(split), dataset.num_relations
-    if not len(triples):
-        raise DataError(f"{dataset.name}: {split} holds no triples. Remedy: choose another split.")
+    check_not_empty(dataset, [split])
     # Both sides at once: an all-paths model answers all queries of an entity in one pass.
     queries = with_inverses(triples, num_relations)
     known = answers_at_heads(queries, dataset.filter_triples(split), num_relations)

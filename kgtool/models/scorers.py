@@ -57,13 +57,14 @@ class SparseScores(NamedTuple):
 
     def of(self, query: Tensor, entity: Tensor) -> Tensor:
         """`(m,)` float: the scores of entities `(m,)` int64 for queries `(m,)` int64."""
-        scores = self.rest[query]
-        for i, (q, e) in enumerate(zip(query.tolist(), entity.tolist(), strict=True)):
-            inside = slice(int(self.first[q]), int(self.first[q + 1]))
-            listed = torch.nonzero(self.entity[inside] == e).flatten()
-            if len(listed):
-                scores[i] = self.score[inside][listed[0]]
-        return scores
+        if not len(self.entity) or not len(query):
+            return self.rest[query]
+        width = int(max(self.entity.max(), entity.max())) + 1
+        listed = torch.repeat_interleave(self.first.diff()) * width + self.entity
+        listed, order = torch.sort(listed)
+        wanted = query * width + entity
+        place = torch.searchsorted(listed, wanted).clamp(max=len(listed) - 1)
+        return torch.where(listed[place] == wanted, self.score[order[place]], self.rest[query])
 
 
 class ScoresTails(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ from kgtool.report.names import Names
 from kgtool.report.origin import Origin, origin_of
 from kgtool.report.stored import Stored
 from kgtool.report.tables import MetricRow, metric_rows
-from kgtool.report.words import describe_model
+from kgtool.report.words import describe_model, evaluate_command
 from kgtool.runs.run import Run
 
 
@@ -110,7 +109,6 @@ def facts_of(
         scores = Ensemble(scores, other.model(dataset).cpu().scorer(), weight, {})
     split = stored.metrics["split"]
     baselines = baselines_of_report(dataset, split, stored, progress)
-    place = dataset.path or "DATA"
     return Facts(
         run=run,
         dataset=dataset,
@@ -122,8 +120,8 @@ def facts_of(
         summary=summary(stored, names(dataset.name), baselines),
         main=metric_rows(stored)["filtered"][0],
         baselines=baselines,
-        baseline_command=shlex.join(
-            ["kgtool", "evaluate", "--data", str(place), *_split(split), "--out", "runs/baselines"]
+        baseline_command=evaluate_command(
+            "--data", dataset.path or "DATA", "--out", "runs/baselines", split=split
         ),
         weak=weaknesses(stored),
         small_relations=small_relations(stored),
@@ -134,7 +132,3 @@ def facts_of(
         scores=scores,
         scorer=scorer,
     )
-
-
-def _split(split: str) -> list[str]:
-    return [] if split == "test" else ["--split", split]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from typing import Any
 
 from kgtool.config import Config
@@ -32,6 +33,12 @@ def places(value: float | None, digits: int = 3) -> str:
 def clean_title(name: str, split: str) -> str:
     """The title of the page."""
     return f"{clean(name)}: {split}"
+
+
+def evaluate_command(*words: object, split: str) -> str:
+    """The command `kgtool evaluate` with these words, for a split, ready to be copied."""
+    chosen = () if split == "test" else ("--split", split)
+    return shlex.join(map(str, ("kgtool", "evaluate", *words, *chosen)))
 
 
 def describe_model(config: Config) -> str:

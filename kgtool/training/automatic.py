@@ -21,7 +21,7 @@ import pandas as pd
 import tomli_w
 import torch
 
-from kgtool.config import Config, load_config, read_settings, setting_names, toml_value
+from kgtool.config import Config, load_config, read_settings, setting_names, short_value
 from kgtool.data.dataset import KGDataset, check_not_empty
 from kgtool.data.loaders.feature_files import with_features
 from kgtool.data.traits import Traits
@@ -108,7 +108,7 @@ class ChosenSettings:
     def to_frame(self) -> pd.DataFrame:
         """Setting, value and reason of the settings that depend on graph, machine or time."""
         rows = [
-            (name, _shown(each.value), each.why)
+            (name, short_value(each.value), each.why)
             for name, each in self.chosen.items()
             if each.why and name != "data"
         ]
@@ -323,10 +323,6 @@ def _ordered(chosen: Mapping[str, Chosen]) -> dict[str, Chosen]:
     """The settings in the order of `SECTIONS`."""
     names = sorted(chosen, key=lambda name: SECTIONS.index(name.rpartition(".")[0]))
     return {name: chosen[name] for name in names}
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else toml_value(value)
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ import pandas as pd
 import torch
 
 from kgtool.config import Config
-from kgtool.data.dataset import KGDataset
+from kgtool.data.dataset import KGDataset, check_not_empty
 from kgtool.data.loaders.feature_files import coverages, with_features
 from kgtool.distributed import process_group
 from kgtool.errors import (
     ConfigError,
-    DataError,
     Interrupted,
     KGToolError,
     RunError,
@@ -167,12 +166,7 @@ def train(
     trackers = trackers_of(track)
     keep_large_blocks()
     out = Path(out)
-    for split in ("train", "valid"):
-        if not len(dataset.split(split)):
-            raise DataError(
-                f"{dataset.name}: {split} holds no triples, and training needs train and valid. "
-                "Remedy: hold out some with kgtool.split or kgtool data split."
-            )
+    check_not_empty(dataset, ("train", "valid"))
     wanted = config.encoder.features if config.encoder else None
     dataset = with_features(dataset, wanted)
     start = Run.open(init_from) if isinstance(init_from, str | Path) else init_from
@@ -601,7 +595,7 @@ class _Trainer:
                 if not _sound(state[name], kind):
                     raise ValueError(f"invalid {name}")
             if state["part"] >= len(self.parts):
-                raise ValueError(f"part {state['part']} is none of {', '.join(self.names)}")
+                raise ValueError(f"there is no part {state['part']}")
             self.part = state["part"]
             now = self.now
             for name in _STATE:
@@ -612,8 +606,8 @@ class _Trainer:
             begun = self.loss_sum != 0  # there are steps after the last whole epoch
             if now.epoch + begun > now.settings.epochs:
                 raise ConfigError(
-                    f"training.epochs = {now.settings.epochs} is less than {self.run.path} has "
-                    f"trained: {now.epoch} epochs. Remedy: resume with a larger number."
+                    f"training.epochs = {now.settings.epochs}, but {self.run.path} has reached "
+                    f"epoch {now.epoch + begun}. Remedy: resume with a larger number."
                 )
         except KeyError as error:
             raise RunError(f"{path}: incomplete checkpoint: {error} is missing") from error
@@ -656,8 +650,8 @@ class _Trainer:
             return
         if (now.epoch, now.step) != (best, best * now.steps_per_epoch):
             raise RunError(
-                f"{wrong} Remedy: restore {path}; or remove {LAST} and {PREVIOUS} there too and "
-                "train again with --resume, which then starts from the first step."
+                f"{wrong} Remedy: restore the file. Or remove {LAST} and {PREVIOUS}, too: then "
+                "--resume starts from the first step."
             )
         weights = now.whole(self.model.state_dict())
         if process_group.rank() == 0:

@@ -26,7 +26,7 @@ from typing import Any
 
 import pandas as pd
 
-from kgtool.config import Config, parse_config
+from kgtool.config import Config, parse_config, short_value
 from kgtool.data.dataset import KGDataset
 from kgtool.display import html
 from kgtool.errors import ConfigError, Interrupted, ScoreError, TrainingError
@@ -340,12 +340,7 @@ class _TrialWatch:
 
 def listed(settings: Mapping[str, Any]) -> str:
     """Settings in a line, numbers with three digits."""
-    return ", ".join(f"{name} = {short(value)}" for name, value in settings.items())
-
-
-def short(value: Any) -> str:
-    """The value of a setting; a number that is not whole with three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return ", ".join(f"{name} = {short_value(value)}" for name, value in settings.items())
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from kgtool.training.tuning import Tuning, short
+from kgtool.config import short_value
+from kgtool.training.tuning import Tuning
 
 # Trials that the table shows; trials.tsv has all.
 MOST = 3
@@ -37,5 +38,5 @@ def tuning_table(result: Tuning) -> Group:
     table.add_row("seconds", *space, *seconds, end_section=True)
     for name in dict.fromkeys((*result.importance, *result.space)):
         share = [f"{result.importance.get(name, 0):.2f}"] if result.importance else []
-        table.add_row(Text(name), *share, *(Text(short(row[name])) for row in best))
+        table.add_row(Text(name), *share, *(Text(short_value(row[name])) for row in best))
     return Group(table, note)

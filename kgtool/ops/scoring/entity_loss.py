@@ -15,10 +15,9 @@ from torch import Tensor
 
 from kgtool.ops.runtime.threads import in_threads
 from kgtool.ops.scoring.similarity import PRODUCT, Similarity
-from kgtool.ops.scoring.softmax_rows import softmax_rows
+from kgtool.ops.scoring.softmax_rows import Training, softmax_rows
 
 Loss = Literal["softmax", "bce"]
-Training = Literal["1vsAll", "KvsAll"]
 
 # Queries per chunk: enough rows for the matrix products, few enough for the cache.
 CHUNK = 256
@@ -82,7 +81,7 @@ class _EntityLoss(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         dtype = similarity.dtype(queries)
         q, e = queries.to(dtype), entities.to(dtype)
-        one = training == "1vsAll"
+        one = training != "KvsAll"
         count: float = len(tail) if one else len(q)
         if weight is not None:
             share = weight.double()
@@ -101,7 +100,9 @@ class _EntityLoss(torch.autograd.Function):
             answers = tail[rows[0] : rows[-1]]
             own = None if weight is None else weight[rows[0] : rows[-1]]
             if loss == "softmax":
-                part, grad = softmax_rows(s, bias, rows - rows[0], answers, smoothing, one, own)
+                part, grad = softmax_rows(
+                    s, bias, rows - rows[0], answers, smoothing, training, own
+                )
             else:
                 row = position[rows[0] : rows[-1]] - start
                 part, grad = _bce_in_parts(s, bias, row, answers, smoothing, one, own)
@@ -141,8 +142,9 @@ def entity_loss(
             `position[i]`. Every query has at least one answer, without duplicates.
         loss: `"softmax"` (cross-entropy) or `"bce"` (binary cross-entropy).
         training: `"1vsAll"`: a loss for each answer, with the query's other answers masked; mean
-            over answers (Lacroix et al. 2018, with the mask added). `"KvsAll"`: a loss for all
-            answers of a query together; mean over queries (Dettmers et al. 2018).
+            over answers (Lacroix et al. 2018, with the mask added). `"1vsAll_unmasked"`: without
+            the mask; for the softmax alone. `"KvsAll"`: a loss for all answers of a query together;
+            mean over queries (Dettmers et al. 2018).
         smoothing: label smoothing ε: the target is mixed with the uniform distribution.
         similarity: what replaces the product in the score, such as a negative distance.
         weight: `(p,)` float, the weight of each answer, above 0; None for 1. The loss of an answer

@@ -7,7 +7,7 @@ the dtype of the matrix products before and after; all computations in between a
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numba
 import numpy as np
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from kgtool.ops.runtime.bfloat16 import bits, read, store_as
 from kgtool.ops.runtime.compiling import FASTMATH, INLINED, inlined, match_threads
+
+Training = Literal["1vsAll", "1vsAll_unmasked", "KvsAll"]
 
 # The gradient of the bias is summed in this many groups of rows, in order.
 NUM_GROUPS = 8
@@ -71,7 +73,7 @@ def softmax(row):  # type: ignore[no-untyped-def] # pragma: no cover
 
 
 @inlined
-def _loss_of_row(row, tails, weights, smoothing, one):  # type: ignore[no-untyped-def] # pragma: no cover
+def _loss_of_row(row, tails, weights, smoothing, masked, per_answer):  # type: ignore[no-untyped-def] # pragma: no cover
     """The loss of one query; the gradient overwrites the scores."""
     real = row.dtype.type
     num_entities, num_answers = len(row), len(tails)
@@ -84,7 +86,7 @@ def _loss_of_row(row, tails, weights, smoothing, one):  # type: ignore[no-untype
         answer[k] = row[tails[k]]
         sum_answers += answer[k]
     loss = sum_all * real(0)  # 0, or NaN if a score is not finite
-    if one:
+    if masked:
         # Each answer against all entities except the other answers.
         uniform = real(smoothing / (num_entities + 1 - num_answers))
         for k in range(num_answers):
@@ -130,6 +132,11 @@ def _loss_of_row(row, tails, weights, smoothing, one):  # type: ignore[no-untype
             factor, shift = mean / total, mean * uniform
             for k in range(num_answers):
                 answer[k] = row[tails[k]] * factor - shift - share * weights[k]
+        if per_answer:  # the sum over answers of the loss of each against all entities
+            scale = real(num_answers)
+            loss, factor, shift = loss * scale, factor * scale, shift * scale
+            for k in range(num_answers):
+                answer[k] *= scale
     for j in range(num_entities):
         row[j] = row[j] * factor - shift
     for k in range(num_answers):
@@ -138,7 +145,7 @@ def _loss_of_row(row, tails, weights, smoothing, one):  # type: ignore[no-untype
 
 
 @numba.njit(parallel=True, fastmath=FASTMATH, cache=True)
-def _rows(scores, bias, first, tail, weight, smoothing, one, losses, grad_bias):  # type: ignore[no-untyped-def] # pragma: no cover
+def _rows(scores, bias, first, tail, weight, smoothing, masked, per_answer, losses, grad_bias):  # type: ignore[no-untyped-def] # pragma: no cover
     num_rows, num_entities = scores.shape
     groups = len(grad_bias)
     for group in numba.prange(groups):
@@ -148,17 +155,17 @@ def _rows(scores, bias, first, tail, weight, smoothing, one, losses, grad_bias):
                 row[j] = read(scores[i, j]) + bias[j]
             answers = tail[first[i] : first[i + 1]]
             if weight is None:
-                losses[i] = _loss_of_row(row, answers, None, smoothing, one)
+                losses[i] = _loss_of_row(row, answers, None, smoothing, masked, per_answer)
             else:
                 shares = weight[first[i] : first[i + 1]]
-                losses[i] = _loss_of_row(row, answers, shares, smoothing, one)
+                losses[i] = _loss_of_row(row, answers, shares, smoothing, masked, per_answer)
             for j in range(num_entities):
                 grad_bias[group, j] += row[j]
                 scores[i, j] = store_as(scores[i, j], row[j])
 
 
 def softmax_rows(
-    scores: Tensor, bias: Tensor, first: Tensor, tail: Tensor, smoothing: float, one: bool,
+    scores: Tensor, bias: Tensor, first: Tensor, tail: Tensor, smoothing: float, training: Training,
     weight: Tensor | None = None,
 ) -> tuple[float, Tensor]:  # fmt: skip
     """The softmax loss of each row; its gradient overwrites the row.
@@ -171,8 +178,7 @@ def softmax_rows(
             one.
         tail: `(p,)` int64, without duplicates in a row.
         smoothing: label smoothing ε.
-        one: True for 1vsAll (a loss for each answer, with the others masked), False for KvsAll
-            (a loss for all answers of a row together).
+        training: see `kgtool.ops.entity_loss`.
         weight: `(p,)` float, the weight of each answer; None for 1. See `entity_loss`.
 
     Returns:
@@ -184,7 +190,8 @@ def softmax_rows(
     grad_bias = bias.new_zeros(NUM_GROUPS, len(bias))
     _rows(
         bits(scores), bias.numpy(), first.numpy(), tail.numpy(),
-        None if weight is None else weight.to(bias.dtype).numpy(), smoothing, one,
+        None if weight is None else weight.to(bias.dtype).numpy(), smoothing,
+        training == "1vsAll", training == "1vsAll_unmasked",
         losses.numpy(), grad_bias.numpy(),
     )  # fmt: skip
     return float(losses.double().sum()), grad_bias.sum(0)

@@ -100,6 +100,7 @@ def test_settings_that_do_not_fit_a_cell_are_refused(key, name):
         ({"cell": "complex"}, "needs an even dim, not 33"),
         ({"cell": "rotate"}, "needs an even dim, not 33"),
         ({"cell": "transe", "margin": 6.0}, "one_path.margin needs one_path.loss = 'bce'"),
+        ({"training": "1vsAll_unmasked", "loss": "bce"}, "needs one_path.loss = 'softmax'"),
         (
             {"loss": "bce", "adversarial_temperature": 1.0},
             "one_path.adversarial_temperature needs one_path.training",

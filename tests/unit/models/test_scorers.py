@@ -16,7 +16,7 @@ from kgtool.evaluation.ranking import rank_scores, rank_tails
 from kgtool.inference.top_k import FEATURES, best_answers, features
 from kgtool.models.factory import build_model
 from kgtool.models.model import OnePathModel
-from kgtool.models.scorers import ModelScorer, PassScorer, Scorer, as_scorer
+from kgtool.models.scorers import ModelScorer, PassScorer, Scorer, SparseScores, as_scorer
 from tests.support.runs import Table, all_paths_config, combined_config, ring, tiny_config
 
 CONFIGS: dict[str, Config] = {
@@ -112,6 +112,22 @@ def test_states_are_numbers_without_a_gradient(layers):
     assert isinstance(states, ModelScorer)
     assert not states.entity_states().requires_grad
     assert not states.relation_states().requires_grad
+
+
+def test_sparse_scores_of_listed_entities_and_of_others():
+    scores = SparseScores.of_queries(
+        [torch.tensor([5, 2]), torch.empty(0, dtype=torch.long), torch.tensor([7])],
+        [torch.tensor([0.5, 0.2]), torch.empty(0), torch.tensor([0.7])],
+        list(torch.tensor([-1.0, -2.0, -3.0])),
+    )
+    asked = torch.cartesian_prod(torch.arange(3), torch.arange(10)).flip(0)
+    listed = {(0, 5): 0.5, (0, 2): 0.2, (2, 7): 0.7}
+    expected = [listed.get((q, e), -1.0 - q) for q, e in asked.tolist()]
+    torch.testing.assert_close(scores.of(*asked.T), torch.tensor(expected))
+    none = torch.empty(0, dtype=torch.long)
+    assert scores.of(none, none).shape == (0,)
+    bare = SparseScores.of_queries([none], [torch.empty(0)], [torch.tensor(4.0)])
+    assert bare.of(torch.tensor([0, 0]), torch.tensor([3, 1])).tolist() == [4.0, 4.0]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -20,7 +20,8 @@ from kgtool.models.rgcn import Decomposition
 from kgtool.models.scorers import PassScorer
 from kgtool.ops import entity_loss, path_loss, sample_in_edges
 from kgtool.ops.all_paths.path_step_torch import torch_path_step
-from kgtool.ops.scoring.entity_loss import Loss, Training
+from kgtool.ops.scoring.entity_loss import Loss
+from kgtool.ops.scoring.softmax_rows import Training
 from kgtool.training.factory import make_objective
 from kgtool.training.regularizer import dura, n3
 from tests.support.graphs import edges_of, random_dataset
@@ -239,7 +240,7 @@ def dense_weighted_loss(
             right = sum(j not in mine for j in range(t))
             share = 1.0
         else:
-            right, share = t, 1 / k
+            right, share = t, 1 / k if training == "KvsAll" else 1.0
         label = F.one_hot(torch.tensor(right), len(s)).double()
         if loss == "softmax":
             y = (1 - smoothing) * label + smoothing / len(s)

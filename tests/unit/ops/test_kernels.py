@@ -23,7 +23,8 @@ from kgtool.ops import (
 )
 from kgtool.ops.graph.csc import NUM_CHUNKS
 from kgtool.ops.runtime.bfloat16 import bits, read, store_as
-from kgtool.ops.scoring.entity_loss import CHUNK, Loss, Training
+from kgtool.ops.scoring.entity_loss import CHUNK, Loss
+from kgtool.ops.scoring.softmax_rows import Training
 
 Op = Callable[[Tensor, Tensor, Tensor, CSC], Tensor]
 OPS = pytest.mark.parametrize("op", [relational_sum, block_sum])
@@ -291,6 +292,8 @@ def dense_loss(
         others = [j for j in range(num_entities) if j not in answers]
         if training == "1vsAll":
             cases = [([answer], [answer, *others]) for answer in answers]
+        elif training == "1vsAll_unmasked":
+            cases = [([answer], [*answers, *others]) for answer in answers]
         else:
             cases = [(answers, [*answers, *others])]
         for right, candidates in cases:
@@ -307,6 +310,7 @@ def dense_loss(
 
 LOSSES: list[tuple[Loss, Training]] = [
     ("softmax", "1vsAll"),
+    ("softmax", "1vsAll_unmasked"),
     ("softmax", "KvsAll"),
     ("bce", "1vsAll"),
     ("bce", "KvsAll"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
+import kgtool
 from kgtool.api.data import data_sets, fetch
 from kgtool.data.dataset import SPLITS
 from kgtool.data.loaders import load_dataset, load_negatives
@@ -247,7 +248,7 @@ def test_what_exists_is_meant_first(packed, tmp_path):
 def test_a_name_that_is_not_fetched_tells_how(packed, monkeypatch):
     cached_file(packed).unlink()
     assert not is_fetched(packed)
-    for load in (resolve, load_dataset):
+    for load in (resolve, load_dataset, kgtool.open_predictor):
         with pytest.raises(DataError) as caught:
             load("ring")
         assert str(caught.value) == (
