@@ -12,7 +12,7 @@ from kgtool.cli.app import (
     Data,
     Ensemble,
     Overwrite,
-    RunFolder,
+    RunOrData,
     Split,
     command,
     known_split,
@@ -22,7 +22,7 @@ from kgtool.cli.app import (
 
 @command("report runs/mine --labels names.tsv", panel=SHARE)
 def report(
-    run: RunFolder,
+    run: RunOrData,
     split: Split = "test",
     data: Data = None,
     ensemble: Ensemble = None,

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from kgtool.cli.app import SHARE, AssumedMissing, Data, Labels, RunFolder, command
+from kgtool.cli.app import SHARE, AssumedMissing, Data, Labels, RunOrData, command
 
 
 @command("serve runs/mine --port 8080", panel=SHARE)
 def serve(
-    run: RunFolder,
+    run: RunOrData,
     data: Data = None,
     labels: Labels = None,
     types: Annotated[

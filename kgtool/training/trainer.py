@@ -405,6 +405,8 @@ class _Trainer:
             better = validated = False
             mean_loss, self.loss_sum = self.loss_sum / now.steps_per_epoch, 0.0
             if now.epoch % settings.validate_every == 0 or now.epoch == settings.epochs:
+                bar.rename(f"{label}validation after epoch {now.epoch}")
+                bar.stage(None)
                 better, validated = self._validate(mean_loss), True
                 bar.update(0, self._latest(mean_loss))
                 if bar.shown and not bar.drawn:
