@@ -110,12 +110,32 @@ def test_where_a_command_takes_a_run_it_takes_data(
     assert errors.count("not trained on this graph") == 1
 
 
+def test_data_are_compared_with_a_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (
+        "data split triples.csv --out data",
+        "train families --data data --out run training.epochs=1 training.one_path.epochs=1",
+        "evaluate run",
+    ):
+        code, _, errors = called(monkeypatch, capsys, *command.split())
+        assert code == 0, errors
+    code, _, errors = called(monkeypatch, capsys, "compare", "data", "run")
+    assert code == 2
+    assert "data holds no ranks.test.tsv. Remedy: kgtool evaluate data" in errors
+    assert called(monkeypatch, capsys, "evaluate", "data")[0] == 0
+    code, output, errors = called(monkeypatch, capsys, "compare", "data", "run")
+    assert code == 0, errors
+    assert "data" in output
+    assert "run" in output
+
+
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
         ("export triples.csv --out vectors", "no embeddings"),
         ("predict triples.csv ada0 --task neighbours", "no embeddings"),
-        ("predict triples.csv ada0 knows ?", "unknown relation"),
+        ("predict triples.csv ada0 knows ?", "such as 'child_of', 'grandparent_of', 'parent_of'"),
         ("predict triples.csv ada0 child_of ? --data triples.csv", "in the place of the run"),
         ("predict missing.csv ada0 child_of ?", "is not a run"),
     ],
