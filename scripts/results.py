@@ -103,12 +103,13 @@ class Lab:
     runs: Path
 
     def place(self, name: str) -> Path:
-        """The path of a data set."""
-        folders = (self.data, ROOT / "datasets")
-        for folder in (folder for folder in folders if folder):
-            for place in (folder / name, folder / f"{name}.tar.gz", folder / f"{name}.zip"):
-                if place.exists():
-                    return place
+        """The path of a data set; its name may be in any case."""
+        names = [f"{name}{ending}".casefold() for ending in ("", ".tar.gz", ".zip")]
+        for folder in (self.data, ROOT / "datasets"):
+            files = folder.iterdir() if folder and folder.is_dir() else ()
+            found = [each for each in files if each.name.casefold() in names]
+            if found:
+                return min(found, key=lambda each: names.index(each.name.casefold()))
         raise Missing(name)
 
     def trained(self, model: Model) -> kgtool.Run:

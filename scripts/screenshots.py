@@ -2,10 +2,11 @@
 """Take the pictures of the report and of the service's page, in light and dark.
 
     kgtool train configs/families.toml --out runs/families && kgtool evaluate runs/families
-    python scripts/screenshots.py runs/families
+    python scripts/screenshots.py runs/families Abena_Kimura_1924 aunt_of Flora_Kimura_1958
 
-It asks the question of the run's first test triple. It needs Chromium and the packages of the
-development (`scripts/setup`). The pictures are as wide as a phone, in 64 colours.
+The service's page shows why the triple holds; by default, the run's first test triple. The script
+needs Chromium and the packages of the development (`scripts/setup --dev`). The pictures are as wide
+as a phone, in 64 colours.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ sys.path.insert(0, str(ROOT))  # for the driver of the browser, which the tests 
 
 import kgtool  # noqa: E402
 from tests.support.browser import BROWSER, Tab, browser_tab  # noqa: E402
-from tests.support.services import found, served  # noqa: E402
+from tests.support.services import served  # noqa: E402
 
-WIDTH, HEIGHT = 480, 720
+WIDTH, HEIGHT = 480, 1250
 COLORS = 64
 
 
@@ -43,6 +44,7 @@ def take(tab: Tab, address: str, ready: str, out: Path) -> None:
     for dark in (False, True):
         tab.open(address, WIDTH, HEIGHT, dark)
         tab.until(ready)
+        tab.run("scrollTo(0, 0)")
         shot = tab.call("Page.captureScreenshot")["data"]
         image = Image.open(io.BytesIO(b64decode(shot))).convert("RGB")
         file = out.with_name(f"{out.name}-{'dark' if dark else 'light'}.png")
@@ -56,6 +58,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, help="an evaluated run")
+    parser.add_argument("triple", nargs="*", help="head, relation and tail")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures", help="%(default)s")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -63,13 +66,13 @@ def main() -> None:
         sys.exit("screenshots: no chromium on the PATH. Remedy: install it (apt install chromium).")
     predictor = kgtool.open_predictor(args.run)
     predictor.prepare()
-    head, relation, _ = predictor.dataset.to_frame("test").iloc[0]
+    head, relation, tail = args.triple or predictor.dataset.to_frame("test").iloc[0]
     with tempfile.TemporaryDirectory() as folder, browser_tab(Path(folder) / "profile") as tab:
+        tab.call("Emulation.setScrollbarsHidden", hidden=True)
         page = kgtool.report(predictor, out=Path(folder) / "report.html")
         take(tab, page.as_uri(), "true", args.out / "report")
         with served(predictor) as port:
-            best = found(port, "/api/answers", head=head, relation=relation)["answers"][0]["label"]
-            query = urlencode({"head": head, "relation": relation, "why": best})
+            query = urlencode({"head": head, "relation": relation, "why": tail})
             at = "document.getElementById"
             ready = f"!{at}('why').hidden && !{at}('status').textContent"
             take(tab, f"http://127.0.0.1:{port}/?{query}", ready, args.out / "service")

@@ -8,6 +8,8 @@ A page may hold these two comments, each on a line of its own:
 Links are written for readers of the repository: relative paths to files. On the site, a link to a
 file that a page includes leads to that page, and a link to any other file outside of `docs/` to the
 repository on the web.
+
+A picture `NAME-light.png` is shown in the light style; the dark style has `NAME-dark.png`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ REPOSITORY = "https://github.com/kgtool/kgtool/blob/main/"
 _GENERATED = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.M)
 _INCLUDED = re.compile(r"^<!-- include: (\S+) -->$", re.M)
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))")
+_LIGHT = re.compile(r"^(!\[[^\]]+\]\(\S+)-light\.png\)$", re.M)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -75,7 +78,7 @@ def filled(text: str, page: Path, places: dict[str, str]) -> str:
 
 
 def adapted(text: str, file: Path, places: dict[str, str]) -> str:
-    """A text with its links as the site has them.
+    """A text with its links and pictures as the site has them.
 
     Args:
         text: the text.
@@ -99,7 +102,8 @@ def adapted(text: str, file: Path, places: dict[str, str]) -> str:
         path = path.removeprefix("docs").replace(".ipynb", ".md")
         return f"{found[1]}{path}{sharp}{anchor}{found[3]}"
 
-    return _LINK.sub(adapt, text)
+    both = r"\1-light.png){.only-light}\n\1-dark.png){.only-dark}"
+    return _LINK.sub(adapt, _LIGHT.sub(both, text))
 
 
 def _body(file: Path) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
-from kgtool.api.runs import AnyRun, unwrapped
+from kgtool.api.runs import AnyRun, is_data, pretrained, unwrapped
 from kgtool.errors import DataError
 from kgtool.evaluation.analysis.rank_table import read_matched
 from kgtool.evaluation.analysis.significance import compare as compare_ranks
@@ -22,7 +23,8 @@ def compare(
 
     Args:
         runs: two or more, evaluated on the same queries: runs or their folders, with the ranks that
-            `evaluate` wrote, or files of ranks, also from another tool.
+            `evaluate` wrote, or files of ranks, also from another tool. A folder of data, or the
+            name of a fetched data set, stands for pre-trained weights on it.
         split: the split whose ranks are read from a folder.
         hits: the k of Hits@k.
 
@@ -42,18 +44,24 @@ def compare(
 def ranks_file(place: Path, split: str) -> Path:
     """The file of a split's ranks in a folder, or the file that `place` is.
 
+    For data, the folder is that of the run of pre-trained weights on it.
+
     Raises:
         DataError: when the folder has none, or there is neither.
     """
+    name = f"ranks.{split}.tsv"
+    if not place.is_file() and not (place / name).is_file() and is_data(place):
+        with suppress(DataError):
+            file = pretrained(place).path / name
+            if file.is_file():
+                return file
     if not place.exists():
         raise DataError(f"{place}: no such run or file. Remedy: check the path.")
     if not place.is_dir():
         return place
-    file = place / f"ranks.{split}.tsv"
+    file = place / name
     if not file.is_file():
-        raise DataError(
-            f"{place} holds no ranks.{split}.tsv. Remedy: kgtool evaluate {place} --split {split}"
-        )
+        raise DataError(f"{place} holds no {name}. Remedy: kgtool evaluate {place} --split {split}")
     return file
 
 

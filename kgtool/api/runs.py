@@ -55,9 +55,14 @@ def pretrained(data: AnyData, out: str | Path | None = None, *, name: str = DEFA
     Raises:
         DataError: when the data cannot be used.
         RunError: when there are no such weights, or `out` is not empty.
+
+    Warns:
+        KGToolWarning: if the first line of a file was read as a triple and may be a header.
     """
     dataset = data if isinstance(data, KGDataset) else load_dataset(data)
     check_columns(dataset)
+    if doubt := dataset.loading.get("doubt"):
+        warnings.warn(KGToolWarning(f"{doubt}."), stacklevel=3)
     return pretrained_run(dataset, None if out is None else Path(out), name)
 
 

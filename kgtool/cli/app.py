@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -182,6 +182,12 @@ def _options(
 
 
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+RunOrData = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder of a run; or data, on which pre-trained weights answer.", show_default=False
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -352,13 +358,19 @@ Header = Annotated[
 ]
 
 
-def refuse_unused(context: typer.Context, mode: str, uses: Mapping[str, tuple[str, ...]]) -> None:
+def refuse_unused(
+    context: typer.Context,
+    mode: str,
+    uses: Mapping[str, tuple[str, ...]],
+    hints: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Refuse arguments that a mode of the command does not use; then show its progress.
 
     Args:
         context: the command's context.
         mode: the chosen mode, such as `--task links`.
         uses: parameter → the modes that use it; all modes use a parameter that is not listed.
+        hints: parameter → what to do in place of it, for the message.
 
     Raises:
         ConfigError: for the first such argument.
@@ -369,10 +381,8 @@ def refuse_unused(context: typer.Context, mode: str, uses: Mapping[str, tuple[st
         if mode not in modes and source is not None and source.name == "COMMANDLINE":
             first = parameter.opts[0]
             name = first if first.startswith("-") else first.upper()
-            raise ConfigError(
-                f"{name} does not go with {mode}. Remedy: leave it out; it goes with "
-                f"{', '.join(modes)}."
-            )
+            hint = hints.get(parameter.name or "", f"it goes with {', '.join(modes)}")
+            raise ConfigError(f"{name} does not go with {mode}. Remedy: leave it out; {hint}.")
     context.with_resource(_progress(context.info_name or ""))
 
 

@@ -17,7 +17,8 @@ def compare(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            help="Evaluated runs, or files of ranks; the first is the reference.",
+            help="Evaluated runs or folders of data, or files of ranks; the first is the "
+            "reference.",
             show_default=False,
         ),
     ],

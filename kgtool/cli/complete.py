@@ -17,7 +17,7 @@ from kgtool.cli.app import (
     FilterTypes,
     Labels,
     Overwrite,
-    RunFolder,
+    RunOrData,
     Top,
     Types,
     command,
@@ -30,7 +30,7 @@ from kgtool.errors import ConfigError
 
 @command("complete runs/mine --top 1000 --out new.tsv", panel=ASK)
 def complete(
-    run: RunFolder,
+    run: RunOrData,
     top: Top = 1000,
     relation: Annotated[
         list[str] | None,

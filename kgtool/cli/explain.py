@@ -14,7 +14,7 @@ from kgtool.cli.app import (
     Features,
     Labels,
     Overwrite,
-    RunFolder,
+    RunOrData,
     command,
     data_with,
     print_next,
@@ -24,7 +24,7 @@ from kgtool.cli.render.console import Terminal
 
 @command("explain runs/mine HEAD RELATION TAIL --plot why.png", panel=ASK)
 def explain(
-    run: RunFolder,
+    run: RunOrData,
     head: Annotated[str, typer.Argument(help="Label of an entity.", show_default=False)],
     relation: Annotated[str, typer.Argument(help="Label of a relation.", show_default=False)],
     tail: Annotated[str, typer.Argument(help="Label of an entity.", show_default=False)],

@@ -23,7 +23,7 @@ from kgtool.cli.app import (
     Header,
     Labels,
     Overwrite,
-    RunFolder,
+    RunOrData,
     Top,
     Types,
     command,
@@ -71,6 +71,12 @@ USES = {
     "delimiter": (TRIPLES,),
     "header": (TRIPLES,),
 }
+# The options of --triples that data in the place of a run may need, too.
+READ_ONCE = (
+    "it is for the file of --triples. For data in the place of a run, pass it to kgtool data split "
+    "FILE --out FOLDER, and ask FOLDER"
+)
+HINTS = dict.fromkeys(("format", "columns", "delimiter", "header"), READ_ONCE)
 # Queries without an answer that are listed.
 LISTED = 20
 
@@ -84,7 +90,7 @@ LISTED = 20
 )
 def predict(
     context: typer.Context,
-    run: RunFolder,
+    run: RunOrData,
     query: Annotated[
         list[str] | None,
         typer.Argument(
@@ -178,7 +184,7 @@ def predict(
         mode = TRIPLES
     elif mode == LINKS and len(given) == 3 and ASKED not in given:
         mode = TRIPLE
-    refuse_unused(context, mode, USES)
+    refuse_unused(context, mode, USES, HINTS)
     graph = data_with(data, features)
     if task == "next":
         _next(run, _counted(given, task, "ENTITY [RELATION ENTITY ...]", 1), top, graph)

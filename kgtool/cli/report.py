@@ -13,7 +13,7 @@ from kgtool.cli.app import (
     Ensemble,
     Features,
     Overwrite,
-    RunFolder,
+    RunOrData,
     Split,
     command,
     data_with,
@@ -24,7 +24,7 @@ from kgtool.cli.app import (
 
 @command("report runs/mine --labels names.tsv", panel=SHARE)
 def report(
-    run: RunFolder,
+    run: RunOrData,
     split: Split = "test",
     data: Data = None,
     features: Features = None,

@@ -13,7 +13,7 @@ from kgtool.cli.app import (
     Data,
     Features,
     Labels,
-    RunFolder,
+    RunOrData,
     command,
     data_with,
 )
@@ -21,7 +21,7 @@ from kgtool.cli.app import (
 
 @command("serve runs/mine --port 8080", panel=SHARE)
 def serve(
-    run: RunFolder,
+    run: RunOrData,
     data: Data = None,
     features: Features = None,
     labels: Labels = None,

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 
 import pandas as pd
 
@@ -17,6 +18,7 @@ from kgtool.data.dataset import Vocabulary
 from kgtool.errors import DataError, nearest, quoted
 
 _MOST_COMPARED = 200_000  # labels: comparing a text with more takes seconds
+_SHOWN = 5  # labels that the error about an unknown one names
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,4 +189,7 @@ def id_of(
         return ids[label]
     like = nearest(label, [*ids, *(names or ())]) if hint else None
     suggestion = f" (did you mean {quoted(like)}?)" if like else ""
-    raise DataError(f"unknown {kind} {quoted(label)}{suggestion}. Remedy: use a label of the data.")
+    some = "" if like or not ids else f", such as {', '.join(map(quoted, islice(ids, _SHOWN)))}"
+    raise DataError(
+        f"unknown {kind} {quoted(label)}{suggestion}. Remedy: use a label of the data{some}."
+    )

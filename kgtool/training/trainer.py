@@ -374,7 +374,8 @@ class _Trainer:
         label = f"{NAMES[name]}, " if self.combined else ""
         log_every = max(1, round(now.steps_per_epoch / LOGGED))
         while not self._part_ended():
-            bar.rename(f"{label}epoch {now.epoch + 1} of {settings.epochs}")
+            title = f"{label}epoch {now.epoch + 1} of {settings.epochs}"
+            bar.rename(title)
             order = now.objective.order(self.run.config.seed, now.epoch)
             batches = now.batches(order)
             for rows in batches[now.step - now.epoch * now.steps_per_epoch :]:
@@ -399,7 +400,10 @@ class _Trainer:
             better = validated = False
             mean_loss, self.loss_sum = self.loss_sum / now.steps_per_epoch, 0.0
             if now.epoch % settings.validate_every == 0 or now.epoch == settings.epochs:
+                bar.rename(f"{label}validation after epoch {now.epoch}")
+                bar.stage(None)
                 better, validated = self._validate(mean_loss), True
+                bar.rename(title)
                 bar.update(0, self._latest(mean_loss))
                 if bar.shown and not bar.drawn:
                     say(self._validated())

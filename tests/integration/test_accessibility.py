@@ -1,9 +1,12 @@
-"""axe finds no fault in the report and in the service's pages, on a phone and a desk, in both
-styles."""
+"""axe finds no fault in the report, in the service's pages and in pages of the site, on a phone and
+a desk, in both styles."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -14,6 +17,7 @@ from kgtool.inference.predictor import Predictor
 from tests.support.axe import AXE, violations
 from tests.support.browser import BROWSER, Tab, browser_tab
 from tests.support.pages import evaluated
+from tests.support.places import ROOT
 from tests.support.runs import all_paths_config, ring
 from tests.support.services import served
 
@@ -21,6 +25,11 @@ pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no chromium on the path; install it"),
     pytest.mark.skipif(AXE is None, reason="no axe; pip install --no-deps axe-core-python"),
 ]
+# A page of each kind: the start, outputs, a notebook, tables, formulas, generated parts, results.
+SITE = [
+    "index", "start/first-graph", "start/notebook", "guides/coming-from", "concepts/decoders",
+    "reference/errors", "reference/files", "results/scale", "about/faq", "search",
+]  # fmt: skip
 looks = pytest.mark.parametrize(
     ("width", "dark"), [(375, False), (375, True), (1280, False), (1280, True)]
 )
@@ -72,6 +81,25 @@ def test_the_service(port, tab, width, dark):
         assert violations(tab) == [], section
     tab.open(f"http://127.0.0.1:{port}/docs", width, dark=dark)
     assert violations(tab) == []
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if find_spec("sphinx") is None:
+        pytest.skip("no Sphinx: it needs Python 3.11")
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "--quiet", str(ROOT / "docs"), str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=600)
+    return out
+
+
+@looks
+def test_the_site(site, tab, width, dark):
+    for page in SITE:
+        tab.open((site / f"{page}.html").as_uri(), width, dark=dark)
+        assert violations(tab) == [], page
+        too_wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        assert not tab.run(too_wide), page
 
 
 def test_a_page_with_a_fault_is_found(tab, tmp_path):

@@ -136,7 +136,8 @@ def test_every_command_runs(place):
 
 
 def test_the_python_code_runs(place, capsys):
-    done = CliRunner().invoke(app, shlex.split(COMMANDS[0])[1:], catch_exceptions=False)
+    split = next(line for line in COMMANDS if line.startswith("kgtool data split triples.csv"))
+    done = CliRunner().invoke(app, shlex.split(split)[1:], catch_exceptions=False)
     assert done.exit_code == 0
     code = PYTHON[0].replace("settings = {", 'settings = {"training": {"epochs": 1}, ')
     names: dict[str, object] = {}

@@ -126,7 +126,7 @@ def test_the_remedy_of_an_error_works(name, tmp_path, monkeypatch, capsys):
     while code and taken < steps:
         if name == "five columns in --columns":
             arguments = arguments[:-2]
-        if "the numbers of the head's, the relation's" in said:  # the choice is the reader's
+        if "the numbers of head, relation and tail" in said:  # the choice is the reader's
             assert ": 1 is 'g0', 2 is 'treats', 3 is 'd0', 4 is '1'." in said
             arguments = [*arguments, "--columns", "1,2,3"]
         else:

@@ -25,7 +25,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KGTOOL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
-    lines = ["person,relation,relative"]
+    lines = ["head,relation,tail"]
     for i in range(60):
         lines += [f"ada{i},parent_of,ben{i}", f"ben{i},parent_of,cleo{i}"]
         lines += [f"ben{i},child_of,ada{i}", f"cleo{i},child_of,ben{i}"]
@@ -70,6 +70,25 @@ def test_the_output_in_the_readme_is_real(
     assert set(re.findall(names, shown)) == set(re.findall(names, output))
 
 
+def test_a_header_that_is_read_as_a_triple_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Path("triples.csv").read_text().replace("head,relation,tail", "person,link,relative")
+    Path("people.csv").write_text(text)
+    code, _, errors = called(monkeypatch, capsys, "predict", "people.csv", "ada0", "parent_of", "?")
+    assert code == 0
+    assert "people.csv, line 1 was read as a triple, but 'person', 'link', 'relative'" in errors
+    asked = ("predict", "people.csv", "ada0", "parent_of", "?", "--header")
+    code, _, errors = called(monkeypatch, capsys, *asked)
+    assert code == 2
+    assert "pass it to kgtool data split FILE --out FOLDER, and ask FOLDER" in errors
+    split = ("data", "split", "people.csv", "--header", "--out", "people")
+    assert called(monkeypatch, capsys, *split)[0] == 0
+    code, _, errors = called(monkeypatch, capsys, "predict", "people", "ada0", "parent_of", "?")
+    assert code == 0
+    assert "read as a triple" not in errors
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -91,12 +110,32 @@ def test_where_a_command_takes_a_run_it_takes_data(
     assert errors.count("not trained on this graph") == 1
 
 
+def test_data_are_compared_with_a_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (
+        "data split triples.csv --out data",
+        "train families --data data --out run training.epochs=1 training.one_path.epochs=1",
+        "evaluate run",
+    ):
+        code, _, errors = called(monkeypatch, capsys, *command.split())
+        assert code == 0, errors
+    code, _, errors = called(monkeypatch, capsys, "compare", "data", "run")
+    assert code == 2
+    assert "data holds no ranks.test.tsv. Remedy: kgtool evaluate data" in errors
+    assert called(monkeypatch, capsys, "evaluate", "data")[0] == 0
+    code, output, errors = called(monkeypatch, capsys, "compare", "data", "run")
+    assert code == 0, errors
+    assert "data" in output
+    assert "run" in output
+
+
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
         ("export triples.csv --out vectors", "no embeddings"),
         ("predict triples.csv ada0 --task neighbours", "no embeddings"),
-        ("predict triples.csv ada0 knows ?", "unknown relation"),
+        ("predict triples.csv ada0 knows ?", "such as 'child_of', 'grandparent_of', 'parent_of'"),
         ("predict triples.csv ada0 child_of ? --data triples.csv", "in the place of the run"),
         ("predict missing.csv ada0 child_of ?", "is not a run"),
     ],

@@ -322,7 +322,8 @@ FAULTS: list[Any] = [
         parquet(x=["a"], y=["r"], z=["b"]),
         {},
         ": the columns of head, relation and tail cannot be inferred",
-        "by --columns (kgtool data inspect, convert and split take it): 'x', 'y', 'z'",
+        "by --columns (kgtool data inspect, convert and split take it; then use the new folder): "
+        "'x', 'y', 'z'",
     ),
     (
         "x.parquet",

@@ -136,6 +136,8 @@ def _load(
     if isinstance(opened, File):
         splits, how = _split_file(opened, reading, extra)
         loading |= how
+        if doubt := splits["train"][0][1].doubt:
+            loading["doubt"] = doubt
         places = [opened.place] * len(SPLITS)
         name = file_name(path.name, reading).stem
     else:

@@ -228,7 +228,7 @@ def _with_doubt(rows: Rows, chosen: ColumnChoice, place: str, reading: Reading) 
         f"{place}, {rows.where(0)} was read as a triple, but {', '.join(map(quoted, first))} occur "
         f"nowhere else: if they are column names, pass --header {COMMANDS}"
     )
-    return replace(rows, notes=(*rows.notes, note))
+    return replace(rows, notes=(*rows.notes, note), doubt=note)
 
 
 def _few(

@@ -30,7 +30,8 @@ _SURE = {
     frozenset(naming)
     for naming in (FIELDS, ("subject", "predicate", "object"), ("h", "r", "t"), ("s", "p", "o"))
 }
-COMMANDS = "(kgtool data inspect, convert and split take it)"  # follows an option in a remedy
+# Follows an option in a remedy.
+COMMANDS = "(kgtool data inspect, convert and split take it; then use the new folder)"
 SKIP_OPTION = f"--skip-bad-lines {COMMANDS}"
 COLUMNS_OPTION = f"--columns {COMMANDS}"
 TRUTH = "truth"  # the name of the column of `Reading.truth` among the further columns
@@ -273,10 +274,7 @@ def _column_remedy(first: Sequence[str], named: bool, always: bool) -> str:
     names = map(quoted, shown) if always else shown
     listed = ", ".join(list(names)[:_MOST_LISTED]) + (", …" if len(shown) > _MOST_LISTED else "")
     by = "names" if always else "numbers"
-    return (
-        f"pass the {by} of the head's, the relation's and the tail's column, in this order, by "
-        f"{COLUMNS_OPTION}: {listed}"
-    )
+    return f"pass the {by} of head, relation and tail, in this order, by {COLUMNS_OPTION}: {listed}"
 
 
 def _option(names: Sequence[str], order: Sequence[int]) -> str:

@@ -67,6 +67,7 @@ class Rows:
         left_out: the names of the columns that were not read.
         few: the left-out columns of at most `MOST_VALUES` distinct texts, each with these texts.
         guessed: whether neither the caller nor a header gave the columns.
+        doubt: a note if the first row may be a header with unknown names, or an empty text.
         skipped: with `Reading.skip_bad_lines`, the number of each bad line and its problem.
         bad_lines: the same with the file; `kgtool.data.loaders.read` adds it.
         weights: `(n,)` float32, the weight of each row, above 0; None without a column of weights.
@@ -83,6 +84,7 @@ class Rows:
     left_out: tuple[str, ...] = ()
     few: Mapping[str, frozenset[str]] = field_of(default_factory=dict)
     guessed: bool = False
+    doubt: str = ""
     skipped: tuple[tuple[int, str], ...] = ()
     bad_lines: tuple[BadLine, ...] = ()
     weights: NDArray[np.float32] | None = None

@@ -192,6 +192,15 @@ def test_links_lead_to_pages_of_the_site():
         link("nowhere.md")
 
 
+def test_a_light_picture_comes_with_the_dark_one():
+    page = ROOT / "docs" / "guides" / "service.md"
+    text = adapted("![A page.](../pictures/service-light.png)", page, included())
+    assert text == (
+        "![A page.](/pictures/service-light.png){.only-light}\n"
+        "![A page.](/pictures/service-dark.png){.only-dark}"
+    )
+
+
 def test_links_of_an_included_file_start_at_that_file():
     page = ROOT / "docs" / "about" / "contributing.md"
     text = filled("<!-- include: README.md -->", page, included())

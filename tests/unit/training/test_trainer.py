@@ -740,6 +740,7 @@ def test_training_prints_nothing_but_its_progress(monkeypatch, tmp_path, capfd):
     train(tiny_config(epochs=2), ring(), tmp_path / "loud")
     out, err = capfd.readouterr()
     assert out == ""
+    assert "validation after epoch 1: " in err
     assert "epoch 2 of 2: 100%" in err
     assert "valid_mrr=" in err
 

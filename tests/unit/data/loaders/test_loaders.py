@@ -121,9 +121,9 @@ def test_labels_are_taken_as_they_stand(
 
 TABS = "3 are expected (head, relation, tail, separated by tabs)"
 COLUMNS = (
-    "Remedy: pass the numbers of the head's, the relation's and the tail's column, in this order, "
-    "by --columns (kgtool data inspect, convert and split take it): 1 is 'a', 2 is 'r', 3 is 'b', "
-    "4 is {!r}."
+    "Remedy: pass the numbers of head, relation and tail, in this order, by --columns (kgtool data "
+    "inspect, convert and split take it; then use the new folder): 1 is 'a', 2 is 'r', 3 is 'b', 4 "
+    "is {!r}."
 )
 GIVE = "Remedy: give the line a head, a relation and a tail, separated by single tabs."
 
@@ -150,7 +150,8 @@ GIVE = "Remedy: give the line a head, a relation and a tail, separated by single
             b"a,r,b\nc,r\n",
             1,
             f"1 column where {TABS}: 'a,r,b'. Remedy: separate the columns by tabs, not commas, "
-            "or pass --delimiter ',' (kgtool data inspect, convert and split take it).",
+            "or pass --delimiter ',' (kgtool data inspect, convert and split take it; then use the "
+            "new folder).",
             id="commas in the first line only",
         ),
         pytest.param(
@@ -288,7 +289,10 @@ GIVE = "Remedy: give the line a head, a relation and a tail, separated by single
 )
 def test_an_unsound_line_is_named(tmp_path: Path, content: bytes, line: int, message: str) -> None:
     folder = write_folder(tmp_path / "kg", {**SOUND, "valid.txt": content})
-    skip = ", or pass --skip-bad-lines (kgtool data inspect, convert and split take it)."
+    skip = (
+        ", or pass --skip-bad-lines (kgtool data inspect, convert and split take it; then use the "
+        "new folder)."
+    )
     suffix = skip if line > 1 else "."
     assert refusal(folder) == f"{folder / 'valid.txt'}, line {line}: {message[:-1]}{suffix}"
 
