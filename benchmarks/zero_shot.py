@@ -5,7 +5,8 @@ and fits probabilities. Nothing of the graph is cached before; kernels are compi
 question is another query. The limit of a question is its scoring alone, which takes one pass.
 
 A query of a large graph is answered on a part of it. `--nearest` measures what that costs: the MRR
-on a sample of valid by passes over parts, and by whole passes (0). The model reads train.
+on a sample of valid, or of test with `--split test`, by passes over parts, and by whole passes (0).
+The model reads train.
 
     python -m benchmarks.zero_shot --data FB15k-237.tar.gz
     python -m benchmarks.zero_shot --data FB15k-237.tar.gz --nearest 0 100 300 1000
@@ -70,9 +71,11 @@ def ask(predictor: Predictor, query: tuple[int, int]) -> list[str]:
     return list(answers["tail"])
 
 
-def mean_reciprocal_rank(scorer: ConditionalScorer, data: KGDataset, triples: Tensor) -> float:
-    """The filtered MRR of triples `(n, 3)` of valid, both sides."""
-    known = answer_index(data.filter_triples("valid"), data.num_relations)
+def mean_reciprocal_rank(
+    scorer: ConditionalScorer, data: KGDataset, split: str, triples: Tensor
+) -> float:
+    """The filtered MRR of triples `(n, 3)` of a split, both sides."""
+    known = answer_index(data.filter_triples(split), data.num_relations)
     both = with_inverses(triples, data.num_relations)
     ranks = rank_tails(scorer, both, known, data.num_entities).filtered.realistic
     return float(ranks.reciprocal().mean())
@@ -83,17 +86,18 @@ def rank_on_parts(args: argparse.Namespace, data: KGDataset, folder: Path) -> No
     scorer = kgtool.pretrained(data, folder).scorer(data)
     assert isinstance(scorer, ConditionalScorer)
     draw = torch.Generator().manual_seed(args.seed)
-    triples = data.valid[torch.randperm(len(data.valid), generator=draw)[: args.ranked]]
+    every = data.split(args.split)
+    triples = every[torch.randperm(len(every), generator=draw)[: args.ranked]]
     scorer.prepare(with_inverses(triples, data.num_relations)[:, 1])
     rows = []
     for nearest in args.nearest:
         whole = 0 if nearest else 2 * len(data.train)
         sized = replace(scorer, whole=whole, nearest=nearest)
-        seconds, mrr = timed(partial(mean_reciprocal_rank, sized, data, triples))
+        seconds, mrr = timed(partial(mean_reciprocal_rank, sized, data, args.split, triples))
         rows.append([f"{nearest:,}" if nearest else "whole passes", f"{mrr:.4f}",
                      f"{1e3 * seconds / (2 * len(triples)):,.1f}"])  # fmt: skip
     common.print_table(
-        f"{len(triples):,} triples of valid, both sides",
+        f"{len(triples):,} triples of {args.split}, both sides",
         ["new entities a step", "MRR", "ms a query"], rows,
     )  # fmt: skip
 
@@ -107,7 +111,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--ranked", type=common.positive, default=150, metavar="N",
-        help="triples of valid that are ranked with --nearest (%(default)s)",
+        help="triples that are ranked with --nearest (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--split", choices=("valid", "test"), default="valid",
+        help="their split (%(default)s)",
     )  # fmt: skip
     args = parser.parse_args(argv)
     loading, data = timed(lambda: common.dataset(args))

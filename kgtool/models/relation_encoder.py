@@ -3,8 +3,11 @@
 An R-GCN (Schlichtkrull et al. 2018, eq. 2) over `kgtool.graph.relation_graph`, with a matrix for
 each of its four kinds of edges. For the relation q of a query,
 
-    x_r^0 = [r = q] · init,
+    x_r^0 = [r = q] · init + U relu(V φ(q, r) + c) + e,
     x_r^i = x_r^{i-1} + relu(norm(Σ_k mean_{r' → r, kind k} x_{r'}^{i-1} W_k + x_r^{i-1} W_0 + b)).
+
+where φ are the statistics of the two relations (`RelationGraph.statistics`): how often they meet,
+and how well walks by r foretell the answers of q.
 
 The states depend on how relations meet, and not on which relations and entities they are. So the
 weights serve any graph (as ULTRA, Galkin et al. 2024, and TRIX, Zhang et al. 2024).
@@ -17,7 +20,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kgtool.graph.relation_graph import KINDS, RelationGraph
+from kgtool.graph.relation_graph import KINDS, NUM_STATISTICS, RelationGraph
 from kgtool.ops import normal_
 
 
@@ -33,6 +36,9 @@ class RelationEncoder(nn.Module):
         super().__init__()
         self.dim = dim
         self.init = nn.Parameter(torch.empty(dim))
+        self.statistics = nn.Sequential(
+            nn.Linear(NUM_STATISTICS, dim), nn.ReLU(), nn.Linear(dim, dim)
+        )
         self.kinds = nn.Parameter(torch.empty(layers, len(KINDS) * dim, dim))  # W_k
         self.self_loop = nn.Parameter(torch.empty(layers, dim, dim))  # W_0
         self.bias = nn.Parameter(torch.zeros(layers, dim))
@@ -50,7 +56,8 @@ class RelationEncoder(nn.Module):
         count, size = len(relation), graph.num_relation_ids
         at = self.init.new_zeros(size, count, 1)
         at[relation, torch.arange(count)] = 1
-        x = at * self.init
+        statistics = graph.statistics(relation).to(self.init.dtype)
+        x = at * self.init + self.statistics(statistics).transpose(0, 1)
         for i, norm in enumerate(self.norms):
             turned = x.index_select(0, graph.opposite)
             both = torch.cat([x, turned], dim=2).view(size, -1)

@@ -11,6 +11,7 @@ from kgtool.ops.graph.distance import distance, distinct_ways
 from kgtool.ops.graph.find_edges import find_edges, inverse_edges
 from kgtool.ops.graph.grow_region import grow_region
 from kgtool.ops.graph.hold_out import hold_out
+from kgtool.ops.graph.relation_walks import relation_walks
 from kgtool.ops.graph.sample_in_edges import sample_in_edges
 from kgtool.ops.rgcn.block_sum import block_sum
 from kgtool.ops.rgcn.relational_sum import relational_sum
@@ -77,6 +78,7 @@ __all__ = [
     "product",
     "product_parts",
     "reach",
+    "relation_walks",
     "relational_sum",
     "rows",
     "rows_of_whole",

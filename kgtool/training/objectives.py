@@ -460,11 +460,15 @@ class ConditionalObjective(PassObjective):
         return self._split(self._passes.batch(head, query=relation))
 
     def shared(self, parts: Sequence[PassBatch]) -> Sequence[Tensor]:
-        """The parameters of relations, in a context for each query relation of the batch."""
+        """The parameters of relations, in a context for each query relation of the batch.
+
+        The graph of relations is without the targets of the batch, as it is for later queries.
+        """
         if not parts:
             return ()
         assert parts[0].contexts is not None
-        return self.model.conditions(parts[0].contexts)
+        without = self.model.on(self.graph.without(parts[0].excluded_of_any))
+        return without.conditions(parts[0].contexts)
 
     def _read(
         self, reached: Reach | Region, batch: PassBatch, shared: Sequence[Tensor]

@@ -259,7 +259,9 @@ def test_questions_to_the_pretrained_model_are_timed(capsys):
     }
     seconds = {name: float(cell[0]) for name, cell in cells.items()}
     assert seconds["the first question after loading"] > seconds["a further question"] > 0
-    assert zero_shot.main([*TINY, "--nearest", "0", "1000", "--ranked", "5"]) == 0
+    assert (
+        zero_shot.main([*TINY, "--nearest", "0", "1000", "--ranked", "5", "--split", "test"]) == 0
+    )
     rows = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if "│" in line]
     mrr = {name.strip(): float(value) for name, value in rows}
     assert set(mrr) == {"whole passes", "1,000"}

@@ -9,7 +9,8 @@ import torch
 
 from kgtool.graph import relation_graph
 from kgtool.graph.knowledge_graph import KnowledgeGraph
-from kgtool.graph.relation_graph import KINDS, RelationGraph
+from kgtool.graph.relation_graph import KINDS, NUM_MET, NUM_STATISTICS, RelationGraph
+from kgtool.ops import relation_walks
 from tests.support.graphs import edges_of, random_dataset
 
 
@@ -62,3 +63,35 @@ def test_the_mean_equals_its_definition_dense_and_sparse(monkeypatch: pytest.Mon
     assert sparse.is_sparse
     states = torch.randn(size, 4, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(sparse @ states, mean @ states)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_statistics_of_two_relations_are_those_of_their_entities_and_walks(seed: int) -> None:
+    graph = graph_of(seed)
+    heads, tails = ends(graph)
+    size, met = graph.num_relation_ids, RelationGraph(graph)
+    found = met.statistics(torch.arange(size))
+    assert found.shape == (size, size, NUM_STATISTICS)
+    counts = torch.bincount(graph.relation, minlength=size)
+    for q in range(size):
+        forth = relation_walks(graph.csc, size, q)
+        back = relation_walks(graph.csc, size, int(met.opposite[q]))
+        for r in range(size):
+            inverse = int(met.opposite[r])
+            shares = [
+                len(of & to) / max(len(side), 1)
+                for of in (heads[q], tails[q])
+                for to in (heads[r], tails[r])
+                for side in (of, to)
+            ]
+            assert len(shares) == NUM_MET
+            shares += [*forth[r], *back[inverse]]
+            sizes = [float(s) for i in (q, r) for s in (counts[i], len(heads[i]), len(tails[i]))]
+            expected = torch.cat(
+                [
+                    torch.tensor(shares),
+                    (999 * torch.tensor(shares)).log1p() / 7,
+                    torch.tensor(sizes).log1p() / 5,
+                ]
+            )
+            torch.testing.assert_close(found[q, r], expected.float())

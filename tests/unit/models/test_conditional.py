@@ -40,7 +40,10 @@ def slow_states(encoder: RelationEncoder, graph: KnowledgeGraph, relation: int) 
     """The states of relations for a query relation, by loops over the edges of each kind."""
     met, size = RelationGraph(graph), graph.num_relation_ids
     inverse = met.opposite.tolist()
-    x = [encoder.init * float(r == relation) for r in range(size)]
+    statistics = met.statistics(torch.tensor([relation]))[0].double()
+    x = [
+        encoder.init * float(r == relation) + encoder.statistics(statistics[r]) for r in range(size)
+    ]
     mean = met.mean.double()  # one table serves all kinds; see `kgtool.graph.relation_graph`
     for i, norm in enumerate(encoder.norms):
         new = []

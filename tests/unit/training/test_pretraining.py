@@ -15,11 +15,13 @@ from kgtool.config import Config
 from kgtool.data.dataset import KGDataset
 from kgtool.distributed import process_group
 from kgtool.errors import ConfigError, DataError, Interrupted, KGToolWarning, RunError
+from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.models.factory import build_model
 from kgtool.training import pretraining
 from kgtool.training.factory import make_objective
 from kgtool.training.pretraining import ROWS, PretrainingObjective
 from kgtool.training.trainer import train
+from tests.support.graphs import edges_of
 from tests.support.runs import in_memory, ring, write_folder
 
 
@@ -72,6 +74,26 @@ def test_graphs_are_drawn_by_their_shares(folders: dict[str, Path]) -> None:
         assert n < 2 or max(2, newest - pretraining.RECENT) < n + 1 <= newest + 1
     assert torch.equal(made.order(0, 1), objective_of(config, ring()).order(0, 1))
     assert not torch.equal(made.order(0, 1), rows)
+
+
+def test_the_graph_of_relations_lacks_the_targets_of_a_step(folders: dict[str, Path]) -> None:
+    made = objective_of(settings({str(folders["cycles"]): 1.0}, 0.0), ring())
+    parts = made.parts(made.order(0, 0)[: made.batch_size])
+    shared = made.shared(parts)
+    graph = made.now.graph
+    edges = [part.excluded_of_any for part in parts]
+    targets = graph.triples(torch.cat(edges)).tolist()
+    gone = {(h, r, t) if r < 2 else (t, r - 2, h) for h, r, t in targets}
+    triples = [each for each in edges_of(graph) if each[1] < 2]
+    left = [each for each in triples if each not in gone]
+    assert 0 < len(left) < len(triples)
+    without = KnowledgeGraph.from_dataset(in_memory(left, [], [], 9, 2))
+    assert parts[0].contexts is not None
+    expected = made.model.on(without).conditions(parts[0].contexts)
+    whole = made.model.on(graph).conditions(parts[0].contexts)
+    for found, same, other in zip(shared, expected, whole, strict=True):
+        torch.testing.assert_close(found, same)
+        assert not torch.allclose(found, other)
 
 
 def test_all_queries_of_a_step_are_of_one_graph(folders: dict[str, Path]) -> None:

@@ -33,7 +33,7 @@ TYPES = {"g1": ("Gene",), "g2": ("Gene",), "d1": ("Disease",)}
     ("name", "data", "chosen"),
     [
         ("nodes.csv", NODES.encode(), ""),
-        ("nodes.csv.gz", gzip.compress(NODES.encode()), ""),
+        ("nodes.csv.gz", gzip.compress(NODES.encode(), mtime=0), ""),
         ("nodes.csv", NODES.replace("id,name,type", "gene,symbol,sort").encode(), "gene,"),
         ("nodes.csv", NODES.replace("id,name,type", "label,name,category").encode(), ""),
         ("nodes.csv", NODES.replace("id,name,type", ":ID,name,:LABEL").encode(), ""),

@@ -141,5 +141,7 @@ def test_commits_are_those_of_the_history():
         commit for page in pages for commit in re.findall(HASH, page.read_text(encoding="utf-8"))
     }
     assert len(named) > 20
+    if all(git("cat-file", "-e", commit).returncode for commit in named):
+        pytest.skip("another git history")
     for commit in sorted(named):
         assert git("merge-base", "--is-ancestor", commit, "HEAD").returncode == 0, commit
