@@ -25,7 +25,7 @@ from torch import Tensor
 
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.ops import in_threads, relation_walks
-from kgtool.ops.graph.relation_walks import NUM_WALKS
+from kgtool.ops.graph.relation_walks import NUM_LONG_WALKS, NUM_WALKS
 
 if TYPE_CHECKING:
     import dgl
@@ -37,7 +37,7 @@ DENSE = 8192
 # two sizes.
 NUM_MET = 8
 # Statistics of a pair of relations: each share on two scales, and three sizes of each relation.
-NUM_STATISTICS = 2 * (NUM_MET + 2 * NUM_WALKS) + 2 * 3
+NUM_STATISTICS = 2 * (NUM_MET + NUM_WALKS + NUM_LONG_WALKS) + 2 * 3
 
 
 class RelationGraph:
@@ -120,9 +120,9 @@ class RelationGraph:
 
         - the shares of the entities at which an end of q and an end of r meet, among the entities
           at that end of q, and among those at that end of r;
-        - the shares of walks from heads of q to its tails that begin with r, and from its tails to
-          its heads that begin with r⁻¹, see `kgtool.ops.relation_walks`: the support and the
-          confidence of rules;
+        - the shares of walks from heads of q to its tails that begin with r, and of those of two
+          edges that end with r, see `kgtool.ops.relation_walks`: the support and the confidence of
+          rules;
         - the numbers of edges, heads and tails of q and of r, as logarithms.
 
         Shares are there as they are, and on a logarithmic scale, on which small ones differ.
@@ -133,7 +133,8 @@ class RelationGraph:
         inverse = self.opposite[relation]
         in_threads(self._walk, torch.unique(torch.cat([relation, inverse])).tolist())
         forth = torch.stack([self._walks[q] for q in relation.tolist()])
-        back = torch.stack([self._walks[q] for q in inverse.tolist()])[:, self.opposite]
+        back = torch.stack([self._walks[q] for q in inverse.tolist()])
+        back = back[:, self.opposite, -NUM_LONG_WALKS:]
         shares = torch.cat([self._met(relation), forth, back], dim=2)
         sizes = self._sizes.log1p() / 5  # about 0 to 2
         of_query = sizes[relation].unsqueeze(1).expand(-1, len(sizes), -1)

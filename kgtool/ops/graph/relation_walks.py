@@ -14,8 +14,8 @@ from kgtool.ops.graph.csc import CSC
 
 # Pairs of a relation that are read at most: the shares are then good to about 0.02.
 PAIRS = 1024
-# Shares of each relation, see `relation_walks`.
-NUM_WALKS = 5
+# Shares of each relation, see `relation_walks`; the last two are of walks of two edges.
+NUM_WALKS, NUM_LONG_WALKS = 5, 2
 # The rows of sums.
 _JOINED, _LEAVING, _JOINED_BY_TWO, _ARRIVING, _WALKS = range(5)
 
