@@ -18,8 +18,8 @@ import pytest
 from typer.testing import CliRunner
 
 import kgtool
-from kgtool import config
 from kgtool.cli import app
+from kgtool.config import reading
 from tests.support.blocks import PAGES, PYTHON, SHELL, TOML, blocks, run_by
 from tests.support.places import ROOT
 from tests.support.shell import environment, prepare
@@ -62,7 +62,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
     Path("configs").mkdir()
     for preset in (ROOT / "configs").glob("*.toml"):
         Path("configs", preset.name).write_text(short(preset.read_text("utf-8")), "utf-8")
-    monkeypatch.setattr(config, "preset_folder", lambda: tmp_path / "configs")
+    monkeypatch.setattr(reading, "preset_folder", lambda: tmp_path / "configs")
     Path("CONFIG").write_text(Path("configs/families.toml").read_text())
     for block in blocks(ROOT / page):
         if block.kind == TOML:
