@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -130,13 +131,12 @@ class RelationGraph:
         Args:
             relation: `(C,)` int64, the relation ids of the queries.
         """
-        inverse = self.opposite[relation]
+        inverse, sizes = self.opposite[relation], self._sizes.log1p() / 5  # about 0 to 2
         in_threads(self._walk, torch.unique(torch.cat([relation, inverse])).tolist())
         forth = torch.stack([self._walks[q] for q in relation.tolist()])
         back = torch.stack([self._walks[q] for q in inverse.tolist()])
         back = back[:, self.opposite, -NUM_LONG_WALKS:]
         shares = torch.cat([self._met(relation), forth, back], dim=2)
-        sizes = self._sizes.log1p() / 5  # about 0 to 2
         of_query = sizes[relation].unsqueeze(1).expand(-1, len(sizes), -1)
         of_each = sizes.expand(len(relation), -1, -1)
         return torch.cat([shares, (999 * shares).log1p() / 7, of_query, of_each], dim=2)
@@ -144,13 +144,18 @@ class RelationGraph:
     def _walk(self, relation: int) -> None:
         """Keep the shares of the walks of a relation."""
         if relation not in self._walks:
-            shares = relation_walks(self._csc, self.num_relation_ids, relation)
+            shares = relation_walks(self._csc, self._num_edges, relation)
             self._walks[relation] = torch.from_numpy(shares).float()
+
+    @cached_property
+    def _num_edges(self) -> NDArray[np.int64]:
+        """`(R,)`, the number of edges of each relation."""
+        return np.bincount(self._csc.type, minlength=self.num_relation_ids)
 
     @cached_property
     def _sizes(self) -> Tensor:
         """`(R, 3)` float32: the numbers of edges, heads and tails of each relation."""
-        edges = torch.from_numpy(np.bincount(self._csc.type, minlength=self.num_relation_ids))
+        edges = torch.from_numpy(self._num_edges)
         heads = torch.from_numpy(self.shared.diagonal())
         return torch.stack([edges, heads, heads[self.opposite]], dim=1).float()
 

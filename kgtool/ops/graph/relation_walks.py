@@ -21,8 +21,8 @@ _JOINED, _LEAVING, _JOINED_BY_TWO, _ARRIVING, _WALKS = range(5)
 
 
 @numba.njit(nogil=True, cache=True)
-def _relation_walks(offsets, source, type_, num_types, relation, edges, tails, sums):  # type: ignore[no-untyped-def] # pragma: no cover
-    half = num_types // 2
+def _relation_walks(offsets, source, type_, inverse, edges, tails, sums):  # type: ignore[no-untyped-def] # pragma: no cover
+    """Add up the sums by the type of the in-edge of h, whose inverse begins the walk."""
     to_tail = np.zeros(len(offsets) - 1, np.int32)  # edges from each entity to the tail
     last = -1
     for i in range(len(edges)):
@@ -34,24 +34,23 @@ def _relation_walks(offsets, source, type_, num_types, relation, edges, tails, s
             for k in range(offsets[t], offsets[t + 1]):
                 to_tail[source[k]] += 1
             last = t
-        inverse, pairs = relation - half if relation >= half else relation + half, 0
-        for k in range(offsets[h], offsets[h + 1]):  # the in-edges of h, whose inverses leave it
+        pairs = 0
+        for k in range(offsets[h], offsets[h + 1]):
             pairs += type_[k] == inverse
         counted = -1
         for k in range(offsets[h], offsets[h + 1]):
-            u = source[k]
-            r = type_[k] - half if type_[k] >= half else type_[k] + half
-            sums[_JOINED, r] += u == t
+            u, kind = source[k], type_[k]
+            sums[_JOINED, kind] += u == t
             # All pairs of a head together add the edges and the walks that leave it once.
-            sums[_LEAVING, r] += 1 / pairs
-            sums[_WALKS, r] += (offsets[u + 1] - offsets[u]) / pairs
+            sums[_LEAVING, kind] += 1 / pairs
+            sums[_WALKS, kind] += (offsets[u + 1] - offsets[u]) / pairs
             if to_tail[u]:
-                sums[_ARRIVING, r] += to_tail[u]
-                sums[_JOINED_BY_TWO, r] += counted != r
-                counted = r
+                sums[_ARRIVING, kind] += to_tail[u]
+                sums[_JOINED_BY_TWO, kind] += counted != kind
+                counted = kind
 
 
-def relation_walks(csc: CSC, num_types: int, relation: int) -> NDArray[np.float64]:
+def relation_walks(csc: CSC, num_edges: NDArray[np.int64], relation: int) -> NDArray[np.float64]:
     """The shares of walks between the heads h and the tails t of a relation q, by their first edge.
 
     For each relation id r:
@@ -66,7 +65,7 @@ def relation_walks(csc: CSC, num_types: int, relation: int) -> NDArray[np.float6
 
     Args:
         csc: the edges, with inverses, sorted by tail, then relation.
-        num_types: R, the number of relation ids.
+        num_edges: `(R,)`, the edges of each relation id.
         relation: q, a relation id.
 
     Returns:
@@ -75,14 +74,16 @@ def relation_walks(csc: CSC, num_types: int, relation: int) -> NDArray[np.float6
     every = np.flatnonzero(csc.type == relation)
     edges = every[np.arange(PAIRS) * len(every) // PAIRS] if len(every) > PAIRS else every
     tails = np.searchsorted(csc.offsets, edges, side="right") - 1
-    sums = np.zeros((NUM_WALKS, num_types))
-    _relation_walks(csc.offsets, csc.source, csc.type, num_types, relation, edges, tails, sums)
+    half = len(num_edges) // 2
+    sums = np.zeros((NUM_WALKS, len(num_edges)))
+    inverse = (relation + half) % len(num_edges)
+    _relation_walks(csc.offsets, csc.source, csc.type, inverse, edges, tails, sums)
+    sums = np.roll(sums, half, axis=1)  # from the type of an edge to that of its inverse
     pairs = max(len(edges), 1)
     unread = len(every) / pairs  # the pairs for each one that was read
-    of_type = np.maximum(np.bincount(csc.type, minlength=num_types), 1)
     shares = (
         sums[_JOINED] / pairs,
-        sums[_JOINED] * unread / of_type,
+        sums[_JOINED] * unread / np.maximum(num_edges, 1),
         _share(sums[_JOINED], sums[_LEAVING]),
         sums[_JOINED_BY_TWO] / pairs,
         _share(sums[_ARRIVING], sums[_WALKS]),

@@ -74,8 +74,8 @@ def test_statistics_of_two_relations_are_those_of_their_entities_and_walks(seed:
     assert found.shape == (size, size, NUM_STATISTICS)
     counts = torch.bincount(graph.relation, minlength=size)
     for q in range(size):
-        forth = relation_walks(graph.csc, size, q)
-        back = relation_walks(graph.csc, size, int(met.opposite[q]))
+        forth = relation_walks(graph.csc, counts.numpy(), q)
+        back = relation_walks(graph.csc, counts.numpy(), int(met.opposite[q]))
         for r in range(size):
             inverse = int(met.opposite[r])
             shares = [
