@@ -599,7 +599,7 @@ class _Trainer:
                 if not _sound(state[name], kind):
                     raise ValueError(f"invalid {name}")
             if state["part"] >= len(self.parts):
-                raise ValueError(f"there is no part {state['part']}")
+                raise ValueError(f"unknown part {state['part']}")
             self.part = state["part"]
             now = self.now
             for name in _STATE:
