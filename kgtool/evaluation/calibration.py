@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 
 Floats = NDArray[np.float64]
 
@@ -105,11 +104,7 @@ def fit_platt(
     # The deviation of equal values is a rounding error: their feature is not scaled by it.
     spread = np.where(spread > 1e-9 * (1 + np.abs(mean)), spread, 1.0)
     rows = design((features - mean) / spread, relation, num_relations)
-    if marked < 1:
-        return Platt(mean, spread, *fit_marked(rows, holds, marked, weight))
-    fitted = LogisticRegression(max_iter=1000)
-    fitted.fit(rows, holds, weight)
-    return Platt(mean, spread, fitted.coef_[0], fitted.intercept_)
+    return Platt(mean, spread, *fit_marked(rows, holds, marked, weight))
 
 
 def fit_marked(
@@ -154,7 +149,8 @@ def fit_marked(
         return value, np.append(rows.T @ slope + penalty * away, slope.sum() + bias_penalty * w[-1])
 
     start = np.append(np.broadcast_to(toward, rows.shape[1]), 0.0)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
+    options = {"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-8}
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
     return found[:-1], found[-1:]
 
 
