@@ -122,7 +122,9 @@ class PathGRU(nn.Module):
         if self.node_budget:
             types = graph.num_relation_ids
             return Region(graph.csc, head, types, self.node_budget, excluded_edges, task)
-        return reach(graph.csc, graph.inverse.numpy(), head, self.layers, excluded_edges)
+        if excluded_edges is None:
+            return reach(graph.csc, head, self.layers)
+        return reach(graph.csc, head, self.layers, excluded_edges, graph.inverse.numpy())
 
     def run(
         self,

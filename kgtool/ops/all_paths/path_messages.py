@@ -58,6 +58,7 @@ def gather(  # type: ignore[no-untyped-def] # pragma: no cover
         real = scaler.dtype.type
         start, table = offsets[head[b]], context[b] * weights.shape[1]
         mask = excluded[excluded_first[b] : excluded_first[b + 1]]
+        masks = len(mask) > 0
         before, after = first_in[b], first_out[b]
         known = first_in[b + 1] - before
         nothing = zero(scaler, width)
@@ -69,13 +70,13 @@ def gather(  # type: ignore[no-untyped-def] # pragma: no cover
             degree = degrees[v]
             for e in range(offsets[v], offsets[v + 1]):
                 # Only edges of the head, slot 0, can be excluded.
-                if j == 0 and mask[e - start]:
+                if masks and j == 0 and mask[e - start]:
                     degree -= 1
                     continue
                 k = slot[source[np.uintp(e)]]
                 if k >= known:
                     continue
-                if k == 0 and mask[opposite[e] - start]:
+                if masks and k == 0 and mask[opposite[e] - start]:
                     degree -= 1
                     continue
                 message = multiply(
@@ -180,6 +181,7 @@ def scatter(  # type: ignore[no-untyped-def] # pragma: no cover
         grad_state, grad_weight = grad_states.reshape(-1), grad_weights.reshape(-1)
         start, table = offsets[head[b]], context[b] * num_types
         mask = excluded[excluded_first[b] : excluded_first[b + 1]]
+        masks = len(mask) > 0
         before, after = first_in[b], first_out[b]
         for k in range(first_in[b + 1] - before):
             u = node[k]
@@ -193,7 +195,9 @@ def scatter(  # type: ignore[no-untyped-def] # pragma: no cover
                 r, j = -1, 0
                 if e < end:
                     j = slot[source[np.uintp(e)]]
-                    if (k == 0 and mask[e - start]) or (j == 0 and mask[opposite[e] - start]):
+                    if masks and k == 0 and mask[e - start]:
+                        continue
+                    if masks and j == 0 and mask[opposite[e] - start]:
                         continue
                     r = type_[np.uintp(e)]
                 if r != last:

@@ -20,6 +20,9 @@ from torch import Tensor
 from kgtool.ops.graph.csc import CSC, in_edges
 from kgtool.ops.runtime.rows import common_size
 
+# The arguments of kernels where no edge is excluded.
+NO_EDGES, NONE_EXCLUDED = np.empty(0, np.int32), np.empty(0, np.bool_)
+
 
 class Rows:
     """The layout of states of B heads in rows, for each step.
@@ -80,11 +83,12 @@ class Reach(Rows):
 
     Args:
         edges: the knowledge graph.
-        opposite: `(e,)` int32, the inverse of each edge.
+        opposite: `(e,)` int32, the inverse of each edge; empty if no edge is excluded.
         head: `(B,)` int64.
         excluded: `(m,)` bool, for the in-edges of each head, one head after the other: whether the
-            edge and its inverse are excluded for this head.
-        excluded_first: `(B + 1,)` int64, where the in-edges of each head begin in `excluded`.
+            edge and its inverse are excluded for this head; empty if no edge is excluded.
+        excluded_first: `(B + 1,)` int64, where the in-edges of each head begin in `excluded`; all
+            0 if no edge is excluded.
         node: `(B, N)` int32, the entity at each slot; undefined after the reached entities.
         slot: `(B, N)` int32, the slot of each entity; N for an entity that is not reached.
         first: `(L + 1, B + 1)` int64.
@@ -165,6 +169,7 @@ def _search(offsets, source, head, excluded, excluded_first, node, slot, sizes):
         h = head[b]
         node[b, 0], slot[b, h] = h, 0
         begin, end = 0, 1
+        excludes = excluded_first[b] < excluded_first[b + 1]
         sizes[0, b] = 1
         for step in range(num_steps):
             next_slot = end
@@ -176,7 +181,7 @@ def _search(offsets, source, head, excluded, excluded_first, node, slot, sizes):
                     v = source[e]
                     if slot[b, v] < num_entities:
                         continue
-                    if k == 0 and excluded[excluded_first[b] + e - offsets[u]]:
+                    if excludes and k == 0 and excluded[excluded_first[b] + e - offsets[u]]:
                         continue
                     node[b, next_slot], slot[b, v] = v, next_slot
                     next_slot += 1
@@ -205,29 +210,31 @@ def check_excluded(
 
 def reach(
     edges: CSC,
-    opposite: NDArray[np.int32],
     head: Tensor,
     num_steps: int,
     excluded_edges: Sequence[Tensor] | None = None,
+    opposite: NDArray[np.int32] = NO_EDGES,
 ) -> Reach:
     """Find the entities within L edges of each head, by breadth-first search.
 
     Args:
         edges: the knowledge graph, which must contain the inverse of every edge.
-        opposite: `(e,)` int32, the inverse of each edge.
         head: `(B,)` int64.
         num_steps: L.
         excluded_edges: for each head, `(k,)` int64 ids of in-edges of the head. This head's search
             ignores them and their inverses. None excludes no edge.
+        opposite: `(e,)` int32, the inverse of each edge; needed if edges are excluded.
 
     Raises:
         ValueError: if an excluded edge does not lead to its head.
     """
     h = head.numpy()
-    excluded_first = np.concatenate([[0], edges.degree[h].cumsum()])
-    excluded = np.zeros(excluded_first[-1], np.bool_)
-    for b, ids in enumerate(check_excluded(edges, h, excluded_edges)):
-        excluded[excluded_first[b] + ids - edges.offsets[h[b]]] = True
+    excluded, excluded_first = NONE_EXCLUDED, np.zeros(len(h) + 1, np.int64)
+    if excluded_edges is not None:
+        np.cumsum(edges.degree[h], out=excluded_first[1:])
+        excluded = np.zeros(excluded_first[-1], np.bool_)
+        for b, ids in enumerate(check_excluded(edges, h, excluded_edges)):
+            excluded[excluded_first[b] + ids - edges.offsets[h[b]]] = True
     node = np.empty((len(h), edges.num_sources), np.int32)
     slot = np.empty_like(node)
     sizes = np.empty((num_steps + 1, len(h)), np.int64)

@@ -23,7 +23,13 @@ from kgtool.ops.all_paths.growth import (
     read_edges,
     walk_loss,
 )
-from kgtool.ops.all_paths.reach import Arriving, Rows, check_excluded
+from kgtool.ops.all_paths.reach import (
+    NO_EDGES,
+    NONE_EXCLUDED,
+    Arriving,
+    Rows,
+    check_excluded,
+)
 from kgtool.ops.graph.csc import CSC, in_edges
 from kgtool.ops.graph.find_edges import find_edges
 from kgtool.ops.runtime.bfloat16 import bits
@@ -206,7 +212,7 @@ class Region(Rows):
         for b, head in enumerate(self._heads):
             links = head.links[step - 1]
             graph = (links.inward, links.source, links.type)
-            others = self._arrays(step, b, len(links.source))
+            others = self._arrays(step, b)
             yield slice(b, b + 1), (head.degree, *graph, *others, links.weight_inward)
 
     def scattered(self, step: int) -> Iterator[tuple[slice, tuple[Any, ...]]]:
@@ -214,16 +220,15 @@ class Region(Rows):
         for b, head in enumerate(self._heads):
             links = head.links[step - 1]
             graph = (links.outward, links.to, links.inverse)
-            others = self._arrays(step, b, len(links.to))
+            others = self._arrays(step, b)
             yield slice(b, b + 1), (*graph, *others, links.weight_outward)
 
-    def _arrays(self, step: int, b: int, edges: int) -> tuple[NDArray[Any], ...]:
+    def _arrays(self, step: int, b: int) -> tuple[NDArray[Any], ...]:
         """The other arrays of the kernels: nodes are slots, and no edge is excluded."""
         rows = int(self.first[step, b + 1] - self.first[step, b])
         slot = np.arange(rows, dtype=np.uint32)[None]
-        none = np.zeros(edges, np.bool_)
         return (
-            np.zeros(edges, np.int32), np.zeros(1, np.int64), none, np.array([0, edges]),
+            NO_EDGES, np.zeros(1, np.int64), NONE_EXCLUDED, np.zeros(2, np.int64),
             slot.view(np.int32), slot, self.first[step - 1, b : b + 2], self.first[step, b : b + 2],
         )  # fmt: skip
 
