@@ -2,8 +2,8 @@
 
 A model that answers any graph (kin: ULTRA, Galkin et al. 2024; TRIX, Zhang et al. 2024) holds
 nothing of a graph, so it learns how relations interact. Each graph here mixes what Freebase,
-WordNet, NELL, Wikidata, biomedical and kinship graphs are made of: types, latent clusters,
-hierarchies, rules with a confidence, and facts that follow no rule.
+WordNet, NELL, Wikidata, biomedical and kinship graphs are made of: types, latent clusters and
+tastes, separate parts, hierarchies, rules with a confidence, and facts that follow no rule.
 
 A relation is a boolean `(n, n)` sparse matrix over the n entities, with heads as rows. First come
 the entities (`_World`), then the relations one by one (`_relation`): some are drawn anew, others
@@ -34,12 +34,13 @@ def synthetic_graph(seed: int) -> KGDataset:
     """A synthetic knowledge graph: train triples alone, valid and test are empty.
 
     Drawn per graph, log-uniformly: 150 to 3,000 entities, 4 to 100 relations, and 800 to
-    30,000 triples, the lesser of one or two draws. The mean degree
-    (2 · triples / entities) is about 2.5 to 100. The sizes of relations are a power law with an
-    exponent of 0.2 to 2. A share of 0 to 0.9 of the relations follows from others by rules. Each
-    kind of relation and of rule has a weight per graph from a Dirichlet distribution of 0.4, so
-    that few kinds prevail in a graph. Each relation loses 5 to 40 % of its facts at random, be they
-    premises or conclusions.
+    30,000 triples, the lesser of one or two draws. In three of ten graphs the entities fall into
+    parts, and most or all relations stay within parts; such graphs have down to half as many
+    triples. The mean degree (2 · triples / entities) is about 2.5 to 100. The sizes of relations
+    are a power law with an exponent of 0.2 to 2. A share of 0 to 0.9 of the relations follows from
+    others by rules. Each kind of relation and of rule has a weight per graph from a Dirichlet
+    distribution of 0.4, so that few kinds prevail in a graph. Each relation loses 5 to 40 % of its
+    facts at random, be they premises or conclusions.
 
     Args:
         seed: at least 0; the only source of the draws.
@@ -94,6 +95,10 @@ class _World:
         cluster: `(facets, n)`, 1 to 3 facets: independent divisions of each type into 1 to
             `_CLUSTERS` clusters, numbered over all types. They are latent: relations prefer pairs
             of clusters, so that the attributes of an entity depend on each other.
+        part: `(n,)`, the part of each entity: one part, or 2 to n / 3 with a probability of 0.3.
+        separate: the probability that a drawn relation stays within parts: 1, or uniform with a
+            probability of 0.5.
+        taste: `(n, k)`, normal: 2 to 8 latent tastes.
         rank: `(n,)`, popularity from 0 for the most popular.
         skew: the largest Zipf exponent of the ends of relations, 1.3 times one from Beta(0.5, 0.8).
         functional: the probability that a relation is functional, from Beta(1, 0.5).
@@ -103,6 +108,9 @@ class _World:
     rng: np.random.Generator
     type: Ids
     cluster: Ids
+    part: Ids
+    separate: float
+    taste: NDArray[np.float64]
     rank: Ids
     skew: float
     functional: float
@@ -117,10 +125,14 @@ class _World:
         most = np.exp(rng.uniform(0, np.log(_CLUSTERS), (facets, num_types)))[:, type_]
         within = most * rng.random((facets, n)) ** rng.uniform(1, 2)
         cluster = type_ * _CLUSTERS + within.astype(np.int64)
+        num_parts = _log_uniform(rng, 2, n / 3) if rng.random() < 0.3 else 1
         return cls(
             rng=rng,
             type=type_,
             cluster=cluster,
+            part=rng.integers(num_parts, size=n),
+            separate=1.0 if rng.random() < 0.5 else rng.random(),
+            taste=rng.normal(size=(n, int(rng.integers(2, 9)))),
             rank=rng.permutation(n),
             skew=1.3 * rng.beta(0.5, 0.8),
             functional=rng.beta(1, 0.5),
@@ -176,6 +188,37 @@ class _World:
         ones = np.ones(int(other.sum()), dtype=bool)
         return csr_array((ones, (head[other], tail[other])), shape=(self.n, self.n))
 
+    def stays(self) -> bool:
+        """Whether a relation that is drawn now stays within parts."""
+        return bool(self.part.any()) and self.chance(self.separate)
+
+    def nearby(self, head: Ids, tail: Ids) -> tuple[Ids, Ids]:
+        """Heads, and for each an entity of its part with the type of its tail.
+
+        Equal tails stay equal within a part. Pairs go where the part has no entity of this type.
+        """
+        group = self.part * (self.type.max() + 1)
+        order = np.argsort(group + self.type, kind="stable")
+        wanted = group[head] + self.type[tail]
+        low, high = (
+            np.searchsorted((group + self.type)[order], wanted, side) for side in ("left", "right")
+        )
+        found = low < high
+        low, high, head, tail = low[found], high[found], head[found], tail[found]
+        return head, order[low + self.rank[tail] % (high - low)]
+
+    def in_parts(self, relation: csr_array) -> csr_array:
+        """The relation with its pairs moved into parts, with a probability of `separate`.
+
+        The end with fewer entities moves, so that a functional relation stays functional.
+        """
+        if not self.stays():
+            return relation
+        head, tail = relation.nonzero()
+        if len(np.unique(head)) < len(np.unique(tail)):
+            return self.matrix(*self.nearby(tail, head)).T.tocsr()
+        return self.matrix(*self.nearby(head, tail))
+
     def some(self, relation: csr_array, share: float) -> csr_array:
         """The relation with each pair kept with a probability of `share`."""
         head, tail = relation.nonzero()
@@ -228,6 +271,7 @@ def _relation(world: _World, mixture: _Mixture, relations: list[csr_array], size
         heads = world.domain()
         tails = heads if same or world.chance(0.25) else world.domain()
         first = draw(world, heads, tails, size // 2 if closure else size)
+        first = first if draw is _tree else world.in_parts(first)  # a tree is made in parts
         added = closure(world, first, relations) if closure else first
         room = max(size - first.nnz, _FEWEST)
         found = first + _limited(world, world.some(added, confidence), room)
@@ -306,6 +350,25 @@ def _preferred_tails(world: _World, head: Ids, tails: Ids, group: Ids, strength:
     return tails[np.clip(np.searchsorted(until, mass, side="right") - 1, low, high - 1)]
 
 
+def _tasted(world: _World, heads: Ids, tails: Ids, size: int) -> csr_array:
+    """Tails that suit the tastes of heads, as a person's languages, genres and occupations do.
+
+    Head h has tail t in proportion to the popularity of t and to exp(β ⟨z_h ∗ a, z_t⟩), where z are
+    the latent tastes of entities and a says which of them this relation follows.
+    """
+    rng, taste = world.rng, world.taste
+    heads, tails = rng.permutation(heads)[:1000], rng.permutation(tails)[:500]
+    weight = world.popularity(heads)
+    head = rng.choice(len(heads), size, p=weight / weight.sum())
+    follows = rng.normal(size=taste.shape[1]) * (rng.random(taste.shape[1]) < 0.5)
+    liking = (taste[heads] * follows * rng.uniform(0.5, 3)) @ taste[tails].T
+    mass = np.exp(liking - liking.max(axis=1, keepdims=True)) * world.popularity(tails)
+    until = mass.cumsum(axis=1)
+    drawn = rng.random(size) * until[head, -1]
+    tail = np.array([np.searchsorted(until[h], x) for h, x in zip(head, drawn, strict=True)], int)
+    return world.matrix(heads[head], tails[np.minimum(tail, len(tails) - 1)])
+
+
 def _blocks(world: _World, heads: Ids, tails: Ids, size: int) -> csr_array:
     """All pairs of some clusters of heads with some clusters of tails, a share of them true."""
     rng, of_head, of_tail = world.rng, world.facet(), world.facet()
@@ -326,21 +389,29 @@ def _blocks(world: _World, heads: Ids, tails: Ids, size: int) -> csr_array:
 
 
 def _tree(world: _World, heads: Ids, _: Ids, size: int) -> csr_array:
-    """Each entity but the root with its parent: an even tree, or a random one, deep to flat."""
+    """Each entity but the root with its parent: an even tree, or a random one, deep to flat.
+
+    With parts, each part has a tree, with a probability of `separate`.
+    """
     nodes = world.rng.permutation(heads)[: size + 1]
-    child = np.arange(1, len(nodes))
+    root = np.zeros(len(nodes), dtype=np.int64)  # the place of each node's root
+    if world.stays():
+        nodes = nodes[np.argsort(world.part[nodes], kind="stable")]
+        root = np.searchsorted(world.part[nodes], world.part[nodes])
+    child = np.arange(len(nodes)) - root
     if world.chance(0.3):
         parent = (child - 1) // _log_uniform(world.rng, 2, 20)
     else:
         parent = (
             child * world.rng.random(len(child)) ** world.rng.uniform(0.3, 0.3 + 3 * world.skew)
         ).astype(int)
-    found = world.matrix(nodes[child], nodes[parent])
+    below = child > 0
+    found = world.matrix(nodes[below], nodes[(root + parent)[below]])
     return found.T.tocsr() if world.chance(0.3) else found
 
 
 _DRAWN: tuple[Callable[[_World, Ids, Ids, int], csr_array], ...] = (
-    _linked, _linked, _attribute, _blocks, _tree,
+    _linked, _linked, _attribute, _blocks, _tree, _tasted,
 )  # fmt: skip
 
 
@@ -419,7 +490,7 @@ def _rewired(world: _World, relations: list[csr_array], size: int) -> csr_array:
     if not len(head):
         return world.matrix(head, tail)
     rows = world.rng.integers(len(head), size=(2, size))
-    return world.matrix(head[rows[0]], tail[rows[1]])
+    return world.in_parts(world.matrix(head[rows[0]], tail[rows[1]]))
 
 
 _RULES: tuple[Callable[[_World, list[csr_array], int], csr_array], ...] = (
@@ -510,7 +581,7 @@ def _observed(world: _World, relations: list[csr_array], dropped: NDArray[np.flo
     kept[rng.permutation(len(head))[most:]] = False
     kept[size.cumsum() - 1] = True
     triples = np.stack([head, relation, tail], axis=1)[kept].astype(np.int64)
-    if world.chance(0.5):
+    if world.chance(0.5) and not world.stays():
         count = int(rng.uniform(0, 0.05) * len(triples))
         noise = triples[rng.integers(len(triples), size=count)]
         noise[:, ::2] = rng.integers(n, size=(count, 2))
@@ -528,12 +599,13 @@ def _observed(world: _World, relations: list[csr_array], dropped: NDArray[np.flo
 def _attached(world: _World, triples: Ids, alone: Ids) -> Ids:
     """`(m, 3)`, a triple for each entity of `alone`.
 
-    It takes the place of an entity of its cluster in a random triple; if its cluster has no triple,
-    the place of one of a cluster near by, most likely of its type.
+    It takes the place of an entity of its part and cluster in a random triple; if these have no
+    triple, the place of one of a cluster near by, most likely of its part and type.
     """
     both = np.concatenate([triples, triples])
     at_head = np.repeat([True, False], len(triples))
     cluster = world.facet()
+    cluster = world.part * (cluster.max() + 1) + cluster
     of_end = cluster[np.where(at_head, both[:, 0], both[:, 2])]
     order = world.rng.permutation(len(both))
     order = order[np.argsort(of_end[order], kind="stable")]

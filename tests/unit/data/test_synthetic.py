@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import product
 
@@ -75,7 +76,7 @@ def test_graphs_are_valid_and_bounded(seed):
     assert {relation for _, relation, _ in triples} == {*range(data.num_relations)}
     assert 150 <= data.num_entities <= synthetic.MOST_ENTITIES
     assert 4 <= data.num_relations <= synthetic.MOST_RELATIONS
-    assert 600 <= len(triples) <= synthetic.MOST_TRIPLES
+    assert 400 <= len(triples) <= synthetic.MOST_TRIPLES
     assert data.vocabulary.entities[-1] == f"e{data.num_entities - 1}"
     assert data.vocabulary.relations[-1] == f"r{data.num_relations - 1}"
 
@@ -188,6 +189,25 @@ def correlated_attributes(all_: list[Pairs]) -> Iterator[bool]:
             )
 
 
+def separate_parts(all_: list[Pairs]) -> Iterator[bool]:
+    """No part that paths join has more than a tenth of the entities."""
+    part: dict[int, int] = {}
+    ends = {end for a in all_ for pair in a for end in pair}
+    ahead: dict[int, set[int]] = {end: set() for end in ends}
+    for a in all_:
+        for head, tail in a:
+            ahead[head].add(tail)
+            ahead[tail].add(head)
+    for start in ends:
+        waiting = [] if start in part else [start]
+        while waiting:
+            at = waiting.pop()
+            if at not in part:
+                part[at] = start
+                waiting += ahead[at]
+    yield max(Counter(part.values()).values()) <= 0.1 * len(ends)
+
+
 def distractors(all_: list[Pairs]) -> Iterator[bool]:
     """No rule of one or two steps predicts the relation with a precision of 0.1."""
     steps = steps_of(*all_)
@@ -201,7 +221,7 @@ def distractors(all_: list[Pairs]) -> Iterator[bool]:
     [
         inverses, symmetry, subrelations, near_duplicates, intersections, compositions,
         transitivity, same_tails, inheritance, functions, one_to_one, attributes, hubs,
-        even_degrees, hierarchies, correlated_attributes, distractors,
+        even_degrees, hierarchies, correlated_attributes, separate_parts, distractors,
     ],
 )  # fmt: skip
 def test_each_regularity_occurs_and_is_not_everywhere(kind):
@@ -256,6 +276,35 @@ def test_drawn_relations_stay_in_their_domain(draw):
                 tails = heads
             assert np.isin(head, heads).all()
             assert np.isin(tail, tails).all()
+
+
+def test_relations_of_a_separate_world_stay_within_parts():
+    for seed in range(20):
+        of = replace(world(seed, 200), part=np.arange(200) // 20, separate=1.0)
+        relation = of.matrix(np.repeat(np.arange(200), 2), of.rng.integers(200, size=400))
+        head, tail = of.in_parts(relation).nonzero()
+        assert len(head) > 20
+        assert (of.part[head] == of.part[tail]).all()
+        many = of.matrix(np.arange(200), of.rng.integers(5, size=200))
+        head, tail = of.in_parts(many).nonzero()
+        assert len(np.unique(head)) == len(head)  # a functional relation stays functional
+        tree = synthetic._tree(of, np.arange(200), np.arange(200), 200)
+        head, tail = tree.nonzero()
+        assert len(head) == 190
+        assert (of.part[head] == of.part[tail]).all()
+
+
+def test_a_part_keeps_the_types_of_ends():
+    for seed in range(20):
+        of = world(seed, 200)
+        of = replace(of, part=np.arange(200) // 20)
+        head, tail = of.rng.integers(200, size=(2, 300))
+        found, near = of.nearby(head, tail)
+        assert len(found) > 100
+        at = {(h, of.type[t]) for h, t in zip(head.tolist(), tail.tolist(), strict=True)}
+        kinds = zip(found.tolist(), of.type[near].tolist(), strict=True)
+        assert {(h, int(kind)) for h, kind in kinds} <= {(h, int(kind)) for h, kind in at}
+        assert (of.part[found] == of.part[near]).all()
 
 
 def test_a_limited_relation_keeps_whole_ends():
