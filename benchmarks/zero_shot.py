@@ -20,7 +20,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -38,6 +37,7 @@ from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.evaluation.ranking import rank_tails
 from kgtool.inference.predictor import Predictor
+from kgtool.models.all_paths import Parts
 from kgtool.models.conditional import ConditionalScorer
 
 T = TypeVar("T")
@@ -91,9 +91,8 @@ def rank_on_parts(args: argparse.Namespace, data: KGDataset, folder: Path) -> No
     scorer.prepare(with_inverses(triples, data.num_relations)[:, 1])
     rows = []
     for nearest in args.nearest:
-        whole = 0 if nearest else 2 * len(data.train)
-        sized = replace(scorer, whole=whole, nearest=nearest)
-        seconds, mrr = timed(partial(mean_reciprocal_rank, sized, data, args.split, triples))
+        scorer.decoder.parts = Parts(whole=0, nearest=nearest) if nearest else None
+        seconds, mrr = timed(partial(mean_reciprocal_rank, scorer, data, args.split, triples))
         rows.append([f"{nearest:,}" if nearest else "whole passes", f"{mrr:.4f}",
                      f"{1e3 * seconds / (2 * len(triples)):,.1f}"])  # fmt: skip
     common.print_table(

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.ops import Reach, Region, Task, normal_, path_step, reach
-from kgtool.ops.all_paths.region import EDGES_AN_ENTITY
+from kgtool.ops.all_paths.growth import EDGES_AN_ENTITY
 
 # A part of a batch reads at least this many edges in all its layers. With fewer, threads lose more
 # time waiting for Python's lock than they gain.
@@ -49,6 +49,20 @@ class Feed(NamedTuple):
     relations: Tensor
 
 
+class Parts(NamedTuple):
+    """How passes over a large graph are limited to the part around their head.
+
+    See `kgtool.ops.all_paths.neighbourhood`. The limit has no parameter.
+
+    Attributes:
+        whole: the most edges, inverses included, of a graph that each pass reads as a whole.
+        nearest: entities that each step may add to the part.
+    """
+
+    whole: int
+    nearest: int
+
+
 class PathGRU(nn.Module):
     """The GRU that reads all paths at once; a subclass has the parameters of relations.
 
@@ -61,11 +75,20 @@ class PathGRU(nn.Module):
         layers: L, edges of the longest path.
         node_budget: the largest number of entities that a layer may add to a head's pass, see
             `kgtool.ops.all_paths.region`; 0 for no budget.
+        parts: the limit of passes without a budget; None for passes over the whole graph.
     """
 
-    def __init__(self, dim: int, layers: int, node_budget: int = 0) -> None:
+    def __init__(
+        self, dim: int, layers: int, node_budget: int = 0, parts: Parts | None = None
+    ) -> None:
         super().__init__()
-        self.dim, self.layers, self.node_budget = dim, layers, node_budget
+        self.dim, self.layers, self.node_budget, self.parts = dim, layers, node_budget, parts
+
+    def most(self, graph: KnowledgeGraph) -> int:
+        """The most entities that a layer adds to a pass over a graph; 0 for no limit."""
+        if self.node_budget or not self.parts or graph.num_edges <= self.parts.whole:
+            return self.node_budget
+        return self.parts.nearest
 
     def add_cell(self, mlp_dim: int) -> None:
         """Add the parameters, which `reset_cell` draws, after those that a subclass has first.
@@ -94,8 +117,8 @@ class PathGRU(nn.Module):
         if not len(head):
             return ()
         edges = graph.num_edges
-        if self.node_budget:
-            edges = min(edges, self.node_budget * EDGES_AN_ENTITY) * READING
+        if most := self.most(graph):
+            edges = min(edges, most * EDGES_AN_ENTITY) * READING
         edges *= len(head) * self.layers
         parts = 1 << max(0, (edges // PART_EDGES).bit_length() - 1)
         return head.tensor_split(min(parts, len(head)))
@@ -122,9 +145,11 @@ class PathGRU(nn.Module):
         if self.node_budget:
             types = graph.num_relation_ids
             return Region(graph.csc, head, types, self.node_budget, excluded_edges, task)
+        most = self.most(graph)
         if excluded_edges is None:
-            return reach(graph.csc, head, self.layers)
-        return reach(graph.csc, head, self.layers, excluded_edges, graph.inverse.numpy())
+            return reach(graph.csc, head, self.layers, most=most)
+        inverse = graph.inverse.numpy()
+        return reach(graph.csc, head, self.layers, excluded_edges, inverse, most)
 
     def run(
         self,

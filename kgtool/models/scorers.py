@@ -437,8 +437,8 @@ class PassScorer(ModelScorer):
 
     @property
     def is_sparse(self) -> bool:  # type: ignore[override]
-        """Whether a node budget limits the entities of each pass."""
-        return bool(self.decoder.node_budget)
+        """Whether passes reach a limited number of entities."""
+        return bool(self.decoder.most(self.graph))
 
     @torch.no_grad()
     def sparse_scores(self, hr: Tensor) -> SparseScores:

@@ -23,6 +23,9 @@ import numpy as np
 from kgtool.ops.runtime.lanes import add, fill, kernel, load, multiply, store, total
 from kgtool.ops.runtime.mix import mix
 
+# Edges that a step may read for each entity that it may add. Reading them takes about as long as
+# the computation of a pass at an entity.
+EDGES_AN_ENTITY = 64
 # Bins of the histogram of groups by weight, which finds the weight at which the budget ends.
 BINS = 4096
 # Insertion sort is used for segments shorter than this.

@@ -5,6 +5,9 @@ equally among its edges. It reads the edges of the greatest weights, as many as 
 and adds the new entities of the greatest weights. So the edges of a hub, which each bring little,
 are read last. All edges between the chosen entities belong to the part: a pass over it reads fewer
 messages than a pass over the graph, and the same ones.
+
+`neighbourhood` makes the part as a graph of its own. `kgtool.ops.all_paths.reach` needs the
+entities alone.
 """
 
 from __future__ import annotations
@@ -13,14 +16,16 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from kgtool.ops.all_paths.growth import keep_entities
-from kgtool.ops.all_paths.region import EDGES_AN_ENTITY
+from kgtool.ops.all_paths.growth import EDGES_AN_ENTITY, keep_entities
 from kgtool.ops.graph.csc import CSC
 
 
 @numba.njit(nogil=True, cache=True)
-def _walk(offsets, neighbour, head, num_steps, most, reads):  # type: ignore[no-untyped-def] # pragma: no cover
-    """The entities that the walk keeps, in the order of discovery."""
+def _walk(offsets, neighbour, head, num_steps, most, reads, excluded):  # type: ignore[no-untyped-def] # pragma: no cover
+    """The entities that the walk keeps, in the order of discovery.
+
+    It does not take the edges of the head that `excluded` marks, which may be empty.
+    """
     slot = np.full(len(offsets) - 1, -1, np.int32)
     node = np.empty(1 + num_steps * most + reads, np.int32)
     weight = np.zeros(len(node))
@@ -29,6 +34,8 @@ def _walk(offsets, neighbour, head, num_steps, most, reads):  # type: ignore[no-
         share = np.empty(known)
         for k in range(known):
             share[k] = weight[k] / max(offsets[node[k] + 1] - offsets[node[k]], 1)
+        if len(excluded) > 0:
+            share[0] = weight[0] / max(len(excluded) - excluded.sum(), 1)
         brought = np.zeros(known)
         left, count = reads, known
         for k in np.argsort(-share, kind="mergesort"):
@@ -36,6 +43,8 @@ def _walk(offsets, neighbour, head, num_steps, most, reads):  # type: ignore[no-
             read = min(size, left)
             left -= read
             for i in range(read):  # of too many edges, some at equal distances
+                if k == 0 and len(excluded) > 0 and excluded[i * size // read]:
+                    continue
                 v = neighbour[begin + i * size // read]
                 if slot[v] < 0:
                     node[count], weight[count], slot[v] = v, 0.0, count
@@ -76,6 +85,26 @@ def _edges_between(offsets, source, entity):  # type: ignore[no-untyped-def] # p
     return first, into[:n].copy(), edge[:n].copy()
 
 
+def nearest(
+    edges: CSC, head: int, num_steps: int, most: int, excluded: NDArray[np.bool_]
+) -> NDArray[np.int32]:
+    """The entities of the part of a graph around an entity, the entity first.
+
+    Args:
+        edges: the graph, which must contain the inverse of every edge.
+        head: the entity.
+        num_steps: steps of the walk.
+        most: the largest number of entities that a step adds. It reads at most `EDGES_AN_ENTITY`
+            times as many edges.
+        excluded: for each in-edge of the entity, whether the walk may not take it; or empty.
+    """
+    reads = most * EDGES_AN_ENTITY
+    found: NDArray[np.int32] = _walk(
+        edges.offsets, edges.source, head, num_steps, most, reads, excluded
+    )
+    return found
+
+
 def neighbourhood(
     edges: CSC, head: int, num_steps: int, most: int
 ) -> tuple[NDArray[np.int32], CSC]:
@@ -85,18 +114,13 @@ def neighbourhood(
     graph alone.
 
     Args:
-        edges: the graph, which must contain the inverse of every edge.
-        head: the entity.
-        num_steps: steps of the walk.
-        most: the largest number of entities that a step adds. It reads at most `EDGES_AN_ENTITY`
-            times as many edges.
+        edges, head, num_steps, most: see `nearest`.
 
     Returns:
         `(k,)` int32, the chosen entities, ascending; and the edges between them in the order of the
         graph, with the positions of these entities as ids.
     """
-    reads = most * EDGES_AN_ENTITY
-    entity = np.sort(_walk(edges.offsets, edges.source, head, num_steps, most, reads))
+    entity = np.sort(nearest(edges, head, num_steps, most, np.empty(0, np.bool_)))
     offsets, source, edge = _edges_between(edges.offsets, edges.source, entity)
     weight = None if edges.weight is None else edges.weight[edge]
     return entity, CSC(offsets, source, edges.type[edge], len(entity), weight)

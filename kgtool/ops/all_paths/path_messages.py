@@ -183,6 +183,7 @@ def scatter(  # type: ignore[no-untyped-def] # pragma: no cover
         mask = excluded[excluded_first[b] : excluded_first[b + 1]]
         masks = len(mask) > 0
         before, after = first_in[b], first_out[b]
+        reached = first_out[b + 1] - after
         for k in range(first_in[b + 1] - before):
             u = node[k]
             s = load(state, (before + k) * dims, width)
@@ -195,6 +196,8 @@ def scatter(  # type: ignore[no-untyped-def] # pragma: no cover
                 r, j = -1, 0
                 if e < end:
                     j = slot[source[np.uintp(e)]]
+                    if j >= reached:  # outside of the part of the graph
+                        continue
                     if masks and k == 0 and mask[e - start]:
                         continue
                     if masks and j == 0 and mask[opposite[e] - start]:

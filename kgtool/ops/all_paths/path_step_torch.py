@@ -121,9 +121,10 @@ def _edges(reach: Reach, step: int, device: torch.device) -> tuple[Tensor, ...]:
     slot = torch.from_numpy(reach.slot).to(device)
     row, edge = in_edges(offsets, node)
     b = position[row]
-    there = ~_excluded(reach, device)[b, edge]
-    degree = torch.zeros_like(position).index_add_(0, row, there.long())
     from_slot = slot[b, source[edge]]
+    within = from_slot <= reach.edges.num_sources  # the part of the graph
+    there = within & ~_excluded(reach, device)[b, edge]
+    degree = torch.zeros_like(position).index_add_(0, row, there.long())
     brings = there & (from_slot < before.diff()[b])
     edge, row, b, from_slot = edge[brings], row[brings], b[brings], from_slot[brings]
     old_position = _position_of_rows(reach, step - 1, device)

@@ -4,6 +4,9 @@ A pass stores the states of reached entities only. Breadth-first search numbers 
 discovery: the head has slot 0, and the entities within `i` edges have the first `sizes[i]` slots.
 Edges between a head and its neighbours may be excluded for this head. In training these are the
 target edges.
+
+A pass may be limited to the part of the graph around its head, see
+`kgtool.ops.all_paths.neighbourhood`. Then it reads the edges between the part's entities.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kgtool.ops.all_paths.neighbourhood import nearest
 from kgtool.ops.graph.csc import CSC, in_edges
 from kgtool.ops.runtime.rows import common_size
 
@@ -89,9 +93,12 @@ class Reach(Rows):
             edge and its inverse are excluded for this head; empty if no edge is excluded.
         excluded_first: `(B + 1,)` int64, where the in-edges of each head begin in `excluded`; all
             0 if no edge is excluded.
-        node: `(B, N)` int32, the entity at each slot; undefined after the reached entities.
-        slot: `(B, N)` int32, the slot of each entity; N for an entity that is not reached.
+        node: `(B, n)` int32, the entity at each slot; undefined after the reached entities.
+        slot: `(B, N)` int32, the slot of each entity; N for an entity that is not reached, and
+            N + 1 for one that is outside of the part.
         first: `(L + 1, B + 1)` int64.
+        degree: `(B, N)` int64, the in-degrees of the entities of each part, excluded edges of the
+            head included; None for passes over the whole graph.
     """
 
     def __init__(
@@ -104,26 +111,36 @@ class Reach(Rows):
         node: NDArray[np.int32],
         slot: NDArray[np.int32],
         first: NDArray[np.int64],
+        degree: NDArray[np.int64] | None = None,
     ) -> None:
         super().__init__(head, first)
         self.edges, self.opposite, self.node, self.slot = edges, opposite, node, slot
         self.excluded, self.excluded_first = excluded, excluded_first
+        self.degree = degree
 
     def gathered(self, step: int) -> Iterator[tuple[slice, tuple[Any, ...]]]:
-        """All heads together, and the arguments of `path_messages.gather` for them."""
-        yield slice(None), (self.edges.degree, *self._arrays(step))
+        """All heads together, or those of parts one by one, and the arguments of `gather`.
+
+        See `kgtool.ops.all_paths.path_messages`.
+        """
+        if self.degree is None:
+            yield slice(None), (self.edges.degree, *self._arrays(step, slice(0, self.num_heads)))
+        else:
+            for b, degree in enumerate(self.degree):
+                yield slice(b, b + 1), (degree, *self._arrays(step, slice(b, b + 1)))
 
     def scattered(self, step: int) -> Iterator[tuple[slice, tuple[Any, ...]]]:
         """All heads together, and the arguments of `path_messages.scatter` for them."""
-        yield slice(None), self._arrays(step)
+        yield slice(None), self._arrays(step, slice(0, self.num_heads))
 
-    def _arrays(self, step: int) -> tuple[Any, ...]:
+    def _arrays(self, step: int, heads: slice) -> tuple[Any, ...]:
         # With unsigned numbers, kernels do not check for negative indices.
         source, slot = self.edges.source.view(np.uint32), self.slot.view(np.uint32)
+        bounds = slice(heads.start, heads.stop + 1)
         return (
-            self.edges.offsets, source, self.edges.type, self.opposite, self.head,
-            self.excluded, self.excluded_first, self.node, slot,
-            self.first[step - 1], self.first[step], self.edges.weight,
+            self.edges.offsets, source, self.edges.type, self.opposite, self.head[heads],
+            self.excluded, self.excluded_first[bounds], self.node[heads], slot[heads],
+            self.first[step - 1, bounds], self.first[step, bounds], self.edges.weight,
         )  # fmt: skip
 
     def entities(self) -> Tensor:
@@ -133,7 +150,7 @@ class Reach(Rows):
         return torch.from_numpy(np.concatenate([np.empty(0, np.int32), *entities])).long()
 
     def slot_of(self, position: Tensor, entity: Tensor) -> Tensor:
-        """`(n,)` int64: the slots of entities reached from heads; N for those not reached.
+        """`(n,)` int64: the slots of entities reached from heads; N or more for the others.
 
         Args:
             position: `(n,)` int64, the position of each head in the batch.
@@ -150,8 +167,9 @@ class Reach(Rows):
         own += self.edges.offsets[self.head[0]]
         gone = torch.from_numpy(np.concatenate([own, self.opposite[own]]))
         there = ~torch.isin(edge, gone)
-        place, e = place[there], edge[there].numpy()
-        source = torch.from_numpy(self.slot[0, self.edges.source[e]]).long()
+        source = torch.from_numpy(self.slot[0, self.edges.source[edge.numpy()]]).long()
+        there &= source <= self.edges.num_sources  # within the part
+        place, e, source = place[there], edge[there].numpy(), source[there]
         brings = source < int(self.first[step - 1, 1])
         type_ = torch.from_numpy(self.edges.type[e]).long()
         degree = torch.bincount(place, minlength=len(slot))
@@ -163,9 +181,9 @@ class Reach(Rows):
 
 @numba.njit(nogil=True, cache=True)
 def _search(offsets, source, head, excluded, excluded_first, node, slot, sizes):  # type: ignore[no-untyped-def] # pragma: no cover
+    """Fill in nodes, slots and sizes; slots are N before, or N + 1 where a pass may not go."""
     num_steps, num_entities = sizes.shape[0] - 1, slot.shape[1]
     for b in range(len(head)):
-        slot[b, :] = num_entities
         h = head[b]
         node[b, 0], slot[b, h] = h, 0
         begin, end = 0, 1
@@ -179,7 +197,7 @@ def _search(offsets, source, head, excluded, excluded_first, node, slot, sizes):
                 # neighbours.
                 for e in range(offsets[u], offsets[u + 1]):
                     v = source[e]
-                    if slot[b, v] < num_entities:
+                    if slot[b, v] != num_entities:
                         continue
                     if excludes and k == 0 and excluded[excluded_first[b] + e - offsets[u]]:
                         continue
@@ -187,6 +205,18 @@ def _search(offsets, source, head, excluded, excluded_first, node, slot, sizes):
                     next_slot += 1
             begin, end = end, next_slot
             sizes[step + 1, b] = end
+
+
+@numba.njit(nogil=True, cache=True)
+def _degrees(offsets, source, head, excluded, slot, entity, degree):  # type: ignore[no-untyped-def] # pragma: no cover
+    """Count the in-edges from entities of the part, and all excluded edges of the head."""
+    outside = len(slot) + 1
+    for v in entity:
+        count = 0
+        for e in range(offsets[v], offsets[v + 1]):
+            own = v == head and len(excluded) > 0 and excluded[e - offsets[v]]
+            count += own or slot[source[e]] != outside
+        degree[v] = count
 
 
 def check_excluded(
@@ -214,6 +244,7 @@ def reach(
     num_steps: int,
     excluded_edges: Sequence[Tensor] | None = None,
     opposite: NDArray[np.int32] = NO_EDGES,
+    most: int = 0,
 ) -> Reach:
     """Find the entities within L edges of each head, by breadth-first search.
 
@@ -224,6 +255,8 @@ def reach(
         excluded_edges: for each head, `(k,)` int64 ids of in-edges of the head. This head's search
             ignores them and their inverses. None excludes no edge.
         opposite: `(e,)` int32, the inverse of each edge; needed if edges are excluded.
+        most: entities that a step may add to the part of a pass, see
+            `kgtool.ops.all_paths.neighbourhood`; 0 for passes over the whole graph.
 
     Raises:
         ValueError: if an excluded edge does not lead to its head.
@@ -235,10 +268,19 @@ def reach(
         excluded = np.zeros(excluded_first[-1], np.bool_)
         for b, ids in enumerate(check_excluded(edges, h, excluded_edges)):
             excluded[excluded_first[b] + ids - edges.offsets[h[b]]] = True
-    node = np.empty((len(h), edges.num_sources), np.int32)
-    slot = np.empty_like(node)
+    size = edges.num_sources
+    slot, degree = np.full((len(h), size), size, np.int32), None
+    if most:
+        slot += 1
+        degree, size = np.empty(slot.shape, np.int64), min(size, 1 + num_steps * most)
+        for b, into in enumerate(degree):
+            own = excluded[excluded_first[b] : excluded_first[b + 1]]
+            entity = nearest(edges, int(h[b]), num_steps, most, own)
+            slot[b, entity] -= 1
+            _degrees(edges.offsets, edges.source, h[b], own, slot[b], entity, into)
+    node = np.empty((len(h), size), np.int32)
     sizes = np.empty((num_steps + 1, len(h)), np.int64)
     _search(edges.offsets, edges.source, h, excluded, excluded_first, node, slot, sizes)
     first = np.zeros((num_steps + 1, len(h) + 1), np.int64)
     np.cumsum(sizes, axis=1, out=first[:, 1:])
-    return Reach(edges, opposite, h, excluded, excluded_first, node, slot, first)
+    return Reach(edges, opposite, h, excluded, excluded_first, node, slot, first, degree)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kgtool.ops.all_paths.growth import (
+    EDGES_AN_ENTITY,
     choose_groups,
     connect,
     keep_entities,
@@ -34,10 +35,6 @@ from kgtool.ops.graph.csc import CSC, in_edges
 from kgtool.ops.graph.find_edges import find_edges
 from kgtool.ops.runtime.bfloat16 import bits
 from kgtool.ops.runtime.lanes import lanes_of
-
-# Edges that a step may read for each entity that it may add. Reading them takes about as long as
-# the computation of a pass at an entity.
-EDGES_AN_ENTITY = 64
 
 
 class Task(NamedTuple):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kgtool.data.dataset import KGDataset
 from kgtool.graph.knowledge_graph import KnowledgeGraph
-from kgtool.models.all_paths import AllPathsDecoder, Feed
+from kgtool.models.all_paths import AllPathsDecoder, Feed, Parts
 from kgtool.models.model import AllPathsModel
 from kgtool.models.scorers import PassScorer
 from kgtool.ops import path_loss, path_step
@@ -102,12 +102,15 @@ def hide(graph: KnowledgeGraph, heads: Tensor) -> tuple[list[Tensor], list[set[i
     return excluded, gone
 
 
+@pytest.mark.parametrize("nearest", [0, 2, 100])
 @pytest.mark.parametrize("seed", range(3))
-def test_states_are_those_of_the_definition(seed):
+def test_states_are_those_of_the_definition(seed, nearest):
+    """With parts, they are those of the edges between the entities of a part."""
     torch.manual_seed(seed)
     dataset = random_dataset(seed)
     graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
+    decoder.parts = Parts(whole=0, nearest=nearest) if nearest else None
     heads = torch.tensor([0, 5, 5, dataset.num_entities - 1, 3])
     excluded, gone = hide(graph, heads)
     reached = decoder.reach(graph, heads, excluded)
@@ -118,13 +121,30 @@ def test_states_are_those_of_the_definition(seed):
     states = last[: sum(rows)].split(rows)
     entities = reached.entities().split(rows)
     for b, head in enumerate(heads.tolist()):
-        expected = by_definition(decoder, edges_without(graph, gone[b]), head)
+        part = set(entities[b].tolist())
+        edges = edges_without(graph, gone[b])
+        if nearest == 2:
+            edges = [(u, r, v) for u, r, v in edges if u in part and v in part]
+            assert len(part) <= 1 + 2 * decoder.layers
+        expected = by_definition(decoder, edges, head)
         assert sorted(expected) == sorted(entities[b].tolist())
         for state, entity in zip(states[b], entities[b].tolist(), strict=True):
             torch.testing.assert_close(state, expected[entity])
         everyone = torch.arange(dataset.num_entities)
         slots = reached.slot_of(torch.full_like(everyone, b), everyone)
         assert {v for v, slot in enumerate(slots.tolist()) if slot < rows[b]} == set(expected)
+
+
+def test_a_part_is_chosen_without_the_excluded_edges():
+    """A chain 0 - 1 - 2, and a shortcut from 0 to 2 that a pass may not take."""
+    dataset = in_memory([(0, 0, 1), (1, 0, 2), (0, 1, 2), (2, 0, 3)], [], [], 4, 2)
+    graph = KnowledgeGraph.from_dataset(dataset)
+    decoder = make_decoder(dataset, layers=1)
+    decoder.parts = Parts(whole=0, nearest=4)
+    shortcut = graph.find(torch.tensor([[2, 3, 0]]))  # the inverse, which leads to the head
+    for excluded, entities in ([shortcut], [0, 1]), ([shortcut[:0]], [0, 1, 2]):
+        reached = decoder.reach(graph, torch.tensor([0]), excluded)
+        assert sorted(reached.entities().tolist()) == entities
 
 
 def test_an_encoder_feeds_the_start_the_end_and_the_queries():
@@ -221,11 +241,13 @@ def test_targets_do_not_show_in_their_own_pass(kind, dropout):
         assert torch.equal(seen, decoder(decoder.reach(without, batch.head)))
 
 
-def test_gradients():
+@pytest.mark.parametrize("parts", [None, Parts(whole=0, nearest=2)])
+def test_gradients(parts):
     torch.manual_seed(2)
     dataset = random_dataset(3, num_entities=7, num_train=14)
     graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset, dim=3)
+    decoder.parts = parts
     heads = torch.tensor([0, 2, 2])
     reached = decoder.reach(graph, heads, hide(graph, heads)[0])
     context = torch.tensor([0, 1, 0])

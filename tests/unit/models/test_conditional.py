@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from kgtool.evaluation.ranking import rank_tails
 from kgtool.graph.knowledge_graph import KnowledgeGraph
 from kgtool.graph.relation_graph import RelationGraph
 from kgtool.inference.explain import explain_triple
+from kgtool.models.all_paths import Parts
 from kgtool.models.conditional import ConditionalDecoder, ConditionalModel, ConditionalScorer
 from kgtool.models.relation_encoder import RelationEncoder
 from kgtool.models.scorers import RowScorer
@@ -113,7 +115,9 @@ def test_scores_do_not_depend_on_labels(seed: int) -> None:
 
 def in_parts(scorer: ConditionalScorer, most: int) -> ConditionalScorer:
     """The scorer on parts of the graph, of at most so many new entities a step."""
-    return replace(scorer, whole=0, nearest=most)
+    decoder = copy(scorer.decoder)
+    decoder.parts = Parts(whole=0, nearest=most)
+    return replace(scorer, decoder=decoder)
 
 
 @pytest.mark.parametrize("most", [None, 2])
@@ -152,6 +156,17 @@ def test_on_a_part_with_all_entities_scores_are_those_of_the_graph() -> None:
     parts = in_parts(scorer, 100)
     assert len(parts.near(3)[1]) == 11  # all except the entity without edges
     torch.testing.assert_close(parts.score_t(hr), scorer.score_t(hr), rtol=1e-4, atol=1e-4)
+
+
+def test_scores_on_a_part_are_those_of_the_part_as_a_graph() -> None:
+    dataset = random_dataset(3, num_entities=40, num_train=120)
+    scorer = in_parts(make_model(dataset, double=False).scorer(), 3)
+    for head, relation in ((3, 0), (5, 4), (20, 1)):
+        part, entities = scorer.near(head)
+        place = int(torch.searchsorted(entities, head))
+        own = part.score_t(torch.tensor([[place, relation]]))[0]
+        found = scorer.score_t(torch.tensor([[head, relation]]))[0]
+        torch.testing.assert_close(found[entities], own, rtol=1e-5, atol=1e-5)
 
 
 def test_on_parts_the_others_share_a_score_and_ranks_need_no_rows() -> None:

@@ -14,7 +14,7 @@ from kgtool.config import AllPathsConfig
 from kgtool.data.answer_index import AnswerIndex
 from kgtool.data.dataset import KGDataset, with_inverses
 from kgtool.graph.knowledge_graph import KnowledgeGraph
-from kgtool.models.all_paths import AllPathsDecoder
+from kgtool.models.all_paths import AllPathsDecoder, Parts
 from kgtool.models.model import AllPathsModel
 from kgtool.ops import path_loss, path_step
 from kgtool.ops.all_paths import path_step_torch
@@ -38,13 +38,15 @@ def gradients(function: Callable[..., Tensor], tensors: list[Tensor]) -> list[Te
     return [value.detach(), *torch.autograd.grad((value * weight).sum(), leaves)]
 
 
+@pytest.mark.parametrize("parts", [None, Parts(whole=0, nearest=2)])
 @pytest.mark.parametrize("chunk", [7, 1 << 20])
-def test_a_step_is_the_kernels(monkeypatch, chunk):
+def test_a_step_is_the_kernels(monkeypatch, chunk, parts):
     monkeypatch.setattr(path_step_torch, "EDGES", chunk)
     torch.manual_seed(0)
     dataset = random_dataset(3, num_train=40)
     graph = KnowledgeGraph.from_dataset(dataset)
     decoder = make_decoder(dataset)
+    decoder.parts = parts
     heads = torch.tensor([0, 5, 5, dataset.num_entities - 1, 3])
     reached = decoder.reach(graph, heads, hide(graph, heads)[0])
     context = torch.tensor([0, 1, 0, 1, 1])

@@ -121,7 +121,7 @@ def by_definition(
                     a = decoder.priority[(r + half) % (2 * half)]
                     p = a[:dim] @ states[u].detach() + a[dim]
                     queue.append((weight[u].detach() * p.exp() / degree[u], u, group))
-        most, chosen = decoder.node_budget * region.EDGES_AN_ENTITY, []
+        most, chosen = decoder.node_budget * region.EDGES_AN_ENTITY, []  # type: ignore[attr-defined]
         for place in sorted(range(len(queue)), key=lambda i: -float(queue[i][0].detach())):
             part, _, group = queue[place]
             turn = 0
@@ -295,9 +295,9 @@ def test_a_hub_takes_the_time_of_the_budget(monkeypatch, head, leaves):
     with torch.no_grad():
         decoder.priority[3, 4] = 1  # leaves of the other relation are worth more
     _, kept = pass_of(decoder, graph, torch.tensor([head]))
-    assert max(edges for _, edges, _ in read) == 5 * region.EDGES_AN_ENTITY
+    assert max(edges for _, edges, _ in read) == 5 * growth.EDGES_AN_ENTITY
     assert max(groups for groups, _, _ in read) < 20
-    assert max(found for _, _, found in read) <= 5 * region.EDGES_AN_ENTITY + 12
+    assert max(found for _, _, found in read) <= 5 * growth.EDGES_AN_ENTITY + 12
     assert leaves in kept.entities().tolist()
     assert kept.rows_of_heads() == [16 if head == 0 else 12]
 
