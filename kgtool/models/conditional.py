@@ -9,9 +9,9 @@ A pass belongs to a query `(h, q)`, and not to a head. For one q the decoder is 
 `AllPathsDecoder`: `on` returns it.
 
 A pass reads all edges within L steps. On a large graph that takes seconds and gigabytes. There, a
-query is answered on the part of the graph around its head (`kgtool.ops.neighbourhood`), which needs
-no parameter of the graph. All relations keep the states that the whole graph gives them. On
-FB15k-237 and WN18RR, parts take less time and have a higher MRR than whole passes.
+pass reads the part of the graph around its head (`kgtool.ops.all_paths.neighbourhood`), in training
+as well, which needs no parameter of the graph. All relations keep the states that the whole graph
+gives them. On FB15k-237 and WN18RR, parts take less time and have a higher MRR than whole passes.
 """
 
 from __future__ import annotations
