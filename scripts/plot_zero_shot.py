@@ -61,7 +61,10 @@ def draw(checkpoints: pd.DataFrame) -> Figure:
         )  # fmt: skip
         axes.margins(y=0.12)
         axes.grid()
-        axes.legend(loc="lower right", fontsize=8, frameon=False)
+    lines, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        lines, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False
+    )  # fmt: skip
     return figure
 
 

@@ -11,7 +11,7 @@ A pass belongs to a query `(h, q)`, and not to a head. For one q the decoder is 
 A pass reads all edges within L steps. On a large graph that takes seconds and gigabytes. There, a
 pass reads the part of the graph around its head (`kgtool.ops.all_paths.neighbourhood`), in training
 as well, which needs no parameter of the graph. All relations keep the states that the whole graph
-gives them. On FB15k-237 and WN18RR, parts take less time and have a higher MRR than whole passes.
+gives them. On FB15k-237 and WN18RR, parts take less time and have as high an MRR.
 """
 
 from __future__ import annotations
