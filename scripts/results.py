@@ -375,8 +375,8 @@ TABLES = {
                 ("WN18RR_v1", "inductive", FEW_EDGES, FIVE),
                 ("WN18RR_v2", "inductive", FEW_EDGES, 1),
                 ("fb237_v1", FINE_TUNE, (), 1),
-                ("nell_v1", FINE_TUNE, (), 1),
-                ("WN18RR_v1", FINE_TUNE, (), 1),
+                ("nell_v1", FINE_TUNE, (), FIVE),
+                ("WN18RR_v1", FINE_TUNE, (), FIVE),
             )
         ),
     ),
