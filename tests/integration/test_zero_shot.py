@@ -67,7 +67,7 @@ def test_the_output_in_the_readme_is_real(
         assert code == 0, errors
         output += printed
     names = r"[A-Za-z]+_[\w^]+|--|in (?:test|valid)"
-    assert set(re.findall(names, shown)) <= set(re.findall(names, output))
+    assert set(re.findall(names, shown)) == set(re.findall(names, output))
     answers = r"\d\.\d+ +(\S+) +in (?:test|valid)"
     assert re.findall(answers, shown) == re.findall(answers, output)
 

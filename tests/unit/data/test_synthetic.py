@@ -11,6 +11,7 @@ from itertools import product
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from kgtool.data import synthetic
 from kgtool.data.dataset import KGDataset
@@ -191,21 +192,13 @@ def correlated_attributes(all_: list[Pairs]) -> Iterator[bool]:
 
 def separate_parts(all_: list[Pairs]) -> Iterator[bool]:
     """No part that paths join has more than a tenth of the entities."""
-    part: dict[int, int] = {}
-    ends = {end for a in all_ for pair in a for end in pair}
-    ahead: dict[int, set[int]] = {end: set() for end in ends}
-    for a in all_:
-        for head, tail in a:
-            ahead[head].add(tail)
-            ahead[tail].add(head)
-    for start in ends:
-        waiting = [] if start in part else [start]
-        while waiting:
-            at = waiting.pop()
-            if at not in part:
-                part[at] = start
-                waiting += ahead[at]
-    yield max(Counter(part.values()).values()) <= 0.1 * len(ends)
+    pairs = np.array([pair for a in all_ for pair in a])
+    ends, ids = np.unique(pairs, return_inverse=True)
+    head, tail = ids.reshape(-1, 2).T
+    size = (len(ends), len(ends))
+    joined = csr_array((np.ones(len(head), dtype=bool), (head, tail)), shape=size)
+    part = connected_components(joined, directed=False)[1]
+    yield np.bincount(part).max() <= 0.1 * len(ends)
 
 
 def distractors(all_: list[Pairs]) -> Iterator[bool]:
