@@ -37,7 +37,7 @@ MADE = "made.json"  # in a run's folder: the commit and the processor seconds of
 UNKNOWN = "unknown"  # a commit without git
 METRICS = ("mrr", "hits@1", "hits@10")
 FIVE = 5  # seeds of small data sets
-FINE_TUNE = "fine-tune"  # the preset that starts from the weights that come with kgtool
+FINE_TUNE = "fine-tune"
 # Settings of single rows.
 NO_ENCODER = ("encoder.layers=0",)
 PATH_QUERIES = (*NO_ENCODER, "one_path.path_query_ratio=0.25", "one_path.max_path_length=5")
@@ -120,10 +120,7 @@ class Lab:
         if run is None or not _ended(run):
             print(f"training {out}", file=sys.stderr)
             resumed, start = run is not None, process_time()
-            run = kgtool.train(
-                model.config, kgtool.load_dataset(data), out, resume=resumed,
-                init_from="pretrained" if model.preset == FINE_TUNE else None,
-            )  # fmt: skip
+            run = kgtool.train(model.config, kgtool.load_dataset(data), out, resume=resumed)
             spent = run.history()[-1]["seconds"] if resumed else process_time() - start
             write_json(out / MADE, {"commit": commit(), "seconds": spent})
         return run

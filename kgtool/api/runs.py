@@ -20,7 +20,6 @@ from kgtool.runs.pretrained import DEFAULT, pretrained_run
 from kgtool.runs.run import BEGINNING, Run, versions
 
 AnyRun = Run | Predictor | str | Path  # a run, a predictor of it, or its folder
-PRETRAINED = "pretrained"  # in the place of a run with initial weights
 AnyData = KGDataset | str | Path  # a data set or its path
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kgtool.api.runs import PRETRAINED, AnyRun, pretrained, unwrapped
+from kgtool.api.runs import AnyRun, unwrapped
 from kgtool.config import Config, load_config
 from kgtool.data.dataset import KGDataset
 from kgtool.data.loaders import load_dataset
@@ -92,8 +92,6 @@ def train_by(
     data = dataset if isinstance(dataset, KGDataset) else load_dataset(dataset)
     check_columns(data)
     start = None if init_from is None else unwrapped(init_from)
-    if isinstance(start, str | Path) and str(start) == PRETRAINED and not Path(start).exists():
-        start = pretrained(data)
     return train_run(
         settings, data, out, resume=resume, progress=progress, init_from=start, track=track
     )

@@ -50,6 +50,12 @@ class Config(Section):
         description="Data set: a folder or archive with train, valid and test, or a name from "
         "`kgtool data list`.",
     )
+    init_from: str | None = Field(
+        None,
+        min_length=1,
+        description="Initial weights: the folder of a run, or `pretrained`, for the weights that "
+        "come with kgtool. Unset: random weights.",
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of all random numbers. 0 or more.")
     dim: int = Field(
         32,

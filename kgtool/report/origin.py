@@ -11,7 +11,7 @@ from typing import Any
 from kgtool.config import load_config
 from kgtool.errors import RunError
 from kgtool.runs.pretrained import FOLDER, pretrained_names
-from kgtool.runs.run import Run
+from kgtool.runs.run import PRETRAINED, Run
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ def origin_of(run: Run) -> Origin:
         trained = "Pre-trained on other graphs. The data set of the run was held out."
     else:
         trained = "Trained on the train split."
-        trained += f" Training began from the weights of {start.get('run')}." if start else ""
+        if start:
+            place = start.get("run")
+            whose = "that come with kgtool" if place == PRETRAINED else f"of {place}"
+            trained += f" Training began from the weights {whose}."
     return Origin(
         trained, _selection(run, history), history[-1]["seconds"] if history else None,
         run.config.seed, info.get("machine"), _command(run, info), _sources(run, info),
@@ -108,7 +111,7 @@ def _command(run: Run, info: Mapping[str, Any]) -> str | None:
     reading = info.get("loading", {}).get("reading")
     if isinstance(reading, dict) and isinstance(reading.get("columns"), list):
         words += ["--columns", ",".join(map(str, reading["columns"]))]
-    if start := info.get("start"):
+    if (start := info.get("start")) and start.get("run") != run.config.init_from:
         words += ["--init-from", start.get("run")]
     return shlex.join(["kgtool", *map(str, words), "--out", str(Path("runs") / "again")])
 

@@ -88,6 +88,7 @@ PREVIOUS = "previous.safetensors"
 HISTORY = "history.tsv"
 LOG = "train.log"
 TRIPLES = "triples.safetensors"
+PRETRAINED = "pretrained"  # the weights that come with kgtool, in the place of a run's folder
 _WEIGHTS = "weights of "  # then the split: the name of weights in that file
 FEATURES = "features.safetensors"
 # The first files of a run, in the order of writing: a folder with the last one can be opened.
@@ -324,8 +325,13 @@ class Run:
         return info
 
     def origin(self) -> dict[str, str]:
-        """The entries of `run.json` for a run made from this one: path and data fingerprint."""
-        return {"run": str(self.path.resolve()), "fingerprint": self.read_info()["fingerprint"]}
+        """The entries of `run.json` for a run made from this one: path and data fingerprint.
+
+        A run of pre-trained weights has their place in `--init-from` for a path.
+        """
+        info = self.read_info()
+        place = PRETRAINED if "pretrained" in info else str(self.path.resolve())
+        return {"run": place, "fingerprint": info["fingerprint"]}
 
     def weights_digest(self) -> str:
         """The digest of the file of `weights`, for the names of files that depend on them.

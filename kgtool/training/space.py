@@ -38,7 +38,7 @@ from kgtool.errors import ConfigError
 
 FORMS = '[value, value], { range = [low, high] }, { log = [low, high] } or "default"'
 # Settings of a run that are not a choice of the model or its training.
-NOT_TUNED = ("data", "seed")
+NOT_TUNED = ("data", "init_from", "seed")
 # Settings that the default space has for a part, where the part uses them.
 _ONE_PATH = (
     "encoder.layers", "one_path.input_dropout", "one_path.output_dropout", "one_path.n3",

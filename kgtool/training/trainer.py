@@ -37,6 +37,7 @@ from kgtool.ops import (
     standard_state,
 )
 from kgtool.runs.log import log_to
+from kgtool.runs.pretrained import pretrained_run
 from kgtool.runs.run import (
     BEGINNING,
     BEST,
@@ -45,6 +46,7 @@ from kgtool.runs.run import (
     LAST,
     LOG,
     OWNERS,
+    PRETRAINED,
     PREVIOUS,
     TRIPLES,
     Run,
@@ -141,8 +143,10 @@ def train(
         progress: show a progress bar, or, without a terminal or notebook, a line a minute and a
             line per validation.
         init_from: a run that gives the initial weights, matched by label: see
-            `kgtool.training.warm_start`. Training validates them before the first step, as epoch 0,
-            so the best weights may be the initial ones. A resumed run does not need it again.
+            `kgtool.training.warm_start`; or `"pretrained"`, for the weights that come with kgtool.
+            By default that of `config.init_from`. Training validates them before the first step,
+            as epoch 0, so the best weights may be the initial ones. A resumed run does not need it
+            again.
         track: trackers of `kgtool.runs.tracking` that show the course of the training: one or more
             of `"tensorboard"`, `"mlflow"`, `"wandb"`. A resumed run continues the same tracked
             run; training goes on without a tracker that fails.
@@ -169,7 +173,9 @@ def train(
     check_not_empty(dataset, ("train", "valid"))
     wanted = config.encoder.features if config.encoder else None
     dataset = with_features(dataset, wanted)
-    start = Run.open(init_from) if isinstance(init_from, str | Path) else init_from
+    if init_from is None and not (resume and has_checkpoint(out)):
+        init_from = config.init_from
+    start = _start(init_from, dataset)
     if start is not None:
         check_sizes(start.config, config, start.path)
         if wanted and dataset.features:
@@ -222,6 +228,15 @@ def train(
         with trainer.tracked(trackers if first else {}):
             trainer.fit()
     return run
+
+
+def _start(run: Run | str | Path | None, dataset: KGDataset) -> Run | None:
+    """The run with the initial weights of a training on a data set; None for random ones."""
+    if run is None or isinstance(run, Run):
+        return run
+    if str(run) == PRETRAINED and not Path(run).exists():
+        return pretrained_run(dataset)
+    return Run.open(run)
 
 
 def _pretraining_lines(synthetic: float, held_out: str) -> list[str]:

@@ -47,7 +47,7 @@ def check_sizes(start: Config, config: Config, place: Path) -> None:
     if differ := differences(sizes(start), sizes(config)):
         raise RunError(
             f"the weights of {place} do not fit: {'; '.join(differ)}. Remedy: set them as in "
-            f"{place / 'config.toml'}, or train without --init-from."
+            f"{place / 'config.toml'}, or train without initial weights."
         )
 
 

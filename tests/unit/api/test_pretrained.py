@@ -132,7 +132,12 @@ def test_other_data_are_refused(csv: Path) -> None:
 def test_training_goes_on_from_the_shipped_weights(csv: Path, tmp_path: Path) -> None:
     overrides = ["training.epochs=1", "training.steps_per_epoch=2", "training.precision=float32"]
     config = kgtool.load_config("fine-tune", overrides)
-    run = kgtool.train(config, csv, tmp_path / "tuned", init_from="pretrained", progress=False)
+    assert config.init_from == "pretrained"
+    run = kgtool.train(config, csv, tmp_path / "tuned", progress=False)
+    assert run.read_info()["start"]["run"] == "pretrained"
+    given = kgtool.load_config("fine-tune", [*overrides, 'init_from="nothing"'])
+    same = kgtool.train(given, csv, tmp_path / "same", init_from="pretrained", progress=False)
+    assert same.history()[-1]["valid_mrr"] == run.history()[-1]["valid_mrr"]
     rows = run.history()
     assert [row["epoch"] for row in rows] == [0, 1]
     zero_shot = kgtool.evaluate(kgtool.pretrained(csv), split="valid", progress=False)

@@ -19,7 +19,7 @@ from kgtool.data.dataset import SPLITS, KGDataset, Vocabulary, with_inverses
 from kgtool.data.growth import grow
 from kgtool.data.loaders import load_dataset, load_negatives
 from kgtool.data.loaders.write import write_dataset
-from kgtool.errors import DataError, Interrupted, KGToolError, RunError
+from kgtool.errors import ConfigError, DataError, Interrupted, KGToolError, RunError
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.models.factory import build_model
 from kgtool.models.model import OnePathModel
@@ -532,6 +532,25 @@ def test_a_resumed_run_has_the_start_it_had(runs, tmp_path):
     with pytest.raises(RunError, match="was begun at random"):
         train(config, data, one.path, resume=True, progress=False, init_from=copy)
     assert other.read_info().get("start") is None
+
+
+def test_the_configuration_names_the_initial_weights(runs, tmp_path):
+    start, other = runs("one path"), runs("one path from relations")
+    data = start.dataset()
+    given = train(start.config, data, tmp_path / "given", progress=False, init_from=start)
+    config = start.config.model_copy(update={"init_from": str(start.path)})
+    run = train(config, data, tmp_path / "run", progress=False)
+    assert_same(run, given)
+    assert run.read_info()["start"] == given.read_info()["start"]
+    # A finished run goes on without them; an argument goes before the setting.
+    gone = start.config.model_copy(update={"init_from": str(tmp_path / "gone")})
+    with pytest.raises(RunError, match="gone is not a run"):
+        train(gone, data, tmp_path / "new", progress=False)
+    assert_same(train(gone, data, tmp_path / "new", progress=False, init_from=start), given)
+    assert_same(train(gone, data, tmp_path / "new", progress=False, resume=True), given)
+    assert other.config.init_from is None
+    with pytest.raises(ConfigError, match="init_from"):
+        start.config.model_copy(update={"init_from": ""})
 
 
 @pytest.mark.parametrize(
