@@ -338,8 +338,8 @@ TABLES = {
                 ("kinship", "kinship-one-path", FIVE),
                 ("families", "families", FIVE),
                 ("families", "families-one-path", FIVE),
-                ("codex-s", "codex-s", 1),
-                ("codex-s", "codex-s-complex", 1),
+                ("codex-s", "codex-s", FIVE),
+                ("codex-s", "codex-s-complex", FIVE),
                 ("FB15k-237", "fb15k-237", 1),
                 ("FB15k-237", "fb15k-237-large", 1),
                 ("FB15k-237", "fb15k-237-one-path", 1),
@@ -367,11 +367,11 @@ TABLES = {
             partial(inductive_row, model=Model(data, preset, settings), seeds=seeds)
             for data, preset, settings, seeds in (
                 ("fb237_v1", "inductive", (), FIVE),
-                ("fb237_v2", "inductive", (), 1),
+                ("fb237_v2", "inductive", (), FIVE),
                 ("nell_v1", "inductive", (), FIVE),
                 ("WN18RR_v1", "inductive", FEW_EDGES, FIVE),
-                ("WN18RR_v2", "inductive", FEW_EDGES, 1),
-                ("fb237_v1", FINE_TUNE, (), 1),
+                ("WN18RR_v2", "inductive", FEW_EDGES, FIVE),
+                ("fb237_v1", FINE_TUNE, (), FIVE),
                 ("nell_v1", FINE_TUNE, (), FIVE),
                 ("WN18RR_v1", FINE_TUNE, (), FIVE),
             )
