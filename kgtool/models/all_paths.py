@@ -145,11 +145,8 @@ class PathGRU(nn.Module):
         if self.node_budget:
             types = graph.num_relation_ids
             return Region(graph.csc, head, types, self.node_budget, excluded_edges, task)
-        most = self.most(graph)
-        if excluded_edges is None:
-            return reach(graph.csc, head, self.layers, most=most)
-        inverse = graph.inverse.numpy()
-        return reach(graph.csc, head, self.layers, excluded_edges, inverse, most)
+        inverse = None if excluded_edges is None else graph.inverse.numpy()
+        return reach(graph.csc, head, self.layers, excluded_edges, inverse, self.most(graph))
 
     def run(
         self,

@@ -17,7 +17,7 @@ from kgtool.config import load_config
 from kgtool.data.dataset import KGDataset
 from kgtool.data.registry.cache import cache_folder
 from kgtool.errors import KGToolError, RunError, quoted
-from kgtool.runs.run import BEST, PRETRAINED, Run
+from kgtool.runs.run import BEST, Run
 from kgtool.storage.files import open_regular, sha256_of
 
 FOLDER = Path(__file__).parent.parent / "pretrained"
@@ -67,7 +67,8 @@ def pretrained_run(dataset: KGDataset, out: Path | None = None, name: str = DEFA
 
 
 def _create(folder: Path, dataset: KGDataset, weights: Path, settings: Path) -> Run:
-    config = load_config(settings).model_copy(update={"pretrain": None, "data": None, "init_from": None})
+    unset = {"pretrain": None, "data": None, "init_from": None}
+    config = load_config(settings).model_copy(update=unset)
     run = Run.create(folder, config, dataset, {"pretrained": weights.stem})
     shutil.copyfile(weights, folder / BEST)
     return run

@@ -243,7 +243,7 @@ def reach(
     head: Tensor,
     num_steps: int,
     excluded_edges: Sequence[Tensor] | None = None,
-    opposite: NDArray[np.int32] = NO_EDGES,
+    opposite: NDArray[np.int32] | None = None,
     most: int = 0,
 ) -> Reach:
     """Find the entities within L edges of each head, by breadth-first search.
@@ -254,7 +254,7 @@ def reach(
         num_steps: L.
         excluded_edges: for each head, `(k,)` int64 ids of in-edges of the head. This head's search
             ignores them and their inverses. None excludes no edge.
-        opposite: `(e,)` int32, the inverse of each edge; needed if edges are excluded.
+        opposite: `(e,)` int32, the inverse of each edge; only needed if edges are excluded.
         most: entities that a step may add to the part of a pass, see
             `kgtool.ops.all_paths.neighbourhood`; 0 for passes over the whole graph.
 
@@ -283,4 +283,5 @@ def reach(
     _search(edges.offsets, edges.source, h, excluded, excluded_first, node, slot, sizes)
     first = np.zeros((num_steps + 1, len(h) + 1), np.int64)
     np.cumsum(sizes, axis=1, out=first[:, 1:])
+    opposite = NO_EDGES if opposite is None else opposite
     return Reach(edges, opposite, h, excluded, excluded_first, node, slot, first, degree)
