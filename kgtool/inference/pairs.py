@@ -4,6 +4,9 @@
 `P(r | h, t, some)`. Most pairs have none. Here, the probability of the pair's likeliest new triple
 (`kgtool.inference.probability`) gives `P(some | h, t)`, by two numbers that are fitted on the pairs
 of valid and on random pairs, each kind weighted by its frequency among all pairs.
+
+A conditional model takes two passes for each relation of a pair, so the pairs of a fit would take
+minutes. `TripleChance` fits nothing: each triple has its own probability.
 """
 
 from __future__ import annotations
@@ -17,9 +20,9 @@ from scipy.special import expit, logit
 from torch import Tensor
 
 from kgtool.data.answer_index import AnswerIndex, answer_index
-from kgtool.data.dataset import KGDataset
+from kgtool.data.dataset import KGDataset, invert
 from kgtool.evaluation.calibration import Floats, fit_marked
-from kgtool.evaluation.tasks.relation_prediction import RelationModel
+from kgtool.evaluation.tasks.relation_prediction import RelationModel, count_relations
 from kgtool.inference.probability import Probability
 from kgtool.inference.top_k import features, triple_scores
 from kgtool.models.scorers import ScoresTails
@@ -27,6 +30,10 @@ from kgtool.storage.checkpoint import load_fitted, save_tensors
 
 # Pairs of valid, and heads and tails of random pairs: each head with each tail.
 PAIRS, ENDS = 300, 40
+# The most relations of a pair that a conditional model scores: two passes each.
+SCORED = 100
+# Below the scores of all relations that a model scores.
+LAST = -1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +69,59 @@ class PairChance:
         slope, constant = self.fitted
         some = expit(slope * odds + constant + np.log1p(-self.probability.marked))
         return scores, which * torch.from_numpy(some).unsqueeze(1)
+
+
+@dataclass(frozen=True, eq=False)
+class TripleChance:
+    """The chance of each triple of a pair, for a model that takes a pass for each query.
+
+    A triple has two log odds: as an answer to `(h, r, ?)`, and as one to `(t, r⁻¹, ?)`. Its score
+    is their mean. Without `probability`, its score is the mean of Bayes' rule from either end,
+    `log P(t | h, r) + log P(r | h)` and `log P(h | t, r⁻¹) + log P(r⁻¹ | t)`, where relations are
+    counted on train.
+
+    The model scores the `SCORED` relations that head and tail have most often, and all if there
+    are no more. The others come last.
+
+    Attributes:
+        model: scores tails.
+        probability: of triples; None if it could not be fitted.
+        counts: the relations of each entity, on train.
+    """
+
+    model: ScoresTails
+    probability: Probability | None
+    counts: RelationModel
+
+    @classmethod
+    def on(
+        cls, model: ScoresTails, probability: Probability | None, dataset: KGDataset
+    ) -> TripleChance:
+        """The chance on a data set; train is counted."""
+        return cls(model, probability, count_relations([], dataset))
+
+    def of(self, pairs: Tensor, dataset: KGDataset, known: AnswerIndex) -> tuple[Tensor, Tensor]:
+        """As `PairChance.of`; the probability is NaN where the model scores no triple."""
+        n, num_relations = dataset.num_entities, dataset.num_relations
+        at_head, at_tail, _ = self.counts.features(pairs).unbind(2)
+        prior = (at_head.log_softmax(1) + at_tail.log_softmax(1)).double()
+        best = prior.topk(min(SCORED, num_relations), dim=1).indices
+        row = torch.arange(len(pairs)).repeat_interleave(best.shape[1])
+        relation = best.flatten()
+        triples = torch.stack([pairs[row, 0], relation, pairs[row, 1]], dim=1)
+        sides = torch.cat([triples, invert(triples, num_relations)])
+        of_sides = triple_scores(self.model, sides, known, n)
+        scores, chance = LAST + prior, torch.full_like(prior, torch.nan)
+        if self.probability is None:
+            forward, back = of_sides[:, 1].chunk(2)
+            scores[row, relation] = (forward + back + prior[row, relation]) / 2
+            return scores, chance
+        x = features(
+            self.model, sides, of_sides, known, num_entities=n, num_relations=num_relations
+        )
+        odds = torch.from_numpy(self.probability.log_odds(x, sides[:, 1])).view(2, -1).mean(0)
+        scores[row, relation], chance[row, relation] = odds, odds.sigmoid()
+        return scores, chance
 
 
 def fit_pairs(

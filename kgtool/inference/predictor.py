@@ -28,7 +28,7 @@ from kgtool.evaluation.tasks.relation_prediction import (
     fit_relations,
 )
 from kgtool.inference.explain import Explanation
-from kgtool.inference.pairs import PairChance, fit_pairs, load_pairs, save_pairs
+from kgtool.inference.pairs import PairChance, TripleChance, fit_pairs, load_pairs, save_pairs
 from kgtool.inference.plausible import Plausible
 from kgtool.inference.probability import (
     ANSWERS,
@@ -48,9 +48,8 @@ COLUMNS = ("question", "asked", "head", "relation", "tail", "score", "probabilit
 TRIPLE_COLUMNS = ("head", "relation", "tail", "score", "probability", "known", "reason")
 # The version of the methods of all fits: with another one, stored fits are made again.
 METHOD = 3
-# Valid triples to fit relation prediction on: each takes two passes of an all-paths model, and two
-# for each relation of a conditional model, which has fewer, but at least LEAST.
-LEAST, FITTED = 50, 500
+# Valid triples to fit relation prediction on: each takes two passes of an all-paths model.
+FITTED = 500
 
 
 # Labels of known answers that are named where they are left out.
@@ -185,10 +184,7 @@ class Predictor:
             fitted, _ = load_fitted(file, own)
             return replace(unfitted, weights=fitted["weights"], bias=fitted["bias"])
         valid = self.dataset.valid
-        count = FITTED
-        if self.run.config.conditional:
-            count = max(LEAST, FITTED // self.dataset.num_relations)
-        drawn = torch.randperm(len(valid), generator=torch.Generator().manual_seed(0))[:count]
+        drawn = torch.randperm(len(valid), generator=torch.Generator().manual_seed(0))[:FITTED]
         sample = replace(self.dataset, valid=valid[drawn], weights={})
         found = replace(fit_relations([self._held_out], sample), models=[self.scorer])
         if file:
@@ -197,15 +193,18 @@ class Predictor:
         return found
 
     @standard_state()
-    def pairs(self) -> PairChance | None:
-        """The chance of any relation between two entities; None without `probability`.
+    def pairs(self) -> PairChance | TripleChance | None:
+        """The chance of any relation between two entities.
 
-        The first call reads it from the run's folder, or fits it and writes it there.
+        None without `probability`, except for a conditional model, whose chance needs no fit. The
+        first call reads the fit from the run's folder, or fits it and writes it there.
         """
         return self._once("pairs", self._fit_pairs)
 
-    def _fit_pairs(self) -> PairChance | None:
+    def _fit_pairs(self) -> PairChance | TripleChance | None:
         probability = self.probability()
+        if self.run.config.conditional:
+            return TripleChance.on(self.scorer, probability, self.dataset)
         if probability is None:
             return None
         file = self.fitted_file(f"pairs.{self.assumed_missing}")
@@ -227,8 +226,8 @@ class Predictor:
         for split in SPLITS:
             self.known_in(split)
         self.probability()
-        self.relations()
-        self.pairs()
+        if self.pairs() is None:
+            self.relations()
 
     def fitted_file(self, name: str) -> Path | None:
         """The file of a fitted model in the run's folder; None if the data are not the run's.

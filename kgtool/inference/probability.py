@@ -90,6 +90,11 @@ class Probability:
         """
         return self.platt.probability(features.numpy(), relation.numpy(), 1 - self.marked)
 
+    def log_odds(self, features: Tensor, relation: Tensor) -> Floats:
+        """`(m,)` float64, the log odds of the probabilities of `of`."""
+        odds = self.platt.log_odds(features.numpy(), relation.numpy())
+        return odds + np.log1p(-self.marked)
+
     def of_asked(self, features: Tensor, relation: Tensor) -> Floats:
         """The same from features `(m, FORWARD_FEATURES)`."""
         return self.asked.probability(features.numpy(), relation.numpy(), 1 - self.marked)

@@ -28,6 +28,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
 
 ONE_PATH = """
 data = "some/place"
+init_from = "runs/other"
 seed = 3
 dim = 12
 
@@ -470,4 +471,4 @@ def test_a_copy_of_a_configuration_is_checked_and_equal():
     assert config.model_copy() == config
     assert config.model_copy(update={"dim": 8}).model_copy(update={"dim": config.dim}) == config
     assert pickle.loads(pickle.dumps(config)) == config == deepcopy(config)
-    assert list(inspect.signature(Config).parameters)[:3] == ["data", "seed", "dim"]
+    assert list(inspect.signature(Config).parameters)[:3] == ["data", "init_from", "seed"]

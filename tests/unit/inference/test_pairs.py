@@ -12,8 +12,10 @@ from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.errors import RunError
 from kgtool.evaluation.tasks.relation_prediction import fit_relations
-from kgtool.inference.pairs import PairChance, fit_pairs, load_pairs, save_pairs
+from kgtool.inference import pairs as module
+from kgtool.inference.pairs import PairChance, TripleChance, fit_pairs, load_pairs, save_pairs
 from kgtool.inference.probability import fit_probability
+from kgtool.inference.top_k import features, triple_scores
 from kgtool.models.scorers import RowScorer
 from tests.support.runs import Table, ring
 from tests.unit.inference.test_top_k import oracle
@@ -59,3 +61,83 @@ def test_the_fit_is_written_and_read(tmp_path):
     (tmp_path / "pairs.safetensors").write_bytes(b"\x08" + bytes(20))
     with pytest.raises(RunError, match="damaged"):
         load_pairs(tmp_path / "pairs.safetensors")
+
+
+def every_pair(dataset: KGDataset) -> torch.Tensor:
+    entities = torch.arange(dataset.num_entities)
+    return torch.cartesian_prod(entities, entities)
+
+
+def test_a_triple_has_the_mean_log_odds_of_its_two_queries():
+    data = ring()
+    model = oracle(data, data.train, data.valid)
+    probability = fit_probability(model, data)
+    assert probability is not None
+    known = answer_index(data.filter_triples("test"), data.num_relations)
+    n, size = data.num_entities, data.num_relations
+    pairs = every_pair(data)[:10]
+    scores, chance = TripleChance.on(model, probability, data).of(pairs, data, known)
+    for (h, t), row, own in zip(pairs.tolist(), scores, chance, strict=True):
+        for r in range(size):
+            odds = []
+            for triple in ([h, r, t], [t, r + size, h]):
+                x = torch.tensor([triple])
+                each = triple_scores(model, x, known, n)
+                each = features(model, x, each, known, num_entities=n, num_relations=size)
+                share = probability.of(each, x[:, 1])[0]
+                odds.append(np.log(share / (1 - share)))
+            assert float(row[r]) == pytest.approx(np.mean(odds), abs=1e-6)
+            assert float(own[r]) == pytest.approx(1 / (1 + np.exp(-np.mean(odds))), abs=1e-6)
+
+
+def test_the_relation_of_a_missing_fact_comes_first():
+    whole = ring()
+    data = replace(whole, test=whole.test[:0])
+    model = oracle(whole, whole.train, whole.valid, whole.test)
+    known = answer_index(data.filter_triples("test"), data.num_relations)
+    for probability in (fit_probability(model, data), None):
+        chance = TripleChance.on(model, probability, data)
+        scores, of = chance.of(whole.test[:, ::2], data, known)
+        # A pair may have known relations as well, which are no new answers.
+        every = [(h, r, t) for h, _, t in whole.test.tolist() for r in range(data.num_relations)]
+        facts = known.contains(torch.tensor(every)).view(scores.shape)
+        best = scores.masked_fill(facts, -torch.inf).argmax(1)
+        assert float((best == whole.test[:, 1]).float().mean()) > 0.9
+        assert bool(of.isnan().all()) == (probability is None)
+
+
+def test_without_probabilities_bayes_rule_ranks_the_relations():
+    data = replace(ring(), valid=ring().valid[:0])
+    model = oracle(data, data.train)
+    known = answer_index(data.train, data.num_relations)
+    n, size = data.num_entities, data.num_relations
+    pair = torch.tensor([[0, 1]])
+    scores, _ = TripleChance.on(model, None, data).of(pair, data, known)
+    for r in range(size):
+        expected = 0.0
+        for head, relation, tail, column in ((0, r, 1, 0), (1, r + size, 0, 2)):
+            rows = model.score_t(torch.tensor([[head, relation]]))[0].double()
+            own = [int(((data.train[:, column] == head) & (data.train[:, 1] == s)).sum())
+                   for s in range(size)]  # fmt: skip
+            share = (own[r] + 0.5) / (sum(own) + 0.5 * size)
+            expected += float(rows.log_softmax(0)[tail]) + np.log(share)
+        assert float(scores[0, r]) == pytest.approx(expected / 2, abs=1e-5)
+    assert n > 2
+
+
+def test_relations_that_are_not_scored_come_last(monkeypatch):
+    data = ring()
+    model = oracle(data, data.train, data.valid)
+    probability = fit_probability(model, data)
+    known = answer_index(data.filter_triples("test"), data.num_relations)
+    pairs = every_pair(data)
+    whole = TripleChance.on(model, probability, data)
+    every, all_chances = whole.of(pairs, data, known)
+    assert not all_chances.isnan().any()
+    monkeypatch.setattr(module, "SCORED", 1)
+    scores, chance_of = whole.of(pairs, data, known)
+    scored = ~chance_of.isnan()
+    assert scored.sum(1).tolist() == [1] * len(pairs)
+    assert torch.equal(scores[scored], every[scored])
+    assert torch.equal(scores.argmax(1), scored.int().argmax(1))
+    assert bool(scores.isfinite().all())
