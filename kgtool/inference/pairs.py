@@ -32,8 +32,6 @@ from kgtool.storage.checkpoint import load_fitted, save_tensors
 PAIRS, ENDS = 300, 40
 # The most relations of a pair that a conditional model scores: two passes each.
 SCORED = 100
-# Below the scores of all relations that a model scores.
-LAST = -1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +78,8 @@ class TripleChance:
     `log P(t | h, r) + log P(r | h)` and `log P(h | t, r⁻¹) + log P(r⁻¹ | t)`, where relations are
     counted on train.
 
-    The model scores the `SCORED` relations that head and tail have most often, and all if there
-    are no more. The others come last.
+    The model scores the `SCORED` relations that head and tail have most often, known facts first,
+    and all if there are no more. The others have the score -inf.
 
     Attributes:
         model: scores tails.
@@ -105,13 +103,15 @@ class TripleChance:
         n, num_relations = dataset.num_entities, dataset.num_relations
         at_head, at_tail, _ = self.counts.features(pairs).unbind(2)
         prior = (at_head.log_softmax(1) + at_tail.log_softmax(1)).double()
-        best = prior.topk(min(SCORED, num_relations), dim=1).indices
+        first = prior.masked_fill(_known(pairs, num_relations, known), torch.inf)
+        best = first.topk(min(SCORED, num_relations), dim=1).indices
         row = torch.arange(len(pairs)).repeat_interleave(best.shape[1])
         relation = best.flatten()
         triples = torch.stack([pairs[row, 0], relation, pairs[row, 1]], dim=1)
         sides = torch.cat([triples, invert(triples, num_relations)])
         of_sides = triple_scores(self.model, sides, known, n)
-        scores, chance = LAST + prior, torch.full_like(prior, torch.nan)
+        scores = torch.full_like(prior, -torch.inf)
+        chance = torch.full_like(prior, torch.nan)
         if self.probability is None:
             forward, back = of_sides[:, 1].chunk(2)
             scores[row, relation] = (forward + back + prior[row, relation]) / 2
@@ -176,10 +176,7 @@ def _best(
         pairs: `(n, 2)`.
     """
     n, num_relations = dataset.num_entities, dataset.num_relations
-    row = torch.arange(len(pairs)).repeat_interleave(num_relations)
-    relation = torch.arange(num_relations).repeat(len(pairs))
-    every = torch.stack([pairs[row, 0], relation, pairs[row, 1]], dim=1)
-    is_known = known.contains(every).view(scores.shape)
+    is_known = _known(pairs, num_relations, known)
     # Where all relations are known, none is new.
     which = scores.masked_fill(is_known, -torch.inf).softmax(1).nan_to_num(0.0)
     triples = torch.stack([pairs[:, 0], which.argmax(1), pairs[:, 1]], dim=1)
@@ -187,6 +184,14 @@ def _best(
     x = features(model, triples, of_triples, known, num_entities=n, num_relations=num_relations)
     odds: Floats = logit(probability.of(x, triples[:, 1]).clip(1e-9, 1 - 1e-9))
     return which, odds
+
+
+def _known(pairs: Tensor, num_relations: int, known: AnswerIndex) -> Tensor:
+    """`(n, R)` bool: the known relations of pairs `(n, 2)`."""
+    row = torch.arange(len(pairs)).repeat_interleave(num_relations)
+    relation = torch.arange(num_relations).repeat(len(pairs))
+    every = torch.stack([pairs[row, 0], relation, pairs[row, 1]], dim=1)
+    return known.contains(every).view(len(pairs), num_relations)
 
 
 def save_pairs(chance: PairChance, path: Path) -> None:
