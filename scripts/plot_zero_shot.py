@@ -28,7 +28,8 @@ PUBLISHED = {
     "nell_v1_ind": {"ULTRA": 0.717, "TRIX": 0.806},
     "fb237_v1_ind": {"ULTRA*": 0.486, "TRIX*": 0.515},
 }
-COLORS = {"synthetic graphs": BLUE, "real graphs": RED, "both": "#4a9d5b"}
+LONGER = "synthetic graphs, 55,000 steps"  # the last checkpoint of a run of its own
+COLORS = {"synthetic graphs": BLUE, "real graphs": RED, "both": "#4a9d5b", LONGER: BLUE}
 TITLE = (
     "Zero-shot MRR on test against processor minutes of pre-training, for synthetic graphs, real "
     "graphs and both, next to the published figures of ULTRA and TRIX."
@@ -48,7 +49,8 @@ def draw(checkpoints: pd.DataFrame) -> Figure:
         for sources, color in COLORS.items():
             rows = of_graph[of_graph["sources"] == sources].sort_values("minutes")
             if len(rows):
-                axes.plot(rows["minutes"], rows["mrr"], "o-", ms=3, color=color, label=sources)
+                style = "D" if sources == LONGER else "o-"
+                axes.plot(rows["minutes"], rows["mrr"], style, ms=3, color=color, label=sources)
         for model, mrr in published.items():
             axes.axhline(mrr, color=GREY, lw=1, ls="--")
             axes.annotate(
