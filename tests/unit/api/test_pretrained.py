@@ -12,6 +12,7 @@ import torch
 import kgtool
 from kgtool.data.dataset import KGDataset
 from kgtool.errors import KGToolWarning, RunError
+from kgtool.report.origin import origin_of
 from kgtool.runs.pretrained import FOLDER, pretrained_names
 from kgtool.storage.checkpoint import load_tensors
 
@@ -135,8 +136,12 @@ def test_training_goes_on_from_the_shipped_weights(csv: Path, tmp_path: Path) ->
     assert config.init_from == "pretrained"
     run = kgtool.train(config, csv, tmp_path / "tuned", progress=False)
     assert run.read_info()["start"]["run"] == "pretrained"
+    origin = origin_of(run)
+    assert origin.trained.endswith("Training began from the weights that come with kgtool.")
+    assert origin.command and "--init-from" not in origin.command  # the configuration names them
     given = kgtool.load_config("fine-tune", [*overrides, 'init_from="nothing"'])
     same = kgtool.train(given, csv, tmp_path / "same", init_from="pretrained", progress=False)
+    assert "--init-from pretrained" in str(origin_of(same).command)
     assert same.history()[-1]["valid_mrr"] == run.history()[-1]["valid_mrr"]
     rows = run.history()
     assert [row["epoch"] for row in rows] == [0, 1]
