@@ -138,7 +138,8 @@ def test_training_goes_on_from_the_shipped_weights(csv: Path, tmp_path: Path) ->
     assert run.read_info()["start"]["run"] == "pretrained"
     origin = origin_of(run)
     assert origin.trained.endswith("Training began from the weights that come with kgtool.")
-    assert origin.command and "--init-from" not in origin.command  # the configuration names them
+    assert origin.command
+    assert "--init-from" not in origin.command  # the configuration names them
     given = kgtool.load_config("fine-tune", [*overrides, 'init_from="nothing"'])
     same = kgtool.train(given, csv, tmp_path / "same", init_from="pretrained", progress=False)
     assert "--init-from pretrained" in str(origin_of(same).command)
