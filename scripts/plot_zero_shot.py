@@ -54,7 +54,7 @@ def draw(checkpoints: pd.DataFrame) -> Figure:
         for model, mrr in published.items():
             axes.axhline(mrr, color=GREY, lw=1, ls="--")
             axes.annotate(
-                f"{model} {mrr:.3f}", (1, mrr), (-3, 2), xycoords=("axes fraction", "data"),
+                f"{model} {mrr:.3f}", (0.75, mrr), (0, 2), xycoords=("axes fraction", "data"),
                 textcoords="offset points", ha="right", fontsize=8,
             )  # fmt: skip
         axes.set(
