@@ -186,12 +186,15 @@ def _best(
     return which, odds
 
 
+def triples_of(pairs: Tensor, num_relations: int) -> Tensor:
+    """`(n · R, 3)` int64: the triples of pairs `(n, 2)` with each relation, pair by pair."""
+    head, tail = (end.repeat_interleave(num_relations) for end in pairs.unbind(1))
+    return torch.stack([head, torch.arange(num_relations).repeat(len(pairs)), tail], dim=1)
+
+
 def _known(pairs: Tensor, num_relations: int, known: AnswerIndex) -> Tensor:
     """`(n, R)` bool: the known relations of pairs `(n, 2)`."""
-    row = torch.arange(len(pairs)).repeat_interleave(num_relations)
-    relation = torch.arange(num_relations).repeat(len(pairs))
-    every = torch.stack([pairs[row, 0], relation, pairs[row, 1]], dim=1)
-    return known.contains(every).view(len(pairs), num_relations)
+    return known.contains(triples_of(pairs, num_relations)).view(len(pairs), num_relations)
 
 
 def save_pairs(chance: PairChance, path: Path) -> None:

@@ -28,7 +28,14 @@ from kgtool.evaluation.tasks.relation_prediction import (
     fit_relations,
 )
 from kgtool.inference.explain import Explanation
-from kgtool.inference.pairs import PairChance, TripleChance, fit_pairs, load_pairs, save_pairs
+from kgtool.inference.pairs import (
+    PairChance,
+    TripleChance,
+    fit_pairs,
+    load_pairs,
+    save_pairs,
+    triples_of,
+)
 from kgtool.inference.plausible import Plausible
 from kgtool.inference.probability import (
     ANSWERS,
@@ -515,9 +522,7 @@ class Predictor:
             chance = torch.full_like(scores, torch.nan)
         else:
             scores, chance = chance_of.of(pairs, self.dataset, self.known)
-        row = torch.arange(len(pairs)).repeat_interleave(num_relations)
-        relation = torch.arange(num_relations).repeat(len(pairs))
-        triples = torch.stack([pairs[row, 0], relation, pairs[row, 1]], dim=1)
+        triples = triples_of(pairs, num_relations)
         is_known = self.known.contains(triples).view(scores.shape)
         other = torch.zeros_like(is_known)
         if types is not None:
