@@ -40,6 +40,7 @@ from kgtool.evaluation.tasks.path_queries import LENGTHS, MAX_ANSWERS, QUERIES, 
 from kgtool.evaluation.tasks.relation_prediction import evaluate_relations as rank_relations
 from kgtool.evaluation.tasks.triple_classification import evaluate_triples as classify_triples
 from kgtool.evaluation.tasks.walk_perplexity import perplexity
+from kgtool.inference.pairs import held_out_relations
 from kgtool.models.scorers import ScoresTails
 from kgtool.ops import keep_large_blocks
 from kgtool.runs.run import Run
@@ -196,6 +197,9 @@ def evaluate_relations(
 ) -> RelationResult:
     """Relation prediction `(h, ?, t)` by a run, see `kgtool.evaluation.tasks.relation_prediction`.
 
+    A conditional run ranks relations as its predictions do: see
+    `kgtool.inference.pairs.TripleChance`.
+
     Also written into the run's folder: `relations.<split>.json` and `relations.<split>.tsv`, one
     row per triple.
 
@@ -210,8 +214,8 @@ def evaluate_relations(
     keep_large_blocks()
     run, dataset = with_data(run, data, split)
     others = [opened(other) for other in ensemble]
-    models = scorers(run, others, dataset)
-    found = rank_relations(models, dataset, split, tuple(hits), progress)
+    model = held_out_relations(scorers(run, others, dataset), dataset, split, progress)
+    found = rank_relations(model, dataset, split, tuple(hits), progress)
     about = about_data(dataset) | {"with": [str(other.path) for other in others]}
     metrics, table = (
         result_file(run, kind, split, dataset, others)

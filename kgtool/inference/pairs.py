@@ -11,7 +11,8 @@ minutes. `TripleChance` fits nothing: each triple has its own probability.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,16 @@ from scipy.special import expit, logit
 from torch import Tensor
 
 from kgtool.data.answer_index import AnswerIndex, answer_index
-from kgtool.data.dataset import KGDataset, invert
+from kgtool.data.dataset import SPLITS, KGDataset, invert
 from kgtool.evaluation.calibration import Floats, fit_marked
-from kgtool.evaluation.tasks.relation_prediction import RelationModel, count_relations
-from kgtool.inference.probability import Probability
+from kgtool.evaluation.tasks.relation_prediction import (
+    RelationModel,
+    count_relations,
+    fit_relations,
+)
+from kgtool.inference.probability import Probability, fit_probability
 from kgtool.inference.top_k import features, triple_scores
-from kgtool.models.scorers import ScoresTails
+from kgtool.models.scorers import Scorer, ScoresTails
 from kgtool.storage.checkpoint import load_fitted, save_tensors
 
 # Pairs of valid, and heads and tails of random pairs: each head with each tail.
@@ -98,8 +103,15 @@ class TripleChance:
         """The chance on a data set; train is counted."""
         return cls(model, probability, count_relations([], dataset))
 
-    def of(self, pairs: Tensor, dataset: KGDataset, known: AnswerIndex) -> tuple[Tensor, Tensor]:
-        """As `PairChance.of`; the probability is NaN where the model scores no triple."""
+    def of(
+        self, pairs: Tensor, dataset: KGDataset, known: AnswerIndex, progress: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """As `PairChance.of`; the probability is NaN where the model scores no triple.
+
+        Args:
+            pairs, dataset, known: as for `PairChance.of`.
+            progress: show a progress bar.
+        """
         n, num_relations = dataset.num_entities, dataset.num_relations
         at_head, at_tail, _ = self.counts.features(pairs).unbind(2)
         prior = (at_head.log_softmax(1) + at_tail.log_softmax(1)).double()
@@ -109,7 +121,7 @@ class TripleChance:
         relation = best.flatten()
         triples = torch.stack([pairs[row, 0], relation, pairs[row, 1]], dim=1)
         sides = torch.cat([triples, invert(triples, num_relations)])
-        of_sides = triple_scores(self.model, sides, known, n)
+        of_sides = triple_scores(self.model, sides, known, n, progress=progress)
         scores = torch.full_like(prior, -torch.inf)
         chance = torch.full_like(prior, torch.nan)
         if self.probability is None:
@@ -122,6 +134,49 @@ class TripleChance:
         odds = torch.from_numpy(self.probability.log_odds(x, sides[:, 1])).view(2, -1).mean(0)
         scores[row, relation], chance[row, relation] = odds, odds.sigmoid()
         return scores, chance
+
+
+@dataclass(frozen=True, eq=False)
+class _HeldOutRelations:
+    """A `TripleChance` as a model whose `score_t` scores the relations of pairs.
+
+    Attributes:
+        chance, dataset, known, progress: see `TripleChance.of`.
+    """
+
+    chance: TripleChance
+    dataset: KGDataset
+    known: AnswerIndex
+    progress: bool
+
+    def score_t(self, pairs: Tensor) -> Tensor:
+        """`(n, R)` float64. The relations that the model does not score are last, in one tie."""
+        scores, _ = self.chance.of(pairs, self.dataset, self.known, self.progress)
+        lowest = scores.masked_fill(scores == -torch.inf, torch.inf).min(1, keepdim=True).values
+        return torch.maximum(scores, lowest - 1)
+
+
+def held_out_relations(
+    models: Sequence[Scorer], dataset: KGDataset, split: str, progress: bool = False
+) -> ScoresTails:
+    """The model that ranks the relations of a held-out split: the one that predictions use.
+
+    It is a `TripleChance` for one model that takes a pass for each query, and else a
+    `RelationModel`; both are fitted on valid.
+
+    Args:
+        models: score triples.
+        dataset: the data.
+        split: the split. Its triples are not known facts.
+        progress: show a progress bar for each chunk of pairs of a `TripleChance`.
+    """
+    if len(models) > 1 or not models[0].one_query_a_pass:
+        return fit_relations(models, dataset)
+    facts = [dataset.split(name) for name in SPLITS[: SPLITS.index(split)]] or [dataset.train]
+    known = answer_index(torch.cat(facts), dataset.num_relations)
+    probability = fit_probability(models[0], replace(dataset, test=dataset.test[:0]))
+    chance = TripleChance.on(models[0], probability, dataset)
+    return _HeldOutRelations(chance, dataset, known, progress)
 
 
 def fit_pairs(

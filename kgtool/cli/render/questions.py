@@ -24,15 +24,17 @@ def relations_table(found: RelationEvaluation) -> Group:
     )  # fmt: skip
     table.add_column("ranked by")
     table.add_column("ties")
-    rows = [("scores and counts", policy, m) for policy, m in found.filtered.items()]
-    rows += [("scores and counts, raw", "realistic", found.raw["realistic"])]
+    ranked_by = "scores and counts" if found.weights else "scores"
+    rows = [(ranked_by, policy, m) for policy, m in found.filtered.items()]
+    rows += [(f"{ranked_by}, raw", "realistic", found.raw["realistic"])]
     rows += [("counts alone", "realistic", found.counted["realistic"])]
     names = ["mrr", "mr", *(name for name in rows[0][2] if name.startswith("hits@"))]
     for name in names:
         table.add_column(name.upper() if "@" not in name else name.capitalize(), justify="right")
     for by, policy, m in rows:
         table.add_row(by, policy, f"{m['mrr']:.4f}", *(f"{m[name]:.3f}" for name in names[1:]))
-    note = "Filtered by other known relations of the pair. Weights fitted on valid"
+    fitted = "Weights" if found.weights else "Probabilities"
+    note = f"Filtered by other known relations of the pair. {fitted} fitted on valid"
     note += ", so these metrics are optimistic." if found.split == "valid" else "."
     return Group(table, Text(note))
 

@@ -30,6 +30,7 @@ from kgtool.data.dataset import KGDataset, Vocabulary
 from kgtool.data.statistics import PairCounts
 from kgtool.evaluation.metrics import HITS, Metrics, metrics_of
 from kgtool.evaluation.ranking import Ranking, not_finite, rank_tails
+from kgtool.models.scorers import ScoresTails
 
 COUNTS = ("count with head", "count with tail", "count")
 # A pseudo-count: an unseen pair is unlikely, not impossible.
@@ -174,7 +175,7 @@ class RelationEvaluation:
 
     Attributes:
         split: the split.
-        weights: the fitted weights, see `RelationModel`.
+        weights: those of a `RelationModel`; empty for another model.
         filtered, raw: tie policy → metric.
         counted: as `filtered`, for the baseline of the counts only, also fitted on valid.
         ranking: of the relations of `triples`.
@@ -219,7 +220,7 @@ class RelationEvaluation:
 
 
 def evaluate_relations(
-    models: Sequence[ScoresRelations],
+    model: ScoresTails,
     dataset: KGDataset,
     split: str = "test",
     hits: tuple[int, ...] = HITS,
@@ -230,10 +231,11 @@ def evaluate_relations(
     The filter is that of entity ranking: train and valid, and test too for the split test.
 
     Args:
-        models: score triples.
+        model: its `score_t` gives `(n, R)` scores of the relations of pairs `(n, 2)` int64, such as
+            a `RelationModel`.
         dataset: the data.
-        split: `"train"`, `"valid"` or `"test"`. The weights are fitted on valid, so the metrics on
-            valid are too optimistic.
+        split: `"train"`, `"valid"` or `"test"`. A model is fitted on valid, so the metrics on valid
+            are too optimistic.
         hits: the k of Hits@k.
         progress: show a progress bar.
 
@@ -247,17 +249,16 @@ def evaluate_relations(
     known = _known_relations(dataset, split)
     chunk = max(1, CHUNK_BYTES // (4 * dataset.num_relations))
 
-    def ranked(fitted: RelationModel, label: str | None = None) -> Ranking:
+    def ranked(model: ScoresTails, label: str | None = None) -> Ranking:
         pairs_first = triples[:, [0, 2, 1]]
         return rank_tails(
-            fitted, pairs_first, known, dataset.num_relations, chunk_size=chunk, progress=label
+            model, pairs_first, known, dataset.num_relations, chunk_size=chunk, progress=label
         )
 
-    fitted = fit_relations(models, dataset)
-    ranking = ranked(fitted, f"relations of {split}" if progress else None)
+    ranking = ranked(model, f"relations of {split}" if progress else None)
     return RelationEvaluation(
         split,
-        fitted.weights.tolist(),
+        model.weights.tolist() if isinstance(model, RelationModel) else [],
         metrics_of(ranking.filtered, hits),
         metrics_of(ranking.raw, hits),
         metrics_of(ranked(fit_relations((), dataset)).filtered, hits),

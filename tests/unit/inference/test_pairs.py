@@ -11,9 +11,20 @@ import torch
 from kgtool.data.answer_index import answer_index
 from kgtool.data.dataset import KGDataset
 from kgtool.errors import RunError
-from kgtool.evaluation.tasks.relation_prediction import fit_relations
+from kgtool.evaluation.tasks.relation_prediction import (
+    RelationModel,
+    evaluate_relations,
+    fit_relations,
+)
 from kgtool.inference import pairs as module
-from kgtool.inference.pairs import PairChance, TripleChance, fit_pairs, load_pairs, save_pairs
+from kgtool.inference.pairs import (
+    PairChance,
+    TripleChance,
+    fit_pairs,
+    held_out_relations,
+    load_pairs,
+    save_pairs,
+)
 from kgtool.inference.probability import fit_probability
 from kgtool.inference.top_k import features, triple_scores
 from kgtool.models.scorers import RowScorer
@@ -145,3 +156,50 @@ def test_known_relations_are_scored_before_others(monkeypatch):
     some = facts.any(1)
     assert some.sum() > 3
     assert bool((scored & facts)[some].any(1).all())
+
+
+class OneQueryAPass(RowScorer):
+    """A scorer that takes a pass for each query, as a conditional model does."""
+
+    one_query_a_pass = True
+
+
+def test_an_evaluation_ranks_relations_as_predictions_do(monkeypatch):
+    data = ring()
+    model = OneQueryAPass(oracle(data, data.train, data.valid, data.test))
+    found = evaluate_relations(held_out_relations([model], data, "test"), data)
+    without = replace(data, test=data.test[:0])
+    chance = TripleChance.on(model, fit_probability(model, without), data)
+    known = answer_index(data.filter_triples("valid"), data.num_relations)
+    expected, _ = chance.of(data.test[:, ::2], data, known)
+    of_target = expected.gather(1, data.test[:, 1:2]).flatten()
+    assert found.ranking.score.tolist() == pytest.approx(of_target.tolist())
+    above = (expected > of_target.unsqueeze(1)).sum(1) + 1
+    assert found.ranking.raw.optimistic.tolist() == above.tolist()
+    assert found.weights == []
+    # Relations that the model does not score are last, and tie.
+    monkeypatch.setattr(module, "SCORED", 1)
+    few = held_out_relations([model], data, "test").score_t(data.test[:, ::2])
+    assert (few == few.min(1, keepdim=True).values).sum(1).tolist() == [
+        data.num_relations - 1
+    ] * len(data.test)
+
+
+def test_no_test_triple_changes_the_scores_of_relations():
+    data = ring()
+    model = OneQueryAPass(oracle(data, data.train, data.valid))
+    pairs = every_pair(data)
+    ours, theirs = (
+        held_out_relations([model], each, "test").score_t(pairs)
+        for each in (data, replace(data, test=data.test.flip(0)[:2]))
+    )
+    assert torch.equal(ours, theirs)
+
+
+def test_models_that_score_many_queries_a_pass_are_fitted():
+    data = ring()
+    model = RowScorer(oracle(data, data.train, data.valid))
+    for models in ([model], [model, OneQueryAPass(model)]):
+        ours = held_out_relations(models, data, "test")
+        assert isinstance(ours, RelationModel)
+        assert torch.equal(ours.weights, fit_relations(models, data).weights)

@@ -16,6 +16,7 @@ from kgtool.data.dataset import KGDataset
 from kgtool.errors import ScoreError
 from kgtool.evaluation.tasks.relation_prediction import (
     PRIOR,
+    RelationEvaluation,
     _fit,
     evaluate_relations,
     fit_relations,
@@ -38,6 +39,10 @@ class Table:
 def random(dataset: KGDataset, seed: int = 0) -> Table:
     n, generator = dataset.num_entities, torch.Generator().manual_seed(seed)
     return Table(torch.randn(n, 2 * dataset.num_relations, n, generator=generator))
+
+
+def evaluated(model: Table, dataset: KGDataset, split: str = "test") -> RelationEvaluation:
+    return evaluate_relations(fit_relations([model], dataset), dataset, split)
 
 
 def test_features_are_scores_from_both_ends_and_counts():
@@ -70,7 +75,7 @@ def test_ranks_are_those_of_loops(data):
     dataset = in_memory(data.draw(triples), [], data.draw(triples), 4, 4)
     scores = data.draw(st.lists(st.integers(-1, 1), min_size=128, max_size=128))
     model = Table(torch.tensor(scores).float().view(4, 8, 4))
-    found = evaluate_relations([model], dataset)
+    found = evaluated(model, dataset)
     known = {tuple(t) for part in (dataset.train, dataset.test) for t in part.tolist()}
     for i, (h, r, t) in enumerate(dataset.test.tolist()):
         score = [float(model.scores[h, k, t] + model.scores[t, k + 4, h]) for k in range(4)]
@@ -130,7 +135,7 @@ def test_a_feature_that_is_constant_in_the_fit_has_no_effect():
 
 def test_a_relation_model_of_one_relation_and_one_valid_triple():
     dataset = in_memory([(0, 0, 1), (1, 0, 2)], [(2, 0, 0)], [(0, 0, 2)], 3, 1)
-    found = evaluate_relations([random(dataset)], dataset)
+    found = evaluated(random(dataset), dataset)
     assert found.filtered["pessimistic"]["mrr"] == 1
     assert all(math.isfinite(weight) for weight in found.weights)
 
@@ -141,7 +146,7 @@ def test_the_filter_of_test_has_test():
     model = Table(torch.zeros(3, 6, 3))
     model.scores[0, 1, 1] = model.scores[1, 4, 0] = 2  # relation 1, from both ends
     model.scores[0, 0, 1] = model.scores[1, 3, 0] = 1  # relation 0
-    found = evaluate_relations([model], replace(dataset, valid=dataset.valid[:0]))
+    found = evaluated(model, replace(dataset, valid=dataset.valid[:0]))
     assert found.ranking.raw.realistic.tolist() == [2, 1]
     assert found.ranking.filtered.realistic.tolist() == [1, 1]
     assert found.ranking.filtered.candidates.tolist() == [2, 2]
@@ -151,7 +156,7 @@ def test_what_is_known_of_test_moves_nothing_of_valid():
     dataset = ring()
     model = random(dataset)
     moved = replace(dataset, test=dataset.test.flip(1))
-    ours, theirs = (evaluate_relations([model], d, "valid") for d in (dataset, moved))
+    ours, theirs = (evaluated(model, d, "valid") for d in (dataset, moved))
     assert ours.to_dict() == theirs.to_dict()
 
 
@@ -160,7 +165,7 @@ def test_an_oracle_is_perfect_and_the_counts_do_not_know_it():
     oracle = torch.zeros(dataset.num_entities, 6, dataset.num_entities)
     for h, r, t in torch.cat([dataset.train, dataset.valid, dataset.test]).tolist():
         oracle[h, r, t] = oracle[t, r + 3, h] = 1
-    told, guessed = (evaluate_relations([m], dataset) for m in (Table(oracle), random(dataset)))
+    told, guessed = (evaluated(model, dataset) for model in (Table(oracle), random(dataset)))
     assert told.filtered["pessimistic"]["mrr"] == 1
     assert told.counted == guessed.counted
 
@@ -171,7 +176,7 @@ def test_scores_that_are_not_finite_raise():
     head, relation, tail = dataset.test[2].tolist()
     model.scores[head, relation, tail] = float("nan")
     with pytest.raises(ScoreError, match=rf"pair \(head {head}, \?, tail {tail}\)"):
-        evaluate_relations([model], dataset)
+        evaluated(model, dataset)
 
 
 @pytest.mark.parametrize("config", [tiny_config(epochs=1), all_paths_config(epochs=1)])
