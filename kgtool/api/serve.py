@@ -55,7 +55,7 @@ def serve(
         try:
             with running(app, listener) as ended:
                 end_progress()
-                echo(f"Serving {predictor.run.path} at {address(host, listener)} (Ctrl-C stops)")
+                echo(f"Serving {predictor.run.place()} at {address(host, listener)} (Ctrl-C stops)")
                 ended.wait()
         except KeyboardInterrupt:
             echo("Stopped.")

@@ -21,7 +21,7 @@ from kgtool.report.words import data_rows, duration, places
 def render_card(facts: Facts) -> str:
     """The card, as Markdown."""
     lines = [
-        f"# Model card: {escaped(facts.run.path.name)}",
+        f"# Model card: {escaped(facts.run.place().name)}",
         "",
         f"{facts.model}; {facts.parameters:,} parameters.",
     ]
@@ -34,7 +34,7 @@ def render_card(facts: Facts) -> str:
 
 
 def _use(facts: Facts) -> list[str]:
-    run = shlex.quote(str(facts.run.path))
+    run = shlex.quote(str(facts.run.place()))
     text = "It answers `(h, r, ?)` and `(?, r, t)`"
     text += ": it ranks answers, and whether one is true is for a person to check."
     return [text, "", f"    kgtool predict {run} HEAD RELATION '?'"]

@@ -1,9 +1,8 @@
-"""The layout of explanations as small graphs, for the report's template.
+"""The layout of explanations as small graphs, for the report and for the page of the service.
 
 An entity is one box and a pair of entities is one line, whatever the number of paths over them.
 Columns of boxes and columns of lines' labels take turns. A line over several columns has a place of
-its own in each. So no line and no label lies under a box, and no label on another one. The page of
-the service draws the same layout (`kgtool/service/graph.js`).
+its own in each. So no line and no label lies under a box, and no label on another one.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from kgtool.inference.explain import Explanation, NamedPath, main_relations
-from kgtool.report.names import Names
+
+Names = Callable[[str], str]
 
 # All sizes are in pixels at full size.
 MARGIN = 8.0
@@ -35,7 +35,7 @@ TURNS, SORTING = 24, 8  # passes that find heights, and those that also find the
 
 @dataclass(frozen=True)
 class Node:
-    """An entity: its box, lines of its label, and whether it is the head or tail."""
+    """An entity: its box, lines of its name, and whether it is the head or tail."""
 
     x: float
     y: float
@@ -43,6 +43,7 @@ class Node:
     height: float
     lines: tuple[str, ...]
     label: str
+    name: str
     end: bool
 
 
@@ -50,8 +51,8 @@ class Node:
 class Edge:
     """A pair of entities: SVG path, label with its centre and half width, and stroke width.
 
-    `speaks_for` is whether its contribution to the score is positive. `back` is whether the arrow
-    is at the start of the path.
+    `title` has all relations with their weights, a line each. `speaks_for` is whether its
+    contribution to the score is positive. `back` is whether the arrow is at the start of the path.
     """
 
     path: str
@@ -59,7 +60,7 @@ class Edge:
     y: float
     half: float
     lines: tuple[str, ...]
-    label: str
+    title: str
     stroke: float
     speaks_for: bool
     back: bool
@@ -115,14 +116,22 @@ class _Line:
     stops: list[_Place] = field(default_factory=list)
     lines: tuple[str, ...] = ()
 
-    def names(self, names: Names) -> list[str]:
-        """The readable names of its relations, strongest first."""
-        order = sorted(self.relations, key=lambda relation: -abs(self.relations[relation]))
-        return [names(relation) for relation in order]
+    @property
+    def order(self) -> list[str]:
+        """Its relations, strongest first."""
+        return sorted(self.relations, key=lambda relation: -abs(self.relations[relation]))
+
+    def title(self, names: Names) -> str:
+        """The readable names of its relations and their weights, strongest first."""
+        return "\n".join(f"{names(each)}: {self.relations[each]:.2f}" for each in self.order)
 
 
 def draw(explanation: Explanation, names: Names) -> Drawing | None:
     """Lay out the paths from left to right. A wider line means a larger contribution.
+
+    Args:
+        explanation: the paths.
+        names: the readable name of a label.
 
     Returns:
         The drawing; None without paths.
@@ -156,7 +165,7 @@ def draw(explanation: Explanation, names: Names) -> Drawing | None:
         max(place.y + place.height / 2 for place in places) + MARGIN,
         tuple(
             Node((box.left + box.right) / 2, box.y, box.width / 2, box.height, box.lines,
-                 names(box.label), box in ends)
+                 box.label, names(box.label), box in ends)
             for box in boxes.values()
         ),
         (
@@ -225,8 +234,8 @@ def _layer(boxes: Sequence[_Box], head: _Box, tail: _Box) -> None:
 
 def _stops(line: _Line, names: Names) -> list[_Place]:
     """Give a line its places; returns those between its boxes. The first one has the label."""
-    main, *more = line.names(names)
-    line.lines = two_lines(main, f" +{len(more)}" if more else "")
+    main, *more = line.order
+    line.lines = two_lines(names(main), f" +{len(more)}" if more else "")
     first, last = (line.end, line.start) if line.back else (line.start, line.end)
     height = SMALL_ROW * len(line.lines) + STROKE + 7
     between = [_Place(column) for column in range(first.column + 1, last.column)]
@@ -323,7 +332,7 @@ def _edge(line: _Line, names: Names, most: float) -> Edge:
     return Edge(
         path, (label.left + label.right) / 2,
         heights[1] - stroke / 2 - 2 - SMALL_ROW * len(line.lines) / 2,
-        _label_half(line.lines), line.lines, ", ".join(line.names(names)),
+        _label_half(line.lines), line.lines, line.title(names),
         stroke, line.weight >= 0, line.back,
     )  # fmt: skip
 
@@ -336,9 +345,7 @@ def _loop(line: _Line, names: Names, most: float) -> Edge:
         f"{x - 10:.1f} {top - ARROW / 2:.1f}"
     )
     stroke = 1 + STROKE * abs(line.weight) / most
-    return Edge(
-        path, x, top, 0.0, (), ", ".join(line.names(names)), stroke, line.weight >= 0, False
-    )
+    return Edge(path, x, top, 0.0, (), line.title(names), stroke, line.weight >= 0, False)
 
 
 def _label_half(lines: Sequence[str]) -> float:

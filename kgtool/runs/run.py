@@ -450,6 +450,11 @@ class Run:
             return name
         return None
 
+    def place(self) -> Path:
+        """What a user passes as RUN: its folder, or the data on which shipped weights answer."""
+        data = self.read_info().get("data") if self.shipped_weights() else None
+        return Path(data) if data else self.path
+
     def best_validation(self) -> dict[str, Any]:
         """The row of `history` with the best MRR; of a combined run, of the part it has reached.
 

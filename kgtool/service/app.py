@@ -40,9 +40,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-FILES = {
-    "/": "ask.html", "/ask.css": "ask.css", "/ask.js": "ask.js", "/graph.js": "graph.js",
-}  # fmt: skip
+FILES = {"/": "ask.html", "/ask.css": "ask.css", "/ask.js": "ask.js"}
 PORT = re.compile(r":\d*$")
 KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 STATUS: dict[type[KGToolError], int] = {

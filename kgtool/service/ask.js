@@ -4,9 +4,24 @@
 
 const PLACES = ["head", "relation", "tail"];
 const MOST = 20, MOST_FACTS = 10, FOLD = 0.01, NARROW = matchMedia("(max-width: 44rem)");
+// The scale of the graph of paths.
+const SCALE = 1.15;
 const by = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en");
+const SVG = "http://www.w3.org/2000/svg";
 let about = {}, relations = [], shown = 0;
+
+function build(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== undefined) element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+const make = (tag, attributes = {}, ...children) => build(document.createElement(tag), attributes, children);
+const draw = (tag, attributes = {}, ...children) => build(document.createElementNS(SVG, tag), attributes, children);
 
 async function get(path, query = {}, signal = undefined) {
   const reply = await fetch(`/api/${path}?${new URLSearchParams(query)}`, { signal });
@@ -297,7 +312,33 @@ function showEntity({ label, name, facts, types, as_head, as_tail, groups, neigh
   by("entity").hidden = false;
 }
 
-function showPaths({ head, relation, tail, score, carried, embeddings, paths }, move) {
+// Draws a reply's drawing into an `svg`. Its texts are 11 and 9.5 pixels high before `SCALE`.
+function drawPaths(svg, drawing) {
+  svg.replaceChildren();
+  svg.toggleAttribute("hidden", !drawing);
+  if (!drawing) return;
+  const { width, height, boxes, lines } = drawing;
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.style.minWidth = `${0.8 * SCALE * width}px`;
+  svg.style.maxWidth = `${SCALE * width}px`;
+  const text = (rows, size, x, y) => draw("text", { "font-size": size }, ...rows.map((row, i) => draw("tspan", {
+    x, y: y + (i - (rows.length - 1) / 2) * (size + 1) + 0.35 * size,
+  }, row)));
+  for (const { path, stroke, lowers, back, title } of lines) {
+    const kind = lowers ? "minus" : "plus", tip = `marker-${back ? "start" : "end"}`;
+    svg.append(draw("path", { d: path, class: kind, "stroke-width": stroke, [tip]: `url(#${kind})` }, draw("title", {}, title)));
+  }
+  for (const { lines: rows, x, y, title } of lines) {
+    if (rows.length) svg.append(draw("g", { class: "step" }, draw("title", {}, title), text(rows, 9.5, x, y)));
+  }
+  for (const { label, name, x, y, width: wide, height: tall, lines: rows, end } of boxes) {
+    svg.append(draw("a", { href: entityAddress(label), class: end ? "end" : undefined },
+      draw("title", {}, name === label ? name : `${name} (${label})`),
+      draw("rect", { x: x - wide / 2, y: y - tall / 2, width: wide, height: tall, rx: 7 }), text(rows, 11, x, y)));
+  }
+}
+
+function showPaths({ head, relation, tail, score, carried, embeddings, paths, drawing }, move) {
   by("why").hidden = false;
   by("explained").replaceChildren(
     "Why ", ...arrow({ head: head.name, relation: relation.name, tail: tail.name }));
@@ -317,9 +358,9 @@ function showPaths({ head, relation, tail, score, carried, embeddings, paths }, 
       entityLink(path.entities[i + 1]),
     ]),
   )));
+  drawPaths(by("graph"), drawing);
   by("why").classList.remove("broad");
-  const room = by("why").clientWidth;
-  by("why").classList.toggle("broad", 0.8 * drawGraph(by("graph"), paths, entityAddress) > room);
+  by("why").classList.toggle("broad", drawing && 0.8 * SCALE * drawing.width > by("why").clientWidth);
   if (!move) return;
   by("explained").focus({ preventScroll: true });
   by("why").scrollIntoView({ block: "nearest" });

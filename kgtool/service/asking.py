@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,9 +13,10 @@ from kgtool.data.dataset import SPLITS
 from kgtool.data.facts import FactIndex
 from kgtool.data.labels import LabelIndex
 from kgtool.errors import ConfigError, DataError
-from kgtool.inference.explain import NamedPath, main_relations
+from kgtool.inference.explain import Explanation, NamedPath, main_relations
 from kgtool.inference.predictor import Predictor, follow
 from kgtool.inference.query import ASKED, Question, parse_question
+from kgtool.report.graphs import draw
 from kgtool.service import replies
 
 LONGEST_PATH = 5
@@ -83,7 +84,7 @@ class Asking:
         """The run and its data."""
         predictor, dataset = self.predictor, self.predictor.dataset
         return replies.About(
-            run=predictor.run.path.resolve().name,
+            run=predictor.run.place().resolve().name,
             data=dataset.name,
             entities=dataset.num_entities,
             relations=dataset.num_relations,
@@ -324,7 +325,7 @@ class Asking:
         paths = [self._path(path) for path in result.paths]
         return replies.Explanation(
             head=first, relation=step, tail=last, score=result.score, carried=result.carried,
-            embeddings=result.embeddings, paths=paths,
+            embeddings=result.embeddings, paths=paths, drawing=drawing_of(result, self.name),
         )  # fmt: skip
 
     def _path(self, path: NamedPath) -> replies.Path:
@@ -340,6 +341,28 @@ class Asking:
             )
         entities = [self.named(label) for label in path.entities]
         return replies.Path(weight=path.weight, fall=path.fall, entities=entities, steps=steps)
+
+
+def drawing_of(explanation: Explanation, names: Callable[[str], str]) -> replies.Drawing | None:
+    """The drawing of an explanation, with the readable names of labels; None without paths."""
+    drawn = draw(explanation, names)
+    if drawn is None:
+        return None
+    boxes = [
+        replies.Box(
+            label=node.label, name=node.name, x=node.x, y=node.y, width=2 * node.half,
+            height=node.height, lines=list(node.lines), end=node.end,
+        )
+        for node in drawn.nodes
+    ]  # fmt: skip
+    lines = [
+        replies.Line(
+            path=edge.path, stroke=edge.stroke, lowers=not edge.speaks_for, back=edge.back,
+            x=edge.x, y=edge.y, lines=list(edge.lines), title=edge.title,
+        )
+        for edge in drawn.edges
+    ]  # fmt: skip
+    return replies.Drawing(width=drawn.width, height=drawn.height, boxes=boxes, lines=lines)
 
 
 def _number(value: float) -> float | None:

@@ -44,7 +44,7 @@ class About(Reply):
     """The run and its data."""
 
     run: str
-    """The name of the run's folder."""
+    """The name of the run's folder, or of the data on which shipped weights answer."""
     data: str
     """The name of the data set."""
     entities: int
@@ -251,6 +251,57 @@ class Path(Reply):
     """For each step, the relations with the largest contributions, strongest first."""
 
 
+class Box(Named):
+    """The box of an entity."""
+
+    x: float
+    """The centre."""
+    y: float
+    """The centre."""
+    width: float
+    """Its width."""
+    height: float
+    """Its height."""
+    lines: list[str]
+    """The lines of its text."""
+    end: bool
+    """Whether it is the head or the tail of the triple."""
+
+
+class Line(Reply):
+    """The line of the relations from one entity to another."""
+
+    path: str
+    """Its course, as the `d` of an SVG path."""
+    stroke: float
+    """Its width: a wider line contributes more to the score."""
+    lowers: bool
+    """Whether it lowers the score."""
+    back: bool
+    """Whether the arrowhead is at the start of the course."""
+    x: float
+    """The centre of the text."""
+    y: float
+    """The centre of the text."""
+    lines: list[str]
+    """The lines of the text; none for a line from an entity to itself."""
+    title: str
+    """All relations with their weights, one a line."""
+
+
+class Drawing(Reply):
+    """A drawing of paths as a graph from left to right; sizes are in pixels."""
+
+    width: float
+    """Its width."""
+    height: float
+    """Its height."""
+    boxes: list[Box]
+    """A box an entity."""
+    lines: list[Line]
+    """A line a pair of entities."""
+
+
 class Explanation(Reply):
     """The paths that contribute to a score."""
 
@@ -268,6 +319,8 @@ class Explanation(Reply):
     """The embeddings' part of the score; null for a model without embeddings."""
     paths: list[Path]
     """The paths, strongest first."""
+    drawing: Drawing | None
+    """The paths as a graph; null without paths."""
 
 
 class Fact(Named):

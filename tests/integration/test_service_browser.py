@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
 import kgtool
+from kgtool.inference.explain import Explanation, NamedPath
 from kgtool.inference.predictor import Predictor
+from kgtool.service.asking import drawing_of
 from tests.support.browser import BROWSER, Tab, browser_tab
 from tests.support.pages import NASTY, nasty_ring
 from tests.support.runs import all_paths_config, write_folder
@@ -230,7 +230,7 @@ def test_one_field_shows_the_facts(port, tab):
 
 # Each box, text and arrowhead of the graph, and which of them overlap.
 OVERLAPS = """(() => {
-  const all = [...document.querySelectorAll('#graph a rect, #graph .step')].map((each) => {
+  const all = [...document.querySelectorAll('#graph a rect, #graph .step text')].map((each) => {
     const { left, right, top, bottom } = each.getBoundingClientRect();
     return { what: each.parentNode.textContent.slice(0, 40), left, right, top, bottom };
   });
@@ -238,24 +238,23 @@ OVERLAPS = """(() => {
     a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1
   ).map((b) => [a.what, b.what]));
 })()"""
-PATHS = """(paths => {
-  drawGraph(document.getElementById('graph'), paths, (label) => '?entity=' + label);
+DRAW = """(drawing => {
+  drawPaths(document.getElementById('graph'), drawing);
   document.getElementById('why').hidden = false;
 })"""
 
 
-def as_paths(ways: list[str], name: str = "{}") -> list[dict[str, Any]]:
-    """Paths through entities of one letter each."""
-
-    def entity(letter: str) -> dict[str, str]:
-        return {"label": letter, "name": name.format(letter)}
-
-    step = {"label": "r", "name": "a_relation_with_a_long_name", "weight": 1.0}
-    return [
-        {"weight": (-1) ** i * (9 - i), "entities": [entity(c) for c in way],
-         "steps": [[step, step | {"name": "other"}]] * (len(way) - 1)}
+def as_drawing(ways: list[str], name: str = "{}") -> str:
+    """The drawing of paths through entities of one letter each, as JSON."""
+    steps = (("a_relation_with_a_long_name", 1.0), ("other", 1.0))
+    paths = tuple(
+        NamedPath((-1) ** i * (9 - i), tuple(way), (steps,) * (len(way) - 1))
         for i, way in enumerate(ways)
-    ]  # fmt: skip
+    )
+    names = {letter: name.format(letter) for way in ways for letter in way}
+    drawing = drawing_of(Explanation(("h", "r", "t"), paths), lambda label: names.get(label, label))
+    assert drawing is not None
+    return drawing.model_dump_json()
 
 
 @pytest.mark.parametrize(
@@ -274,14 +273,15 @@ def test_nothing_overlaps_in_a_graph(port, tab, ways):
     tab.open(f"http://127.0.0.1:{port}/")
     tab.until("document.querySelectorAll('#examples a').length > 2")
     for name in ("{}", "A_name_of_two_lines_that_is_long_{}"):
-        tab.run(f"{PATHS}({json.dumps(as_paths(ways, name))})")
+        tab.run(f"{DRAW}({as_drawing(ways, name)})")
         assert tab.run(OVERLAPS) == []
         letters = {letter for way in ways for letter in way}
         assert sorted(texts(tab, "#graph a title")) == sorted(
             f"{name.format(c)} ({c})" if name != "{}" else c for c in letters
         )
         steps = {pair for way in ways for pair in pairwise(way) if len(set(pair)) == 2}
-        assert tab.run("document.querySelectorAll('#graph .tip').length") == len(steps)
+        arrows = "document.querySelectorAll('#graph path[marker-start], #graph path[marker-end]')"
+        assert tab.run(f"{arrows}.length") >= len(steps)
         assert tab.run("document.querySelectorAll('#graph .step').length") == len(steps)
         inside = """(() => {
             const graph = document.getElementById('graph');
@@ -290,10 +290,8 @@ def test_nothing_overlaps_in_a_graph(port, tab, ways):
                 && box.y + box.height <= height + 1; })()"""
         assert tab.run(inside)
     # The check can fail.
-    tab.run("document.querySelector('#graph .step').setAttribute('y', '0')")
-    tab.run("document.querySelectorAll('#graph .step')[1].setAttribute('y', '0')")
-    tab.run("document.querySelectorAll('#graph .step')[1].setAttribute('x',"
-            " document.querySelector('#graph .step').getAttribute('x'))")  # fmt: skip
+    tab.run("document.querySelectorAll('#graph .step')[1].replaceChildren("
+            "...document.querySelector('#graph .step').cloneNode(true).children)")  # fmt: skip
     assert tab.run(OVERLAPS) != [] or len(steps) < 2
 
 
@@ -305,7 +303,7 @@ def test_two_columns_on_a_wide_screen_and_one_on_a_phone(port, tab):
     for width, expected in ((1400, [True, False]), (390, [False, True])):
         tab.open(f"http://127.0.0.1:{port}/?head=e012&relation=$r^2$&tail=e013", width)
         shown(tab, "why", {"head": "e012"})
-        tab.run(f"{PATHS}({json.dumps(as_paths(['hat', 'hbt']))})")
+        tab.run(f"{DRAW}({as_drawing(['hat', 'hbt'])})")
         assert tab.run(sides) == expected, width
         assert tab.run("document.documentElement.scrollWidth") <= width
 

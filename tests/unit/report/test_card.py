@@ -100,6 +100,8 @@ def test_weights_that_were_not_trained_here_say_so(run, tmp_path):
         assert "kgtool train" not in each
         assert "pre-trained on synthetic graphs." in each
     assert "- time:" not in card
+    assert card.startswith(f"# Model card: {data.name}\n")
+    assert f"kgtool predict {data} HEAD RELATION '?'" in card
 
 
 def test_the_graphs_of_shipped_weights_are_listed(run, tmp_path, monkeypatch):

@@ -139,8 +139,8 @@ def test_an_entity_of_a_graph_is_one_box():
     paths = (path(2, "a", "b", "c", "d"), path(1, "a", "d"), path(-3, "a", "c", "d"))
     drawing = draw(Explanation(("a", "r", "d"), paths), Names({"c": "see"}))
     assert drawing is not None
-    nodes = {node.label: node for node in drawing.nodes}
-    assert len(drawing.nodes) == 4
+    nodes = {node.name: node for node in drawing.nodes}
+    assert [node.label for node in drawing.nodes] == ["a", "b", "c", "d"]
     assert [nodes[name].end for name in ("a", "b", "see", "d")] == [True, False, False, True]
     xs = [nodes[name].x for name in ("a", "b", "see", "d")]
     assert xs == sorted(xs)
@@ -150,7 +150,8 @@ def test_an_entity_of_a_graph_is_one_box():
         [1 + 5 * weight / 3 for weight in (2, 2, 1, 1, 3)]
     )
     assert {edge.lines for edge in drawing.edges} == {("r +1",)}
-    assert {edge.label for edge in drawing.edges} == {"r, s"}
+    titles = [edge.title for edge in drawing.edges]
+    assert titles[0] == "r: 2.00\ns: 1.00"
     assert draw(Explanation(("a", "r", "d"), ()), Names()) is None
 
 

@@ -227,6 +227,9 @@ def test_explanations_are_the_notebooks(all_paths, port, question):
     theirs = kgtool.explain(all_paths, head, relation, tail, top=5)
     assert said["head"]["label"] == theirs.triple[0]
     assert 0 < len(said["paths"]) <= 5
+    drawn = {box["label"]: box["end"] for box in said["drawing"]["boxes"]}
+    assert drawn.keys() == {entity for path in theirs.paths for entity in path.entities}
+    assert {label for label, end in drawn.items() if end} == {theirs.triple[0], theirs.triple[2]}
     for path, other in zip(said["paths"], theirs.paths, strict=True):
         assert path["weight"] == near(other.weight)
         assert path["fall"] == near(other.fall)
@@ -645,9 +648,6 @@ def test_the_page_names_no_other_place(port):
     for path, kind in (
         ("/", "text/html"),
         ("/ask.js", "text/javascript"),
-        ("/graph.js", "text/javascript"),
-        ("/graph.js", "text/javascript"),
-        ("/graph.js", "text/javascript"),
         ("/ask.css", "text/css"),
     ):
         status, headers, body = reply(port, path)
