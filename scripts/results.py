@@ -38,6 +38,7 @@ UNKNOWN = "unknown"  # a commit without git
 METRICS = ("mrr", "hits@1", "hits@10")
 FIVE = 5  # seeds of small data sets
 FINE_TUNE = "fine-tune"
+LIBKGE = ("transe", "rotate")  # presets of embeddings that other toolkits have, too
 # Settings of single rows.
 NO_ENCODER = ("encoder.layers=0",)
 PATH_QUERIES = (*NO_ENCODER, "one_path.path_query_ratio=0.25", "one_path.max_path_length=5")
@@ -345,6 +346,7 @@ TABLES = {
                 ("FB15k-237", "fb15k-237-one-path", 1),
                 ("WN18RR", "wn18rr", 1),
                 ("WN18RR", "wn18rr-one-path", 1),
+                *((data, model, 1) for data in ("WN18RR", "FB15k-237") for model in LIBKGE),
                 ("nell_v1_ind", FINE_TUNE, FIVE),
                 ("WN18RR_v1_ind", FINE_TUNE, FIVE),
                 ("fb237_v1_ind", FINE_TUNE, FIVE),
