@@ -10,6 +10,7 @@ import jinja2
 from kgtool.data.dataset import KNOWN_BY, KGDataset
 from kgtool.evaluation.analysis.breakdown import MANY
 from kgtool.evaluation.metrics import LEVEL, NEGATIVES
+from kgtool.inference.layout import draw
 from kgtool.inference.plot import short
 from kgtool.inference.svg import dark_rules
 from kgtool.models.scorers import ModelScorer
@@ -18,7 +19,6 @@ from kgtool.report.cases import choose, count_ranks, describe, queries_of
 from kgtool.report.embedding_map import embedding_map
 from kgtool.report.facts import Facts
 from kgtool.report.findings import FEW_QUERIES
-from kgtool.report.graphs import draw
 from kgtool.report.names import Names, clean
 from kgtool.report.tables import by_queries, groups_of, metric_rows
 from kgtool.report.tasks import Task

@@ -14,9 +14,9 @@ from kgtool.data.facts import FactIndex
 from kgtool.data.labels import LabelIndex
 from kgtool.errors import ConfigError, DataError
 from kgtool.inference.explain import Explanation, NamedPath, main_relations
+from kgtool.inference.layout import draw
 from kgtool.inference.predictor import Predictor, follow
 from kgtool.inference.query import ASKED, Question, parse_question
-from kgtool.report.graphs import draw
 from kgtool.service import replies
 
 LONGEST_PATH = 5

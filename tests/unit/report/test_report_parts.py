@@ -20,10 +20,10 @@ from kgtool.data.dataset import with_inverses
 from kgtool.evaluation.analysis.rank_table import ranks_frame
 from kgtool.evaluation.evaluator import evaluate_model
 from kgtool.inference.explain import Explanation, NamedPath
+from kgtool.inference.layout import Drawing, Edge, draw, two_lines
 from kgtool.report import charts
 from kgtool.report.cases import choose, count_ranks, describe, queries_of
 from kgtool.report.embedding_map import EmbeddingMap, project, roles
-from kgtool.report.graphs import Drawing, Edge, draw, two_lines
 from kgtool.report.names import Names
 from kgtool.report.tables import Group, by_queries, groups_of
 from tests.support.graphs import random_dataset
