@@ -152,6 +152,7 @@ def test_an_entity_of_a_graph_is_one_box():
     assert {edge.lines for edge in drawing.edges} == {("r +1",)}
     titles = [edge.title for edge in drawing.edges]
     assert titles[0] == "r: 2.00\ns: 1.00"
+    assert {tuple(line[0] for line in title.splitlines()) for title in titles} == {("r", "s")}
     assert draw(Explanation(("a", "r", "d"), ()), Names()) is None
 
 
