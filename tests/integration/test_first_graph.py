@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 
 from tests.support.blocks import lines_run_by
 from tests.support.places import ROOT
-from tests.support.shell import prepare, printed
+from tests.support.shell import mrr_in, prepare, printed
 
 PAGE = ROOT / "docs" / "start" / "first-graph.md"
 COMMANDS = lines_run_by(__file__, "docs/start/first-graph.md")
@@ -19,6 +19,11 @@ OUTPUTS = [
     for token in MarkdownIt("commonmark").parse(PAGE.read_text(encoding="utf-8"))
     if token.type == "fence" and token.info == "text"
 ]
+# The labels of parallel edges are in the order of their weights.
+RULE = re.compile(
+    r"Abena_Kimura_1924 --(\^brother_of, sister_of|sister_of, \^brother_of)--> "
+    r"Javier_Kimura_1922 --father_of--> Flora_Kimura_1958"
+)
 
 
 def words(text: str) -> list[str]:
@@ -32,19 +37,17 @@ def test_the_first_graph(tmp_path: Path) -> None:
     assert [line.split()[1] for line in COMMANDS] == [
         "data", "train", "evaluate", "predict", "explain",
     ]  # fmt: skip
-    said = [printed(line, tmp_path) for line in COMMANDS]
-    inspect, train, evaluate, predict, explain = said
+    inspect, train, evaluate, predict, explain = (printed(line, tmp_path) for line in COMMANDS)
     assert [line.rstrip() for line in OUTPUTS[0].splitlines()] == [
         line.rstrip() for line in inspect.splitlines() if "compiling" not in line
     ]
     for shown, real in ((OUTPUTS[1], train), (OUTPUTS[2], evaluate)):
         assert set(words(shown)) <= set(words(real))
-    mrr = float(re.findall(r"both +realistic +(0\.\d+)", evaluate)[0])
-    assert mrr == pytest.approx(0.89, abs=0.05)
-    # Their order may change, and so may weaker paths below.
+    mrr = mrr_in(evaluate)
+    assert mrr == pytest.approx(0.95, abs=0.04)
+    # Another CPU trains another model: the order of answers may change, and so may weaker paths.
     for answer in ("Thea_Kimura_1947", "Flora_Kimura_1958", "Luis_Kimura_1942"):
         assert answer in OUTPUTS[3]
         assert answer in predict
-    rule = "Abena_Kimura_1924 --^brother_of, sister_of--> Javier_Kimura_1922 --father_of-->"
-    assert rule in " ".join(OUTPUTS[4].split())
-    assert rule in " ".join(explain.split())
+    for said in (OUTPUTS[4], explain):
+        assert RULE.search(" ".join(said.split()))

@@ -10,7 +10,7 @@ import pytest
 from kgtool.config import load_config
 from tests.support.blocks import lines_run_by
 from tests.support.places import ROOT
-from tests.support.shell import prepare
+from tests.support.shell import mrr_in, prepare
 from tests.support.shell import printed as printed_by
 
 PAGE = (ROOT / "docs" / "guides" / "pretraining.md").read_text(encoding="utf-8")
@@ -32,7 +32,7 @@ def test_every_command_of_the_page_runs(place: Path) -> None:
     trained, evaluated = ([*printed.values()][i] for i in (2, 3))
     assert "my-graph is held out" in trained
     # Chance is 0.014 among 500 entities; the relations have names that training never saw.
-    mrr = float(re.findall(r"both +realistic +(0\.\d+)", evaluated)[0])
+    mrr = mrr_in(evaluated)
     assert mrr > 0.3
     fine = (place / "runs" / "mine" / "history.tsv").read_text().splitlines()
     assert fine[1].startswith("0\t")  # the initial weights were validated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,3 +37,8 @@ def printed(line: str, folder: Path) -> str:
     )  # fmt: skip
     assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
+
+
+def mrr_in(evaluation: str) -> float:
+    """The realistic MRR of both sides in what `kgtool evaluate` prints; it may be 1.0000."""
+    return float(re.findall(r"both +realistic +([01]\.\d{4})", evaluation)[0])
